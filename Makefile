@@ -1,0 +1,34 @@
+# tunegate: `make test` sets up what is missing and runs the tests; a second run does nothing twice.
+PYTHON ?= python3.11
+UV := .uv/bin/uv
+# A machine may keep its CPU torch file where pip looks; elsewhere uv finds the right build by itself.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+TORCH := $(if $(wildcard $(addsuffix /torch-*cpu*.whl,$(PIP_FIND_LINKS))),,--torch-backend=cpu)
+INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
+
+.PHONY: setup test lint clean
+
+setup: .venv/.ready .venv-serve/.ready
+
+$(UV):
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9
+
+.venv/.ready: requirements/train.txt requirements/dev.txt requirements/assets.txt | $(UV)
+	test -x .venv/bin/python || $(UV) venv -q --python $(PYTHON) .venv
+	$(INSTALL) --python .venv/bin/python -r requirements/train.txt -r requirements/dev.txt -r requirements/assets.txt
+	touch $@
+
+.venv-serve/.ready: requirements/serve.txt | $(UV)
+	test -x .venv-serve/bin/python || $(UV) venv -q --python $(PYTHON) .venv-serve
+	$(INSTALL) --python .venv-serve/bin/python -r requirements/serve.txt
+	touch $@
+
+lint: .venv/.ready
+	.venv/bin/ruff check .
+
+test: setup
+	.venv/bin/python -m pytest
+
+clean:
+	rm -rf build .venv .venv-serve .uv

@@ -1,0 +1,1 @@
+"""Room `configs`: the nouns all rooms share, and the YAML that people edit. Imports nothing of ours."""

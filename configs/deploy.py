@@ -1,0 +1,45 @@
+"""DeployConfig: one environment. Git pins the release here; a deployment is a commit that changes it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from configs.schema import NAME_PATTERN, ExistingPath, InsidePath, Section
+
+REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
+
+
+class Door(Section):
+    """The router that faces the network."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=1, le=65_535)
+    api_key_env: str = Field("TUNEGATE_API_KEY", description="the environment variable that holds the key; unset: a key is made and kept under state_dir")
+
+
+class LoadTest(Section):
+    """A locust run straight at the idle slot, before any traffic."""
+
+    users: int = Field(4, ge=1, le=10_000)
+    seconds: int = Field(20, ge=1, le=86_400)
+    max_tokens: int = Field(24, ge=1, le=65_536)
+
+
+class DeployConfig(Section):
+    """One environment: which release serves, where, and how a switch is proven."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    model: str = Field(description="the model name that applications use; stable across releases")
+    release: str | None = Field(None, pattern=REFERENCE_PATTERN, description="NAME@sha256:DIGEST, or null")
+    door: Door = Door()
+    slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
+    promotion: Literal["auto", "manual"] = "auto"
+    load_test: LoadTest = LoadTest()
+    gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")
+    start_timeout_seconds: int = Field(300, ge=10)
+    bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")
+    drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
+    keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")
+    state_dir: InsidePath = Field("build/deploy/local", description="events, logs, sockets")

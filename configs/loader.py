@@ -1,0 +1,179 @@
+"""Reads YAML into a typed config, or reports every problem at once with file, line, key, found, expected."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from configs.errors import ConfigError, Problem
+from configs.schema import Section
+
+Config = TypeVar("Config", bound=Section)
+Location = tuple[str | int, ...]
+LONGEST_FILE_BYTES = 1_000_000
+
+
+def load(path: Path, model: type[Config], overrides: list[str] | None = None) -> Config:
+    """Validates `path` (with `section.key=value` overrides) as `model`. Raises ConfigError with all problems."""
+    raw, lines = read_yaml(path)
+    overridden = apply_overrides(raw, overrides or [])
+    config, problems = validate(raw, model, path, lines, overridden)
+    if config is None:
+        raise ConfigError(problems, hint=f"tunegate check {path}")
+    return config
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """The plain mapping in `path` and the line of every key."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    def broken(line: int | None, found: str, expected: str = "a YAML mapping of keys and values") -> ConfigError:
+        return ConfigError([Problem(str(path), line, "", found, expected)])
+
+    try:
+        if path.stat().st_size > LONGEST_FILE_BYTES:
+            raise broken(None, f"{path.stat().st_size} bytes", f"at most {LONGEST_FILE_BYTES}")
+        document = YAML(typ="rt").load(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise broken(None, (error.strerror or str(error)).lower(), "a readable YAML file") from None
+    except UnicodeDecodeError:
+        raise broken(None, "bytes that are not UTF-8", "a YAML file in UTF-8") from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise broken(mark.line + 1 if mark else None, " ".join(str(error.problem).split()), "valid YAML") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise broken(None, shorten(" ".join(str(error).split())), "valid YAML") from None
+    if document is None:
+        raise broken(None, "an empty file")
+    if not isinstance(document, Mapping):
+        raise broken(1, f"a {type(document).__name__}")
+    lines: dict[Location, int] = {}
+    return plain(document, (), lines), lines
+
+
+def plain(node: Any, location: Location, lines: dict[Location, int]) -> Any:
+    """Strips ruamel's types, remembering where each key and item stood (1-based)."""
+    if isinstance(node, Mapping):
+        for key in node:
+            lines[(*location, key)] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
+        return {key: plain(value, (*location, key), lines) for key, value in node.items()}
+    if isinstance(node, list):
+        for index in range(len(node)):
+            lines[(*location, index)] = node.lc.item(index)[0] + 1  # type: ignore[attr-defined]
+        return [plain(value, (*location, index), lines) for index, value in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node if node is None else str(node)
+
+
+def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
+    """Writes `a.b=value` into `raw`, the value read as YAML; returns the places touched."""
+    from ruamel.yaml import YAML
+
+    touched: set[Location] = set()
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        parts = tuple(key.split("."))
+        if not separator or not all(parts):
+            raise ConfigError([Problem("--set", None, "", repr(override), "section.key=value, as in train.learning_rate=1e-4")])
+        target: Any = raw
+        for part in parts[:-1]:
+            target = target.setdefault(part, {}) if isinstance(target, dict) else None
+        if not isinstance(target, dict):
+            raise ConfigError([Problem("--set", None, key, "a key below a plain value", "a section")])
+        target[parts[-1]] = YAML(typ="safe").load(text)
+        touched.add(parts)
+    return touched
+
+
+def validate(raw: dict[str, Any], model: type[Config], path: Path, lines: dict[Location, int], overridden: set[Location]) -> tuple[Config | None, list[Problem]]:
+    """Validates, takes out what was wrong and validates again, so that no mistake hides another."""
+    problems: list[Problem] = []
+    rest, seen = copy.deepcopy(raw), set[tuple[Location, str]]()
+    for _ in range(8):
+        try:
+            config = model.model_validate(rest, context={"root": Path(".")})
+        except ValidationError as error:
+            fresh = [detail for detail in error.errors() if (detail["loc"], detail["type"]) not in seen]
+            seen |= {(detail["loc"], detail["type"]) for detail in fresh}
+            fresh = [detail for detail in fresh if not (detail["type"] == "missing" and real_location(raw, detail["loc"])[1])]
+            problems += [describe(detail, model, raw, path, lines, overridden) for detail in fresh]
+            if not fresh or not any([remove(rest, detail["loc"]) for detail in fresh]):
+                break
+        else:
+            return (config, []) if not problems else (None, problems)
+    return None, problems
+
+
+def real_location(raw: Any, location: Location) -> tuple[Location, bool]:
+    """`location` without the union tags pydantic adds, and whether the whole of it stands in `raw`."""
+    real: list[str | int] = []
+    for position, part in enumerate(location):
+        if isinstance(raw, dict) and part in raw:
+            raw = raw[part]
+        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
+            raw = raw[part]
+        elif position < len(location) - 1 or not isinstance(raw, dict | list):
+            continue
+        else:
+            return (*real, part), False
+        real.append(part)
+    return tuple(real), True
+
+
+def remove(raw: Any, location: Location) -> bool:
+    """Takes the leaf at `location` out; False where there was none (a whole section's own rule)."""
+    real, there = real_location(raw, location)
+    if not there or not real:
+        return False
+    for part in real[:-1]:
+        raw = raw[part]
+    if isinstance(raw[real[-1]], dict):
+        return False
+    del raw[real[-1]]
+    return True
+
+
+def describe(detail: ErrorDetails, model: type[BaseModel], raw: dict[str, Any], path: Path, lines: dict[Location, int], overridden: set[Location]) -> Problem:
+    location, there = real_location(raw, detail["loc"])
+    line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
+    file = "--set" if location in overridden else str(path)
+    key = ".".join(str(part) for part in location)
+    found = "nothing" if not there else "a section" if isinstance(detail["input"], dict) else shorten(repr(detail["input"]))
+    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if detail["type"] == "extra_forbidden":
+        known = fields_at(model, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        found, expected = f"an unknown key {str(location[-1])!r}", f"{near[0]!r}?" if near else "one of " + ", ".join(sorted(known))
+    elif detail["type"] == "missing":
+        found, expected = "nothing", "a value, for it has no default"
+    elif detail["type"] == "value_error" and not isinstance(detail["input"], str):
+        found = "a combination that cannot be"
+    return Problem(file, None if file == "--set" else line, key, found, expected)
+
+
+def fields_at(model: Any, location: Location) -> list[str]:
+    """The keys allowed at `location` below `model`, unions and lists looked through."""
+    candidates = [model]
+    for part in location:
+        if isinstance(part, str):
+            candidates = [found for candidate in candidates if part in candidate.model_fields for found in sections_in(candidate.model_fields[part].annotation)]
+    return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in sections_in(argument)]
+
+
+def shorten(text: str, longest: int = 60) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,46 @@
+"""Where each stage of a run reads and writes: rooms meet here, through files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """build/NAME and its folders."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, name: str) -> RunPaths:
+        return cls(Path("build") / name)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
+
+    @property
+    def release(self) -> Path:
+        return self.root / "release"
+
+    @property
+    def parent(self) -> Path:
+        """The merged, unquantized model, kept only when quantize.compare_parent asks for it."""
+        return self.root / "parent"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "eval"
+
+    @property
+    def gate(self) -> Path:
+        return self.root / "gate"

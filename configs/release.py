@@ -1,0 +1,95 @@
+"""Release: a directory of safetensors, tokenizer, golden prompts, manifest and card, named NAME@DIGEST.
+
+The digest is the identity: sha256 over the sorted list of (path, size, sha256) of every file but the
+manifest itself. Nothing is served whose bytes do not match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from configs.errors import InputError, RefusedError
+from configs.schema import Section, Serving, Task
+
+MANIFEST = "manifest.json"
+ALLOWED_SUFFIXES = {".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".md", ".yaml", ".model"}
+
+
+class ReleaseFile(Section):
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(Section):
+    """What a release is made of; written last, by `train`."""
+
+    name: str
+    digest: str = Field(description="sha256:<64 hex>")
+    task: Task
+    files: list[ReleaseFile]
+    serving: Serving
+    labels: list[str] = Field(default_factory=list, description="classifier labels by index")
+    base: dict[str, str] = Field(description="package or path, version, digest of the base weights")
+    data: dict[str, str] = Field(description="fingerprint of all splits, test_fingerprint of the test rows")
+    quantization: dict[str, Any] = Field(description="scheme, size_bytes, parent_size_bytes")
+    git_revision: str
+    versions: dict[str, str]
+    config: dict[str, Any] = Field(description="the resolved RunConfig")
+    created: str
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.digest}"
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_files(directory: Path) -> list[ReleaseFile]:
+    """Every file of a release but the manifest, sorted by path."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    return [ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=sha256_of(path)) for path in paths]
+
+
+def digest_of(files: list[ReleaseFile]) -> str:
+    """The release digest over sorted (path, size, sha256)."""
+    rows = sorted((file.path, file.size, file.sha256) for file in files)
+    return "sha256:" + hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Raises InputError if `directory` holds no readable manifest."""
+    path = directory / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise InputError(f"{directory}: no {MANIFEST}, so this is not a release", hint="tunegate quantize CONFIG") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: not a manifest: {error.error_count()} problems", hint="tunegate quantize CONFIG") from error
+
+
+def verify_release(directory: Path, expected_digest: str | None = None) -> Manifest:
+    """Rehashes every byte. Raises RefusedError naming each file that differs, is missing or is extra."""
+    manifest = read_manifest(directory)
+    found = {file.path: file for file in list_files(directory)}
+    stated = {file.path: file for file in manifest.files}
+    problems = [f"{path}: missing" for path in sorted(stated.keys() - found.keys())]
+    problems += [f"{path}: not in the manifest" for path in sorted(found.keys() - stated.keys())]
+    problems += [f"{path}: sha256 {found[path].sha256[:12]}…, manifest says {stated[path].sha256[:12]}…" for path in sorted(found.keys() & stated.keys()) if found[path] != stated[path]]
+    problems += [f"{path}: a file type that no release may hold" for path in sorted(found) if Path(path).suffix not in ALLOWED_SUFFIXES]
+    if not problems and digest_of(manifest.files) != manifest.digest:
+        problems.append(f"{MANIFEST}: its digest is not that of its files")
+    if not problems and expected_digest and manifest.digest != expected_digest:
+        problems.append(f"digest {manifest.digest}, expected {expected_digest}")
+    if problems:
+        raise RefusedError(f"{directory}: the bytes do not match the manifest\n" + "\n".join(f"  {line}" for line in problems), hint=f"tunegate releases fetch {manifest.reference}")
+    return manifest

@@ -1,0 +1,1 @@
+"""Room `eval`: a release in, a verdict out."""

@@ -1,0 +1,1 @@
+"""Room `infra`: one thin seam per outside system."""

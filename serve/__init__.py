@@ -1,0 +1,1 @@
+"""Room `serve`: a verdict and a release in, live traffic out."""

@@ -1,0 +1,1 @@
+"""Room `train`: raw rows in, a release out."""
