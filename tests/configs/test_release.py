@@ -1,0 +1,63 @@
+"""The digest is the identity: any changed, missing or extra byte is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import InputError, RefusedError
+from configs.release import Manifest, ReleaseFile, digest_of, list_files, read_manifest, verify_release
+from configs.schema import Serving
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "config.json").write_text("{}")
+    files = list_files(tmp_path)
+    manifest = Manifest(
+        name="demo", digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), base={}, data={}, quantization={}, git_revision="x", versions={}, config={}, created="now"
+    )
+    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
+    return tmp_path
+
+
+def test_untouched_bytes_verify(release: Path) -> None:
+    assert verify_release(release).reference.startswith("demo@sha256:")
+
+
+def test_one_flipped_byte_names_the_file(release: Path) -> None:
+    (release / "model.safetensors").write_bytes(b"wEights")
+    with pytest.raises(RefusedError, match=r"model\.safetensors: sha256"):
+        verify_release(release)
+
+
+def test_missing_extra_and_pickle_files_are_all_named(release: Path) -> None:
+    (release / "config.json").unlink()
+    (release / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(RefusedError) as caught:
+        verify_release(release)
+    assert all(part in str(caught.value) for part in ("config.json: missing", "pytorch_model.bin: not in the manifest", "pytorch_model.bin: a file type"))
+
+
+def test_another_expected_digest_is_refused(release: Path) -> None:
+    with pytest.raises(RefusedError, match="expected sha256:0"):
+        verify_release(release, "sha256:" + "0" * 64)
+
+
+def test_a_directory_without_manifest_is_not_a_release(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a release"):
+        read_manifest(tmp_path)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.integers(0, 10**9), st.text("0123456789abcdef", min_size=4)), min_size=1, max_size=6, unique_by=lambda row: row[0]), st.randoms())
+def test_the_digest_ignores_order_and_sees_every_field(rows: list[tuple[str, int, str]], random: object) -> None:
+    files = [ReleaseFile(path=path, size=size, sha256=sha) for path, size, sha in rows]
+    assert digest_of(files) == digest_of(files[::-1])
+    changed = [files[0].model_copy(update={"size": files[0].size + 1}), *files[1:]]
+    assert digest_of(changed) != digest_of(files)
