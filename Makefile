@@ -14,9 +14,10 @@ $(UV):
 	$(PYTHON) -m venv .uv
 	.uv/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9
 
-.venv/.ready: requirements/train.txt requirements/dev.txt requirements/assets.txt | $(UV)
+.venv/.ready: requirements/train.txt requirements/dev.txt requirements/assets.txt pyproject.toml | $(UV)
 	test -x .venv/bin/python || $(UV) venv -q --python $(PYTHON) .venv
 	$(INSTALL) --python .venv/bin/python -r requirements/train.txt -r requirements/dev.txt -r requirements/assets.txt
+	$(UV) pip install -q --no-deps --python .venv/bin/python -e .
 	touch $@
 
 .venv-serve/.ready: requirements/serve.txt | $(UV)

@@ -1,0 +1,49 @@
+"""`tunegate check`: which kind a YAML is, all problems of many files, and the JSON Schemas for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from configs.deploy import DeployConfig
+from configs.errors import ConfigError, Problem
+from configs.gates import GateConfig
+from configs.loader import load, read_yaml
+from configs.schema import RunConfig, Section
+
+KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy": DeployConfig}
+
+
+def kind_of(path: Path) -> type[Section]:
+    """By folder, else by the keys that only one kind has."""
+    folders = {"finetune": RunConfig, "gates": GateConfig, "deploy": DeployConfig}
+    if path.parent.name in folders:
+        return folders[path.parent.name]
+    keys = read_yaml(path)[0].keys()
+    if "rules" in keys:
+        return GateConfig
+    return DeployConfig if {"door", "slot_ports", "model"} & keys else RunConfig
+
+
+def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
+    """Every problem of every file, a run's gate file included."""
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            config = load(path, kind_of(path), overrides)
+            if isinstance(config, RunConfig):
+                load(Path(config.gate), GateConfig)
+        except ConfigError as error:
+            problems += error.problems
+    return problems
+
+
+def schemas() -> dict[str, str]:
+    """File name to JSON Schema text."""
+    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in KINDS.items()}
+
+
+def export(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in schemas().items():
+        (folder / name).write_text(text, encoding="utf8")

@@ -1,0 +1,69 @@
+"""The front door is thin: light imports, every YAML shipped is good, exit codes, rooms apart."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from configs.check import schemas
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(path for folder in ("finetune", "gates", "deploy") for path in (ROOT / "configs" / folder).rglob("*.yaml"))
+MAY_IMPORT = {"configs": set(), "infra": {"configs"}, "train": {"configs", "infra"}, "eval": {"configs", "infra"}, "serve": {"configs", "infra"}}
+
+
+def tunegate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "tunegate.py", *arguments], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_some_yaml_is_shipped_and_all_of_it_is_good() -> None:
+    assert SHIPPED
+    run = tunegate("check", *(str(path.relative_to(ROOT)) for path in SHIPPED))
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_yaml_opens_with_the_command_that_runs_it(path: Path) -> None:
+    assert path.read_text(encoding="utf8").startswith("# tunegate ")
+
+
+def test_help_and_check_never_import_torch() -> None:
+    code = "import sys, tunegate, configs.check; from configs.deploy import DeployConfig; print('torch' in sys.modules or 'transformers' in sys.modules or 'mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "False"
+
+
+def test_a_wrong_file_exits_2_with_its_name_and_no_traceback(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("")
+    run = tunegate("check", str(wrong))
+    assert run.returncode == 2 and "wrong.yaml" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    import typer
+
+    from tunegate import app
+
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        text = CliRunner().invoke(app, [name, "--help"]).output
+        assert "tunegate" in text and command.help, name
+
+
+def test_exported_schemas_are_current() -> None:
+    for name, text in schemas().items():
+        assert (ROOT / "configs/schema" / name).read_text(encoding="utf8") == text, "run: tunegate check --export-schemas"
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_rooms_meet_through_files_only(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            targets = {name.split(".")[0] for name in names} & MAY_IMPORT.keys()
+            assert targets <= MAY_IMPORT[room] | {room}, f"{path} imports {targets}"

@@ -1,0 +1,239 @@
+"""The command line: one thin front door. Heavy imports stay inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from configs.errors import InputError, TunegateError
+
+if TYPE_CHECKING:
+    from configs.deploy import DeployConfig
+    from configs.schema import RunConfig
+    from configs.verdict import Verdict
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="From one YAML file to a served model, safely.\n\nStart with: tunegate run configs/finetune/smoke.yaml"
+)
+releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
+app.add_typer(releases, name="releases")
+
+Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Environment = Annotated[str, typer.Argument(help="an environment: its name under configs/deploy, or a YAML file")]
+Production = Annotated[str | None, typer.Option(help="the environment whose release is the champion; default: the config's")]
+
+
+def example(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(lines)
+
+
+def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
+    """One value for people (a line a key) or for machines."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, default=str))
+        return
+    for row in value if isinstance(value, list) else [value]:
+        for key, item in row.items():
+            typer.echo(f"{key:>24}  {json.dumps(item, default=str) if isinstance(item, dict | list) else item}")
+        if isinstance(value, list):
+            typer.echo("")
+
+
+def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
+    from configs.loader import load
+    from configs.schema import RunConfig
+
+    return load(path, RunConfig, overrides)
+
+
+def read_environment(name: str) -> DeployConfig:
+    from configs.deploy import DeployConfig
+    from configs.loader import load
+
+    return load(environment_path(name), DeployConfig)
+
+
+def environment_path(name: str) -> Path:
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
+
+
+@app.command(epilog=example("tunegate check configs/finetune/*.yaml", "tunegate check configs/deploy/local.yaml --json", "tunegate check --export-schemas"))
+def check(
+    files: Annotated[list[Path] | None, typer.Argument(help="run, gate or deploy files")] = None,
+    overrides: Sets = None,
+    as_json: AsJson = False,
+    export_schemas: Annotated[bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")] = False,
+) -> None:
+    """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
+    from configs.check import check_files, export
+
+    if export_schemas:
+        export(Path("configs/schema"))
+    elif not files:
+        raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
+    problems = check_files(files or [], overrides or [])
+    if as_json:
+        show([vars(problem) for problem in problems], True)
+    if problems:
+        for problem in problems if not as_json else []:
+            typer.secho(str(problem), err=True, fg="red")
+        raise typer.Exit(2)
+    if files and not as_json:
+        typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
+
+
+@app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))
+def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
+    show(run_prepare(read_run(config, overrides)), as_json)
+
+
+def run_prepare(run: RunConfig) -> dict[str, Any]:
+    from configs.paths import RunPaths
+    from train.base import make_base
+    from train.prepare import prepare
+
+    return prepare(run, RunPaths.of(run.name), make_base(run))
+
+
+@app.command(epilog=example("tunegate train configs/finetune/smoke.yaml", "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4"))
+def train(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
+    show(run_train(read_run(config, overrides)), as_json)
+
+
+def run_train(run: RunConfig) -> dict[str, Any]:
+    from configs.paths import RunPaths
+    from infra.tracking import start_run
+    from train.lora import train
+
+    paths = RunPaths.of(run.name)
+    return train(run, paths, start_run(run, paths.root / "tracking"))
+
+
+@app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
+def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
+    show(run_quantize(read_run(config, overrides)), as_json)
+
+
+def run_quantize(run: RunConfig) -> dict[str, Any]:
+    from configs.paths import RunPaths
+    from train.quantize import quantize
+
+    manifest = quantize(run, RunPaths.of(run.name))
+    return {"release": manifest.reference, "quantization": manifest.quantization}
+
+
+@app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))
+def evaluate(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Measure the release through vLLM, with the arguments of production (build/NAME/eval)."""
+    show(run_evaluate(read_run(config, overrides)), as_json)
+
+
+def run_evaluate(run: RunConfig) -> dict[str, Any]:
+    from configs.paths import RunPaths
+    from eval.evaluate import evaluate
+
+    return evaluate(run, RunPaths.of(run.name))
+
+
+@app.command(epilog=example("tunegate gate configs/finetune/calls-v2.yaml", "tunegate gate configs/finetune/calls-v2.yaml --production staging --json"))
+def gate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
+    """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
+    from configs.verdict import EXIT_CODES
+
+    verdict = run_gate(read_run(config, overrides), production)
+    typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
+    raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def run_gate(run: RunConfig, production: str | None) -> Verdict:
+    from configs.paths import RunPaths
+    from eval.gate import judge
+    from eval.report import write_reports
+
+    paths = RunPaths.of(run.name)
+    verdict = judge(run, paths, read_environment(production or run.production))
+    write_reports(verdict, paths.gate)
+    return verdict
+
+
+def print_verdict(verdict: Verdict) -> None:
+    colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+    for result in verdict.results:
+        typer.secho(f"{result.outcome:>12}", fg=colours[result.outcome], nl=False)
+        typer.echo(f"  {result.rule}: {result.sentence}")
+    typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
+    typer.echo(f"  {verdict.release}")
+
+
+@app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
+def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
+    """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
+    from configs.paths import RunPaths
+    from configs.verdict import EXIT_CODES
+    from infra.artifacts import publish
+
+    settings = read_run(config, overrides)
+    for name, stage in (("prepare", run_prepare), ("train", run_train), ("quantize", run_quantize), ("evaluate", run_evaluate)):
+        typer.secho(f"{name} {settings.name}", err=True, bold=True)
+        stage(settings)
+    typer.secho(f"gate {settings.name}", err=True, bold=True)
+    verdict = run_gate(settings, production)
+    print_verdict(verdict)
+    if verdict.outcome == "pass":
+        typer.echo(f"   published  {publish(RunPaths.of(settings.name))}")
+    raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+@releases.command("verify", epilog=example("tunegate releases verify build/smoke/release"))
+def verify(directory: Path) -> None:
+    """Rehash every byte of a release directory; exit 1 names each file that differs."""
+    from configs.release import verify_release
+
+    typer.echo(verify_release(directory).reference)
+
+
+@releases.command("list", epilog=example("tunegate releases list --json"))
+def list_published(as_json: AsJson = False) -> None:
+    """Published releases with digest and verdict."""
+    from infra.artifacts import list_releases
+
+    show([dict(row) if isinstance(row, dict) else vars(row) for row in list_releases()], as_json)
+
+
+@releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
+def publish_release(config: Config) -> None:
+    """Put a passed release, its evaluation and its verdict into the DVC remote."""
+    from configs.paths import RunPaths
+    from infra.artifacts import publish
+
+    typer.echo(str(publish(RunPaths.of(read_run(config, None).name))))
+
+
+@releases.command("fetch", epilog=example("tunegate releases fetch calls-v2@sha256:..."))
+def fetch(reference: str) -> None:
+    """Bring a published release here from the DVC remote."""
+    from infra.artifacts import find
+
+    typer.echo(str(find(reference)))
+
+
+def main() -> None:
+    """Runs the app; our own errors become one message and an exit code, never a traceback."""
+    try:
+        app()
+    except TunegateError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
