@@ -1,0 +1,27 @@
+"""What this machine multiplies fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+FAST_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def choose_dtype(setting: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Literal["float32", "bfloat16"]:
+    """`auto` is bfloat16 only where it is native: without it a CPU emulates it, 50 times slower (1.1 against 61 GFLOPS on a Zen 3)."""
+    if setting != "auto":
+        return "bfloat16" if setting == "bfloat16" else "float32"
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if FAST_BFLOAT16_FLAGS & cpu_flags(cpuinfo) else "float32"
+
+
+def cpu_flags(cpuinfo: Path) -> set[str]:
+    try:
+        lines = cpuinfo.read_text(encoding="utf8").splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
