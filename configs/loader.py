@@ -94,7 +94,9 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
     return touched
 
 
-def validate(raw: dict[str, Any], model: type[Config], path: Path, lines: dict[Location, int], overridden: set[Location]) -> tuple[Config | None, list[Problem]]:
+def validate(
+    raw: dict[str, Any], model: type[Config], path: Path, lines: dict[Location, int], overridden: set[Location]
+) -> tuple[Config | None, list[Problem]]:
     """Validates, takes out what was wrong and validates again, so that no mistake hides another."""
     problems: list[Problem] = []
     rest, seen, taken = copy.deepcopy(raw), set[tuple[Location, str]](), list[Location]()
@@ -107,7 +109,8 @@ def validate(raw: dict[str, Any], model: type[Config], path: Path, lines: dict[L
             fresh = [detail for detail in fresh if not caused_by_removal(detail, raw, taken)]
             taken += [real_location(raw, detail["loc"])[0] for detail in fresh if detail["type"] != "extra_forbidden"]
             problems += [describe(detail, model, raw, path, lines, overridden) for detail in fresh]
-            if not fresh or not any([remove(rest, detail["loc"]) for detail in fresh]):
+            removed = [remove(rest, detail["loc"]) for detail in fresh]  # every one of them, not up to the first
+            if not any(removed):
                 break
         else:
             return (config, []) if not problems else (None, problems)
@@ -126,9 +129,7 @@ def real_location(raw: Any, location: Location) -> tuple[Location, bool]:
     """`location` without the union tags pydantic adds, and whether the whole of it stands in `raw`."""
     real: list[str | int] = []
     for position, part in enumerate(location):
-        if isinstance(raw, dict) and part in raw:
-            raw = raw[part]
-        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
+        if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int) and part < len(raw)):
             raw = raw[part]
         elif position < len(location) - 1 or not isinstance(raw, dict | list):
             continue

@@ -84,12 +84,19 @@ def verify_release(directory: Path, expected_digest: str | None = None) -> Manif
     stated = {file.path: file for file in manifest.files}
     problems = [f"{path}: missing" for path in sorted(stated.keys() - found.keys())]
     problems += [f"{path}: not in the manifest" for path in sorted(found.keys() - stated.keys())]
-    problems += [f"{path}: sha256 {found[path].sha256[:12]}…, manifest says {stated[path].sha256[:12]}…" for path in sorted(found.keys() & stated.keys()) if found[path] != stated[path]]
+    problems += [
+        f"{path}: sha256 {found[path].sha256[:12]}…, manifest says {stated[path].sha256[:12]}…"
+        for path in sorted(found.keys() & stated.keys())
+        if found[path] != stated[path]
+    ]
     problems += [f"{path}: a file type that no release may hold" for path in sorted(found) if Path(path).suffix not in ALLOWED_SUFFIXES]
     if not problems and digest_of(manifest.files) != manifest.digest:
         problems.append(f"{MANIFEST}: its digest is not that of its files")
     if not problems and expected_digest and manifest.digest != expected_digest:
         problems.append(f"digest {manifest.digest}, expected {expected_digest}")
     if problems:
-        raise RefusedError(f"{directory}: the bytes do not match the manifest\n" + "\n".join(f"  {line}" for line in problems), hint=f"tunegate releases fetch {manifest.reference}")
+        raise RefusedError(
+            f"{directory}: the bytes do not match the manifest\n" + "\n".join(f"  {line}" for line in problems),
+            hint=f"tunegate releases fetch {manifest.reference}",
+        )
     return manifest

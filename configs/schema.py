@@ -120,7 +120,9 @@ class Parity(Section):
 
     golden_prompts: int = Field(8, ge=1, le=256)
     min_agreement: float = Field(0.75, ge=0, le=1, description="share of golden prompts answered alike (same label, same greedy text)")
-    max_difference: float = Field(0.1, ge=0, description="largest mean absolute difference of probabilities (classifier) or first-token log-probabilities (GPT)")
+    max_difference: float = Field(
+        0.1, ge=0, description="largest mean absolute difference of probabilities (classifier) or first-token log-probabilities (GPT)"
+    )
 
 
 class Evaluate(Section):

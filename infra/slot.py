@@ -113,6 +113,18 @@ def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
         os.waitpid(slot.pid, 0)
 
 
+def reap_orphan(port: int) -> None:
+    """Ends a vLLM of ours on `port` that no record names: its starter was killed before it could write the pid down."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "vllm.entrypoints.openai.api_server" in words and "--port" in words and words[words.index("--port") + 1] == str(port):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            psutil.wait_procs([process], timeout=10)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

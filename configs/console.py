@@ -1,0 +1,52 @@
+"""How the command line speaks: one value for people or for machines, one verdict, one environment by its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from configs.deploy import DeployConfig
+    from configs.verdict import Verdict
+
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+
+
+def example(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(lines)
+
+
+def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
+    """One value for people (a line a key) or for machines."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, default=str))
+        return
+    for row in value if isinstance(value, list) else [value]:
+        for key, item in row.items():
+            typer.echo(f"{key:>24}  {json.dumps(item, default=str) if isinstance(item, dict | list) else item}")
+        if isinstance(value, list):
+            typer.echo("")
+
+
+def print_verdict(verdict: Verdict) -> None:
+    colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+    for result in verdict.results:
+        typer.secho(f"{result.outcome:>12}", fg=colours[result.outcome], nl=False)
+        typer.echo(f"  {result.rule}: {result.sentence}")
+    typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
+    typer.echo(f"  {verdict.release}")
+
+
+def environment_path(name: str) -> Path:
+    """`local` is configs/deploy/local.yaml; a path to a YAML file is itself."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
+
+
+def read_environment(name: str) -> DeployConfig:
+    from configs.deploy import DeployConfig
+    from configs.loader import load
+
+    return load(environment_path(name), DeployConfig)

@@ -1,0 +1,127 @@
+"""The operator's commands of the front door: serve, deploy, status, promote, rollback, stop, loadtest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from configs.console import AsJson, environment_path, example, print_verdict, read_environment, show
+from configs.errors import InputError
+
+if TYPE_CHECKING:
+    from configs.deploy import DeployConfig
+    from serve.effects import Environment
+    from serve.proofs import Judge
+
+JudgeOf = Callable[["DeployConfig"], "Judge | None"]
+Name = Annotated[str, typer.Argument(metavar="ENV", help="an environment: its name under configs/deploy, or a YAML file")]
+
+
+def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
+    """`judge_of` gives the gate of an environment's load rules; it comes from `eval`, which this room does not know."""
+
+    def operate(config: DeployConfig) -> Environment:
+        from serve.effects import Environment
+
+        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config))
+
+    @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
+    def serve(directory: Path, port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000) -> None:
+        """Serve one release by vLLM in the foreground, with the arguments of production. Ctrl-C ends it."""
+        from serve.foreground import serve_release
+
+        serve_release(directory, port)
+
+    @app.command(epilog=example("tunegate deploy local", "tunegate deploy local calls-v2", "tunegate deploy local calls-v2@sha256:... --json"))
+    def deploy(
+        environment: Name,
+        release: Annotated[str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Switch to the pinned release without cutting a stream: start, warm, smoke, parity, load test, switch, bake, retire."""
+        from serve.deploy import deploy as reconcile
+
+        config = pin_release(environment, release) if release else read_environment(environment)
+        if config.release is None:
+            raise InputError(f"{environment_path(environment)}: no release is pinned", hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)")
+        found = reconcile(operate(config), config.release)
+        crown(found)
+        show(found, as_json)
+
+    @app.command(epilog=example("tunegate status local", "tunegate status local --json"))
+    def status(environment: Name, as_json: AsJson = False) -> None:
+        """Slots, releases, open streams, last events."""
+        from serve.deploy import status as look
+
+        show(look(operate(read_environment(environment))), as_json)
+
+    @app.command(epilog=example("tunegate promote local"))
+    def promote(environment: Name, as_json: AsJson = False) -> None:
+        """Let a proven release take the traffic, where promotion is manual."""
+        from serve.deploy import promote as let_in
+
+        found = let_in(operate(read_environment(environment)))
+        crown(found)
+        show(found, as_json)
+
+    @app.command(epilog=example("tunegate rollback local"))
+    def rollback(environment: Name, as_json: AsJson = False) -> None:
+        """Back to the warm old slot at once, and its release pinned again: commit that line."""
+        from configs.deploy import pin
+        from serve.deploy import rollback as go_back
+
+        found = go_back(operate(read_environment(environment)))
+        pin(environment_path(environment), found["release"])
+        crown(found)
+        show(found, as_json)
+
+    @app.command(epilog=example("tunegate stop local", "tunegate stop local --drain 60"))
+    def stop(environment: Name, drain: Annotated[float, typer.Option(min=0, help="seconds that open streams get")] = 0) -> None:
+        """End the door and both slots of an environment."""
+        from serve.deploy import stop_all
+
+        stop_all(operate(read_environment(environment)), drain)
+
+    @app.command(epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --release build/smoke/release --json"))
+    def loadtest(
+        environment: Name,
+        release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
+        users: Annotated[int | None, typer.Option(min=1)] = None,
+        seconds: Annotated[int | None, typer.Option(min=1)] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Load-test what serves, through the door, and judge it by the environment's load rules."""
+        from configs.verdict import EXIT_CODES
+        from serve.foreground import load_test
+
+        figures, verdict = load_test(operate(read_environment(environment)), release, users, seconds)
+        show(figures | {"verdict": verdict.outcome}, as_json)
+        if not as_json:
+            print_verdict(verdict)
+        raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def pin_release(environment: str, release: str) -> DeployConfig:
+    """Bytes and verdict are checked before the pin is touched."""
+    from configs.deploy import pin
+    from infra.artifacts import resolve
+    from serve.deploy import check_release
+
+    read_environment(environment)
+    reference = resolve(release)
+    check_release(reference)
+    pin(environment_path(environment), reference)
+    return read_environment(environment)
+
+
+def crown(found: dict[str, Any]) -> None:
+    """The registry's alias `champion` follows what serves; a registry that is down never undoes a deployment."""
+    from configs.release import read_manifest
+    from infra.artifacts import find
+    from infra.tracking import set_champion
+
+    if found["release"] and "waiting" not in found:
+        set_champion(read_manifest(find(found["release"])))
