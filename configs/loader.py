@@ -129,7 +129,7 @@ def real_location(raw: Any, location: Location) -> tuple[Location, bool]:
     """`location` without the union tags pydantic adds, and whether the whole of it stands in `raw`."""
     real: list[str | int] = []
     for position, part in enumerate(location):
-        if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int) and part < len(raw)):
+        if (part in raw) if isinstance(raw, dict) else (isinstance(raw, list) and isinstance(part, int) and part < len(raw)):
             raw = raw[part]
         elif position < len(location) - 1 or not isinstance(raw, dict | list):
             continue

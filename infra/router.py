@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -159,6 +160,20 @@ class Router:
             raise OutsideError(
                 f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=f"tunegate deploy {self.config.name}"
             ) from error
+
+
+def api_key(config: DeployConfig) -> str:
+    """From the environment variable that the config names; else one made once, readable by its owner only."""
+    given = os.environ.get(config.door.api_key_env)
+    if given:
+        return given
+    path = Path(config.state_dir) / "api_key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_urlsafe(32))
+    return path.read_text(encoding="utf8").strip()
 
 
 def read_traffic(row: dict[str, int]) -> Traffic:

@@ -107,7 +107,6 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
 def pin_release(environment: str, release: str) -> DeployConfig:
     """Bytes and verdict are checked before the pin is touched."""
     from configs.deploy import pin
-    from infra.artifacts import resolve
     from serve.deploy import check_release
 
     read_environment(environment)
@@ -117,11 +116,25 @@ def pin_release(environment: str, release: str) -> DeployConfig:
     return read_environment(environment)
 
 
+def resolve(text: str) -> str:
+    """The one published release whose reference is `text`, starts with it, or whose name it is (then the newest)."""
+    from infra.artifacts import list_releases
+
+    rows = list_releases()
+    starting = [row["reference"] for row in rows if row["reference"].replace("@sha256:", "@").startswith(text.replace("@sha256:", "@")) and "@" in text]
+    named = [row["reference"] for row in rows if row["name"] == text][-1:]
+    found = starting or named
+    if len(found) != 1:
+        known = ", ".join(sorted({row["name"] for row in rows})) or "none"
+        raise InputError(f"{text}: {len(found)} published releases fit, expected one; published: {known}", hint="tunegate releases list")
+    return str(found[0])
+
+
 def crown(found: dict[str, Any]) -> None:
     """The registry's alias `champion` follows what serves; a registry that is down never undoes a deployment."""
     from configs.release import read_manifest
-    from infra.artifacts import find
+    from infra.artifacts import folder_of
     from infra.tracking import set_champion
 
     if found["release"] and "waiting" not in found:
-        set_champion(read_manifest(find(found["release"])))
+        set_champion(read_manifest(folder_of(found["release"]) / "release"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +10,9 @@ from typing import Any
 
 from configs.deploy import DeployConfig
 from configs.errors import OutsideError
-from configs.release import Manifest, read_manifest, verify_release
-from infra.artifacts import find
-from infra.router import SLOTS, Router, SlotName, Traffic
+from configs.release import Manifest, read_manifest
+from infra.artifacts import find, folder_of
+from infra.router import SLOTS, Router, SlotName, Traffic, api_key
 from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
 from serve.planner import Action, Observed
 from serve.proofs import Judge, prove
@@ -57,20 +55,6 @@ class Environment:
         return Observed(door, self.router.active() if door else None, self.alive(state))
 
 
-def api_key(config: DeployConfig) -> str:
-    """From the environment variable that the config names; else one made once, readable by its owner only."""
-    given = os.environ.get(config.door.api_key_env)
-    if given:
-        return given
-    path = Path(config.state_dir) / "api_key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
-    return path.read_text(encoding="utf8").strip()
-
-
 def perform(action: Action, env: Environment, state: State) -> None:
     """Does one action. Raises RefusedError when a proof or the bake says no, OutsideError when the world fails."""
     slot = action.slot
@@ -91,8 +75,8 @@ def perform(action: Action, env: Environment, state: State) -> None:
 
 def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess | None) -> None:
     """Verifies every byte, then starts vLLM in the slot. The intent is on disk before the process is."""
-    directory = find(reference)
-    manifest = verify_release(directory, reference.partition("@")[2])
+    directory = find(reference) / "release"  # every byte rehashed
+    manifest = read_manifest(directory)
     port = env.config.slot_ports[SLOTS.index(slot)]
     env.tell(f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}")
     env.record.append("starting", slot, release=reference)
@@ -117,7 +101,7 @@ def slot_parts(env: Environment, state: State, slot: SlotName) -> tuple[SlotProc
     process, reference = env.process(state, slot), state.release_of(slot)
     if process is None or reference is None:
         raise OutsideError(f"slot {slot} has no server on record", hint=f"tunegate status {env.config.name}")
-    directory = find(reference)
+    directory = folder_of(reference) / "release"
     return process, directory, read_manifest(directory)
 
 

@@ -14,8 +14,9 @@ from configs.errors import InputError, RefusedError
 from configs.release import read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.artifacts import find
+from infra.router import api_key
 from infra.slot import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
-from serve.effects import Environment, api_key
+from serve.effects import Environment
 from serve.loadtest import run_load_test
 
 START_SECONDS = 600
@@ -58,7 +59,7 @@ def load_test(env: Environment, directory: Path | None, users: int | None, secon
             serving = state.release_of(state.active)
             if serving is None or not env.router.is_running():
                 raise RefusedError(f"{env.config.name}: nothing serves", hint=f"tunegate deploy {env.config.name} RELEASE")
-            directory = find(serving)
+            directory = find(serving) / "release"
             manifest, base_url, key = read_manifest(directory), env.router.base_url, api_key(env.config)
         figures = run_load_test(
             base_url, env.config.model, manifest, users=users or settings.users, seconds=seconds or settings.seconds, max_tokens=settings.max_tokens,

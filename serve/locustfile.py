@@ -22,7 +22,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"} if KEY else {}
 
 
 class Reader(HttpUser):
-    wait_time = constant(0)  # type: ignore[no-untyped-call]  # locust ships this one untyped
+    wait_time = constant(0)
 
     @task
     def ask(self) -> None:

