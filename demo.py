@@ -172,13 +172,11 @@ def show(summary: dict[str, Any]) -> None:
         table.add_row(name, found["digest"][7:19], f"{found['metrics']['exact_match']:.3f}", found["verdict"], "\n".join(found["reasons"]))
     console.print(table)
     switch, served = summary["switch"], summary["served"]
-    console.print(
-        f"switch: {switch['streams_open_at_switch']} streams open, {switch['streams_completed']} completed, {switch['streams_cut']} cut, {switch['requests_failed']} requests failed, {switch['flip_milliseconds']} ms"
-    )
+    counts = ", ".join(f"{switch[name]} {name.replace('_', ' ')}" for name in ("streams_open_at_switch", "streams_completed", "streams_cut", "requests_failed"))
+    console.print(f"switch in {switch['flip_milliseconds']} ms: {counts}")
     body = json.dumps({"model": "assistant", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16})
-    print(
-        f"curl -i {served['base_url']}/chat/completions -H \"Authorization: Bearer $(cat {FOLDER}/deploy/api_key)\" -H 'Content-Type: application/json' -d '{body}'"
-    )
+    print(f"curl -i {served['base_url']}/chat/completions -H 'Content-Type: application/json' \\")
+    print(f"  -H \"Authorization: Bearer $(cat {FOLDER}/deploy/api_key)\" -d '{body}'")
     print("stop it: make stop")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from serve.commands import add_commands
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
+    from configs.paths import RunPaths
     from configs.schema import RunConfig
     from configs.verdict import Verdict
 
@@ -99,9 +101,15 @@ def run_train(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
     from infra.tracking import start_run
     from train.lora import train
+    from train.prepare import read_card
 
     paths = RunPaths.of(run.name)
-    return train(run, paths, start_run(run, paths.root / "tracking"))
+    tracker = start_run(run, paths.root / "tracking")
+    record = train(run, paths, tracker)
+    if not tracker.opening:  # it trained; a finished training leaves no empty run behind
+        tracker.log_dataset(read_card(paths))
+        tracker.finish()
+    return record
 
 
 @app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
@@ -149,15 +157,40 @@ def run_gate(run: RunConfig, production: str | None) -> Verdict:
     paths = RunPaths.of(run.name)
     verdict = judge(run, paths, read_environment(production or run.production))
     write_reports(verdict, paths.gate)
+    track_evaluation(paths)
     return verdict
+
+
+def track_evaluation(paths: RunPaths) -> None:
+    """The MLflow run that training began gets what was measured and judged."""
+    from infra.tracking import resume_run
+
+    training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
+    tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
+    tracker.log_metrics(metrics["metrics"], training["steps"])
+    for folder in (paths.evaluation, paths.gate):
+        tracker.log_artifacts(folder)
+    tracker.finish()
+
+
+def run_publish(run: RunConfig) -> Path:
+    """Bytes to the DVC remote, name to the MLflow registry."""
+    from configs.paths import RunPaths
+    from configs.release import read_manifest
+    from infra.artifacts import publish
+    from infra.tracking import register
+
+    paths = RunPaths.of(run.name)
+    target = publish(paths)
+    training = json.loads((paths.adapter / "training.json").read_text(encoding="utf8"))
+    register(read_manifest(target / "release"), target / "release", training["tracking_run_id"])
+    return target
 
 
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
-    from configs.paths import RunPaths
     from configs.verdict import EXIT_CODES
-    from infra.artifacts import publish
 
     settings = read_run(config, overrides)
     for name, stage in (("prepare", run_prepare), ("train", run_train), ("quantize", run_quantize), ("evaluate", run_evaluate)):
@@ -167,7 +200,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     verdict = run_gate(settings, production)
     print_verdict(verdict)
     if verdict.outcome == "pass":
-        typer.echo(f"   published  {publish(RunPaths.of(settings.name))}")
+        typer.echo(f"   published  {run_publish(settings)}")
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
@@ -190,10 +223,7 @@ def list_published(as_json: AsJson = False) -> None:
 @releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
 def publish_release(config: Config) -> None:
     """Put a passed release, its evaluation and its verdict into the DVC remote."""
-    from configs.paths import RunPaths
-    from infra.artifacts import publish
-
-    typer.echo(str(publish(RunPaths.of(read_run(config, None).name))))
+    typer.echo(str(run_publish(read_run(config, None))))
 
 
 @releases.command("fetch", epilog=example("tunegate releases fetch calls-v2@sha256:..."))

@@ -54,8 +54,17 @@ def slot_environment(manifest: Manifest) -> dict[str, str]:
     return kept | {"VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
-def start_slot(release: Path, manifest: Manifest, *, port: int, served_name: str, log: Path) -> SlotProcess:
-    """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken."""
+def own_core(index: int | None) -> dict[str, str]:
+    """On two cores, one for each slot: vLLM's own choice reserves the last core and binds both servers to the first."""
+    cores = sorted(os.sched_getaffinity(0))
+    return {"VLLM_CPU_OMP_THREADS_BIND": str(cores[index])} if index is not None and len(cores) == 2 else {}
+
+
+def start_slot(release: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int | None = None) -> SlotProcess:
+    """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.
+
+    `index`: 0 or 1, where two servers share the machine.
+    """
     import psutil
 
     with socket.socket() as probe:
@@ -67,7 +76,9 @@ def start_slot(release: Path, manifest: Manifest, *, port: int, served_name: str
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *vllm_arguments(release, manifest, port=port, served_name=served_name)]
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=slot_environment(manifest), start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=slot_environment(manifest) | own_core(index), start_new_session=True
+        )
     return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
 
 

@@ -2,7 +2,8 @@
 
 What is logged goes to folder/metrics.jsonl first and from there to MLflow, in order, from the first line that
 MLflow has not taken. So a killed training goes on as the same MLflow run, and what was logged while MLflow was
-down is delivered by the next command: nothing is lost, and training waits for one short timeout at most.
+down is delivered by the next command. Delivery has a thread of its own: some of MLflow's stores try for
+minutes to connect (mlflow/store/db/utils.py), and a training shall not wait for them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.release import Manifest
 from configs.schema import RunConfig
@@ -22,6 +25,10 @@ from infra.git import head_revision
 from infra.outbox import Line, Outbox
 
 SECONDS_BETWEEN_DELIVERIES = 5.0
+SECONDS_AFTER_A_FAILURE = 60.0
+PATIENCE_SECONDS = 20.0  # at the end of a stage, for what is left; importing mlflow takes 3, a new SQLite file 3 more
+Result = TypeVar("Result")
+DELIVERING = threading.Lock()
 # Answers that would come again: the line is given up, so that those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 WARNED: set[str] = set()
@@ -30,23 +37,26 @@ QUICK_AND_QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
 class Tracker:
-    """One MLflow run and its record in `folder`. No fault of MLflow's is ever raised."""
+    """One MLflow run and its record in `folder`. No fault of MLflow's is ever raised, and only run_id and finish wait for it."""
 
-    def __init__(self, folder: Path, opening: Line | None = None) -> None:
+    def __init__(self, folder: Path, opening: tuple[Line, ...] = ()) -> None:
         self.outbox = Outbox(folder)
         self.opening = opening
         self.next_delivery = 0.0
+        self.worker = threading.Thread()
 
     @property
     def run_id(self) -> str | None:
         """None as long as MLflow has not taken the run."""
         if self.opening:
-            return self.opening.get("resume")
+            return self.opening[0].get("resume")
+        self.wait()
         return None if any("start" in line for line, _ in self.outbox.left()) else self.outbox.run_id
 
     def log_params(self, params: dict[str, Any]) -> None:
@@ -64,41 +74,58 @@ class Tracker:
         self.append({"artifacts": str(directory)})
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Tries once more to deliver what is left. `status`: FINISHED, FAILED or KILLED."""
+        """Delivers what is left, if MLflow can take it. `status`: FINISHED, FAILED or KILLED."""
+        self.wait()
         self.next_delivery = 0.0
         self.append({"status": status})
+        self.wait()
+        if self.worker.is_alive():
+            self.warn(TimeoutError(f"no answer in {PATIENCE_SECONDS:g} s"))
 
     def append(self, line: Line) -> None:
-        """To disk before anything else; to MLflow when the last delivery was some seconds ago."""
-        opening, self.opening = self.opening, None
-        self.outbox.append(line) if opening is None or goes_on(self.outbox, opening) else self.outbox.append(opening, line)
-        if time.monotonic() >= self.next_delivery:
-            self.deliver()
+        """To disk now, to MLflow when the last delivery was some seconds ago. A run begins with its first metrics: what is logged before waits for them."""
+        begun = not self.opening or goes_on(self.outbox, self.opening)
+        if not begun and "start" in self.opening[0] and "metrics" not in line:
+            self.opening += (line,)
+            return
+        self.outbox.append(*(() if begun else self.opening), line)
+        self.opening = ()
+        if time.monotonic() >= self.next_delivery and not self.worker.is_alive():
+            self.worker = threading.Thread(target=self.deliver, daemon=True)
+            self.worker.start()
 
     def deliver(self) -> None:
-        """A slow server gets a twentieth of the time however long it takes; one that is down is tried again at the end."""
-        began = time.monotonic()
+        """However slow MLflow is, it is busy with us a twentieth of the time at most."""
+        began, pause = time.monotonic(), SECONDS_BETWEEN_DELIVERIES
         try:
-            deliver(self.outbox)
-            self.next_delivery = time.monotonic() + max(SECONDS_BETWEEN_DELIVERIES, 20 * (time.monotonic() - began))
+            with DELIVERING:
+                deliver(self.outbox)
         except Exception as error:  # whatever MLflow, its store or its absence raises: training goes on
-            self.next_delivery = float("inf")
-            warn(f"the record is kept in {self.outbox.record} and delivered by the next command", error)
+            pause = SECONDS_AFTER_A_FAILURE
+            self.warn(error)
+        self.next_delivery = time.monotonic() + max(pause, 20 * (time.monotonic() - began))
+
+    def wait(self) -> None:
+        if self.worker.is_alive():
+            self.worker.join(PATIENCE_SECONDS)
+
+    def warn(self, error: Exception) -> None:
+        warn(f"the record is kept in {self.outbox.record} and delivered by the next command", error)
 
 
 def start_run(config: RunConfig, folder: Path) -> Tracker:
     """The run begins with the first line logged; a killed run of the same training goes on."""
     trained = config.model_dump(include={"name", "task", "base", "data", "train"})
     key = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
-    params = flatten(config.model_dump(mode="json"))
-    return Tracker(folder, {"start": {"experiment": config.experiment, "name": config.name, "key": key, "params": params, "git_revision": head_revision()}})
+    start = {"experiment": config.experiment, "name": config.name, "key": key, "git_revision": head_revision()}
+    return Tracker(folder, ({"start": start}, {"params": flatten(config.model_dump(mode="json"))}))
 
 
 def resume_run(run_id: str | None, folder: Path) -> Tracker:
     """The run that `folder` records, or the one named: evaluation and gate add to what training began."""
     tracker = Tracker(folder)
     if run_id not in (None, tracker.run_id):
-        tracker.opening = {"resume": run_id}
+        tracker.opening = ({"resume": run_id},)
     return tracker
 
 
@@ -110,12 +137,14 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def goes_on(outbox: Outbox, opening: Line) -> bool:
+def goes_on(outbox: Outbox, opening: tuple[Line, ...]) -> bool:
     """Whether the record's last run is this very training, unfinished."""
+    if not opening or "start" not in opening[0]:
+        return False
     last: Line = {}
     for line, _ in outbox.lines():
         last = line if "start" in line or "resume" in line else {} if "status" in line else last
-    return bool(last.get("start")) and last["start"]["key"] == opening.get("start", {}).get("key")
+    return bool(last.get("start", {}).get("key") == opening[0]["start"]["key"])
 
 
 def deliver(outbox: Outbox) -> None:
@@ -162,12 +191,9 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
 
 
 def create_run(client: Any, line: Line) -> str:
-    from mlflow.entities import Param
-
     start = line["start"]
     tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"], "tunegate.key": start["key"]}
     run = client.create_run(experiment_id(client, start["experiment"]), start_time=line["time"], run_name=start["name"], tags=tags)
-    client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in start["params"].items()])
     return str(run.info.run_id)
 
 
@@ -196,19 +222,20 @@ def dataset_input(card: dict[str, Any]) -> Any:
 
 def register(manifest: Manifest, release_dir: Path, run_id: str | None) -> str | None:
     """The registered model version of this digest, made once, with the alias candidate; None (and a warning) without MLflow."""
-    try:
+
+    def work() -> str:
         client = connect(tracking_uri())
         version = version_of(client, manifest) or create_version(client, manifest, release_dir, run_id)
         client.set_registered_model_alias(manifest.name, "candidate", version)
         return version
-    except Exception as error:  # the registry is a view of git and DVC: it may never stop a release
-        warn(f"{manifest.reference} is not registered; tunegate releases publish does it again", error)
-        return None
+
+    return attempt(work, f"{manifest.reference} is not registered; tunegate releases publish does it again")
 
 
 def set_champion(manifest: Manifest) -> None:
     """The alias champion: one version for each production environment, whatever its model's name."""
-    try:
+
+    def work() -> None:
         client = connect(tracking_uri())
         version = version_of(client, manifest)
         if version is None:
@@ -217,8 +244,27 @@ def set_champion(manifest: Manifest) -> None:
             if model.name != manifest.name and model.tags.get("production") == manifest.config.get("production") and "champion" in model.aliases:
                 client.delete_registered_model_alias(model.name, "champion")
         client.set_registered_model_alias(manifest.name, "champion", version)
-    except Exception as error:  # as in register
-        warn(f"{manifest.reference} is served, but has no alias champion", error)
+
+    attempt(work, f"{manifest.reference} has no alias champion")
+
+
+def attempt(work: Callable[[], Result], consequence: str) -> Result | None:
+    """The registry is a view of git and DVC: neither its faults nor its silence may stop a release."""
+    results: list[Result] = []
+    errors: list[Exception] = [TimeoutError(f"no answer in {PATIENCE_SECONDS:g} s")]
+
+    def target() -> None:
+        try:
+            results.append(work())
+        except Exception as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=target, daemon=True)
+    worker.start()
+    worker.join(PATIENCE_SECONDS)
+    if not results:
+        warn(consequence, errors[-1])
+    return results[0] if results else None
 
 
 def version_of(client: Any, manifest: Manifest) -> str | None:
@@ -259,9 +305,11 @@ def warn(consequence: str, error: Exception) -> None:
     """One line on stderr, and only once: a long training does not repeat itself."""
     if consequence not in WARNED:
         WARNED.add(consequence)
-        print(f"warning: MLflow ({tracking_uri()}): {shorten(error)}; {consequence}", file=sys.stderr)
+        print(f"warning: MLflow ({tracking_uri()}): {cause_of(error)}; {consequence}", file=sys.stderr)
 
 
-def shorten(error: Exception) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= 200 else text[:199] + "…"
+def cause_of(error: BaseException) -> str:
+    """The innermost exception: MLflow wraps "connection refused" four times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -77,14 +77,15 @@ def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess |
     """Verifies every byte, then starts vLLM in the slot. The intent is on disk before the process is."""
     directory = find(reference) / "release"  # every byte rehashed
     manifest = read_manifest(directory)
-    port = env.config.slot_ports[SLOTS.index(slot)]
+    index = SLOTS.index(slot)
+    port = env.config.slot_ports[index]
     env.tell(f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}")
     env.record.append("starting", slot, release=reference)
     if stale:
         stop_slot(stale, drain_seconds=0)
     reap_orphan(port)
     log = env.folder / f"{slot}.log"
-    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log)
+    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index)
     env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log))
     env.router.set_release(slot, manifest.digest)
 

@@ -117,14 +117,15 @@ def read_sentiment() -> Source:
     try:
         version = json.loads((package / "package.json").read_text(encoding="utf8"))["version"]
         rows = [row for name in SENTIMENT_FILES for row in sentiment_rows(package / "test" / "fixtures" / name)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"data.source sentiment: {package} is missing or unreadable ({error})", hint="make setup   (or set TUNEGATE_NODE_MODULES)") from error
     return Source(f"npm sentiment {version}: {', '.join(SENTIMENT_FILES)}", "CC BY 4.0 (sentences, UCI), MIT (package)", rows)
 
 
 def sentiment_rows(path: Path) -> list[Row]:
-    rows = json.loads(path.read_text(encoding="utf8"))
-    return [{"id": f"{path.stem}-{index}", "text": row["text"].strip(), "label": ("negative", "positive")[row["class"]]} for index, row in enumerate(rows)]
+    """Each file ends with an empty row whose class is null."""
+    rows = enumerate(json.loads(path.read_text(encoding="utf8")))
+    return [{"id": f"{path.stem}-{index}", "text": row["text"].strip(), "label": ("negative", "positive")[row["class"]]} for index, row in rows if row["class"] is not None]
 
 
 def read_jsonl(files: list[str], task: Task) -> list[Row]:

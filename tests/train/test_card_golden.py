@@ -1,0 +1,88 @@
+"""The model card says only facts, and golden answers are the model's own."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.schema import RunConfig
+from train.card import write_card
+from train.golden import write_golden
+
+pytestmark = pytest.mark.unit
+CARD = {
+    "source": "somewhere 1.0",
+    "licence": "Apache-2.0",
+    "damage": "none",
+    "fingerprint": "sha256:ab",
+    "labels": ["bad", "good"],
+    "splits": {"train": {"rows": 30}, "test": {"rows": 9}},
+    "left_out": {"duplicate": 2, "too_long": 0},
+}
+TRAINING = {"steps": 7, "dtype": "float32", "best_step": 5, "best_validation_loss": 0.12345, "seconds": 3.5, "tokens_per_second": 80.0}
+
+
+def config(task: str, **more: Any) -> RunConfig:
+    source = "bfcl" if task == "causal-lm" else "sentiment"
+    return RunConfig.model_validate(
+        {"name": "mine", "task": task, "base": {"path": "b"}, "data": {"source": source}, "train": {"max_steps": 7, "batch_size": 4}, "gate": "g"} | more
+    )
+
+
+def card_of(settings: RunConfig, card: dict[str, Any] = CARD, training: dict[str, Any] = TRAINING) -> str:
+    return write_card(settings, card, training, {"name": "tiny", "version": "2"}, {"size_bytes": 1000, "parent_size_bytes": 4000})
+
+
+def test_the_card_states_base_data_training_and_size() -> None:
+    text = card_of(config("sequence-classification"))
+    for fact in ("# mine", "`tiny` (2)", "INT8", "bad, good", "30 train, 9 test", "2 duplicate.", "7 steps of 4 rows", "step 5, validation loss 0.1235", "1,000 bytes", "4,000 before"):
+        assert fact in text
+    assert "too long" not in text, "what did not happen is not told"
+
+
+def test_equal_facts_give_an_equal_card_however_long_it_took() -> None:
+    settings = config("causal-lm")
+    assert card_of(settings) == card_of(settings, training=TRAINING | {"seconds": 99.0, "tokens_per_second": 1.0})
+
+
+def test_a_spoiled_release_says_so() -> None:
+    settings = config("causal-lm", quantize={"scheme": "none"})
+    text = card_of(settings, CARD | {"damage": "shuffle_answers", "left_out": {}})
+    assert "Spoiled on purpose" in text and "Left out: none" in text
+    assert "INT8" not in text and "/v1/chat/completions" in text
+
+
+def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, tokenizer: Any, tmp_path: Path) -> None:
+    from train.classifier import load_classifier
+
+    rows = [{"id": str(index), "text": f"good film {index}", "label": "good"} for index in range(5)]
+    settings = config("sequence-classification", evaluate={"parity": {"golden_prompts": 3}})
+    write_golden(settings, load_classifier(tiny_bert, ["bad", "good"]).eval(), tokenizer, rows, tmp_path / "golden.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "golden.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["0", "1", "2"]
+    for line in lines:
+        assert sum(line["probs"].values()) == pytest.approx(1, abs=1e-5)
+        assert line["answer"] == max(line["probs"], key=line["probs"].get)
+
+
+def test_golden_text_does_not_depend_on_its_neighbours_padding(tiny_gpt: Path, tokenizer: Any, tmp_path: Path) -> None:
+    """Answered in one padded batch as if each were asked alone: serving asks them alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32).eval()
+    rows = [{"id": str(size), "messages": [{"role": "user", "content": "film " * size}, {"role": "assistant", "content": "no"}]} for size in (1, 9, 3)]
+    settings = config("causal-lm", evaluate={"max_new_tokens": 5, "parity": {"golden_prompts": 3}})
+    write_golden(settings, model, tokenizer, rows, tmp_path / "all.jsonl")
+    together = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    for row, line in zip(rows, together, strict=True):
+        write_golden(settings, model, tokenizer, [row], tmp_path / "one.jsonl")
+        alone = json.loads((tmp_path / "one.jsonl").read_text())
+        assert line["answer"] == alone["answer"]
+        assert line["first_token_logprob"] == pytest.approx(alone["first_token_logprob"], abs=1e-4)
+        assert math.isfinite(line["first_token_logprob"]) and line["first_token_logprob"] <= 0
+        assert line["messages"] == row["messages"][:-1], "the gold answer does not travel"
