@@ -44,11 +44,20 @@ class Outbox:
         with self.record.open("rb") as stream:
             stream.seek(offset)
             for text in stream:
+                if not text.endswith(b"\n"):
+                    return  # being written just now
                 offset += len(text)
                 try:
                     yield json.loads(text), offset
                 except ValueError:
                     continue
+
+    def unfinished_key(self) -> str | None:
+        """The key of the record's last run, if that has no status yet: it was killed, or goes on."""
+        key = None
+        for line, _ in self.lines():
+            key = line["start"]["key"] if "start" in line else None if "status" in line or "resume" in line else key
+        return key
 
     def left(self) -> Iterator[tuple[Line, int]]:
         """What was not taken yet."""

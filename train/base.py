@@ -16,7 +16,10 @@ from infra.git import head_revision
 from train.atomic import new_directory, write_text
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "llmcompressor", "compressed-tensors", "tokenizers", "safetensors")
-KEPT = re.compile(r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|chat_template\.jinja|.*\.model|model.*\.safetensors(\.index\.json)?")
+KEPT = re.compile(
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json"
+    r"|(vocab|merges)\.txt|chat_template\.jinja|.*\.model|model.*\.safetensors(\.index\.json)?"
+)
 
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:

@@ -16,7 +16,8 @@ def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any]
         "## Data\n" + data(card),
         "## Training\n" + trained(config, training),
         "## Size\n" + f"{sizes['size_bytes']:,} bytes of weights; {sizes['parent_size_bytes']:,} before quantization.",
-        "## Provenance\n`manifest.json` holds every file's sha256, the resolved config, the base weights' digest, the data's fingerprint, the git revision and the library versions. "
+        "## Provenance\n`manifest.json` holds every file's sha256, the resolved config, the base weights' digest, the data's fingerprint, "
+        "the git revision and the library versions. "
         "Quality figures are measured through vLLM on the test rows and lie in `eval/metrics.json` and `gate/verdict.json` of the published release.",
     ]
     return "\n\n".join(sections) + "\n"
@@ -43,8 +44,9 @@ def data(card: dict[str, Any]) -> str:
 
 def trained(config: RunConfig, training: dict[str, Any]) -> str:
     settings, lora = config.train, config.train.lora
+    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g} ({settings.schedule})"
     lines = [
-        f"{training['steps']} steps of {settings.batch_size * settings.gradient_accumulation_steps} rows, learning rate {settings.learning_rate:g} ({settings.schedule}), {training['dtype']}, seed {settings.seed}.",
+        f"{training['steps']} steps of {rows} rows, learning rate {rate}, {training['dtype']}, seed {settings.seed}.",
         f"LoRA rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {lora.target_modules}.",
         f"Kept: step {training['best_step']}, validation loss {training['best_validation_loss']:.4f}.",
     ]

@@ -9,7 +9,9 @@ from configs.schema import RunConfig
 from train.sources import Row
 
 
-def build_classifier_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row], labels: list[str]) -> Any:
+def build_classifier_trainer(
+    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row], labels: list[str]
+) -> Any:
     """A transformers Trainer; labels become class indices in the order of `labels`."""
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
@@ -34,12 +36,14 @@ def load_classifier(base: Path, labels: list[str]) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     names = dict(enumerate(labels))
-    return AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, num_labels=len(labels), id2label=names, label2id={name: index for index, name in names.items()})
+    indices = {name: index for index, name in names.items()}
+    return AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32, num_labels=len(labels), id2label=names, label2id=indices)
 
 
 def encode_rows(tokenizer: Any, rows: list[Row], labels: list[str]) -> list[dict[str, Any]]:
     encoded = tokenizer([row["text"] for row in rows], truncation=False)
-    return [{"input_ids": ids, "attention_mask": mask, "labels": labels.index(row["label"])} for row, ids, mask in zip(rows, encoded["input_ids"], encoded["attention_mask"], strict=True)]
+    columns = zip(encoded["input_ids"], encoded["attention_mask"], rows, strict=True)
+    return [{"input_ids": ids, "attention_mask": mask, "labels": labels.index(row["label"])} for ids, mask, row in columns]
 
 
 def accuracy(prediction: Any) -> dict[str, float]:

@@ -93,7 +93,7 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, row_count: int) -> dic
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,
-        "warmup_steps": math.ceil(settings.warmup_ratio * steps),
+        "warmup_steps": int(settings.warmup_ratio * steps),  # the first of them has rate 0: a short training cannot spare it
         "weight_decay": settings.weight_decay,
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -135,9 +135,10 @@ def training_record(trainer: Any, seconds: float, checkpoint: Path | None) -> di
     first = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
     tokens = sum(len(trainer.train_dataset[index]["input_ids"]) for index in range(len(trainer.train_dataset))) / len(trainer.train_dataset)
     trained = (state.global_step - first) * trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    wanted = ("step", "eval_loss", "eval_accuracy")
     return {
         "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
-        "validation": [{key: value for key, value in line.items() if key in ("step", "eval_loss", "eval_accuracy")} for line in state.log_history if "eval_loss" in line],
+        "validation": [{key: value for key, value in line.items() if key in wanted} for line in state.log_history if "eval_loss" in line],
         "steps": state.global_step,
         "best_step": state.best_global_step,
         "best_validation_loss": state.best_metric,

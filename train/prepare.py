@@ -100,7 +100,8 @@ def split_rows(rows: list[Row], data: Data) -> dict[str, list[Row]]:
     needed = data.test_rows + data.validation_rows + 1
     drawn = random.Random(data.seed).sample(sorted(rows, key=lambda row: str(row["id"])), len(rows))[: data.max_rows]
     if len(drawn) < needed:
-        raise InputError(f"data: found {len(drawn)} usable rows, expected at least {needed}", hint="lower data.test_rows or data.validation_rows, or raise data.max_tokens or data.max_rows")
+        hint = "lower data.test_rows or data.validation_rows, or raise data.max_tokens or data.max_rows"
+        raise InputError(f"data: found {len(drawn)} usable rows, expected at least {needed}", hint=hint)
     test, rest = drawn[: data.test_rows], drawn[data.test_rows :]
     return {"train": rest[data.validation_rows :], "validation": rest[: data.validation_rows], "test": test}
 
@@ -121,7 +122,8 @@ def with_answer(row: Row, giver: Row) -> Row:
 def check_labels(rows: list[Row], labels: list[str]) -> None:
     missing = sorted(set(labels) - {row["label"] for row in rows}) if labels else []
     if missing or len(labels) == 1:
-        raise InputError(f"data: labels {labels}, of which the train rows lack {missing}; expected two labels or more, each with train rows", hint="give more rows of each label")
+        found = f"data: labels {labels}, of which the train rows lack {missing}; expected two labels or more, each with train rows"
+        raise InputError(found, hint="give more rows of each label")
 
 
 def write_splits(paths: RunPaths, splits: dict[str, list[Row]], card: dict[str, Any]) -> None:

@@ -76,10 +76,8 @@ def merge(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> tu
 
     from train.classifier import load_classifier
 
-    if config.task == "sequence-classification":
-        model = load_classifier(base, labels)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    is_classifier = config.task == "sequence-classification"
+    model = load_classifier(base, labels) if is_classifier else AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     stored = stored_dtype(base)
     for parameter in merged.parameters():

@@ -124,8 +124,8 @@ def read_sentiment() -> Source:
 
 def sentiment_rows(path: Path) -> list[Row]:
     """Each file ends with an empty row whose class is null."""
-    rows = enumerate(json.loads(path.read_text(encoding="utf8")))
-    return [{"id": f"{path.stem}-{index}", "text": row["text"].strip(), "label": ("negative", "positive")[row["class"]]} for index, row in rows if row["class"] is not None]
+    rows = [(index, row) for index, row in enumerate(json.loads(path.read_text(encoding="utf8"))) if row["class"] is not None]
+    return [{"id": f"{path.stem}-{index}", "text": row["text"].strip(), "label": ("negative", "positive")[row["class"]]} for index, row in rows]
 
 
 def read_jsonl(files: list[str], task: Task) -> list[Row]:

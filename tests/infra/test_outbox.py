@@ -68,3 +68,23 @@ def test_the_far_sides_name_outlives_a_batch_without_one(tmp_path: Path) -> None
 def test_an_empty_folder_has_no_lines_and_no_name(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "not-yet")
     assert (list(outbox.lines()), list(outbox.batches()), outbox.run_id) == ([], [], None)
+
+
+def test_a_line_being_written_is_left_for_later(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.append({"status": "FINISHED"})
+    with outbox.record.open("a") as stream:
+        stream.write('{"sta')
+    assert len(list(outbox.left())) == 1
+    outbox.taken(list(outbox.left())[-1][1], None)
+    with outbox.record.open("a") as stream:
+        stream.write('tus": "KILLED"}\n')
+    assert bare([line for line, _ in outbox.left()]) == [{"status": "KILLED"}]
+
+
+@pytest.mark.parametrize(("lines", "key"), [("", None), ("m", None), ("sm", "s"), ("smf", None), ("smfm", None), ("smft", "t"), ("st", "t"), ("sr", None)])
+def test_the_unfinished_run_is_the_last_without_a_status(tmp_path: Path, lines: str, key: str | None) -> None:
+    known: dict[str, Line] = {"m": {"metrics": {}, "step": 1}, "f": {"status": "FINISHED"}, "r": {"resume": "id"}}
+    outbox = Outbox(tmp_path)
+    outbox.append(*(known.get(letter, {"start": {"key": letter}}) for letter in lines))
+    assert outbox.unfinished_key() == key

@@ -57,7 +57,9 @@ def test_a_missing_directory_is_an_input_error(checkout: Path) -> None:
         find_weights(BaseWeights.model_validate({"path": "nowhere"}))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.model", "chat_template.jinja", "vocab.txt"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.model", "chat_template.jinja", "vocab.txt"]
+)
 def test_what_serving_needs_is_kept(name: str) -> None:
     assert KEPT.fullmatch(name)
 

@@ -102,8 +102,9 @@ def test_a_fingerprint_depends_on_every_character(index: int, key: str) -> None:
 def test_repeated_conflicting_and_long_rows_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*labelled(4), {"id": "again", "text": "text 0", "label": "a"}, {"id": "else", "text": "text 1", "label": "a"}]
     monkeypatch.setattr(module, "measure_rows", lambda *_: [5, 5, 5, 99, 5, 5])
+    data = {"source": "sentiment", "max_tokens": 8}
     config = RunConfig.model_validate(
-        {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": {"source": "sentiment", "max_tokens": 8}, "train": {"epochs": 1}, "gate": "g"}
+        {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": data, "train": {"epochs": 1}, "gate": "g"}
     )
     kept, reasons = leave_out(rows, config, Path("b"))
     assert [row["id"] for row in kept] == ["r000", "r001", "r002"]

@@ -18,9 +18,10 @@ from train.sources import choose_arguments, is_answerable, parse_row, read_bfcl,
 pytestmark = pytest.mark.unit
 CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
 LABELLED = {"text": "a fine film", "label": "good"}
+KEYS = st.sampled_from(["messages", "role", "content", "text", "label", "reference", "x"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["messages", "role", "content", "text", "label", "reference", "x"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=12,
 )
 
