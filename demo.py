@@ -33,7 +33,7 @@ console = Console(stderr=True)
 
 def tunegate(*arguments: str, expected: tuple[int, ...] = (0,)) -> int:
     """Runs one command with its own progress on the terminal."""
-    console.print(f"[bold]$ tunegate {' '.join(arguments)}")
+    console.print(f"[bold]$ tunegate {' '.join(arguments)}", soft_wrap=True)
     code = subprocess.run([*TUNEGATE, *arguments]).returncode
     if code not in expected:
         raise OutsideError(f"tunegate {' '.join(arguments)} ended with {code}, expected {expected}", hint=f"tunegate {' '.join(arguments)}")
@@ -95,11 +95,11 @@ def run_version(version: str, expected: tuple[int, ...]) -> dict[str, Any]:
 def deploy(found: dict[str, Any], streams: Streams | None = None) -> dict[str, Any]:
     """Deploys by the command line; `streams` are opened once the new slot is up, and kept open over the switch."""
     command = [*TUNEGATE, "deploy", str(ENVIRONMENT), f"{found['release']}@{found['digest']}", "--json"]
-    console.print(f"[bold]$ tunegate {' '.join(command[1:])}")
+    console.print(f"[bold]$ tunegate {' '.join(command[1:])}", soft_wrap=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr
         for line in process.stderr:
-            console.print(f"  {line.rstrip()}", highlight=False)
+            console.print(f"  {line.rstrip()}", highlight=False, soft_wrap=True)
             if streams and line.endswith(": load\n"):
                 streams.open()
         output = process.stdout.read()

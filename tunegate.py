@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +25,24 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="From one YAML file to a served model, safely.\n\nStart with: tunegate run configs/finetune/smoke.yaml",
 )
 releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
-app.add_typer(releases, name="releases")
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tunegate {version('tunegate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def front(version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="print the version and end")] = False) -> None:
+    """From one YAML file to a served model, safely.
+
+    Start with: tunegate run configs/finetune/smoke.yaml
+    """
 
 
 def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
@@ -37,8 +52,6 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
     rules = read_rules(Path(config.gate)) if config.gate else None
     return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
 
-
-add_commands(app, judge_of)
 
 Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
@@ -152,11 +165,9 @@ def gate(config: Config, overrides: Sets = None, production: Production = None, 
 def run_gate(run: RunConfig, production: str | None) -> Verdict:
     from configs.paths import RunPaths
     from eval.gate import judge
-    from eval.report import write_reports
 
     paths = RunPaths.of(run.name)
     verdict = judge(run, paths, read_environment(production or run.production))
-    write_reports(verdict, paths.gate)
     track_evaluation(paths)
     return verdict
 
@@ -204,6 +215,10 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
+add_commands(app, judge_of)
+app.add_typer(releases, name="releases")
+
+
 @releases.command("verify", epilog=example("tunegate releases verify build/smoke/release"))
 def verify(directory: Path) -> None:
     """Rehash every byte of a release directory; exit 1 names each file that differs."""
@@ -217,7 +232,7 @@ def list_published(as_json: AsJson = False) -> None:
     """Published releases with digest and verdict."""
     from infra.artifacts import list_releases
 
-    show([dict(row) if isinstance(row, dict) else vars(row) for row in list_releases()], as_json)
+    show(list_releases(), as_json)
 
 
 @releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
@@ -234,16 +249,22 @@ def fetch(reference: str) -> None:
     typer.echo(str(find(reference)))
 
 
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
+
+
 def main() -> None:
     """Runs the app; our own errors become one message and an exit code, never a traceback."""
+    for name, value in QUIET.items():  # libraries read these when imported; who wants their chatter sets them
+        os.environ.setdefault(name, value)
     try:
         app()
     except TunegateError as error:
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.secho("interrupted: the same command goes on from here", err=True, fg="yellow")
-        sys.exit(130)
+    except SystemExit as error:  # click turns Ctrl-C into 130 without a word
+        if error.code == 130:
+            typer.secho("interrupted: the same command goes on from here", err=True, fg="yellow")
+        raise
 
 
 if __name__ == "__main__":

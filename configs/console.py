@@ -26,9 +26,17 @@ def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
         return
     for row in value if isinstance(value, list) else [value]:
         for key, item in row.items():
-            typer.echo(f"{key:>24}  {json.dumps(item, default=str) if isinstance(item, dict | list) else item}")
+            typer.echo(f"{key:>24}  {brief(item)}")
         if isinstance(value, list):
             typer.echo("")
+
+
+def brief(item: Any) -> str:
+    """One line; of a long list only how long it is."""
+    if not isinstance(item, dict | list):
+        return str(item)
+    text = json.dumps(item, default=str)
+    return text if len(text) <= 400 or isinstance(item, dict) else f"{len(item)} entries (--json shows them)"
 
 
 def print_verdict(verdict: Verdict) -> None:

@@ -34,7 +34,7 @@ class NonInferiorRule(Section):
     """Not worse than the reference by more than `margin`, paired on the same examples."""
 
     rule: Literal["non_inferior_to"]
-    reference: Literal["champion", "base"] = "champion"
+    reference: Literal["champion", "base", "parent"] = Field("champion", description="what serves, the untuned weights, or the unquantized release")
     metric: str
     margin: float = Field(ge=0, le=1)
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided interval of the paired difference")

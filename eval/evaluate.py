@@ -12,14 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from infra.slot import temporary_slot
-
 from configs.errors import InputError, TunegateError
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, verify_release
 from configs.schema import RunConfig
 from eval.metrics import score, summarise
 from infra.endpoint import Answer, ask, check_parity
+from infra.slot import temporary_slot
 
 SERVED_NAME = "release"
 
@@ -37,8 +36,12 @@ def evaluate(config: RunConfig, paths: RunPaths, *, release: Path | None = None,
         parent = measure(config, paths, paths.parent, target / "parent")
         record = record | {"metrics": record["metrics"] | compared(record, parent)}
         write_atomically(target / "metrics.json", json.dumps(record, indent=2))
+    else:
+        shutil.rmtree(target / "parent", ignore_errors=True)
     if config.evaluate.baseline:
         measure_base(config, paths, target / "base")
+    else:
+        shutil.rmtree(target / "base", ignore_errors=True)
     return record
 
 

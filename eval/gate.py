@@ -1,42 +1,26 @@
-"""The gate: rules and evidence in, a verdict out. `decide` is pure; `judge` gathers what it needs from files."""
+"""The gate: rules and evidence in, a verdict out. `decide` is pure; `judge` has the evidence gathered and the reports written."""
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from configs.deploy import DeployConfig
-from configs.errors import InputError
 from configs.gates import GateConfig, LoadRule, NonInferiorRule, ParityRule, ThresholdRule
+from configs.loader import load
 from configs.paths import RunPaths
-from configs.release import read_manifest
 from configs.schema import RunConfig
 from configs.verdict import Outcome, RuleResult, Verdict, conjunction
+from eval.evidence import PER_EXAMPLE, Evidence, Measured, flips, gather
+from eval.report import write_reports
 from eval.statistics import compare
 
-PER_EXAMPLE = {"exact_match": "correct", "accuracy": "correct", "valid_json": "valid_json", "name_match": "name_match"}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One release's metrics.json and its per-example columns, each by id."""
-
-    record: dict[str, Any]
-    columns: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that a gate may look at. `champion` is None when nothing is pinned; `references` holds what was measured."""
-
-    release: str
-    measured: Measured | None
-    champion: str | None = None
-    references: dict[str, Measured] = field(default_factory=dict)
-    load: dict[str, float] | None = None
+# What has to be done for these references to be measured.
+MEASURED_BY = {
+    "base": "set evaluate.baseline: true and run tunegate evaluate CONFIG",
+    "parent": "set quantize.compare_parent: true and run tunegate run CONFIG",
+}
 
 
 def decide(rules: GateConfig, evidence: Evidence) -> Verdict:
@@ -99,11 +83,13 @@ def decide_non_inferior(rule: NonInferiorRule, measured: Measured, evidence: Evi
         return result(rule.name, "pass", "Nothing is pinned in production: a first release has no champion to be worse than.", champion=None)
     other = evidence.references.get(rule.reference)
     if other is None:
-        fetch, baseline = f"tunegate releases fetch {evidence.champion}", "set evaluate.baseline: true and run tunegate evaluate CONFIG"
-        command = fetch if rule.reference == "champion" else baseline
+        command = {"champion": f"tunegate releases fetch {evidence.champion}", **MEASURED_BY}[rule.reference]
         return result(rule.name, "inconclusive", f"No evaluation of the {rule.reference} was found: {command}.", champion=evidence.champion)
     if rule.reference == "champion" and other.record.get("release") != evidence.champion:
         return result(rule.name, "fail", f"The champion's evaluation is of {other.record.get('release')}, not of {evidence.champion}.")
+    if rule.reference == "base" and evidence.base is not None and not str(other.record.get("release")).endswith(evidence.base):
+        measured_base = other.record.get("release")
+        return result(rule.name, "fail", f"The base's evaluation is of {measured_base}, not of {evidence.base}: tunegate evaluate CONFIG.")
     if not measured.record.get("dataset") or measured.record["dataset"] != other.record.get("dataset"):
         return result(rule.name, "inconclusive", f"The {rule.reference} was measured on other test rows: evaluate both on the same data.")
     column = PER_EXAMPLE.get(rule.metric, "")
@@ -120,51 +106,19 @@ def compare_to_margin(rule: NonInferiorRule, mine: dict[str, float], theirs: dic
         return result(rule.name, "inconclusive", f"The examples cannot be paired ({error}): tunegate evaluate CONFIG.")
     outcome: Outcome = "pass" if paired.low > -rule.margin else "fail" if paired.high < -rule.margin else "inconclusive"
     words = {"pass": "lies above", "fail": "lies below", "inconclusive": "spans"}[outcome]
-    interval = f"{rule.confidence:.0%} interval [{paired.low:+.3f}, {paired.high:+.3f}] {words} {-rule.margin:+.3f}"
+    interval = f"{rule.confidence:.0%} interval [{paired.low:+.3f}, {paired.high:+.3f}] {words} {0.0 - rule.margin:+.3f}"
     sentence = f"{rule.metric} differs by {paired.difference:+.3f} on {paired.n} examples; its {interval}."
     return result(rule.name, outcome, sentence, reference=rule.reference, **paired.__dict__)
 
 
 def judge(config: RunConfig, paths: RunPaths, production: DeployConfig | None) -> Verdict:
-    """Gathers evidence from files. Raises InputError if there is no release or no readable gate file."""
-    release = read_manifest(paths.release).reference
-    measured = read_measured(paths.evaluation)
-    pinned = production.release if production else None
-    champion = None if pinned is None else find_measured(pinned, measured.record.get("dataset") if measured else None)
-    found = {"champion": champion, "base": read_measured(paths.evaluation / "base")}
-    references = {name: value for name, value in found.items() if value is not None}
-    return decide(read_rules(Path(config.gate)), Evidence(release, measured, pinned, references))
+    """Judges by files and writes the verdict in its three forms. Raises InputError if there is no release or no readable gate file."""
+    rules, evidence = read_rules(Path(config.gate)), gather(paths, production)
+    verdict = decide(rules, evidence)
+    write_reports(verdict, paths.gate, flips(evidence))
+    return verdict
 
 
 def read_rules(path: Path) -> GateConfig:
-    from pydantic import ValidationError
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return GateConfig.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf8")))
-    except (OSError, YAMLError, ValidationError) as error:
-        raise InputError(f"{path}: not a gate file: {error}", hint="tunegate check CONFIG") from error
-
-
-def read_measured(folder: Path) -> Measured | None:
-    """None if there is no complete evaluation in `folder`."""
-    if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
-        return None
-    import pandas
-
-    try:
-        record = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
-        frame = pandas.read_parquet(folder / "predictions.parquet").set_index("id")
-    except (ValueError, KeyError, OSError):
-        return None
-    if not isinstance(record, dict) or not frame.index.is_unique:
-        return None
-    return Measured(record, {name: {str(key): float(one) for key, one in frame[name].items()} for name in PER_EXAMPLE.values() if name in frame})
-
-
-def find_measured(reference: str, dataset: str | None) -> Measured | None:
-    """The evaluation of exactly this release: the one on `dataset` if there is one, else any (the gate says so)."""
-    folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
-    found = [measured for folder in folders if (measured := read_measured(folder)) and measured.record.get("release") == reference]
-    return next((measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None)
+    """Raises ConfigError naming every problem of the gate file."""
+    return load(path, GateConfig)

@@ -30,7 +30,7 @@ def summarise(task: Task, rows: list[dict[str, Any]]) -> dict[str, float]:
 
     if task == "causal-lm":
         return {"exact_match": mean("correct"), "name_match": mean("name_match"), "valid_json": mean("valid_json")}
-    from sklearn.metrics import f1_score  # type: ignore[import-untyped]  # ships no types
+    from sklearn.metrics import f1_score
 
     macro_f1 = float(f1_score([row["gold"] for row in rows], [row["answer"] for row in rows], average="macro", zero_division=0))
     return {"accuracy": mean("correct"), "macro_f1": macro_f1, "log_loss": mean("loss")}

@@ -37,7 +37,7 @@ def newcombe_interval(both: int, gained: int, lost: int, neither: int, confidenc
 
     Stays wide (never of zero width) when no pair is discordant, where a bootstrap would collapse.
     """
-    from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]  # ships no types
+    from statsmodels.stats.proportion import proportion_confint
 
     n = both + gained + lost + neither
     first, second = (both + gained) / n, (both + lost) / n
@@ -64,6 +64,6 @@ def corrected_phi(both: int, gained: int, lost: int, neither: int) -> float:
 
 def mcnemar_p(gained: int, lost: int) -> float:
     """Two-sided exact (binomial) McNemar, by statsmodels; 1 when no pair is discordant."""
-    from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]  # ships no types
+    from statsmodels.stats.contingency_tables import mcnemar
 
     return min(1.0, float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)) if gained + lost else 1.0

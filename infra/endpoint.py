@@ -132,7 +132,7 @@ def agrees(answer: Answer, golden: dict[str, Any]) -> bool:
 def differ(answer: Answer, golden: dict[str, Any]) -> float:
     """Infinite where either side has no figure: absence is never parity."""
     if answer.probs is not None:
-        stated = golden.get("probs") or {}
+        stated: dict[str, float] = golden.get("probs") or {}
         return sum(abs(p - stated.get(label, float("inf"))) for label, p in answer.probs.items()) / len(answer.probs)
     stated_logprob = golden.get("first_token_logprob")
     if answer.first_token_logprob is None or stated_logprob is None:

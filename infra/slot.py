@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,8 @@ from pathlib import Path
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest
 
-SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+# An address may carry a password, as in postgresql://user:password@host.
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
 DRAIN_SECONDS = 30
 
 
@@ -86,10 +88,16 @@ def is_alive(slot: SlotProcess) -> bool:
     import psutil
 
     try:
-        process = psutil.Process(slot.pid)
-        return abs(process.create_time() - slot.create_time) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return not is_reused(slot) and bool(psutil.Process(slot.pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def is_reused(slot: SlotProcess) -> bool:
+    """True if another process has the pid now. Linux gives a pid again only when the group of that number is gone as well."""
+    import psutil
+
+    return bool(psutil.pid_exists(slot.pid) and abs(psutil.Process(slot.pid).create_time() - slot.create_time) >= 1)
 
 
 def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
@@ -113,6 +121,8 @@ def log_tail(log: Path, lines: int = 8) -> str:
 
 def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
     """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is three processes."""
+    if is_reused(slot):
+        return
     if is_alive(slot):
         os.kill(slot.pid, signal.SIGTERM)
         deadline = time.monotonic() + drain_seconds
@@ -144,10 +154,18 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def temporary_slot(release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float = 300) -> Iterator[str]:
-    """A healthy server for the length of a block; yields its base URL."""
+    """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended first."""
+    note = log.with_suffix(".pid")
+    with contextlib.suppress(OSError, ValueError):
+        pid, create_time, port = json.loads(note.read_text(encoding="utf8"))
+        left_behind = SlotProcess(pid, create_time, port, log)
+        if is_alive(left_behind):
+            stop_slot(left_behind, drain_seconds=0)
     slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log)
+    note.write_text(json.dumps([slot.pid, slot.create_time, slot.port]), encoding="utf8")
     try:
         wait_healthy(slot, timeout_seconds)
         yield f"http://127.0.0.1:{slot.port}"
     finally:
         stop_slot(slot, drain_seconds=5)
+        note.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ def watcher(name: str, log_metrics: Callable[[dict[str, float], int], None], mar
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers ships no types for it
+    class Watcher(TrainerCallback):
         def __init__(self) -> None:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.progress = Progress(*columns, console=Console(stderr=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from contextlib import redirect_stderr
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,11 +97,12 @@ def stored_dtype(directory: Path) -> Any:
 
 def compress(model: Any, target: Path) -> None:
     """INT8 W8A8 without calibration data: weights per channel, activations per token at run time."""
-    from llmcompressor import oneshot
+    from llmcompressor import oneshot  # type: ignore[attr-defined]  # lazy exports
     from llmcompressor.modifiers.quantization import QuantizationModifier
 
-    oneshot(model=model, recipe=[QuantizationModifier(targets="Linear", scheme="W8A8", ignore=UNQUANTIZED)], log_dir=None)
-    model.save_pretrained(target, save_compressed=True)
+    with redirect_stderr(io.StringIO()):  # bars of a millisecond, and a warning about memory that is not short
+        oneshot(model=model, recipe=QuantizationModifier(targets="Linear", scheme="W8A8", ignore=UNQUANTIZED), log_dir=None)
+        model.save_pretrained(target, save_compressed=True)
 
 
 def settle(directory: Path, dtype: Any) -> None:

@@ -24,7 +24,7 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # lazy exports
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     lora = config.train.lora

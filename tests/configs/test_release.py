@@ -21,7 +21,18 @@ def release(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text("{}")
     files = list_files(tmp_path)
     manifest = Manifest(
-        name="demo", digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), base={}, data={}, quantization={}, git_revision="x", versions={}, config={}, created="now"
+        name="demo",
+        digest=digest_of(files),
+        task="causal-lm",
+        files=files,
+        serving=Serving(),
+        base={},
+        data={},
+        quantization={},
+        git_revision="x",
+        versions={},
+        config={},
+        created="now",
     )
     (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
     return tmp_path
@@ -55,7 +66,12 @@ def test_a_directory_without_manifest_is_not_a_release(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-@given(st.lists(st.tuples(st.text(min_size=1), st.integers(0, 10**9), st.text("0123456789abcdef", min_size=4)), min_size=1, max_size=6, unique_by=lambda row: row[0]), st.randoms())
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1), st.integers(0, 10**9), st.text("0123456789abcdef", min_size=4)), min_size=1, max_size=6, unique_by=lambda row: row[0]
+    ),
+    st.randoms(),
+)
 def test_the_digest_ignores_order_and_sees_every_field(rows: list[tuple[str, int, str]], random: object) -> None:
     files = [ReleaseFile(path=path, size=size, sha256=sha) for path, size, sha in rows]
     assert digest_of(files) == digest_of(files[::-1])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from configs.gates import GateConfig
-from eval.gate import Evidence, Measured, decide, decide_load, read_rules
+from eval.evidence import Evidence, Measured
+from eval.gate import decide, decide_load, read_rules
 from eval.report import write_reports
 
 pytestmark = pytest.mark.unit

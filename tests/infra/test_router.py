@@ -66,7 +66,8 @@ def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
     servers = [ThreadingHTTPServer(("127.0.0.1", port), Slow) for port in slots]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    found = Router(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": tuple(slots), "state_dir": "state"}))
+    config = {"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": tuple(slots), "state_dir": "state"}
+    found = Router(DeployConfig.model_validate(config))
     yield found
     found.stop(0)
     for server in servers:

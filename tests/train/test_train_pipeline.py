@@ -25,12 +25,16 @@ from train.quantize import quantize
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
-STEP = "import sys, time\nfrom pathlib import Path\nfrom types import SimpleNamespace\nfrom configs.schema import RunConfig\nfrom configs.paths import RunPaths\n"
-KILLED = (
-    STEP + "from train.lora import train\nconfig = RunConfig.model_validate_json(sys.argv[1])\n"
-    "slow = SimpleNamespace(run_id='first', log_metrics=lambda figures, step: (print(step, flush=True), time.sleep(0.05)))\n"
-    "train(config, RunPaths.of(config.name), slow)\n"
-)
+KILLED = """
+import sys, time
+from types import SimpleNamespace
+from configs.paths import RunPaths
+from configs.schema import RunConfig
+from train.lora import train
+config = RunConfig.model_validate_json(sys.argv[1])
+slow = SimpleNamespace(run_id="first", log_metrics=lambda figures, step: (print(step, flush=True), time.sleep(0.05)))
+train(config, RunPaths.of(config.name), slow)
+"""
 
 
 class Record:
@@ -164,13 +168,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(classifier: Callable
 
 
 def test_another_learning_rate_is_another_training(classifier: Callable[..., RunConfig]) -> None:
-    config = classifier(train={"max_steps": 2})
+    config, slower = classifier(train={"max_steps": 2}), classifier(train={"max_steps": 2, "learning_rate": 0.001})
     paths = RunPaths.of(config.name)
     prepare(config, paths, make_base(config))
     first = train(config, paths, Record())
-    other = classifier_with(config, learning_rate=0.001)
-    assert train(other, paths, Record())["losses"][-1] != first["losses"][-1]
-
-
-def classifier_with(config: RunConfig, **section: Any) -> RunConfig:
-    return config.model_copy(update={"train": config.train.model_copy(update=section)})
+    second = train(slower, paths, Record())
+    assert second["key"] != first["key"] and second["validation"] != first["validation"]

@@ -1,0 +1,84 @@
+"""What a gate may look at, gathered from files: the release's own evaluation, the champion's and the base's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.deploy import DeployConfig
+from configs.paths import RunPaths
+from configs.release import read_manifest
+
+PER_EXAMPLE = {"exact_match": "correct", "accuracy": "correct", "valid_json": "valid_json", "name_match": "name_match"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One release's metrics.json and its per-example columns, each by id; `answers` holds (gold, answer)."""
+
+    record: dict[str, Any]
+    columns: dict[str, dict[str, float]] = field(default_factory=dict)
+    answers: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a gate may look at. `champion` is None when nothing is pinned; `references` holds what was measured."""
+
+    release: str
+    measured: Measured | None
+    champion: str | None = None
+    references: dict[str, Measured] = field(default_factory=dict)
+    load: dict[str, float] | None = None
+    base: str | None = None
+
+
+def gather(paths: RunPaths, production: DeployConfig | None) -> Evidence:
+    manifest = read_manifest(paths.release)
+    measured = read_measured(paths.evaluation)
+    pinned = production.release if production else None
+    champion = None if pinned is None else find_measured(pinned, measured.record.get("dataset") if measured else None)
+    found = {"champion": champion, **{name: read_measured(paths.evaluation / name) for name in ("base", "parent")}}
+    references = {name: value for name, value in found.items() if value is not None}
+    return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
+
+
+def flips(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
+    """The examples that the release lost and gained against the champion, else against the base: what a reviewer reads first."""
+    mine = evidence.measured
+    name = next((name for name in ("champion", "base") if name in evidence.references), None)
+    if mine is None or name is None:
+        return {}
+    theirs = evidence.references[name]
+    ours, other = mine.columns.get("correct", {}), theirs.columns.get("correct", {})
+    shared = [key for key in ours if key in other and ours[key] != other[key] and key in mine.answers and key in theirs.answers]
+    rows = {key: {"id": key, "gold": mine.answers[key][0], "reference": theirs.answers[key][1], "release": mine.answers[key][1]} for key in shared}
+    lost, gained = ([rows[key] for key in shared if ours[key] == value] for value in (0.0, 1.0))
+    return {f"Lost against the {name} ({len(lost)})": lost, f"Gained over the {name} ({len(gained)})": gained}
+
+
+def read_measured(folder: Path) -> Measured | None:
+    """None if there is no complete evaluation in `folder`."""
+    if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
+        return None
+    import pandas
+
+    try:
+        record = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
+        frame = pandas.read_parquet(folder / "predictions.parquet").set_index("id")
+    except (ValueError, KeyError, OSError):
+        return None
+    if not isinstance(record, dict) or not frame.index.is_unique:
+        return None
+    columns = {name: {str(key): float(one) for key, one in frame[name].items()} for name in PER_EXAMPLE.values() if name in frame}
+    texts = frame[["gold", "answer"]].astype(str).itertuples() if {"gold", "answer"} <= set(frame) else ()
+    return Measured(record, columns, {str(row.Index): (str(row.gold), str(row.answer)) for row in texts})
+
+
+def find_measured(reference: str, dataset: str | None) -> Measured | None:
+    """The evaluation of exactly this release: the one on `dataset` if there is one, else any (the gate says so)."""
+    folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
+    found = [measured for folder in folders if (measured := read_measured(folder)) and measured.record.get("release") == reference]
+    return next((measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None)

@@ -1,0 +1,138 @@
+"""Proofs: facts where the slot has shown it, else a refusal that says what was missing. The model's answers are fake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import serve.proofs
+from configs.deploy import DeployConfig
+from configs.errors import OutsideError, RefusedError
+from configs.verdict import RuleResult, Verdict
+from infra.endpoint import Answer, ParityResult
+from infra.slot import SlotProcess
+from serve.proofs import prove
+from serve.record import PROOF
+
+pytestmark = pytest.mark.unit
+MANIFEST: Any = SimpleNamespace(reference="one@sha256:" + "0" * 64)
+FIGURES = {"requests": 9.0, "error_rate": 0.0}
+
+
+def config_of(gate: str | None = "load.yaml") -> DeployConfig:
+    load_test = {"users": 2, "seconds": 3, "max_tokens": 5}
+    return DeployConfig.model_validate({"name": "x", "model": "m", "gate": gate, "load_test": load_test, "start_timeout_seconds": 77})
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> SlotProcess:
+    (tmp_path / "golden.jsonl").write_text("".join(json.dumps({"id": number}) + "\n" for number in range(6)))
+    return SlotProcess(7, 0.0, 8101, tmp_path / "blue.log")
+
+
+def show(proof: str, process: SlotProcess, config: DeployConfig | None = None, judge: serve.proofs.Judge | None = None) -> dict[str, Any]:
+    return prove(proof, process, process.log.parent, MANIFEST, config or config_of(), judge)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, text: str = "", label: str | None = None) -> list[tuple[Any, ...]]:
+    """Every golden prompt gets this one answer; what was asked, with the address and the longest answer."""
+    asked: list[tuple[Any, ...]] = []
+
+    async def ask(client: object, base_url: str, model: str, manifest: object, example: dict[str, Any], *, max_new_tokens: int) -> Answer:
+        asked.append((base_url, model, example["id"], max_new_tokens))
+        return Answer(text, label, None, None, 0.1, 1)
+
+    monkeypatch.setattr(serve.proofs, "ask", ask)
+    return asked
+
+
+def test_health_is_waited_for_as_long_as_the_environment_says(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+    monkeypatch.setattr(serve.proofs, "wait_healthy", lambda *facts: waited.append(facts))
+    assert show("healthy", process) == {} and waited == [(process, 77)]
+
+
+def test_the_slot_is_warmed_by_golden_prompts_asked_at_the_slot_itself(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answers(monkeypatch)
+    assert show("warm", process) == {"answers": 4}
+    assert asked == [("http://127.0.0.1:8101", "m", number, 5) for number in range(4)]
+
+
+@pytest.mark.parametrize(("text", "label", "shown"), [("x" * 500, None, "x" * 120), ("", "positive", "positive")])
+def test_smoke_shows_a_real_answer_or_a_label(process: SlotProcess, monkeypatch: pytest.MonkeyPatch, text: str, label: str | None, shown: str) -> None:
+    asked = answers(monkeypatch, text, label)
+    assert show("smoke", process) == {"answer": shown} and len(asked) == 1
+
+
+def test_an_empty_answer_is_refused_although_the_server_is_healthy(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, "")
+    with pytest.raises(RefusedError, match=r"one@sha256:0+: a real request got an empty answer(.|\n)*blue\.log"):
+        show("smoke", process)
+
+
+def test_parity_gives_its_figures_when_it_holds_and_when_it_does_not(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ParityResult(1.0, 0.01, 8, True)
+    monkeypatch.setattr(serve.proofs, "check_parity", lambda base_url, model, release, manifest: found)
+    assert show("parity", process) == {"agreement": 1.0, "difference": 0.01, "prompts": 8, "passed": True}
+    found = ParityResult(0.625, float("inf"), 8, False)
+    with pytest.raises(RefusedError, match="62% agree, difference inf"):
+        show("parity", process)
+
+
+def load_test(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    runs: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(serve.proofs, "run_load_test", lambda base_url, model, manifest, **facts: runs.append((base_url, facts)) or FIGURES)
+    return runs
+
+
+def test_the_load_gate_judges_the_figures_of_the_slot_itself(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, judged = load_test(monkeypatch), []
+
+    def judge(reference: str, figures: dict[str, float]) -> Verdict:
+        judged.append((reference, figures))
+        return Verdict(release=reference, outcome="pass", results=[])
+
+    assert show("load", process, judge=judge) == {"verdict": "pass", **FIGURES} and judged == [(MANIFEST.reference, FIGURES)]
+    ((base_url, facts),) = runs
+    folder = process.log.parent
+    assert base_url == "http://127.0.0.1:8101" and "api_key" not in facts
+    assert facts == {"users": 2, "seconds": 3, "max_tokens": 5, "prompts": folder / "golden.jsonl", "output": folder / "load-8101.jsonl"}
+
+
+@pytest.mark.parametrize("outcome", ["fail", "inconclusive"])
+def test_a_load_gate_that_does_not_pass_refuses_and_names_only_the_rules_that_did_not(
+    process: SlotProcess, monkeypatch: pytest.MonkeyPatch, outcome: Any
+) -> None:
+    load_test(monkeypatch)
+    results = [RuleResult(rule="error_rate", outcome="pass", sentence="0 is fine"), RuleResult(rule="latency_p95_ms", outcome=outcome, sentence="not measured")]
+    with pytest.raises(RefusedError, match=f"load gate {outcome}: latency_p95_ms: not measured\n") as refusal:
+        show("load", process, judge=lambda reference, figures: Verdict(release=reference, outcome=outcome, results=results))
+    assert "error_rate" not in str(refusal.value) and refusal.value.hint == "tunegate loadtest x"
+
+
+def test_a_gate_of_no_load_rules_is_inconclusive_and_refused(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_test(monkeypatch)
+    with pytest.raises(RefusedError, match="inconclusive: the gate has no load rules"):
+        show("load", process, judge=lambda reference, figures: Verdict(release=reference, outcome="inconclusive", results=[]))
+
+
+def test_without_a_gate_nothing_is_loaded_and_the_record_says_so(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = load_test(monkeypatch)
+    assert "no gate" in show("load", process, config_of(gate=None))["skipped"] and runs == []
+
+
+@pytest.mark.parametrize("proof", [proof for proof in PROOF if proof not in ("healthy", "load")])
+def test_a_server_that_does_not_answer_is_no_proof(process: SlotProcess, monkeypatch: pytest.MonkeyPatch, proof: str) -> None:
+    async def ask(*facts: object, **more: object) -> Answer:
+        raise OutsideError("HTTP 500")
+
+    monkeypatch.setattr(serve.proofs, "ask", ask)
+    monkeypatch.setattr("infra.endpoint.ask", ask)
+    monkeypatch.setattr("infra.endpoint.RunConfig.model_validate", lambda config: SimpleNamespace(evaluate=SimpleNamespace(max_new_tokens=5)))
+    MANIFEST.config = {}
+    with pytest.raises(OutsideError, match="HTTP 500"):
+        show(proof, process)
