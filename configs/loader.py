@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -17,6 +16,8 @@ from configs.schema import Section
 Config = TypeVar("Config", bound=Section)
 Location = tuple[str | int, ...]
 LONGEST_FILE_BYTES = 1_000_000
+MOST_VALUES = 100_000
+YAML_SLIPS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # what ruamel lets through of its own
 
 
 def load(path: Path, model: type[Config], overrides: list[str] | None = None) -> Config:
@@ -40,7 +41,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
         if path.stat().st_size > LONGEST_FILE_BYTES:
             raise broken(None, f"{path.stat().st_size} bytes", f"at most {LONGEST_FILE_BYTES}")
-        document = YAML(typ="rt").load(path.read_text(encoding="utf8"))
+        text = path.read_text(encoding="utf8")
+        lines = line_numbers(YAML(typ="safe", pure=True).compose(text), (), {})
+        document = plain(YAML(typ="safe", pure=True).load(text))
     except OSError as error:
         raise broken(None, (error.strerror or str(error)).lower(), "a readable YAML file") from None
     except UnicodeDecodeError:
@@ -48,35 +51,41 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         raise broken(mark.line + 1 if mark else None, " ".join(str(error.problem).split()), "valid YAML") from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, *YAML_SLIPS) as error:
         raise broken(None, shorten(" ".join(str(error).split())), "valid YAML") from None
     if document is None:
         raise broken(None, "an empty file")
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise broken(1, f"a {type(document).__name__}")
-    lines: dict[Location, int] = {}
-    return plain(document, (), lines), lines
+    return document, lines
 
 
-def plain(node: Any, location: Location, lines: dict[Location, int]) -> Any:
-    """Strips ruamel's types, remembering where each key and item stood (1-based)."""
-    if isinstance(node, Mapping):
-        for key in node:
-            lines[(*location, key)] = node.lc.key(key)[0] + 1  # type: ignore[attr-defined]
-        return {key: plain(value, (*location, key), lines) for key, value in node.items()}
-    if isinstance(node, list):
-        for index in range(len(node)):
-            lines[(*location, index)] = node.lc.item(index)[0] + 1  # type: ignore[attr-defined]
-        return [plain(value, (*location, index), lines) for index, value in enumerate(node)]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node if node is None else str(node)
+def line_numbers(node: Any, location: Location, lines: dict[Location, int]) -> dict[Location, int]:
+    """Where each key and item stands (1-based), aliases followed. Raises ValueError where they multiply past all use."""
+    if len(lines) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values, each alias counted where it is used")
+    if node is not None and not isinstance(node.value, str):
+        pairs = node.value if node.id == "mapping" else enumerate(node.value)
+        for key, value in pairs:
+            place = (*location, key if isinstance(key, int) else str(key.value))
+            lines[place] = (value if isinstance(key, int) else key).start_mark.line + 1
+            line_numbers(value, place, lines)
+    return lines
+
+
+def plain(value: Any) -> Any:
+    """`value` with dates, bytes and sets as text: what a config may hold, JSON can."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
     """Writes `a.b=value` into `raw`, the value read as YAML; returns the places touched."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     touched: set[Location] = set()
     for override in overrides:
@@ -89,7 +98,10 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
             target = target.setdefault(part, {}) if isinstance(target, dict) else None
         if not isinstance(target, dict):
             raise ConfigError([Problem("--set", None, key, "a key below a plain value", "a section")])
-        target[parts[-1]] = YAML(typ="safe").load(text)
+        try:
+            target[parts[-1]] = plain(YAML(typ="safe", pure=True).load(text))
+        except (YAMLError, *YAML_SLIPS):
+            raise ConfigError([Problem("--set", None, key, shorten(repr(text)), "a value written as in YAML")]) from None
         touched.add(parts)
     return touched
 
@@ -157,7 +169,7 @@ def describe(detail: ErrorDetails, model: type[BaseModel], raw: dict[str, Any], 
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     file = "--set" if location in overridden else str(path)
     key = ".".join(str(part) for part in location)
-    found = "nothing" if not there else "a section" if isinstance(detail["input"], dict) else shorten(repr(detail["input"]))
+    found = "nothing" if not there else "a section" if isinstance(detail["input"], dict) else shown(detail["input"])
     expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if detail["type"] == "extra_forbidden":
         known = fields_at(model, location[:-1])
@@ -187,3 +199,10 @@ def sections_in(annotation: Any) -> list[type[BaseModel]]:
 
 def shorten(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def shown(value: Any) -> str:
+    try:
+        return shorten(repr(value))
+    except ValueError:  # Python prints no integer of more than 4300 digits
+        return "a number of thousands of digits"
