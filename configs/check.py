@@ -9,7 +9,8 @@ from configs.deploy import DeployConfig
 from configs.errors import ConfigError, Problem
 from configs.gates import GateConfig
 from configs.loader import load, read_yaml
-from configs.schema import RunConfig, Section
+from configs.schema import RunConfig
+from configs.section import Section
 
 KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy": DeployConfig}
 

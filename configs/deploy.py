@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from configs.errors import InputError
-from configs.schema import NAME_PATTERN, ExistingPath, InsidePath, Section
+from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from configs.schema import Section
+from configs.section import Section
 
 
 class ThresholdRule(Section):

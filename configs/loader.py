@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from configs.errors import ConfigError, Problem
-from configs.schema import Section
+from configs.section import Section
 
 Config = TypeVar("Config", bound=Section)
 Location = tuple[str | int, ...]

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from configs.errors import InputError, RefusedError
-from configs.schema import Section, Serving, Task
+from configs.schema import Serving, Task
+from configs.section import Section
 
 MANIFEST = "manifest.json"
 ALLOWED_SUFFIXES = {".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".md", ".yaml", ".model"}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from configs.schema import Section
+from configs.section import Section
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 4}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from configs.schema import Section
+from configs.section import Section
 from infra.router import SLOTS, SlotName
 
 Kind = Literal["desired", "starting", "started", "proven", "refused", "promoted", "switching", "switched", "baked", "stopped"]

@@ -11,7 +11,8 @@ from typing import Any
 
 from configs.errors import InputError, RefusedError
 from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
-from configs.schema import BaseWeights, RunConfig, Serving, Task
+from configs.schema import RunConfig, Serving, Task
+from configs.weights import BaseWeights
 from infra.git import head_revision
 from train.atomic import new_directory, write_text
 

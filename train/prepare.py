@@ -9,10 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from configs.data import Data
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import read_manifest
-from configs.schema import Data, RunConfig
+from configs.schema import RunConfig
 from train.atomic import key_of, new_directory, read_json, write_json
 from train.sources import Row, read_source
 

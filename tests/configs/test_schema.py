@@ -14,11 +14,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.check import export
+from configs.compression import Quantize
+from configs.data import Data
 from configs.deploy import DeployConfig
 from configs.errors import ConfigError
 from configs.gates import GateConfig
 from configs.loader import load
-from configs.schema import BaseWeights, Data, Evaluate, Lora, Parity, Quantize, RunConfig, Section, Serving, Train, stay_inside
+from configs.methods import Lora
+from configs.schema import Evaluate, Parity, RunConfig, Serving
+from configs.section import Section, stay_inside
+from configs.training import Train
+from configs.weights import BaseWeights
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]

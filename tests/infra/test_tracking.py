@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from configs.data import Data
 from configs.release import Manifest
-from configs.schema import BaseWeights, Data, RunConfig, Serving, Train
+from configs.schema import RunConfig, Serving
+from configs.training import Train
+from configs.weights import BaseWeights
 from infra import mlflow_client, tracking
 from infra.outbox import Outbox
 from infra.tracking import register, resume_run, set_champion, start_run

@@ -10,7 +10,8 @@ import pytest
 
 from configs.errors import InputError
 from configs.release import verify_release
-from configs.schema import BaseWeights, RunConfig
+from configs.schema import RunConfig
+from configs.weights import BaseWeights
 from train.base import KEPT, find_weights, library_versions, make_base, pick, weights_size
 
 pytestmark = pytest.mark.unit

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.data import Data
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.schema import Data, RunConfig
+from configs.schema import RunConfig
 from train import prepare as module
 from train.base import make_base
 from train.prepare import check_labels, fingerprint, leave_out, prepare, read_card, read_split, shuffle_answers, split_rows

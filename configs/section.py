@@ -1,0 +1,35 @@
+"""What every config is made of: strict sections, and paths that stay inside the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+def stay_inside(path: str) -> str:
+    """Refuses absolute paths and `..`: a config names only files of its own checkout."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("a path inside the checkout, relative, without '..'")
+    return path
+
+
+def must_exist(path: str, info: ValidationInfo) -> str:
+    """Looks only when the loader passes the checkout's root: a manifest's copy is not looked up again."""
+    if info.context and not os.path.exists(info.context["root"] / path):  # which, unlike Path.exists, takes a name too long for no
+        raise ValueError("a file or folder that exists")
+    return path
+
+
+InsidePath = Annotated[str, AfterValidator(stay_inside)]
+ExistingPath = Annotated[InsidePath, AfterValidator(must_exist)]
+
+
+class Section(BaseModel):
+    """Unknown keys are refused; values are frozen once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
