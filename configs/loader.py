@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise broken(None, "bytes that are not UTF-8", "a YAML file in UTF-8") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        raise broken(mark.line + 1 if mark else None, " ".join(str(error.problem).split()), "valid YAML") from None
+        raise broken(mark.line + 1 if mark else None, " ".join(str(error.problem).split()).removeprefix("found "), "valid YAML") from None
     except (YAMLError, *YAML_SLIPS) as error:
         raise broken(None, shorten(" ".join(str(error).split())), "valid YAML") from None
     if document is None:

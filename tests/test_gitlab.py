@@ -182,7 +182,7 @@ def run_pipeline(checkout: Path, *arguments: str) -> subprocess.CompletedProcess
         stand_in.write_text(RSYNC, encoding="utf8")
         stand_in.chmod(0o755)
         environment["PATH"] = f"{stand_in.parent}{os.pathsep}{environment['PATH']}"
-    options = ["--force-shell-executor", "--cwd", str(checkout), "--home", str(checkout / ".home"), "--variable", "TESTS=-m unit tests/configs"]
+    options = ["--force-shell-executor", "--home", str(checkout / ".home"), "--variable", "TESTS=-m unit tests/configs"]
     return subprocess.run([NODE, GITLAB_CI_LOCAL, *options, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
 
 
