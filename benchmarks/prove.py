@@ -1,0 +1,114 @@
+"""`make prove-train` and its like: every promise of a room measured in one run, as a table, as JSON, and in docs/benchmarks.md.
+
+    .venv/bin/python -m benchmarks.prove train            # all
+    .venv/bin/python -m benchmarks.prove train speed ner  # only these; writes no file
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = Path("build/prove")
+DOCUMENT = Path("docs/benchmarks.md")
+console = Console(stderr=True)
+
+
+class Row(NamedTuple):
+    """One promise: what was measured in this run, what was aimed at, and whether it holds."""
+
+    name: str
+    value: str | float | int
+    goal: str
+    holds: bool
+
+
+Check = Callable[[], list[Row]]
+
+
+def run_checks(checks: dict[str, Check]) -> list[Row]:
+    """A check that breaks is a goal that is missed; those after it run all the same."""
+    rows: list[Row] = []
+    for name, check in checks.items():
+        console.rule(name)
+        started = time.monotonic()
+        try:
+            found = check()
+        except (Exception, SystemExit) as error:
+            console.print(traceback.format_exc(), markup=False)
+            found = [Row(name, f"{type(error).__name__}: {str(error)[:200]}", "no error", False)]
+        for row in found:
+            console.print(f"{'holds ' if row.holds else 'MISSED'}  {row.name}: {row.value}   (goal: {row.goal})", markup=False)
+        console.print(f"{name} took {time.monotonic() - started:.0f} s")
+        rows += found
+    return rows
+
+
+def run(*command: str, expected: tuple[int, ...] = (0,), environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command with its own progress on the terminal; stdout comes back. Raises RuntimeError on another exit code."""
+    console.print(f"[bold]$ {' '.join(command)[:200]}", soft_wrap=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {}))
+    if done.returncode not in expected:
+        raise RuntimeError(f"{' '.join(command)[:200]} ended with {done.returncode}, expected {expected}: {done.stdout[-300:]}")
+    return done
+
+
+def tunegate(*arguments: str, expected: tuple[int, ...] = (0,)) -> str:
+    return run(str(Path(sys.executable).with_name("tunegate")), *arguments, expected=expected).stdout
+
+
+def machine() -> str:
+    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf8"))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{len(os.sched_getaffinity(0))} cores ({cpu[1] if cpu else platform.machine()}), {memory:.0f} GiB, no GPU, Python {platform.python_version()}"
+
+
+def write_document(room: str, rows: list[Row], seconds: float) -> None:
+    """The room's section of docs/benchmarks.md, between its two markers."""
+    lines = [f"| {row.name} | {row.value} | {row.goal} | {'yes' if row.holds else '**missed**'} |".replace("\n", " ") for row in rows]
+    head = f"Measured by `make prove-{room}` on {datetime.now(UTC):%d %B %Y} in {seconds / 60:.0f} minutes, on {machine()}."
+    section = "\n".join([head, "", "| what | seen | goal | holds |", "|---|---|---|---|", *lines])
+    begin, end = f"<!-- prove-{room}: written by `make prove-{room}` -->", f"<!-- /prove-{room} -->"
+    text = DOCUMENT.read_text(encoding="utf8")
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n## `make prove-{room}`\n{begin}\n{end}\n"
+    before, after = text.split(begin)[0], text.split(end)[1]
+    DOCUMENT.write_text(f"{before}{begin}\n{section}\n{end}{after}", encoding="utf8")
+
+
+def show(rows: list[Row]) -> None:
+    table = Table("name", "value", "goal", "holds")
+    for row in rows:
+        table.add_row(row.name, str(row.value), row.goal, "yes" if row.holds else "[red]missed")
+    Console().print(table)
+
+
+def main() -> int:
+    room, chosen = sys.argv[1], sys.argv[2:]
+    checks: dict[str, Check] = import_module(f"benchmarks.{room}").CHECKS
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    rows = run_checks({name: check for name, check in checks.items() if not chosen or name in chosen})
+    show(rows)
+    if not chosen:
+        (FOLDER / f"{room}.json").write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf8")
+        write_document(room, rows, time.monotonic() - started)
+    return int(not rows or not all(row.holds for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

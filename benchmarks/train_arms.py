@@ -1,0 +1,121 @@
+"""One chat fine-tune by three hands, each in a process of its own: tunegate, TRL's own `sft` script, transformers' plain Trainer.
+
+    .venv/bin/python -m benchmarks.train_arms plain build/prove/speed plain.json
+
+The same rows, base weights, LoRA, effective batch and steps. A clock inside each Trainer notes seconds and the validation loss
+(mean over the answers' tokens) by step; measuring does not count as training.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+BATCH, RANK, ALPHA, LEARNING_RATE, SEED = 8, 16, 32, 1e-3, 17
+
+
+def completion_loss(model: Any, rows: list[dict[str, list[int]]], bfloat16: bool) -> float:
+    """Natural-log loss per token of the answer, one row at a time, so that no arm's padding or packing plays a part."""
+    import torch
+
+    total, count = 0.0, 0
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        for row in rows:
+            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"][1:])
+            logits = model(input_ids=ids).logits[0, :-1].float()
+            total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            count += int((labels != -100).sum())
+    return total / count
+
+
+def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
+    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, loss}] in `target`."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.points: list[dict[str, float]] = []
+            self.seconds, self.mark = 0.0, 0.0
+
+        def note(self, args: Any, state: Any, model: Any) -> None:
+            model.eval()
+            loss = completion_loss(model, rows, args.bf16)
+            model.train()
+            self.points.append({"step": state.global_step, "seconds": round(self.seconds, 3), "loss": loss})
+            target.write_text(json.dumps(self.points), encoding="utf8")
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            self.note(args, state, model)
+            self.mark = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            self.seconds += time.perf_counter() - self.mark
+            if state.global_step % every == 0:
+                self.note(args, state, model)
+            self.mark = time.perf_counter()
+
+    return Clock
+
+
+def run_plain(folder: Path, base: Path, steps: int, rows: list[dict[str, list[int]]]) -> None:
+    """As transformers' own examples do it: padded batches, float32, the whole vocabulary at each place."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
+
+    set_seed(SEED)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    adapter = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
+    arguments = TrainingArguments(
+        output_dir=str(folder / "plain"), max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=LEARNING_RATE, seed=SEED,
+        use_cpu=True, save_strategy="no", report_to="none", disable_tqdm=True,
+    )  # fmt: skip
+    Trainer(
+        model=get_peft_model(model, adapter), args=arguments, train_dataset=Dataset.from_list(rows), data_collator=DataCollatorForSeq2Seq(tokenizer)
+    ).train()
+
+
+def run_trl(folder: Path, base: Path, steps: int) -> None:
+    """`trl sft` as it is shipped; gradient checkpointing, its default, is off: nothing here is short of memory."""
+    from trl.scripts.sft import main, make_parser
+
+    arguments = {
+        "model_name_or_path": base, "dataset_name": folder / "rows", "output_dir": folder / "trl", "max_steps": steps, "learning_rate": LEARNING_RATE,
+        "per_device_train_batch_size": BATCH, "seed": SEED, "lora_r": RANK, "lora_alpha": ALPHA, "lora_target_modules": "all-linear", "dtype": "float32",
+        "gradient_checkpointing": "false", "save_strategy": "no", "report_to": "none", "disable_tqdm": "true", "use_cpu": "true", "eval_strategy": "no",
+    }  # fmt: skip
+    words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
+    script, training, model, dataset = make_parser().parse_args_and_config([*words, "--use_peft"])
+    main(script, training, model, dataset)
+
+
+def run_tunegate(folder: Path, steps: int) -> None:
+    from types import SimpleNamespace
+
+    from configs.loader import load
+    from configs.paths import RunPaths
+    from configs.schema import RunConfig
+    from train.lora import train
+
+    config = load(folder / "run.yaml", RunConfig)
+    train(config, RunPaths.of(config.name), SimpleNamespace(run_id=None, log_metrics=lambda figures, step: None))
+
+
+def main() -> None:
+    import transformers.trainer
+
+    arm, folder, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf8"))
+    rows, validation = (json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("train", "validation"))
+    transformers.trainer.DEFAULT_CALLBACKS.append(clock(validation, settings["every"], target))
+    base, steps = Path(settings["base"]), settings["steps"]
+    {"plain": lambda: run_plain(folder, base, steps, rows), "trl": lambda: run_trl(folder, base, steps), "tunegate": lambda: run_tunegate(folder, steps)}[arm]()
+
+
+if __name__ == "__main__":
+    main()
