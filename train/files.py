@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob, has_magic
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from configs.data import suffix_format
@@ -90,7 +90,7 @@ def identify(place: str) -> str:
 
     with outside(place):
         filesystem, path = url_to_fs(place)
-        return str(filesystem.ukey(path)) if "://" in place else sha256_of(path)
+        return str(filesystem.ukey(path)) if "://" in place else sha256_of(Path(place))
 
 
 def read_files(places: list[str], part: str, file_format: str | None) -> Iterator[Batch]:
