@@ -101,6 +101,6 @@ def test_a_template_that_refuses_a_conversation_says_so(base: Path, tmp_path: Pa
 
 
 def test_neither_check_nor_prepare_of_rows_loads_torch() -> None:
-    code = "import sys, train.check_data, train.prepare, train.lengths; train.lengths.load_tokenizer; import tokenizers, datasketch; print('torch' in sys.modules)"
+    code = "import sys, train.check_data, train.prepare, tokenizers, datasketch, pyarrow.parquet, fsspec; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
