@@ -88,7 +88,7 @@ def check(
     elif not files:
         raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
     problems = check_files(files or [], overrides or [])
-    if as_json:
+    if as_json and (problems or not data):
         show([vars(problem) for problem in problems], True)
     if problems:
         for problem in problems if not as_json else []:

@@ -179,7 +179,6 @@ class Data(Section):
 
 def suffix_format(place: str) -> str | None:
     """jsonl, csv, parquet or arrow by the name's end, compression looked through."""
-    name = place.split("?")[0]
     for packed in PACKED:
-        name = name.removesuffix(packed)
-    return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+        place = place.removesuffix(packed)
+    return next((kind for suffix, kind in SUFFIXES.items() if place.endswith(suffix)), None)
