@@ -135,7 +135,7 @@ def read_csv(stream: BinaryIO) -> Iterator[tuple[int, Row | Fault]]:
             continue
         if row is None:
             return
-        cells = len(row) + len(row.get(None, [])) - (None in row) - sum(value is None for value in row.values())  # type: ignore[call-overload]  # surplus cells
+        cells = len(row) + len(row.get(None, [])) - (None in row) - sum(value is None for value in row.values())  # None: surplus cells
         names = reader.fieldnames or []
         yield reader.line_num, dict(row) if cells == len(names) else Fault("unreadable", f"{cells} cells", f"{len(names)}: {', '.join(names)}")
 

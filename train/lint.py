@@ -118,12 +118,12 @@ def make_personal_data_check() -> Callable[[Row], Fault | None]:
     """Presidio's pattern recognisers, without a language model; nothing is looked up outside."""
     from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, EmailRecognizer, IbanRecognizer, IpRecognizer, PhoneRecognizer, UsSsnRecognizer
 
-    class OfflineEmailRecognizer(EmailRecognizer):  # type: ignore[misc]  # presidio has no types
+    class OfflineEmailRecognizer(EmailRecognizer):
         def validate_result(self, pattern_text: str) -> None:
             """Presidio's own would fetch the public suffix list."""
 
     kinds = (OfflineEmailRecognizer, PhoneRecognizer, CreditCardRecognizer, IbanRecognizer, IpRecognizer, UsSsnRecognizer)
-    recognizers = [kind() for kind in kinds]
+    recognizers: list[Any] = [kind() for kind in kinds]  # their types forbid None for what patterns do not need
 
     def check(row: Row) -> Fault | None:
         text = "\n".join(texts_of(row))
@@ -165,6 +165,7 @@ def report(survey: Survey, findings: Findings, kind: str, rows: NDArray[Any], sa
 
 
 def lint_balance(counts: Counter[str], findings: Findings) -> None:
+    """`counts`: how often each label occurs; of tags, without O, which is nearly all of any text."""
     total = counts.total()
     for label, count in sorted(counts.items()):
         if count < findings.lint.rare_share * total:

@@ -22,10 +22,11 @@ from train.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits,
 from train.leakage import find_near, sample_rows
 from train.lengths import Measure, make_measure
 from train.lint import Findings, lint_balance, lint_lengths, lint_table, record_findings
-from train.rows import arrow_schema, labels_of, words_asked
-from train.sources import Source, read_source
+from train.rows import Shape, arrow_schema, labels_of, words_asked
+from train.source import Source
+from train.sources import read_source
 from train.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
-from train.survey import Shape, Survey, Surveyor, survey_rows
+from train.survey import Survey, Surveyor, survey_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def inspect(config: RunConfig, source: Source, rows: Path, findings: Findings, m
     lint_table(survey, findings)
     lint_lengths(survey, findings, config.data.max_tokens)
     if survey.shape in ("label", "labels", "tags"):
-        lint_balance(surveyor.labels, findings)
+        lint_balance(Counter({label: count for label, count in surveyor.labels.items() if label != "O" or survey.shape != "tags"}), findings)
     order = draw(rows, survey, config.data.seed)
     split = assign(order, config.data, part=survey.part, group=survey.group, time=survey.time, stratum=survey.answer)
     sample = sample_rows(order, split, config.data.lint.near_sample)
@@ -98,7 +99,8 @@ def draw(rows: Path, survey: Survey, seed: int) -> NDArray[Any]:
         return survey.rows_where(survey.kept)
     ids = pyarrow.parquet.read_table(rows, columns=["id"])["id"]
     kept = survey.rows_where(survey.kept)
-    return kept[draw_order(ids.take(kept).combine_chunks(), seed)]
+    drawn: NDArray[Any] = kept[draw_order(ids.take(kept).combine_chunks(), seed)]
+    return drawn
 
 
 def row_groups(path: Path) -> Iterator[tuple[int, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ SENTIMENT_FILES = ("amazon.json", "imdb.json", "yelp.json")
 def read_source(config: RunConfig) -> Source:
     """Raises InputError where the data is not installed. Files and hub are read only when their batches are asked for."""
     data = config.data
-    readers = {
+    readers: dict[str, Callable[[], Source]] = {
         "bfcl": read_bfcl,
         "bfcl_preferences": lambda: read_bfcl_preferences(data.seed),
         "sentiment": read_sentiment,

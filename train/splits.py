@@ -22,7 +22,8 @@ def draw_order(ids: Any, seed: int) -> NDArray[Any]:
     import pyarrow.compute
 
     by_id = pyarrow.compute.sort_indices(ids).to_numpy().astype("int64")
-    return by_id[numpy.array(random.Random(seed).sample(range(len(by_id)), len(by_id)), dtype="int64")]
+    drawn: NDArray[Any] = by_id[numpy.array(random.Random(seed).sample(range(len(by_id)), len(by_id)), dtype="int64")]
+    return drawn
 
 
 def assign(order: NDArray[Any], data: Data, *, part: NDArray[Any], group: NDArray[Any], time: NDArray[Any], stratum: NDArray[Any]) -> NDArray[Any]:
@@ -101,7 +102,7 @@ def share_out(total: int, sizes: NDArray[Any], room: NDArray[Any]) -> NDArray[An
     import numpy
 
     exact = total * sizes / sizes.sum()
-    shares = numpy.minimum(numpy.floor(exact).astype("int64"), room)
+    shares: NDArray[Any] = numpy.minimum(numpy.floor(exact).astype("int64"), room)
     while shares.sum() < total:
         remainder = numpy.where(shares < room, exact - shares, -numpy.inf)
         shares[int(numpy.argmax(remainder))] += 1

@@ -54,7 +54,7 @@ class Survey:
 
         return numpy.flatnonzero(condition)
 
-    def leave_out(self, rows: NDArray[Any], kind: str) -> None:
+    def leave_out(self, rows: NDArray[Any] | list[int], kind: str) -> None:
         """Each row is counted once, by the first reason for which it went."""
         self.left_out[kind] += int(self.kept[rows].sum())
         self.kept[rows] = False
