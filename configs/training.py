@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.methods import Lora
+from configs.methods import Lora, Method, Preference
 from configs.section import Section
 
 
@@ -24,7 +24,9 @@ class Train(Section):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32")
     seed: int = Field(17, ge=0, le=2**32 - 1)
+    method: Method = Field("lora", description="lora; qlora: over a 4-bit base, GPU only; full: every weight, the reference")
     lora: Lora = Lora()
+    preference: Preference = Field(Preference(), description="for task dpo")
 
     @model_validator(mode="after")
     def one_length(self) -> Train:

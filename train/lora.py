@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
+from train.adapter import save_trained
 from train.atomic import key_of, new_directory, read_json, write_json, write_text
 from train.base import make_base
 from train.hardware import choose_dtype
@@ -34,7 +35,7 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any
     Killed, it goes on from the last complete checkpoint; a second call with the same config and data does nothing.
     """
     base, card = make_base(config), read_card(paths)
-    key = key_of(config.task, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
+    key = key_of(config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
     finished = read_json(paths.adapter / "training.json")
     if finished and finished.get("key") == key:
         return finished
@@ -45,7 +46,7 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     record = training_record(trainer, time.perf_counter() - started, checkpoint) | {"tracking_run_id": tracker.run_id, "key": key}
     with new_directory(paths.adapter) as partial:
-        save_adapter(trainer, base, partial)
+        save_trained(trainer, config, base, partial)
         write_json(partial / "training.json", record)
     shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return record
@@ -69,13 +70,19 @@ def build_trainer(config: RunConfig, paths: RunPaths, base: Path, labels: list[s
     from transformers import set_seed
 
     from train.classifier import build_classifier_trainer
+    from train.dpo import build_dpo_trainer
     from train.sft import build_sft_trainer
+    from train.tagger import build_tagger_trainer
 
     rows, validation = read_split(paths, "train"), read_split(paths, "validation")
     arguments = trainer_arguments(config, paths, len(rows))
     set_seed(config.train.seed)  # before the model is made: the classifier's head and LoRA's A are random
     if config.task == "sequence-classification":
         return build_classifier_trainer(config, base, arguments, rows, validation, labels)
+    if config.task == "token-classification":
+        return build_tagger_trainer(config, base, arguments, rows, validation, labels)
+    if config.task == "dpo":
+        return build_dpo_trainer(config, base, arguments, rows, validation)
     return build_sft_trainer(config, base, arguments, rows, validation)
 
 
@@ -147,11 +154,3 @@ def training_record(trainer: Any, seconds: float, checkpoint: Path | None) -> di
         "tokens_per_second": round(tokens * trained / seconds, 1),
         "dtype": "bfloat16" if trainer.args.bf16 else "float32",
     }
-
-
-def save_adapter(trainer: Any, base: Path, target: Path) -> None:
-    """The best adapter as safetensors, naming its base by a path inside the checkout."""
-    model = trainer.model
-    model.peft_config["default"].base_model_name_or_path = base.as_posix()
-    model.save_pretrained(target, save_embedding_layers=False)
-    (target / "README.md").unlink(missing_ok=True)

@@ -58,7 +58,7 @@ def test_a_spoiled_release_says_so() -> None:
 
 
 def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, tokenizer: Any, tmp_path: Path) -> None:
-    from train.classifier import load_classifier
+    from train.models import load_classifier
 
     rows = [{"id": str(index), "text": f"good film {index}", "label": "good"} for index in range(5)]
     settings = config("sequence-classification", evaluate={"parity": {"golden_prompts": 3}})
