@@ -37,12 +37,12 @@ class Parity(Section):
 
     golden_prompts: int = Field(8, ge=1, le=256)
     min_agreement: float = Field(
-        0.75, ge=0, le=1, description="share of golden prompts answered alike (same label, same labels, same greedy text; of a tagger: share of words)"
+        0.75, ge=0, le=1, description="share of golden prompts answered alike (same labels, same greedy text; of a tagger: share of words)"
     )
     max_difference: float = Field(
         0.1,
         ge=0,
-        description="largest mean absolute difference of probabilities (classifier, tagger), values (regression) or first-token log-probabilities (GPT)",
+        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
     )
 
 

@@ -77,7 +77,7 @@ def require_device(config: RunConfig) -> None:
     import torch
 
     wanted = [name for name, used in (("train.method qlora", config.train.method == "qlora"), ("loftq", config.train.lora.initialization == "loftq")) if used]
-    lacking = [name for name, there in (("a GPU", torch.cuda.is_available()), ("the package bitsandbytes", find_spec("bitsandbytes"))) if not there]
+    lacking = [name for name, there in (("GPU", torch.cuda.is_available()), ("package bitsandbytes", find_spec("bitsandbytes"))) if not there]
     if wanted and lacking:
         raise RefusedError(
             f"{' and '.join(wanted)}: found no {' and no '.join(lacking)}, expected both, for the base is packed in 4 bits by CUDA kernels",

@@ -26,7 +26,14 @@ def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
     quantization = {"quantization_config": packed_in_four_bits()} if settings.method == "qlora" else {}
     trainer = PairTrainer(
         model=new_model(config, base, [], **quantization),
-        args=DPOConfig(**arguments, beta=settings.preference.beta, loss_type=[settings.preference.loss], max_length=None, gradient_checkpointing=False),
+        args=DPOConfig(
+            **arguments,
+            remove_unused_columns=False,
+            beta=settings.preference.beta,
+            loss_type=[settings.preference.loss],
+            max_length=None,
+            gradient_checkpointing=False,
+        ),
         train_dataset=Dataset.from_list([encode_preference(tokenizer, row) for row in train_rows]),
         eval_dataset=Dataset.from_list([encode_preference(tokenizer, row) for row in validation_rows]),
         processing_class=tokenizer,
