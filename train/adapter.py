@@ -126,7 +126,9 @@ def load_trained(config: RunConfig, base: Path, adapter: Path, labels: list[str]
     PiSSA and LoftQ changed the base when they began: peft does the same again here, from the same weights, before it loads what was trained.
     """
     if config.train.method == "full":
-        return new_model(config, adapter, labels)
+        model = new_model(config, adapter, labels)
+        model.config._name_or_path = model.name_or_path = base.as_posix()  # the tokenizer is there
+        return model
     require_device(config)
     from peft import PeftModel
 

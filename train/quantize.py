@@ -95,6 +95,7 @@ def compress(model: Any, target: Path) -> None:
 
     with redirect_stderr(io.StringIO()):  # bars of a millisecond, and a warning about memory that is not short
         oneshot(model=model, recipe=QuantizationModifier(targets="Linear", scheme="W8A8", ignore=UNQUANTIZED), log_dir=None)
+        model.config._name_or_path = ""  # else the base's own config.json is written over the model's, its head and labels lost (resave_config)
         model.save_pretrained(target, save_compressed=True)
 
 
