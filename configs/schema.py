@@ -78,6 +78,9 @@ class RunConfig(Section):
             raise ValueError(f"task {wanted} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
+        misfits = self.data.misfits(self.task, self.problem)
+        if misfits:
+            raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         return self

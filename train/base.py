@@ -25,7 +25,7 @@ KEPT = re.compile(
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
     """build/base/NAME, made on the first call. Raises InputError where the package or the directory holds no weights."""
-    target = root / (config.base.package or Path(config.base.path or "").name)
+    target = base_directory(config, root)
     source, version = find_weights(config.base)
     if target.exists() and is_current(target, source, version):
         return target
@@ -36,6 +36,11 @@ def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
             copy_weights(source, partial)
         write_manifest(partial, target.name, served_task(config.task), version, source)
     return target
+
+
+def base_directory(config: RunConfig, root: Path = Path("build/base")) -> Path:
+    """Where the base weights lie once they are made."""
+    return root / (config.base.package or Path(config.base.path or "").name)
 
 
 def is_current(target: Path, source: Path, version: str) -> bool:
