@@ -83,6 +83,8 @@ class RunConfig(Section):
             raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
+        if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
+            raise ValueError(f"train.packing auto or none with task {self.task}")
         return self
 
     @model_validator(mode="after")
@@ -90,6 +92,8 @@ class RunConfig(Section):
         method, lora = self.train.method, self.train.lora
         if method == "full" and lora != Lora():
             raise ValueError("no train.lora with train.method full: it has no adapter")
+        if lora.loraplus_ratio is not None and self.train.optimizer != "adamw":
+            raise ValueError("train.optimizer adamw with train.lora.loraplus_ratio")
         if method == "qlora" and lora.initialization in CHANGES_BASE:
             raise ValueError("train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed")
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):

@@ -9,6 +9,7 @@ from configs.errors import RefusedError
 from configs.release import sha256_of
 from configs.schema import RunConfig
 from train.atomic import key_of
+from train.hardware import base_dtype
 from train.models import new_model
 
 PEFT_TASKS = {"sequence-classification": "SEQ_CLS", "token-classification": "TOKEN_CLS", "causal-lm": "CAUSAL_LM", "dpo": "CAUSAL_LM"}
@@ -20,7 +21,7 @@ def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
     """What training starts from. Raises RefusedError where the hardware cannot do the method."""
     require_device(config)
     quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
-    return wrap_model(new_model(config, base, labels, **quantization), config)
+    return wrap_model(new_model(config, base, labels, dtype=base_dtype(config, base), **quantization), config)
 
 
 def wrap_model(model: Any, config: RunConfig) -> Any:

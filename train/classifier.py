@@ -8,22 +8,20 @@ from typing import Any
 from configs.schema import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.adapter import adapted_model, speed_up_b
+from train.batches import encode
 from train.sources import Row
 
 
-def build_classifier_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row], labels: list[str]
-) -> Any:
+def build_classifier_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]) -> Any:
     """A transformers Trainer; labels become class indices in the order of `labels`."""
-    from datasets import Dataset
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     tokenizer = load_tokenizer(base)
     trainer = Trainer(
         model=adapted_model(config, base, labels),
         args=TrainingArguments(**arguments, label_names=["labels"]),
-        train_dataset=Dataset.from_list(encode_rows(tokenizer, train_rows, labels)),
-        eval_dataset=Dataset.from_list(encode_rows(tokenizer, validation_rows, labels)),
+        train_dataset=encode(train_rows, lambda rows: encode_rows(tokenizer, rows, labels)),
+        eval_dataset=encode(validation_rows, lambda rows: encode_rows(tokenizer, rows, labels)),
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics={"single_label": accuracy, "multi_label": subset_accuracy, "regression": absolute_error}[config.problem],
     )

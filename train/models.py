@@ -15,8 +15,8 @@ PROBLEM_TYPES = {"single_label": "single_label_classification", "multi_label": "
 SERVED = ("BertForTokenClassification", "ModernBertForTokenClassification", "RobertaForTokenClassification", "XLMRobertaForTokenClassification")
 
 
-def new_model(config: RunConfig, weights: Path, labels: list[str], **quantization: Any) -> Any:
-    """float32, unless `quantization` packs it."""
+def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = None, **quantization: Any) -> Any:
+    """float32, unless `quantization` packs it; a language model's frozen weights may be of another torch `dtype`."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -24,7 +24,7 @@ def new_model(config: RunConfig, weights: Path, labels: list[str], **quantizatio
         return load_classifier(weights, labels, config.problem, **quantization)
     if config.task == "token-classification":
         return load_tagger(weights, labels, **quantization)
-    return AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32, **quantization)
+    return AutoModelForCausalLM.from_pretrained(weights, dtype=dtype or torch.float32, **quantization)
 
 
 def load_classifier(weights: Path, labels: list[str], problem: Problem = "single_label", **quantization: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Any
 from configs.schema import RunConfig
 from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
 from train.adapter import adapted_model, speed_up_b
+from train.attention import use_attention
+from train.batches import IGNORED, encode, flatten, pack, pad
 from train.sources import Row
-
-IGNORED = -100
 
 
 def encode_row(tokenizer: Any, row: Row) -> dict[str, list[int]]:
@@ -31,17 +31,26 @@ def masked(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
-def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row]) -> Any:
-    """A TRL SFTTrainer over pre-tokenised rows (so that what is counted in prepare is what is trained on)."""
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # lazy exports
+def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:
+    """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). `flattened` says how they are laid out."""
+    from functools import partial
+
+    from transformers import Trainer, TrainingArguments
 
     tokenizer = load_tokenizer(base)
-    trainer = SFTTrainer(
-        model=adapted_model(config, base, []),
-        args=SFTConfig(**arguments, max_length=None, packing=False, gradient_checkpointing=False),
-        train_dataset=Dataset.from_list([encode_row(tokenizer, row) for row in train_rows]),
-        eval_dataset=Dataset.from_list([encode_row(tokenizer, row) for row in validation_rows]),
+
+    def encode_batch(rows: list[Row]) -> list[dict[str, Any]]:
+        return [encode_row(tokenizer, row) for row in rows]
+
+    model, rows = adapted_model(config, base, []), encode(train_rows, encode_batch)
+    flattened = use_attention(model.get_base_model() if config.train.method != "full" else model, config.train)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),
+        train_dataset=pack(rows, config.data.max_tokens) if config.train.packing == "sequence" else rows,
+        eval_dataset=encode(validation_rows, encode_batch),
+        data_collator=flatten if flattened else partial(pad, pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
     )
+    trainer.flattened = flattened
     return speed_up_b(trainer, config)

@@ -8,21 +8,24 @@ from typing import Any
 from configs.schema import RunConfig
 from infra.tokenizer import NO_SUBWORD, encode_words, load_tokenizer
 from train.adapter import adapted_model, speed_up_b
-from train.sft import IGNORED
+from train.batches import IGNORED, encode
 from train.sources import Row
 
 
-def build_tagger_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row], labels: list[str]) -> Any:
+def build_tagger_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]) -> Any:
     """A transformers Trainer; tags become class indices in the order of `labels`."""
-    from datasets import Dataset
     from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
 
     tokenizer = load_tokenizer(base)
+
+    def encode_batch(rows: list[Row]) -> list[Row]:
+        return [encode_tags(tokenizer, row, labels) for row in rows]
+
     trainer = Trainer(
         model=adapted_model(config, base, labels),
         args=TrainingArguments(**arguments, label_names=["labels"]),
-        train_dataset=Dataset.from_list([encode_tags(tokenizer, row, labels) for row in train_rows]),
-        eval_dataset=Dataset.from_list([encode_tags(tokenizer, row, labels) for row in validation_rows]),
+        train_dataset=encode(train_rows, encode_batch),
+        eval_dataset=encode(validation_rows, encode_batch),
         data_collator=DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED),
         compute_metrics=tag_accuracy,
     )

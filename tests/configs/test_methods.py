@@ -32,6 +32,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lora": {"dora": True, "initialization": "pissa"}}, "DoRA's magnitudes"),
     ({"lora": {"target_modules": "(q_proj"}}, "regular expressions that compile"),
     ({"lora": {"rank_pattern": {"q_proj": 0}}}, "ranks and alphas from 1 to 1024"),
+    ({"optimizer": "adafactor", "lora": {"loraplus_ratio": 16}}, "train.optimizer adamw with train.lora.loraplus_ratio"),
     ({"problem": "multi_label"}, "problem multi_label only with task sequence-classification"),
     ({"problem": "regression", "task": "sequence-classification", "data": {"source": "sentiment"}}, "rows of your own"),
 ]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from configs.errors import RefusedError
 from configs.release import Manifest
 from infra.tokenizer import NO_SUBWORD, encode_words, with_tokens
+from train.batches import IGNORED
 from train.models import load_tagger
-from train.sft import IGNORED
 from train.tagger import encode_tags, tag_accuracy
 
 pytestmark = pytest.mark.unit
