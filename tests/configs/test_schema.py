@@ -41,8 +41,8 @@ WRONG_COMBINATIONS = [
     ("base", {"package": "p", "path": "p"}, "exactly one of package or path"),
     ("train", {}, "exactly one of epochs or max_steps"),
     ("train", {"epochs": 1, "max_steps": 1}, "exactly one of epochs or max_steps"),
-    ("data", {"source": "jsonl"}, "files exactly when source is jsonl"),
-    ("data", {"source": "bfcl", "files": ["rows.jsonl"]}, "files exactly when source is jsonl"),
+    ("data", {"source": "files"}, "files exactly when source is files"),
+    ("data", {"source": "bfcl", "files": ["rows.jsonl"]}, "files exactly when source is files"),
     ("task", "sequence-classification", "task causal-lm with data.source bfcl"),
     ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
     ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
@@ -116,14 +116,14 @@ def test_the_bounds_themselves_are_good(key: str, value: Any) -> None:
 @pytest.mark.parametrize("length", [{"epochs": 0.5}, {"max_steps": 1}])
 @pytest.mark.parametrize("task", ["causal-lm", "sequence-classification"])
 def test_rows_of_ones_own_fit_either_task_base_and_length(base: dict[str, Any], length: dict[str, Any], task: str) -> None:
-    config = validate(GOOD | {"base": base, "train": length, "task": task, "data": {"source": "jsonl", "files": ["rows.jsonl"]}})
+    config = validate(GOOD | {"base": base, "train": length, "task": task, "data": {"source": "files", "files": ["rows.jsonl"]}})
     assert config.model_dump(include={"train": set(length)}) == {"train": length}
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../gate.yaml", "a/../../gate.yaml", "a/.."])
 @pytest.mark.parametrize("key", ["gate", "base", "data"])
 def test_paths_out_of_the_checkout_are_refused_before_they_are_looked_at(key: str, path: str) -> None:
-    value = {"gate": path, "base": {"path": path}, "data": {"source": "jsonl", "files": ["rows.jsonl", path]}}[key]
+    value = {"gate": path, "base": {"path": path}, "data": {"source": "files", "files": ["rows.jsonl", path]}}[key]
     with pytest.raises(ValidationError, match="a path inside the checkout"):
         validate(GOOD | {key: value})
 

@@ -1,7 +1,8 @@
-"""Splits that stay apart, damage that is real, and a second call that does nothing."""
+"""Splits that stay apart, faults that are acted on, damage that is real, and a second call that does nothing."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.data import Data
-from configs.errors import InputError
+from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from train import prepare as module
+from train import survey
 from train.base import make_base
-from train.prepare import check_labels, fingerprint, leave_out, prepare, read_card, read_split, shuffle_answers, split_rows
+from train.damage import shuffle_answers
+from train.fingerprint import fingerprint, fingerprint_of
+from train.prepare import check_labels, prepare, read_card, read_split
 
 pytestmark = pytest.mark.unit
-SIZES = st.integers(min_value=1, max_value=12)
 
 
 def labelled(count: int) -> list[dict[str, Any]]:
@@ -34,39 +36,9 @@ def chats(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def settings(**changes: Any) -> Data:
-    return Data.model_validate({"source": "bfcl", "validation_rows": 4, "test_rows": 6} | changes)
-
-
-@given(st.integers(min_value=30, max_value=90), SIZES, SIZES, st.integers(0, 2**32 - 1))
-def test_every_row_is_in_exactly_one_split(count: int, validation: int, test: int, seed: int) -> None:
-    rows = labelled(count)
-    splits = split_rows(rows, settings(validation_rows=validation, test_rows=test, seed=seed))
-    assert (len(splits["validation"]), len(splits["test"])) == (validation, test)
-    assert Counter(row["id"] for part in splits.values() for row in part) == Counter(row["id"] for row in rows)
-
-
-@given(st.randoms(use_true_random=False), st.integers(0, 2**32 - 1))
-def test_the_order_in_which_rows_come_does_not_matter(random: Any, seed: int) -> None:
-    rows = labelled(40)
-    shuffled = random.sample(rows, len(rows))
-    assert split_rows(rows, settings(seed=seed)) == split_rows(shuffled, settings(seed=seed))
-
-
-@given(st.integers(min_value=11, max_value=60))
-def test_runs_that_differ_in_max_rows_are_judged_on_the_same_test_rows(max_rows: int) -> None:
-    whole, part = split_rows(labelled(60), settings()), split_rows(labelled(60), settings(max_rows=max_rows))
-    assert part["test"] == whole["test"] and part["validation"] == whole["validation"]
-    assert part["train"] == whole["train"][: len(part["train"])]
-
-
-def test_another_seed_draws_other_test_rows() -> None:
-    assert split_rows(labelled(60), settings(seed=1))["test"] != split_rows(labelled(60), settings(seed=2))["test"]
-
-
-def test_too_few_rows_say_how_many_there_are() -> None:
-    with pytest.raises(InputError, match="found 10 usable rows, expected at least 11"):
-        split_rows(labelled(10), settings())
+def append(*rows: dict[str, Any]) -> None:
+    with Path("rows.jsonl").open("a", encoding="utf8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 @given(st.integers(min_value=2, max_value=60), st.integers(0, 2**32 - 1))
@@ -100,26 +72,66 @@ def test_a_fingerprint_depends_on_every_character(index: int, key: str) -> None:
     assert fingerprint(rows) != fingerprint(labelled(8))
 
 
-def test_repeated_conflicting_and_long_rows_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [*labelled(4), {"id": "again", "text": "text 0", "label": "a"}, {"id": "else", "text": "text 1", "label": "a"}]
-    monkeypatch.setattr(module, "measure_rows", lambda *_: [5, 5, 5, 99, 5, 5])
-    data = {"source": "sentiment", "max_tokens": 8}
-    config = RunConfig.model_validate(
-        {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": data, "train": {"epochs": 1}, "gate": "g"}
-    )
-    kept, reasons = leave_out(rows, config, Path("b"))
-    assert [row["id"] for row in kept] == ["r000", "r001", "r002"]
-    assert reasons == {"duplicate": 1, "conflicting_answer": 1, "too_long": 1}
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=9), st.integers(1, 4))
+def test_a_fingerprint_does_not_depend_on_the_windows_in_which_rows_were_written(hashes: list[bytes], size: int) -> None:
+    windows = [b"".join(hashes[start : start + size]) for start in range(0, len(hashes), size)]
+    assert fingerprint_of(windows) == fingerprint_of(sorted(hashes, reverse=True))
 
 
-@pytest.mark.parametrize("labels", [["a"], ["a", "b", "c"]])
-def test_a_label_without_train_rows_is_refused(labels: list[str]) -> None:
+def test_tags_of_another_sentence_fit_the_words_they_are_put_on() -> None:
+    rows: list[dict[str, Any]] = [{"tokens": ["a"] * size, "tags": ["B-X"] * size} for size in (1, 3, 5)]
+    assert all(len(row["tags"]) == len(row["tokens"]) for row in shuffle_answers(rows, 1))
+
+
+@pytest.mark.parametrize(("train", "labels"), [({"a": 1}, ["a"]), ({"a": 1, "b": 1}, ["a", "b", "c"])])
+def test_a_label_without_train_rows_is_refused(train: dict[str, int], labels: list[str]) -> None:
     with pytest.raises(InputError, match="two labels or more"):
-        check_labels(labelled(1 if len(labels) == 1 else 4), labels)
+        check_labels({"train": train}, labels)
 
 
-def test_chat_rows_have_no_labels_to_check() -> None:
-    check_labels(chats(3), [])
+def test_faults_are_refused_by_default_and_nothing_is_written(classifier: Callable[..., RunConfig]) -> None:
+    config, paths = classifier(data={"max_tokens": 30}), RunPaths.of("x")
+    append({"text": "good film 0", "label": "good"}, {"text": "fine film 1", "label": "bad"}, {"text": "long " * 40, "label": "bad"}, {"text": "no label"})
+    with pytest.raises(RefusedError) as caught:
+        prepare(config, paths, make_base(config))
+    for place in ("rows.jsonl:41: duplicate", "rows.jsonl:42: conflicting_answer", "rows.jsonl:43: too_long", "rows.jsonl:44: missing_field"):
+        assert place in str(caught.value)
+    assert not paths.data.exists()
+    assert len((paths.root / "lint.jsonl").read_text().splitlines()) == 4
+
+
+def test_what_the_config_drops_is_left_out_and_counted_once(classifier: Callable[..., RunConfig]) -> None:
+    lint = dict.fromkeys(("duplicate", "conflicting_answer", "too_long", "missing_field", "repeated_id"), "drop")
+    config, paths = classifier(data={"max_tokens": 30, "lint": lint}), RunPaths.of("x")
+    append({"text": "long " * 40, "label": "bad"}, {"text": "long " * 40, "label": "bad"}, {"text": "good film 0", "label": "bad"}, {"text": "no label"})
+    card = prepare(config, paths, make_base(config))
+    assert {kind: count for kind, count in card["left_out"].items() if count} == {"too_long": 1, "duplicate": 1, "conflicting_answer": 1, "missing_field": 1}
+    assert sum(part["rows"] for part in card["splits"].values()) == 40
+
+
+def test_leakage_that_is_dropped_leaves_the_judges_whole(classifier: Callable[..., RunConfig]) -> None:
+    config, paths = classifier(data={"lint": {"leakage": "drop"}}), RunPaths.of("x")
+    append(*({"text": f"{word}, FILM: {number}", "label": label} for number in range(20) for label, word in (("good", ("good", "fine")[number % 2]),)))
+    card = prepare(config, paths, make_base(config))
+    assert (card["splits"]["test"]["rows"], card["left_out"]["leakage"] > 0) == (10, True)
+    assert card["splits"]["train"]["rows"] == 60 - 10 - card["splits"]["validation"]["rows"] - card["left_out"]["leakage"]
+
+
+def test_small_windows_write_the_same_rows(classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at a time decides the order of train rows alone."""
+    config = classifier()
+    whole = prepare(config, RunPaths.of("whole"), make_base(config))
+    monkeypatch.setattr(survey, "WINDOW", 7)
+    windowed = prepare(config, RunPaths.of("windowed"), make_base(config))
+    assert all(whole[key] == windowed[key] for key in ("fingerprint", "splits", "balance", "lengths"))
+
+
+def test_a_task_with_prompts_of_ones_own_template(chat: Callable[..., RunConfig]) -> None:
+    Path("rows.jsonl").write_text("".join(json.dumps({"q": f"film {number}?", "a": f"good {number}"}) + "\n" for number in range(40)))
+    config, paths = chat(data={"template": {"prompt": "{{ q }}", "completion": "{{ a }}", "chat": False}}), RunPaths.of("x")
+    prepare(config, paths, make_base(config))
+    row = read_split(paths, "test")[0]
+    assert row.keys() == {"id", "prompt", "completion", "reference"} and row["reference"] == row["completion"]
 
 
 def test_prepare_writes_three_splits_and_a_card_that_fits_them(classifier: Callable[..., RunConfig]) -> None:

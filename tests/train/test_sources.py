@@ -1,4 +1,4 @@
-"""The real labelled sets, and every way in which a file of one's own may be wrong."""
+"""Where rows come from: packaged sets that say what they are, files of one's own, a hub that may be out of reach."""
 
 from __future__ import annotations
 
@@ -6,99 +6,34 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from configs.errors import ConfigError, InputError
-from eval.calls import match_call
-from train import sources
-from train.sources import choose_arguments, is_answerable, parse_row, read_bfcl, read_jsonl, read_sentiment, render_call, signature
+from configs.errors import InputError, OutsideError
+from configs.schema import RunConfig
+from train import ner_finance, sources
+from train.files import Row
+from train.ner_finance import read_ner_finance, tag_words
+from train.source import Source
+from train.sources import read_sentiment, read_source
 
 pytestmark = pytest.mark.unit
-CHAT = {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}
-LABELLED = {"text": "a fine film", "label": "good"}
-KEYS = st.sampled_from(["messages", "role", "content", "text", "label", "reference", "x"])
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-    max_leaves=12,
-)
 
 
-@pytest.fixture(scope="module")
-def bfcl() -> sources.Source:
-    return read_bfcl()
+def rows_of(source: Source) -> list[Row]:
+    return [row for batch in source.batches() for row in batch.rows if isinstance(row, dict)]
 
 
-def test_every_gold_call_is_right_by_the_evaluations_own_match(bfcl: sources.Source) -> None:
-    """What training teaches, evaluation must accept: else no model could ever score."""
-    matches = [match_call(row["messages"][-1]["content"], row["reference"]) for row in bfcl.rows]
-    wrong = [row["id"] for row, match in zip(bfcl.rows, matches, strict=True) if not match.exact_match]
-    assert wrong == []
-    assert all(match.valid_json for match in matches)
-
-
-def test_bfcl_says_what_it_is_and_what_it_left_out(bfcl: sources.Source) -> None:
-    assert len(bfcl.rows) + bfcl.left_out["no_accepted_answer"] == 658, "400 simple and 258 live simple questions"
-    assert len({row["id"] for row in bfcl.rows}) == len(bfcl.rows)
-    assert bfcl.licence == "Apache-2.0" and "bfcl-eval 2026" in bfcl.name
-
-
-def test_a_chat_row_ends_with_the_answer_and_starts_with_the_signature(bfcl: sources.Source) -> None:
-    for row in bfcl.rows:
-        roles = [turn["role"] for turn in row["messages"]]
-        assert roles[0] == "system" and roles[-1] == "assistant" and "user" in roles
-        assert json.loads(row["messages"][-1]["content"])["name"] + "(" in row["messages"][0]["content"]
-
-
-def test_bfcl_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise sources.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(sources.metadata, "distribution", missing)
-    with pytest.raises(InputError, match="bfcl-eval is not installed") as caught:
-        read_bfcl()
-    assert "make setup" in str(caught.value)
-
-
-def test_a_signature_is_short_and_says_what_may_be_left_out() -> None:
-    properties = {
-        "base": {"type": "integer", "description": "long words"},
-        "unit": {"type": "string", "enum": ["cm", "m"]},
-        "sides": {"type": "array", "items": {"type": "float"}},
-    }
-    function = {"name": "area", "parameters": {"type": "dict", "properties": properties, "required": ["base"]}}
-    assert signature(function) == "area(base: integer, unit?: cm|m, sides?: array[float])"
-
-
-def test_the_first_accepted_value_is_taught_and_what_may_be_omitted_is_omitted() -> None:
-    accepted: dict[str, list[Any]] = {"a": [1, 2], "b": ["", "x"], "c": [{"k": [3, 4], "l": [5, ""]}], "d": [[{"m": ["n"]}]]}
-    assert choose_arguments(accepted) == {"a": 1, "c": {"k": 3}, "d": [{"m": "n"}]}
-
-
-@pytest.mark.parametrize(
-    ("gold", "answerable"),
-    [({"f": {"a": [1]}}, True), ({"f": {"a": []}}, False), (None, False), ({"f": {}}, True), ({"f": {"a": [""]}}, True)],
-)
-def test_an_argument_that_accepts_nothing_makes_a_row_unanswerable(gold: Any, answerable: bool) -> None:
-    assert is_answerable(gold) is answerable
-
-
-def test_a_questions_own_system_turn_is_kept_before_the_instruction() -> None:
-    function = {"name": "f", "parameters": {"properties": {}}}
-    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Go."}]
-    row = render_call({"id": "x", "question": [turns], "function": [function]}, {"f": {}})
-    assert row["messages"][0]["content"] == f"Be brief.\n{sources.INSTRUCTION}\nf()"
-    assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
-    assert row["messages"][-1]["content"] == '{"name": "f", "arguments": {}}'
+def own(**data: Any) -> RunConfig:
+    sections = {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "train": {"epochs": 1}, "gate": "g"}
+    return RunConfig.model_validate(sections | {"data": data})
 
 
 def test_sentiment_holds_three_thousand_sentences_of_both_labels() -> None:
     found = read_sentiment()
-    labels = [row["label"] for row in found.rows]
-    assert len(found.rows) == 3000 and labels.count("positive") == labels.count("negative") == 1500
-    assert len({row["id"] for row in found.rows}) == 3000 and all(row["text"] for row in found.rows)
+    labels = [row["label"] for row in rows_of(found)]
+    assert len(rows_of(found)) == 3000 and labels.count("positive") == labels.count("negative") == 1500
+    assert len({row["id"] for row in rows_of(found)}) == 3000 and all(row["text"] for row in rows_of(found))
 
 
 def test_the_environment_says_where_node_modules_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +45,7 @@ def test_the_environment_says_where_node_modules_are(tmp_path: Path, monkeypatch
     monkeypatch.setenv("TUNEGATE_NODE_MODULES", str(tmp_path))
     found = read_sentiment()
     assert found.name.startswith("npm sentiment 9")
-    assert found.rows[0] == {"id": "amazon-0", "text": "so so", "label": "positive"}
+    assert rows_of(found)[0] == {"id": "amazon-0", "text": "so so", "label": "positive"}
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "not json"])
@@ -122,68 +57,84 @@ def test_a_broken_sentiment_package_names_the_command(tmp_path: Path, monkeypatc
         read_sentiment()
 
 
-def test_lines_of_ones_own_get_an_id_by_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps(LABELLED) + "\n\n" + json.dumps(LABELLED | {"text": "zwölf"}, ensure_ascii=False) + "\n", encoding="utf8")
-    assert read_jsonl([str(path)], "sequence-classification") == [LABELLED | {"id": "mine-1"}, {"text": "zwölf", "label": "good", "id": "mine-3"}]
+def test_a_packaged_rows_number_is_its_place_in_the_file() -> None:
+    batch = next(read_sentiment().batches())
+    assert (batch.file, batch.numbers[:2], batch.rows[0]["id"]) == ("amazon.json", [1, 2], "amazon-0")  # type: ignore[index]  # a row
 
 
-def test_a_chat_row_without_reference_is_marked_by_its_answer() -> None:
-    assert parse_row(json.dumps(CHAT), "causal-lm") == CHAT | {"reference": "4"}
-    structured = parse_row(json.dumps(CHAT | {"reference": {"name": "f", "accepted": {}}}), "causal-lm")
-    assert isinstance(structured, dict) and json.loads(structured["reference"]) == {"name": "f", "accepted": {}}
-
-
-def test_every_bad_line_of_every_file_is_named_at_once(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    one.write_text('{"text": "x"}\n' + json.dumps(LABELLED) + "\n{oops\n")
-    two.write_text("[]\n")
-    with pytest.raises(ConfigError) as caught:
-        read_jsonl([str(one), str(two)], "sequence-classification")
-    places = [(Path(problem.file).name, problem.line) for problem in caught.value.problems]
-    assert places == [("one.jsonl", 1), ("one.jsonl", 3), ("two.jsonl", 1)]
-
-
-def turns(*roles: str, content: str = "x") -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": content} for role in roles]}
+def test_tagged_sentences_say_their_entities() -> None:
+    rows = rows_of(read_ner_finance())
+    assert len(rows) + read_ner_finance().left_out["entity_not_found"] == 1164 and len(rows) > 1100
+    assert {tag for row in rows for tag in row["tags"]} == {"O", *(f"{mark}-{kind}" for mark in "BI" for kind in ("PER", "ORG", "LOC"))}
+    assert all(len(row["tokens"]) == len(row["tags"]) for row in rows)
+    assert all(before[2:] == tag[2:] for row in rows for before, tag in zip(["O", *row["tags"]], row["tags"], strict=False) if tag.startswith("I-"))
 
 
 @pytest.mark.parametrize(
-    "found",
+    ("text", "ideal", "tags"),
     [
-        {},
-        {"messages": "hello"},
-        {"messages": []},
-        {"messages": [{"role": "user"}]},
-        {"messages": [{"role": "user", "content": 3}]},
-        turns("user"),
-        turns("assistant"),
-        turns("assistant", "user"),
-        turns("user", "tool", "assistant"),
-        turns("user", "assistant", content=" "),
-        turns("user", "assistant") | {"label": "x"},
+        ("Bank and Bank .", "[Bank - ORGANIZATION, Bank - PERSON]", "B-ORG O B-PER O"),
+        ("St. Paul Bank", "[Bank - ORGANIZATION, St. Paul - LOCATION]", "B-LOC I-LOC I-LOC B-ORG"),
+        ("a b", "No entities found", "O O"),
+        ("Smith - Jones , Inc", "[Smith - Jones , Inc - ORGANIZATION]", "B-ORG I-ORG I-ORG I-ORG I-ORG"),
+        ("a b", "[c - PERSON]", None),
+        ("a b", "[a - PERSON, a - PERSON]", None),
     ],
 )
-def test_a_wrong_conversation_is_refused_with_what_was_expected(found: dict[str, Any]) -> None:
-    answer = parse_row(json.dumps(found), "causal-lm")
-    assert isinstance(answer, tuple) and all(answer)
+def test_entities_are_found_in_order_else_anywhere_else_the_row_is_left_out(text: str, ideal: str, tags: str | None) -> None:
+    row = tag_words(text, ideal)
+    assert (row and " ".join(row["tags"])) == tags
 
 
-@pytest.mark.parametrize("found", [{"text": "x"}, {"text": "", "label": "a"}, {"text": "x", "label": " "}, {"text": "x", "label": 1}, LABELLED | {"more": 1}])
-def test_a_wrong_labelled_row_is_refused(found: dict[str, Any]) -> None:
-    assert isinstance(parse_row(json.dumps(found), "sequence-classification"), tuple)
+@pytest.mark.parametrize("error", [ner_finance.metadata.PackageNotFoundError("evals"), OSError("gone")])
+def test_a_missing_tagged_set_names_the_command(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: str) -> Any:
+        raise error
+
+    monkeypatch.setattr(ner_finance.metadata, "distribution", fail)
+    with pytest.raises(InputError, match="make setup"):
+        read_ner_finance()
 
 
-@given(st.text() | JSON.map(json.dumps), st.sampled_from(["causal-lm", "sequence-classification"]))
-def test_no_line_whatever_raises(line: str, task: Any) -> None:
-    found = parse_row(line, task)
-    assert isinstance(found, dict) or (len(found) == 2 and all(isinstance(part, str) for part in found))
+def test_files_of_ones_own_are_read_anew_each_time_and_known_by_their_bytes(checkout: Path) -> None:
+    Path("rows.jsonl").write_text('{"a": 1}\n')
+    source = read_source(own(source="files", files=["rows.jsonl"]))
+    before = source.identity()
+    assert rows_of(source) == rows_of(source) == [{"a": 1}]
+    Path("rows.jsonl").write_text('{"a": 2}\n')
+    assert rows_of(source) == [{"a": 2}] and source.identity() != before
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_a_file_that_cannot_be_read_is_an_input_error(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "x.jsonl"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match="UTF-8"):
-        read_jsonl([str(path)], "causal-lm")
+def test_given_splits_say_which_file_is_which(checkout: Path) -> None:
+    for name in "abc":
+        Path(f"{name}.jsonl").write_text(json.dumps({"from": name}))
+    source = read_source(own(source="files", files=["a.jsonl"], validation_files=["b.jsonl"], test_files=["c.jsonl"], split={"method": "given"}))
+    assert [(batch.part, batch.rows) for batch in source.batches()] == [("train", [{"from": "a"}]), ("validation", [{"from": "b"}]), ("test", [{"from": "c"}])]
+
+
+HUB = {"source": "hub", "hub_id": "owner/set", "revision": "0" * 40}
+
+
+def test_a_hub_set_is_streamed_at_its_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(name: str, **options: Any) -> Any:
+        asked.update(options, name=name)
+        return [{"text": "a"}, {"text": "b"}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    source = read_source(own(**HUB))
+    batch = next(source.batches())
+    assert (batch.file, batch.numbers, batch.rows, batch.stem) == ("owner/set", [1, 2], [{"text": "a"}, {"text": "b"}], "set")
+    assert asked == {"name": "owner/set", "revision": "0" * 40, "split": "train", "streaming": True}
+    assert "0" * 40 in source.identity()
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), datasets.exceptions.DatasetNotFoundError("none"), RuntimeError("cannot send a request")])
+def test_a_hub_out_of_reach_is_outside(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def load(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(OutsideError, match="owner/set"):
+        list(read_source(own(**HUB)).batches())
