@@ -11,7 +11,7 @@ from typing import Any
 
 from configs.errors import InputError, RefusedError
 from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
-from configs.schema import RunConfig, Serving, Task
+from configs.schema import RunConfig, Serving, Task, served_task
 from configs.weights import BaseWeights
 from infra.git import head_revision
 from train.atomic import new_directory, write_text
@@ -34,7 +34,7 @@ def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
             convert_gguf(source, partial)
         else:
             copy_weights(source, partial)
-        write_manifest(partial, target.name, config.task, version, source)
+        write_manifest(partial, target.name, served_task(config.task), version, source)
     return target
 
 

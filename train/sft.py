@@ -1,4 +1,4 @@
-"""Chat fine-tuning of a GPT-type model: loss on the assistant's answer and its end token, nothing else."""
+"""Fine-tuning of a GPT-type model on chats (loss on the last answer), prompts with completions (on the completion) or plain text (on every token)."""
 
 from __future__ import annotations
 
@@ -6,33 +6,51 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import RunConfig
+from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
+from train.adapter import adapted_model, speed_up_b
+from train.attention import use_attention
+from train.batches import IGNORED, encode, flatten, pack, pad
 from train.sources import Row
 
-IGNORED = -100
+
+def encode_row(tokenizer: Any, row: Row) -> dict[str, list[int]]:
+    """input_ids and labels of a row of any of the three shapes. Serving sends a prompt or a text with the tokenizer's own special tokens."""
+    if "messages" in row:
+        return encode_chat(tokenizer, row["messages"])
+    if "prompt" in row:
+        return masked(tokenizer(row["prompt"])["input_ids"], encode_answer(tokenizer, row["completion"]))
+    return masked([], [*tokenizer(row["text"])["input_ids"], tokenizer.eos_token_id])
 
 
 def encode_chat(tokenizer: Any, messages: list[dict[str, str]]) -> dict[str, list[int]]:
     """input_ids and labels of one conversation; the prompt's tokens are exactly those that serving sends."""
-    prompt: list[int] = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=True, return_dict=False)
-    answer: list[int] = tokenizer(messages[-1]["content"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return masked(*encode_turns(tokenizer, messages[:-1], messages[-1]["content"]))
+
+
+def masked(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
-def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row]) -> Any:
-    """A TRL SFTTrainer over pre-tokenised rows (so that what is counted in prepare is what is trained on)."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # lazy exports
+def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:
+    """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). `flattened` says how they are laid out."""
+    from functools import partial
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    lora = config.train.lora
-    return SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32),
-        args=SFTConfig(**arguments, max_length=None, packing=False, gradient_checkpointing=False),
-        train_dataset=Dataset.from_list([encode_chat(tokenizer, row["messages"]) for row in train_rows]),
-        eval_dataset=Dataset.from_list([encode_chat(tokenizer, row["messages"]) for row in validation_rows]),
+    from transformers import Trainer, TrainingArguments
+
+    tokenizer = load_tokenizer(base)
+
+    def encode_batch(rows: list[Row]) -> list[dict[str, Any]]:
+        return [encode_row(tokenizer, row) for row in rows]
+
+    model, rows = adapted_model(config, base, []), encode(train_rows, encode_batch)
+    flattened = use_attention(model.get_base_model() if config.train.method != "full" else model, config.train)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),
+        train_dataset=pack(rows, config.data.max_tokens) if config.train.packing == "sequence" else rows,
+        eval_dataset=encode(validation_rows, encode_batch),
+        data_collator=flatten if flattened else partial(pad, pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules),
     )
+    trainer.flattened = flattened
+    return speed_up_b(trainer, config)
