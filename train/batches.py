@@ -148,6 +148,7 @@ def flatten(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "cu_seq_lens_k": bounds,
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
+        "use_cache": False,  # with a cache, transformers does not look for the rows' bounds, and its own attentions let them see each other
     }
 
 

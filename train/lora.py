@@ -92,6 +92,10 @@ def build_trainer(config: RunConfig, base: Path, labels: list[str], arguments: d
 def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
     """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
     settings, arguments = config.train, trainer.args
+    if config.task != "causal-lm":
+        # transformers takes every forward with **kwargs for one that divides by all micro-batches' items; BERT's heads do not, and their
+        # gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
+        trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
     total = total_steps(settings, len(lengths))
     padded = not getattr(trainer, "flattened", False)
