@@ -10,9 +10,7 @@ from train.batches import encode
 from train.sources import Row
 
 
-def build_classifier_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]
-) -> Any:
+def build_classifier_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]) -> Any:
     """A transformers Trainer; labels become class indices in the order of `labels`."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments

@@ -45,7 +45,11 @@ def test_a_short_training_is_still_validated_once() -> None:
         ({"schedule": "linear"}, "linear", {}),
         ({"schedule": "constant"}, "constant_with_warmup", {}),
         ({"schedule": "cosine_with_min_lr", "min_learning_rate_ratio": 0.1}, "cosine_with_min_lr", {"min_lr_rate": 0.1}),
-        ({"schedule": "warmup_stable_decay", "min_learning_rate_ratio": 0.1, "decay_ratio": 0.25}, "warmup_stable_decay", {"min_lr_ratio": 0.1, "num_decay_steps": 50}),
+        (
+            {"schedule": "warmup_stable_decay", "min_learning_rate_ratio": 0.1, "decay_ratio": 0.25},
+            "warmup_stable_decay",
+            {"min_lr_ratio": 0.1, "num_decay_steps": 50},
+        ),
     ],
 )
 def test_every_schedule_warms_up_and_is_one_that_transformers_makes(section: dict[str, Any], kind: str, options: dict[str, Any]) -> None:

@@ -49,7 +49,15 @@ def test_before_the_window_is_full_only_what_is_no_number_counts(losses: list[fl
 
 @pytest.mark.parametrize(
     ("losses", "patience", "stalled"),
-    [([3, 2, 1], 1, False), ([3, 2, 2], 1, True), ([3, 2, 2.5, 1.9], 2, False), ([3, 2, 2.5, 2.1], 2, True), ([3], 1, False), ([3, 4, 5], None, False), ([], 1, False)],
+    [
+        ([3, 2, 1], 1, False),
+        ([3, 2, 2], 1, True),
+        ([3, 2, 2.5, 1.9], 2, False),
+        ([3, 2, 2.5, 2.1], 2, True),
+        ([3], 1, False),
+        ([3, 4, 5], None, False),
+        ([], 1, False),
+    ],
 )
 def test_validation_stands_still_without_a_new_best(losses: list[float], patience: int | None, stalled: bool) -> None:
     lines = [line for loss in losses for line in ({"loss": 9.0}, {"eval_loss": loss})]
