@@ -65,11 +65,19 @@ def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
     return load(path, RunConfig, overrides)
 
 
-@app.command(epilog=example("tunegate check configs/finetune/*.yaml", "tunegate check configs/deploy/local.yaml --json", "tunegate check --export-schemas"))
+@app.command(
+    epilog=example(
+        "tunegate check configs/finetune/*.yaml",
+        "tunegate check configs/finetune/smoke.yaml --data",
+        "tunegate check configs/deploy/local.yaml --json",
+        "tunegate check --export-schemas",
+    )
+)
 def check(
     files: Annotated[list[Path] | None, typer.Argument(help="run, gate or deploy files")] = None,
     overrides: Sets = None,
     as_json: AsJson = False,
+    data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
     export_schemas: Annotated[bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")] = False,
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
@@ -86,8 +94,25 @@ def check(
         for problem in problems if not as_json else []:
             typer.secho(str(problem), err=True, fg="red")
         raise typer.Exit(2)
-    if files and not as_json:
+    if data:
+        check_data(files or [], overrides, as_json)
+    elif files and not as_json:
         typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
+
+
+def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) -> None:
+    """Every run's rows are looked at before the first refusal ends the command with 1."""
+    from configs.check import kind_of
+    from configs.schema import RunConfig
+    from train.check_data import check_rows
+
+    found = [check_rows(read_run(path, overrides)) for path in files if kind_of(path) is RunConfig]
+    if as_json:
+        show([report for report, _ in found], True)
+    for report, lines in found if not as_json else []:
+        typer.echo("\n".join([*lines, f"{report['name']}: {report['rows']} rows read, {sum(report['findings'].values())} findings, {report['tokens']}"]))
+    if any(report["refused"] for report, _ in found):
+        raise typer.Exit(1)
 
 
 @app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))

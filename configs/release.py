@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from configs.errors import InputError, RefusedError
-from configs.schema import Serving, Task
+from configs.schema import Problem, Serving, Task
 from configs.section import Section
 
 MANIFEST = "manifest.json"
@@ -32,10 +32,11 @@ class Manifest(Section):
 
     name: str
     digest: str = Field(description="sha256:<64 hex>")
-    task: Task
+    task: Task = Field(description="what it is served as: a preference run's release is a causal-lm")
+    problem: Problem = "single_label"
     files: list[ReleaseFile]
     serving: Serving
-    labels: list[str] = Field(default_factory=list, description="classifier labels by index")
+    labels: list[str] = Field(default_factory=list, description="labels of a classifier or tags of a tagger, by index")
     base: dict[str, str] = Field(description="package or path, version, digest of the base weights")
     data: dict[str, str] = Field(description="fingerprint of all splits, test_fingerprint of the test rows")
     quantization: dict[str, Any] = Field(description="scheme, size_bytes, parent_size_bytes")

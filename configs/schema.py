@@ -8,11 +8,19 @@ from pydantic import Field, model_validator
 
 from configs.compression import Quantize
 from configs.data import Data
+from configs.methods import CHANGES_BASE, Lora
 from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.training import Train
 from configs.weights import BaseWeights
 
-Task = Literal["sequence-classification", "causal-lm"]
+Task = Literal["sequence-classification", "token-classification", "causal-lm", "dpo"]
+Problem = Literal["single_label", "multi_label", "regression"]
+SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
+
+
+def served_task(task: Task) -> Task:
+    """What a run's release is served and evaluated as: a preference run's is a chat model."""
+    return "causal-lm" if task == "dpo" else task
 
 
 class Serving(Section):
@@ -28,9 +36,13 @@ class Parity(Section):
     """How near the served answers must be to the trainer's own on the golden prompts."""
 
     golden_prompts: int = Field(8, ge=1, le=256)
-    min_agreement: float = Field(0.75, ge=0, le=1, description="share of golden prompts answered alike (same label, same greedy text)")
+    min_agreement: float = Field(
+        0.75, ge=0, le=1, description="share of golden prompts answered alike (same labels, same greedy text; of a tagger: share of words)"
+    )
     max_difference: float = Field(
-        0.1, ge=0, description="largest mean absolute difference of probabilities (classifier) or first-token log-probabilities (GPT)"
+        0.1,
+        ge=0,
+        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
     )
 
 
@@ -48,6 +60,7 @@ class RunConfig(Section):
 
     name: str = Field(pattern=NAME_PATTERN, description="names build/NAME and the release")
     task: Task
+    problem: Problem = Field("single_label", description="of sequence-classification: one class, any number of classes, or one number")
     base: BaseWeights
     data: Data
     train: Train
@@ -60,12 +73,27 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:
-        if self.data.source == "bfcl" and self.task != "causal-lm":
-            raise ValueError("task causal-lm with data.source bfcl")
-        if self.data.source == "sentiment" and self.task != "sequence-classification":
-            raise ValueError("task sequence-classification with data.source sentiment")
+        wanted = SOURCE_TASKS.get(self.data.source)
+        if wanted and self.task != wanted:
+            raise ValueError(f"task {wanted} with data.source {self.data.source}")
+        if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
+            raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
+        misfits = self.data.misfits(self.task, self.problem)
+        if misfits:
+            raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
             raise ValueError(f"train.packing auto or none with task {self.task}")
+        return self
+
+    @model_validator(mode="after")
+    def method_fits_task(self) -> RunConfig:
+        method, lora = self.train.method, self.train.lora
+        if method == "full" and lora != Lora():
+            raise ValueError("no train.lora with train.method full: it has no adapter")
+        if method == "qlora" and lora.initialization in CHANGES_BASE:
+            raise ValueError("train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed")
+        if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
+            raise ValueError("train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off")
         return self

@@ -19,6 +19,7 @@ from configs.schema import RunConfig
 from eval.metrics import score, summarise
 from infra.endpoint import Answer, ask, check_parity
 from infra.slot import temporary_slot
+from infra.tokenizer import with_tokens
 
 SERVED_NAME = "release"
 
@@ -69,7 +70,7 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path) -> 
     finished = read_finished(target, key)
     if finished is not None:
         return finished
-    rows = read_rows(paths.data / "test.parquet")
+    rows = with_tokens(manifest, release, read_rows(paths.data / "test.parquet"))
     target.mkdir(parents=True, exist_ok=True)
     cache = target / f"answers-{key[:16]}.jsonl"
     with temporary_slot(release, manifest, served_name=SERVED_NAME, log=target / "vllm.log") as base_url:

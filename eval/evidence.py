@@ -11,7 +11,12 @@ from configs.deploy import DeployConfig
 from configs.paths import RunPaths
 from configs.release import read_manifest
 
-PER_EXAMPLE = {"exact_match": "correct", "accuracy": "correct", "valid_json": "valid_json", "name_match": "name_match"}
+PER_EXAMPLE = {
+    **dict.fromkeys(("exact_match", "accuracy", "subset_accuracy", "sentence_accuracy"), "correct"),
+    "valid_json": "valid_json",
+    "name_match": "name_match",
+    "preference_accuracy": "preferred",
+}
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Router:
 
         door, slots = self.config.door, list(zip(SLOTS, self.config.slot_ports, strict=True))
         template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf8"))
-        return template.render(folder=self.folder, host=door.host, port=door.port, slots=slots) + "\n"
+        return template.render(folder=self.folder, host=door.host, port=door.port, paths=door.paths, slots=slots) + "\n"
 
     def stop(self, drain_seconds: float) -> None:
         """No new connections at once; open streams get `drain_seconds`."""

@@ -46,7 +46,7 @@ def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name:
     arguments += ["--dtype", serving.dtype, "--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
-    return arguments + (["--runner", "pooling"] if manifest.task == "sequence-classification" else [])
+    return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
 
 
 def slot_environment(manifest: Manifest) -> dict[str, str]:

@@ -35,7 +35,7 @@ def serve_release(directory: Path, port: int) -> None:
     try:
         typer.echo(f"starting {manifest.reference}, log in {log}", err=True)
         wait_healthy(slot, START_SECONDS)
-        path = "/classify" if manifest.task == "sequence-classification" else "/v1/chat/completions"
+        path = {"sequence-classification": "/classify", "token-classification": "/pooling"}.get(manifest.task, "/v1/chat/completions")
         typer.echo(f"serving {manifest.name} at http://127.0.0.1:{port}{path}   (Ctrl-C ends it)", err=True)
         while is_alive(slot):
             time.sleep(0.5)

@@ -75,7 +75,7 @@ def write_release(root: Path, name: str, seed: int, outcome: str = "pass") -> st
         "name": name,
         "task": "causal-lm",
         "base": {"path": "none"},
-        "data": {"source": "jsonl", "files": ["none.jsonl"]},
+        "data": {"source": "files", "files": ["none.jsonl"]},
         "train": {"max_steps": 1},
         "gate": "gate.yaml",
         "evaluate": {"max_new_tokens": 8, "parity": {"golden_prompts": 4}},

@@ -11,7 +11,7 @@ from typing import Any
 
 from configs.errors import InputError, RefusedError
 from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
-from configs.schema import RunConfig, Serving, Task
+from configs.schema import RunConfig, Serving, Task, served_task
 from configs.weights import BaseWeights
 from infra.git import head_revision
 from train.atomic import new_directory, write_text
@@ -25,7 +25,7 @@ KEPT = re.compile(
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
     """build/base/NAME, made on the first call. Raises InputError where the package or the directory holds no weights."""
-    target = root / (config.base.package or Path(config.base.path or "").name)
+    target = base_directory(config, root)
     source, version = find_weights(config.base)
     if target.exists() and is_current(target, source, version):
         return target
@@ -34,8 +34,13 @@ def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
             convert_gguf(source, partial)
         else:
             copy_weights(source, partial)
-        write_manifest(partial, target.name, config.task, version, source)
+        write_manifest(partial, target.name, served_task(config.task), version, source)
     return target
+
+
+def base_directory(config: RunConfig, root: Path = Path("build/base")) -> Path:
+    """Where the base weights lie once they are made."""
+    return root / (config.base.package or Path(config.base.path or "").name)
 
 
 def is_current(target: Path, source: Path, version: str) -> bool:

@@ -28,8 +28,12 @@ def quantized(config: RunConfig) -> str:
 
 
 def use(config: RunConfig, labels: list[str]) -> str:
+    if config.task == "token-classification":
+        return f"POST `/pooling` on vLLM; of each token the probabilities of the tags by index: {', '.join(labels)}. A word's tag stands at its first subword."
     if config.task == "sequence-classification":
-        return f"POST `/classify` on vLLM; classes by index: {', '.join(labels)}."
+        kinds = {"multi_label": "each class by itself, likely above 0.5", "regression": "the one number itself"}
+        meaning = kinds.get(config.problem, "one class, the likeliest")
+        return f"POST `/classify` on vLLM; `probs` holds {meaning}" + (f"; classes by index: {', '.join(labels)}." if labels else ".")
     return "POST `/v1/chat/completions` on vLLM, with the chat template of this release."
 
 
@@ -43,11 +47,23 @@ def data(card: dict[str, Any]) -> str:
 
 
 def trained(config: RunConfig, training: dict[str, Any]) -> str:
-    settings, lora = config.train, config.train.lora
+    settings = config.train
     rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g} ({settings.schedule})"
     lines = [
         f"{training['steps']} steps of {rows} rows, learning rate {rate}, {training['dtype']}, seed {settings.seed}.",
-        f"LoRA rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {lora.target_modules}.",
+        f"{adapted(config)}.",
         f"Kept: step {training['best_step']}, validation loss {training['best_validation_loss']:.4f}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def adapted(config: RunConfig) -> str:
+    """The method and what differs from plain LoRA."""
+    lora = config.train.lora
+    if config.train.method == "full":
+        return "Every weight"
+    given = {"rank-stabilized": lora.rslora, "DoRA": lora.dora, f"{lora.initialization} initialization": lora.initialization != "default"}
+    given |= {f"biases: {lora.bias}": lora.bias != "none", f"LoRA+ ratio {lora.loraplus_ratio or 0:g}": lora.loraplus_ratio is not None}
+    variants = "".join(f", {name}" for name, used in given.items() if used)
+    name = "QLoRA over NF4," if config.train.method == "qlora" else "LoRA"
+    return f"{name} rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {lora.target_modules}{variants}"

@@ -6,27 +6,59 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.schema import RunConfig
+from configs.schema import Problem, RunConfig
+from infra.endpoint import LIKELY, joined, read_tags
+from infra.tokenizer import encode_words
 from train.sources import Row
 
 
 def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row], target: Path) -> None:
     """One JSON line a prompt; the first rows of the validation split, never of the test split."""
-    chosen = rows[: config.evaluate.parity.golden_prompts]
-    lines = classify(model, tokenizer, chosen) if config.task == "sequence-classification" else answer(model, tokenizer, chosen, config.evaluate.max_new_tokens)
+    lines = golden_lines(config, model, tokenizer, rows[: config.evaluate.parity.golden_prompts])
     target.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
 
 
-def classify(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
-    """Label and softmax probabilities, rounded to 6 digits."""
+def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
+    if config.task == "sequence-classification":
+        return classify(model, tokenizer, rows, config.problem)
+    if config.task == "token-classification":
+        return tag(model, tokenizer, rows)
+    return answer(model, tokenizer, rows, config.evaluate.max_new_tokens)
+
+
+def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> list[dict[str, Any]]:
+    """Label and probabilities, or the number of a regression, rounded to 6 digits."""
     import torch
 
     lines = []
     for row in rows:
         with torch.inference_mode():
-            probs = torch.softmax(model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float(), dim=-1).tolist()
+            logits = model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float()
+        if problem == "regression":
+            lines.append({"id": row["id"], "text": row["text"], "answer": f"{float(logits[0]):.6g}", "value": round(float(logits[0]), 6)})
+            continue
+        probs = (torch.sigmoid(logits) if problem == "multi_label" else torch.softmax(logits, dim=-1)).tolist()
         named = {model.config.id2label[index]: round(value, 6) for index, value in enumerate(probs)}
-        lines.append({"id": row["id"], "text": row["text"], "answer": max(named, key=named.__getitem__), "probs": named})
+        likely = joined([label for label, value in named.items() if value > LIKELY])
+        lines.append(
+            {"id": row["id"], "text": row["text"], "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__), "probs": named}
+        )
+    return lines
+
+
+def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
+    """The tag of each word and its probability; the tokens travel with them, so that whoever asks needs no tokenizer."""
+    import torch
+
+    lines = []
+    for row in rows:
+        ids, first = encode_words(tokenizer, row["tokens"])
+        with torch.inference_mode():
+            probs = torch.softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
+        reply = {"data": [{"data": probs.tolist()}]}
+        said = read_tags(reply, list(model.config.id2label.values()), {"input_ids": ids, "first_subwords": first}, 0.0)
+        confidences = [round(value, 6) for value in said.confidences or []]
+        lines.append({"id": row["id"], "tokens": row["tokens"], "input_ids": ids, "first_subwords": first, "answer": said.text, "confidences": confidences})
     return lines
 
 
@@ -34,13 +66,30 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     """Greedy text and the natural log-probability of its first token, in one left-padded batch."""
     import torch
 
-    prompts = [tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True, tokenize=False) for row in rows]
-    batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    asked = [question(row) for row in rows]
+    prompts = [prompt_ids(tokenizer, one) for one in asked]
+    batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
     with torch.inference_mode():
         found = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True)
     first = torch.log_softmax(found.logits[0].float(), dim=-1).max(dim=-1).values.tolist()
     texts = tokenizer.batch_decode(found.sequences[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return [
-        {"id": row["id"], "messages": row["messages"][:-1], "answer": text, "first_token_logprob": round(value, 6)}
-        for row, text, value in zip(rows, texts, first, strict=True)
+        {"id": row["id"], **one, "answer": text, "first_token_logprob": round(value, 6)}
+        for row, one, text, value in zip(rows, asked, texts, first, strict=True)
     ]
+
+
+def question(row: Row) -> dict[str, Any]:
+    """What is asked: the turns before the answer, the prompt, or the first half of a plain text's words."""
+    if "messages" in row:
+        return {"messages": row["messages"][:-1]}
+    words = str(row.get("text", "")).split(" ")
+    return {"prompt": row["prompt"] if "prompt" in row else " ".join(words[: (len(words) + 1) // 2])}
+
+
+def prompt_ids(tokenizer: Any, asked: dict[str, Any]) -> list[int]:
+    """As vLLM makes them: chats by the template alone, prompts with the tokenizer's own special tokens."""
+    if "messages" in asked:
+        tokens: list[int] = tokenizer.apply_chat_template(asked["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
+        return tokens
+    return list(tokenizer(asked["prompt"])["input_ids"])

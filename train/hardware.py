@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from configs.methods import CHANGES_BASE
 from configs.schema import RunConfig
 
 FAST_BFLOAT16_FLAGS = {"amx_bf16"}
@@ -31,7 +32,7 @@ def base_dtype(config: RunConfig, base: Path) -> Any:
     """
     import torch
 
-    frozen = config.train.method == "lora"
+    frozen = config.train.method == "lora" and config.train.lora.initialization not in CHANGES_BASE
     stored = stored_dtype(base) if frozen and choose_dtype(config.train.dtype) == "bfloat16" else None
     return stored if stored == torch.bfloat16 else torch.float32
 

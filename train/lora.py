@@ -13,12 +13,13 @@ from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
+from train.adapter import save_trained
 from train.arguments import schedule_arguments, trainer_arguments
 from train.atomic import key_of, new_directory, read_json, write_json
 from train.base import make_base
 from train.batches import Plan, measure_lengths, open_splits, order_rows, total_steps
 from train.checkpoints import last_checkpoint, open_run, remember, step_of
-from train.guard import has_stalled, smaller_micro_batch
+from train.guard import DivergedError, has_stalled, smaller_micro_batch
 from train.prepare import read_card
 
 
@@ -39,7 +40,7 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any
     training, until the config changes), OutsideError when one row is too much for the memory.
     """
     base, card = make_base(config), read_card(paths)
-    key = key_of(config.task, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
+    key = key_of(config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
     finished = read_json(paths.adapter / "training.json")
     if finished and finished.get("key") == key:
         return finished
@@ -50,7 +51,7 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any
         try:
             record = train_once(config, paths, tracker, base, card["labels"], facts)
             break
-        except RefusedError as error:
+        except DivergedError as error:
             facts = remember(paths.checkpoints, facts | {"diverged": error.message})
             refuse_diverged(facts, paths)
         except Exception as error:  # torch raises out of memory under three types
@@ -72,7 +73,7 @@ def train_once(config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path,
         seconds = time.perf_counter() - started
     record = training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds) | facts | {"tracking_run_id": tracker.run_id}
     with new_directory(paths.adapter) as partial:
-        save_adapter(trainer, base, partial)
+        save_trained(trainer, config, base, partial)
         write_json(partial / "training.json", record)
     return record
 
@@ -81,11 +82,17 @@ def build_trainer(config: RunConfig, base: Path, labels: list[str], arguments: d
     from transformers import set_seed
 
     from train.classifier import build_classifier_trainer
+    from train.dpo import build_dpo_trainer
     from train.sft import build_sft_trainer
+    from train.tagger import build_tagger_trainer
 
     set_seed(config.train.seed)  # before the model is made: the classifier's head and LoRA's A are random
     if config.task == "sequence-classification":
         return build_classifier_trainer(config, base, arguments, rows, validation, labels)
+    if config.task == "token-classification":
+        return build_tagger_trainer(config, base, arguments, rows, validation, labels)
+    if config.task == "dpo":
+        return build_dpo_trainer(config, base, arguments, rows, validation)
     return build_sft_trainer(config, base, arguments, rows, validation)
 
 
@@ -148,14 +155,6 @@ def training_record(trainer: Any, plan: Plan, checkpoint: Path | None, seconds: 
         "tokens_per_second": round(plan.real_tokens(first, state.global_step) / step_seconds, 1) if step_seconds else None,
         "dtype": "bfloat16" if trainer.args.bf16 else "float32",
     }
-
-
-def save_adapter(trainer: Any, base: Path, target: Path) -> None:
-    """The best adapter as safetensors, naming its base by a path inside the checkout."""
-    model = trainer.model
-    model.peft_config["default"].base_model_name_or_path = base.as_posix()
-    model.save_pretrained(target, save_embedding_layers=False)
-    (target / "README.md").unlink(missing_ok=True)
 
 
 def refuse_diverged(facts: dict[str, Any], paths: RunPaths) -> None:

@@ -1,139 +1,195 @@
-"""Raw rows in, three parquet files and a data card out: rendered, deduplicated, measured, split by seed."""
+"""Raw rows in, three parquet files and a data card out: checked, measured, split by seed. Memory stays flat, whatever the number of rows."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.data import Data
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
-from train.atomic import key_of, new_directory, read_json, write_json
-from train.sources import Row, read_source
+from train.atomic import key_of, new_directory, read_json, write_json, write_text
+from train.damage import shuffle_answers
+from train.data_card import write_page
+from train.files import Fault, Row
+from train.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
+from train.leakage import find_near, sample_rows
+from train.lengths import Measure, make_measure
+from train.lint import Findings, lint_balance, lint_lengths, lint_table, record_findings
+from train.rows import arrow_schema, labels_of, words_asked
+from train.sources import Source, read_source
+from train.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
+from train.survey import Shape, Survey, Surveyor, survey_rows
 
-SPLITS = ("train", "validation", "test")
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WRITTEN = (*(f"{name}.parquet" for name in SPLITS), "data_card.json", "data_card.html")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows that were looked at, and the split of each; `order` is that in which they were drawn."""
+
+    survey: Survey
+    order: NDArray[Any]
+    split: NDArray[Any]
+    near: dict[str, Any]
 
 
 def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> dict[str, Any]:
     """The data card. A second call with the same inputs does nothing.
 
-    Raises InputError where the data is missing or too small, ConfigError naming every bad line.
+    Raises InputError where the data is missing or too small, RefusedError naming the rows that the lint refuses.
     """
     source = read_source(config)
-    key = key_of(config.task, config.data.model_dump(), read_manifest(base_directory).digest, fingerprint(source.rows))
+    key = key_of(config.task, config.problem, config.data.model_dump(), read_manifest(base_directory).digest, source.identity())
     finished = read_json(paths.data / "data_card.json")
-    if finished and finished.get("key") == key and all((paths.data / f"{name}.parquet").exists() for name in SPLITS):
+    if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished
-    rows, left_out = leave_out(source.rows, config, base_directory)
-    splits = split_rows(rows, config.data)
-    if config.data.damage == "shuffle_answers":
-        splits["train"] = shuffle_answers(splits["train"], config.data.seed)
-    labels = sorted({row["label"] for row in rows if "label" in row})
-    check_labels(splits["train"], labels)
-    card = {
-        "source": source.name,
-        "licence": source.licence,
-        "damage": config.data.damage,
-        "fingerprint": fingerprint([row | {"split": name} for name, part in splits.items() for row in part]),
-        "test_fingerprint": fingerprint(splits["test"]),
-        "labels": labels,
-        "splits": {name: {"rows": len(part), "sha256": fingerprint(part)} for name, part in splits.items()},
-        "left_out": source.left_out | left_out,
-        "key": key,
-    }
-    write_splits(paths, splits, card)
+    with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
+        rows = partial / "rows.parquet"
+        drawn = inspect(config, source, rows, findings, lambda shape: make_measure(base_directory, shape))
+        findings.refuse(record_of(paths))
+        written = write_splits(rows, drawn, config.data, partial)
+        rows.unlink()
+        card = describe(config, source, drawn, written, findings) | {"key": key}
+        check_labels(card["balance"], card["labels"] if drawn.survey.shape in ("label", "labels") else [])
+        write_json(partial / "data_card.json", card)
+        write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))
     return card
 
 
-def fingerprint(rows: list[Row]) -> str:
-    """sha256 over the sorted canonical rows: order does not count, every character does."""
-    lines = sorted(json.dumps(row, sort_keys=True, ensure_ascii=False) for row in rows)
-    return "sha256:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def record_of(paths: RunPaths) -> Path:
+    return paths.root / "lint.jsonl"
 
 
-def leave_out(rows: list[Row], config: RunConfig, base_directory: Path) -> tuple[list[Row], dict[str, int]]:
-    """Rows to keep, and how many were left out by reason. One question stays in one split: a repeated one is dropped."""
-    reasons: Counter[str] = Counter(duplicate=0, conflicting_answer=0, too_long=0)
-    answers: dict[str, str] = {}
-    kept: list[Row] = []
-    lengths = measure_rows(rows, config, base_directory)
-    for row, length in zip(rows, lengths, strict=True):
-        question, answer = question_of(row), answer_of(row)
-        if question in answers:
-            reasons["duplicate" if answers[question] == answer else "conflicting_answer"] += 1
-            continue
-        answers[question] = answer
-        if length > config.data.max_tokens:
-            reasons["too_long"] += 1
-        else:
-            kept.append(row)
-    return kept, dict(reasons)
+def inspect(config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None) -> Drawn:
+    """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
+    surveyor = Surveyor(config.data, config.task, config.problem, findings)
+    survey = survey_rows(source.batches(), surveyor, rows, measure)
+    lint_table(survey, findings)
+    lint_lengths(survey, findings, config.data.max_tokens)
+    if survey.shape in ("label", "labels", "tags"):
+        lint_balance(surveyor.labels, findings)
+    order = draw(rows, survey, config.data.seed)
+    split = assign(order, config.data, part=survey.part, group=survey.group, time=survey.time, stratum=survey.answer)
+    sample = sample_rows(order, split, config.data.lint.near_sample)
+    for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
+        fault = Fault(pair.kind, f"{survey.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})", f"less than {config.data.lint.near_threshold:g}")
+        if not findings.add(*survey.where(pair.row), fault):
+            survey.leave_out([pair.row], pair.kind)
+            split[pair.row] = UNUSED
+    require_rows(split, len(SPLITS))
+    near = {"threshold": config.data.lint.near_threshold, "train_rows": int((split == TRAIN).sum()), "train_rows_indexed": len(sample)}
+    return Drawn(survey, order, split, near)
 
 
-def question_of(row: Row) -> str:
-    return str(row["text"]) if "text" in row else json.dumps(row["messages"][:-1], sort_keys=True, ensure_ascii=False)
+def draw(rows: Path, survey: Survey, seed: int) -> NDArray[Any]:
+    import pyarrow.parquet
+
+    if not survey.kept.any():
+        return survey.rows_where(survey.kept)
+    ids = pyarrow.parquet.read_table(rows, columns=["id"])["id"]
+    kept = survey.rows_where(survey.kept)
+    return kept[draw_order(ids.take(kept).combine_chunks(), seed)]
 
 
-def answer_of(row: Row) -> str:
-    return str(row["label"]) if "label" in row else str(row["messages"][-1]["content"])
+def row_groups(path: Path) -> Iterator[tuple[int, Any]]:
+    """The index of the first row, and the row group as a pyarrow table."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        start = 0
+        for index in range(file.num_row_groups):
+            table = file.read_row_group(index)
+            yield start, table
+            start += table.num_rows
 
 
-def measure_rows(rows: list[Row], config: RunConfig, base_directory: Path) -> list[int]:
-    """Tokens of each row, prompt and answer together, as training sees them."""
-    from transformers import AutoTokenizer
+def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, str]]:
+    """Test rows, then validation rows, then train rows, each with its index."""
+    if not len(split):
+        return
+    import numpy
 
-    tokenizer = AutoTokenizer.from_pretrained(base_directory)
-    if config.task == "sequence-classification":
-        return [len(ids) for ids in tokenizer([row["text"] for row in rows], truncation=False, verbose=False)["input_ids"]]
-    from train.sft import encode_chat
-
-    return [len(encoded["input_ids"]) for encoded in (encode_chat(tokenizer, row["messages"]) for row in rows)]
-
-
-def split_rows(rows: list[Row], data: Data) -> dict[str, list[Row]]:
-    """Test rows are drawn first, so that runs which differ only in max_rows are judged on the same ones."""
-    needed = data.test_rows + data.validation_rows + 1
-    drawn = random.Random(data.seed).sample(sorted(rows, key=lambda row: str(row["id"])), len(rows))[: data.max_rows]
-    if len(drawn) < needed:
-        hint = "lower data.test_rows or data.validation_rows, or raise data.max_tokens or data.max_rows"
-        raise InputError(f"data: found {len(drawn)} usable rows, expected at least {needed}", hint=hint)
-    test, rest = drawn[: data.test_rows], drawn[data.test_rows :]
-    return {"train": rest[data.validation_rows :], "validation": rest[: data.validation_rows], "test": test}
+    for code in (TEST, VALIDATION, TRAIN):
+        for start, table in row_groups(rows):
+            wanted = numpy.flatnonzero(split[start : start + table.num_rows] == code)
+            if len(wanted):
+                yield from ((start + int(index), words_asked(row)) for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True))
 
 
-def shuffle_answers(rows: list[Row], seed: int) -> list[Row]:
-    """Each answer to another row's question: what was asked no longer decides what is taught."""
-    order = random.Random(seed).sample(range(len(rows)), len(rows))
-    givers = dict(zip(order, order[1:] + order[:1], strict=True))
-    return [with_answer(row, rows[givers[index]]) for index, row in enumerate(rows)]
+@dataclass
+class Written:
+    """What was written of one split: its rows' hashes, 32 bytes each, and how often each label occurs."""
+
+    hashes: list[bytes]
+    labels: Counter[str]
 
 
-def with_answer(row: Row, giver: Row) -> Row:
-    if "label" in row:
-        return row | {"label": giver["label"]}
-    return row | {"messages": [*row["messages"][:-1], giver["messages"][-1]], "reference": giver["reference"]}
+def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str, Written]:
+    """Each split's parquet file, a window of WINDOW source rows at a time, within it in the order drawn."""
+    import numpy
+    import pyarrow.parquet
+
+    rank = numpy.empty(len(drawn.split), dtype="int64")
+    rank[drawn.order] = numpy.arange(len(drawn.order))
+    written = {name: Written([], Counter()) for name in SPLITS}
+    with ExitStack() as stack:
+        schema = arrow_schema(drawn.survey.shape)
+        writers = {name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema)) for name in SPLITS}
+        for start, table in row_groups(rows):
+            here = slice(start, start + table.num_rows)
+            for code, name in enumerate(SPLITS):
+                members = numpy.flatnonzero(drawn.split[here] == code)
+                if not len(members):
+                    continue
+                part = table.take(members[numpy.argsort(rank[here][members])]).to_pylist()
+                if name == "train" and data.damage == "shuffle_answers":
+                    part = shuffle_answers(part, data.seed)
+                writers[name].write_table(pyarrow.Table.from_pylist(part, schema=schema))
+                written[name].hashes.append(b"".join(map(hash_row, part)))
+                written[name].labels.update(label for row in part for label in labels_of(row))
+    return written
 
 
-def check_labels(rows: list[Row], labels: list[str]) -> None:
-    missing = sorted(set(labels) - {row["label"] for row in rows}) if labels else []
+def describe(config: RunConfig, source: Source, drawn: Drawn, written: dict[str, Written], findings: Findings) -> dict[str, Any]:
+    """The data card's facts."""
+    import numpy
+
+    used = drawn.survey.length[drawn.split != UNUSED]
+    counts, edges = numpy.histogram(used, bins=min(40, max(1, int(numpy.ptp(used)))))
+    marks = {name: fingerprint_of(part.hashes) for name, part in written.items()}
+    balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
+    zero = dict.fromkeys(("duplicate", "conflicting_answer", "too_long"), 0)
+    return {
+        "source": source.name,
+        "licence": source.licence,
+        "damage": config.data.damage,
+        "fingerprint": fingerprint_of_splits(marks),
+        "test_fingerprint": marks["test"],
+        "labels": sorted({label for counted in balance.values() for label in counted}, key=lambda label: (label != "O", label)),
+        "splits": {name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": marks[name]} for name, part in written.items()},
+        "left_out": source.left_out | zero | dict(drawn.survey.left_out),
+        "findings": findings.table(),
+        "near_duplicates": drawn.near,
+        "balance": balance,
+        "lengths": {"counts": counts.tolist(), "edges": edges.round().astype(int).tolist()},
+    }
+
+
+def check_labels(balance: dict[str, dict[str, int]], labels: list[str]) -> None:
+    missing = sorted(set(labels) - balance["train"].keys())
     if missing or len(labels) == 1:
         found = f"data: labels {labels}, of which the train rows lack {missing}; expected two labels or more, each with train rows"
         raise InputError(found, hint="give more rows of each label")
-
-
-def write_splits(paths: RunPaths, splits: dict[str, list[Row]], card: dict[str, Any]) -> None:
-    import pandas
-
-    with new_directory(paths.data) as partial:
-        for name, part in splits.items():
-            pandas.DataFrame(part).to_parquet(partial / f"{name}.parquet", index=False)
-        write_json(partial / "data_card.json", card)
 
 
 def read_split(paths: RunPaths, name: str) -> list[Row]:

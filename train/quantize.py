@@ -11,9 +11,11 @@ from typing import Any
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.release import ALLOWED_SUFFIXES, MANIFEST, Manifest, digest_of, list_files, read_manifest, sha256_of, verify_release
-from configs.schema import RunConfig
+from configs.release import ALLOWED_SUFFIXES, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
+from configs.schema import RunConfig, served_task
 from infra.git import head_revision
+from infra.tokenizer import load_tokenizer
+from train.adapter import load_trained, trained_key
 from train.atomic import key_of, new_directory, read_json, write_json, write_text
 from train.base import library_versions, make_base, weights_size
 from train.card import write_card
@@ -27,7 +29,7 @@ UNQUANTIZED = ["lm_head", "re:.*pooler.*", "re:.*classifier.*", "re:.*score.*"]
 def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
     """The release's manifest. Raises InputError before `train`. A second call with the same adapter does nothing."""
     base, card, training = make_base(config), read_card(paths), read_training(paths)
-    key = key_of(config.model_dump(), sha256_of(paths.adapter / "adapter_model.safetensors"), read_manifest(base).digest, card["fingerprint"])
+    key = key_of(config.model_dump(), trained_key(paths.adapter), read_manifest(base).digest, card["fingerprint"])
     finished = read_finished(config, paths, key)
     if finished is not None:
         return finished
@@ -72,19 +74,10 @@ def read_finished(config: RunConfig, paths: RunPaths, key: str) -> Manifest | No
 
 def merge(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> tuple[Any, Any]:
     """Merged in float32, then rounded to the dtype that the base is stored in: the golden answers are those of the stored bytes."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from train.classifier import load_classifier
-
-    is_classifier = config.task == "sequence-classification"
-    model = load_classifier(base, labels) if is_classifier else AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    stored = stored_dtype(base)
+    merged, stored = load_trained(config, base, adapter, labels), stored_dtype(base)
     for parameter in merged.parameters():
         parameter.data = parameter.data.to(stored).float()
-    return merged.eval(), AutoTokenizer.from_pretrained(base)
+    return merged.eval(), load_tokenizer(base)
 
 
 def stored_dtype(directory: Path) -> Any:
@@ -102,6 +95,7 @@ def compress(model: Any, target: Path) -> None:
 
     with redirect_stderr(io.StringIO()):  # bars of a millisecond, and a warning about memory that is not short
         oneshot(model=model, recipe=QuantizationModifier(targets="Linear", scheme="W8A8", ignore=UNQUANTIZED), log_dir=None)
+        model.config._name_or_path = ""  # else the base's own config.json is written over the model's, its head and labels lost (resave_config)
         model.save_pretrained(target, save_compressed=True)
 
 
@@ -136,7 +130,8 @@ def write_manifest(directory: Path, config: RunConfig, base: Path, card: dict[st
     manifest = Manifest(
         name=config.name,
         digest=digest_of(files),
-        task=config.task,
+        task=served_task(config.task),
+        problem=config.problem,
         files=files,
         serving=config.serving,
         labels=card["labels"],

@@ -1,4 +1,4 @@
-"""Chat fine-tuning of a GPT-type model: loss on the assistant's answer and its end token, nothing else."""
+"""Fine-tuning of a GPT-type model on chats (loss on the last answer), prompts with completions (on the completion) or plain text (on every token)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import RunConfig
+from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
+from train.adapter import adapted_model, speed_up_b
 from train.attention import use_attention
 from train.batches import IGNORED, encode, flatten, pack, pad
-from train.hardware import base_dtype
+from train.sources import Row
+
+
+def encode_row(tokenizer: Any, row: Row) -> dict[str, list[int]]:
+    """input_ids and labels of a row of any of the three shapes. Serving sends a prompt or a text with the tokenizer's own special tokens."""
+    if "messages" in row:
+        return encode_chat(tokenizer, row["messages"])
+    if "prompt" in row:
+        return masked(tokenizer(row["prompt"])["input_ids"], encode_answer(tokenizer, row["completion"]))
+    return masked([], [*tokenizer(row["text"])["input_ids"], tokenizer.eos_token_id])
 
 
 def encode_chat(tokenizer: Any, messages: list[dict[str, str]]) -> dict[str, list[int]]:
     """input_ids and labels of one conversation; the prompt's tokens are exactly those that serving sends."""
-    prompt: list[int] = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=True, return_dict=False)
-    answer: list[int] = tokenizer(messages[-1]["content"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return masked(*encode_turns(tokenizer, messages[:-1], messages[-1]["content"]))
+
+
+def masked(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
@@ -22,17 +35,14 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
     """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). `flattened` says how they are laid out."""
     from functools import partial
 
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments
 
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    lora = config.train.lora
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=base_dtype(config, base))
-    adapter = LoraConfig(task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules)
-    flattened = use_attention(model, config.train)
-    rows, validation = (encode(part, lambda found: [encode_chat(tokenizer, row["messages"]) for row in found]) for part in (train_rows, validation_rows))
+    tokenizer = load_tokenizer(base)
+    model = adapted_model(config, base, [])
+    flattened = use_attention(model if config.train.method == "full" else model.get_base_model(), config.train)
+    rows, validation = (encode(part, lambda found: [encode_row(tokenizer, row) for row in found]) for part in (train_rows, validation_rows))
     trainer = Trainer(
-        model=get_peft_model(model, adapter),
+        model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),
         train_dataset=pack(rows, config.data.max_tokens) if config.train.packing == "sequence" else rows,
         eval_dataset=validation,
@@ -40,4 +50,4 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
         processing_class=tokenizer,
     )
     trainer.flattened = flattened
-    return trainer
+    return speed_up_b(trainer, config)

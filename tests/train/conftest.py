@@ -102,7 +102,7 @@ def make_config(name: str, task: str, base: str, changes: dict[str, Any]) -> Run
         "name": name,
         "task": task,
         "base": {"path": base},
-        "data": {"source": "jsonl", "files": ["rows.jsonl"], "validation_rows": 6, "test_rows": 10},
+        "data": {"source": "files", "files": ["rows.jsonl"], "validation_rows": 6, "test_rows": 10},
         "train": {"max_steps": 4, "batch_size": 4, "eval_every_steps": 2, "learning_rate": 0.01, "lora": {"rank": 4, "alpha": 8}},
         "evaluate": {"max_new_tokens": 4, "parity": {"golden_prompts": 3}},
         "gate": "gate.yaml",

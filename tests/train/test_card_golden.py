@@ -57,8 +57,30 @@ def test_a_spoiled_release_says_so() -> None:
     assert "INT8" not in text and "/v1/chat/completions" in text
 
 
+@pytest.mark.parametrize(
+    ("train", "line"),
+    [
+        ({"method": "full"}, "- Every weight."),
+        ({"method": "qlora"}, "- QLoRA over NF4, rank 16, alpha 32, dropout 0, on all-linear."),
+        ({"lora": {"dora": True, "loraplus_ratio": 16}}, "- LoRA rank 16, alpha 32, dropout 0, on all-linear, DoRA, LoRA+ ratio 16."),
+    ],
+)
+def test_the_card_names_the_method(train: dict[str, Any], line: str) -> None:
+    assert line in card_of(config("causal-lm", train={"max_steps": 7} | train)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"), [("multi_label", "each class by itself, likely above 0.5; classes by index: bad, good"), ("regression", "the one number itself")]
+)
+def test_the_card_says_how_to_read_an_answer(problem: str, words: str) -> None:
+    settings = config("sequence-classification", problem=problem, data={"source": "files", "files": ["rows.jsonl"]})
+    assert words in card_of(settings)
+    tagger = config("token-classification", data={"source": "ner_finance"})
+    assert "POST `/pooling`" in card_of(tagger)
+
+
 def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, tokenizer: Any, tmp_path: Path) -> None:
-    from train.classifier import load_classifier
+    from train.models import load_classifier
 
     rows = [{"id": str(index), "text": f"good film {index}", "label": "good"} for index in range(5)]
     settings = config("sequence-classification", evaluate={"parity": {"golden_prompts": 3}})

@@ -106,7 +106,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
     config = chat(train=DROPOUT | {"max_steps": 4, "eval_every_steps": 2})
     paths = prepared(config)
     with monkeypatch.context() as patch:
-        patch.setattr("train.lora.save_adapter", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr("train.lora.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             train(config, paths, QUIET)
     assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2", "checkpoint-4"]
@@ -121,7 +121,7 @@ def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(chat:
     record = train(straight, prepared(straight), QUIET)
     assert (record["best_step"], record["steps"]) == (2, 6), "a rate that moves nothing: the first one, and two without a new best"
     with monkeypatch.context() as patch:
-        patch.setattr("train.lora.save_adapter", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr("train.lora.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             train(killed, prepared(killed), QUIET)
     assert train(killed, RunPaths.of("killed"), QUIET)["steps"] == record["steps"]

@@ -1,0 +1,55 @@
+"""The seam to a release's tokenizer: what words and conversations become, the same in training and in serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from configs.release import Manifest
+
+NO_SUBWORD = -1
+
+
+def load_tokenizer(directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def encode_words(tokenizer: Any, words: list[str]) -> tuple[list[int], list[int]]:
+    """input_ids with special tokens, and for each word the index of its first subword; NO_SUBWORD for a word that leaves no token."""
+    encoded = tokenizer(words, is_split_into_words=True, truncation=False, verbose=False)
+    first: dict[int, int] = {}
+    for index, word in enumerate(encoded.word_ids()):
+        if word is not None:
+            first.setdefault(word, index)
+    return list(encoded["input_ids"]), [first.get(word, NO_SUBWORD) for word in range(len(words))]
+
+
+def encode_turns(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
+    """The prompt's tokens, exactly those that serving sends, and the answer's with its end token."""
+    prompt: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    return prompt, encode_answer(tokenizer, answer)
+
+
+def encode_answer(tokenizer: Any, answer: str) -> list[int]:
+    tokens: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return [*tokens, tokenizer.eos_token_id]
+
+
+def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that are asked about by their tokens get them: tagged words, and both answers of a preference pair. Other rows stay as they are."""
+    if manifest.task == "token-classification":
+        tokenizer = load_tokenizer(release)
+        return [row | dict(zip(("input_ids", "first_subwords"), encode_words(tokenizer, list(row["tokens"])), strict=True)) for row in rows]
+    if rows and "rejected" in rows[0]:
+        tokenizer = load_tokenizer(release)
+        return [row | encode_pair(tokenizer, row) for row in rows]
+    return rows
+
+
+def encode_pair(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
+    """prompt_ids, chosen_ids and rejected_ids of one preference pair."""
+    *asked, chosen = [dict(message) for message in row["messages"]]
+    prompt, answer = encode_turns(tokenizer, asked, chosen["content"])
+    return {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": encode_answer(tokenizer, row["rejected"])}

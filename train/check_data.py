@@ -1,0 +1,36 @@
+"""`tunegate check --data`: what `prepare` would find in the rows, before anything is made of them. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from configs.paths import RunPaths
+from configs.schema import RunConfig
+from train.base import base_directory
+from train.lengths import make_measure
+from train.lint import record_findings
+from train.prepare import inspect, record_of
+from train.sources import read_source
+
+
+def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+    """A report for machines and the first findings of each kind as lines; all of them are listed in build/NAME/lint.jsonl.
+
+    Tokens are counted only where the base's tokenizer is there already, for making the base would load torch.
+    """
+    base, record = base_directory(config), record_of(RunPaths.of(config.name))
+    measured = (base / "tokenizer.json").exists()
+    with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
+        drawn = inspect(config, read_source(config), Path(folder) / "rows.parquet", findings, (lambda shape: make_measure(base, shape)) if measured else None)
+    report = {
+        "name": config.name,
+        "rows": len(drawn.survey.kept) + drawn.survey.unread,
+        "refused": findings.refused(),
+        "findings": dict(findings.counts),
+        "tokens": "tokens counted" if measured else f"tokens not counted, for {base} is not made yet: tunegate prepare makes it",
+        "listed_in": str(record),
+        "examples": [vars(finding) for kind in findings.first for finding in findings.first[kind]],
+    }
+    return report, findings.lines()
