@@ -129,10 +129,23 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
     return prepare(run, RunPaths.of(run.name), make_base(run))
 
 
-@app.command(epilog=example("tunegate train configs/finetune/smoke.yaml", "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4"))
-def train(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+@app.command(epilog=example("tunegate train configs/finetune/smoke.yaml", "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4 --plot"))
+def train(
+    config: Config,
+    overrides: Sets = None,
+    as_json: AsJson = False,
+    plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
+) -> None:
     """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
-    show(run_train(read_run(config, overrides)), as_json)
+    run = read_run(config, overrides)
+    record = run_train(run)
+    show(record, as_json)
+    if plot:
+        from shutil import get_terminal_size
+
+        from train.plot import draw_losses
+
+        typer.echo(draw_losses(record, run.name, get_terminal_size().columns), err=True)
 
 
 def run_train(run: RunConfig) -> dict[str, Any]:

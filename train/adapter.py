@@ -9,6 +9,7 @@ from configs.errors import RefusedError
 from configs.release import sha256_of
 from configs.schema import RunConfig
 from train.atomic import key_of
+from train.fused import fuse_adapters
 from train.hardware import base_dtype
 from train.models import new_model
 
@@ -21,7 +22,9 @@ def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
     """What training starts from. Raises RefusedError where the hardware cannot do the method."""
     require_device(config)
     quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
-    return wrap_model(new_model(config, base, labels, dtype=base_dtype(config, base), **quantization), config)
+    model = wrap_model(new_model(config, base, labels, base_dtype(config, base), **quantization), config)
+    fuse_adapters(model)
+    return model
 
 
 def wrap_model(model: Any, config: RunConfig) -> Any:

@@ -76,10 +76,10 @@ def order_rows(lengths: Lengths, steps: int, batch: int, seed: int, grouped: boo
 
 
 def measure_lengths(rows: Any) -> Lengths:
-    """Tokens of each row of an encoded `datasets.Dataset`, over all its columns of ids, read batch by batch."""
+    """Tokens of each row of an encoded `datasets.Dataset`, its input_ids or else all its columns of ids, read batch by batch."""
     import pyarrow.compute as compute
 
-    columns = [name for name in rows.column_names if name.endswith("ids")]
+    columns = ["input_ids"] if "input_ids" in rows.column_names else [name for name in rows.column_names if name.endswith("ids")]
     batches = rows.select_columns(columns).with_format("arrow").iter(10_000)
     return numpy.concatenate([sum(compute.list_value_length(table[name]).to_numpy() for name in columns) for table in batches]).astype(numpy.int64)
 
@@ -147,6 +147,7 @@ def flatten(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "cu_seq_lens_k": bounds,
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
+        "use_cache": False,  # with a cache, transformers does not look for the rows' bounds, and its own attentions let them see each other
     }
 
 

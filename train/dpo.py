@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import RunConfig
-from infra.tokenizer import encode_pair, load_tokenizer
+from infra.tokenizer import load_tokenizer
 from train.adapter import lora_config, new_model, packed_in_four_bits, require_device, speed_up_b
 from train.batches import encode
 from train.hardware import base_dtype
-from train.sources import Row
 
 
 def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:
@@ -21,9 +20,6 @@ def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             """TRL renders prompt and answer together; ours are tokenised apart, as serving sends the prompt."""
             return dataset
-
-    def encode_batch(rows: list[Row]) -> list[Row]:
-        return [encode_pair(tokenizer, row) for row in rows]
 
     require_device(config)
     settings, tokenizer = config.train, load_tokenizer(base)
@@ -37,8 +33,8 @@ def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
             loss_type=[settings.preference.loss],
             max_length=None,
         ),
-        train_dataset=encode(train_rows, encode_batch),
-        eval_dataset=encode(validation_rows, encode_batch),
+        train_dataset=encode(train_rows, lambda rows: [encode_preference(tokenizer, row) for row in rows]),
+        eval_dataset=encode(validation_rows, lambda rows: [encode_preference(tokenizer, row) for row in rows]),
         processing_class=tokenizer,
         peft_config=None if settings.method == "full" else lora_config(config),
     )

@@ -6,9 +6,14 @@ import math
 import statistics
 from typing import Any
 
+from configs.errors import RefusedError
 from configs.training import Divergence
 
 Log = list[dict[str, Any]]
+
+
+class DivergedError(RefusedError):
+    """Training was given up for its loss or gradient."""
 
 
 def losses_of(history: Log) -> list[float]:

@@ -19,7 +19,7 @@ from train.atomic import key_of, new_directory, read_json, write_json
 from train.base import make_base
 from train.batches import Plan, measure_lengths, open_splits, order_rows, total_steps
 from train.checkpoints import last_checkpoint, open_run, remember, step_of
-from train.guard import has_stalled, smaller_micro_batch
+from train.guard import DivergedError, has_stalled, smaller_micro_batch
 from train.prepare import read_card
 
 
@@ -51,7 +51,7 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any
         try:
             record = train_once(config, paths, tracker, base, card["labels"], facts)
             break
-        except RefusedError as error:
+        except DivergedError as error:
             facts = remember(paths.checkpoints, facts | {"diverged": error.message})
             refuse_diverged(facts, paths)
         except Exception as error:  # torch raises out of memory under three types
@@ -99,6 +99,10 @@ def build_trainer(config: RunConfig, base: Path, labels: list[str], arguments: d
 def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
     """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
     settings, arguments = config.train, trainer.args
+    if config.task != "causal-lm":
+        # transformers takes every forward with **kwargs for one that divides by all micro-batches' items; BERT's heads do not, and their
+        # gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
+        trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
     total = total_steps(settings, len(lengths))
     padded = not getattr(trainer, "flattened", False)

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from configs.errors import RefusedError
 from configs.training import Train
 from train.batches import Plan
 from train.checkpoints import complete_checkpoint
-from train.guard import find_divergence, has_stalled
+from train.guard import DivergedError, find_divergence, has_stalled
 
 
 class Clock:
@@ -36,7 +35,7 @@ class Clock:
 def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None]) -> Any:
     """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how long the steps took.
 
-    Raises RefusedError out of the training when it diverges, before that step's checkpoint is written.
+    Raises DivergedError out of the training when it diverges, before that step's checkpoint is written.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -71,7 +70,7 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
             found = find_divergence(state.log_history, settings.divergence)
             if found:
                 self.progress.stop()
-                raise RefusedError(f"train: {name} diverged at step {state.global_step}: {found}")
+                raise DivergedError(f"train: {name} diverged at step {state.global_step}: {found}")
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop |= has_stalled(state.log_history, settings.early_stopping_patience)

@@ -38,17 +38,14 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
     from transformers import Trainer, TrainingArguments
 
     tokenizer = load_tokenizer(base)
-
-    def encode_batch(rows: list[Row]) -> list[dict[str, Any]]:
-        return [encode_row(tokenizer, row) for row in rows]
-
-    model, rows = adapted_model(config, base, []), encode(train_rows, encode_batch)
-    flattened = use_attention(model.get_base_model() if config.train.method != "full" else model, config.train)
+    model = adapted_model(config, base, [])
+    flattened = use_attention(model if config.train.method == "full" else model.get_base_model(), config.train)
+    rows, validation = (encode(part, lambda found: [encode_row(tokenizer, row) for row in found]) for part in (train_rows, validation_rows))
     trainer = Trainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),
         train_dataset=pack(rows, config.data.max_tokens) if config.train.packing == "sequence" else rows,
-        eval_dataset=encode(validation_rows, encode_batch),
+        eval_dataset=validation,
         data_collator=flatten if flattened else partial(pad, pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
     )

@@ -43,6 +43,20 @@ WRONG_COMBINATIONS = [
     ("train", {"epochs": 1, "max_steps": 1}, "exactly one of epochs or max_steps"),
     ("data", {"source": "files"}, "files exactly when source is files"),
     ("data", {"source": "bfcl", "files": ["rows.jsonl"]}, "files exactly when source is files"),
+    ("train", {"max_steps": 9, "schedule": "cosine_with_min_lr"}, "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay"),
+    ("train", {"max_steps": 9, "min_learning_rate_ratio": 0.1}, "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay"),
+    ("train", {"max_steps": 9, "decay_ratio": 0.1}, "decay_ratio exactly when schedule is warmup_stable_decay"),
+    (
+        "train",
+        {"max_steps": 9, "schedule": "warmup_stable_decay", "min_learning_rate_ratio": 0.1, "decay_ratio": 0.99},
+        "warmup_ratio and decay_ratio of at most 1 together",
+    ),
+    ("train", {"max_steps": 59, "early_stopping_patience": 2}, "max_steps of at least (early_stopping_patience + 1) times eval_every_steps"),
+    (
+        "train",
+        {"max_steps": 9, "attention": "flash_attention_2", "dtype": "float32"},
+        "dtype auto or bfloat16 with attention flash_attention_2, which has no float32",
+    ),
     ("task", "sequence-classification", "task causal-lm with data.source bfcl"),
     ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
     ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
@@ -98,6 +112,16 @@ def test_a_combination_that_cannot_be_is_refused_for_its_one_reason(key: str, va
     with pytest.raises(ValidationError) as caught:
         validate(changed(key, value))
     assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {why}"]
+
+
+@pytest.mark.parametrize(("packing", "refused"), [("auto", False), ("none", False), ("batch", True), ("sequence", True)])
+def test_only_a_language_models_rows_are_packed(packing: str, refused: bool) -> None:
+    found = GOOD | {"task": "sequence-classification", "data": {"source": "sentiment"}, "train": {"max_steps": 4, "packing": packing}}
+    if not refused:
+        assert validate(found).train.packing == packing
+        return
+    with pytest.raises(ValidationError, match=r"train\.packing auto or none with task sequence-classification"):
+        validate(found)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_VALUES.items() for value in values])
