@@ -39,3 +39,9 @@ def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
         peft_config=None if settings.method == "full" else lora_config(config),
     )
     return speed_up_b(trainer, config)
+
+
+def encode_preference(tokenizer: Any, row: Row) -> Row:
+    """`input_ids`, prompt and longer answer, is what rows are grouped by length and counted by."""
+    pair = encode_pair(tokenizer, row)
+    return pair | {"input_ids": pair["prompt_ids"] + max(pair["chosen_ids"], pair["rejected_ids"], key=len)}

@@ -10,6 +10,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.schema import RunConfig
+from infra.tokenizer import encode_pair
 from train.arguments import schedule_arguments, trainer_arguments
 from train.dpo import build_dpo_trainer
 from train.sft import encode_chat
