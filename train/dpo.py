@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import RunConfig
-from infra.tokenizer import load_tokenizer
+from infra.tokenizer import encode_pair, load_tokenizer
 from train.adapter import lora_config, new_model, packed_in_four_bits, require_device, speed_up_b
 from train.batches import encode
 from train.hardware import base_dtype
+from train.sources import Row
 
 
 def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:

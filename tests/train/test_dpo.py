@@ -10,9 +10,8 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.schema import RunConfig
-from infra.tokenizer import encode_pair
 from train.arguments import schedule_arguments, trainer_arguments
-from train.dpo import build_dpo_trainer
+from train.dpo import build_dpo_trainer, encode_preference
 from train.sft import encode_chat
 
 pytestmark = pytest.mark.unit
@@ -20,9 +19,10 @@ PAIR = {"id": "1", "messages": [{"role": "user", "content": "film?"}, {"role": "
 
 
 def test_both_answers_follow_the_prompt_that_serving_sends_and_end(tokenizer: Any) -> None:
-    pair, chat = encode_pair(tokenizer, PAIR), encode_chat(tokenizer, PAIR["messages"])  # type: ignore[arg-type]  # one literal of mixed values
+    pair, chat = encode_preference(tokenizer, PAIR), encode_chat(tokenizer, PAIR["messages"])  # type: ignore[arg-type]  # one literal of mixed values
     assert pair["prompt_ids"] + pair["chosen_ids"] == chat["input_ids"]
     assert tokenizer.decode(pair["rejected_ids"]) == "a bad one<|im_end|>"
+    assert pair["input_ids"] == pair["prompt_ids"] + pair["rejected_ids"], "the longer of both, by which rows are grouped"
 
 
 @pytest.fixture
