@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from configs.errors import InputError, OutsideError
 from infra.outbox import Line, Outbox
 
 # Answers that would come again: the line is given up, so that those after it get through.
@@ -92,6 +93,24 @@ def dataset_input(card: dict[str, Any]) -> Any:
     digest = str(card["fingerprint"]).removeprefix("sha256:")[:36]  # MLflow's column is 36 wide
     source, profile = (json.dumps({key: card.get(key) for key in keys}) for keys in (("source", "licence", "test_fingerprint"), ("splits", "left_out")))
     return DatasetInput(Dataset(str(card["source"])[:500], digest, "tunegate", source, profile=profile), [InputTag("mlflow.data.context", "training")])
+
+
+def download_model(uri: str, target: Path) -> Path:
+    """The files of models:/NAME/VERSION or runs:/RUN_ID/PATH, under `target`. Raises InputError where there are none, OutsideError where MLflow is down."""
+    import_mlflow(tracking_uri())
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=tracking_uri()))
+    except MlflowException as error:
+        found = f"base.mlflow: {uri} at {tracking_uri()}: {cause_of(error)}"
+        if error.error_code in REFUSALS:
+            raise InputError(f"{found}; expected a registered version or a run with these files", hint="set MLFLOW_TRACKING_URI to where it is") from error
+        raise OutsideError(found, hint="start MLflow, or name another by MLFLOW_TRACKING_URI") from error
+    except OSError as error:
+        raise InputError(f"base.mlflow: {uri}: its files cannot be read: {cause_of(error)}", hint="log the weights as artifacts of that run") from error
 
 
 def tracking_uri() -> str:
