@@ -15,6 +15,7 @@ from infra.outbox import Line, Outbox
 
 # Answers that would come again: the line is given up, so that those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+LOCK_SECONDS = 60.0
 WARNED: set[str] = set()
 QUICK_AND_QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -27,10 +28,17 @@ QUICK_AND_QUIET = {
 
 
 def deliver(outbox: Outbox) -> None:
-    """Sends what MLflow has not taken yet, noting each batch that it took."""
+    """Sends what MLflow has not taken yet, noting each batch that it took; one process at a time.
+
+    A kill between the two sends the batch again, and every kind of line bears that: a run is found by its tag, an equal point is one row
+    (mlflow/store/tracking/sqlalchemy_store.py:_log_metrics_once), parameters, tags, data sets, files and status are put, not added.
+    """
+    from filelock import FileLock
+
     client = connect(tracking_uri())
-    for lines, end in outbox.batches():
-        outbox.taken(end, send_or_give_up(client, outbox.run_id, lines))
+    with FileLock(outbox.folder / ".lock", timeout=LOCK_SECONDS):
+        for lines, end in outbox.batches():
+            outbox.taken(end, send_or_give_up(client, outbox.run_id, lines))
 
 
 def send_or_give_up(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
@@ -47,7 +55,7 @@ def send_or_give_up(client: Any, run_id: str | None, lines: list[Line]) -> str |
 
 
 def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, RunTag
 
     line = lines[0]
     if "start" in line:
@@ -58,6 +66,8 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
         client.log_batch(run_id, metrics=[Metric(key, value, one["time"], one["step"]) for one in lines for key, value in one["metrics"].items()])
     elif "params" in line:
         client.log_batch(run_id, params=[Param(key, value) for key, value in line["params"].items()])
+    elif "tags" in line:
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in line["tags"].items()])
     elif "dataset" in line:
         client.log_inputs(run_id, [dataset_input(line["dataset"])])
     elif "artifacts" in line:
@@ -68,9 +78,12 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
 
 
 def create_run(client: Any, line: Line) -> str:
-    start = line["start"]
-    tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"], "tunegate.key": start["key"]}
-    return str(client.create_run(experiment_id(client, start["experiment"]), line["time"], tags, start["name"]).info.run_id)
+    """The run of this line: made, or found where a killed delivery had made it."""
+    start, experiment = line["start"], experiment_id(client, line["start"]["experiment"])
+    found = client.search_runs([experiment], f"tags.`tunegate.id` = '{start['id']}'", max_results=1)
+    tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"]}
+    tags |= {"tunegate.key": start["key"], "tunegate.id": start["id"]}
+    return str((found[0] if found else client.create_run(experiment, line["time"], tags, start["name"])).info.run_id)
 
 
 def experiment_id(client: Any, name: str) -> str:
