@@ -65,12 +65,21 @@ def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
     return load(path, RunConfig, overrides)
 
 
-@app.command(epilog=example("tunegate check configs/finetune/*.yaml", "tunegate check configs/deploy/local.yaml --json", "tunegate check --export-schemas"))
+@app.command(
+    epilog=example(
+        "tunegate check configs/finetune/*.yaml",
+        "tunegate check configs/deploy/local.yaml --json",
+        "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
+        "tunegate check --export-schemas",
+    )
+)
 def check(
     files: Annotated[list[Path] | None, typer.Argument(help="run, gate or deploy files")] = None,
     overrides: Sets = None,
     as_json: AsJson = False,
     export_schemas: Annotated[bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="memory and time of each run, before anything is loaded")] = False,
+    device: Annotated[str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")] = None,
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
     from configs.check import check_files, export
@@ -80,14 +89,29 @@ def check(
     elif not files:
         raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
     problems = check_files(files or [], overrides or [])
-    if as_json:
+    if as_json and (problems or not plan):
         show([vars(problem) for problem in problems], True)
     if problems:
         for problem in problems if not as_json else []:
             typer.secho(str(problem), err=True, fg="red")
         raise typer.Exit(2)
-    if files and not as_json:
+    if plan:
+        plan_runs(files or [], overrides, device, as_json)
+    elif files and not as_json:
         typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
+
+
+def plan_runs(files: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:
+    """Every plan is shown before the first that does not fit ends it."""
+    from train.plan import make_plan, print_plan, refuse_what_does_not_fit
+
+    plans = [make_plan(read_run(path, overrides), device) for path in files]
+    if as_json:
+        show(plans, True)
+    for path, made in zip(files, plans, strict=True):
+        if not as_json:
+            print_plan(made)
+        refuse_what_does_not_fit(made, str(path))
 
 
 @app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))

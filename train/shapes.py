@@ -57,8 +57,8 @@ def read_shape(source: Path) -> ModelShape:
 
 def read_directory(directory: Path) -> ModelShape:
     config = read_json(directory / "config.json") or {}
-    tensors = [tensor for file in sorted(directory.glob("model*.safetensors")) for tensor in read_header(file)]
     try:
+        tensors = [tensor for file in sorted(directory.glob("model*.safetensors")) for tensor in read_header(file)]
         heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
         return ModelShape(
             family="decoder" if "rms_norm_eps" in config else "encoder",
@@ -74,7 +74,7 @@ def read_directory(directory: Path) -> ModelShape:
             stored_width=min(width for count, width in tensors if count > 1),
             tied=bool(config.get("tie_word_embeddings", True)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{directory}: no shape that can be planned: {type(error).__name__}: {error}", hint="tunegate prepare CONFIG") from error
 
 
