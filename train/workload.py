@@ -18,9 +18,10 @@ from train.preflight import Workload
 from train.shapes import ModelShape, read_shape
 
 SAMPLED_ROWS = 500
+BASES = Path("build/base")
 
 
-def find_shape(config: RunConfig, root: Path = Path("build/base")) -> ModelShape:
+def find_shape(config: RunConfig, root: Path = BASES) -> ModelShape:
     """Of the base that `prepare` made, else of where it would come from. Raises InputError where that would have to be fetched first."""
     made = root / config.base.name
     if (made / "config.json").exists():
@@ -42,7 +43,7 @@ def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, dev
         batch=settings.batch_size * (2 if config.task.startswith("dpo") else 1),  # chosen and rejected go through together
         longest=longest,
         mean=mean,
-        taught_share=taught_share(paths.data / "train.parquet"),
+        taught_share=taught_share(paths.data, BASES / config.base.name, mean),
         steps=steps,
         accumulation=settings.gradient_accumulation_steps,
         eval_every=min(settings.eval_every_steps, steps),
@@ -75,21 +76,19 @@ def row_lengths(card: dict[str, Any], bound: int) -> tuple[int, float]:
     return min(bound, math.ceil(edges[-1])), sum(count * middle for count, middle in zip(counts, middles, strict=True)) / sum(counts)
 
 
-def taught_share(path: Path) -> float:
-    """Share of a row's characters that its answer is; 1.0 where nothing is known or all is taught."""
-    if not path.exists():
+def taught_share(data: Path, base: Path, mean: float) -> float:
+    """Share of a row's tokens that its answer is, over the first rows; 1.0, the most there can be, where that is not known or all is taught."""
+    if not (data / "train.parquet").exists() or not (base / "tokenizer.json").exists():
         return 1.0
     import pyarrow.parquet
+    from tokenizers import Tokenizer
 
-    batch = next(pyarrow.parquet.ParquetFile(path).iter_batches(SAMPLED_ROWS), None)
-    rows = batch.to_pylist() if batch is not None else []
-    taught = sum(len(answer_of(row)) for row in rows)
-    return taught / max(1, taught + sum(len(prompt_of(row)) for row in rows)) if taught else 1.0
+    batch = next(pyarrow.parquet.ParquetFile(data / "train.parquet").iter_batches(SAMPLED_ROWS), None)
+    answers = [answer for row in (batch.to_pylist() if batch is not None else []) if (answer := answer_of(row))]
+    encodings = Tokenizer.from_file(str(base / "tokenizer.json")).encode_batch_fast(answers, add_special_tokens=False)
+    taught = sum(len(encoding.ids) + 1 for encoding in encodings)  # and the token that ends it
+    return min(1.0, taught / len(answers) / mean) if answers else 1.0
 
 
 def answer_of(row: dict[str, Any]) -> str:
     return str(row["messages"][-1]["content"]) if "messages" in row else str(row.get("completion", ""))
-
-
-def prompt_of(row: dict[str, Any]) -> str:
-    return "".join(turn["content"] for turn in row["messages"][:-1]) if "messages" in row else str(row.get("prompt", ""))

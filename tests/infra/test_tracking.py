@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from configs.data import Data
+from configs.errors import InputError, OutsideError
 from configs.release import Manifest
 from configs.schema import RunConfig, Serving
 from configs.training import Train
@@ -320,3 +321,29 @@ def test_registry_down_is_a_warning(down: str, here: Path, capsys: pytest.Captur
     assert register(manifest("x", "7"), here, None) is None
     set_champion(manifest("x", "7"))
     assert capsys.readouterr().err.count("Connection refused") == 2
+
+
+@pytest.mark.integration
+def test_base_weights_come_from_a_run_and_from_a_registered_version(mlflow: Any, here: Path) -> None:
+    (here / "weights").mkdir()
+    (here / "weights/config.json").write_text("{}")
+    tracker = start_run(config("weights"), here / "tracking")
+    tracker.log_metrics({"loss": 1.0}, 1)
+    tracker.log_artifacts(here / "weights")
+    tracker.finish()
+    register(manifest("weights", "9"), here / "weights", tracker.run_id)
+    for index, uri in enumerate((f"runs:/{tracker.run_id}/weights", "models:/weights/1")):
+        assert [file.name for file in mlflow_client.download_model(uri, here / f"downloads-{index}").rglob("*.json")] == ["config.json"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("uri", [f"runs:/{'0' * 32}/weights", "models:/nobody/1"])
+def test_a_base_that_mlflow_does_not_know_is_an_input_error(mlflow: Any, here: Path, uri: str) -> None:
+    with pytest.raises(InputError, match=f"base.mlflow: {uri}.*expected"):
+        mlflow_client.download_model(uri, here / "downloads")
+
+
+@pytest.mark.integration
+def test_a_base_in_an_mlflow_that_is_down_is_an_outside_error(down: str, here: Path) -> None:
+    with pytest.raises(OutsideError, match=r"base\.mlflow: models:/calls/3 at http.*refused"):
+        mlflow_client.download_model("models:/calls/3", here / "downloads")

