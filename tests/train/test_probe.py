@@ -45,5 +45,5 @@ def test_it_is_measured_once_with_no_more_tokens_than_needed(tmp_path: Path, mon
 
 def test_without_the_training_environment_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(OutsideError, match="cannot be measured: no word\n  try: make setup .*--device"):
+    with pytest.raises(OutsideError, match=r"cannot be measured: no word\n  try: make setup .*--device"):
         probe.measure_rates(TINY, load(), tmp_path)
