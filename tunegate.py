@@ -70,6 +70,7 @@ def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
         "tunegate check configs/finetune/*.yaml",
         "tunegate check configs/finetune/smoke.yaml --data",
         "tunegate check configs/deploy/local.yaml --json",
+        "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
         "tunegate check --export-schemas",
     )
 )
@@ -79,6 +80,8 @@ def check(
     as_json: AsJson = False,
     data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
     export_schemas: Annotated[bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="memory and time of each run, before anything is loaded")] = False,
+    device: Annotated[str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")] = None,
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
     from configs.check import check_files, export
@@ -88,7 +91,7 @@ def check(
     elif not files:
         raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
     problems = check_files(files or [], overrides or [])
-    if as_json and (problems or not data):
+    if as_json and (problems or not (data or plan)):
         show([vars(problem) for problem in problems], True)
     if problems:
         for problem in problems if not as_json else []:
@@ -96,7 +99,9 @@ def check(
         raise typer.Exit(2)
     if data:
         check_data(files or [], overrides, as_json)
-    elif files and not as_json:
+    if plan:
+        plan_runs(files or [], overrides, device, as_json)
+    if files and not (data or plan or as_json):
         typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
 
 
@@ -113,6 +118,19 @@ def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) ->
         typer.echo("\n".join([*lines, f"{report['name']}: {report['rows']} rows read, {sum(report['findings'].values())} findings, {report['tokens']}"]))
     if any(report["refused"] for report, _ in found):
         raise typer.Exit(1)
+
+
+def plan_runs(files: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:
+    """Every plan is shown before the first that does not fit ends it."""
+    from train.plan import make_plan, print_plan, refuse_what_does_not_fit
+
+    plans = [make_plan(read_run(path, overrides), device) for path in files]
+    if as_json:
+        show(plans, True)
+    for path, made in zip(files, plans, strict=True):
+        if not as_json:
+            print_plan(made)
+        refuse_what_does_not_fit(made, str(path))
 
 
 @app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))
@@ -158,9 +176,28 @@ def run_train(run: RunConfig) -> dict[str, Any]:
     tracker = start_run(run, paths.root / "tracking")
     record = train(run, paths, tracker)
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
+        tracker.log_tags(lineage(run, paths))
         tracker.log_dataset(read_card(paths))
         tracker.finish()
     return record
+
+
+def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
+    """Which bytes the model is made from, and where its checkpoints and adapter lie."""
+    from configs.release import read_manifest
+    from train.base import make_base
+
+    base = read_manifest(make_base(run))
+    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}
+    return {"tunegate.base": f"{base.base['name']} {base.base['version']}", "tunegate.base_digest": base.digest} | places
+
+
+@app.command(epilog=example("tunegate sync", "tunegate sync calls-v1 --json"))
+def sync(names: Annotated[list[str] | None, typer.Argument(help="runs under build; none: all")] = None, as_json: AsJson = False) -> None:
+    """Deliver what MLflow could not take while it was down; each line once."""
+    from infra.sync import sync
+
+    show(sync(names or []), as_json)
 
 
 @app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
@@ -216,6 +253,7 @@ def track_evaluation(paths: RunPaths) -> None:
 
     training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
     tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
+    tracker.log_tags({"tunegate.release": metrics["release"]})
     tracker.log_metrics(metrics["metrics"], training["steps"])
     for folder in (paths.evaluation, paths.gate):
         tracker.log_artifacts(folder)

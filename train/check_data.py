@@ -8,7 +8,6 @@ from typing import Any
 
 from configs.paths import RunPaths
 from configs.schema import RunConfig
-from train.base import base_directory
 from train.lengths import make_measure
 from train.lint import record_findings
 from train.prepare import inspect, record_of
@@ -20,7 +19,7 @@ def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
 
     Tokens are counted only where the base's tokenizer is there already, for making the base would load torch.
     """
-    base, record = base_directory(config), record_of(RunPaths.of(config.name))
+    base, record = Path("build/base") / config.base.name, record_of(RunPaths.of(config.name))
     measured = (base / "tokenizer.json").exists()
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
         drawn = inspect(config, read_source(config), Path(folder) / "rows.parquet", findings, (lambda shape: make_measure(base, shape)) if measured else None)

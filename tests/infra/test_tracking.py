@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from configs.data import Data
+from configs.errors import InputError, OutsideError
 from configs.release import Manifest
 from configs.schema import RunConfig, Serving
 from configs.training import Train
@@ -31,6 +32,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place, where nothing was warned of yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mlflow_client, "WARNED", set())
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 3600.0)
     return tmp_path
 
 
@@ -126,6 +128,44 @@ def test_a_killed_training_goes_on_as_the_same_run(mlflow: Any, here: Path) -> N
     second.finish()
     assert second.run_id == first.run_id is not None
     assert steps(mlflow, first.run_id, "loss") == [1, 2, 3]
+
+
+@pytest.mark.unit
+def test_steps_that_a_resumed_training_repeats_are_logged_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "deliver", lambda outbox: None)
+    for steps in (range(1, 8), range(5, 10)):  # killed after step 7, and its checkpoint is of step 4
+        tracker = start_run(config("repeats"), here / "tracking")
+        for step in steps:
+            tracker.log_metrics({"loss": 1 / step} | ({"eval_loss": 0.5} if step == 5 and steps[0] == 5 else {}), step)
+    logged = [(line["step"], *line["metrics"]) for line, _ in tracker.outbox.lines() if "metrics" in line]
+    assert logged == [*((step, "loss") for step in range(1, 8)), (5, "eval_loss"), (8, "loss"), (9, "loss")]
+
+
+@pytest.mark.unit
+def test_the_machine_is_sampled_while_a_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "deliver", lambda outbox: None)
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 0.01)
+    samples: list[tuple[int, float]] = []
+    for _ in range(2):  # the second goes on where the first was killed
+        tracker = start_run(config("sampled"), here / "tracking")
+        tracker.log_metrics({"loss": 1.0}, 1)
+        deadline, wanted = time.monotonic() + 30, len(samples) + 2
+        while len(samples) < wanted and time.monotonic() < deadline:
+            found = [line for line, _ in tracker.outbox.lines() if "metrics" in line and "loss" not in line["metrics"]]
+            samples = [(line["step"], line["metrics"]["system/process_memory_usage_megabytes"]) for line in found]
+        tracker.ended.set()
+    assert [step for step, _ in samples[:4]] == [0, 1, 2, 3] and all(memory > 1 for _, memory in samples)
+
+
+@pytest.mark.integration
+def test_where_a_model_comes_from_and_goes_to_are_tags(mlflow: Any, here: Path) -> None:
+    tracker = start_run(config("lineage"), here / "tracking")
+    tracker.log_tags({"tunegate.base_digest": "sha256:ab"})
+    tracker.log_metrics({"loss": 1.0}, 1)
+    tracker.log_tags({"tunegate.release": "lineage@sha256:cd"})
+    tracker.finish()
+    tags = mlflow.get_run(tracker.run_id).data.tags
+    assert (tags["tunegate.base_digest"], tags["tunegate.release"]) == ("sha256:ab", "lineage@sha256:cd")
 
 
 @pytest.mark.integration
@@ -281,3 +321,29 @@ def test_registry_down_is_a_warning(down: str, here: Path, capsys: pytest.Captur
     assert register(manifest("x", "7"), here, None) is None
     set_champion(manifest("x", "7"))
     assert capsys.readouterr().err.count("Connection refused") == 2
+
+
+@pytest.mark.integration
+def test_base_weights_come_from_a_run_and_from_a_registered_version(mlflow: Any, here: Path) -> None:
+    (here / "weights").mkdir()
+    (here / "weights/config.json").write_text("{}")
+    tracker = start_run(config("weights"), here / "tracking")
+    tracker.log_metrics({"loss": 1.0}, 1)
+    tracker.log_artifacts(here / "weights")
+    tracker.finish()
+    register(manifest("weights", "9"), here / "weights", tracker.run_id)
+    for index, uri in enumerate((f"runs:/{tracker.run_id}/weights", "models:/weights/1")):
+        assert [file.name for file in mlflow_client.download_model(uri, here / f"downloads-{index}").rglob("*.json")] == ["config.json"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("uri", [f"runs:/{'0' * 32}/weights", "models:/nobody/1"])
+def test_a_base_that_mlflow_does_not_know_is_an_input_error(mlflow: Any, here: Path, uri: str) -> None:
+    with pytest.raises(InputError, match=f"base.mlflow: {uri}.*expected"):
+        mlflow_client.download_model(uri, here / "downloads")
+
+
+@pytest.mark.integration
+def test_a_base_in_an_mlflow_that_is_down_is_an_outside_error(down: str, here: Path) -> None:
+    with pytest.raises(OutsideError, match=r"base\.mlflow: models:/calls/3 at http.*refused"):
+        mlflow_client.download_model("models:/calls/3", here / "downloads")

