@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from configs.compression import Quantize
 from configs.data import Data
+from configs.launch import Launch
+from configs.search import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.training import Train
 from configs.weights import BaseWeights
@@ -51,6 +53,8 @@ class RunConfig(Section):
     base: BaseWeights
     data: Data
     train: Train
+    launch: Launch = Launch()
+    sweep: Sweep | None = Field(None, description="for tunegate sweep; the other commands leave it alone")
     quantize: Quantize = Quantize()
     serving: Serving = Serving()
     evaluate: Evaluate = Evaluate()
@@ -66,4 +70,14 @@ class RunConfig(Section):
             raise ValueError("task sequence-classification with data.source sentiment")
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def search_and_launch_fit(self) -> RunConfig:
+        if self.train.batch_size % self.launch.world_size:
+            raise ValueError("train.batch_size a multiple of launch.processes x launch.nodes")
+        if self.sweep and self.launch.world_size > 1:
+            raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
+        if self.sweep:
+            check_search(self, self.sweep)
         return self

@@ -27,9 +27,14 @@ QUICK_AND_QUIET = {
 
 def deliver(outbox: Outbox) -> None:
     """Sends what MLflow has not taken yet, noting each batch that it took."""
-    client = connect(tracking_uri())
+    deliver_to(connect(tracking_uri()), outbox)
+
+
+def deliver_to(client: Any, outbox: Outbox) -> str:
+    """The MLflow run that the record is at then, or an empty name."""
     for lines, end in outbox.batches():
         outbox.taken(end, send_or_give_up(client, outbox.run_id, lines))
+    return outbox.run_id or ""
 
 
 def send_or_give_up(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
@@ -69,6 +74,8 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
 def create_run(client: Any, line: Line) -> str:
     start = line["start"]
     tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"], "tunegate.key": start["key"]}
+    if "parent" in start:
+        tags["mlflow.parentRunId"] = deliver_to(client, Outbox(Path(start["parent"])))  # first: MLflow must know it
     return str(client.create_run(experiment_id(client, start["experiment"]), line["time"], tags, start["name"]).info.run_id)
 
 

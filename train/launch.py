@@ -1,0 +1,178 @@
+"""More than one process for one training: torchrun's agent starts the same command once a rank, and none outlives it.
+
+The agent runs inside `tunegate train` itself, so there is one process less to be killed. Data parallelism is that of
+accelerate (docs: split_batches): every batch is drawn as by one process and then split, so the order of the data,
+the effective batch and the losses stay what they are with one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError, OutsideError, RefusedError
+from configs.paths import RunPaths
+from configs.schema import RunConfig
+from train.atomic import read_json, write_json
+
+LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
+RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+FRONT_DOOR = Path(__file__).parents[1] / "tunegate.py"
+
+
+def is_worker() -> bool:
+    return LAUNCHER in os.environ
+
+
+def is_main() -> bool:
+    """The one process that shows, tracks and saves."""
+    return not is_worker() or os.environ["RANK"] == "0"
+
+
+def die_with_launcher() -> None:
+    """The kernel kills a worker when its launcher ends, however that ends: kill -9 leaves no orphan (prctl(2))."""
+    if is_worker():
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[LAUNCHER]):  # it ended before the line above
+            os._exit(1)
+
+
+def launch_arguments(config: RunConfig) -> dict[str, Any]:
+    """What transformers' TrainingArguments want to know of it."""
+    if not is_worker():
+        return {}
+    arguments: dict[str, Any] = {"accelerator_config": {"split_batches": True}, "ddp_find_unused_parameters": False}
+    if config.launch.strategy == "fsdp":
+        return arguments | {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}}
+    return arguments
+
+
+def wait_for_others() -> None:
+    if is_worker():
+        import torch
+
+        torch.distributed.barrier()
+
+
+def together() -> list[dict[str, Any]]:
+    """Rank, process and backend of each that trained; waits for them all."""
+    mine = {"rank": 0, "pid": os.getpid()}
+    if not is_worker():
+        return [mine]
+    import torch
+
+    mine |= {"rank": torch.distributed.get_rank(), "backend": torch.distributed.get_backend()}
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, mine)
+    return gathered
+
+
+def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
+    """The training record that rank 0 wrote. Raises InputError where the hardware is not there, and what a rank failed of."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    check_hardware(config)
+    resolved = paths.root / "launch" / "config.json"
+    resolved.parent.mkdir(parents=True, exist_ok=True)
+    write_json(resolved, config.model_dump(mode="json", exclude={"sweep"}))
+    threads = max(1, (os.cpu_count() or 1) // config.launch.processes)
+    command = (str(FRONT_DOOR), "train", str(resolved), "--json")
+    with environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}), interruptible():
+        try:
+            elastic_launch(agent_settings(config, resolved.parent), sys.executable)(*command)
+        except ChildFailedError as error:
+            raise failure(*error.get_first_failure(), resolved.parent) from None
+    record = read_json(paths.adapter / "training.json")
+    if record is None:
+        raise OutsideError(f"{paths.adapter}: not there after training", hint="nodes need one shared file system under build/")
+    return record
+
+
+def check_hardware(config: RunConfig) -> None:
+    import torch
+
+    launch, gpus = config.launch, torch.cuda.device_count()
+    if launch.strategy == "fsdp" and not gpus:
+        # accelerate/state.py: on CPUs the distributed type is MULTI_CPU whatever is asked for, and nothing is sharded.
+        raise InputError(
+            "launch.strategy: found fsdp and no GPU, expected ddp: accelerate shards on GPUs only", hint="tunegate train CONFIG --set launch.strategy=ddp"
+        )
+    if gpus and launch.processes > gpus:
+        raise InputError(f"launch.processes: found {launch.processes}, expected at most {gpus}, one for each GPU", hint=f"--set launch.processes={gpus}")
+
+
+def agent_settings(config: RunConfig, folder: Path) -> Any:
+    """torchrun's own settings: one rendezvous, no restarts; rank 0 shares our stderr, the others write to files."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig
+
+    launch = config.launch
+    logs = {rank: Std.ALL if rank else Std.OUT for rank in range(launch.processes)}
+    return LaunchConfig(
+        min_nodes=launch.nodes,
+        max_nodes=launch.nodes,
+        nproc_per_node=launch.processes,
+        run_id=config.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous(launch.nodes),
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=logs),
+    )
+
+
+def rendezvous(nodes: int) -> str:
+    """Where the nodes meet; a free port of this machine's own where there is one node."""
+    if nodes == 1:
+        return "localhost:0"
+    if not os.environ.get(RENDEZVOUS):
+        raise InputError(
+            f"launch.nodes: found {nodes} and no {RENDEZVOUS}", hint=f"{RENDEZVOUS}=HOST:PORT tunegate train CONFIG   on each node, HOST being one of them"
+        )
+    return os.environ[RENDEZVOUS]
+
+
+@contextmanager
+def environment(extra: dict[str, str]) -> Iterator[None]:
+    """Workers inherit it; this process gets its own back."""
+    before = dict(os.environ)
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The agent turns signals into an exception of its own after ending its workers; here they mean again what they mean everywhere."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        yield
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.sigval) from None
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def failure(rank: int, found: Any, folder: Path) -> Exception:
+    """Our own exit codes keep their meaning; a rank that was killed is something outside."""
+    if found.exitcode < 0:
+        name = signal.Signals(-found.exitcode).name
+        return OutsideError(f"rank {rank} (process {found.pid}) was ended by {name}", hint="the same command goes on from the last checkpoint")
+    kind = {1: RefusedError, 2: InputError}.get(found.exitcode, OutsideError)
+    place = f"in {folder}" if rank else "above"
+    return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {place}")
