@@ -8,7 +8,10 @@ the effective batch and the losses stay what they are with one.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import platform
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -80,16 +83,18 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
     from torch.distributed.launcher.api import elastic_launch
 
     check_hardware(config)
-    resolved = paths.root / "launch" / "config.json"
-    resolved.parent.mkdir(parents=True, exist_ok=True)
-    write_json(resolved, config.model_dump(mode="json", exclude={"sweep"}))
+    folder = paths.root / "launch" / f"{platform.node()}-{os.getpid()}"  # nodes share a file system
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", config.model_dump(mode="json", exclude={"sweep"}))
     threads = max(1, (os.cpu_count() or 1) // config.launch.processes)
-    command = (str(FRONT_DOOR), "train", str(resolved), "--json")
+    command = (str(FRONT_DOOR), "train", str(folder / "config.json"), "--json")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it prints what we say ourselves
     with environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}), interruptible():
         try:
-            elastic_launch(agent_settings(config, resolved.parent), sys.executable)(*command)
+            elastic_launch(agent_settings(config, folder), sys.executable)(*command)
         except ChildFailedError as error:
-            raise failure(*error.get_first_failure(), resolved.parent) from None
+            raise failure(*error.get_first_failure(), folder) from None
+    shutil.rmtree(folder)
     record = read_json(paths.adapter / "training.json")
     if record is None:
         raise OutsideError(f"{paths.adapter}: not there after training", hint="nodes need one shared file system under build/")

@@ -14,7 +14,6 @@ from configs.schema import RunConfig
 from train.atomic import key_of, new_directory, read_json, write_json, write_text
 from train.base import make_base
 from train.hardware import choose_dtype
-from train.launch import die_with_launcher, is_main, is_worker, launch_arguments, run_processes, together
 from train.prepare import read_card, read_split
 
 COMPLETE = "complete"
@@ -29,28 +28,22 @@ class Tracker(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
-def train(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> dict[str, Any]:
+def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any]:
     """The training record, also adapter/training.json. Raises InputError before `prepare`.
 
     Killed, it goes on from the last complete checkpoint; a second call with the same config and data does nothing.
     """
-    die_with_launcher()
     base, card = make_base(config), read_card(paths)
     key = key_of(config.task, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
     finished = read_json(paths.adapter / "training.json")
     if finished and finished.get("key") == key:
         return finished
     checkpoint = last_checkpoint(paths.checkpoints, key)
-    if config.launch.world_size > 1 and not is_worker():
-        return run_processes(config, paths)
     trainer = build_trainer(config, paths, base, card["labels"])
-    watch(trainer, config, tracker, show)
+    watch(trainer, config, tracker)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    record = training_record(trainer, time.perf_counter() - started, checkpoint) | {"processes": together()}
-    if not is_main():
-        return record
-    record |= {"tracking_run_id": tracker.run_id, "key": key}
+    record = training_record(trainer, time.perf_counter() - started, checkpoint) | {"tracking_run_id": tracker.run_id, "key": key}
     with new_directory(paths.adapter) as partial:
         save_adapter(trainer, base, partial)
         write_json(partial / "training.json", record)
@@ -118,7 +111,7 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, row_count: int) -> dic
         "greater_is_better": False,
         "report_to": "none",
         "disable_tqdm": True,
-    } | launch_arguments(config)
+    }
 
 
 def total_steps(config: RunConfig, row_count: int) -> int:
@@ -127,13 +120,13 @@ def total_steps(config: RunConfig, row_count: int) -> int:
     return config.train.max_steps or max(1, math.ceil(per_epoch * (config.train.epochs or 0)))
 
 
-def watch(trainer: Any, config: RunConfig, tracker: Tracker, show: bool = True) -> None:
+def watch(trainer: Any, config: RunConfig, tracker: Tracker) -> None:
     from transformers.trainer_callback import PrinterCallback
 
     from train.progress import watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    trainer.add_callback(watcher(config.name, tracker.log_metrics, COMPLETE, show))
+    trainer.add_callback(watcher(config.name, tracker.log_metrics, COMPLETE))
 
 
 def training_record(trainer: Any, seconds: float, checkpoint: Path | None) -> dict[str, Any]:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from train.launch import is_main, wait_for_others
 
-
-def watcher(name: str, log_metrics: Callable[[dict[str, float], int], None], marker: str, show: bool = True) -> Any:
+def watcher(name: str, log_metrics: Callable[[dict[str, float], int], None], marker: str) -> Any:
     """A TrainerCallback, made here so that importing this module does not import transformers."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,7 +16,7 @@ def watcher(name: str, log_metrics: Callable[[dict[str, float], int], None], mar
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.progress = Progress(*columns, console=Console(stderr=True), disable=not (show and is_main()))
+            self.progress = Progress(*columns, console=Console(stderr=True))
             self.bar = self.progress.add_task(f"train {name}")
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -32,15 +30,12 @@ def watcher(name: str, log_metrics: Callable[[dict[str, float], int], None], mar
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             figures = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
-            if is_main():
-                log_metrics(figures, state.global_step)
+            log_metrics(figures, state.global_step)
             if "loss" in figures:
                 self.progress.update(self.bar, description=f"train {name} loss {figures['loss']:.3f}")
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            wait_for_others()  # each has a file of its own in it
-            if is_main():
-                (Path(args.output_dir) / f"checkpoint-{state.global_step}" / marker).touch()
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / marker).touch()
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.progress.stop()

@@ -28,20 +28,22 @@ def report(study: Study, source: Path, overrides: list[str], folder: Path) -> di
         raise RefusedError(f"no trial came to a validation loss: {'; '.join(reasons)[:500]}", hint="mend the ranges below sweep.parameters")
     best, target = study.best_trial, folder / "best.yaml"
     write_text(target, best_yaml(source, overrides, best, target, len(complete)))
-    states = Counter("repeated" if "same_as" in trial.user_attrs else trial.state.name.lower() for trial in study.trials)
-    interrupted = sum("retry_of" in trial.user_attrs for trial in study.trials)
+    kinds = Counter(kind_of(trial) for trial in study.trials)
     return {
-        "complete": states["complete"],
-        "pruned": states["pruned"],
-        "failed": states["fail"] - interrupted,
-        "repeated": states["repeated"],
-        "interrupted": interrupted,
+        **{kind: kinds[kind] for kind in ("complete", "pruned", "failed", "repeated", "interrupted")},
         "best_trial": best.number,
         "best_validation_loss": best.value,
         "best_parameters": best.params,
         "best_config": str(target),
         "plot": str(folder / "plot.html"),
     }
+
+
+def kind_of(trial: FrozenTrial) -> str:
+    """How a trial ended, for people."""
+    if trial.state.name == "FAIL":
+        return "failed" if "reason" in trial.user_attrs else "interrupted"
+    return "repeated" if "same_as" in trial.user_attrs else trial.state.name.lower()
 
 
 def best_yaml(source: Path, overrides: list[str], best: FrozenTrial, target: Path, complete: int) -> str:

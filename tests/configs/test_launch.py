@@ -25,7 +25,7 @@ def test_the_batch_is_split_evenly_or_refused(batch: int, processes: int, nodes:
     if fits:
         assert RunConfig.model_validate(raw).launch.world_size == processes * nodes
         return
-    with pytest.raises(ValidationError, match="train.batch_size a multiple of launch.processes x launch.nodes"):
+    with pytest.raises(ValidationError, match="a multiple of launch"):
         RunConfig.model_validate(raw)
 
 

@@ -76,7 +76,8 @@ def test_values_that_are_good_alone_but_not_together_are_refused() -> None:
     """Neither null epochs nor null max_steps is a training's length."""
     parameters = {"train.max_steps": {"choices": [4, None]}}
     assert refusals({"parameters": parameters}) == {"parameters.train.max_steps.choices.1": "exactly one of epochs or max_steps"}
-    assert refusals({"parameters": RATE}, launch={"processes": 2}) == {"": "one launch process with a sweep, whose trials train one after the other in this one"}
+    ((place, expected),) = refusals({"parameters": RATE}, launch={"processes": 2}).items()
+    assert place == "" and expected.startswith("one launch process with a sweep")
 
 
 @pytest.mark.parametrize(
