@@ -120,9 +120,28 @@ def run_train(run: RunConfig) -> dict[str, Any]:
     tracker = start_run(run, paths.root / "tracking")
     record = train(run, paths, tracker)
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
+        tracker.log_tags(lineage(run, paths))
         tracker.log_dataset(read_card(paths))
         tracker.finish()
     return record
+
+
+def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
+    """Which bytes the model is made from, and where its checkpoints and adapter lie."""
+    from configs.release import read_manifest
+    from train.base import make_base
+
+    base = read_manifest(make_base(run))
+    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}
+    return {"tunegate.base": f"{base.base['name']} {base.base['version']}", "tunegate.base_digest": base.digest} | places
+
+
+@app.command(epilog=example("tunegate sync", "tunegate sync calls-v1 --json"))
+def sync(names: Annotated[list[str] | None, typer.Argument(help="runs under build; none: all")] = None, as_json: AsJson = False) -> None:
+    """Deliver what MLflow could not take while it was down; each line once."""
+    from infra.sync import sync
+
+    show(sync(names or []), as_json)
 
 
 @app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))
@@ -194,6 +213,7 @@ def track_evaluation(paths: RunPaths) -> None:
 
     training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
     tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
+    tracker.log_tags({"tunegate.release": metrics["release"]})
     tracker.log_metrics(metrics["metrics"], training["steps"])
     for folder in (paths.evaluation, paths.gate):
         tracker.log_artifacts(folder)

@@ -70,6 +70,8 @@ class RunConfig(Section):
             raise ValueError("task sequence-classification with data.source sentiment")
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
+        if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
+            raise ValueError(f"train.packing auto or none with task {self.task}")
         return self
 
     @model_validator(mode="after")

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from configs.errors import InputError, OutsideError
 from infra.outbox import Line, Outbox
 
 # Answers that would come again: the line is given up, so that those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+LOCK_SECONDS = 60.0
 WARNED: set[str] = set()
 QUICK_AND_QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -26,15 +28,17 @@ QUICK_AND_QUIET = {
 
 
 def deliver(outbox: Outbox) -> None:
-    """Sends what MLflow has not taken yet, noting each batch that it took."""
-    deliver_to(connect(tracking_uri()), outbox)
+    """Sends what MLflow has not taken yet, noting each batch that it took; one process at a time.
 
+    A kill between the two sends the batch again, and every kind of line bears that: a run is found by its tag, an equal point is one row
+    (mlflow/store/tracking/sqlalchemy_store.py:_log_metrics_once), parameters, tags, data sets, files and status are put, not added.
+    """
+    from filelock import FileLock
 
-def deliver_to(client: Any, outbox: Outbox) -> str:
-    """The MLflow run that the record is at then, or an empty name."""
-    for lines, end in outbox.batches():
-        outbox.taken(end, send_or_give_up(client, outbox.run_id, lines))
-    return outbox.run_id or ""
+    client = connect(tracking_uri())
+    with FileLock(outbox.folder / ".lock", timeout=LOCK_SECONDS):
+        for lines, end in outbox.batches():
+            outbox.taken(end, send_or_give_up(client, outbox.run_id, lines))
 
 
 def send_or_give_up(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
@@ -51,7 +55,7 @@ def send_or_give_up(client: Any, run_id: str | None, lines: list[Line]) -> str |
 
 
 def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, RunTag
 
     line = lines[0]
     if "start" in line:
@@ -62,6 +66,8 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
         client.log_batch(run_id, metrics=[Metric(key, value, one["time"], one["step"]) for one in lines for key, value in one["metrics"].items()])
     elif "params" in line:
         client.log_batch(run_id, params=[Param(key, value) for key, value in line["params"].items()])
+    elif "tags" in line:
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in line["tags"].items()])
     elif "dataset" in line:
         client.log_inputs(run_id, [dataset_input(line["dataset"])])
     elif "artifacts" in line:
@@ -72,11 +78,20 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
 
 
 def create_run(client: Any, line: Line) -> str:
-    start = line["start"]
-    tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"], "tunegate.key": start["key"]}
+    """The run of this line: made, or found where a killed delivery had made it."""
+    start, experiment = line["start"], experiment_id(client, line["start"]["experiment"])
+    found = client.search_runs([experiment], f"tags.`tunegate.id` = '{start['id']}'", max_results=1)
+    tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"]}
+    tags |= {"tunegate.key": start["key"], "tunegate.id": start["id"]}
     if "parent" in start:
-        tags["mlflow.parentRunId"] = deliver_to(client, Outbox(Path(start["parent"])))  # first: MLflow must know it
-    return str(client.create_run(experiment_id(client, start["experiment"]), line["time"], tags, start["name"]).info.run_id)
+        tags["mlflow.parentRunId"] = run_id_of(Outbox(Path(start["parent"])))
+    return str((found[0] if found else client.create_run(experiment, line["time"], tags, start["name"])).info.run_id)
+
+
+def run_id_of(outbox: Outbox) -> str:
+    """Delivers the parent's record first: a child can only name a run that MLflow knows."""
+    deliver(outbox)
+    return outbox.run_id or ""
 
 
 def experiment_id(client: Any, name: str) -> str:
@@ -99,6 +114,24 @@ def dataset_input(card: dict[str, Any]) -> Any:
     digest = str(card["fingerprint"]).removeprefix("sha256:")[:36]  # MLflow's column is 36 wide
     source, profile = (json.dumps({key: card.get(key) for key in keys}) for keys in (("source", "licence", "test_fingerprint"), ("splits", "left_out")))
     return DatasetInput(Dataset(str(card["source"])[:500], digest, "tunegate", source, profile=profile), [InputTag("mlflow.data.context", "training")])
+
+
+def download_model(uri: str, target: Path) -> Path:
+    """The files of models:/NAME/VERSION or runs:/RUN_ID/PATH, under `target`. Raises InputError where there are none, OutsideError where MLflow is down."""
+    import_mlflow(tracking_uri())
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=tracking_uri()))
+    except MlflowException as error:
+        found = f"base.mlflow: {uri} at {tracking_uri()}: {cause_of(error)}"
+        if error.error_code in REFUSALS:
+            raise InputError(f"{found}; expected a registered version or a run with these files", hint="set MLFLOW_TRACKING_URI to where it is") from error
+        raise OutsideError(found, hint="start MLflow, or name another by MLFLOW_TRACKING_URI") from error
+    except OSError as error:
+        raise InputError(f"base.mlflow: {uri}: its files cannot be read: {cause_of(error)}", hint="log the weights as artifacts of that run") from error
 
 
 def tracking_uri() -> str:

@@ -59,6 +59,15 @@ class Outbox:
             key = line["start"]["key"] if "start" in line else None if "status" in line or "resume" in line else key
         return key
 
+    def logged(self) -> set[tuple[int, str]]:
+        """Step and name of every metric of the record's last run."""
+        found: set[tuple[int, str]] = set()
+        for line, _ in self.lines():
+            if "start" in line:
+                found.clear()
+            found.update((line["step"], name) for name in line.get("metrics", ()))
+        return found
+
     def left(self) -> Iterator[tuple[Line, int]]:
         """What was not taken yet."""
         return self.lines(int(read(self.folder / "delivered") or 0))

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from configs.schema import RunConfig
 from infra.git import head_revision
 from infra.mlflow_client import connect, deliver, import_mlflow, tracking_uri, warn
 from infra.outbox import Line, Outbox
+from infra.system import SECONDS_BETWEEN_SAMPLES, sample
 
 SECONDS_BETWEEN_DELIVERIES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
@@ -38,6 +40,9 @@ class Tracker:
         self.opening = opening
         self.next_delivery = 0.0
         self.worker = threading.Thread()
+        self.writing = threading.RLock()
+        self.logged: set[tuple[int, str]] = set()
+        self.ended = threading.Event()
         self.kept = f"the record is kept in {self.outbox.record} and delivered by the next command"
 
     @property
@@ -54,6 +59,10 @@ class Tracker:
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         self.append({"metrics": metrics, "step": step})
 
+    def log_tags(self, tags: dict[str, str]) -> None:
+        """Where the model comes from and where it goes: digests, places."""
+        self.append({"tags": tags})
+
     def log_dataset(self, card: dict[str, Any]) -> None:
         """`card`: the data card that prepare wrote."""
         self.append({"dataset": card})
@@ -64,6 +73,7 @@ class Tracker:
 
     def finish(self, status: str = "FINISHED") -> None:
         """Delivers what is left, if MLflow can take it. `status`: FINISHED, FAILED or KILLED."""
+        self.ended.set()
         self.wait()
         self.next_delivery = 0.0
         self.append({"status": status})
@@ -73,17 +83,36 @@ class Tracker:
 
     def append(self, line: Line) -> None:
         """To disk now, to MLflow when the last delivery was some seconds ago. A run begins with its first metrics: what is logged before waits for them."""
-        key = self.opening[0].get("start", {}).get("key") if self.opening else None
-        goes_on = key and key == self.outbox.unfinished_key()
-        if key and not goes_on and "metrics" not in line:
-            self.opening += (line,)
-            return
-        self.outbox.append(*(() if goes_on else self.opening), line)
-        self.opening = ()
-        if time.monotonic() >= self.next_delivery and not self.worker.is_alive():
-            import_mlflow(tracking_uri())
-            self.worker = threading.Thread(target=self.deliver, daemon=True)
-            self.worker.start()
+        with self.writing:
+            key = self.opening[0].get("start", {}).get("key") if self.opening else None
+            goes_on = key and key == self.outbox.unfinished_key()
+            if key and not goes_on and "metrics" not in line:
+                self.opening += (line,)
+                return
+            if goes_on:
+                self.logged = self.outbox.logged()
+            self.outbox.append(*(() if goes_on else self.opening), *self.unlogged(line))
+            self.opening = ()
+            if time.monotonic() >= self.next_delivery and not self.worker.is_alive():
+                import_mlflow(tracking_uri())
+                self.worker = threading.Thread(target=self.deliver, daemon=True)
+                self.worker.start()
+        if key:
+            threading.Thread(target=self.watch_machine, daemon=True).start()
+
+    def unlogged(self, line: Line) -> tuple[Line, ...]:
+        """A resumed training repeats the steps since its checkpoint: what was logged of them is not logged twice."""
+        if "metrics" not in line:
+            return (line,)
+        metrics = {name: value for name, value in line["metrics"].items() if (line["step"], name) not in self.logged}
+        return (line | {"metrics": metrics},) if metrics else ()
+
+    def watch_machine(self) -> None:
+        """System metrics beside the training's own; their step counts samples, as MLflow's does."""
+        step = sum(name == "system/cpu_utilization_percentage" for _, name in self.logged)
+        while not self.ended.wait(SECONDS_BETWEEN_SAMPLES):
+            self.append({"metrics": sample(), "step": step})
+            step += 1
 
     def deliver(self) -> None:
         """However slow MLflow is, it is busy with us a twentieth of the time at most."""
@@ -105,7 +134,7 @@ def start_run(config: RunConfig, folder: Path, name: str | None = None, parent: 
     """The run begins with the first line logged; a killed run of the same training goes on. `parent`: the folder of the run that this one is part of."""
     trained = config.model_dump(include={"name", "task", "base", "data", "train"})
     key = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
-    start = {"experiment": config.experiment, "name": name or config.name, "key": key, "git_revision": head_revision()}
+    start = {"experiment": config.experiment, "name": name or config.name, "key": key, "id": uuid.uuid4().hex, "git_revision": head_revision()}
     start |= {"parent": str(parent)} if parent else {}
     return Tracker(folder, ({"start": start}, {"params": flatten(config.model_dump(mode="json"))}))
 

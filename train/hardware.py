@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from configs.schema import RunConfig
 
 FAST_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
@@ -17,6 +19,26 @@ def choose_dtype(setting: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Literal
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return "bfloat16" if FAST_BFLOAT16_FLAGS & cpu_flags(cpuinfo) else "float32"
+
+
+def base_dtype(config: RunConfig, base: Path) -> Any:
+    """The torch dtype in which a language model's base weights are held while an adapter is trained over them.
+
+    bfloat16 where that loses nothing: they are frozen, stored in it, and multiplied in it anyway. Else float32.
+    """
+    import torch
+
+    frozen = config.train.method == "lora"
+    stored = stored_dtype(base) if frozen and choose_dtype(config.train.dtype) == "bfloat16" else None
+    return stored if stored == torch.bfloat16 else torch.float32
+
+
+def stored_dtype(directory: Path) -> Any:
+    """The torch dtype of the first tensor of the safetensors."""
+    from safetensors import safe_open
+
+    with safe_open(min(directory.glob("*.safetensors")), framework="pt") as tensors:
+        return tensors.get_tensor(sorted(tensors.keys())[0]).dtype
 
 
 def cpu_flags(cpuinfo: Path) -> set[str]:

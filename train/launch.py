@@ -27,6 +27,7 @@ from train.atomic import read_json, write_json
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
 RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+OUT_OF_MEMORY = 75  # a worker's exit code; sysexits.h EX_TEMPFAIL
 FRONT_DOOR = Path(__file__).parents[1] / "tunegate.py"
 
 
@@ -37,6 +38,16 @@ def is_worker() -> bool:
 def is_main() -> bool:
     """The one process that shows, tracks and saves."""
     return not is_worker() or os.environ["RANK"] == "0"
+
+
+def must_launch(config: RunConfig) -> bool:
+    return config.launch.world_size > 1 and not is_worker()
+
+
+def report_out_of_memory() -> None:
+    """A worker ends, for the others wait for it: the launcher tries again with smaller micro-batches."""
+    if is_worker():
+        os._exit(OUT_OF_MEMORY)
 
 
 def die_with_launcher() -> None:
@@ -51,7 +62,9 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     """What transformers' TrainingArguments want to know of it."""
     if not is_worker():
         return {}
-    arguments: dict[str, Any] = {"accelerator_config": {"split_batches": True}, "ddp_find_unused_parameters": False}
+    # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of processes.
+    counts_items = config.task == "causal-lm"
+    arguments = {"accelerator_config": {"split_batches": True}, "average_tokens_across_devices": counts_items, "ddp_find_unused_parameters": False}
     if config.launch.strategy == "fsdp":
         return arguments | {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}}
     return arguments
@@ -64,7 +77,7 @@ def wait_for_others() -> None:
         torch.distributed.barrier()
 
 
-def together() -> list[dict[str, Any]]:
+def gather_processes() -> list[dict[str, Any]]:
     """Rank, process and backend of each that trained; waits for them all."""
     mine = {"rank": 0, "pid": os.getpid()}
     if not is_worker():
@@ -93,6 +106,8 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
         try:
             elastic_launch(agent_settings(config, folder), sys.executable)(*command)
         except ChildFailedError as error:
+            if any(found.exitcode == OUT_OF_MEMORY for found in error.failures.values()):
+                raise MemoryError from None
             raise failure(*error.get_first_failure(), folder) from None
     shutil.rmtree(folder)
     record = read_json(paths.adapter / "training.json")

@@ -1,22 +1,26 @@
-"""LoRA training with seeds, validation, the best checkpoint, and resumption after a kill."""
+"""Training from YAML to adapter: the best checkpoint, exact resumption after a kill, smaller micro-batches where memory runs out."""
 
 from __future__ import annotations
 
-import math
+import gc
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
-from train.atomic import key_of, new_directory, read_json, write_json, write_text
+from train.arguments import schedule_arguments, trainer_arguments
+from train.atomic import key_of, new_directory, read_json, write_json
 from train.base import make_base
-from train.hardware import choose_dtype
-from train.prepare import read_card, read_split
-
-COMPLETE = "complete"
+from train.batches import Plan, measure_lengths, open_splits, order_rows, total_steps
+from train.checkpoints import last_checkpoint, open_run, remember, step_of
+from train.guard import has_stalled, smaller_micro_batch
+from train.launch import die_with_launcher, gather_processes, is_main, is_worker, must_launch, report_out_of_memory, run_processes
+from train.prepare import read_card
 
 
 class Tracker(Protocol):
@@ -28,113 +32,115 @@ class Tracker(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
-def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any]:
-    """The training record, also adapter/training.json. Raises InputError before `prepare`.
+def train(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> dict[str, Any]:
+    """The training record, also adapter/training.json. A second call with the same config and data does nothing.
 
-    Killed, it goes on from the last complete checkpoint; a second call with the same config and data does nothing.
+    Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
+    it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again, without
+    training, until the config changes), OutsideError when one row is too much for the memory.
     """
+    die_with_launcher()
     base, card = make_base(config), read_card(paths)
     key = key_of(config.task, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
     finished = read_json(paths.adapter / "training.json")
     if finished and finished.get("key") == key:
         return finished
-    checkpoint = last_checkpoint(paths.checkpoints, key)
-    trainer = build_trainer(config, paths, base, card["labels"])
-    watch(trainer, config, tracker)
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    record = training_record(trainer, time.perf_counter() - started, checkpoint) | {"tracking_run_id": tracker.run_id, "key": key}
-    with new_directory(paths.adapter) as partial:
-        save_adapter(trainer, base, partial)
-        write_json(partial / "training.json", record)
-    shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    facts = open_run(paths.checkpoints, key, {"threads": max(1, thread_count() // config.launch.processes), "micro_batch": config.train.batch_size})
+    refuse_diverged(facts, paths)
+    use_threads(facts["threads"])
+    while True:
+        try:
+            record = run_processes(config, paths) if must_launch(config) else train_once(config, paths, tracker, base, card["labels"], facts, show)
+            break
+        except RefusedError as error:
+            facts = {"diverged": error.message} | open_run(paths.checkpoints, key, facts)  # rank 0 may have said so already
+            if is_main():
+                remember(paths.checkpoints, facts)
+            refuse_diverged(facts, paths)
+        except Exception as error:  # torch raises out of memory under three types
+            if not is_out_of_memory(error):
+                raise
+            report_out_of_memory()
+        facts = remember(paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"], config.launch.world_size)})
+    if not is_worker():
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return record
 
 
-def last_checkpoint(folder: Path, key: str) -> Path | None:
-    """The newest complete checkpoint of this very config and data; everything else is thrown away."""
-    marker = folder / "key"
-    if not marker.exists() or marker.read_text(encoding="utf8") != key:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_text(marker, key)
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
-    for path in found:
-        if not (path / COMPLETE).exists():
-            shutil.rmtree(path)
-    return max((path for path in found if path.exists()), key=found.index, default=None)
+def train_once(
+    config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any], show: bool = True
+) -> dict[str, Any]:
+    checkpoint = last_checkpoint(paths.checkpoints)
+    with open_splits(paths) as (rows, validation):
+        trainer = build_trainer(config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation)
+        plan = arrange(trainer, config, checkpoint)
+        callback = watch(trainer, config, plan, tracker, show)
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.perf_counter() - started
+    record = training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds) | facts | {"processes": gather_processes()}
+    if not is_main():
+        return record
+    record |= {"tracking_run_id": tracker.run_id}
+    with new_directory(paths.adapter) as partial:
+        save_adapter(trainer, base, partial)
+        write_json(partial / "training.json", record)
+    return record
 
 
-def build_trainer(config: RunConfig, paths: RunPaths, base: Path, labels: list[str]) -> Any:
+def build_trainer(config: RunConfig, base: Path, labels: list[str], arguments: dict[str, Any], rows: Any, validation: Any) -> Any:
     from transformers import set_seed
 
     from train.classifier import build_classifier_trainer
     from train.sft import build_sft_trainer
 
-    rows, validation = read_split(paths, "train"), read_split(paths, "validation")
-    arguments = trainer_arguments(config, paths, len(rows))
     set_seed(config.train.seed)  # before the model is made: the classifier's head and LoRA's A are random
     if config.task == "sequence-classification":
         return build_classifier_trainer(config, base, arguments, rows, validation, labels)
     return build_sft_trainer(config, base, arguments, rows, validation)
 
 
-def trainer_arguments(config: RunConfig, paths: RunPaths, row_count: int) -> dict[str, Any]:
-    """What both trainers are told."""
-    import torch
-
-    settings, steps = config.train, total_steps(config, row_count)
-    every = min(settings.eval_every_steps, steps)
-    return {
-        "output_dir": str(paths.checkpoints),
-        "max_steps": steps,
-        "per_device_train_batch_size": settings.batch_size,
-        "per_device_eval_batch_size": settings.batch_size,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": settings.schedule,
-        "warmup_steps": int(settings.warmup_ratio * steps),  # the first of them has rate 0: a short training cannot spare it
-        "weight_decay": settings.weight_decay,
-        "seed": settings.seed,
-        "data_seed": settings.seed,
-        "bf16": choose_dtype(settings.dtype) == "bfloat16",
-        "use_cpu": not torch.cuda.is_available(),
-        "train_sampling_strategy": "group_by_length",  # padding is a quarter of the work otherwise
-        "logging_steps": 1,
-        "eval_strategy": "steps",
-        "eval_steps": every,
-        "save_strategy": "steps",
-        "save_steps": every,
-        "save_total_limit": 3,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "eval_loss",
-        "greater_is_better": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
+def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
+    """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
+    settings, arguments = config.train, trainer.args
+    lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
+    total = total_steps(settings, len(lengths))
+    padded = not getattr(trainer, "flattened", False)
+    effective = settings.batch_size * settings.gradient_accumulation_steps
+    order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
+    for name, value in schedule_arguments(settings, total).items():
+        setattr(arguments, name, value)
+    steps = stopped_step(checkpoint, settings.early_stopping_patience) or total
+    trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
+    trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
+    arguments.max_steps = steps
+    return Plan(lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded)
 
 
-def total_steps(config: RunConfig, row_count: int) -> int:
-    """Optimizer steps of the whole training."""
-    per_epoch = math.ceil(math.ceil(row_count / config.train.batch_size) / config.train.gradient_accumulation_steps)
-    return config.train.max_steps or max(1, math.ceil(per_epoch * (config.train.epochs or 0)))
+def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
+    """The step of a checkpoint at which training had stopped early: nothing is left of it but the choice of the best."""
+    state = read_json(checkpoint / "trainer_state.json") if checkpoint else None
+    return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
 
 
-def watch(trainer: Any, config: RunConfig, tracker: Tracker) -> None:
+def watch(trainer: Any, config: RunConfig, plan: Plan, tracker: Tracker, show: bool = True) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     from train.progress import watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    trainer.add_callback(watcher(config.name, tracker.log_metrics, COMPLETE))
+    callback = watcher(config.name, config.train, plan, tracker.log_metrics, show)
+    trainer.add_callback(callback)
+    return callback
 
 
-def training_record(trainer: Any, seconds: float, checkpoint: Path | None) -> dict[str, Any]:
-    """Losses by step, and the speed of this process (a resumed run's earlier seconds are not in it)."""
+def training_record(trainer: Any, plan: Plan, checkpoint: Path | None, seconds: float, step_seconds: float) -> dict[str, Any]:
+    """Losses by step, and the speed of this process (a resumed run's earlier seconds are not in it).
+
+    `seconds` are those of the whole training, `tokens_per_second` those of its steps: real tokens, no padding, without validations and checkpoints.
+    """
     state = trainer.state
-    first = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
-    tokens = sum(len(trainer.train_dataset[index]["input_ids"]) for index in range(len(trainer.train_dataset))) / len(trainer.train_dataset)
-    trained = (state.global_step - first) * trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    first = step_of(checkpoint) if checkpoint else 0
     wanted = ("step", "eval_loss", "eval_accuracy")
     return {
         "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
@@ -144,7 +150,9 @@ def training_record(trainer: Any, seconds: float, checkpoint: Path | None) -> di
         "best_validation_loss": state.best_metric,
         "resumed_from_step": first or None,
         "seconds": round(seconds, 2),
-        "tokens_per_second": round(tokens * trained / seconds, 1),
+        "real_tokens": plan.real_tokens(first, state.global_step),
+        "padding_share": round(plan.padding_share, 4),
+        "tokens_per_second": round(plan.real_tokens(first, state.global_step) / step_seconds, 1) if step_seconds else None,
         "dtype": "bfloat16" if trainer.args.bf16 else "float32",
     }
 
@@ -155,3 +163,43 @@ def save_adapter(trainer: Any, base: Path, target: Path) -> None:
     model.peft_config["default"].base_model_name_or_path = base.as_posix()
     model.save_pretrained(target, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)
+
+
+def refuse_diverged(facts: dict[str, Any], paths: RunPaths) -> None:
+    if "diverged" in facts:
+        kept = last_checkpoint(paths.checkpoints)
+        place = f"; the last good checkpoint is {kept}" if kept else ""
+        raise RefusedError(f"{facts['diverged']}{place}", hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
+def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
+    """Frees what the failed attempt held. Raises OutsideError where there is nothing left to halve."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+    share = smaller_micro_batch(micro_batch // processes)
+    if share is None:
+        hint = "--set train.gradient_checkpointing=true, a smaller data.max_tokens, or more memory"
+        raise OutsideError("train: out of memory with one row at a time", hint=hint)
+    print(f"out of memory with {micro_batch} rows at a time: going on with {share * processes}, the effective batch stays", file=sys.stderr)
+    return share * processes
+
+
+def thread_count() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Sums over other numbers of threads round otherwise: a resumed run uses as many as the killed one."""
+    import torch
+
+    torch.set_num_threads(count)

