@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import InputError, OutsideError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from train.atomic import read_json, write_json
@@ -62,6 +62,10 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     """What transformers' TrainingArguments want to know of it."""
     if not is_worker():
         return {}
+    from torch.serialization import register_package
+
+    # accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu.
+    register_package(1, lambda _: None, lambda storage, place: storage if place.startswith("cpu:") else None)
     # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of processes.
     counts_items = config.task == "causal-lm"
     arguments = {"accelerator_config": {"split_batches": True}, "average_tokens_across_devices": counts_items, "ddp_find_unused_parameters": False}
@@ -189,10 +193,10 @@ def interruptible() -> Iterator[None]:
 
 
 def failure(rank: int, found: Any, folder: Path) -> Exception:
-    """Our own exit codes keep their meaning; a rank that was killed is something outside."""
+    """What a wrong input is stays one; 1 is also what Python ends with after an error of its own."""
     if found.exitcode < 0:
         name = signal.Signals(-found.exitcode).name
         return OutsideError(f"rank {rank} (process {found.pid}) was ended by {name}", hint="the same command goes on from the last checkpoint")
-    kind = {1: RefusedError, 2: InputError}.get(found.exitcode, OutsideError)
     place = f"in {folder}" if rank else "above"
+    kind = InputError if found.exitcode == 2 else OutsideError
     return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {place}")

@@ -50,10 +50,10 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = Tru
     use_threads(facts["threads"])
     while True:
         try:
-            record = run_processes(config, paths) if must_launch(config) else train_once(config, paths, tracker, base, card["labels"], facts, show)
+            record = launch(config, paths, facts) if must_launch(config) else train_once(config, paths, tracker, base, card["labels"], facts, show)
             break
         except RefusedError as error:
-            facts = {"diverged": error.message} | open_run(paths.checkpoints, key, facts)  # rank 0 may have said so already
+            facts |= {"diverged": error.message}
             if is_main():
                 remember(paths.checkpoints, facts)
             refuse_diverged(facts, paths)
@@ -65,6 +65,14 @@ def train(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = Tru
     if not is_worker():
         shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return record
+
+
+def launch(config: RunConfig, paths: RunPaths, facts: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return run_processes(config, paths)
+    except OutsideError:
+        refuse_diverged(open_run(paths.checkpoints, facts["key"], facts), paths)  # rank 0 has remembered it
+        raise
 
 
 def train_once(

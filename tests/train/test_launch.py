@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.errors import InputError, OutsideError, RefusedError, TunegateError
+from configs.errors import InputError, OutsideError, TunegateError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from train.base import make_base
@@ -75,7 +75,7 @@ def test_hardware_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, gp
 
 
 @unit
-@pytest.mark.parametrize(("code", "kind"), [(1, RefusedError), (2, InputError), (3, OutsideError), (137, OutsideError), (-9, OutsideError)])
+@pytest.mark.parametrize(("code", "kind"), [(1, OutsideError), (2, InputError), (3, OutsideError), (137, OutsideError), (-9, OutsideError)])
 def test_a_ranks_exit_code_keeps_its_meaning(code: int, kind: type[TunegateError]) -> None:
     assert type(failure(1, SimpleNamespace(exitcode=code, pid=7), Path("build/x/launch"))) is kind
 
