@@ -64,14 +64,22 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
         return {}
     from torch.serialization import register_package
 
-    # accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu.
-    register_package(1, lambda _: None, lambda storage, place: storage if place.startswith("cpu:") else None)
+    register_package(1, leave_untagged, restore_to_cpu)
     # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of processes.
     counts_items = config.task == "causal-lm"
     arguments = {"accelerator_config": {"split_batches": True}, "average_tokens_across_devices": counts_items, "ddp_find_unused_parameters": False}
     if config.launch.strategy == "fsdp":
         return arguments | {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}}
     return arguments
+
+
+def leave_untagged(storage: Any) -> None:
+    """How storages are tagged when saved stays as it is."""
+
+
+def restore_to_cpu(storage: Any, place: str) -> Any:
+    """accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu (torch/serialization.py)."""
+    return storage if place.startswith("cpu:") else None
 
 
 def wait_for_others() -> None:
