@@ -68,8 +68,6 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of processes.
     counts_items = config.task == "causal-lm"
     arguments = {"accelerator_config": {"split_batches": True}, "average_tokens_across_devices": counts_items, "ddp_find_unused_parameters": False}
-    if config.launch.strategy == "fsdp":
-        return arguments | {"fsdp": True, "fsdp_config": {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}}
     return arguments
 
 
@@ -109,7 +107,7 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
 
     check_hardware(config)
     folder = paths.root / "launch" / f"{platform.node()}-{os.getpid()}"  # nodes share a file system
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.model_dump(mode="json", exclude={"sweep"}))
     threads = max(1, (os.cpu_count() or 1) // config.launch.processes)
     command = (str(FRONT_DOOR), "train", str(folder / "config.json"), "--json")
@@ -132,11 +130,6 @@ def check_hardware(config: RunConfig) -> None:
     import torch
 
     launch, gpus = config.launch, torch.cuda.device_count()
-    if launch.strategy == "fsdp" and not gpus:
-        # accelerate/state.py: on CPUs the distributed type is MULTI_CPU whatever is asked for, and nothing is sharded.
-        raise InputError(
-            "launch.strategy: found fsdp and no GPU, expected ddp: accelerate shards on GPUs only", hint="tunegate train CONFIG --set launch.strategy=ddp"
-        )
     if gpus and launch.processes > gpus:
         raise InputError(f"launch.processes: found {launch.processes}, expected at most {gpus}, one for each GPU", hint=f"--set launch.processes={gpus}")
 

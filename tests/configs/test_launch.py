@@ -29,6 +29,6 @@ def test_the_batch_is_split_evenly_or_refused(batch: int, processes: int, nodes:
         RunConfig.model_validate(raw)
 
 
-def test_one_process_has_nothing_to_shard() -> None:
-    with pytest.raises(ValidationError, match="more than one process with strategy fsdp"):
-        Launch(strategy="fsdp")
+def test_a_strategy_that_was_never_run_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValidationError, match="strategy ddp: accelerate does not shard on CPUs"):
+        Launch(processes=2, strategy="fsdp")

@@ -46,7 +46,6 @@ def test_rank_0_shows_tracks_and_saves(monkeypatch: pytest.MonkeyPatch, rank: st
     monkeypatch.setenv("RANK", rank)
     assert is_worker() and is_main() == main
     assert launch_arguments(run_config(processes=2))["accelerator_config"] == {"split_batches": True}
-    assert launch_arguments(run_config(processes=2, strategy="fsdp"))["fsdp"] is True
 
 
 @unit
@@ -60,18 +59,17 @@ def test_nodes_meet_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) 
 
 
 @unit
-@pytest.mark.parametrize(("gpus", "launch"), [(0, {"processes": 2}), (2, {"processes": 2, "strategy": "fsdp"}), (4, {"processes": 2})])
+@pytest.mark.parametrize(("gpus", "launch"), [(0, {"processes": 2}), (2, {"processes": 2}), (4, {"processes": 2})])
 def test_hardware_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch, gpus: int, launch: dict[str, Any]) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     check_hardware(run_config(**launch))
 
 
 @unit
-@pytest.mark.parametrize(("gpus", "launch", "why"), [(0, {"processes": 2, "strategy": "fsdp"}, "found fsdp and no GPU"), (1, {"processes": 2}, "at most 1")])
-def test_hardware_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, gpus: int, launch: dict[str, Any], why: str) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    with pytest.raises(InputError, match=why):
-        check_hardware(run_config(**launch))
+def test_gpus_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(InputError, match="at most 1"):
+        check_hardware(run_config(processes=2))
 
 
 @unit
@@ -102,7 +100,7 @@ def front_door(config: RunConfig) -> list[str]:
 def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureRequest) -> None:
     make: Callable[..., RunConfig] = request.getfixturevalue(family)
     without_dropout(Path("tiny-bert/config.json"))
-    alone = make(train={"max_steps": 8, "batch_size": 4, "dtype": "float32", "gradient_accumulation_steps": 2 if family == "chat" else 1})
+    alone = make(train={"max_steps": 8, "batch_size": 4, "dtype": "float32", "gradient_accumulation_steps": 2 if family == "chat" else 1}, data={"validation_rows": 8})
     tracker = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
     prepared(alone)
     expected = train(alone, RunPaths.of(alone.name), tracker)
@@ -115,6 +113,7 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
     assert len(pids) == 2 and os.getpid() not in pids and not any(psutil.pid_exists(pid) for pid in pids)
     assert [process["pid"] for process in expected["processes"]] == [os.getpid()]
     assert [line["loss"] for line in found["losses"]] == pytest.approx([line["loss"] for line in expected["losses"]], rel=1e-4)
+    # a language model's validation loss is the mean of means over each process's share of a micro-batch
     assert [line["eval_loss"] for line in found["validation"]] == pytest.approx([line["eval_loss"] for line in expected["validation"]], rel=1e-2)
     assert found["steps"] == expected["steps"] == 8 and found["key"] == expected["key"]
     assert adapters_differ_by(RunPaths.of(alone.name).adapter, paths.adapter) < 1e-3
