@@ -100,7 +100,8 @@ def front_door(config: RunConfig) -> list[str]:
 def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureRequest) -> None:
     make: Callable[..., RunConfig] = request.getfixturevalue(family)
     without_dropout(Path("tiny-bert/config.json"))
-    alone = make(train={"max_steps": 8, "batch_size": 4, "dtype": "float32", "gradient_accumulation_steps": 2 if family == "chat" else 1}, data={"validation_rows": 8})
+    section = {"max_steps": 8, "batch_size": 4, "dtype": "float32", "gradient_accumulation_steps": 2 if family == "chat" else 1}
+    alone = make(train=section, data={"validation_rows": 8})
     tracker = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
     prepared(alone)
     expected = train(alone, RunPaths.of(alone.name), tracker)
