@@ -19,7 +19,9 @@ def sync(names: list[str], root: Path = Path("build")) -> list[dict[str, Any]]:
     missing = [name for name in names if not folders[name]]
     if missing:
         known = ", ".join(sorted({folder.relative_to(root).parts[0] for folder in records(root, "*")})) or "none"
-        raise InputError(f"found no record in {', '.join(str(root / name) for name in missing)}; expected one of: {known}", hint="tunegate train CONFIG")
+        raise InputError(
+            f"found no record in {', '.join(str(root / name / 'tracking') for name in missing)}; expected one of: {known}", hint="tunegate train CONFIG"
+        )
     return [sync_one(Outbox(folder), root) for found in folders.values() for folder in found]
 
 
