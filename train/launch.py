@@ -89,7 +89,7 @@ def wait_for_others() -> None:
 
 def gather_processes() -> list[dict[str, Any]]:
     """Rank, process and backend of each that trained; waits for them all."""
-    mine = {"rank": 0, "pid": os.getpid()}
+    mine: dict[str, Any] = {"rank": 0, "pid": os.getpid()}
     if not is_worker():
         return [mine]
     import torch
