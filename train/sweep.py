@@ -58,6 +58,7 @@ def sweep(config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun) 
                     progress.trials(finished(study))
                     parent.log_metrics({"trials": len(finished(study))} | best_so_far(study), len(finished(study)))
                     run_trial(study, config, search, paths, open_run, progress)
+                progress.trials(finished(study))
             parent.log_metrics({"trials": todo} | best_so_far(study), todo)
             parent.finish()
     return study
