@@ -200,6 +200,22 @@ def sync(names: Annotated[list[str] | None, typer.Argument(help="runs under buil
     show(sync(names or []), as_json)
 
 
+@app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))
+def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Search hyperparameters by the config's `sweep` section; writes the best config and a plot (build/NAME/sweep)."""
+    from configs.paths import RunPaths
+    from infra.tracking import start_run
+    from train.sweep import sweep
+    from train.sweep_report import report
+
+    run = read_run(config, overrides)
+    if run.sweep is None:
+        raise InputError(f"{config}: found no section sweep, expected one", hint="tunegate check --export-schemas   (configs/schema/run.json describes it)")
+    run_prepare(run)
+    study = sweep(run, run.sweep, RunPaths.of(run.name), start_run)
+    show(report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep"), as_json)
+
+
 @app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
 def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
     """Merge and quantize into a release with manifest and digest (build/NAME/release)."""

@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from configs.compression import Quantize
 from configs.data import Data
+from configs.launch import Launch
 from configs.methods import CHANGES_BASE, Lora
+from configs.search import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.training import Train
 from configs.weights import BaseWeights
@@ -64,6 +66,8 @@ class RunConfig(Section):
     base: BaseWeights
     data: Data
     train: Train
+    launch: Launch = Launch()
+    sweep: Sweep | None = Field(None, description="for tunegate sweep; the other commands leave it alone")
     quantize: Quantize = Quantize()
     serving: Serving = Serving()
     evaluate: Evaluate = Evaluate()
@@ -98,4 +102,14 @@ class RunConfig(Section):
             raise ValueError("train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed")
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
             raise ValueError("train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off")
+        return self
+
+    @model_validator(mode="after")
+    def search_and_launch_fit(self) -> RunConfig:
+        if self.train.batch_size % self.launch.world_size:
+            raise ValueError("train.batch_size a multiple of launch.processes x launch.nodes")
+        if self.sweep and self.launch.world_size > 1:
+            raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
+        if self.sweep:
+            check_search(self, self.sweep)
         return self

@@ -83,7 +83,15 @@ def create_run(client: Any, line: Line) -> str:
     found = client.search_runs([experiment], f"tags.`tunegate.id` = '{start['id']}'", max_results=1)
     tags = {"mlflow.source.name": "tunegate train", "mlflow.source.git.commit": start["git_revision"]}
     tags |= {"tunegate.key": start["key"], "tunegate.id": start["id"]}
+    if "parent" in start:
+        tags["mlflow.parentRunId"] = run_id_of(Outbox(Path(start["parent"])))
     return str((found[0] if found else client.create_run(experiment, line["time"], tags, start["name"])).info.run_id)
+
+
+def run_id_of(outbox: Outbox) -> str:
+    """Delivers the parent's record first: a child can only name a run that MLflow knows."""
+    deliver(outbox)
+    return outbox.run_id or ""
 
 
 def experiment_id(client: Any, name: str) -> str:

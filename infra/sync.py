@@ -15,15 +15,27 @@ def sync(names: list[str], root: Path = Path("build")) -> list[dict[str, Any]]:
 
     Raises InputError for a name without a record, OutsideError where MLflow does not take all; what it took stays taken.
     """
-    folders = [root / name / "tracking" for name in names] or sorted(root.glob("*/tracking"))
-    missing = [folder for folder in folders if not Outbox(folder).record.exists()]
-    if missing and names:
-        known = ", ".join(path.parent.name for path in sorted(root.glob("*/tracking"))) or "none"
-        raise InputError(f"found no record in {', '.join(map(str, missing))}; expected one of: {known}", hint="tunegate train CONFIG")
-    return [sync_one(Outbox(folder)) for folder in folders if folder not in missing]
+    folders = {name: records(root, name) for name in names or ["*"]}
+    missing = [name for name in names if not folders[name]]
+    if missing:
+        known = ", ".join(sorted({folder.relative_to(root).parts[0] for folder in records(root, "*")})) or "none"
+        raise InputError(
+            f"found no record in {', '.join(str(root / name / 'tracking') for name in missing)}; expected one of: {known}", hint="tunegate train CONFIG"
+        )
+    return [sync_one(Outbox(folder), root) for found in folders.values() for folder in found]
 
 
-def sync_one(outbox: Outbox) -> dict[str, Any]:
+def records(root: Path, name: str) -> list[Path]:
+    """Of the run itself, of its sweep and of the sweep's trials."""
+    return sorted(
+        folder
+        for place in ("tracking", "sweep/tracking", "sweep/trial-*/tracking")
+        for folder in root.glob(f"{name}/{place}")
+        if Outbox(folder).record.exists()
+    )
+
+
+def sync_one(outbox: Outbox, root: Path) -> dict[str, Any]:
     lines = sum(1 for _ in outbox.left())
     try:
         if lines:
@@ -32,4 +44,4 @@ def sync_one(outbox: Outbox) -> dict[str, Any]:
         left = sum(1 for _ in outbox.left())
         message = f"MLflow ({tracking_uri()}): {cause_of(error)}; {left} of {lines} lines of {outbox.record} are left"
         raise OutsideError(message, hint="start MLflow, or set MLFLOW_TRACKING_URI; then tunegate sync again") from error
-    return {"name": outbox.folder.parent.name, "delivered_lines": lines, "run_id": outbox.run_id}
+    return {"name": outbox.folder.parent.relative_to(root).as_posix(), "delivered_lines": lines, "run_id": outbox.run_id}

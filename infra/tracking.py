@@ -130,11 +130,12 @@ class Tracker:
             self.worker.join(PATIENCE_SECONDS)
 
 
-def start_run(config: RunConfig, folder: Path) -> Tracker:
-    """The run begins with the first line logged; a killed run of the same training goes on."""
+def start_run(config: RunConfig, folder: Path, name: str | None = None, parent: Path | None = None) -> Tracker:
+    """The run begins with the first line logged; a killed run of the same training goes on. `parent`: the folder of the run that this one is part of."""
     trained = config.model_dump(include={"name", "task", "base", "data", "train"})
     key = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
-    start = {"experiment": config.experiment, "name": config.name, "key": key, "id": uuid.uuid4().hex, "git_revision": head_revision()}
+    start = {"experiment": config.experiment, "name": name or config.name, "key": key, "id": uuid.uuid4().hex, "git_revision": head_revision()}
+    start |= {"parent": str(parent)} if parent else {}
     return Tracker(folder, ({"start": start}, {"params": flatten(config.model_dump(mode="json"))}))
 
 

@@ -10,6 +10,7 @@ from configs.paths import RunPaths
 from configs.schema import RunConfig
 from configs.training import Train
 from train.hardware import choose_dtype
+from train.launch import launch_arguments
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 # `constant` of transformers has no warm-up, and would pass over warmup_ratio in silence.
@@ -52,7 +53,7 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
         "greater_is_better": False,
         "report_to": "none",
         "disable_tqdm": True,
-    }
+    } | launch_arguments(config)
 
 
 def schedule_arguments(settings: Train, steps: int) -> dict[str, Any]:

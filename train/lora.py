@@ -20,6 +20,7 @@ from train.base import make_base
 from train.batches import Plan, measure_lengths, open_splits, order_rows, total_steps
 from train.checkpoints import last_checkpoint, open_run, remember, step_of
 from train.guard import DivergedError, has_stalled, smaller_micro_batch
+from train.launch import die_with_launcher, gather_processes, is_main, is_worker, must_launch, report_out_of_memory, run_processes
 from train.prepare import read_card
 
 
@@ -32,46 +33,64 @@ class Tracker(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
-def train(config: RunConfig, paths: RunPaths, tracker: Tracker) -> dict[str, Any]:
+def train(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> dict[str, Any]:
     """The training record, also adapter/training.json. A second call with the same config and data does nothing.
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
     it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again, without
     training, until the config changes), OutsideError when one row is too much for the memory.
     """
+    die_with_launcher()
     base, card = make_base(config), read_card(paths)
     key = key_of(config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
     finished = read_json(paths.adapter / "training.json")
     if finished and finished.get("key") == key:
         return finished
-    facts = open_run(paths.checkpoints, key, {"threads": thread_count(), "micro_batch": config.train.batch_size})
+    facts = open_run(paths.checkpoints, key, {"threads": max(1, thread_count() // config.launch.processes), "micro_batch": config.train.batch_size})
     refuse_diverged(facts, paths)
     use_threads(facts["threads"])
     while True:
         try:
-            record = train_once(config, paths, tracker, base, card["labels"], facts)
+            record = launch(config, paths, facts) if must_launch(config) else train_once(config, paths, tracker, base, card["labels"], facts, show)
             break
         except DivergedError as error:
-            facts = remember(paths.checkpoints, facts | {"diverged": error.message})
+            facts |= {"diverged": error.message}
+            if is_main():
+                remember(paths.checkpoints, facts)
             refuse_diverged(facts, paths)
         except Exception as error:  # torch raises out of memory under three types
             if not is_out_of_memory(error):
                 raise
-        facts = remember(paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"])})
-    shutil.rmtree(paths.checkpoints, ignore_errors=True)
+            report_out_of_memory()
+        facts = remember(paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"], config.launch.world_size)})
+    if not is_worker():
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return record
 
 
-def train_once(config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any]) -> dict[str, Any]:
+def launch(config: RunConfig, paths: RunPaths, facts: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return run_processes(config, paths)
+    except OutsideError:
+        refuse_diverged(open_run(paths.checkpoints, facts["key"], facts), paths)  # rank 0 has remembered it
+        raise
+
+
+def train_once(
+    config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any], show: bool = True
+) -> dict[str, Any]:
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
         trainer = build_trainer(config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation)
         plan = arrange(trainer, config, checkpoint)
-        callback = watch(trainer, config, plan, tracker)
+        callback = watch(trainer, config, plan, tracker, show)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
-    record = training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds) | facts | {"tracking_run_id": tracker.run_id}
+    record = training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds) | facts | {"processes": gather_processes()}
+    if not is_main():
+        return record
+    record |= {"tracking_run_id": tracker.run_id}
     with new_directory(paths.adapter) as partial:
         save_trained(trainer, config, base, partial)
         write_json(partial / "training.json", record)
@@ -123,13 +142,13 @@ def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
     return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
 
 
-def watch(trainer: Any, config: RunConfig, plan: Plan, tracker: Tracker) -> Any:
+def watch(trainer: Any, config: RunConfig, plan: Plan, tracker: Tracker, show: bool = True) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     from train.progress import watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    callback = watcher(config.name, config.train, plan, tracker.log_metrics)
+    callback = watcher(config.name, config.train, plan, tracker.log_metrics, show)
     trainer.add_callback(callback)
     return callback
 
@@ -170,18 +189,18 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
-def next_micro_batch(micro_batch: int) -> int:
+def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
     """Frees what the failed attempt held. Raises OutsideError where there is nothing left to halve."""
     import torch
 
     gc.collect()
     torch.cuda.empty_cache()
-    smaller = smaller_micro_batch(micro_batch)
-    if smaller is None:
+    share = smaller_micro_batch(micro_batch // processes)
+    if share is None:
         hint = "--set train.gradient_checkpointing=true, a smaller data.max_tokens, or more memory"
         raise OutsideError("train: out of memory with one row at a time", hint=hint)
-    print(f"out of memory with {micro_batch} rows at a time: going on with {smaller}, the effective batch stays", file=sys.stderr)
-    return smaller
+    print(f"out of memory with {micro_batch} rows at a time: going on with {share * processes}, the effective batch stays", file=sys.stderr)
+    return share * processes
 
 
 def thread_count() -> int:

@@ -11,6 +11,7 @@ from configs.training import Train
 from train.batches import Plan
 from train.checkpoints import complete_checkpoint
 from train.guard import DivergedError, find_divergence, has_stalled
+from train.launch import is_main, wait_for_others
 
 
 class Clock:
@@ -32,7 +33,7 @@ class Clock:
         return passed
 
 
-def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None]) -> Any:
+def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None], show: bool = True) -> Any:
     """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how long the steps took.
 
     Raises DivergedError out of the training when it diverges, before that step's checkpoint is written.
@@ -44,7 +45,7 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-            self.progress = Progress(*columns, console=Console(stderr=True))
+            self.progress = Progress(*columns, console=Console(stderr=True), disable=not (show and is_main()))
             self.bar = self.progress.add_task(f"train {name}", speed="")
             self.clock = Clock()
             self.step_seconds = 0.0
@@ -66,7 +67,8 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
                 figures["tokens_per_second"] = plan.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
                 speed = f"{figures['tokens_per_second']:.0f} tok/s"
                 self.progress.update(self.bar, description=f"train {name} loss {figures['loss']:.3f}", speed=speed)
-            log_metrics(figures, state.global_step)
+            if is_main():
+                log_metrics(figures, state.global_step)
             found = find_divergence(state.log_history, settings.divergence)
             if found:
                 self.progress.stop()
@@ -77,6 +79,7 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
             self.clock.start()
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            wait_for_others()  # each has written a file of its own into it
             if state.is_world_process_zero:
                 complete_checkpoint(Path(args.output_dir), state.global_step, state.best_global_step)
             self.clock.start()

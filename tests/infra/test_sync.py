@@ -56,6 +56,15 @@ def test_nothing_recorded_is_nothing_delivered(here: Path) -> None:
 
 
 @pytest.mark.unit
+def test_the_records_of_a_sweep_and_its_trials_belong_to_their_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.sync.deliver", lambda _: None)
+    for place in ("one/tracking", "one/sweep/tracking", "one/sweep/trial-3/tracking", "two/tracking"):
+        Outbox(Path("build") / place).append({"status": "FINISHED"})
+    assert [found["name"] for found in sync(["one"])] == ["one/sweep", "one/sweep/trial-3", "one"]
+    assert len(sync([])) == 4
+
+
+@pytest.mark.unit
 def test_a_server_that_is_down_keeps_every_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = write_record(here, "down")
     monkeypatch.setattr("infra.sync.deliver", lambda _: (_ for _ in ()).throw(ConnectionRefusedError("refused")))
