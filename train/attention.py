@@ -25,10 +25,10 @@ def attend_by_row(
     if cu_seq_lens_q is None:
         raise ValueError(f"{NAME} found no cu_seq_lens_q: without the rows' bounds it would let them see each other")
     lengths = [end - start for start, end in pairwise(cu_seq_lens_q.tolist())]
-    rows = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    rows = zip(query.split(lengths, dim=2), key.split(lengths, dim=2), value.split(lengths, dim=2), strict=True)
     attend = torch.nn.functional.scaled_dot_product_attention
     grouped = key.shape[1] != query.shape[1]
-    found = torch.cat([attend(*row, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped) for row in rows], dim=2)
+    found = torch.cat([attend(one, keys, values, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped) for one, keys, values in rows], dim=2)
     return found.transpose(1, 2).contiguous(), None
 
 

@@ -118,7 +118,7 @@ def encode(rows: Any, encode_rows: Callable[[list[Row]], list[dict[str, Any]]]) 
 
 def pack(rows: Any, max_tokens: int) -> Any:
     """Rows joined to sequences of up to `max_tokens`, best fit decreasing (trl.data_utils); `seq_lengths` says where each row ends."""
-    from trl.data_utils import pack_dataset  # type: ignore[attr-defined]
+    from trl.data_utils import pack_dataset
 
     return pack_dataset(rows.select_columns(["input_ids", "labels"]), max_tokens, "bfd", {"load_from_cache_file": False})
 

@@ -17,7 +17,7 @@ from train.adapter import save_trained
 from train.arguments import schedule_arguments, trainer_arguments
 from train.atomic import key_of, new_directory, read_json, write_json
 from train.base import make_base
-from train.batches import Plan, measure_lengths, open_splits, order_rows, total_steps
+from train.batches import Plan, flatten, measure_lengths, open_splits, order_rows, total_steps
 from train.checkpoints import last_checkpoint, open_run, remember, step_of
 from train.guard import DivergedError, has_stalled, smaller_micro_batch
 from train.launch import die_with_launcher, gather_processes, is_main, is_worker, must_launch, report_out_of_memory, run_processes
@@ -124,7 +124,7 @@ def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
         trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
     total = total_steps(settings, len(lengths))
-    padded = not getattr(trainer, "flattened", False)
+    padded = trainer.data_collator is not flatten
     effective = settings.batch_size * settings.gradient_accumulation_steps
     order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
     for name, value in schedule_arguments(settings, total).items():

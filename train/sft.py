@@ -32,7 +32,7 @@ def masked(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
 
 
 def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:
-    """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). `flattened` says how they are laid out."""
+    """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). Its collator says how they are laid out."""
     from functools import partial
 
     from transformers import Trainer, TrainingArguments
@@ -49,5 +49,4 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
         data_collator=flatten if flattened else partial(pad, pad_token_id=tokenizer.pad_token_id),
         processing_class=tokenizer,
     )
-    trainer.flattened = flattened
     return speed_up_b(trainer, config)
