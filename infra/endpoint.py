@@ -30,6 +30,7 @@ class Answer:
     first_token_logprob: float | None
     latency_seconds: float
     completion_tokens: int
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_probs(reply: Any, labels: list[str], seconds: float) -> Answer:
     values = reply["data"][0]["probs"]
     probs = {label: float(value) for label, value in zip(labels, values, strict=True)}
     label = max(probs, key=probs.__getitem__)
-    return Answer(label, label, probs, None, seconds, 0)
+    return Answer(label, label, probs, None, seconds, 0, int((reply.get("usage") or {}).get("prompt_tokens", 0)))
 
 
 def read_chat(reply: Any, seconds: float) -> Answer:

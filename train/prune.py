@@ -1,0 +1,69 @@
+"""Weights to zero, by llmcompressor: magnitude, Wanda, SparseGPT; then a short fine-tune that keeps the zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from configs.compression import Prune
+from train.compress import UNQUANTIZED, quantized_layers, quiet, run
+
+
+def prune(model: Any, settings: Prune, loader: Any) -> None:
+    """In place. The layers pruned are those that quantization would take: no embedding, no head."""
+    with quiet():
+        run(model, [modifier(model, settings)], loader)
+
+
+def modifier(model: Any, settings: Prune) -> Any:
+    from llmcompressor.modifiers.pruning import MagnitudePruningModifier, SparseGPTModifier, WandaPruningModifier
+
+    if settings.method == "magnitude":
+        share = {"init_sparsity": settings.sparsity, "final_sparsity": settings.sparsity, "update_scheduler": "calc(final_sparsity)"}
+        return MagnitudePruningModifier(targets=[f"{name}.weight" for name in quantized_layers(model)], start=0, end=1, **share)
+    kind = WandaPruningModifier if settings.method == "wanda" else SparseGPTModifier
+    structure = settings.structure if settings.structure != "unstructured" else "0:0"
+    return kind(sparsity=settings.sparsity, mask_structure=structure, targets=sorted(quantized_layers(model)), ignore=UNQUANTIZED)
+
+
+def recover(model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenizer: Any, batch_size: int, seed: int) -> None:
+    """`recovery_steps` of AdamW on the encoded train rows, every weight but the zeros; zeros are set again after each step."""
+    import torch
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments, set_seed
+    from transformers.trainer_callback import PrinterCallback
+
+    zeros = {name: layer.weight == 0 for name, layer in quantized_layers(model).items()}
+
+    class KeepZeros(TrainerCallback):
+        def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            with torch.no_grad():
+                for name, layer in quantized_layers(model).items():
+                    layer.weight.masked_fill_(zeros[name], 0)
+
+    set_seed(seed)
+    with TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=str(Path(folder)),
+            max_steps=settings.recovery_steps,
+            per_device_train_batch_size=batch_size,
+            learning_rate=settings.recovery_learning_rate,
+            seed=seed,
+            use_cpu=not torch.cuda.is_available(),
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            logging_strategy="no",
+        )
+        collate = DataCollatorForSeq2Seq(tokenizer) if isinstance(encoded[0]["labels"], list) else DataCollatorWithPadding(tokenizer)
+        trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(encoded), data_collator=collate, callbacks=[KeepZeros()])
+        trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
+        trainer.train()
+    model.cpu().eval()
+
+
+def sparsity(model: Any) -> float:
+    """Share of zeros among the weights of the layers that can be pruned."""
+    weights = [layer.weight for layer in quantized_layers(model).values()]
+    return float(sum(int((weight == 0).sum()) for weight in weights)) / sum(weight.numel() for weight in weights)
