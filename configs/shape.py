@@ -21,10 +21,9 @@ def input_columns(base: BaseWeights, root: Path) -> set[int] | None:
 
 
 def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:
-    """The base made by an earlier run, else the directory's or the package's config.json, else the package's GGUF header."""
-    name = base.package or Path(base.path or "").name
-    folders = [root / "build" / "base" / name, *([root / base.path] if base.path else []), *(file.parent for file in packaged(base.package, ".safetensors"))]
-    for folder in folders:
+    """The directory's or the package's own config.json, else that of the base made by an earlier run, else the package's GGUF header."""
+    own = [root / base.path] if base.path else [file.parent for file in packaged(base.package, ".safetensors")]
+    for folder in [*own, root / "build" / "base" / (base.package or Path(base.path or "").name)]:
         try:
             found = json.loads((folder / "config.json").read_text(encoding="utf8"))
         except (OSError, ValueError):

@@ -80,7 +80,22 @@ def layer_scheme(scheme: str, group_size: int | None) -> dict[str, Any]:
 def run(model: Any, modifiers: list[Any], loader: Any) -> None:
     from llmcompressor import oneshot  # type: ignore[attr-defined]  # lazy exports
 
-    oneshot(model=model, recipe=modifiers, dataset=loader, log_dir=None)
+    with unpinned():
+        oneshot(model=model, recipe=modifiers, dataset=loader, log_dir=None)
+
+
+@contextmanager
+def unpinned() -> Iterator[None]:
+    """AWQ of llmcompressor 0.14.0.1 pins memory for a copy to the GPU also where there is none, and torch refuses: modifiers/transform/awq/base.py."""
+    import torch
+    from compressed_tensors.utils import patch_attr
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if torch.accelerator.is_available():
+        yield
+        return
+    with patch_attr(IntermediatesCache, "pin_memory", lambda *_: None):
+        yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Weights to zero, by llmcompressor: magnitude, Wanda, SparseGPT; then a short fine-tune that keeps the zeros."""
+"""Weights to zero: Wanda and SparseGPT by llmcompressor, magnitude by torch; then a short fine-tune that keeps the zeros."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from train.compress import UNQUANTIZED, quantized_layers, quiet, run
 
 def prune(model: Any, settings: Prune, loader: Any) -> None:
     """In place. The layers pruned are those that quantization would take: no embedding, no head."""
+    if settings.method == "magnitude":
+        prune_smallest(model, settings.sparsity)
+        return
     with quiet():
         run(model, [modifier(model, settings)], loader)
 
 
-def modifier(model: Any, settings: Prune) -> Any:
-    from llmcompressor.modifiers.pruning import MagnitudePruningModifier, SparseGPTModifier, WandaPruningModifier
+def prune_smallest(model: Any, share: float) -> None:
+    """By torch, for the MagnitudePruningModifier of llmcompressor 0.14.0.1 prunes while it trains and leaves a one-shot model as it was."""
+    from torch.nn.utils import prune as torch_prune
 
-    if settings.method == "magnitude":
-        share = {"init_sparsity": settings.sparsity, "final_sparsity": settings.sparsity, "update_scheduler": "calc(final_sparsity)"}
-        return MagnitudePruningModifier(targets=[f"{name}.weight" for name in quantized_layers(model)], start=0, end=1, **share)
+    for layer in quantized_layers(model).values():
+        torch_prune.l1_unstructured(layer, "weight", amount=share)
+        torch_prune.remove(layer, "weight")
+
+
+def modifier(model: Any, settings: Prune) -> Any:
+    from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
+
     kind = WandaPruningModifier if settings.method == "wanda" else SparseGPTModifier
     structure = settings.structure if settings.structure != "unstructured" else "0:0"
     return kind(sparsity=settings.sparsity, mask_structure=structure, targets=sorted(quantized_layers(model)), ignore=UNQUANTIZED)
@@ -42,6 +51,7 @@ def recover(model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenize
                 for name, layer in quantized_layers(model).items():
                     layer.weight.masked_fill_(zeros[name], 0)
 
+    model.requires_grad_(True)  # peft froze the base, and merging does not thaw it
     set_seed(seed)
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(
