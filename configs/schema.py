@@ -77,8 +77,8 @@ class RunConfig(Section):
         """Looks at the machine and the base only when the loader passes the checkout's root: a manifest's copy is not judged again."""
         if not info.context:
             return self
-        reason = refusal(family_of(self.task), self.quantize, device_here() if self.serving.device == "auto" else self.serving.device)
-        if reason:
+        device = device_here() if self.serving.device == "auto" else self.serving.device
+        if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
             raise ValueError(reason)
         columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
         if columns:

@@ -13,8 +13,13 @@ from configs.compression import Quantize, Scheme
 Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]
 
-# Why not, by (family, scheme, device); what is not named here is served.
-UNSERVED: dict[tuple[Family, Scheme, Device], str] = {}
+# Quantized layers that no kernel multiplies with float32 activations, and where that is said.
+NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
+    ("w4a16", "cpu"): "vLLM's kernel is \"cpu_gemm_wna16\" not implemented for 'Float'",
+    ("w4a16", "cuda"): "vLLM's kernels take float16 or bfloat16 (vllm/model_executor/kernels/linear/mixed_precision)",
+    ("int8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
+    ("fp8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
+}
 
 
 def family_of(task: str) -> Family:
@@ -27,10 +32,10 @@ def device_here() -> Device:
     return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"
 
 
-def refusal(family: Family, settings: Quantize, device: Device) -> str | None:
-    """What is expected instead, with the reason; None where vLLM serves it."""
+def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:
+    """What is expected instead, with the reason; None where vLLM serves it. `dtype` is serving.dtype."""
     smoothed = "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
     if family == "encoder" and smoothed:
         return f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, so no scale can be moved through them"
-    reason = UNSERVED.get((family, settings.scheme, device))
-    return None if reason is None else f"another scheme than {settings.scheme} on {device}: {reason}"
+    reason = NO_FLOAT32.get((settings.scheme, device)) if dtype == "float32" else None
+    return None if reason is None else f"serving.dtype bfloat16 with quantize.scheme {settings.scheme} on {device}: {reason}"

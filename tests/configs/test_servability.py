@@ -16,7 +16,7 @@ from configs.compression import Quantize
 from configs.errors import ConfigError
 from configs.loader import load
 from configs.schema import RunConfig
-from configs.servability import UNSERVED, family_of, refusal
+from configs.servability import NO_FLOAT32, family_of, refusal
 from configs.shape import input_columns
 from configs.weights import BaseWeights
 
@@ -33,11 +33,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("tiny/config.json").write_text(json.dumps(SHAPE))
 
 
-def problems(task: str = "causal-lm", device: str = "cpu", **quantize: Any) -> list[str]:
+def problems(task: str = "causal-lm", device: str = "cpu", dtype: str = "bfloat16", **quantize: Any) -> list[str]:
     """What the loader says of a run with these quantize keys."""
     source = "bfcl" if task == "causal-lm" else "sentiment"
     run = {"name": "run", "task": task, "base": {"path": "tiny"}, "data": {"source": source}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
-    Path("run.yaml").write_text(yaml.safe_dump(run | {"quantize": quantize, "serving": {"device": device}}))
+    Path("run.yaml").write_text(yaml.safe_dump(run | {"quantize": quantize, "serving": {"device": device, "dtype": dtype}}))
     try:
         load(Path("run.yaml"), RunConfig)
     except ConfigError as error:
@@ -72,11 +72,13 @@ def test_scales_are_moved_only_through_norms_that_feed_nothing_else(task: str, k
     assert bool(found) is (task == "sequence-classification") and all("also feed the residual" in line for line in found)
 
 
-@pytest.mark.parametrize(("cell", "reason"), [(cell, reason) for cell, reason in UNSERVED.items()])
-def test_what_vllm_does_not_serve_is_refused_with_vllms_reason(cell: tuple[Any, Any, Any], reason: str) -> None:
-    family, scheme, device = cell
-    task = "causal-lm" if family == "decoder" else "sequence-classification"
-    assert any(reason in line for line in problems(task, device, scheme=scheme))
+@pytest.mark.parametrize("task", ["sequence-classification", "causal-lm"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("scheme", ["none", "int8", "fp8", "w4a16"])
+def test_what_no_kernel_of_vllm_multiplies_is_refused_with_the_reason_and_bfloat16_is_let_through(task: str, device: Any, scheme: Any) -> None:
+    found, reason = problems(task, device, "float32", scheme=scheme), NO_FLOAT32.get((scheme, device))
+    assert found == ([] if reason is None else [f"serving.dtype bfloat16 with quantize.scheme {scheme} on {device}: {reason}"])
+    assert problems(task, device, "bfloat16", scheme=scheme) == problems(task, device, "auto", scheme=scheme) == []
 
 
 def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,7 @@ def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(servability.os.path, "exists", lambda path, there=there: there and path == "/dev/nvidiactl")
         assert servability.device_here() == device
     assert family_of("token-classification") == "encoder" and family_of("dpo") == "decoder"
-    assert refusal("decoder", Quantize(scheme="none"), "cpu") is None
+    assert refusal("decoder", Quantize(scheme="none"), "float32", "cpu") is None
 
 
 def test_a_manifests_copy_is_not_judged_by_another_machine() -> None:
