@@ -22,19 +22,20 @@ from configs.schema import RunConfig
 from infra.slot import serve_python
 
 ROOT = Path("build/prove")
-RECIPES: dict[str, list[str]] = {
-    "none": ["scheme=none"],
-    "int8": ["scheme=int8"],
-    "int8 gptq": ["scheme=int8", "algorithm=gptq"],
-    "int8 smoothquant": ["scheme=int8", "smoothquant=0.5"],
-    "fp8": ["scheme=fp8"],
-    "w4a16 rtn": ["scheme=w4a16"],
-    "w4a16 gptq": ["scheme=w4a16", "algorithm=gptq"],
-    "w4a16 awq": ["scheme=w4a16", "algorithm=awq"],
-    "none, magnitude 50%": ["scheme=none", "prune={method: magnitude, sparsity: 0.5}"],
-    "int8, wanda 2:4": ["scheme=int8", "prune={method: wanda, structure: '2:4', recovery_steps: 2}"],
-    "w4a16 gptq, sparsegpt 2:4": ["scheme=w4a16", "algorithm=gptq", "prune={method: sparsegpt, structure: '2:4'}"],
+RECIPES: dict[str, dict[str, Any]] = {
+    "none": {"scheme": "none"},
+    "int8": {"scheme": "int8"},
+    "int8 gptq": {"scheme": "int8", "algorithm": "gptq"},
+    "int8 smoothquant": {"scheme": "int8", "smoothquant": 0.5},
+    "fp8": {"scheme": "fp8"},
+    "w4a16 rtn": {"scheme": "w4a16"},
+    "w4a16 gptq": {"scheme": "w4a16", "algorithm": "gptq"},
+    "w4a16 awq": {"scheme": "w4a16", "algorithm": "awq"},
+    "none, magnitude 50%": {"scheme": "none", "prune": {"method": "magnitude", "sparsity": 0.5}},
+    "int8, wanda 2:4": {"scheme": "int8", "prune": {"method": "wanda", "structure": "2:4", "recovery_steps": 2}},
+    "w4a16 gptq, sparsegpt 2:4": {"scheme": "w4a16", "algorithm": "gptq", "prune": {"method": "sparsegpt", "structure": "2:4"}},
 }
+DTYPES = ("float32", "bfloat16")
 REAL = ("none", "int8", "fp8", "w4a16 rtn")
 RUNS: dict[str, dict[str, Any]] = {
     "decoder": {
@@ -58,7 +59,8 @@ def main(real: bool) -> int:
     for family in RUNS:
         config = write_config(family, real)
         begin(config)
-        rows += [{"family": family, "recipe": name} | make(config, name, keys) for name, keys in RECIPES.items() if not real or name in REAL]
+        wanted = [(name, dtype) for name in RECIPES for dtype in DTYPES if name in REAL or (not real and (dtype == "float32" or "w4a16" in name))]
+        rows += [{"family": family, "recipe": name, "dtype": dtype} | make(config, name, dtype) for name, dtype in wanted]
     served = serve([row["release"] for row in rows if "release" in row])
     rows = [row | served.get(row.get("release", ""), {}) for row in rows]
     (ROOT / f"servability{'-real' if real else ''}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf8")
@@ -110,17 +112,17 @@ def begin(path: Path) -> None:
     tunegate.run_train(config)
 
 
-def make(path: Path, name: str, keys: list[str]) -> dict[str, Any]:
+def make(path: Path, name: str, dtype: str) -> dict[str, Any]:
     """The release, kept beside those of the other recipes; or that `check` refused it, and why."""
     from train.quantize import quantize
 
     try:
-        config = load(path, RunConfig, [f"quantize.{key}" for key in keys])
+        config = load(path, RunConfig, [f"quantize={json.dumps(RECIPES[name])}", f"serving.dtype={dtype}"])
     except ConfigError as error:
         return {"outcome": "refused", "reason": "; ".join(problem.expected for problem in error.problems)}
     paths = RunPaths.of(config.name)
     manifest = quantize(config, paths)
-    kept = paths.root / "rows" / re.sub(r"[^a-z0-9]+", "-", name)
+    kept = paths.root / "rows" / re.sub(r"[^a-z0-9]+", "-", f"{name} {dtype}")
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(paths.release, kept)
     facts = {key: manifest.quantization[key] for key in ("group_size", "size_bytes", "parent_size_bytes") if key in manifest.quantization}
@@ -136,8 +138,9 @@ def serve(releases: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"| {row['family']} | {row['recipe']} | {row['outcome']} | {row.get('reason') or ', '.join(row.get('kernels', []))} |" for row in rows]
-    return "\n".join(["| family | recipe | outcome | kernel or reason |", "|---|---|---|---|", *lines])
+    cells = [[row["family"], row["recipe"], row["dtype"], row["outcome"], row.get("reason") or ", ".join(row.get("kernels", []))] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in cells]
+    return "\n".join(["| family | recipe | dtype | outcome | kernel or reason |", "|---|---|---|---|---|", *lines])
 
 
 if __name__ == "__main__":

@@ -40,10 +40,11 @@ def encode(config: RunConfig, tokenizer: Any, rows: list[Row], labels: list[str]
 def loader(encoded: list[dict[str, Any]]) -> Any:
     """One row a batch, so that no padding is looked at."""
     import torch
+    from datasets import Dataset
     from torch.utils.data import DataLoader
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         ids = torch.tensor([batch[0]["input_ids"]])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    return DataLoader(encoded, batch_size=1, shuffle=False, collate_fn=collate)
+    return DataLoader(Dataset.from_list(encoded), batch_size=1, shuffle=False, collate_fn=collate)  # type: ignore[arg-type]  # torch asks only for an index

@@ -24,8 +24,8 @@ def prune_smallest(model: Any, share: float) -> None:
     from torch.nn.utils import prune as torch_prune
 
     for layer in quantized_layers(model).values():
-        torch_prune.l1_unstructured(layer, "weight", amount=share)
-        torch_prune.remove(layer, "weight")
+        torch_prune.l1_unstructured(layer, "weight", amount=share)  # type: ignore[no-untyped-call]
+        torch_prune.remove(layer, "weight")  # type: ignore[no-untyped-call]
 
 
 def modifier(model: Any, settings: Prune) -> Any:
@@ -76,4 +76,5 @@ def recover(model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenize
 def sparsity(model: Any) -> float:
     """Share of zeros among the weights of the layers that can be pruned."""
     weights = [layer.weight for layer in quantized_layers(model).values()]
-    return float(sum(int((weight == 0).sum()) for weight in weights)) / sum(weight.numel() for weight in weights)
+    zeros, count = sum(int((weight == 0).sum()) for weight in weights), sum(int(weight.numel()) for weight in weights)
+    return zeros / count

@@ -46,10 +46,10 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
 
 def make_smaller(config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], parent: Path, target: Path) -> dict[str, Any]:
     """Prunes, quantizes and saves into `target`; returns the manifest's quantization facts. The golden answers of a pruned release are the pruned model's."""
-    rows, dtype, facts = calibration_rows(config, paths), stored_dtype(parent), {}
+    rows, dtype, facts = calibration_rows(config, paths), stored_dtype(parent), dict[str, Any]()
     batches = loader(encode(config, tokenizer, rows, labels)) if rows else None
     if config.quantize.prune is not None:
-        facts = {"prune": prune_model(config, paths, model, tokenizer, labels, batches, dtype)}
+        facts |= {"prune": prune_model(config, paths, model, tokenizer, labels, batches, dtype)}
         write_golden(config, model, tokenizer, read_split(paths, "validation"), target / "golden.jsonl")
     if config.quantize.scheme != "none":
         facts |= compress(model, config.quantize, batches, target)
