@@ -47,4 +47,4 @@ def loader(encoded: list[dict[str, Any]]) -> Any:
         ids = torch.tensor([batch[0]["input_ids"]])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    return DataLoader(Dataset.from_list(encoded), batch_size=1, shuffle=False, collate_fn=collate)  # type: ignore[arg-type]  # torch asks only for an index
+    return DataLoader(Dataset.from_list(encoded), batch_size=1, shuffle=False, collate_fn=collate)
