@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from configs.compression import Quantize
+from configs.compression import Quantize, choose_group_size
 from configs.data import Data
 from configs.launch import Launch
 from configs.methods import CHANGES_BASE, Lora
 from configs.search import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
+from configs.servability import device_here, family_of, refusal
+from configs.shape import input_columns
 from configs.training import Train
 from configs.weights import BaseWeights
 
@@ -32,6 +35,7 @@ class Serving(Section):
     max_num_seqs: int = Field(32, ge=1, le=4096)
     dtype: Literal["auto", "float32", "bfloat16"] = Field("float32", description="activations; auto: what vLLM picks")
     kv_cache_gib: int = Field(1, ge=1, le=4096)
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the release will be served; auto: on a machine like this one")
 
 
 class Parity(Section):
@@ -112,4 +116,17 @@ class RunConfig(Section):
             raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
         if self.sweep:
             check_search(self, self.sweep)
+        return self
+
+    @model_validator(mode="after")
+    def release_can_be_made_and_served(self, info: ValidationInfo) -> RunConfig:
+        """Looks at the machine and the base only when the loader passes the checkout's root: a manifest's copy is not judged again."""
+        if not info.context:
+            return self
+        device = device_here() if self.serving.device == "auto" else self.serving.device
+        if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
+            raise ValueError(reason)
+        columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
+        if columns:
+            choose_group_size(columns, self.quantize.group_size)
         return self

@@ -17,6 +17,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, verify_release
 from configs.schema import RunConfig
 from eval.metrics import score, summarise
+from eval.parent import compare, probe, write_card
 from infra.endpoint import Answer, ask, check_parity
 from infra.slot import temporary_slot
 from infra.tokenizer import with_tokens
@@ -32,13 +33,15 @@ def evaluate(config: RunConfig, paths: RunPaths, *, release: Path | None = None,
     target = output or paths.evaluation
     if release is not None:
         return measure(config, paths, release, target)
-    record = measure(config, paths, paths.release, target)
+    record = measure(config, paths, paths.release, target, probed=paths.parent.exists())
     if paths.parent.exists():
-        parent = measure(config, paths, paths.parent, target / "parent")
-        record = record | {"metrics": record["metrics"] | compared(record, parent)}
+        parent = measure(config, paths, paths.parent, target / "parent", probed=True)
+        record = record | {"metrics": record["metrics"] | compare(record, parent, target)}
+        write_atomically(target / "card.md", write_card(record, parent, config))
         write_atomically(target / "metrics.json", json.dumps(record, indent=2))
     else:
         shutil.rmtree(target / "parent", ignore_errors=True)
+        (target / "card.md").unlink(missing_ok=True)
     if config.evaluate.baseline:
         measure_base(config, paths, target / "base")
     else:
@@ -46,14 +49,9 @@ def evaluate(config: RunConfig, paths: RunPaths, *, release: Path | None = None,
     return record
 
 
-def compared(record: dict[str, Any], parent: dict[str, Any]) -> dict[str, float]:
-    figures = {f"parent_{name}": value for name, value in parent["metrics"].items()}
-    return figures | {"size_ratio": record["size_bytes"] / parent["size_bytes"]}
-
-
 def measure_base(config: RunConfig, paths: RunPaths, target: Path) -> None:
     """The base is measured once for all configs that ask it the same questions."""
-    name = config.base.package or Path(config.base.path or "").name
+    name = config.base.name
     base = Path("build/base") / name
     key = evaluation_key(read_manifest(base), dataset_of(paths), config)
     cache = base.parent / f"{name}-eval" / key[:16]
@@ -63,12 +61,12 @@ def measure_base(config: RunConfig, paths: RunPaths, target: Path) -> None:
         shutil.copy2(cache / file, target / file)
 
 
-def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path) -> dict[str, Any]:
-    """One release, one set of rows; what an earlier run finished is not asked again."""
+def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, probed: bool = False) -> dict[str, Any]:
+    """One release, one set of rows; what an earlier run finished is not asked again. `probed`: also what a comparison with the parent needs."""
     manifest, dataset = verify_release(release), dataset_of(paths)
-    key = evaluation_key(manifest, dataset, config)
+    key = evaluation_key(manifest, dataset, config, probed)
     finished = read_finished(target, key)
-    if finished is not None:
+    if finished is not None and (not probed or (target / "probe.json").exists()):
         return finished
     rows = with_tokens(manifest, release, read_rows(paths.data / "test.parquet"))
     target.mkdir(parents=True, exist_ok=True)
@@ -76,6 +74,8 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path) -> 
     with temporary_slot(release, manifest, served_name=SERVED_NAME, log=target / "vllm.log") as base_url:
         answers = ask_all(base_url, manifest, rows, config, cache)
         parity = asdict(check_parity(base_url, SERVED_NAME, release, manifest)) if (release / "golden.jsonl").exists() else None
+        if probed:
+            write_atomically(target / "probe.json", probe(base_url, SERVED_NAME, manifest, rows, config).as_json())
     if parity and not math.isfinite(parity["difference"]):
         parity["difference"] = None
     scored = [score(manifest.task, row, answers[row["id"]]) for row in rows]
@@ -104,8 +104,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def evaluation_key(manifest: Manifest, dataset: str, config: RunConfig) -> str:
+def evaluation_key(manifest: Manifest, dataset: str, config: RunConfig, probed: bool = False) -> str:
     parts = [manifest.digest, dataset, config.evaluate.max_new_tokens, config.evaluate.concurrency, config.evaluate.parity.model_dump()]
+    parts += ["probed"] if probed else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

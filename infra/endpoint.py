@@ -36,6 +36,7 @@ class Answer:
     first_token_logprob: float | None
     latency_seconds: float
     completion_tokens: int
+    prompt_tokens: int = 0
     labels: list[str] | None = None
     confidences: list[float] | None = None
     value: float | None = None
@@ -127,7 +128,7 @@ def read_probs(reply: Any, manifest: Manifest, seconds: float) -> Answer:
         likely = [label for label, value in probs.items() if value > LIKELY]
         return Answer(joined(likely), None, probs, None, seconds, 0, labels=likely)
     label = max(probs, key=probs.__getitem__)
-    return Answer(label, label, probs, None, seconds, 0)
+    return Answer(label, label, probs, None, seconds, 0, int((reply.get("usage") or {}).get("prompt_tokens", 0)))
 
 
 def joined(labels: list[str]) -> str:

@@ -6,25 +6,48 @@ from typing import Any
 
 from configs.schema import RunConfig
 
+SCHEMES = {
+    "int8": "INT8 (W8A8: weights per channel, activations per token at run time)",
+    "fp8": "FP8 (e4m3: weights per channel, activations per token at run time)",
+    "w4a16": "4-bit weights in groups of {group_size}, activations unquantized (W4A16)",
+}
+ALGORITHMS = {"rtn": "rounded to nearest", "gptq": "GPTQ (arXiv:2210.17323)", "awq": "AWQ (arXiv:2306.00978)"}
+FINE_TUNINGS = {
+    "lora": "LoRA (arXiv:2106.09685), merged",
+    "qlora": "QLoRA (arXiv:2305.14314), merged into the unpacked base",
+    "full": "every weight trained",
+}
+METHODS = {"magnitude": "by magnitude", "wanda": "by Wanda (arXiv:2306.11695)", "sparsegpt": "by SparseGPT (arXiv:2301.00774)"}
 
-def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], sizes: dict[str, int]) -> str:
-    """Markdown. No date and no speed: equal inputs give equal bytes, and so an equal digest."""
+
+def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], facts: dict[str, Any]) -> str:
+    """Markdown; `facts` are the manifest's quantization facts. No date and no speed: equal inputs give equal bytes, and so an equal digest."""
     sections = [
         f"# {config.name}",
-        f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with LoRA (arXiv:2106.09685), merged{quantized(config)}.",
+        f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with {FINE_TUNINGS[config.train.method]}.",
         "## Use\n" + use(config, card["labels"]),
         "## Data\n" + data(card),
         "## Training\n" + trained(config, training),
-        "## Size\n" + f"{sizes['size_bytes']:,} bytes of weights; {sizes['parent_size_bytes']:,} before quantization.",
+        "## Compression\n" + "\n".join(f"- {line}" for line in compressed(facts)),
         "## Provenance\n`manifest.json` holds every file's sha256, the resolved config, the base weights' digest, the data's fingerprint, "
         "the git revision and the library versions. "
-        "Quality figures are measured through vLLM on the test rows and lie in `eval/metrics.json` and `gate/verdict.json` of the published release.",
+        "Quality figures are measured through vLLM on the test rows and lie in `eval/metrics.json` and `gate/verdict.json` of the published release"
+        + ("; `eval/card.md` sets them beside the unquantized parent's." if config.quantize.compare_parent else "."),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def quantized(config: RunConfig) -> str:
-    return " and quantized to INT8 (W8A8: weights per channel, activations per token; no calibration data)" if config.quantize.scheme == "int8" else ""
+def compressed(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    if pruned := facts.get("prune"):
+        recovery = f", then {pruned['recovery_steps']} steps of training that keep the zeros" if pruned["recovery_steps"] else ""
+        lines.append(f"Pruned {METHODS[pruned['method']]}, {pruned['structure']}: {pruned['measured_sparsity']:.1%} zeros in the linear layers{recovery}.")
+    if facts["scheme"] != "none":
+        smoothed = f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}" if "smoothquant" in facts else ""
+        lines.append(f"{SCHEMES[facts['scheme']].format(**facts)}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
+    if seen := facts.get("calibration"):
+        lines.append(f"Calibrated on {seen['rows']} rows of the train split (seed {seen['seed']}), on no other.")
+    return [*lines, f"{facts['size_bytes']:,} bytes of weights; {facts['parent_size_bytes']:,} before."]
 
 
 def use(config: RunConfig, labels: list[str]) -> str:

@@ -21,7 +21,7 @@ from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.schema import RunConfig
-from eval import evaluate
+from eval import evaluate, parent
 from eval.evidence import read_measured
 from infra.endpoint import Answer, ParityResult
 
@@ -59,6 +59,7 @@ def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """And a run of six rows, four of them good, whose release is there."""
     fake = Server()
     monkeypatch.setattr(evaluate, "ask", fake.ask)
+    monkeypatch.setattr(parent, "ask", fake.ask)
     monkeypatch.setattr(evaluate, "temporary_slot", fake.temporary_slot)
     prepare(["good", "good", "good", "good", "bad", "bad"], "sha256:rows")
     return fake
@@ -160,6 +161,8 @@ def test_base_and_parent_lie_beside_the_release_and_go_with_the_config(server: S
     record = evaluate.evaluate(config(evaluate=BASELINE), RUN)
     assert record == stored() and record["metrics"]["parent_accuracy"] == record["metrics"]["accuracy"]
     assert record["metrics"]["size_ratio"] == len(b"weights") / len(b"twice as large")
+    assert record["metrics"]["parent_agreement"] == 1 and record["metrics"]["parent_kl_divergence"] == 0 and record["metrics"]["accuracy_change"] == 0
+    assert f"# {record['release']}" in (RUN.evaluation / "card.md").read_text()
     assert stored(RUN.evaluation / "parent")["release"].startswith("unquantized@")
     assert stored(RUN.evaluation / "base")["release"] == base.reference and read_measured(RUN.evaluation / "base") is not None
     assert server.starts == [RUN.release, RUN.parent, Path("build/base/tiny")]
@@ -169,6 +172,7 @@ def test_base_and_parent_lie_beside_the_release_and_go_with_the_config(server: S
     RUN.parent.rmdir()
     evaluate.evaluate(config(), RUN)
     assert not (RUN.evaluation / "parent").exists() and not (RUN.evaluation / "base").exists(), "no earlier run's reference is left for the gate"
+    assert not (RUN.evaluation / "card.md").exists() and not any("parent" in name for name in stored()["metrics"])
 
 
 def test_the_base_is_measured_once_for_all_runs_on_the_same_rows(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:

@@ -24,6 +24,7 @@ CARD = {
     "left_out": {"duplicate": 2, "too_long": 0},
 }
 TRAINING = {"steps": 7, "dtype": "float32", "best_step": 5, "best_validation_loss": 0.12345, "seconds": 3.5, "tokens_per_second": 80.0}
+FACTS = {"scheme": "int8", "algorithm": "rtn", "size_bytes": 1000, "parent_size_bytes": 4000}
 
 
 def config(task: str, **more: Any) -> RunConfig:
@@ -33,8 +34,8 @@ def config(task: str, **more: Any) -> RunConfig:
     )
 
 
-def card_of(settings: RunConfig, card: dict[str, Any] = CARD, training: dict[str, Any] = TRAINING) -> str:
-    return write_card(settings, card, training, {"name": "tiny", "version": "2"}, {"size_bytes": 1000, "parent_size_bytes": 4000})
+def card_of(settings: RunConfig, card: dict[str, Any] = CARD, training: dict[str, Any] = TRAINING, facts: dict[str, Any] | None = None) -> str:
+    return write_card(settings, card, training, {"name": "tiny", "version": "2"}, facts or FACTS)
 
 
 def test_the_card_states_base_data_training_and_size() -> None:
@@ -52,7 +53,7 @@ def test_equal_facts_give_an_equal_card_however_long_it_took() -> None:
 
 def test_a_spoiled_release_says_so() -> None:
     settings = config("causal-lm", quantize={"scheme": "none"})
-    text = card_of(settings, CARD | {"damage": "shuffle_answers", "left_out": {}})
+    text = card_of(settings, CARD | {"damage": "shuffle_answers", "left_out": {}}, facts=FACTS | {"scheme": "none"})
     assert "Spoiled on purpose" in text and "Left out: none" in text
     assert "INT8" not in text and "/v1/chat/completions" in text
 
@@ -77,6 +78,17 @@ def test_the_card_says_how_to_read_an_answer(problem: str, words: str) -> None:
     assert words in card_of(settings)
     tagger = config("token-classification", data={"source": "ner_finance"})
     assert "POST `/pooling`" in card_of(tagger)
+
+
+def test_the_card_tells_how_the_weights_were_compressed_and_on_what_they_were_calibrated() -> None:
+    pruned = {"method": "wanda", "structure": "2:4", "measured_sparsity": 0.5, "recovery_steps": 20}
+    seen = {"split": "train", "rows": 64, "seed": 3, "fingerprint": "sha256:cd"}
+    facts = FACTS | {"scheme": "w4a16", "algorithm": "gptq", "group_size": 64, "prune": pruned, "calibration": seen}
+    text = card_of(config("causal-lm", quantize={"scheme": "w4a16", "algorithm": "gptq", "compare_parent": True}), facts=facts)
+    for fact in ("groups of 64", "GPTQ", "Wanda", "2:4: 50.0% zeros", "20 steps", "64 rows of the train split (seed 3)", "`eval/card.md`"):
+        assert fact in text
+    assert "eval/card.md" not in card_of(config("causal-lm")) and "SmoothQuant" not in text
+    assert "SmoothQuant (arXiv:2211.10438) of strength 0.5" in card_of(config("causal-lm"), facts=FACTS | {"smoothquant": 0.5})
 
 
 def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, tokenizer: Any, tmp_path: Path) -> None:

