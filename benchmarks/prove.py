@@ -1,7 +1,7 @@
 """`make prove-train` and its like: every promise of a room measured in one run, as a table, as JSON, and in docs/benchmarks.md.
 
-    .venv/bin/python -m benchmarks.prove train            # all
-    .venv/bin/python -m benchmarks.prove train speed ner  # only these; writes no file
+.venv/bin/python -m benchmarks.prove train            # all
+.venv/bin/python -m benchmarks.prove train speed ner  # only these; writes no file
 """
 
 from __future__ import annotations

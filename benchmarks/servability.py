@@ -105,11 +105,11 @@ def write_tiny(family: str) -> Path:
 
 def begin(path: Path) -> None:
     """Rows and adapter once; each recipe starts from them."""
-    import tunegate
+    from train.commands import run_prepare, run_train
 
     config = load(path, RunConfig)
-    tunegate.run_prepare(config)
-    tunegate.run_train(config)
+    run_prepare(config)
+    run_train(config)
 
 
 def make(path: Path, name: str, dtype: str) -> dict[str, Any]:

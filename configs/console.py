@@ -10,9 +10,12 @@ import typer
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
+    from configs.schema import RunConfig
     from configs.verdict import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
 
 
 def example(*lines: str) -> str:
@@ -58,3 +61,10 @@ def read_environment(name: str) -> DeployConfig:
     from configs.loader import load
 
     return load(environment_path(name), DeployConfig)
+
+
+def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
+    from configs.loader import load
+    from configs.schema import RunConfig
+
+    return load(path, RunConfig, overrides)

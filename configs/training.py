@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.methods import Lora, Preference
+from configs.methods import Lora, Method, Preference
 from configs.section import Section
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]
@@ -24,6 +24,7 @@ class Divergence(Section):
 class Train(Section):
     """How the weights are trained."""
 
+    method: Method = Field("lora", description="lora; qlora: over a 4-bit base, GPU only; full: every weight, the reference")
     learning_rate: float = Field(1e-3, gt=0, le=1)
     epochs: float | None = Field(None, gt=0, le=1000)
     max_steps: int | None = Field(None, ge=1, le=10_000_000)
@@ -80,6 +81,4 @@ class Train(Section):
     def kernels_fit(self) -> Train:
         if self.attention == "flash_attention_2" and self.dtype == "float32":
             raise ValueError("dtype auto or bfloat16 with attention flash_attention_2, which has no float32")
-        if self.lora.loraplus_ratio is not None and self.optimizer != "adamw":
-            raise ValueError("optimizer adamw with lora.loraplus_ratio")
         return self

@@ -7,7 +7,8 @@ from typing import Any
 
 from configs.paths import RunPaths
 from configs.schema import RunConfig
-from train.prepare import fingerprint, read_split
+from train.fingerprint import fingerprint
+from train.prepare import read_split
 from train.sources import Row
 
 

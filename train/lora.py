@@ -76,9 +76,7 @@ def launch(config: RunConfig, paths: RunPaths, facts: dict[str, Any]) -> dict[st
         raise
 
 
-def train_once(
-    config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any], show: bool = True
-) -> dict[str, Any]:
+def train_once(config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any], show: bool = True) -> dict[str, Any]:
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
         trainer = build_trainer(config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation)

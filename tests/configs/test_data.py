@@ -52,7 +52,9 @@ def test_what_cannot_be_is_refused_with_what_was_expected(changes: dict[str, Any
         data(**changes)
 
 
-@pytest.mark.parametrize("changes", [GIVEN, HUB | {"files": []}, {"files": ["a.txt"], "format": "csv"}, {"files": ["s3://bucket/*.parquet", "https://host/x.csv.gz"]}])
+@pytest.mark.parametrize(
+    "changes", [GIVEN, HUB | {"files": []}, {"files": ["a.txt"], "format": "csv"}, {"files": ["s3://bucket/*.parquet", "https://host/x.csv.gz"]}]
+)
 def test_what_can_be_is_let_through(changes: dict[str, Any]) -> None:
     assert data(**changes)
 

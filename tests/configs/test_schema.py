@@ -37,8 +37,8 @@ GOOD: dict[str, Any] = {
     "gate": "gate.yaml",
 }
 WRONG_COMBINATIONS = [
-    ("base", {}, "exactly one of package or path"),
-    ("base", {"package": "p", "path": "p"}, "exactly one of package or path"),
+    ("base", {}, "exactly one of package, path, mlflow or hub"),
+    ("base", {"package": "p", "path": "p"}, "exactly one of package, path, mlflow or hub"),
     ("train", {}, "exactly one of epochs or max_steps"),
     ("train", {"epochs": 1, "max_steps": 1}, "exactly one of epochs or max_steps"),
     ("data", {"source": "files"}, "files exactly when source is files"),

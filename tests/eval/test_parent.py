@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas
@@ -105,7 +106,7 @@ def test_a_probe_asks_only_the_first_rows_and_times_the_whole_answers(monkeypatc
         | {"evaluate": {"max_new_tokens": 9}}
     )
     rows = [{"id": f"row-{number}", "text": "film"} for number in range(parent.PROBED_ROWS + 5)]
-    found = parent.probe("http://fake", "release", None, rows, config)  # type: ignore[arg-type]  # the fake asks nothing of it
+    found = parent.probe("http://fake", "release", SimpleNamespace(task="sequence-classification", problem="single_label"), rows, config)  # type: ignore[arg-type]
     assert len(found.distributions) == parent.PROBED_ROWS and found.distributions["row-0"] == labels_of({"bad": 0.25, "good": 0.75})
     assert [size for _, size in asked] == [1] * parent.PROBED_ROWS + [9] * parent.PROBED_ROWS
     assert found.tokens_per_second == pytest.approx(7 * found.answers_per_second, rel=0.01)

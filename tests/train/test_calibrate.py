@@ -13,8 +13,9 @@ from configs.release import verify_release
 from configs.schema import RunConfig
 from train.base import make_base
 from train.calibrate import calibration_rows, describe
+from train.fingerprint import fingerprint
 from train.lora import train
-from train.prepare import fingerprint, prepare, read_split
+from train.prepare import prepare, read_split
 from train.quantize import quantize
 
 pytestmark = pytest.mark.integration

@@ -123,5 +123,3 @@ def test_a_group_size_that_does_not_divide_is_refused_before_any_work(gpt: Any, 
     assert input_columns(gpt) == {64, 128}
     with pytest.raises(InputError, match="expected group_size 64 or 32: 128 does not divide the base's 64 and 128 input columns"):
         compress(gpt, Quantize(scheme="w4a16", group_size=128), None, tmp_path)
-
-

@@ -124,7 +124,10 @@ def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: P
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize(("flags", "device", "dtype"), [({"avx512_bf16"}, "cpu", "bfloat16"), (set(), "cpu", "float32"), (set(), "l4-24gb", "bfloat16")])
+@pytest.mark.parametrize(
+    ("flags", "device", "dtype"),
+    [({"amx_bf16"}, "cpu", "bfloat16"), ({"avx512_bf16"}, "cpu", "float32"), (set(), "cpu", "float32"), (set(), "l4-24gb", "bfloat16")],
+)
 def test_auto_is_bfloat16_where_that_is_fast(flags: set[str], device: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "cpu_flags", lambda path: flags)
     assert choose_dtype("auto", find_device(device)) == dtype

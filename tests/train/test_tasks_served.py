@@ -24,9 +24,8 @@ from tests.prepared_rows import KINDS, of_kind, write_prepared
 from train.lora import train
 from train.quantize import quantize
 
-pytest_plugins = ["tests.train.conftest"]
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRACKER = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
 
 
