@@ -93,11 +93,12 @@ def write_tiny(family: str) -> Path:
     special, alphabet = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.ByteLevel.alphabet()
     inner.train_from_iterator(["a film"], trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
     template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
     common = {"vocab_size": 320, "pad_token_id": tokenizer.pad_token_id, **SIZES}
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.pad_token_id}
-    model = LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **ends, **common)) if family == "decoder" else BertModel(BertConfig(**common))
+    make: Any = LlamaForCausalLM if family == "decoder" else BertModel
+    model = make(LlamaConfig(num_key_value_heads=2, **ends, **common) if family == "decoder" else BertConfig(**common))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

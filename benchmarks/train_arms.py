@@ -91,7 +91,7 @@ def run_trl(folder: Path, base: Path, steps: int) -> None:
     }  # fmt: skip
     words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
     script, training, model, dataset = make_parser().parse_args_and_config([*words, "--use_peft"])
-    main(script, training, model, dataset)
+    main(script, training, model, dataset)  # type: ignore[no-untyped-call]
 
 
 def run_tunegate(folder: Path, steps: int) -> None:

@@ -30,7 +30,8 @@ def own_prompt(prompt: dict[str, Any], number: int) -> tuple[str, dict[str, Any]
 
 def text_of(choice: dict[str, Any]) -> str | None:
     """Of a chunk of a chat or of a completion."""
-    return choice["delta"].get("content") if "delta" in choice else choice["text"]
+    text: str | None = choice["delta"].get("content") if "delta" in choice else choice["text"]
+    return text
 
 
 class Reader(HttpUser):

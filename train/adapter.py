@@ -34,7 +34,7 @@ def wrap_model(model: Any, config: RunConfig) -> Any:
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if config.train.method == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     return get_peft_model(model, lora_config(config))
 
 
@@ -65,7 +65,7 @@ def packed_in_four_bits() -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,

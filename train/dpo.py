@@ -7,9 +7,10 @@ from typing import Any
 
 from configs.schema import RunConfig
 from infra.tokenizer import encode_pair, load_tokenizer
-from train.adapter import lora_config, new_model, packed_in_four_bits, require_device, speed_up_b
+from train.adapter import lora_config, packed_in_four_bits, require_device, speed_up_b
 from train.batches import encode
 from train.hardware import base_dtype
+from train.models import new_model
 from train.sources import Row
 
 
@@ -17,7 +18,7 @@ def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
     """A TRL DPOTrainer over pre-tokenised pairs; with an adapter the reference is the model with it off, with method full a second copy."""
     from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]  # lazy exports
 
-    class PairTrainer(DPOTrainer):  # type: ignore[misc]  # lazy exports have no type
+    class PairTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
             """TRL renders prompt and answer together; ours are tokenised apart, as serving sends the prompt."""
             return dataset
