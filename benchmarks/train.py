@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -167,13 +168,68 @@ def tested(name: str, *arguments: str) -> list[Row]:
     return [Row(name, last.strip("= "), "passed", done.returncode == 0 and "skipped" not in last)]
 
 
+METHODS: dict[str, list[str]] = {
+    "full": ["train.method=full", "train.learning_rate=1e-4"],
+    "rsLoRA": ["train.lora.rslora=true"],
+    "DoRA": ["train.lora.dora=true"],
+    "PiSSA": ["train.lora.initialization=pissa"],
+    "LoRA+": ["train.lora.loraplus_ratio=4"],
+    "rank pattern": ["train.lora.rank_pattern={query: 4}", "train.lora.alpha_pattern={query: 8}"],
+}
+UNSERVABLE: dict[str, list[str]] = {
+    "full with LoRA keys": ["train.method=full", "train.lora.rank=4"],
+    "QLoRA over a changed base": ["train.method=qlora", "train.lora.initialization=pissa"],
+}
+
+
+def methods() -> list[Row]:
+    """A release of each method, INT8, served by vLLM and past its gate; combinations that cannot be are refused by check."""
+    passed, refused = [], []
+    for name, settings in METHODS.items():
+        arguments = [word for one in (f"name=prove-{re.sub('[^a-z]+', '-', name.lower()).strip('-')}", *settings) for word in ("--set", one)]
+        run(str(Path(PYTHON).with_name("tunegate")), "run", "configs/finetune/smoke.yaml", *arguments, expected=(0, 1, 4))
+        root = Path("build") / arguments[1].removeprefix("name=")
+        if json.loads((root / "gate/verdict.json").read_text(encoding="utf8"))["outcome"] == "pass":
+            passed.append(name)
+    for name, settings in UNSERVABLE.items():
+        words = [word for one in settings for word in ("--set", one)]
+        if run(str(Path(PYTHON).with_name("tunegate")), "check", "configs/finetune/smoke.yaml", *words, expected=(0, 2)).returncode == 2:
+            refused.append(name)
+    return [
+        Row(f"methods served through their gate ({', '.join(passed)})", f"{len(passed)} of {len(METHODS)}", "all", len(passed) == len(METHODS)),
+        Row(f"combinations refused by check ({', '.join(refused)})", f"{len(refused)} of {len(UNSERVABLE)}", "all", len(refused) == len(UNSERVABLE)),
+    ]
+
+
+def plan() -> list[Row]:
+    """The estimate of `check --plan` against the training that it plans, on the same machine in the same run; memory by the test of five trainings."""
+    rows = tested("memory planned within 15% of five real trainings' peak", "tests/train/test_plan.py", "-k", "real_training")
+    for config in ("smoke", "calls-v1"):
+        words = [f"configs/finetune/{config}.yaml", "--set", f"name=prove-plan-{config}"]
+        shutil.rmtree(f"build/prove-plan-{config}", ignore_errors=True)
+        tunegate("prepare", *words)
+        (planned,) = json.loads(tunegate("check", *words, "--plan", "--json"))
+        seconds = json.loads(tunegate("train", *words, "--json"))["seconds"]
+        ratio = planned["seconds"]["train"] / seconds
+        name = f"{config}: seconds of training planned / taken ({planned['seconds']['train']:.0f} / {seconds:.0f})"
+        rows.append(Row(name, round(ratio, 2), "0.85 to 1.15", 0.85 <= ratio <= 1.15))
+    return rows
+
+
 CHECKS: dict[str, Check] = {
     "speed": speed,
     "sentiment": sentiment_quality,
     "calls": calls_quality,
+    "plan": plan,
     "resume": resume,
     "ner": lambda: trained_and_served("ner", {"entity_f1": 0.5}),
     "preferences": lambda: trained_and_served("preferences", {"preference_accuracy": 0.7}),
+    "methods": methods,
     "servability": servability,
+    "lint": lambda: tested("twelve planted faults named with their rows, none on the clean copy", "tests/train/test_lint.py", "-k", "twelve_planted_faults"),
+    "template": lambda: tested("chats rendered by vLLM token for token as trained", "tests/train/test_tasks_served.py", "-k", "template or gpt"),
+    "processes": lambda: tested("two processes give what one gives, and both ran", "tests/train/test_launch.py", "-k", "two_processes"),
+    "sweep": lambda: tested("a killed sweep ends as if it had not been", "tests/train/test_sweep_trained.py"),
+    "sync": lambda: tested("MLflow down, then up: delivered once, whatever was killed when", "tests/infra/test_sync.py"),
     "data": data,
 }
