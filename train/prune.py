@@ -20,7 +20,7 @@ def prune(model: Any, settings: Prune, loader: Any) -> None:
 
 
 def prune_smallest(model: Any, share: float) -> None:
-    """By torch, for the MagnitudePruningModifier of llmcompressor 0.14.0.1 prunes while it trains and leaves a one-shot model as it was."""
+    """By torch, for in one shot the MagnitudePruningModifier of llmcompressor 0.14.0.1 was seen to leave the model as it was."""
     from torch.nn.utils import prune as torch_prune
 
     for layer in quantized_layers(model).values():

@@ -44,7 +44,7 @@ def gpt(tiny_gpt: Path) -> Any:
 def bert(tiny_bert: Path) -> Any:
     import torch
 
-    from train.classifier import load_classifier
+    from train.models import load_classifier
 
     torch.manual_seed(1)
     return load_classifier(tiny_bert, LABELS).eval()

@@ -28,7 +28,7 @@ def model(request: pytest.FixtureRequest, tiny_gpt: Path, tiny_bert: Path) -> An
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.classifier import load_classifier
+    from train.models import load_classifier
 
     torch.manual_seed(1)
     found = load_classifier(tiny_bert, ["bad", "good"]) if request.param == "bert" else AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32)
