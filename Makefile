@@ -45,8 +45,9 @@ lint: .venv/.ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
+# Two workers, one thread each: most of a test's time is a server that starts or a library that is imported.
 test: setup
-	.venv/bin/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 # Every promise of a room measured in one run: a table, build/prove/train.json, docs/benchmarks.md. An hour on two cores.
 prove-train: setup
