@@ -175,7 +175,8 @@ def run_pipeline(checkout: Path, *arguments: str) -> subprocess.CompletedProcess
     What isolation would show, that artifacts carry all that a later job reads, a unit test above holds.
     """
     # The environment's `tunegate` imports the code of the copy, not of the checkout that it was installed from.
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    # A variable given to the outer make, TESTS say, would win over the pipeline's own.
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}} | {"PYTHONPATH": str(checkout)}
     if shutil.which("rsync") is None:
         stand_in = checkout / ".home/bin/rsync"
         stand_in.parent.mkdir(parents=True, exist_ok=True)
