@@ -43,7 +43,10 @@ class Parity(Section):
 
     golden_prompts: int = Field(8, ge=1, le=256)
     min_agreement: float = Field(
-        0.75, ge=0, le=1, description="share of golden prompts answered alike (same labels, same greedy text; of a tagger: share of words)"
+        0.75,
+        ge=0,
+        le=1,
+        description="share of the golden answers given alike (same labels; of a tagger: share of words; of a GPT: share of tokens, each after the golden ones)",
     )
     max_difference: float = Field(
         0.1,

@@ -74,7 +74,7 @@ def decide_parity(rule: ParityRule, measured: Measured) -> RuleResult:
     agreement, difference = number(parity.get("agreement")), number(parity.get("difference"))
     if agreement is None or difference is None or not parity.get("prompts") or not isinstance(parity.get("passed"), bool):
         return result(rule.name, "inconclusive", "Parity was not measured: tunegate evaluate CONFIG.")
-    sentence = f"{agreement:.0%} of {parity['prompts']} golden prompts answered alike, mean difference {difference:.3g}."
+    sentence = f"{parity['prompts']} golden prompts answered {agreement:.0%} alike, mean difference {difference:.3g}."
     return result(rule.name, "pass" if parity["passed"] else "fail", sentence, **parity)
 
 

@@ -43,6 +43,7 @@ class Answer:
     logprob: float | None = None
     scored_tokens: int = 0
     rejected_logprob: float | None = None
+    followed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ async def ask(
     seconds = time.perf_counter() - started
     try:
         answer = read(reply, manifest, example, seconds)
+        if "answer_ids" in example:
+            return replace(answer, followed=await follow_answer(client, base_url, served_name, example, api_key))
         if "rejected_ids" not in example:
             return answer
         scores = [await score_answer(client, base_url, served_name, example, name, api_key) for name in ("chosen_ids", "rejected_ids")]
@@ -105,6 +108,17 @@ async def score_answer(client: httpx.AsyncClient, base_url: str, served_name: st
     prompt = [int(token) for token in example["prompt_ids"]]
     reply = await post(client, f"{base_url}/v1/completions", scoring_request(served_name, prompt + answer), api_key)
     return sum(read_prompt_logprobs(reply)[-len(answer) :])
+
+
+async def follow_answer(client: httpx.AsyncClient, base_url: str, served_name: str, example: dict[str, Any], api_key: str | None) -> float:
+    """Share of a golden answer's tokens that the server finds likeliest too, each after the golden ones before it.
+
+    Whole greedy texts part for good at the first near-tie, which INT8 turns; their tokens do not.
+    """
+    prompt = [int(token) for token in example["prompt_ids"] + example["answer_ids"]]
+    reply = await post(client, f"{base_url}/v1/completions", scoring_request(served_name, prompt), api_key)
+    entries = reply["choices"][0]["prompt_logprobs"][-len(example["answer_ids"]) :]
+    return sum(int(next(iter(entry.values()))["rank"]) == 1 for entry in entries) / len(entries)
 
 
 def read(reply: Any, manifest: Manifest, example: dict[str, Any], seconds: float) -> Answer:
@@ -219,7 +233,9 @@ async def ask_all(base_url: str, served_name: str, manifest: Manifest, lines: li
 
 
 def agrees(answer: Answer, golden: dict[str, Any], tolerance: float) -> float:
-    """1 or 0; of a tagger the share of words tagged alike; of a number, whether it lies within `tolerance`."""
+    """1 or 0; of a tagger the share of words tagged alike, of a GPT that of tokens; of a number, whether it lies within `tolerance`."""
+    if answer.followed is not None:
+        return answer.followed
     if answer.value is not None:
         return float(differ(answer, golden) <= tolerance)
     if answer.confidences is not None:

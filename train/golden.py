@@ -63,7 +63,7 @@ def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> list[dict[str, Any]]:
-    """Greedy text and the natural log-probability of its first token, in one left-padded batch."""
+    """Greedy text, its tokens up to the end's, and the natural log-probability of the first, in one left-padded batch."""
     import torch
 
     asked = [question(row) for row in rows]
@@ -72,11 +72,17 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     with torch.inference_mode():
         found = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True)
     first = torch.log_softmax(found.logits[0].float(), dim=-1).max(dim=-1).values.tolist()
-    texts = tokenizer.batch_decode(found.sequences[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    said = [up_to_end(ids, tokenizer.eos_token_id) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()]
     return [
-        {"id": row["id"], **one, "answer": text, "first_token_logprob": round(value, 6)}
-        for row, one, text, value in zip(rows, asked, texts, first, strict=True)
+        {"id": row["id"], **one, "answer": tokenizer.decode(ids, skip_special_tokens=True), "first_token_logprob": round(value, 6)}
+        | {"prompt_ids": prompt, "answer_ids": ids}
+        for row, one, prompt, ids, value in zip(rows, asked, prompts, said, first, strict=True)
     ]
+
+
+def up_to_end(ids: list[int], end: int) -> list[int]:
+    """What was said: a batch's shorter answers are padded after their end token."""
+    return ids[: ids.index(end) + 1] if end in ids else ids
 
 
 def question(row: Row) -> dict[str, Any]:

@@ -111,6 +111,15 @@ def test_another_number_of_tokens_than_was_sent_is_an_outside_error() -> None:
         asked("token-classification", {"input_ids": [1, 2, 3], "first_subwords": [1]}, {"data": [{"data": [[0.5, 0.5]]}]})
 
 
+def test_a_golden_answer_is_followed_token_by_token_from_the_golden_ones_before() -> None:
+    entries = [None, *({str(token): {"logprob": -0.1, "rank": rank}} for token, rank in ((5, 9), (6, 1), (7, 2), (8, 1)))]
+    reply = {"choices": [{"text": " hi", "logprobs": {"token_logprobs": [-0.25]}, "prompt_logprobs": entries}], "usage": {"completion_tokens": 1}}
+    golden = {"prompt": "p", "answer": "another text", "prompt_ids": [4, 5], "answer_ids": [6, 7, 8]}
+    found, sent = asked("causal-lm", golden, reply)
+    assert sent[1][1]["prompt"] == [4, 5, 6, 7, 8] and found.followed == pytest.approx(2 / 3)
+    assert agrees(found, golden, 0) == pytest.approx(2 / 3), "the prompt's own tokens do not count, the text does not decide"
+
+
 def test_a_prompt_is_completed_and_a_text_is_scored() -> None:
     choice = {"text": " hi", "logprobs": {"token_logprobs": [-0.25, -0.5]}, "prompt_logprobs": [None, {"7": {"logprob": -1.0}}, {"8": {"logprob": -2.0}}]}
     reply = {"choices": [choice], "usage": {"completion_tokens": 2}}

@@ -117,7 +117,8 @@ def test_golden_text_does_not_depend_on_its_neighbours_padding(tiny_gpt: Path, t
     for row, line in zip(rows, together, strict=True):
         write_golden(settings, model, tokenizer, [row], tmp_path / "one.jsonl")
         alone = json.loads((tmp_path / "one.jsonl").read_text())
-        assert line["answer"] == alone["answer"]
+        assert line["answer"] == alone["answer"] == tokenizer.decode(line["answer_ids"], skip_special_tokens=True)
+        assert (line["prompt_ids"], line["answer_ids"]) == (alone["prompt_ids"], alone["answer_ids"])
         assert line["first_token_logprob"] == pytest.approx(alone["first_token_logprob"], abs=1e-4)
         assert math.isfinite(line["first_token_logprob"]) and line["first_token_logprob"] <= 0
         assert line["messages"] == row["messages"][:-1], "the gold answer does not travel"
