@@ -47,7 +47,7 @@ lint: .venv/.ready
 
 # Two workers, one thread each: most of a test's time is a server that starts or a library that is imported.
 test: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # Every promise of a room measured in one run: a table, build/prove/train.json, docs/benchmarks.md. An hour on two cores.
 prove-train: setup
