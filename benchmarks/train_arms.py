@@ -94,7 +94,7 @@ def run_trl(folder: Path, base: Path, steps: int) -> None:
     main(script, training, model, dataset)  # type: ignore[no-untyped-call]
 
 
-def run_tunegate(folder: Path, steps: int) -> None:
+def run_tunegate(folder: Path) -> None:
     from types import SimpleNamespace
 
     from configs.loader import load
@@ -114,7 +114,7 @@ def main() -> None:
     rows, validation = (json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("train", "validation"))
     transformers.trainer.DEFAULT_CALLBACKS.append(clock(validation, settings["every"], target))
     base, steps = Path(settings["base"]), settings["steps"]
-    {"plain": lambda: run_plain(folder, base, steps, rows), "trl": lambda: run_trl(folder, base, steps), "tunegate": lambda: run_tunegate(folder, steps)}[arm]()
+    {"plain": lambda: run_plain(folder, base, steps, rows), "trl": lambda: run_trl(folder, base, steps), "tunegate": lambda: run_tunegate(folder)}[arm]()
 
 
 if __name__ == "__main__":
