@@ -73,8 +73,9 @@ def tunegate(*arguments: str, expected: tuple[int, ...] = (0,)) -> str:
 
 def machine() -> str:
     cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf8"))
+    gpu = "a GPU" if Path("/dev/nvidiactl").exists() else "no GPU"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{len(os.sched_getaffinity(0))} cores ({cpu[1] if cpu else platform.machine()}), {memory:.0f} GiB, {'a GPU' if Path('/dev/nvidiactl').exists() else 'no GPU'}, Python {platform.python_version()}"
+    return f"{len(os.sched_getaffinity(0))} cores ({cpu[1] if cpu else platform.machine()}), {memory:.0f} GiB, {gpu}, Python {platform.python_version()}"
 
 
 def write_document(room: str, rows: list[Row], seconds: float) -> None:
