@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from configs.compression import Quantize, choose_group_size
 from configs.data import Data
+from configs.evaluation import Evaluate
 from configs.launch import Launch
 from configs.methods import CHANGES_BASE, Lora
 from configs.search import Sweep, check_search
@@ -38,32 +39,6 @@ class Serving(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the release will be served; auto: on a machine like this one")
 
 
-class Parity(Section):
-    """How near the served answers must be to the trainer's own on the golden prompts."""
-
-    golden_prompts: int = Field(8, ge=1, le=256)
-    min_agreement: float = Field(
-        0.75,
-        ge=0,
-        le=1,
-        description="share of the golden answers given alike (same labels; of a tagger: share of words; of a GPT: share of tokens, each after the golden ones)",
-    )
-    max_difference: float = Field(
-        0.1,
-        ge=0,
-        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
-    )
-
-
-class Evaluate(Section):
-    """What is measured, through vLLM."""
-
-    max_new_tokens: int = Field(96, ge=1, le=65_536)
-    concurrency: int = Field(16, ge=1, le=1024)
-    baseline: bool = Field(False, description="also measure the untuned base weights")
-    parity: Parity = Parity()
-
-
 class RunConfig(Section):
     """One fine-tune: data to release to verdict."""
 
@@ -89,7 +64,7 @@ class RunConfig(Section):
             raise ValueError(f"task {wanted} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
-        misfits = self.data.misfits(self.task, self.problem)
+        misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(self.task, self.problem, self.data.keep)
         if misfits:
             raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:

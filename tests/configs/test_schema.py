@@ -21,7 +21,8 @@ from configs.errors import ConfigError
 from configs.gates import GateConfig
 from configs.loader import load
 from configs.methods import Lora
-from configs.schema import Evaluate, Parity, RunConfig, Serving
+from configs.evaluation import Evaluate, Parity
+from configs.schema import RunConfig, Serving
 from configs.section import Section, stay_inside
 from configs.training import Train
 from configs.weights import BaseWeights
