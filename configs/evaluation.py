@@ -187,15 +187,24 @@ def read_json_schema(path: Path) -> dict[str, Any]:
     """Raises ValueError unless it is a JSON Schema whose references stay within the file: nothing is fetched."""
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
+    from referencing import Registry, Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
 
     try:
         schema = json.loads(path.read_text(encoding="utf8"))
         validator_for(schema).check_schema(schema)
     except (OSError, ValueError, TypeError, AttributeError, SchemaError) as error:
         raise ValueError(f"a file that holds a JSON Schema: {str(error).splitlines()[0][:120]}") from None
-    if any(not one.startswith("#") for one in references_in(schema)):
-        raise ValueError("a JSON Schema whose every $ref starts with '#': nothing is fetched")
-    return dict(schema) if isinstance(schema, dict) else {"not": {}} if schema is False else {}
+    if not isinstance(schema, dict):
+        raise ValueError("a JSON Schema that is an object")
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    for reference in references_in(schema):
+        try:
+            Registry().resolver_with_root(resource).lookup(reference)
+        except Unresolvable:
+            raise ValueError(f"a JSON Schema whose every $ref lies in the file (nothing is fetched), unlike {reference!r}") from None
+    return schema
 
 
 def references_in(schema: Any) -> list[str]:

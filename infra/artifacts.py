@@ -17,6 +17,8 @@ from configs.release import Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
 
 RELEASES = Path("releases")
+# What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
+EVALUATION_FILES = ("predictions.parquet", "probe.json", "behaviour.parquet", "judge.jsonl", "metrics.json")
 # Logs and the evaluation's cache of answers prove nothing that predictions.parquet does not.
 LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
 
@@ -94,6 +96,37 @@ def folder_of(reference: str) -> Path:
 
 def pointer_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.dvc")
+
+
+def keep_evaluation(key: str, folder: Path) -> None:
+    """Copies a finished evaluation to evaluations/KEY of the DVC remote, metrics.json last; as DVC's own run cache, it wants no pointer in git.
+
+    Raises OutsideError where the remote does not answer.
+    """
+    with repository() as repo:
+        remote = repo.cloud.get_remote()
+        place = remote.fs.join(remote.path, "evaluations", key)
+        remote.fs.makedirs(place, exist_ok=True)
+        for name in EVALUATION_FILES:
+            if (folder / name).exists():
+                remote.fs.put_file(str(folder / name), remote.fs.join(place, name))
+
+
+def find_evaluation(key: str, folder: Path) -> bool:
+    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where the remote does not answer."""
+    with repository() as repo:
+        remote = repo.cloud.get_remote()
+        place = remote.fs.join(remote.path, "evaluations", key)
+        if not remote.fs.exists(remote.fs.join(place, "metrics.json")):
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in EVALUATION_FILES:
+            (folder / name).unlink(missing_ok=True)
+        for name in EVALUATION_FILES:
+            if remote.fs.exists(remote.fs.join(place, name)):
+                remote.fs.get_file(remote.fs.join(place, name), str(folder / f"{name}.partial"))
+                os.replace(folder / f"{name}.partial", folder / name)
+        return True
 
 
 def refuse_unproven(paths: RunPaths, manifest: Manifest) -> None:
