@@ -54,7 +54,7 @@ METRICS: dict[str, Metric] = {
     "entity_f1": Metric(True, None, "harmonic mean of entity precision and recall, over all sentences"),
     "sentence_accuracy": Metric(True, "correct", "share of sentences with every entity found and no other"),
     "token_accuracy": Metric(True, "token_accuracy", "mean share of a sentence's tags that are right"),
-    "exact_match": Metric(True, "exact_match", "share of answers that equal the reference: calls by syntax tree, texts after evaluate.normalize"),
+    "exact_match": Metric(True, "correct", "share of answers that equal the reference: calls by syntax tree, texts after evaluate.normalize"),
     "name_match": Metric(True, "name_match", "share of answers that call the right function"),
     "valid_json": Metric(True, "valid_json", "share of answers that are a JSON object"),
     "valid_schema": Metric(True, "valid_schema", "share of answers that evaluate.json_schema accepts"),

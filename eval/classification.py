@@ -82,9 +82,11 @@ def classes(frame: DataFrame) -> dict[str, dict[str, float]]:
 
 
 def matthews_correlation(frame: DataFrame) -> float:
+    """By scikit-learn; not a number where there is but one label in all."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(frame["gold"].astype(str), frame["answer"].astype(str)))
+    gold, said = frame["gold"].astype(str), frame["answer"].astype(str)
+    return float(matthews_corrcoef(gold, said)) if len({*gold, *said}) > 1 else math.nan
 
 
 @lru_cache(maxsize=16_384)  # a bootstrap asks for the same rows thousands of times

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MANY = {"gold_labels", "answer_labels"}  # only where a row may have many labels
-LABELS = ("gold", "answer", *MANY)
+LABELS = ("gold", "answer", "correct", *MANY)
 
 # Figures of the whole set: the columns that each reads, and how it is made.
 WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
     **{f"{average}_{name}": (LABELS, averaged(name, average)) for average in ("micro", "macro") for name in ("precision", "recall", "f1")},
-    "matthews_correlation": (("gold", "answer"), classification.matthews_correlation),
+    "matthews_correlation": (("gold", "answer", "correct"), classification.matthews_correlation),
     "roc_auc": (("probabilities", "gold", "gold_labels"), over_labels("roc_auc_score")),
     "pr_auc": (("probabilities", "gold", "gold_labels"), over_labels("average_precision_score")),
     "expected_calibration_error": (("confidence", "correct"), classification.expected_calibration_error),
     "root_mean_squared_error": (("absolute_error",), regression.root_mean_squared_error),
     "r_squared": (("gold", "answer", "absolute_error"), regression.r_squared),
-    "spearman": (("gold", "answer"), regression.spearman),
+    "spearman": (("gold", "answer", "absolute_error"), regression.spearman),
     "entity_precision": (("entities_found", "entities_wrong"), over_entities("entities_found", "entities_wrong")),
     "entity_recall": (("entities_found", "entities"), over_entities("entities")),
     "entity_f1": (("entities_found", "entities_wrong", "entities"), over_entities("entities_found", "entities_wrong", "entities", times=2)),
@@ -83,13 +83,13 @@ def figure(name: str, frame: DataFrame) -> float:
     A mean is taken over the rows that have the column's value.
     """
     base, _, label = name.partition(":")
-    column = METRICS[base].per_example
+    column = METRICS[base].per_example if base in METRICS else None
     if label:
         return classes_of(frame).get(label, {}).get(base, math.nan)
     if column is not None:
         return float(frame[column].mean()) if column in frame else math.nan
-    needed, calculate = WHOLE[base]
-    return calculate(frame) if len(frame) and {*needed} - MANY <= {*frame} else math.nan
+    needed, calculate = WHOLE.get(base, ((), None))
+    return calculate(frame) if calculate and len(frame) and {*needed} - MANY <= {*frame} else math.nan
 
 
 def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:

@@ -92,7 +92,10 @@ def name_of_length(length: int, edges: list[int]) -> str:
 
 
 def holds(expression: str, features: Row) -> bool:
-    """By simpleeval, without functions: an expression can reach nothing but these values."""
-    from simpleeval import EvalWithCompoundTypes
+    """By simpleeval, without functions: an expression can reach nothing but these values. Raises ValueError and its like where it fails on them."""
+    from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
-    return bool(EvalWithCompoundTypes(functions={}, names=features).eval(expression))
+    try:
+        return bool(EvalWithCompoundTypes(functions={}, names=features).eval(expression))
+    except InvalidExpression as error:
+        raise ValueError(error) from error
