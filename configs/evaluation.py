@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from configs.behaviour import BehaviourTest, HarnessTask
+from configs.judge import Judge
 from configs.section import ExistingPath, Section
 
 Normalization = Literal["none", "whitespace", "squad"]
@@ -71,6 +73,7 @@ METRICS: dict[str, Metric] = {
     "preference_accuracy": Metric(True, "preferred", "share of pairs whose chosen answer is the likelier one"),
     "preference_margin": Metric(True, "preference_margin", "mean of ln p(chosen) - ln p(rejected)", False),
     "judge_score": Metric(True, "judge_score", "mean of the judge model's scores", False),
+    "judge_missing": Metric(False, None, "share of the judged answers that got no score"),
 }  # fmt: skip
 
 
@@ -150,6 +153,9 @@ class Evaluate(Section):
     perplexity: bool = Field(False, description="also ask how likely each reference is after its prompt (one more request a row)")
     slices: list[Slice] | None = Field(None, description="null: by label where rows have one, and by length in terciles; []: none")
     minimum_slice: int = Field(20, ge=1, description="a slice of fewer rows is not reported")
+    behaviour: list[BehaviourTest] = Field(default_factory=list, description="robustness, invariance, directional and abstention tests")
+    judge: Judge | None = Field(None, description="a model that scores the answers: judge_score")
+    harness: list[HarnessTask] = Field(default_factory=list, description="tasks of lm-evaluation-harness: metrics harness_TASK_METRIC")
     parity: Parity = Parity()
 
     @field_validator("json_schema")

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from configs.behaviour import misfits as behaviour_misfits
 from configs.compression import Quantize, choose_group_size
 from configs.data import Data
 from configs.evaluation import Evaluate
@@ -22,6 +23,8 @@ from configs.weights import BaseWeights
 Task = Literal["sequence-classification", "token-classification", "causal-lm", "dpo"]
 Problem = Literal["single_label", "multi_label", "regression"]
 SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
+
+SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
 
 
 def served_task(task: Task) -> Task:
@@ -65,6 +68,8 @@ class RunConfig(Section):
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
         misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(self.task, self.problem, self.data.keep)
+        labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])
+        misfits += behaviour_misfits(self.evaluate.behaviour, self.evaluate.harness, self.evaluate.judge is not None, self.task, self.problem, labels)
         if misfits:
             raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,12 @@ class Answers:
                 stream.seek(offset)
                 yield read_line(stream.readline())[2]
 
+    def at(self, number: int) -> Answer:
+        """The answer to one row."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offsets[number])
+            return read_line(stream.readline())[2]
+
 
 def write_line(number: int, identity: str, answer: Answer) -> bytes:
     return (json.dumps({"row": number, "id": identity, "answer": asdict(answer)}) + "\n").encode()
@@ -108,9 +114,14 @@ def read_line(line: bytes) -> tuple[int, str, Answer]:
 
 
 def ask_all(base_url: str, served_name: str, manifest: Manifest, rows: Iterable[tuple[int, Row]], answers: Answers, settings: Evaluate) -> None:
-    """Asks `rows`, of which each comes with its number. Unwraps the task group: the first failure is the one to report."""
+    """Asks `rows`, of which each comes with its number."""
+    run_group(ask_rows(base_url, served_name, manifest, rows, answers, settings))
+
+
+def run_group(work: Coroutine[Any, Any, None]) -> None:
+    """Unwraps the task group: the first failure is the one to report."""
     try:
-        asyncio.run(ask_rows(base_url, served_name, manifest, rows, answers, settings))
+        asyncio.run(work)
     except* TunegateError as group:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):

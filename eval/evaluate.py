@@ -18,8 +18,11 @@ from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
 from configs.schema import RunConfig
 from eval.answers import BATCH_ROWS, Answers, Row, ask_all, read_ids, read_rows
+from eval.behaviour import behave, make_asker
 from eval.cost import cost, size_of
 from eval.finished import answers_key, evaluation_key, keep, recall
+from eval.harness import figures_of, run_harness
+from eval.judge import judge_rows, scores_of, sum_scores
 from eval.metrics import kind_of, score, summarise
 from eval.parent import PROBED_ROWS, compare, probe, write_card
 from eval.references import measure_references
@@ -79,14 +82,20 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
         if probed:
             first = with_tokens(manifest, release, list(islice(read_rows(test), PROBED_ROWS)))
             write_atomically(target / "probe.json", probe(base_url, SERVED_NAME, manifest, first, config).as_json())
+        ask = make_asker(base_url, SERVED_NAME, manifest, release, answers.path.parent, settings)
+        behaviour = behave(settings, manifest, lambda: read_rows(test), answers.at, ask, target)
+        harness = run_harness(base_url, SERVED_NAME, manifest, release, settings, target)
         memory = peak_memory_bytes(log)
     if parity and not math.isfinite(parity["difference"]):
         parity["difference"] = None
+    judged = judge_rows(settings.judge, read_rows(test), answers.at, target) if settings.judge else {}
     rows = zip(read_rows(test), answers.in_order(), strict=True)
-    write_predictions(target, (score(manifest.task, row, answer, settings) | {"slices": slicer(row)} for row, answer in rows))
+    write_predictions(target, (score(manifest.task, row, answer, settings) | scores_of(judged, row["id"]) | {"slices": slicer(row)} for row, answer in rows))
     kind = kind_of(manifest.task, next(read_rows(test)))
     figures = summarise(target / "predictions.parquet", kind, settings.minimum_slice)
     record = {"release": manifest.reference, "dataset": dataset, "n": len(answers.ids), **figures, "parity": parity, "size_bytes": size_of(manifest)}
+    record["metrics"] |= figures_of(harness) | sum_scores(judged)
+    record |= {"behaviour": behaviour, "harness": harness}
     record |= {"cost": cost(target / "predictions.parquet", manifest, memory), "key": key}
     write_atomically(target / "metrics.json", json.dumps(record, indent=2))
     keep(key, target)

@@ -14,6 +14,7 @@ from typing import Any
 from configs.errors import OutsideError
 from configs.release import Manifest, sha256_of
 from configs.schema import RunConfig
+from eval.harness import files_of
 from infra.artifacts import EVALUATION_FILES, find_evaluation, keep_evaluation
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
@@ -24,6 +25,7 @@ def evaluation_key(manifest: Manifest, dataset: str, config: RunConfig) -> str:
     """Of the release's digest, the test rows' fingerprint, and all that evaluate says of how they are asked and counted."""
     schema = config.evaluate.json_schema
     settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {"json_schema": sha256_of(Path(schema)) if schema else None}
+    settings["harness_files"] = [files_of(task) for task in config.evaluate.harness]
     return digest_of(manifest.digest, dataset, EDITION, settings)
 
 
