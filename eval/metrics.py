@@ -52,7 +52,18 @@ REPORTED: dict[str, tuple[str, ...]] = {
     "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
     "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
     "text": ("perplexity",),
-    "answer": ("exact_match", "name_match", "valid_json", "valid_schema", "field_f1", *OVERLAP, "perplexity", "preference_accuracy", "preference_margin"),
+    "answer": (
+        "exact_match",
+        "name_match",
+        "valid_json",
+        "valid_schema",
+        "field_f1",
+        *OVERLAP,
+        "perplexity",
+        "preference_accuracy",
+        "preference_margin",
+        "judge_score",
+    ),
 }
 
 

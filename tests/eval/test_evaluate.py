@@ -329,3 +329,18 @@ def test_nothing_is_measured_without_rows_or_on_wrong_bytes(server: Server, conf
     with pytest.raises(RefusedError, match="do not match"):
         evaluate.evaluate(config(), RUN)
     assert server.starts == [] and not (RUN.evaluation / "metrics.json").exists()
+
+
+def test_rows_are_encoded_by_the_batch_and_only_those_that_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool) -> list[dict[str, Any]]:
+        seen.append((len(rows), references))
+        return [row | {"input_ids": [1]} for row in rows]
+
+    monkeypatch.setattr(evaluate, "with_tokens", with_tokens)
+    monkeypatch.setattr(evaluate, "BATCH_ROWS", 4)
+    numbered = ((number, {"id": str(number)}) for number in range(20) if number % 2)
+    found = list(evaluate.encoded(Manifest.model_construct(), Path("r"), numbered, references=True))
+    assert [number for number, _ in found] == list(range(1, 20, 2)) and all(row["input_ids"] == [1] for _, row in found)
+    assert seen == [(4, True), (4, True), (2, True)]
