@@ -44,13 +44,13 @@ def write(folder: Path, key: str, *, metrics: str | None = None, **record: Any) 
 
 def test_a_key_is_that_of_bytes_rows_and_questions_and_of_nothing_else(config: Callable[..., RunConfig], write_release: Callable[..., Manifest]) -> None:
     one, other = write_release(Path("a")), write_release(Path("b"), weights=b"others")
-    keys = [evaluation_key(manifest, dataset, config()) for manifest in (one, other) for dataset in ("d", "e")]
-    keys += [evaluation_key(one, "d", config(evaluate=change)) for change in ASKED + COUNTED]
+    keys = [evaluation_key(manifest.digest, dataset, config()) for manifest in (one, other) for dataset in ("d", "e")]
+    keys += [evaluation_key(one.digest, "d", config(evaluate=change)) for change in ASKED + COUNTED]
     assert len({*keys}) == len(keys)
     same = config(name="renamed", gate="other.yaml", evaluate={"baseline": True}, train={"max_steps": 9})
-    assert evaluation_key(one.model_copy(update={"name": "renamed"}), "d", same) == keys[0]
-    asked = [answers_key(one, "d", config(evaluate=change)) for change in ({}, *ASKED)]
-    assert len({*asked}) == 3 and {answers_key(one, "d", config(evaluate=change)) for change in COUNTED} == {asked[0]}
+    assert evaluation_key(one.digest, "d", same) == keys[0]
+    asked = [answers_key(one.digest, "d", config(evaluate=change)) for change in ({}, *ASKED)]
+    assert len({*asked}) == 3 and {answers_key(one.digest, "d", config(evaluate=change)) for change in COUNTED} == {asked[0]}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

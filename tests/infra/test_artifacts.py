@@ -279,6 +279,22 @@ def test_an_evaluation_that_was_cut_short_is_not_found(checkout: Path, monkeypat
     assert artifacts.find_evaluation("k", checkout / "there") and content(checkout / "there")["metrics.json"] == b"metrics.json 2"
 
 
+def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc_objects.fs.local import LocalFileSystem
+
+    class NoCredentialsError(Exception):
+        """As botocore's, which is no OSError."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NoCredentialsError("who are you?")
+
+    for name in ("exists", "makedirs"):
+        monkeypatch.setattr(LocalFileSystem, name, refuse)
+    for act in (artifacts.keep_evaluation, artifacts.find_evaluation):
+        with pytest.raises(OutsideError, match="NoCredentialsError: who are you"):
+            act("k", checkout / "eval")
+
+
 def test_kept_evaluations_and_published_releases_leave_each_other_alone(checkout: Path) -> None:
     paths, manifest = make_run()
     artifacts.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
