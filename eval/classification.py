@@ -48,13 +48,14 @@ def as_json(probs: dict[str, float] | None) -> str | None:
 
 
 def outcomes(frame: DataFrame) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Gold and answer as 0/1, shape (rows, labels), and the labels that occur in either."""
+    """Gold and answer as scikit-learn takes them (labels, or 0/1 of shape (rows, labels) where a row may have many), and the labels that occur in either."""
     from sklearn.preprocessing import MultiLabelBinarizer
 
-    many = "gold_labels" in frame
-    gold, said = ([list(value) if many else [value] for value in frame[name]] for name in (("gold_labels", "answer_labels") if many else ("gold", "answer")))
-    binarizer = MultiLabelBinarizer().fit([*gold, *said])
-    return binarizer.transform(gold), binarizer.transform(said), list(binarizer.classes_)
+    if "gold_labels" not in frame:
+        gold, said = (frame[name].to_numpy(dtype=object) for name in ("gold", "answer"))
+        return gold, said, sorted({*gold, *said})
+    binarizer = MultiLabelBinarizer().fit([*frame["gold_labels"], *frame["answer_labels"]])
+    return binarizer.transform(frame["gold_labels"]), binarizer.transform(frame["answer_labels"]), list(binarizer.classes_)
 
 
 def averaged(figure: str, average: str) -> Callable[[DataFrame], float]:
@@ -98,17 +99,19 @@ def over_labels(area: str) -> Callable[[DataFrame], float]:
     """sklearn's roc_auc_score or average_precision_score: the mean over labels, each against the rest, that some rows have and others have not."""
 
     def calculate(frame: DataFrame) -> float:
+        import numpy
         from sklearn import metrics
 
-        if not len(frame) or frame["probabilities"].isna().any():
+        if frame["probabilities"].isna().any():
             return math.nan
-        said = [read_probabilities(text) for text in frame["probabilities"]]
-        gold = [set(labels) for labels in frame["gold_labels"]] if "gold_labels" in frame else [{label} for label in frame["gold"]]
+        labels = sorted(read_probabilities(frame["probabilities"].iloc[0]))
+        said = numpy.fromiter((row.get(label, math.nan) for row in map(read_probabilities, frame["probabilities"]) for label in labels), dtype=float)
+        many = "gold_labels" in frame
         areas = []
-        for label in sorted(set().union(*said)):
-            true, values = [label in one for one in gold], [one.get(label, math.nan) for one in said]
-            if any(true) and not all(true):
-                areas.append(float(getattr(metrics, area)(true, values)) if all(map(math.isfinite, values)) else math.nan)
+        for label, values in zip(labels, said.reshape(-1, len(labels)).T, strict=True):
+            true = numpy.fromiter((label in one if many else label == one for one in frame["gold_labels" if many else "gold"]), dtype=bool)
+            if true.any() and not true.all():
+                areas.append(float(getattr(metrics, area)(true, values)) if numpy.isfinite(values).all() else math.nan)
         return sum(areas) / len(areas) if areas else math.nan
 
     return calculate

@@ -56,7 +56,7 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
     else:
         shutil.rmtree(target / "base", ignore_errors=True)
     if production is not None:
-        measure_references(config, production, target, lambda release, folder: measure(config, paths, release, folder))
+        measure_references(config, dataset_of(paths), production, target, lambda release, folder: measure(config, paths, release, folder))
     return record
 
 
@@ -66,11 +66,11 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
     `probed`: also what a comparison with the parent needs.
     """
     manifest, dataset = verify_release(release), dataset_of(paths)
-    test, key, settings = paths.data / "test.parquet", evaluation_key(manifest, dataset, config), config.evaluate
+    test, key, settings = paths.data / "test.parquet", evaluation_key(manifest.digest, dataset, config), config.evaluate
     finished = recall(key, target, manifest.reference, probed)
     if finished is not None:
         return finished
-    answers = Answers.open(paths.root / "answers" / f"{answers_key(manifest, dataset, config)}.jsonl", read_ids(test))
+    answers = Answers.open(paths.root / "answers" / f"{answers_key(manifest.digest, dataset, config)}.jsonl", read_ids(test))
     slicer = make_slicer(settings.cuts, read_rows(test))
     target.mkdir(parents=True, exist_ok=True)
     for stale in ("metrics.json", "probe.json"):

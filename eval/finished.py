@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError
-from configs.release import Manifest, sha256_of
+from configs.release import sha256_of
 from configs.schema import RunConfig
 from eval.harness import files_of
 from infra.artifacts import EVALUATION_FILES, find_evaluation, keep_evaluation
@@ -21,18 +21,18 @@ from infra.artifacts import EVALUATION_FILES, find_evaluation, keep_evaluation
 EDITION = 2
 
 
-def evaluation_key(manifest: Manifest, dataset: str, config: RunConfig) -> str:
+def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:
     """Of the release's digest, the test rows' fingerprint, and all that evaluate says of how they are asked and counted."""
     schema = config.evaluate.json_schema
     settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {"json_schema": sha256_of(Path(schema)) if schema else None}
     settings["harness_files"] = [files_of(task) for task in config.evaluate.harness]
-    return digest_of(manifest.digest, dataset, EDITION, settings)
+    return digest_of(digest, dataset, EDITION, settings)
 
 
-def answers_key(manifest: Manifest, dataset: str, config: RunConfig) -> str:
+def answers_key(digest: str, dataset: str, config: RunConfig) -> str:
     """Of what is asked alone: answers stay when only what is counted changes."""
     settings = config.evaluate
-    return digest_of(manifest.digest, dataset, settings.max_new_tokens, settings.concurrency, settings.perplexity)
+    return digest_of(digest, dataset, settings.max_new_tokens, settings.concurrency, settings.perplexity)
 
 
 def digest_of(*parts: Any) -> str:

@@ -14,14 +14,16 @@ from configs.gates import GateConfig
 from configs.loader import load
 from configs.release import read_manifest
 from configs.schema import RunConfig, served_task
+from eval.finished import evaluation_key, recall
 from infra.artifacts import find, folder_of
 
 CHAMPION = "champion"
 
 
-def measure_references(config: RunConfig, production: DeployConfig, target: Path, measure: Callable[[Path, Path], dict[str, Any]]) -> None:
+def measure_references(config: RunConfig, dataset: str, production: DeployConfig, target: Path, measure: Callable[[Path, Path], dict[str, Any]]) -> None:
     """Into `target`/champion, and `target`/NAME@DIGEST12 for a release that a rule names; what no rule asks for is taken away.
 
+    What was measured anywhere is known by its digest, so the release itself is fetched only where it has to be served.
     Raises InputError for a release that was not published, OutsideError where it cannot be fetched.
     """
     wanted = references_of(load(Path(config.gate), GateConfig), production.release)
@@ -29,6 +31,8 @@ def measure_references(config: RunConfig, production: DeployConfig, target: Path
         if folder.is_dir() and (folder.name == CHAMPION or "@" in folder.name) and folder.name not in wanted:
             shutil.rmtree(folder)
     for name, reference in wanted.items():
+        if recall(evaluation_key(reference.partition("@")[2], dataset, config), target / name, reference, probed=False):
+            continue
         release = find(reference) / "release"
         reason = misfit(config, release)
         if reason:

@@ -103,30 +103,39 @@ def keep_evaluation(key: str, folder: Path) -> None:
 
     Raises OutsideError where the remote does not answer.
     """
-    with repository() as repo:
-        remote = repo.cloud.get_remote()
-        place = remote.fs.join(remote.path, "evaluations", key)
-        remote.fs.makedirs(place, exist_ok=True)
+    with evaluation_store(key) as (files, place):
+        files.makedirs(place, exist_ok=True)
         for name in EVALUATION_FILES:
             if (folder / name).exists():
-                remote.fs.put_file(str(folder / name), remote.fs.join(place, name))
+                files.put_file(str(folder / name), files.join(place, name))
 
 
 def find_evaluation(key: str, folder: Path) -> bool:
     """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where the remote does not answer."""
-    with repository() as repo:
-        remote = repo.cloud.get_remote()
-        place = remote.fs.join(remote.path, "evaluations", key)
-        if not remote.fs.exists(remote.fs.join(place, "metrics.json")):
+    with evaluation_store(key) as (files, place):
+        if not files.exists(files.join(place, "metrics.json")):
             return False
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").unlink(missing_ok=True)
         for name in EVALUATION_FILES:
             (folder / name).unlink(missing_ok=True)
-        for name in EVALUATION_FILES:
-            if remote.fs.exists(remote.fs.join(place, name)):
-                remote.fs.get_file(remote.fs.join(place, name), str(folder / f"{name}.partial"))
+            if files.exists(files.join(place, name)):
+                files.get_file(files.join(place, name), str(folder / f"{name}.partial"))
                 os.replace(folder / f"{name}.partial", folder / name)
         return True
+
+
+@contextmanager
+def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
+    """The DVC remote's file system, and the folder of one evaluation there."""
+    try:
+        with repository() as repo:
+            remote = repo.cloud.get_remote()
+            yield remote.fs, remote.fs.join(remote.path, "evaluations", key)
+    except OutsideError:
+        raise
+    except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own
+        raise OutsideError(f"DVC remote: {type(error).__name__}: {error}", hint=".venv/bin/dvc remote list") from error
 
 
 def refuse_unproven(paths: RunPaths, manifest: Manifest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -104,7 +103,7 @@ def test_a_task_that_cannot_be_asked_says_which_and_why(
 
 
 def test_a_server_that_is_gone_is_no_figure(release: tuple[Path, Manifest], checkout: Path) -> None:
-    with pytest.raises(OutsideError, match="evaluate.harness local_words"):
+    with pytest.raises(OutsideError, match=r"evaluate\.harness local_words"):
         run_harness("http://127.0.0.1:9", "release", release[1], release[0], settings_of(limit=1), checkout)
 
 
@@ -114,7 +113,7 @@ def test_the_program_is_told_all_that_decides_the_answers(release: tuple[Path, M
     found = harness_config("http://s", "release", release[1], release[0], settings, settings.harness[0], checkout)
     assert (found["num_fewshot"], found["limit"], found["apply_chat_template"], found["tasks"]) == (3, 5, True, ["local_words"])
     assert found["model_args"]["max_length"] == release[1].serving.max_model_len and found["model_args"]["base_url"] == "http://s/v1/completions"
-    assert Path(found["include_path"]) == checkout / "tasks" and "torch" not in str(sys.modules.get("lm_eval", ""))
+    assert Path(found["include_path"]) == checkout / "tasks"
 
 
 @pytest.mark.unit
