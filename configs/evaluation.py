@@ -73,7 +73,7 @@ METRICS: dict[str, Metric] = {
     "preference_accuracy": Metric(True, "preferred", "share of pairs whose chosen answer is the likelier one"),
     "preference_margin": Metric(True, "preference_margin", "mean of ln p(chosen) - ln p(rejected)", False),
     "judge_score": Metric(True, "judge_score", "mean of the judge model's scores", False),
-    "judge_missing": Metric(False, None, "share of the judged answers that got no score"),
+    "judge_missing": Metric(False, "judge_missing", "share of the judged answers that got no score"),
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from eval.behaviour import behave, make_asker
 from eval.cost import cost, size_of
 from eval.finished import answers_key, evaluation_key, keep, recall
 from eval.harness import figures_of, run_harness
-from eval.judge import judge_rows, scores_of, sum_scores
+from eval.judge import judge_rows, scores_of
 from eval.metrics import kind_of, score, summarise
 from eval.parent import PROBED_ROWS, compare, probe, write_card
 from eval.references import measure_references
@@ -94,7 +94,7 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
     kind = kind_of(manifest.task, next(read_rows(test)))
     figures = summarise(target / "predictions.parquet", kind, settings.minimum_slice)
     record = {"release": manifest.reference, "dataset": dataset, "n": len(answers.ids), **figures, "parity": parity, "size_bytes": size_of(manifest)}
-    record["metrics"] |= figures_of(harness) | sum_scores(judged)
+    record["metrics"] |= figures_of(harness)
     record |= {"behaviour": behaviour, "harness": harness}
     record |= {"cost": cost(target / "predictions.parquet", manifest, memory), "key": key}
     write_atomically(target / "metrics.json", json.dumps(record, indent=2))

@@ -138,13 +138,10 @@ def write_lines(path: Path, lines: Iterable[Judged]) -> None:
 
 
 def scores_of(judged: dict[str, Judged], identity: str) -> dict[str, float]:
-    """The row's judge_score, not a number where it has none; no column where nothing was judged."""
+    """The row's judge_score, and 1.0 in judge_missing where the judge gave none; not a number in a row that was not drawn. No columns without a judge."""
     if not judged:
         return {}
-    score = judged[identity].score if identity in judged else None
-    return {"judge_score": math.nan if score is None else score}
-
-
-def sum_scores(judged: dict[str, Judged]) -> dict[str, float]:
-    """Beside judge_score, which is the column's mean: how often there was none."""
-    return {"judge_missing": sum(one.score is None for one in judged.values()) / len(judged)} if judged else {}
+    if identity not in judged:
+        return {"judge_score": math.nan, "judge_missing": math.nan}
+    score = judged[identity].score
+    return {"judge_score": math.nan if score is None else score, "judge_missing": float(score is None)}

@@ -63,6 +63,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
         "preference_accuracy",
         "preference_margin",
         "judge_score",
+        "judge_missing",
     ),
 }
 

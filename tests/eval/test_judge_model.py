@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from configs.errors import InputError, OutsideError
 from configs.judge import Judge
 from eval import judge
-from eval.judge import judge_rows, read_score, scores_of, sum_scores
+from eval.judge import judge_rows, read_score, scores_of
 from infra.endpoint import Answer
 
 pytestmark = pytest.mark.unit
@@ -105,15 +105,16 @@ def test_the_key_goes_into_the_request_and_into_no_file(server: Server, tmp_path
 def test_a_word_without_a_score_is_missing_and_counted(server: Server, tmp_path: Path, says: Any) -> None:
     server.says = says
     found = judge_rows(settings_of(), iter(ROWS), answered, tmp_path)
-    assert sum_scores(found) == {"judge_missing": 1.0} and math.isnan(scores_of(found, "row-1")["judge_score"])
+    columns = scores_of(found, "row-1")
+    assert columns["judge_missing"] == 1.0 and math.isnan(columns["judge_score"])
 
 
 def test_drawn_rows_alone_are_judged_and_the_others_have_no_score(server: Server, tmp_path: Path) -> None:
     found = judge_rows(settings_of(rows=2), iter(ROWS), answered, tmp_path)
-    assert len(found) == 2 == len(server.asked) and sum_scores(found) == {"judge_missing": 0.0}
-    columns = [scores_of(found, str(row["id"]))["judge_score"] for row in ROWS]
-    assert columns.count(4.0) == 2 and sum(math.isnan(one) for one in columns) == 4
-    assert scores_of({}, "row-0") == {} == sum_scores({}), "without a judge there is no column"
+    assert len(found) == 2 == len(server.asked)
+    columns, missing = ([scores_of(found, str(row["id"]))[name] for row in ROWS] for name in ("judge_score", "judge_missing"))
+    assert columns.count(4.0) == 2 == missing.count(0.0) and sum(math.isnan(one) for one in columns) == 4 == sum(math.isnan(one) for one in missing)
+    assert scores_of({}, "row-0") == {}, "without a judge there is no column"
 
 
 @pytest.mark.parametrize(
