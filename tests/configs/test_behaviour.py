@@ -157,3 +157,10 @@ def test_any_template_is_read_or_refused(text: str) -> None:
         assert "a template" in str(error)
     else:
         text.format_map(dict.fromkeys(slots, "word"))
+
+
+def test_a_wrong_perturbation_is_one_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        run_of(Path("."), "{behaviour: [{test: robustness, perturb: [typo]}]}")
+    assert [problem.key for problem in error.value.problems] == ["evaluate.behaviour.0.perturb.0"], "not also a list that its removal left empty"
