@@ -19,7 +19,7 @@ class RuleResult(Section):
     rule: str
     outcome: Outcome
     sentence: str
-    evidence: dict[str, Any] = Field(default_factory=dict, description="value, interval, n, p_value, ...: whatever the rule measured")
+    evidence: dict[str, Any] = Field(default_factory=dict, description="kind, metric, value or difference, low, high, n, p_value, bound, ...: whatever the rule measured")
 
 
 class Verdict(Section):
@@ -30,6 +30,8 @@ class Verdict(Section):
     outcome: Outcome
     results: list[RuleResult]
     dataset: str | None = Field(None, description="fingerprint of the test rows")
+    looks: int | None = Field(None, description="distinct releases judged at these test rows, this one included: each look wears them out a little")
+    changes: dict[str, dict[str, float]] = Field(default_factory=dict, description="metric to its value by release, champion, base, parent")
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,65 +1,81 @@
-"""Two systems on the same examples: the paired difference, its interval, and exact McNemar's p."""
+"""Two systems right or wrong on the same examples: the paired difference, its score interval and exact McNemar's p; one system's share by Wilson."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """release minus reference over n shared 0/1 outcomes; gained and lost are the discordant pairs."""
+class Comparison:
+    """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's difference; nan where none was seen.
+
+    A two-sided interval of confidence c spends (1 - c) / 2 on each side: at 0.95 the gate calls a release non-inferior falsely in 2.5% of cases.
+    """
 
     difference: float
     low: float
     high: float
+    confidence: float
     p_value: float
+    p_worse: float
     n: int
-    gained: int
-    lost: int
-    method: str = "Newcombe 1998 method 10 (paired score interval), exact McNemar p"
+    deviation: float
+    method: str
+    minimum_detectable_effect: float | None = None
 
 
-def compare(release: dict[str, float], reference: dict[str, float], confidence: float) -> PairedDifference:
-    """Joined by id. Raises ValueError unless both hold the same ids and every value is 0 or 1."""
-    if release.keys() != reference.keys() or not release:
-        raise ValueError(f"{len(release.keys() ^ reference.keys())} examples are not shared")
-    if not {*release.values(), *reference.values()} <= {0.0, 1.0}:
-        raise ValueError("values other than 0 and 1")
-    pairs = [(release[key], reference[key]) for key in release]
-    both, gained, lost = pairs.count((1.0, 1.0)), pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0))
-    low, high = newcombe_interval(both, gained, lost, len(pairs) - both - gained - lost, confidence)
-    return PairedDifference((gained - lost) / len(pairs), low, high, mcnemar_p(gained, lost), len(pairs), gained, lost)
+@dataclass(frozen=True)
+class Estimate:
+    """One system's figure over n examples. `p_below`: one-sided, of the figure being truly at least the bound it was held against."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    n: int
+    method: str
+    p_below: float = math.nan
 
 
-def newcombe_interval(both: int, gained: int, lost: int, neither: int, confidence: float) -> tuple[float, float]:
-    """Newcombe RG, Statist. Med. 17 (1998) 2635, method 10: Wilson intervals, squared and added, less their correlation.
+def score(gained: Any, lost: Any, n: Any, difference: Any) -> Any:
+    """Tango's score statistic of a true `difference` (Statist. Med. 17, 1998, 891); standard normal when it is true. Takes arrays.
 
-    Stays wide (never of zero width) when no pair is discordant, where a bootstrap would collapse.
+    `share` is the likeliest share of lost pairs given the difference: the larger root of a quadratic.
     """
-    from statsmodels.stats.proportion import proportion_confint
+    import numpy
 
-    n = both + gained + lost + neither
-    first, second = (both + gained) / n, (both + lost) / n
-    low1, high1 = proportion_confint(both + gained, n, alpha=1 - confidence, method="wilson")
-    low2, high2 = proportion_confint(both + lost, n, alpha=1 - confidence, method="wilson")
-    phi = corrected_phi(both, gained, lost, neither)
-    below = spread(first - low1, high2 - second, phi)
-    above = spread(high1 - first, second - low2, phi)
-    return max(-1.0, first - second - below), min(1.0, first - second + above)
-
-
-def spread(one: float, other: float, phi: float) -> float:
-    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
+    linear = -gained - lost + (2 * n - gained + lost) * difference
+    root = numpy.sqrt(numpy.maximum(linear * linear + 8 * n * lost * difference * (1 - difference), 0.0))
+    share = (root - linear) / (4 * n)
+    variance = n * (2 * share + difference * (1 - difference))
+    distance = gained - lost - n * difference
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        return numpy.where(variance > 1e-12, distance / numpy.sqrt(numpy.maximum(variance, 1e-12)), numpy.sign(distance) * numpy.inf)
 
 
-def corrected_phi(both: int, gained: int, lost: int, neither: int) -> float:
-    """Method 10's phi: a positive association is corrected for continuity by n/2; 0 where a margin is empty."""
-    margins = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
-    cross = float(both * neither - gained * lost)
-    if cross > 0:
-        cross = max(cross - (both + gained + lost + neither) / 2, 0.0)
-    return cross / math.sqrt(margins) if margins else 0.0
+def tango_interval(gained: Any, lost: Any, n: Any, confidence: float) -> tuple[Any, Any]:
+    """The differences that the score test does not refuse, by bisection. Takes arrays.
+
+    Chosen over Newcombe's method 10, which passed a true loss of the margin in up to 3.4% of draws where few pairs differ
+    (n = 500, 3% discordant, margin 0.02); this one in 2.2% (benchmarks/eval_statistics.py). Of some width even where no pair differs.
+    """
+    import numpy
+    from scipy.stats import norm
+
+    gained, lost, n = (numpy.asarray(one, dtype=float) for one in (gained, lost, n))
+    critical, centre = float(norm.ppf((1 + confidence) / 2)), (gained - lost) / n
+
+    def bound(outer: float) -> Any:
+        inside, outside = centre, numpy.full(numpy.shape(centre), outer)
+        for _ in range(50):
+            middle = (inside + outside) / 2
+            kept = numpy.abs(score(gained, lost, n, middle)) <= critical
+            inside, outside = numpy.where(kept, middle, inside), numpy.where(kept, outside, middle)
+        return inside
+
+    return bound(-1.0), bound(1.0)
 
 
 def mcnemar_p(gained: int, lost: int) -> float:
@@ -67,3 +83,29 @@ def mcnemar_p(gained: int, lost: int) -> float:
     from statsmodels.stats.contingency_tables import mcnemar
 
     return min(1.0, float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)) if gained + lost else 1.0
+
+
+def compare_outcomes(release: Any, reference: Any, confidence: float, bound: float) -> Comparison:
+    """Of two arrays of 0 and 1, paired by place. `bound`: the difference that p_worse asks about."""
+    from scipy.stats import norm
+
+    from eval.power import discordance, effect_of_outcomes
+
+    n, gained, lost = len(release), int((release > reference).sum()), int((release < reference).sum())
+    low, high = tango_interval(gained, lost, n, confidence)
+    difference, share = (gained - lost) / n, discordance(gained, lost, n)
+    return Comparison(
+        difference, float(low), float(high), confidence, mcnemar_p(gained, lost), float(norm.cdf(score(gained, lost, n, bound))), n,
+        math.sqrt(max(share - difference**2, 1 / (n + 2) ** 2)), "Tango 1998 paired score interval, exact McNemar p", effect_of_outcomes(share, n, confidence),
+    )  # fmt: skip
+
+
+def estimate_share(outcomes: Any, confidence: float, bound: float) -> Estimate:
+    """Wilson's interval (1927) by statsmodels; p_below by the exact binomial test."""
+    from scipy.stats import binomtest
+    from statsmodels.stats.proportion import proportion_confint
+
+    n, right = len(outcomes), int(outcomes.sum())
+    low, high = proportion_confint(right, n, alpha=1 - confidence, method="wilson")
+    p_below = binomtest(right, n, bound, alternative="less").pvalue if 0 <= bound <= 1 else float(bound < 0)
+    return Estimate(right / n, float(low), float(high), confidence, n, "Wilson interval", float(p_below))

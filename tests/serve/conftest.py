@@ -44,7 +44,7 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def config(checkout: Path) -> DeployConfig:
     (checkout / "load.yaml").write_text(
-        "rules: [{rule: load, metric: error_rate, maximum: 0}, {rule: load, metric: time_to_first_token_p95_ms, maximum: 60000}]\n"
+        "rules: [{rule: goodput, maximum_error_rate: 0}, {rule: latency, metric: time_to_first_token_p95_ms, maximum: 60000}]\n"
     )
     door, *slots = free_ports(3)
     settings = {
