@@ -19,7 +19,9 @@ class RuleResult(Section):
     rule: str
     outcome: Outcome
     sentence: str
-    evidence: dict[str, Any] = Field(default_factory=dict, description="kind, metric, value or difference, low, high, n, p_value, bound, ...: whatever the rule measured")
+    evidence: dict[str, Any] = Field(
+        default_factory=dict, description="kind, metric, value or difference, low, high, n, p_value, bound, ...: whatever the rule measured"
+    )
 
 
 class Verdict(Section):

@@ -1,32 +1,32 @@
-"""What a gate may look at, gathered from files: the release's own evaluation, the champion's and the base's."""
+"""What a gate may look at, gathered from files: the release's own evaluation and those of the releases that it is compared with."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.deploy import DeployConfig
-from configs.evaluation import METRICS
 from configs.paths import RunPaths
 from configs.release import read_manifest
 
-PER_EXAMPLE = {name: metric.per_example for name, metric in METRICS.items() if metric.per_example is not None}
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """One release's metrics.json and its per-example columns, each by id; `answers` holds (gold, answer)."""
+    """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats."""
 
     record: dict[str, Any]
-    columns: dict[str, dict[str, float]] = field(default_factory=dict)
-    answers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    frame: DataFrame | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that a gate may look at. `champion` is None when nothing is pinned; `references` holds what was measured."""
+    """All that a gate may look at. `champion` is None when nothing is pinned; `references`: champion, base, parent or NAME@sha256:DIGEST."""
 
     release: str
     measured: Measured | None
@@ -36,28 +36,37 @@ class Evidence:
     base: str | None = None
 
 
-def gather(paths: RunPaths, production: DeployConfig | None) -> Evidence:
+def gather(paths: RunPaths, production: DeployConfig | None, named: Iterable[str] = ()) -> Evidence:
+    """`named`: the NAME@sha256:DIGEST that rules compare with."""
     manifest = read_manifest(paths.release)
     measured = read_measured(paths.evaluation)
+    dataset = measured.record.get("dataset") if measured else None
     pinned = production.release if production else None
-    champion = None if pinned is None else read_champion(paths, pinned) or find_measured(pinned, measured.record.get("dataset") if measured else None)
-    found = {"champion": champion, **{name: read_measured(paths.evaluation / name) for name in ("base", "parent")}}
+    found = {name: read_measured(paths.evaluation / name) for name in ("base", "parent")}
+    found |= {reference: find_reference(paths, reference, dataset) for reference in named}
+    found["champion"] = find_reference(paths, pinned, dataset) if pinned is not None else None
     references = {name: value for name, value in found.items() if value is not None}
     return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
 
 
 def flips(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
     """The examples that the release lost and gained against the champion, else against the base: what a reviewer reads first."""
-    mine = evidence.measured
     name = next((name for name in ("champion", "base") if name in evidence.references), None)
-    if mine is None or name is None:
+    mine, theirs = (one.frame if one else None for one in (evidence.measured, evidence.references.get(name or "")))
+    if mine is None or theirs is None:
         return {}
-    theirs = evidence.references[name]
-    ours, other = mine.columns.get("correct", {}), theirs.columns.get("correct", {})
-    shared = [key for key in ours if key in other and ours[key] != other[key] and key in mine.answers and key in theirs.answers]
-    rows = {key: {"id": key, "gold": mine.answers[key][0], "reference": theirs.answers[key][1], "release": mine.answers[key][1]} for key in shared}
-    lost, gained = ([rows[key] for key in shared if ours[key] == value] for value in (0.0, 1.0))
+    wanted = ["id", "gold", "answer", "correct"]
+    if not {*wanted} <= {*mine} & {*theirs}:
+        return {}
+    joined = mine[wanted].merge(theirs[["id", "answer", "correct"]], on="id", suffixes=("", "_reference"))
+    moved = joined["correct"] - joined["correct_reference"]
+    lost, gained = (rows_of(joined[moved < 0]), rows_of(joined[moved > 0]))
     return {f"Lost against the {name} ({len(lost)})": lost, f"Gained over the {name} ({len(gained)})": gained}
+
+
+def rows_of(joined: DataFrame) -> list[dict[str, Any]]:
+    named = joined.rename(columns={"answer": "release", "answer_reference": "reference"})[["id", "gold", "reference", "release"]].astype(str)
+    return [{str(key): one for key, one in row.items()} for row in named.to_dict("records")]
 
 
 def read_measured(folder: Path) -> Measured | None:
@@ -68,20 +77,21 @@ def read_measured(folder: Path) -> Measured | None:
 
     try:
         record = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
-        frame = pandas.read_parquet(folder / "predictions.parquet").set_index("id")
+        frame = pandas.read_parquet(folder / "predictions.parquet")
+        frame = frame.assign(id=frame["id"].astype(str))
     except (ValueError, KeyError, OSError):
         return None
-    if not isinstance(record, dict) or not frame.index.is_unique:
-        return None
-    columns = {name: {str(key): float(one) for key, one in frame[name].items()} for name in {*PER_EXAMPLE.values()} if name in frame}
-    texts = frame[["gold", "answer"]].astype(str).itertuples() if {"gold", "answer"} <= set(frame) else ()
-    return Measured(record, columns, {str(row.Index): (str(row.gold), str(row.answer)) for row in texts})
+    return Measured(record, frame) if isinstance(record, dict) and frame["id"].is_unique else None
 
 
-def read_champion(paths: RunPaths, pinned: str) -> Measured | None:
-    """What `tunegate evaluate` measured of it, on the run's own rows and by its own questions."""
-    found = read_measured(paths.evaluation / "champion")
-    return found if found and found.record.get("release") == pinned else None
+def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Measured | None:
+    """What `tunegate evaluate` measured of it on the run's own rows and by its own questions, else what is found anywhere."""
+    name, _, digest = reference.partition("@sha256:")
+    for folder in (paths.evaluation / "champion", paths.evaluation / f"{name}@{digest[:12]}"):
+        found = read_measured(folder)
+        if found and found.record.get("release") == reference:
+            return found
+    return find_measured(reference, dataset)
 
 
 def find_measured(reference: str, dataset: str | None) -> Measured | None:

@@ -15,6 +15,7 @@ from eval.power import more_examples, normal
 from eval.statistics import Estimate
 
 EVALUATE = "tunegate evaluate CONFIG"
+Limit = tuple[str, float | None, float, bool]  # what, its figure, its bound, whether that is the least (else the most) it may be
 RANK: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
@@ -80,10 +81,10 @@ def advice(outcome: Outcome, more: int | None) -> str:
 
 def interval_of(metric: str, measured: Measured, confidence: float) -> Estimate | None:
     """None where the examples are not there, or the metric is not made of them."""
-    if measured.predictions is None:
+    if measured.frame is None:
         return None
     try:
-        return estimate(metric, measured.predictions, confidence)
+        return estimate(metric, measured.frame, confidence)
     except ValueError:
         return None
 
@@ -99,7 +100,7 @@ def decide_parity(rule: ParityRule, measured: Measured) -> RuleResult:
 
 def decide_quantization(rule: QuantizationRule, measured: Measured) -> RuleResult:
     """A drop is the change for the worse, whichever way the metric runs."""
-    metrics, limits = section(measured, "metrics"), []
+    metrics, limits = section(measured, "metrics"), list[Limit]()
     if rule.minimum_agreement is not None:
         limits.append(("agreement", number(metrics.get("parent_agreement")), rule.minimum_agreement, True))
     if rule.maximum_kl_divergence is not None:
@@ -126,8 +127,8 @@ def decide_size(rule: SizeRule, measured: Measured, evidence: Evidence) -> RuleR
     return decide_limits(rule, [(f"size by the {rule.relative_to}'s", ratio, rule.maximum_ratio or 0.0, False)], EVALUATE, reference=rule.relative_to)
 
 
-def decide_limits(rule: Any, limits: list[tuple[str, float | None, float, bool]], missing: str, **facts: Any) -> RuleResult:
-    """`limits`: what, its figure, its bound, whether that is the least (or the most) it may be. All must hold; any missing one is inconclusive."""
+def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: Any) -> RuleResult:
+    """All must hold; a missing figure is inconclusive."""
     outcomes: list[Outcome] = []
     for _, value, bound, least in limits:
         outcomes.append("inconclusive" if value is None else "pass" if (value >= bound if least else value <= bound) else "fail")

@@ -48,11 +48,11 @@ def decide_comparing(rule: NonInferiorRule | SuperiorRule, measured: Measured, e
     other = reference_of(rule.reference, measured, evidence)
     if isinstance(other, tuple):
         return result(rule, other[0], other[1], **facts)
-    if measured.predictions is None or other.predictions is None:
+    if measured.frame is None or other.frame is None:
         return result(rule, "inconclusive", f"{rule.metric} has no per-example outcomes on both sides: {EVALUATE}.", **facts)
     try:
-        found = compare(rule.metric, measured.predictions, other.predictions, rule.confidence, rule.margin)
-        facts |= {"value": figure(rule.metric, measured.predictions), "reference_value": figure(rule.metric, other.predictions)}
+        found = compare(rule.metric, measured.frame, other.frame, rule.confidence, rule.margin)
+        facts |= {"value": figure(rule.metric, measured.frame), "reference_value": figure(rule.metric, other.frame)}
     except ValueError as error:
         return result(rule, "inconclusive", f"The examples cannot be paired ({error}): {EVALUATE}.", **facts)
     bound = rule.margin if isinstance(rule, SuperiorRule) else -rule.margin
@@ -84,10 +84,10 @@ def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence
     other = reference_of(rule.reference, measured, evidence) if rule.reference else None
     if isinstance(other, tuple):
         return result(rule, other[0], other[1], **facts)
-    theirs = other.predictions if other else None
-    if measured.predictions is None or (rule.reference and theirs is None):
+    theirs = other.frame if other else None
+    if measured.frame is None or (rule.reference and theirs is None):
         return result(rule, "inconclusive", f"{rule.metric} has no per-example outcomes: {EVALUATE}.", **facts)
-    parts = {name: part for name, part in slices_of(measured.predictions).items() if any(fnmatchcase(name, pattern) for pattern in rule.slices)}
+    parts = {name: part for name, part in slices_of(measured.frame).items() if any(fnmatchcase(name, pattern) for pattern in rule.slices)}
     missing = [one for one in rule.slices if not any(fnmatchcase(name, one) for name in parts)]
     if missing:
         return result(rule, "inconclusive", f"No slice is named {', '.join(missing)}: see evaluate.slices, then {EVALUATE}.", **facts)

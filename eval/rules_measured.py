@@ -8,7 +8,7 @@ from configs.gates import FairnessRule, RobustnessRule
 from configs.limits import GoodputRule, LatencyRule
 from configs.verdict import RuleResult
 from eval.evidence import Measured
-from eval.rules import EVALUATE, decide_limits, number, result, section
+from eval.rules import EVALUATE, Limit, decide_limits, number, result, section
 
 LOADTEST = "tunegate loadtest ENV"
 KINDS = {"robustness": ("robustness", "directional", "abstention"), "fairness": ("invariance",)}
@@ -25,11 +25,11 @@ def decide_behaviour(rule: RobustnessRule | FairnessRule, measured: Measured) ->
     return decide_limits(rule, limits, EVALUATE, n=sum(int(number(one.get("n")) or 0) for one in wanted.values()))
 
 
-def limits_of(rule: RobustnessRule | FairnessRule, name: str, test: dict[str, Any]) -> list[tuple[str, float | None, float, bool]]:
+def limits_of(rule: RobustnessRule | FairnessRule, name: str, test: dict[str, Any]) -> list[Limit]:
     """A test of no rows has no figures. Abstention has no flip rate: only its drop is asked for where all tests are."""
     counted = bool(number(test.get("n")))
 
-    def limit(figure: str, most: float) -> tuple[str, float | None, float, bool]:
+    def limit(figure: str, most: float) -> Limit:
         return f"{name} {figure.replace('_', ' ')}", number(test.get(figure)) if counted else None, most, False
 
     if isinstance(rule, FairnessRule):
@@ -41,14 +41,14 @@ def limits_of(rule: RobustnessRule | FairnessRule, name: str, test: dict[str, An
 
 def decide_latency(rule: LatencyRule, load: dict[str, Any]) -> RuleResult:
     value = number(load.get(rule.metric))
-    limits = [(rule.metric, value, rule.maximum, False)] if rule.maximum is not None else []
+    limits: list[Limit] = [(rule.metric, value, rule.maximum, False)] if rule.maximum is not None else []
     limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), rule.maximum_ratio, False)] if rule.maximum_ratio is not None else []
     return decide_limits(rule, limits, LOADTEST, n=number(load.get("requests")), reference=rule.relative_to)
 
 
 def decide_goodput(rule: GoodputRule, load: dict[str, Any]) -> RuleResult:
     value = number(load.get(rule.metric))
-    limits = [(rule.metric, value, rule.minimum, True)] if rule.minimum is not None else []
+    limits: list[Limit] = [(rule.metric, value, rule.minimum, True)] if rule.minimum is not None else []
     limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), rule.minimum_ratio, True)] if rule.minimum_ratio is not None else []
     limits += [("error_rate", number(load.get("error_rate")), rule.maximum_error_rate, False)] if rule.maximum_error_rate is not None else []
     return decide_limits(rule, limits, LOADTEST, n=number(load.get("requests")), reference=rule.relative_to)
