@@ -55,16 +55,16 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
 
 
 @app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))
-def evaluate(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
-    """Measure the release through vLLM, with the arguments of production (build/NAME/eval)."""
-    show(run_evaluate(read_run(config, overrides)), as_json)
+def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
+    """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
+    show(run_evaluate(read_run(config, overrides), production), as_json)
 
 
-def run_evaluate(run: RunConfig) -> dict[str, Any]:
+def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
     from configs.paths import RunPaths
     from eval.evaluate import evaluate
 
-    return evaluate(run, RunPaths.of(run.name))
+    return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
 
 
 @app.command(epilog=example("tunegate gate configs/finetune/calls-v2.yaml", "tunegate gate configs/finetune/calls-v2.yaml --production staging --json"))
@@ -106,9 +106,11 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     from configs.verdict import EXIT_CODES
 
     settings = read_run(config, overrides)
-    for name, stage in (("prepare", run_prepare), ("train", run_train), ("quantize", run_quantize), ("evaluate", run_evaluate)):
+    for name, stage in (("prepare", run_prepare), ("train", run_train), ("quantize", run_quantize)):
         typer.secho(f"{name} {settings.name}", err=True, bold=True)
         stage(settings)
+    typer.secho(f"evaluate {settings.name}", err=True, bold=True)
+    run_evaluate(settings, production)
     typer.secho(f"gate {settings.name}", err=True, bold=True)
     verdict = run_gate(settings, production)
     print_verdict(verdict)

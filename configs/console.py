@@ -35,11 +35,11 @@ def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
 
 
 def brief(item: Any) -> str:
-    """One line; of a long list only how long it is."""
+    """One line; of a long list or a longer mapping only how long it is."""
     if not isinstance(item, dict | list):
         return str(item)
     text = json.dumps(item, default=str)
-    return text if len(text) <= 400 or isinstance(item, dict) else f"{len(item)} entries (--json shows them)"
+    return text if len(text) <= (2_000 if isinstance(item, dict) else 400) else f"{len(item)} entries (--json shows them)"
 
 
 def print_verdict(verdict: Verdict) -> None:

@@ -136,6 +136,7 @@ class Data(Section):
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="for source hub: the commit")
     hub_split: str = Field("train", description="for source hub: which of its splits is read; data.split is drawn from it")
     columns: dict[str, str] = Field(default_factory=dict, description="our field: your column, as in text: review_body")
+    keep: list[str] = Field(default_factory=list, description="columns of yours that stay with the rows, for evaluate.slices")
     template: Template | None = Field(None, description="makes the conversation (or prompt and completion) of a row's columns")
     labels: list[str] = Field(default_factory=list, description="the labels or tags that may be; empty: whatever the rows say")
     lint: Lint = Lint()
@@ -155,7 +156,8 @@ class Data(Section):
             "hub_id and revision exactly when source is hub": [self.hub_id is not None, self.revision is not None] == [self.source == "hub"] * 2,
             "validation_files and test_files exactly when split.method is given": [bool(self.validation_files), bool(self.test_files)] == [given] * 2,
             "split.method given only with source files": not given or self.source == "files",
-            "columns, template, format and split.by only with source files or hub": own or not (self.columns or self.template or self.format or self.split.by),
+            "columns, keep, template, format and split.by only with source files or hub": own
+            or not (self.columns or self.keep or self.template or self.format or self.split.by),
             "files that end in " + ", ".join(SUFFIXES) + " (also with .gz, .bz2 or .xz), or format": self.format is not None
             or all(suffix_format(place) for place in (*self.files, *self.validation_files, *self.test_files)),
         }

@@ -134,7 +134,7 @@ def caused_by_removal(detail: ErrorDetails, raw: dict[str, Any], taken: list[Loc
     location, there = real_location(raw, detail["loc"])
     if detail["type"] == "missing":
         return there
-    return isinstance(detail["input"], dict | BaseModel) and any(other[: len(location)] == location for other in taken)
+    return isinstance(detail["input"], dict | list | BaseModel) and any(other[: len(location)] == location for other in taken)
 
 
 def real_location(raw: Any, location: Location) -> tuple[Location, bool]:

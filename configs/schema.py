@@ -7,8 +7,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from configs.behaviour import misfits as behaviour_misfits
 from configs.compression import Quantize, choose_group_size
 from configs.data import Data
+from configs.evaluation import Evaluate
 from configs.launch import Launch
 from configs.methods import CHANGES_BASE, Lora
 from configs.search import Sweep, check_search
@@ -21,6 +23,8 @@ from configs.weights import BaseWeights
 Task = Literal["sequence-classification", "token-classification", "causal-lm", "dpo"]
 Problem = Literal["single_label", "multi_label", "regression"]
 SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
+
+SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
 
 
 def served_task(task: Task) -> Task:
@@ -36,32 +40,6 @@ class Serving(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("float32", description="activations; auto: what vLLM picks")
     kv_cache_gib: int = Field(1, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the release will be served; auto: on a machine like this one")
-
-
-class Parity(Section):
-    """How near the served answers must be to the trainer's own on the golden prompts."""
-
-    golden_prompts: int = Field(8, ge=1, le=256)
-    min_agreement: float = Field(
-        0.75,
-        ge=0,
-        le=1,
-        description="share of the golden answers given alike (same labels; of a tagger: share of words; of a GPT: share of tokens, each after the golden ones)",
-    )
-    max_difference: float = Field(
-        0.1,
-        ge=0,
-        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
-    )
-
-
-class Evaluate(Section):
-    """What is measured, through vLLM."""
-
-    max_new_tokens: int = Field(96, ge=1, le=65_536)
-    concurrency: int = Field(16, ge=1, le=1024)
-    baseline: bool = Field(False, description="also measure the untuned base weights")
-    parity: Parity = Parity()
 
 
 class RunConfig(Section):
@@ -89,7 +67,9 @@ class RunConfig(Section):
             raise ValueError(f"task {wanted} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
-        misfits = self.data.misfits(self.task, self.problem)
+        misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(self.task, self.problem, self.data.keep)
+        labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])
+        misfits += behaviour_misfits(self.evaluate.behaviour, self.evaluate.harness, self.evaluate.judge is not None, self.task, self.problem, labels)
         if misfits:
             raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.deploy import DeployConfig
+from configs.evaluation import METRICS
 from configs.paths import RunPaths
 from configs.release import read_manifest
 
-PER_EXAMPLE = {
-    **dict.fromkeys(("exact_match", "accuracy", "subset_accuracy", "sentence_accuracy"), "correct"),
-    "valid_json": "valid_json",
-    "name_match": "name_match",
-    "preference_accuracy": "preferred",
-}
+PER_EXAMPLE = {name: metric.per_example for name, metric in METRICS.items() if metric.per_example is not None}
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ def gather(paths: RunPaths, production: DeployConfig | None) -> Evidence:
     manifest = read_manifest(paths.release)
     measured = read_measured(paths.evaluation)
     pinned = production.release if production else None
-    champion = None if pinned is None else find_measured(pinned, measured.record.get("dataset") if measured else None)
+    champion = None if pinned is None else read_champion(paths, pinned) or find_measured(pinned, measured.record.get("dataset") if measured else None)
     found = {"champion": champion, **{name: read_measured(paths.evaluation / name) for name in ("base", "parent")}}
     references = {name: value for name, value in found.items() if value is not None}
     return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
@@ -77,9 +73,15 @@ def read_measured(folder: Path) -> Measured | None:
         return None
     if not isinstance(record, dict) or not frame.index.is_unique:
         return None
-    columns = {name: {str(key): float(one) for key, one in frame[name].items()} for name in PER_EXAMPLE.values() if name in frame}
+    columns = {name: {str(key): float(one) for key, one in frame[name].items()} for name in {*PER_EXAMPLE.values()} if name in frame}
     texts = frame[["gold", "answer"]].astype(str).itertuples() if {"gold", "answer"} <= set(frame) else ()
     return Measured(record, columns, {str(row.Index): (str(row.gold), str(row.answer)) for row in texts})
+
+
+def read_champion(paths: RunPaths, pinned: str) -> Measured | None:
+    """What `tunegate evaluate` measured of it, on the run's own rows and by its own questions."""
+    found = read_measured(paths.evaluation / "champion")
+    return found if found and found.record.get("release") == pinned else None
 
 
 def find_measured(reference: str, dataset: str | None) -> Measured | None:

@@ -1,134 +1,154 @@
-"""Per-example outcomes summed to figures: scikit-learn's definitions for classifiers and numbers, seqeval's for entities."""
+"""What each row's answer is worth, and the figures of many rows: one column a metric, one function for each figure of a whole set."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from array import array
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
+from configs.evaluation import METRICS, Evaluate
 from configs.schema import Task
-from eval.calls import match_call
-from infra.endpoint import Answer, joined
+from eval import classification, entities, generation, regression
+from eval.classification import averaged, over_labels
+from eval.entities import over_entities
+from infra.endpoint import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pandas import DataFrame
 
 Row = dict[str, Any]
+MANY = {"gold_labels", "answer_labels"}  # only where a row may have many labels
+LABELS = ("gold", "answer", "correct", *MANY)
+
+# Figures of the whole set: the columns that each reads, and how it is made.
+WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
+    **{f"{average}_{name}": (LABELS, averaged(name, average)) for average in ("micro", "macro") for name in ("precision", "recall", "f1")},
+    "matthews_correlation": (("gold", "answer", "correct"), classification.matthews_correlation),
+    "roc_auc": (("probabilities", "gold", "gold_labels"), over_labels("roc_auc_score")),
+    "pr_auc": (("probabilities", "gold", "gold_labels"), over_labels("average_precision_score")),
+    "expected_calibration_error": (("confidence", "correct"), classification.expected_calibration_error),
+    "root_mean_squared_error": (("absolute_error",), regression.root_mean_squared_error),
+    "r_squared": (("gold", "answer", "absolute_error"), regression.r_squared),
+    "spearman": (("gold", "answer", "absolute_error"), regression.spearman),
+    "entity_precision": (("entities_found", "entities_wrong"), over_entities("entities_found", "entities_wrong")),
+    "entity_recall": (("entities_found", "entities"), over_entities("entities")),
+    "entity_f1": (("entities_found", "entities_wrong", "entities"), over_entities("entities_found", "entities_wrong", "entities", times=2)),
+    "bleu": (("bleu_statistics",), generation.bleu),
+    "chrf": (("chrf_statistics",), generation.chrf),
+    "perplexity": (("logprob", "tokens"), generation.perplexity),
+}
+# What is reported of each kind of row.
+OVERLAP = ("token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "sentence_bleu", "sentence_chrf")
+SURENESS = ("roc_auc", "pr_auc", "log_loss", "brier")
+AVERAGES = ("micro_f1", "macro_precision", "macro_recall", "macro_f1")
+REPORTED: dict[str, tuple[str, ...]] = {
+    "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error"),
+    "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS),
+    "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
+    "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
+    "text": ("perplexity",),
+    "answer": (
+        "exact_match",
+        "name_match",
+        "valid_json",
+        "valid_schema",
+        "field_f1",
+        *OVERLAP,
+        "perplexity",
+        "preference_accuracy",
+        "preference_margin",
+        "judge_score",
+        "judge_missing",
+    ),
+}
 
 
-def score(task: Task, row: Row, answer: Answer) -> Row:
-    """One row of predictions.parquet; the shape of the example says which problem it is."""
-    common = {"id": row["id"], "latency_seconds": answer.latency_seconds}
+def kind_of(task: Task, row: Row) -> str:
+    """The shape of the row says which problem it is: a key of REPORTED."""
     if task == "causal-lm":
-        return {**common, **(score_text(answer) if "text" in row else score_answer(row, answer))}
-    if task == "token-classification":
-        return {**common, **score_tags([str(tag) for tag in row["tags"]], answer.labels or [])}
-    if "value" in row:
-        return {**common, **score_number(float(row["value"]), answer)}
-    return {**common, **(score_labels(row, answer) if "labels" in row else score_label(row, answer))}
+        return "text" if "text" in row else "answer"
+    return "tags" if task == "token-classification" else "value" if "value" in row else "labels" if "labels" in row else "label"
 
 
-def score_label(row: Row, answer: Answer) -> Row:
-    probability = (answer.probs or {}).get(row["label"], 0.0)
-    loss = -math.log(max(probability, 1e-15))
-    return {"gold": row["label"], "answer": answer.label, "correct": float(answer.label == row["label"]), "probability": probability, "loss": loss}
+def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Row:
+    """One row of predictions.parquet but for its slices; every row of a set has the same columns."""
+    makers: dict[str, Callable[[], Row]] = {
+        "label": lambda: classification.score_label(row, answer),
+        "labels": lambda: classification.score_labels(row, answer),
+        "value": lambda: regression.score_number(float(row["value"]), answer),
+        "tags": lambda: entities.score_tags([str(tag) for tag in row["tags"]], answer.labels or []),
+        "text": lambda: generation.score_text(answer),
+        "answer": lambda: generation.score_answer(row["reference"], answer, settings),
+    }
+    spent = {"latency_seconds": answer.latency_seconds, "prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+    return {"id": row["id"], **makers[kind_of(task, row)](), **spent}
 
 
-def score_labels(row: Row, answer: Answer) -> Row:
-    gold, said = sorted(str(label) for label in row["labels"]), sorted(answer.labels or [])
-    return {"gold": joined(gold), "answer": joined(said), "correct": float(gold == said), "gold_labels": gold, "answer_labels": said}
+def figure(name: str, frame: DataFrame) -> float:
+    """A metric of METRICS, or precision, recall or f1 of one label as in `f1:positive`, over rows of predictions; not a number where it is undefined.
+
+    A mean is taken over the rows that have the column's value.
+    """
+    base, _, label = name.partition(":")
+    column = METRICS[base].per_example if base in METRICS else None
+    if label:
+        return classes_of(frame).get(label, {}).get(base, math.nan)
+    if column is not None:
+        return float(frame[column].mean()) if column in frame else math.nan
+    needed, calculate = WHOLE.get(base, ((), None))
+    return calculate(frame) if calculate and len(frame) and {*needed} - MANY <= {*frame} else math.nan
 
 
-def score_number(gold: float, answer: Answer) -> Row:
-    """An absent number is no small error: it is infinite."""
-    value = answer.value if answer.value is not None else math.inf
-    return {"gold": gold, "answer": value, "absolute_error": abs(value - gold)}
+def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
+    """precision, recall, f1 and n by label, or by type of entity; empty where rows have neither."""
+    if "entities" in frame:
+        return entities.types(frame)
+    return classification.classes(frame) if "probabilities" in frame else {}
 
 
-def score_tags(gold: list[str], said: list[str]) -> Row:
-    """`correct`: every entity of the sentence found, and no other. Entities as seqeval reads BIO, IOB and IO tags."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    wanted, found = set(get_entities(gold)), set(get_entities(said))
-    alike = sum(one == other for one, other in zip(gold, said, strict=False)) / max(len(gold), 1)
-    counts = {"entities": len(wanted), "entities_found": len(wanted & found), "entities_wrong": len(found - wanted)}
-    return {"gold": " ".join(gold), "answer": " ".join(said), "correct": float(wanted == found), "token_accuracy": alike, **counts}
-
-
-def score_text(answer: Answer) -> Row:
-    return {"logprob": answer.logprob, "tokens": answer.scored_tokens}
-
-
-def score_answer(row: Row, answer: Answer) -> Row:
-    """A call, or any text; of a preference pair also whether the chosen answer was likelier than the rejected one."""
-    match = match_call(answer.text, row["reference"])
-    outcome = {"correct": match.exact_match, "valid_json": match.valid_json, "name_match": match.name_match}
-    pair: Row = {}
-    if answer.logprob is not None and answer.rejected_logprob is not None:
-        margin = answer.logprob - answer.rejected_logprob
-        pair = {"preferred": float(margin > 0), "preference_margin": margin}
-    return {"gold": row["reference"], "answer": answer.text, **outcome, **pair}
+def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
+    """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is not finite is left out."""
+    members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
+    metrics: dict[str, float] = {}
+    slices: dict[str, dict[str, float]] = {name: {"n": len(rows)} for name, rows in members.items()}
+    for name in REPORTED[kind]:
+        column = METRICS[name].per_example
+        frame = read_columns(path, {*WHOLE[name][0]} if column is None else {column})
+        metrics |= finite(name, frame)
+        for one, rows in members.items():
+            slices[one] |= finite(name, frame.iloc[rows])
+    counted = {"label": {*LABELS, "probabilities"}, "labels": {*LABELS, "probabilities"}, "tags": {"gold", "answer", "entities"}}
+    return {"metrics": metrics, "classes": classes_of(read_columns(path, counted[kind])) if kind in counted else {}, "slices": slices}
 
 
-def summarise(task: Task, rows: list[Row]) -> dict[str, float]:
-    """Figures over all examples, by the columns that `score` left."""
-    if task == "causal-lm":
-        return summarise_texts(rows) if "logprob" in rows[0] else summarise_answers(rows)
-    if task == "token-classification":
-        return summarise_tags(rows)
-    if "absolute_error" in rows[0]:
-        return summarise_numbers(rows)
-    return summarise_labels(rows) if "gold_labels" in rows[0] else summarise_label(rows)
+def finite(name: str, frame: DataFrame) -> dict[str, float]:
+    value = figure(name, frame)
+    return {name: value} if math.isfinite(value) else {}
 
 
-def mean(rows: list[Row], key: str) -> float:
-    return sum(float(row[key]) for row in rows) / len(rows)
+def read_columns(path: Path, columns: set[str]) -> DataFrame:
+    """Those of `columns` that are there."""
+    import pandas
+    import pyarrow.parquet
+
+    return pandas.read_parquet(path, columns=[name for name in pyarrow.parquet.read_schema(path).names if name in columns])
 
 
-def summarise_label(rows: list[Row]) -> dict[str, float]:
-    """Macro-F1 by sklearn.metrics.f1_score; log-loss in nats."""
-    from sklearn.metrics import f1_score
+def slice_rows(path: Path) -> dict[str, NDArray[Any]]:
+    """The row numbers of each slice, by name: 4 bytes for each time that a row is in one."""
+    import numpy
+    import pyarrow.parquet
 
-    macro_f1 = float(f1_score([row["gold"] for row in rows], [row["answer"] for row in rows], average="macro", zero_division=0))
-    return {"accuracy": mean(rows, "correct"), "macro_f1": macro_f1, "log_loss": mean(rows, "loss")}
-
-
-def summarise_labels(rows: list[Row]) -> dict[str, float]:
-    """Micro- and macro-F1 over the labels that occur; subset accuracy is the share of examples whose labels are all right."""
-    from sklearn.metrics import f1_score
-    from sklearn.preprocessing import MultiLabelBinarizer
-
-    binarizer = MultiLabelBinarizer().fit([row["gold_labels"] + row["answer_labels"] for row in rows])
-    gold, said = (binarizer.transform([row[key] for row in rows]) for key in ("gold_labels", "answer_labels"))
-    figures = {f"{average}_f1": float(f1_score(gold, said, average=average, zero_division=0)) for average in ("micro", "macro")} if gold.size else {}
-    return {"subset_accuracy": mean(rows, "correct"), **figures}
-
-
-def summarise_numbers(rows: list[Row]) -> dict[str, float]:
-    """Spearman's rank correlation by scipy, not a number where one side is constant: the gate then has no evidence."""
-    from scipy.stats import spearmanr
-
-    golds, answers = [row["gold"] for row in rows], [row["answer"] for row in rows]
-    squared = sum(row["absolute_error"] ** 2 for row in rows) / len(rows)
-    varied = len(set(golds)) > 1 and len(set(answers)) > 1
-    spearman = float(spearmanr(golds, answers).statistic) if varied else math.nan
-    return {"mean_absolute_error": mean(rows, "absolute_error"), "root_mean_squared_error": math.sqrt(squared), "spearman": spearman}
-
-
-def summarise_tags(rows: list[Row]) -> dict[str, float]:
-    """Entity-level precision, recall and F1, micro-averaged over all sentences (seqeval, Nakayama 2018)."""
-    from seqeval.metrics import f1_score, precision_score, recall_score
-
-    golds, answers = ([row[key].split(" ") for row in rows] for key in ("gold", "answer"))
-    figures = {"entity_f1": f1_score, "entity_precision": precision_score, "entity_recall": recall_score}
-    entities = {name: float(figure(golds, answers, zero_division=0)) for name, figure in figures.items()}
-    return {**entities, "sentence_accuracy": mean(rows, "correct"), "token_accuracy": mean(rows, "token_accuracy")}
-
-
-def summarise_texts(rows: list[Row]) -> dict[str, float]:
-    """Perplexity per token over all texts; the first token of each has nothing before it and is not counted."""
-    tokens = sum(row["tokens"] for row in rows)
-    return {"perplexity": math.exp(-sum(row["logprob"] for row in rows) / tokens) if tokens else math.nan}
-
-
-def summarise_answers(rows: list[Row]) -> dict[str, float]:
-    figures = {"exact_match": mean(rows, "correct"), "name_match": mean(rows, "name_match"), "valid_json": mean(rows, "valid_json")}
-    if "preferred" in rows[0]:
-        figures |= {"preference_accuracy": mean(rows, "preferred"), "preference_margin": mean(rows, "preference_margin")}
-    return figures
+    found: dict[str, array[int]] = {}
+    with pyarrow.parquet.ParquetFile(path) as file:
+        numbers = count()
+        for batch in file.iter_batches(columns=["slices"]):
+            for names, number in zip(batch.column(0).to_pylist(), numbers, strict=False):  # numbers last: zip takes none too many
+                for name in names:
+                    found.setdefault(name, array("i")).append(number)
+    return {name: numpy.asarray(rows) for name, rows in sorted(found.items())}

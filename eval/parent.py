@@ -97,7 +97,7 @@ def compare(record: dict[str, Any], parent: dict[str, Any], folder: Path) -> dic
     """What metrics.json gains. `record` and `parent` are the two evaluations, which lie with their probes in `folder` and `folder`/parent."""
     mine, theirs = Probe.read(folder / "probe.json"), Probe.read(folder / "parent" / "probe.json")
     figures = {f"parent_{name}": value for name, value in parent["metrics"].items()}
-    figures |= {f"{name}_change": record["metrics"][name] - value for name, value in parent["metrics"].items()}
+    figures |= {f"{name}_change": record["metrics"][name] - value for name, value in parent["metrics"].items() if name in record["metrics"]}
     figures |= {"parent_agreement": agreement(folder), "size_ratio": record["size_bytes"] / parent["size_bytes"]}
     figures |= {"tokens_per_second": mine.tokens_per_second, "parent_tokens_per_second": theirs.tokens_per_second}
     figures |= {"speed_ratio": mine.answers_per_second / theirs.answers_per_second}
@@ -117,7 +117,8 @@ def agreement(folder: Path) -> float:
 def write_card(record: dict[str, Any], parent: dict[str, Any], config: RunConfig) -> str:
     """Markdown beside the release, not in it: the release's digest is older than these figures."""
     metrics = record["metrics"]
-    rows = [(name.replace("_", " "), metrics[name], value, f"{metrics[name] - value:+.4f}") for name, value in parent["metrics"].items()]
+    shared = [(name, metrics[name], value) for name, value in parent["metrics"].items() if name in metrics]
+    rows = [(name.replace("_", " "), mine, theirs, f"{mine - theirs:+.4f}") for name, mine, theirs in shared]
     rows.append(("tokens per second", metrics["tokens_per_second"], metrics["parent_tokens_per_second"], f"x {metrics['speed_ratio']:.2f} (answers)"))
     lines = [f"| {name} | {mine:.4g} | {theirs:.4g} | {change} |" for name, mine, theirs, change in rows]
     lines.append(f"| bytes of weights | {record['size_bytes']:,} | {parent['size_bytes']:,} | x {metrics['size_ratio']:.3f} |")

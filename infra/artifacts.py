@@ -17,6 +17,8 @@ from configs.release import Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
 
 RELEASES = Path("releases")
+# What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
+EVALUATION_FILES = ("predictions.parquet", "probe.json", "behaviour.parquet", "judge.jsonl", "metrics.json")
 # Logs and the evaluation's cache of answers prove nothing that predictions.parquet does not.
 LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
 
@@ -94,6 +96,46 @@ def folder_of(reference: str) -> Path:
 
 def pointer_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.dvc")
+
+
+def keep_evaluation(key: str, folder: Path) -> None:
+    """Copies a finished evaluation to evaluations/KEY of the DVC remote, metrics.json last; as DVC's own run cache, it wants no pointer in git.
+
+    Raises OutsideError where the remote does not answer.
+    """
+    with evaluation_store(key) as (files, place):
+        files.makedirs(place, exist_ok=True)
+        for name in EVALUATION_FILES:
+            if (folder / name).exists():
+                files.put_file(str(folder / name), files.join(place, name))
+
+
+def find_evaluation(key: str, folder: Path) -> bool:
+    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where the remote does not answer."""
+    with evaluation_store(key) as (files, place):
+        if not files.exists(files.join(place, "metrics.json")):
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").unlink(missing_ok=True)
+        for name in EVALUATION_FILES:
+            (folder / name).unlink(missing_ok=True)
+            if files.exists(files.join(place, name)):
+                files.get_file(files.join(place, name), str(folder / f"{name}.partial"))
+                os.replace(folder / f"{name}.partial", folder / name)
+        return True
+
+
+@contextmanager
+def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
+    """The DVC remote's file system, and the folder of one evaluation there."""
+    try:
+        with repository() as repo:
+            remote = repo.cloud.get_remote()
+            yield remote.fs, remote.fs.join(remote.path, "evaluations", key)
+    except OutsideError:
+        raise
+    except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own
+        raise OutsideError(f"DVC remote: {type(error).__name__}: {error}", hint=".venv/bin/dvc remote list") from error
 
 
 def refuse_unproven(paths: RunPaths, manifest: Manifest) -> None:

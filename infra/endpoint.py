@@ -27,7 +27,7 @@ class Answer:
     """What the served model said. `probs` maps label to probability; log-probabilities are natural logs.
 
     `labels`: the likely ones of a many-label classifier, or the tag of each word, whose probabilities are `confidences`.
-    `logprob` sums over `scored_tokens`: a text's, or a preference pair's chosen answer's; `rejected_logprob` is the other answer's.
+    `logprob` sums over `scored_tokens`: a text's, a reference's, or a preference pair's chosen answer's; `rejected_logprob` is the other answer's.
     """
 
     text: str
@@ -65,14 +65,15 @@ async def ask(
     reply = await post(client, f"{base_url}{path}", body, api_key)
     seconds = time.perf_counter() - started
     try:
-        answer = read(reply, manifest, example, seconds)
+        answer = replace(read(reply, manifest, example, seconds), prompt_tokens=int((reply.get("usage") or {}).get("prompt_tokens") or 0))
         if "answer_ids" in example:
             return replace(answer, followed=await follow_answer(client, base_url, served_name, example, api_key))
-        if "rejected_ids" not in example:
+        if "chosen_ids" not in example:
             return answer
-        scores = [await score_answer(client, base_url, served_name, example, name, api_key) for name in ("chosen_ids", "rejected_ids")]
-        return replace(answer, logprob=scores[0], scored_tokens=len(example["chosen_ids"]), rejected_logprob=scores[1])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        names = [name for name in ("chosen_ids", "rejected_ids") if name in example]
+        scores = [await score_answer(client, base_url, served_name, example, name, api_key) for name in names]
+        return replace(answer, logprob=scores[0], scored_tokens=len(example["chosen_ids"]), rejected_logprob=(*scores, None)[1])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise OutsideError(f"{base_url}: an answer of an unexpected shape: {str(reply)[:200]}", hint=f"curl {base_url}/v1/models") from error
 
 
@@ -103,7 +104,7 @@ def scoring_request(served_name: str, prompt: str | list[int]) -> dict[str, Any]
 
 
 async def score_answer(client: httpx.AsyncClient, base_url: str, served_name: str, example: dict[str, Any], name: str, api_key: str | None) -> float:
-    """Natural log-probability of one answer of a preference pair after its prompt, end token included, as DPO's own loss sums it."""
+    """Natural log-probability of a reference, or of one answer of a preference pair, after its prompt, end token included, as DPO's own loss sums it."""
     answer = [int(token) for token in example[name]]
     prompt = [int(token) for token in example["prompt_ids"]]
     reply = await post(client, f"{base_url}/v1/completions", scoring_request(served_name, prompt + answer), api_key)
@@ -142,7 +143,7 @@ def read_probs(reply: Any, manifest: Manifest, seconds: float) -> Answer:
         likely = [label for label, value in probs.items() if value > LIKELY]
         return Answer(joined(likely), None, probs, None, seconds, 0, labels=likely)
     label = max(probs, key=probs.__getitem__)
-    return Answer(label, label, probs, None, seconds, 0, int((reply.get("usage") or {}).get("prompt_tokens", 0)))
+    return Answer(label, label, probs, None, seconds, 0)
 
 
 def joined(labels: list[str]) -> str:

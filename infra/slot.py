@@ -146,6 +146,23 @@ def reap_orphan(port: int) -> None:
             psutil.wait_procs([process], timeout=10)
 
 
+def peak_memory_bytes(log: Path) -> int | None:
+    """Largest resident sizes of the processes of the server that `temporary_slot` runs with this log, summed (VmHWM of proc_pid_status(5)).
+
+    An upper bound: they need not have been largest at the same time, and shared pages count in each. None where there is no such server.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(json.loads(log.with_suffix(".pid").read_text(encoding="utf8"))[0])
+        pids = [one.pid for one in (process, *process.children(recursive=True))]
+        texts = [Path(f"/proc/{pid}/status").read_text(encoding="utf8") for pid in pids]
+    except (OSError, ValueError, psutil.Error):
+        return None
+    peaks = [int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("VmHWM:")]
+    return sum(peaks) * 1024 or None
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -37,19 +37,31 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
     return [*tokens, tokenizer.eos_token_id]
 
 
-def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that are asked about by their tokens get them: tagged words, and both answers of a preference pair. Other rows stay as they are."""
+def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool = False) -> list[dict[str, Any]]:
+    """Rows that are asked about by their tokens get them: tagged words, both answers of a preference pair, and with `references` the right answer.
+
+    Other rows stay as they are.
+    """
     if manifest.task == "token-classification":
         tokenizer = load_tokenizer(release)
         return [row | dict(zip(("input_ids", "first_subwords"), encode_words(tokenizer, list(row["tokens"])), strict=True)) for row in rows]
     if rows and "rejected" in rows[0]:
         tokenizer = load_tokenizer(release)
         return [row | encode_pair(tokenizer, row) for row in rows]
+    if references and rows and "text" not in rows[0]:
+        tokenizer = load_tokenizer(release)
+        return [row | encode_reference(tokenizer, row) for row in rows]
     return rows
+
+
+def encode_reference(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
+    """prompt_ids and chosen_ids of a conversation or a completion, as training saw them."""
+    if "messages" not in row:
+        return {"prompt_ids": tokenizer(row["prompt"])["input_ids"], "chosen_ids": encode_answer(tokenizer, row["completion"])}
+    *asked, answer = [dict(message) for message in row["messages"]]
+    return dict(zip(("prompt_ids", "chosen_ids"), encode_turns(tokenizer, asked, answer["content"]), strict=True))
 
 
 def encode_pair(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
     """prompt_ids, chosen_ids and rejected_ids of one preference pair."""
-    *asked, chosen = [dict(message) for message in row["messages"]]
-    prompt, answer = encode_turns(tokenizer, asked, chosen["content"])
-    return {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": encode_answer(tokenizer, row["rejected"])}
+    return encode_reference(tokenizer, row) | {"rejected_ids": encode_answer(tokenizer, row["rejected"])}

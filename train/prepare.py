@@ -145,7 +145,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
     rank[drawn.order] = numpy.arange(len(drawn.order))
     written = {name: Written([], Counter()) for name in SPLITS}
     with ExitStack() as stack:
-        schema = arrow_schema(drawn.survey.shape)
+        schema = arrow_schema(drawn.survey.shape, data.keep)
         writers = {name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema)) for name in SPLITS}
         for start, table in row_groups(rows):
             here = slice(start, start + table.num_rows)

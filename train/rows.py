@@ -103,6 +103,7 @@ FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
     "text": {"text": a_text},
     "preference": {"messages": conversation, "rejected": a_text},
 }
+KEPT = "kept"  # a JSON object of the columns that data.keep names
 WITH_REFERENCE = {"chat", "completion", "preference"}
 
 
@@ -167,12 +168,12 @@ def words_asked(row: Row) -> str:
     return texts_of(row)[0]
 
 
-def arrow_schema(shape: Shape) -> Any:
-    """The pyarrow schema of a split's parquet file."""
+def arrow_schema(shape: Shape, keep: list[str] | None = None) -> Any:
+    """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to stay."""
     import pyarrow
 
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
     turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
-    names = ["id", *FIELDS[shape], *(["reference"] if shape in WITH_REFERENCE else [])]
+    names = ["id", *FIELDS[shape], *(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
     return pyarrow.schema([(name, types.get(name, text)) for name in names])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from configs.data import Data
 from train.files import Batch, Fault, Row
 from train.lengths import Measure
 from train.lint import Findings, damage_of, make_personal_data_check
-from train.rows import Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
+from train.rows import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
 from train.template import make_reading
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ class Surveyor:
             return found
         if self.shape is None:
             self.shape = shape_of(self.task, self.problem, set(found))
-        return parse_row(found, self.shape, self.allowed)
+        row, kept = parse_row(found, self.shape, self.allowed), keep_columns(raw, self.data.keep) if isinstance(raw, dict) else {}
+        return row if isinstance(row, Fault) else kept if isinstance(kept, Fault) else row | kept
 
     def row(self, file: str, number: int, raw: Row | Fault, default_id: str) -> tuple[Row, int, float] | None:
         """The parsed row with its group and time; None where it is left out."""
@@ -120,6 +123,15 @@ def order_of(raw: Row, data: Data) -> tuple[int, float] | Fault:
         return Fault("missing_field", f"{data.split.by}: {value!r}", "a number or an ISO 8601 time")
 
 
+def keep_columns(raw: Row, names: list[str]) -> Row | Fault:
+    """The columns of data.keep as one JSON object, whatever the types of their values; nothing where none is to stay."""
+    missing = [name for name in names if name not in raw]
+    if missing:
+        near = [*get_close_matches(missing[0], map(str, raw), n=1), "columns that data.keep names"]
+        return Fault("missing_field", f"no column {', '.join(missing)} among {', '.join(map(str, raw))}", near[0])
+    return {KEPT: json.dumps({name: raw[name] for name in names}, ensure_ascii=False, sort_keys=True, default=str)} if names else {}
+
+
 def seconds_of(value: Any) -> float:
     """A time without a zone is UTC."""
     if isinstance(value, str):
@@ -146,7 +158,7 @@ def survey_rows(batches: Iterable[Batch], surveyor: Surveyor, target: Path, meas
         if writer is None:
             import pyarrow.parquet
 
-            writer = pyarrow.parquet.ParquetWriter(target, arrow_schema(surveyor.shape), compression="zstd", use_dictionary=False)
+            writer = pyarrow.parquet.ParquetWriter(target, arrow_schema(surveyor.shape, surveyor.data.keep), compression="zstd", use_dictionary=False)
             lengths = measure(surveyor.shape) if measure else None
         writer.write_table(pyarrow.Table.from_pylist(rows, schema=writer.schema), row_group_size=WINDOW)
         marks["length"], marks["prompt_length"] = lengths(rows) if lengths else ([0] * len(rows), [0] * len(rows))

@@ -18,10 +18,11 @@ from configs.compression import Quantize
 from configs.data import Data
 from configs.deploy import DeployConfig
 from configs.errors import ConfigError
+from configs.evaluation import Evaluate, Parity
 from configs.gates import GateConfig
 from configs.loader import load
 from configs.methods import Lora
-from configs.schema import Evaluate, Parity, RunConfig, Serving
+from configs.schema import RunConfig, Serving
 from configs.section import Section, stay_inside
 from configs.training import Train
 from configs.weights import BaseWeights

@@ -7,22 +7,21 @@ import contextlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.schema import RunConfig
-from eval import evaluate, parent
-from eval.evidence import read_measured
+from eval import answers, evaluate, finished, parent, references
+from eval.evidence import gather, read_measured
 from infra.endpoint import Answer, ParityResult
 
 pytestmark = pytest.mark.unit
@@ -56,13 +55,30 @@ class Server:
 
 @pytest.fixture
 def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """And a run of six rows, four of them good, whose release is there."""
+    """And a run of six rows, four of them good, whose release is there; the artifact store is the folder `store`."""
     fake = Server()
-    monkeypatch.setattr(evaluate, "ask", fake.ask)
+    monkeypatch.setattr(answers, "ask", fake.ask)
+    monkeypatch.setattr(finished, "keep_evaluation", lambda key, folder: copy_files(folder, Path("store") / key))
+    monkeypatch.setattr(finished, "find_evaluation", lambda key, folder: copy_files(Path("store") / key, folder))
     monkeypatch.setattr(parent, "ask", fake.ask)
     monkeypatch.setattr(evaluate, "temporary_slot", fake.temporary_slot)
     prepare(["good", "good", "good", "good", "bad", "bad"], "sha256:rows")
     return fake
+
+
+def copy_files(source: Path, target: Path) -> bool:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in finished.EVALUATION_FILES if source.exists() else ():
+        (target / name).unlink(missing_ok=True)
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+    return source.exists()
+
+
+def forget() -> None:
+    """As on another day: what this machine and the store hold of evaluations is gone, but for the answers."""
+    for folder in (RUN.evaluation, Path("store")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def prepare(labels: list[str], fingerprint: str) -> None:
@@ -101,15 +117,41 @@ def test_whatever_the_answers_depend_on_is_measured_again(server: Server, config
     assert measured_again(config()), "other bytes"
     prepare(["good"] * 6, "sha256:other rows")
     assert measured_again(config()) and stored()["metrics"]["accuracy"] == 1, "other rows"
-    for settings_of_evaluate in ({"max_new_tokens": 7}, {"concurrency": 3}, {"parity": {"min_agreement": 1}}):
+    changes = ({"max_new_tokens": 7}, {"concurrency": 3}, {"parity": {"min_agreement": 1}}, {"minimum_slice": 2}, {"slices": [{"by": "label"}]})
+    for settings_of_evaluate in (*changes, {"normalize": "squad"}):
         assert measured_again(config(evaluate=settings_of_evaluate)), settings_of_evaluate
-    assert not measured_again(config(evaluate={"parity": {"min_agreement": 1}}, gate="other.yaml"))
+    assert not measured_again(config(evaluate={"parity": {"min_agreement": 1}, "baseline": False}, gate="other.yaml"))
+
+
+def test_what_only_counts_otherwise_asks_nothing_again(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:
+    write_release(RUN.release)
+    plain = evaluate.evaluate(config(), RUN)
+    cut = evaluate.evaluate(config(evaluate={"minimum_slice": 2}), RUN)
+    assert len(server.asked) == 6 and plain["slices"] == {} and cut["metrics"] == plain["metrics"]
+    assert cut["slices"]["label=bad"]["n"] == 2 and cut["slices"]["label=good"]["accuracy"] == 1
+    frame = pandas.read_parquet(RUN.evaluation / "predictions.parquet")
+    assert [list(names) for names in frame["slices"]] == [["label=good"]] * 4 + [["label=bad"]] * 2
+    assert cut["classes"]["good"] == {"precision": pytest.approx(4 / 6), "recall": 1, "f1": pytest.approx(0.8), "n": 4}
+    seconds = dict.fromkeys(("latency_mean_seconds", "latency_p50_seconds", "latency_p95_seconds"), 0.1)
+    assert cut["cost"] == pytest.approx(seconds | {"size_bytes": len(b"weights")}), "tokens and memory were not measured: they are absent"
+    evaluate.evaluate(config(evaluate={"max_new_tokens": 7}), RUN)
+    assert len(server.asked) == 12
+
+
+def test_a_schema_is_known_by_what_it_says(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:
+    manifest = write_release(RUN.release)
+    keys = []
+    for text in ("{}", '{"type": "object"}'):
+        Path("s.json").write_text(text)
+        keys.append(finished.evaluation_key(manifest.digest, "sha256:rows", config(task="causal-lm", evaluate={"json_schema": "s.json"})))
+    assert len({*keys}) == 2
 
 
 @pytest.mark.parametrize("lost", ["metrics.json", "predictions.parquet"])
 def test_half_an_evaluation_is_finished_from_the_answers_on_disk(server: Server, config: MakeConfig, write_release: WriteRelease, lost: str) -> None:
     write_release(RUN.release)
     record = evaluate.evaluate(config(), RUN)
+    shutil.rmtree("store")
     (RUN.evaluation / lost).unlink()
     assert evaluate.evaluate(config(), RUN) == record and len(server.starts) == 2 and len(server.asked) == 6
 
@@ -120,23 +162,13 @@ def test_a_killed_evaluation_asks_nothing_twice(server: Server, config: MakeConf
     with pytest.raises(OutsideError, match="killed"):
         evaluate.evaluate(slow, RUN)
     assert len(server.asked) == 3 and read_measured(RUN.evaluation) is None
-    (cache,) = RUN.evaluation.glob("answers-*.jsonl")
+    forget()
+    (cache,) = (RUN.root / "answers").glob("*.jsonl")
     with cache.open("a") as stream:
-        stream.write('{"id": "row-5", "answ')
+        stream.write('{"row": 5, "id": "row-5", "answ')
     server.fails_after = math.inf
-    evaluate.evaluate(slow, RUN)
-    assert sorted(row for _, row in server.asked) == [f"row-{number}" for number in range(6)]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 400))
-def test_a_torn_cache_keeps_its_whole_lines(tmp_path: Path, cut: int) -> None:
-    lines = [evaluate.cache_line(f"é{number}", replace(ANSWER, text=f"\u2028{number}\n")) for number in range(2)]
-    path = tmp_path / "answers.jsonl"
-    path.write_text("".join(lines)[:cut])
-    whole = {f"é{number}": replace(ANSWER, text=f"\u2028{number}\n") for number in range(2) if cut >= len("".join(lines[: number + 1])) - 1}
-    assert evaluate.read_cache(path) == whole
-    assert path.read_text() == "".join(lines[: len(whole)]), "a torn line is not left for the next one to be joined to"
+    record = evaluate.evaluate(slow, RUN)
+    assert sorted(row for _, row in server.asked) == [f"row-{number}" for number in range(6)] and record["metrics"]["accuracy"] == pytest.approx(4 / 6)
 
 
 def test_metrics_are_written_last_of_all(server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +181,10 @@ def test_metrics_are_written_last_of_all(server: Server, config: MakeConfig, wri
         os.rename(source, target)
         seen.append((Path(target).name, (RUN.evaluation / "metrics.json").exists()))
 
-    monkeypatch.setattr(evaluate.os, "replace", record_replace)
+    monkeypatch.setattr(os, "replace", record_replace)
     evaluate.evaluate(config(), RUN)
-    assert seen[-2:] == [("predictions.parquet", False), ("metrics.json", True)], "new predictions never stand beside old metrics"
+    order = [one for one in seen if one[0] in ("predictions.parquet", "metrics.json")]
+    assert order[:2] == [("predictions.parquet", False), ("metrics.json", True)], "new predictions never stand beside old metrics"
 
 
 def test_base_and_parent_lie_beside_the_release_and_go_with_the_config(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:
@@ -187,11 +220,85 @@ def test_the_base_is_measured_once_for_all_runs_on_the_same_rows(server: Server,
     assert stored(other.evaluation / "base") == stored(RUN.evaluation / "base")
 
 
-def test_another_release_is_measured_where_it_is_told_and_alone(server: Server, config: MakeConfig, write_release: WriteRelease, tmp_path: Path) -> None:
-    champion = write_release(Path("releases/old/release"), name="old", weights=b"old")
-    record = evaluate.evaluate(config(evaluate=BASELINE), RUN, release=Path("releases/old/release"), output=tmp_path / "there")
-    assert record["release"] == champion.reference == stored(tmp_path / "there")["release"]
-    assert server.starts == [Path("releases/old/release")] and not RUN.evaluation.exists()
+@pytest.mark.parametrize("gone", ["nothing", "eval"])
+def test_the_same_bytes_under_another_name_are_not_measured_again(server: Server, config: MakeConfig, write_release: WriteRelease, gone: str) -> None:
+    """Found in another run's folder, or in the store where that is gone."""
+    first = write_release(RUN.release)
+    record, other = evaluate.evaluate(config(), RUN), RunPaths.of("renamed")
+    if gone == "eval":
+        shutil.rmtree(RUN.evaluation)
+    other.data.parent.mkdir()
+    other.data.symlink_to(RUN.data.absolute())
+    renamed = write_release(other.release, name="renamed")
+    assert renamed.digest == first.digest
+    assert evaluate.evaluate(config(name="renamed"), other) == record | {"release": renamed.reference} == stored(other.evaluation)
+    assert len(server.starts) == 1 and read_measured(other.evaluation) is not None
+
+
+GATE = "rules:\n  - {rule: non_inferior_to, reference: champion, metric: accuracy, margin: 0.05}\n"
+
+
+@pytest.fixture
+def champion(write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """Pinned in production, under releases; the run's own release and its gate are there too."""
+    write_release(RUN.release)
+    Path("gate.yaml").write_text(GATE)
+    manifest = write_release(Path("releases/old@1/release"), name="old", weights=b"old")
+    monkeypatch.setattr(references, "find", lambda reference: {manifest.reference: Path("releases/old@1")}[reference])
+    return manifest
+
+
+def pinned(reference: str | None) -> DeployConfig:
+    return DeployConfig(name="local", model="m", release=reference, gate=None)
+
+
+def test_the_champion_is_measured_on_the_runs_own_rows_and_only_once(server: Server, config: MakeConfig, champion: Manifest) -> None:
+    for times in (1, 2):
+        evaluate.evaluate(config(), RUN, pinned(champion.reference))
+        assert server.starts == [RUN.release, Path("releases/old@1/release")], times
+    assert stored(RUN.evaluation / "champion")["release"] == champion.reference and stored(RUN.evaluation / "champion")["dataset"] == "sha256:rows"
+    evidence = gather(RUN, pinned(champion.reference))
+    assert evidence.references["champion"].record == stored(RUN.evaluation / "champion")
+    prepare(["good", "bad"], "sha256:other rows")
+    evaluate.evaluate(config(), RUN, pinned(champion.reference))
+    assert len(server.starts) == 4 and stored(RUN.evaluation / "champion")["dataset"] == "sha256:other rows", "never compared across different data"
+
+
+def test_another_machine_fetches_the_champions_evaluation(server: Server, config: MakeConfig, champion: Manifest) -> None:
+    evaluate.evaluate(config(), RUN, pinned(champion.reference))
+    shutil.rmtree(RUN.evaluation)
+    shutil.rmtree("releases")  # nor is the champion itself needed
+    evaluate.evaluate(config(), RUN, pinned(champion.reference))
+    assert len(server.starts) == 2 and stored(RUN.evaluation / "champion")["release"] == champion.reference
+
+
+def test_only_what_the_gate_asks_for_is_measured(server: Server, config: MakeConfig, champion: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.evaluate(config(), RUN, pinned(champion.reference))
+    evaluate.evaluate(config(), RUN, pinned(None))
+    assert not (RUN.evaluation / "champion").exists(), "nothing is pinned any more"
+    Path("gate.yaml").write_text("rules:\n  - {rule: parity}\n")
+    evaluate.evaluate(config(), RUN, pinned(champion.reference))
+    assert not (RUN.evaluation / "champion").exists() and len(server.starts) == 2
+    Path("gate.yaml").write_text(GATE)
+    shutil.rmtree("store")
+    (Path("releases/old@1/release") / "manifest.json").write_text(champion.model_copy(update={"task": "causal-lm"}).model_dump_json())
+    evaluate.evaluate(config(), RUN, pinned(champion.reference))
+    assert len(server.starts) == 2 and "it is a causal-lm model" in capsys.readouterr().err
+    with pytest.raises(KeyError):
+        evaluate.evaluate(config(), RUN, pinned("lost@sha256:" + "0" * 64))
+    assert stored()["n"] == 6, "the run's own evaluation stands"
+
+
+def test_a_store_that_does_not_answer_costs_a_measurement_and_no_more(
+    server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def down(key: str, folder: Path) -> bool:
+        raise OutsideError("DVC: down")
+
+    for name in ("keep_evaluation", "find_evaluation"):
+        monkeypatch.setattr(finished, name, down)
+    write_release(RUN.release)
+    assert evaluate.evaluate(config(), RUN)["n"] == 6 and capsys.readouterr().err.count("DVC: down") == 2
 
 
 @pytest.mark.parametrize("difference", [0.01, math.inf, math.nan])
@@ -212,7 +319,7 @@ def test_nothing_is_measured_without_rows_or_on_wrong_bytes(server: Server, conf
         evaluate.evaluate(config(), RUN)
     write_release(RUN.release)
     for rows in ([], [{"id": "x"}, {"id": "x"}]):
-        pandas.DataFrame(rows, columns=["id"]).to_parquet(RUN.data / "test.parquet")
+        pandas.DataFrame(rows, columns=["id"], dtype=str).to_parquet(RUN.data / "test.parquet")
         with pytest.raises(InputError, match="no rows, or ids that repeat"):
             evaluate.evaluate(config(), RUN)
     for name in ("test.parquet", "data_card.json"):
@@ -224,3 +331,18 @@ def test_nothing_is_measured_without_rows_or_on_wrong_bytes(server: Server, conf
     with pytest.raises(RefusedError, match="do not match"):
         evaluate.evaluate(config(), RUN)
     assert server.starts == [] and not (RUN.evaluation / "metrics.json").exists()
+
+
+def test_rows_are_encoded_by_the_batch_and_only_those_that_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool) -> list[dict[str, Any]]:
+        seen.append((len(rows), references))
+        return [row | {"input_ids": [1]} for row in rows]
+
+    monkeypatch.setattr(evaluate, "with_tokens", with_tokens)
+    monkeypatch.setattr(evaluate, "BATCH_ROWS", 4)
+    numbered = ((number, {"id": str(number)}) for number in range(20) if number % 2)
+    found = list(evaluate.encoded(Manifest.model_construct(), Path("r"), numbered, references=True))
+    assert [number for number, _ in found] == list(range(1, 20, 2)) and all(row["input_ids"] == [1] for _, row in found)
+    assert seen == [(4, True), (4, True), (2, True)]

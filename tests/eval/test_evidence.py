@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
 from configs.errors import InputError
+from configs.evaluation import Evaluate
 from configs.paths import RunPaths
 from configs.release import Manifest
-from eval.evaluate import write_results
+from eval.evaluate import write_atomically, write_predictions
 from eval.evidence import Evidence, Measured, find_measured, flips, gather, read_measured
+from eval.metrics import score
+from infra.endpoint import Answer
 
 pytestmark = pytest.mark.unit
 WriteRelease, WriteMeasured = Callable[..., Manifest], Callable[..., Path]
@@ -117,9 +121,9 @@ def test_without_a_champion_the_base_is_compared_with_and_without_either_nothing
 
 
 def test_an_evaluation_as_the_gate_sees_it_is_what_evaluate_wrote(tmp_path: Path) -> None:
-    rows = [{"id": "x", "gold": "g", "answer": "a", "correct": 0.0, "valid_json": 1.0, "name_match": 1.0, "latency_seconds": 0.1}]
-    write_results(tmp_path, rows, {"release": OTHER, "metrics": {}})
+    row = score("sequence-classification", {"id": "x", "label": "g"}, Answer("a", "a", {"g": 0.5, "a": 0.5}, None, 0.1, 0), Evaluate())
+    write_predictions(tmp_path, iter([row | {"slices": ["label=g"]}]))
+    write_atomically(tmp_path / "metrics.json", json.dumps({"release": OTHER, "metrics": {}}))
     found = read_measured(tmp_path)
-    assert found == Measured(
-        json.loads((tmp_path / "metrics.json").read_text()), {"correct": {"x": 0}, "valid_json": {"x": 1}, "name_match": {"x": 1}}, {"x": ("g", "a")}
-    )
+    assert found is not None and found.record == {"release": OTHER, "metrics": {}} and found.answers == {"x": ("g", "a")}
+    assert found.columns == {"correct": {"x": 0}, "log_loss": {"x": pytest.approx(math.log(2))}, "brier": {"x": pytest.approx(0.25)}}

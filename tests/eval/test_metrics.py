@@ -1,144 +1,152 @@
-"""One row's outcome and the figures of many, for both tasks."""
+"""Figures of many rows: numbers and entities by their definitions, and the same from a frame, from a resampled one and from the file."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from seqeval import metrics as seqeval
+from sklearn.metrics import r2_score
 
-from eval.metrics import score, summarise
+from configs.evaluation import METRICS, Evaluate
+from eval.evaluate import write_predictions
+from eval.metrics import REPORTED, WHOLE, classes_of, figure, score, slice_rows, summarise
 from infra.endpoint import Answer
 
 pytestmark = pytest.mark.unit
-LABELS = st.sampled_from(["bad", "good", "mixed"])
-ROW = {"id": "1", "text": "a fine film", "label": "good"}
-
-
-def classified(label: str, probs: dict[str, float] | None) -> Answer:
-    return Answer(label, label, probs, None, 0.25, 0)
-
-
-def test_a_classifiers_row_holds_what_was_asked_answered_and_how_surely() -> None:
-    row = score("sequence-classification", ROW, classified("good", {"bad": 0.2, "good": 0.8}))
-    assert row == {
-        "id": "1", "latency_seconds": 0.25, "gold": "good", "answer": "good", "correct": 1.0, "probability": 0.8, "loss": pytest.approx(-math.log(0.8)),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("probs", [None, {}, {"bad": 1.0}, {"bad": 1.0, "good": 0.0}])
-def test_a_gold_label_without_probability_costs_much_and_stays_finite(probs: dict[str, float] | None) -> None:
-    row = score("sequence-classification", ROW, classified("bad", probs))
-    assert (row["correct"], row["probability"]) == (0.0, 0.0) and row["loss"] == pytest.approx(15 * math.log(10))
-
-
-def test_a_probability_that_is_no_number_reaches_the_sum() -> None:
-    """The gate calls a NaN inconclusive; a clamp would have made it a figure."""
-    row = score("sequence-classification", ROW, classified("good", {"good": math.nan}))
-    assert math.isnan(summarise("sequence-classification", [row])["log_loss"])
-
-
-@pytest.mark.parametrize(
-    ("text", "outcome"), [('{"name": "f", "arguments": {"a": 1}}', (1, 1, 1)), ("f(a=1)", (1, 0, 1)), ("f(a=2)", (0, 0, 1)), ("no call", (0, 0, 0))]
-)
-def test_a_gpts_row_holds_the_calls_three_outcomes(text: str, outcome: tuple[int, int, int]) -> None:
-    reference = '{"name": "f", "accepted": {"a": [1]}}'
-    row = score("causal-lm", {"id": "1", "reference": reference}, Answer(text, None, None, -0.1, 0.5, 9))
-    assert (row["correct"], row["valid_json"], row["name_match"]) == outcome
-    assert (row["id"], row["gold"], row["answer"], row["latency_seconds"]) == ("1", reference, text, 0.5)
-
-
-def test_a_gpts_figures_are_means_over_all_rows() -> None:
-    rows = [{"correct": float(i < 1), "name_match": float(i < 3), "valid_json": float(i < 2)} for i in range(4)]
-    assert summarise("causal-lm", rows) == {"exact_match": 0.25, "name_match": 0.75, "valid_json": 0.5}
-
-
-def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    return [{"gold": gold, "answer": answer, "correct": float(gold == answer), "loss": float(i)} for i, (gold, answer) in enumerate(pairs)]
-
-
-@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=30))
-def test_a_classifiers_figures_follow_their_definitions(pairs: list[tuple[str, str]]) -> None:
-    scores = []
-    for label in {label for pair in pairs for label in pair}:
-        right, said, gold = pairs.count((label, label)), sum(answer == label for _, answer in pairs), sum(one == label for one, _ in pairs)
-        scores.append(2 * right / (said + gold))
-    figures = summarise("sequence-classification", rows_of(pairs))
-    assert figures["accuracy"] == pytest.approx(sum(gold == answer for gold, answer in pairs) / len(pairs))
-    assert figures["macro_f1"] == pytest.approx(sum(scores) / len(scores))
-    assert figures["log_loss"] == pytest.approx((len(pairs) - 1) / 2)
-
-
-def test_macro_f1_shows_the_class_that_accuracy_hides() -> None:
-    figures = summarise("sequence-classification", rows_of([("good", "good")] * 9 + [("bad", "good")]))
-    assert figures["accuracy"] == 0.9 and figures["macro_f1"] == pytest.approx(9 / 19)
-
-
 TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-ORG", "I-ORG"]), min_size=1, max_size=8)
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "label": ("sequence-classification", {"text": "a b", "label": "good"}),
+    "labels": ("sequence-classification", {"text": "a b", "labels": ["good"]}),
+    "value": ("sequence-classification", {"text": "a b", "value": 2.0}),
+    "tags": ("token-classification", {"tokens": ["a", "b"], "tags": ["B-PER", "O"]}),
+    "text": ("causal-lm", {"text": "a b"}),
+    "answer": ("causal-lm", {"prompt": "a b", "reference": "a cat"}),
+}
+
+
+def answer_of(number: int) -> Answer:
+    """Right on even numbers, for every kind of row."""
+    right = number % 2 == 0
+    probs = {"bad": 0.25, "good": 0.75} if right else {"bad": 0.75, "good": 0.25}
+    label, tags = max(probs, key=probs.__getitem__), ["B-PER", "O"] if right else ["O", "B-PER"]
+    said = Answer("a cat" if right else "dogs", label, probs, None, 0.1, 3, 2, value=2.0 + number, logprob=-1.0 - number, scored_tokens=2)
+    return Answer(**(said.__dict__ | {"labels": tags})) if number >= 0 else said
+
+
+def scored(kind: str, count: int) -> list[dict[str, Any]]:
+    task, row = KINDS[kind]
+    rows = []
+    for number in range(count):
+        given = row | {"id": f"r{number}"} | ({"value": number % 3} if kind == "value" else {})
+        answer = answer_of(number)
+        answer = Answer(**(answer.__dict__ | {"labels": [str(answer.label)]})) if kind == "labels" else answer
+        rows.append(score(task, given, answer, Evaluate()) | {"slices": ["all", f"third={number % 3}", *(["even"] if number % 2 == 0 else [])]})
+    return rows
+
+
+def test_the_table_says_of_every_metric_how_it_is_made() -> None:
+    by_label = {"precision", "recall", "f1"}
+    assert {name for name, metric in METRICS.items() if metric.per_example is None} - by_label == WHOLE.keys()
+    assert {name for names in REPORTED.values() for name in names} <= METRICS.keys()
+    for metric in METRICS.values():
+        assert metric.description and isinstance(metric.higher_is_better, bool)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_what_the_figures_of_a_frame_are(kind: str, tmp_path: Path) -> None:
+    rows = scored(kind, 30)
+    write_predictions(tmp_path, iter(rows))
+    found, frame = summarise(tmp_path / "predictions.parquet", kind, 10), pandas.read_parquet(tmp_path / "predictions.parquet")
+    assert found["metrics"] and found["metrics"] == {name: figure(name, frame) for name in REPORTED[kind] if math.isfinite(figure(name, frame))}
+    assert list(found["slices"]) == ["all", "even", "third=0", "third=1", "third=2"] and found["slices"]["all"] == {"n": 30} | found["metrics"]
+    assert found["slices"]["even"]["n"] == 15 and set(found["slices"]["third=1"]) - {"n"} <= set(found["metrics"])
+    for name, value in found["slices"]["third=1"].items():
+        assert name == "n" or value == pytest.approx(figure(name, frame[frame["slices"].map(lambda names: "third=1" in names)]))
+    assert found["classes"] == classes_of(frame) and bool(found["classes"]) == (kind in ("label", "labels", "tags"))
+    small = summarise(tmp_path / "predictions.parquet", kind, 16)["slices"]
+    assert list(small) == ["all"], "a slice of fewer rows than minimum_slice says nothing"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sorted(KINDS)), st.lists(st.integers(0, 19), max_size=25))
+def test_a_resampled_frame_has_every_figure_or_none(kind: str, places: list[int]) -> None:
+    frame = pandas.DataFrame(scored(kind, 20)).iloc[places]
+    for name in METRICS:
+        value = figure(name, frame)
+        assert isinstance(value, float) and (places or math.isnan(value)), name
+        if METRICS[name].unit_interval and math.isfinite(value):
+            assert -1e-9 <= value <= 1 + 1e-9, name
+
+
+def test_figures_of_another_kind_are_not_numbers() -> None:
+    frame = pandas.DataFrame(scored("value", 4))
+    assert all(math.isnan(figure(name, frame)) for name in ("accuracy", "macro_f1", "entity_f1", "bleu", "perplexity", "roc_auc", "f1:good", "token_f1"))
+    assert all(math.isnan(figure(name, pandas.DataFrame({"id": []}))) for name in METRICS)
+
+
+def test_rows_of_a_slice_are_found_over_the_borders_of_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.evaluate.BATCH_ROWS", 7)
+    write_predictions(tmp_path, iter(scored("text", 70_000 // 1000)))
+    rows = slice_rows(tmp_path / "predictions.parquet")
+    assert rows["third=1"].tolist() == list(range(1, 70, 3)) and rows["all"].tolist() == list(range(70))
 
 
 def tagged(gold: list[str], said: list[str]) -> dict[str, Any]:
     answer = Answer(" ".join(said), None, None, None, 0.1, 0, labels=said, confidences=[1.0] * len(said))
-    return score("token-classification", {"id": "1", "tokens": ["w"] * len(gold), "tags": gold}, answer)
+    return score("token-classification", {"id": "1", "tokens": ["w"] * len(gold), "tags": gold}, answer, Evaluate())
 
 
 def test_entities_count_whole_and_by_kind() -> None:
     row = tagged(["B-PER", "I-PER", "O", "B-ORG"], ["B-PER", "O", "O", "B-ORG"])
     assert (row["entities"], row["entities_found"], row["entities_wrong"]) == (2, 1, 1) and row["correct"] == 0 and row["token_accuracy"] == 0.75
-    figures = summarise("token-classification", [row, tagged(["O", "B-ORG"], ["O", "B-ORG"])])
-    assert figures["entity_precision"] == figures["entity_recall"] == figures["entity_f1"] == pytest.approx(2 / 3)
-    assert figures["sentence_accuracy"] == 0.5
+    frame = pandas.DataFrame([row, tagged(["O", "B-ORG"], ["O", "B-ORG"])])
+    assert figure("entity_precision", frame) == figure("entity_recall", frame) == figure("entity_f1", frame) == pytest.approx(2 / 3)
+    assert figure("sentence_accuracy", frame) == 0.5
+    assert classes_of(frame) == {
+        "ORG": dict.fromkeys(("precision", "recall", "f1"), 1.0) | {"n": 2},
+        "PER": dict.fromkeys(("precision", "recall", "f1"), 0.0) | {"n": 1},
+    }
+    assert figure("f1:ORG", frame) == 1
 
 
 @given(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=6))
-def test_the_f1_of_entities_is_that_of_their_counts_over_all_sentences(pairs: list[tuple[list[str], list[str]]]) -> None:
-    rows = [tagged(gold, (said * len(gold))[: len(gold)]) for gold, said in pairs]
-    found, wrong, wanted = (sum(row[key] for row in rows) for key in ("entities_found", "entities_wrong", "entities"))
-    figures = summarise("token-classification", rows)
-    assert figures["entity_f1"] == pytest.approx(2 * found / (found + wrong + wanted) if found else 0)
-    assert all(0 <= value <= 1 for value in figures.values())
+def test_entities_over_all_sentences_are_seqevals(pairs: list[tuple[list[str], list[str]]]) -> None:
+    pairs = [(gold, (said * len(gold))[: len(gold)]) for gold, said in pairs]
+    frame, (golds, saids) = pandas.DataFrame([tagged(*pair) for pair in pairs]), zip(*pairs, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, one in (("entity_f1", seqeval.f1_score), ("entity_precision", seqeval.precision_score), ("entity_recall", seqeval.recall_score)):
+            assert figure(name, frame) == pytest.approx(one(list(golds), list(saids), zero_division=0))
 
 
-def labelled(gold: list[str], said: list[str]) -> dict[str, Any]:
-    answer = Answer("", None, None, None, 0.1, 0, labels=said)
-    return score("sequence-classification", {"id": "1", "text": "t", "labels": gold}, answer)
-
-
-def test_many_labels_are_right_together_or_not_at_all() -> None:
-    rows = [labelled(["a", "b"], ["b", "a"]), labelled(["a"], ["a", "b"]), labelled([], [])]
-    figures = summarise("sequence-classification", rows)
-    assert [row["correct"] for row in rows] == [1, 0, 1] and figures["subset_accuracy"] == pytest.approx(2 / 3)
-    assert figures["micro_f1"] == pytest.approx(6 / 7) and figures["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
-    assert summarise("sequence-classification", [labelled([], [])]) == {"subset_accuracy": 1.0}, "no label at all has no F1"
-
-
-@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=20))
-def test_errors_of_numbers_follow_their_definitions(pairs: list[tuple[float, float]]) -> None:
+def numbers(pairs: list[tuple[float, float]]) -> pandas.DataFrame:
     answers = [Answer("", None, None, None, 0.1, 0, value=said) for _, said in pairs]
-    figures = summarise(
-        "sequence-classification", [score("sequence-classification", {"id": "1", "value": gold}, one) for (gold, _), one in zip(pairs, answers, strict=True)]
+    return pandas.DataFrame(
+        [score("sequence-classification", {"id": "1", "value": gold}, one, Evaluate()) for (gold, _), one in zip(pairs, answers, strict=True)]
     )
-    assert figures["mean_absolute_error"] == pytest.approx(sum(abs(gold - said) for gold, said in pairs) / len(pairs))
-    assert figures["mean_absolute_error"] <= figures["root_mean_squared_error"] + 1e-9
-    assert math.isnan(figures["spearman"]) or -1.0001 <= figures["spearman"] <= 1.0001
 
 
-def test_the_order_of_numbers_is_spearmans() -> None:
-    rows = [{"gold": gold, "answer": said, "absolute_error": abs(gold - said)} for gold, said in ((1.0, 10.0), (2.0, 20.0), (3.0, 90.0))]
-    assert summarise("sequence-classification", rows)["spearman"] == pytest.approx(1)
-    assert math.isnan(summarise("sequence-classification", [row | {"answer": 1.0} for row in rows])["spearman"]), "a constant orders nothing"
+@given(st.lists(st.tuples(st.integers(-9, 9).map(float), st.floats(-9, 9)), min_size=2, max_size=20))
+def test_figures_of_numbers_are_scikit_learns_and_scipys(pairs: list[tuple[float, float]]) -> None:
+    frame, (gold, said) = numbers(pairs), zip(*pairs, strict=True)
+    assert figure("mean_absolute_error", frame) == pytest.approx(sum(abs(one - other) for one, other in pairs) / len(pairs))
+    assert figure("root_mean_squared_error", frame) ** 2 == pytest.approx(sum((one - other) ** 2 for one, other in pairs) / len(pairs))
+    varied = len({*gold}) > 1
+    assert figure("r_squared", frame) == pytest.approx(r2_score(gold, said)) if varied else math.isnan(figure("r_squared", frame))
+    ordered = varied and len({*said}) > 1
+    assert figure("spearman", frame) == pytest.approx(spearmanr(gold, said).statistic) if ordered else math.isnan(figure("spearman", frame))
 
 
-def test_perplexity_is_per_token_over_all_texts() -> None:
-    rows = [score("causal-lm", {"id": "1", "text": "t"}, Answer("", None, None, None, 0.1, 0, logprob=-n * math.log(8), scored_tokens=n)) for n in (1, 5)]
-    assert summarise("causal-lm", rows) == {"perplexity": pytest.approx(8)}
-
-
-def test_a_preference_is_right_where_the_chosen_answer_is_likelier() -> None:
-    pair = {"id": "1", "reference": "yes", "rejected": "no"}
-    rows = [score("causal-lm", pair, Answer("yes", None, None, None, 0.1, 1, logprob=-1.0, rejected_logprob=other)) for other in (-3.0, -0.5, -1.0)]
-    figures = summarise("causal-lm", rows)
-    assert [row["preferred"] for row in rows] == [1, 0, 0], "a tie is no preference"
-    assert figures["preference_accuracy"] == pytest.approx(1 / 3) and figures["exact_match"] == 1
+def test_an_absent_number_makes_no_figure_that_could_pass() -> None:
+    frame = pandas.DataFrame(
+        [score("sequence-classification", {"id": "1", "value": gold}, Answer("", None, None, None, 0.1, 0), Evaluate()) for gold in (1, 2)]
+    )
+    assert figure("mean_absolute_error", frame) == figure("root_mean_squared_error", frame) == math.inf and math.isnan(figure("r_squared", frame))

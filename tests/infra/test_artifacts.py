@@ -240,8 +240,73 @@ def test_list_shows_what_is_here_and_what_only_has_a_pointer(checkout: Path) -> 
     assert artifacts.list_releases()[0] == rows[0] | {"here": True}
 
 
+def evaluation(folder: Path, *names: str, text: str = "1") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text(f"{name} {text}")
+    return folder
+
+
+def test_an_evaluation_is_found_by_its_key_on_a_machine_that_never_saw_it(checkout: Path) -> None:
+    kept = evaluation(checkout / "build/demo/eval", "metrics.json", "predictions.parquet", "vllm.log")
+    artifacts.keep_evaluation("k" * 64, kept)
+    shutil.rmtree(kept)
+    assert not artifacts.find_evaluation("0" * 64, kept) and not kept.exists()
+    there = evaluation(checkout / "elsewhere", "probe.json")
+    assert artifacts.find_evaluation("k" * 64, there)
+    assert content(there) == {"metrics.json": b"metrics.json 1", "predictions.parquet": b"predictions.parquet 1"}, "no log, and nothing of an earlier one"
+    assert untracked() == [], "it wants no pointer in git"
+
+
+def test_an_evaluation_that_was_cut_short_is_not_found(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """metrics.json is the last to be put."""
+    from dvc_objects.fs.local import LocalFileSystem
+
+    real = LocalFileSystem.put_file
+
+    def die(self: Any, source: str, target: str, **settings: Any) -> None:
+        real(self, source, target, **settings)
+        raise Killed
+
+    kept = evaluation(checkout / "eval", "metrics.json", "predictions.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "put_file", die)
+        with pytest.raises(Killed):
+            artifacts.keep_evaluation("k", kept)
+    assert not artifacts.find_evaluation("k", checkout / "there")
+    artifacts.keep_evaluation("k", kept)
+    artifacts.keep_evaluation("k", evaluation(kept, "metrics.json", text="2"))
+    assert artifacts.find_evaluation("k", checkout / "there") and content(checkout / "there")["metrics.json"] == b"metrics.json 2"
+
+
+def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc_objects.fs.local import LocalFileSystem
+
+    class NoCredentialsError(Exception):
+        """As botocore's, which is no OSError."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NoCredentialsError("who are you?")
+
+    for name in ("exists", "makedirs"):
+        monkeypatch.setattr(LocalFileSystem, name, refuse)
+    for act in (artifacts.keep_evaluation, artifacts.find_evaluation):
+        with pytest.raises(OutsideError, match="NoCredentialsError: who are you"):
+            act("k", checkout / "eval")
+
+
+def test_kept_evaluations_and_published_releases_leave_each_other_alone(checkout: Path) -> None:
+    paths, manifest = make_run()
+    artifacts.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
+    target = artifacts.publish(paths)
+    for folder in (target, Path(".dvc/cache")):
+        shutil.rmtree(folder)
+    assert artifacts.find(manifest.reference) == target and artifacts.find_evaluation("k", checkout / "there")
+
+
 def test_without_a_dvc_repository_the_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths, _ = make_run()
-    with pytest.raises(OutsideError, match="NotDvcRepoError"):
-        artifacts.publish(paths)
+    for act in (lambda: artifacts.publish(paths), lambda: artifacts.keep_evaluation("k", tmp_path), lambda: artifacts.find_evaluation("k", tmp_path)):
+        with pytest.raises(OutsideError, match="NotDvcRepoError"):
+            act()

@@ -138,3 +138,19 @@ def test_a_pair_is_answered_and_both_its_answers_are_scored_after_the_prompt() -
     assert [path for path, _ in sent] == ["/v1/chat/completions", "/v1/completions", "/v1/completions"]
     assert [body["prompt"] for _, body in sent[1:]] == [[1, 2, 3, 4], [1, 2, 5]]
     assert found.text == "yes" and (found.logprob, found.rejected_logprob) == (-1.5, -0.5), "the answer's tokens only"
+
+
+def test_a_reference_is_scored_after_the_prompt_where_its_tokens_are_given() -> None:
+    """As a preference pair's chosen answer, and there is no other."""
+    example = {"prompt": "p", "completion": "gold", "prompt_ids": [1, 2], "chosen_ids": [3, 4]}
+    tokens = [None, {"2": {"logprob": -9.0}}, {"3": {"logprob": -1.0}}, {"4": {"logprob": -0.5}}]
+    reply = {"choices": [{"text": "said", "prompt_logprobs": tokens}], "usage": {"completion_tokens": 1, "prompt_tokens": 2}}
+    found, sent = asked("causal-lm", example, reply)
+    assert [body["prompt"] for _, body in sent] == ["p", [1, 2, 3, 4]] and found.text == "said"
+    assert (found.logprob, found.scored_tokens, found.rejected_logprob) == (-1.5, 2, None) and found.prompt_tokens == 2
+
+
+def test_the_tokens_of_the_prompt_are_those_that_the_server_counted() -> None:
+    reply = {"data": [{"probs": [0.2, 0.8]}], "usage": {"prompt_tokens": 7}}
+    assert asked("sequence-classification", {"text": "t"}, reply, labels=["no", "yes"])[0].prompt_tokens == 7
+    assert asked("sequence-classification", {"text": "t"}, reply | {"usage": None}, labels=["no", "yes"])[0].prompt_tokens == 0

@@ -29,6 +29,7 @@ from infra.slot import (
     is_alive,
     log_tail,
     own_core,
+    peak_memory_bytes,
     reap_orphan,
     slot_environment,
     start_slot,
@@ -284,7 +285,10 @@ def test_an_orphan_on_the_port_is_ended_and_nobody_else(start: Start) -> None:
 def test_a_temporary_server_lives_as_long_as_its_block_even_when_that_fails(start: Start, tmp_path: Path) -> None:
     with pytest.raises(KeyError), temporary_slot(tmp_path, manifest(), served_name="m", log=tmp_path / "eval.log", timeout_seconds=30) as base_url:
         assert httpx.get(f"{base_url}/health").status_code == 200
+        peak = peak_memory_bytes(tmp_path / "eval.log")
+        assert peak is not None and peak > 2 * 1024**2, "the server and its helper: two processes of megabytes"
         raise KeyError
+    assert peak_memory_bytes(tmp_path / "eval.log") is None, "a server that is gone is not measured"
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{base_url}/health")
 

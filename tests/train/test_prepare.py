@@ -180,3 +180,18 @@ def test_before_prepare_the_command_is_named(checkout: Path) -> None:
         read_split(RunPaths.of("x"), "train")
     with pytest.raises(InputError, match="tunegate prepare"):
         read_card(RunPaths.of("x"))
+
+
+def test_columns_that_are_to_stay_lie_in_each_row_and_in_its_fingerprint(classifier: Callable[..., RunConfig]) -> None:
+    paths, marks = RunPaths.of("x"), set()
+    given = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    for keep, topic in (([], "travel"), (["topic", "year"], "travel"), (["topic", "year"], "sports")):
+        Path("rows.jsonl").write_text("".join(json.dumps(row | {"topic": topic, "year": 2026}) + "\n" for row in given))
+        config = classifier(data={"keep": keep})
+        marks.add(prepare(config, paths, make_base(config))["test_fingerprint"])
+        row = read_split(paths, "test")[0]
+        assert ("kept" in row) == bool(keep) and (not keep or json.loads(row["kept"]) == {"topic": topic, "year": 2026})
+    assert len(marks) == 3, "what slices are cut by belongs to the data"
+    append({"text": "a fine film without", "label": "good", "topics": "travel", "year": 2026})
+    with pytest.raises(RefusedError, match=r"rows.jsonl:41: missing_field: found no column topic among text, label, topics, year, expected topics"):
+        prepare(config, paths, make_base(config))

@@ -15,8 +15,9 @@ import pytest
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
-from eval.evaluate import evaluate, read_rows
-from eval.metrics import score, summarise
+from eval.answers import read_rows
+from eval.evaluate import evaluate
+from eval.metrics import figure, score
 from infra.endpoint import ask, check_parity
 from infra.slot import temporary_slot
 from infra.tokenizer import load_tokenizer, with_tokens
@@ -58,7 +59,7 @@ def test_a_bert_of_each_task_is_served_as_it_was_trained(classifier: Callable[..
 
 def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as_training_did(chat: Callable[..., RunConfig], checkout: Path) -> None:
     """One server for all: the three kinds of rows ask it in their own ways."""
-    _, paths = released(chat(train={"max_steps": 30, "eval_every_steps": 30}, quantize={"scheme": "none"}, serving={"max_model_len": 256}), "preferences")
+    config, paths = released(chat(train={"max_steps": 30, "eval_every_steps": 30}, quantize={"scheme": "none"}, serving={"max_model_len": 256}), "preferences")
     manifest, reference = read_manifest(paths.release), model_of(paths.release)
     for kind in ("completions", "texts"):
         write_prepared(RunPaths.of(kind), *KINDS[kind][2:])
@@ -66,17 +67,21 @@ def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as
         parity = check_parity(base_url, "m", paths.release, manifest)
         assert parity.agreement == 1 and parity.difference < 0.01
         for kind, folder in (("completions", "completions"), ("texts", "texts"), ("preferences", "preferences")):
-            rows = with_tokens(manifest, paths.release, read_rows(RunPaths.of(folder).data / "test.parquet"))
+            rows = with_tokens(manifest, paths.release, list(read_rows(RunPaths.of(folder).data / "test.parquet")), references=kind == "completions")
             answers = asyncio.run(ask_all(base_url, manifest, rows))
-            figures = summarise("causal-lm", [score("causal-lm", row, answer) for row, answer in zip(rows, answers, strict=True)])
+            frame = pandas.DataFrame([score("causal-lm", row, answer, config.evaluate) for row, answer in zip(rows, answers, strict=True)])
             if kind == "texts":
                 assert answers[0].logprob == pytest.approx(reference(text_ids(paths.release, rows[0]["text"]), 1), abs=0.05)
-                assert figures["perplexity"] > 1
+                assert figure("perplexity", frame) > 1
+            if kind == "completions":
+                whole = rows[0]["prompt_ids"] + rows[0]["chosen_ids"]
+                assert answers[0].logprob == pytest.approx(reference(whole, len(rows[0]["prompt_ids"])), abs=0.05), "of the reference after its prompt"
+                assert figure("perplexity", frame) > 1
             if kind == "preferences":
                 for name, found in (("chosen_ids", answers[0].logprob), ("rejected_ids", answers[0].rejected_logprob)):
                     whole = rows[0]["prompt_ids"] + rows[0][name]
                     assert found == pytest.approx(reference(whole, len(rows[0]["prompt_ids"])), abs=0.05)
-                assert figures["preference_accuracy"] == 1, "30 steps of DPO have taught which answer is chosen"
+                assert figure("preference_accuracy", frame) == 1, "30 steps of DPO have taught which answer is chosen"
         assert_same_tokens(base_url, paths.release)
 
 
