@@ -30,6 +30,8 @@ class Verdict(Section):
     outcome: Outcome
     results: list[RuleResult]
     dataset: str | None = Field(None, description="fingerprint of the test rows")
+    looks: int | None = Field(None, description="how many distinct releases were judged at these test rows, this one included")
+    changes: dict[str, dict[str, float | None]] = Field(default_factory=dict, description="by metric: release, champion, base, parent")
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

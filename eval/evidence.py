@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.deploy import DeployConfig
 from configs.evaluation import METRICS
 from configs.paths import RunPaths
 from configs.release import read_manifest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PER_EXAMPLE = {name: metric.per_example for name, metric in METRICS.items() if metric.per_example is not None}
 
@@ -22,6 +25,7 @@ class Measured:
     record: dict[str, Any]
     columns: dict[str, dict[str, float]] = field(default_factory=dict)
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    frame: DataFrame | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,6 @@ def gather(paths: RunPaths, production: DeployConfig | None) -> Evidence:
     return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
 
 
-def flips(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
-    """The examples that the release lost and gained against the champion, else against the base: what a reviewer reads first."""
-    mine = evidence.measured
-    name = next((name for name in ("champion", "base") if name in evidence.references), None)
-    if mine is None or name is None:
-        return {}
-    theirs = evidence.references[name]
-    ours, other = mine.columns.get("correct", {}), theirs.columns.get("correct", {})
-    shared = [key for key in ours if key in other and ours[key] != other[key] and key in mine.answers and key in theirs.answers]
-    rows = {key: {"id": key, "gold": mine.answers[key][0], "reference": theirs.answers[key][1], "release": mine.answers[key][1]} for key in shared}
-    lost, gained = ([rows[key] for key in shared if ours[key] == value] for value in (0.0, 1.0))
-    return {f"Lost against the {name} ({len(lost)})": lost, f"Gained over the {name} ({len(gained)})": gained}
-
-
 def read_measured(folder: Path) -> Measured | None:
     """None if there is no complete evaluation in `folder`."""
     if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
@@ -75,7 +65,7 @@ def read_measured(folder: Path) -> Measured | None:
         return None
     columns = {name: {str(key): float(one) for key, one in frame[name].items()} for name in {*PER_EXAMPLE.values()} if name in frame}
     texts = frame[["gold", "answer"]].astype(str).itertuples() if {"gold", "answer"} <= set(frame) else ()
-    return Measured(record, columns, {str(row.Index): (str(row.gold), str(row.answer)) for row in texts})
+    return Measured(record, columns, {str(row.Index): (str(row.gold), str(row.answer)) for row in texts}, frame.reset_index())
 
 
 def read_champion(paths: RunPaths, pinned: str) -> Measured | None:

@@ -12,7 +12,7 @@ from configs.loader import load
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from configs.verdict import Outcome, RuleResult, Verdict, conjunction
-from eval.evidence import PER_EXAMPLE, Evidence, Measured, flips, gather
+from eval.evidence import PER_EXAMPLE, Evidence, Measured, gather
 from eval.report import write_reports
 from eval.statistics import compare
 
@@ -112,10 +112,10 @@ def compare_to_margin(rule: NonInferiorRule, mine: dict[str, float], theirs: dic
 
 
 def judge(config: RunConfig, paths: RunPaths, production: DeployConfig | None) -> Verdict:
-    """Judges by files and writes the verdict in its three forms. Raises InputError if there is no release or no readable gate file."""
+    """Judges by files and writes the verdict in its five forms. Raises InputError if there is no release or no readable gate file."""
     rules, evidence = read_rules(Path(config.gate)), gather(paths, production)
     verdict = decide(rules, evidence)
-    write_reports(verdict, paths.gate, flips(evidence))
+    write_reports(verdict, paths.gate, evidence, paths)
     return verdict
 
 
