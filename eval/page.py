@@ -35,17 +35,15 @@ def write_page(verdict: Verdict, evidence: Evidence, facts: dict[str, str], ques
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=readable
     )
-    environment.globals.update(figure=figure, arrow=arrow, shorten=shorten)
+    environment.globals.update(figure=figure, arrow=arrow)
     return environment.get_template("report.html.jinja").render(parts_of(verdict, evidence, facts, questions)) + "\n"
 
 
 def readable(one: Any) -> Any:
-    """Texts without the characters that deceive; what is markup already stays."""
-    return printable(one) if type(one) is str else one
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    """Texts without the characters that deceive, and not too long; what is markup already stays."""
+    if type(one) is not str:
+        return one
+    return printable(one if len(one) <= LONGEST else one[: LONGEST - 1] + "…")
 
 
 def parts_of(verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]) -> dict[str, Any]:

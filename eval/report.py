@@ -74,13 +74,15 @@ def numbers_of(one: RuleResult) -> Iterator[str]:
 
 def open_metrics(verdict: Verdict, evidence: Evidence) -> str:
     """OpenMetrics 1.0 text for GitLab's metrics report, which compares series by name and labels: no digest is among them. No figure, no line."""
-    families: dict[str, list[str]] = {}
+    families: dict[str, dict[str, float]] = {}  # family, then labels: a series has one value
     for name, labels, number in samples(verdict, evidence):
         value = story.finite(number)
         if value is not None:
             written = ",".join(f'{label}="{escape(text)}"' for label, text in labels.items())
-            families.setdefault(name, []).append(f"{name}{{{written}}} {value!r}" if written else f"{name} {value!r}")
-    lines = [line for name, found in families.items() for line in (f"# TYPE {name} gauge", f"# HELP {name} {HELP[name]}", *dict.fromkeys(found))]
+            families.setdefault(name, {}).setdefault(f"{{{written}}}" if written else "", value)
+    lines = []
+    for name, found in families.items():
+        lines += [f"# TYPE {name} gauge", f"# HELP {name} {HELP[name]}", *(f"{name}{labels} {value!r}" for labels, value in found.items())]
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 

@@ -114,7 +114,7 @@ def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[F
     mine, theirs = frames(evidence)
     if mine is None or theirs is None or not {"gold", "answer", "correct"} <= {*mine} & {*theirs}:
         return []
-    both = mine.join(theirs[["answer", "correct"]], rsuffix="_reference", how="inner")
+    both = mine.join(theirs[["answer", "correct"]].add_suffix("_reference"), how="inner")
     both = both[both["correct"].notna() & both["correct_reference"].notna() & (both["correct"] != both["correct_reference"])]
     found = [
         Flip(

@@ -27,7 +27,9 @@ def predictions(seed: int, skill: float, broken: bool = False, n: int = 240) -> 
     frame = pandas.DataFrame({"id": [f"row-{number:03}" for number in range(n)], "gold": gold, "answer": answer})
     frame["correct"] = (frame["gold"] == frame["answer"]).astype(float)
     frame["confidence"] = confidence
-    frame["probabilities"] = [json.dumps({label: one if label == said else (1 - one) / 2 for label in LABELS}) for one, said in zip(confidence, answer, strict=True)]
+    frame["probabilities"] = [
+        json.dumps({label: one if label == said else (1 - one) / 2 for label in LABELS}) for one, said in zip(confidence, answer, strict=True)
+    ]
     frame["slices"] = [[f"label={label}", f"topic={topic}"] for label, topic in zip(gold, topics, strict=True)]
     return frame
 
@@ -46,12 +48,15 @@ def hostile(frame: pandas.DataFrame, row: int = 0) -> pandas.DataFrame:
     """One row whose gold label, answer, id and slice are an attack, and which flips."""
     changed = frame.copy()
     changed.loc[row, ["id", "gold"]] = ["<b>id</b>", HOSTILE]
-    changed.at[row, "slices"] = [HOSTILE, 'quote"\'slice']
+    changed.at[row, "slices"] = [HOSTILE, "quote\"'slice"]
     return changed
 
 
 BEHAVIOUR = {
-    "typos": {"kind": "robustness", "n": 240, "metric": "accuracy", "original": 0.9, "changed": 0.8, "drop": 0.1, "flip_rate": 0.125, "gap": None, "groups": {}},
+    "typos": {
+        "kind": "robustness", "n": 240, "metric": "accuracy", "original": 0.9, "changed": 0.8, "drop": 0.1, "flip_rate": 0.125,
+        "gap": None, "groups": {},
+    },
     "names": {
         "kind": "invariance", "n": 60, "metric": "probability:positive", "original": 0.5, "changed": 0.5, "drop": 0.0, "flip_rate": 0.02, "gap": 0.03,
         "groups": {"women": {"n": 30, "mean": 0.52}, "men": {"n": 30, "mean": 0.49}},
@@ -83,11 +88,14 @@ def verdict() -> Verdict:
     rows: list[dict[str, Any]] = [
         {"rule": "accuracy >= 0.7", "outcome": "pass", "sentence": "accuracy is 0.7958, its 95% interval [0.740, 0.842].",
          "evidence": {"kind": "threshold", "metric": "accuracy", "value": 0.7958, "low": 0.74, "high": 0.842, "n": 240, "bound": 0.7, "direction": "at least"}},
-        {"rule": "accuracy non-inferior to champion by 0.05", "sentence": "accuracy differs by -0.138 on 240 examples.", **compared("fail", -0.138, -0.2, -0.08)},
-        {"rule": "accuracy superior to base", "sentence": "accuracy differs by +0.020.", **compared("inconclusive", 0.02, -0.04, 0.08, bound=0.0, more_examples=410, reference="base")},
+        {"rule": "accuracy non-inferior to champion by 0.05", "sentence": "accuracy differs by -0.138 on 240 examples.",
+         **compared("fail", -0.138, -0.2, -0.08)},
+        {"rule": "accuracy superior to base", "sentence": "accuracy differs by +0.020.",
+         **compared("inconclusive", 0.02, -0.04, 0.08, bound=0.0, more_examples=410, reference="base")},
         {"rule": "every slice non-inferior to champion by 0.1", "sentence": f"The worst slice is topic=travel: -0.440. {HOSTILE}",
          **compared("fail", -0.44, -0.56, -0.3, kind="slice_minimum", bound=-0.1, slices=slices)},
-        {"rule": "expected_calibration_error <= 0.1", "outcome": "inconclusive", "sentence": "expected_calibration_error is missing.", "evidence": {"value": None}},
+        {"rule": "expected_calibration_error <= 0.1", "outcome": "inconclusive", "sentence": "expected_calibration_error is missing.",
+         "evidence": {"value": None}},
     ]  # fmt: skip
     results = [RuleResult.model_validate(row) for row in rows]
     changes = {"log_loss": {"release": 0.5, "champion": 0.4}, "accuracy": {"release": 0.7958, "champion": 0.9333, "base": 0.6, "parent": None}}
