@@ -20,10 +20,6 @@ def headless_browser() -> Iterator[Any]:
     """playwright driving the Chromium that `make setup` unpacked, with the libraries and the font that came with it."""
     from playwright.sync_api import sync_playwright
 
-    fonts = CHROMIUM / "fonts/fonts.conf"
-    settings = fonts.read_text(encoding="utf8")
-    if str(CHROMIUM) not in settings:  # it is written for another folder
-        fonts.write_text(settings.replace("<dir>/tmp/fonts</dir>", f"<dir>{CHROMIUM / 'fonts'}</dir><dir>/usr/share/fonts</dir>"), encoding="utf8")
     found = {"LD_LIBRARY_PATH": str(CHROMIUM / "al2023/lib"), "FONTCONFIG_PATH": str(CHROMIUM / "fonts")}
     with sync_playwright() as playwright:
         # Root has no sandbox (CI in a container); the pages are our own.

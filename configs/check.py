@@ -44,7 +44,8 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
 
 def schemas() -> dict[str, str]:
     """File name to JSON Schema text."""
-    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in {**KINDS, "verdict": Verdict}.items()}
+    published: dict[str, type[Section]] = {**KINDS, "verdict": Verdict}
+    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in published.items()}
 
 
 def export(folder: Path) -> None:

@@ -16,7 +16,7 @@ SLICES_SHOWN = 5
 CHANGES_SHOWN = 8
 LONGEST = 160  # characters of an example's text in a table
 # Entities cannot be Markdown's structure (CommonMark 0.31, 2.5). A `_` between letters is none either: metric names stay readable.
-MARKUP = re.compile(r"[\\`*{}\[\]<>&|~$@#!^\"]|:(?=\S)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=]|^\d+[.)]|(?<=www)\.", re.IGNORECASE)
+MARKUP = re.compile(r"[\\`*{}\[\]<&|~$@#!^\"]|:(?=\S)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=>]|^\d+[.)]|(?<=www)\.", re.IGNORECASE)
 HARMLESS = re.compile(r"[^`|\\]+")  # within backticks
 BIDIRECTIONAL = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 

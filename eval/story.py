@@ -105,8 +105,9 @@ def changes(verdict: Verdict) -> list[Change]:
 
 
 def reference_of(evidence: Evidence) -> str | None:
-    """Whom the flips and the slices are held against: the champion, else the base, else the parent."""
-    return next((name for name in REFERENCES if name in evidence.references), None)
+    """Whom the flips and the slices are held against: the champion, else the base, else the parent, of those measured on the same rows."""
+    rows = evidence.measured.record.get("dataset") if evidence.measured else None
+    return next((name for name in REFERENCES if name in evidence.references and evidence.references[name].record.get("dataset") == rows), None)
 
 
 def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[Flip]:
@@ -116,13 +117,11 @@ def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[F
         return []
     both = mine.join(theirs[["answer", "correct"]].add_suffix("_reference"), how="inner")
     both = both[both["correct"].notna() & both["correct_reference"].notna() & (both["correct"] != both["correct_reference"])]
-    found = [
-        Flip(
-            str(row.Index), "gained" if row.correct > row.correct_reference else "lost", str(row.gold), str(row.answer_reference), str(row.answer),
-            [str(name) for name in getattr(row, "slices", ())], (questions or {}).get(str(row.Index), ""),
-        )
-        for row in both.itertuples()
-    ]  # fmt: skip
+    found = []
+    for row in both.reset_index().to_dict("records"):
+        kind, name = "gained" if row["correct"] > row["correct_reference"] else "lost", str(row["id"])
+        gold, before, after = (str(row[column]) for column in ("gold", "answer_reference", "answer"))
+        found.append(Flip(name, kind, gold, before, after, [str(one) for one in row.get("slices", ())], (questions or {}).get(name, "")))
     return sorted(found, key=lambda flip: flip.kind != "lost")
 
 

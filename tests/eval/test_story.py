@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from configs.paths import RunPaths
 from configs.release import Manifest
@@ -93,6 +95,24 @@ def test_the_champion_is_what_a_release_is_held_against_else_the_base() -> None:
     assert story.reference_of(Evidence("r", one, references={"base": one, "champion": one})) == "champion"
     assert story.reference_of(Evidence("r", one, references={"parent": one, "base": one})) == "base"
     assert story.reference_of(Evidence("r", one)) is None
+
+
+def test_what_was_measured_on_other_rows_is_not_held_against() -> None:
+    other = replace(frame(correct=0.0), record={"dataset": "other"})
+    evidence = Evidence("r", replace(frame(correct=1.0), record={"dataset": "rows"}), "c", {"champion": other})
+    assert story.reference_of(evidence) is None and story.flips(evidence) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans()), unique_by=lambda row: row[0], min_size=1))
+def test_every_discordant_pair_flips_once(pairs: list[tuple[int, bool, bool]]) -> None:
+    ids, mine, theirs = ([*column] for column in zip(*pairs, strict=True))
+
+    def side(correct: list[bool]) -> Measured:
+        return Measured({}, frame=pandas.DataFrame({"id": [str(one) for one in ids], "gold": "x", "answer": "y", "correct": [float(one) for one in correct]}))
+
+    found = story.flips(Evidence("r", side(mine), "c", {"champion": side(theirs)}))
+    assert {(flip.id, flip.kind) for flip in found} == {(str(one), "gained" if ours else "lost") for one, ours, other in pairs if ours != other}
+    assert [flip.kind for flip in found] == sorted((flip.kind for flip in found), reverse=True)
 
 
 def test_the_pages_metric_is_what_the_gate_compares() -> None:
