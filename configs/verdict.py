@@ -33,7 +33,7 @@ class Verdict(Section):
     results: list[RuleResult]
     dataset: str | None = Field(None, description="fingerprint of the test rows")
     looks: int | None = Field(None, description="distinct releases judged at these test rows, this one included: each look wears them out a little")
-    changes: dict[str, dict[str, float]] = Field(default_factory=dict, description="metric to its value by release, champion, base, parent")
+    changes: dict[str, dict[str, float | None]] = Field(default_factory=dict, description="metric to its value by release, champion, base, parent")
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

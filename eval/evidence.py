@@ -49,26 +49,6 @@ def gather(paths: RunPaths, production: DeployConfig | None, named: Iterable[str
     return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
 
 
-def flips(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
-    """The examples that the release lost and gained against the champion, else against the base: what a reviewer reads first."""
-    name = next((name for name in ("champion", "base") if name in evidence.references), None)
-    mine, theirs = (one.frame if one else None for one in (evidence.measured, evidence.references.get(name or "")))
-    if mine is None or theirs is None:
-        return {}
-    wanted = ["id", "gold", "answer", "correct"]
-    if not {*wanted} <= {*mine} & {*theirs}:
-        return {}
-    joined = mine[wanted].merge(theirs[["id", "answer", "correct"]], on="id", suffixes=("", "_reference"))
-    moved = joined["correct"] - joined["correct_reference"]
-    lost, gained = (rows_of(joined[moved < 0]), rows_of(joined[moved > 0]))
-    return {f"Lost against the {name} ({len(lost)})": lost, f"Gained over the {name} ({len(gained)})": gained}
-
-
-def rows_of(joined: DataFrame) -> list[dict[str, Any]]:
-    named = joined.rename(columns={"answer": "release", "answer_reference": "reference"})[["id", "gold", "reference", "release"]].astype(str)
-    return [{str(key): one for key, one in row.items()} for row in named.to_dict("records")]
-
-
 def read_measured(folder: Path) -> Measured | None:
     """None if there is no complete evaluation in `folder`."""
     if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():

@@ -24,7 +24,7 @@ from configs.loader import load
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from configs.verdict import RuleResult, Verdict, conjunction
-from eval.evidence import Evidence, flips, gather
+from eval.evidence import Evidence, gather
 from eval.looks import look
 from eval.report import write_reports
 from eval.rules import EVALUATE, decide_parity, decide_quantization, decide_size, decide_threshold, number, result
@@ -75,14 +75,14 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
     raise TypeError(f"{rule!r}: a rule that nobody decides")
 
 
-def changes(evidence: Evidence) -> dict[str, dict[str, float]]:
+def changes(evidence: Evidence) -> dict[str, dict[str, float | None]]:
     """Every metric of the release beside the same of its references; what only tells of the parent is no metric of its own."""
     if evidence.measured is None or evidence.measured.record.get("release") != evidence.release:
         return {}
     dataset, derived = evidence.measured.record.get("dataset"), evidence.measured.record.get("compared") or []
     same = {name: one for name, one in evidence.references.items() if "@" not in name and dataset and one.record.get("dataset") == dataset}
     sides = {"release": evidence.measured, **same}
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for side, measured in sides.items():
         for name, value in (measured.record.get("metrics") or {}).items():
             if name not in derived and (figure := number(value)) is not None and (side == "release" or name in found):
@@ -97,7 +97,7 @@ def judge(config: RunConfig, paths: RunPaths, production: DeployConfig | None) -
     verdict = decide(rules, evidence)
     if verdict.dataset and evidence.measured and evidence.measured.record.get("release") == evidence.release:
         verdict = verdict.model_copy(update={"looks": look(verdict.dataset, verdict.release)})
-    write_reports(verdict, paths.gate, flips(evidence))
+    write_reports(verdict, paths.gate, evidence, paths)
     return verdict
 
 

@@ -111,7 +111,7 @@ def test_each_job_gets_the_folders_it_reads_from_the_jobs_it_needs() -> None:
 def test_a_failed_gate_still_shows_its_report_in_the_merge_request() -> None:
     artifacts = jobs()["evaluate"]["artifacts"]
     assert artifacts["when"] == "always"
-    assert artifacts["reports"]["junit"] == "build/$CONFIG/gate/junit.xml"
+    assert artifacts["reports"] == {"junit": "build/$CONFIG/gate/junit.xml", "metrics": "build/$CONFIG/gate/metrics.txt"}
 
 
 @pytest.mark.unit

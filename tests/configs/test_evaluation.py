@@ -101,6 +101,6 @@ def test_a_manifests_copy_is_read_where_its_schema_is_not() -> None:
         Slice(by="length", edges=[1], column="x")
 
 
-def test_lower_is_better_for_losses_errors_and_perplexity_alone() -> None:
+def test_lower_is_better_for_losses_errors_perplexity_and_missing_scores_alone() -> None:
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert lower == {"log_loss", "brier", "expected_calibration_error", "mean_absolute_error", "root_mean_squared_error", "perplexity"}
+    assert lower == {"log_loss", "brier", "expected_calibration_error", "mean_absolute_error", "root_mean_squared_error", "perplexity", "judge_missing"}

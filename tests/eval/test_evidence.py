@@ -18,7 +18,7 @@ from configs.evaluation import Evaluate
 from configs.paths import RunPaths
 from configs.release import Manifest
 from eval.evaluate import write_atomically, write_predictions
-from eval.evidence import Evidence, Measured, find_measured, flips, gather, read_measured
+from eval.evidence import find_measured, gather, read_measured
 from eval.metrics import score
 from infra.endpoint import Answer
 
@@ -37,6 +37,7 @@ def test_a_whole_evaluation_is_read_by_id(tmp_path: Path, write_measured: WriteM
     assert measured is not None and measured.record["release"] == OTHER
     assert measured.columns == {"correct": {"x": 1.0, "y": 0.0}}
     assert measured.answers == {"x": ("good", "good"), "y": ("good", "bad")}
+    assert measured.frame is not None and [*measured.frame["id"]] == ["x", "y"] and [*measured.frame["answer"]] == ["good", "bad"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -98,26 +99,6 @@ def test_what_is_absent_stays_absent(checkout: Path, write_release: WriteRelease
     for nothing_pinned in (None, production(None)):
         evidence = gather(RUN, nothing_pinned)
         assert evidence.champion is None and evidence.references == {}
-
-
-def measured(outcomes: dict[str, float], who: str) -> Measured:
-    return Measured({}, {"correct": outcomes}, {key: ("gold", f"{who} {key}") for key in outcomes})
-
-
-@given(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0])), st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0])))
-def test_flips_are_the_shared_examples_whose_outcome_changed(mine: dict[str, float], theirs: dict[str, float]) -> None:
-    found = flips(Evidence("r", measured(mine, "release"), "c", {"champion": measured(theirs, "champion"), "base": measured({}, "base")}))
-    lost = [key for key in mine if key in theirs and mine[key] < theirs[key]]
-    gained = [key for key in mine if key in theirs and mine[key] > theirs[key]]
-    assert list(found) == [f"Lost against the champion ({len(lost)})", f"Gained over the champion ({len(gained)})"]
-    for rows, keys in zip(found.values(), (lost, gained), strict=True):
-        assert rows == [{"id": key, "gold": "gold", "reference": f"champion {key}", "release": f"release {key}"} for key in keys]
-
-
-def test_without_a_champion_the_base_is_compared_with_and_without_either_nothing() -> None:
-    mine, base = measured({"x": 1.0}, "release"), measured({"x": 0.0}, "base")
-    assert list(flips(Evidence("r", mine, references={"base": base, "parent": base}))) == ["Lost against the base (0)", "Gained over the base (1)"]
-    assert flips(Evidence("r", mine, references={"parent": base})) == flips(Evidence("r", None, references={"base": base})) == {}
 
 
 def test_an_evaluation_as_the_gate_sees_it_is_what_evaluate_wrote(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From the files of a run to a verdict on disk: verdict.json, junit.xml and report.md say the same."""
+"""From the files of a run to a verdict on disk: its forms say the same."""
 
 from __future__ import annotations
 
@@ -89,9 +89,10 @@ def test_the_reports_agree_with_the_verdict(
 def test_the_report_lists_what_was_lost_against_the_champion(run: Callable[..., Verdict]) -> None:
     run(90, 93, 20)
     report = read_reports()[-1]
-    assert "## Lost against the champion (3)" in report and "## Gained over the champion (0)" in report
+    assert "**Lost against the champion: 3**" in report and "**Gained over the champion: 0**" in report
     for number in (90, 91, 92):
-        assert f"- `row-{number}` gold `good`, reference `good`, release `bad`" in report
+        assert f"| `row-{number}` | `good` | `good` | `bad` |" in report
+    assert (RUN.gate / "report.html").read_text(encoding="utf8").count('<li class="lost"') == 3
 
 
 def test_a_first_release_needs_no_champion_but_all_else(run: Callable[..., Verdict]) -> None:
