@@ -83,7 +83,7 @@ def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
     (folder / "rows").mkdir(exist_ok=True)
     lines = [json.dumps({"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}) for row in splits["train"]]
     (folder / "rows/train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
-    (folder / "settings.json").write_text(json.dumps({"base": str(base), "steps": SPEED_STEPS, "every": 5}), encoding="utf8")
+    (folder / "settings.json").write_text(json.dumps({"base": str(base), "steps": SPEED_STEPS, "every": 5, "batch": SPEED_BATCH}), encoding="utf8")
     return encoded["train"]
 
 

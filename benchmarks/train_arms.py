@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-BATCH, RANK, ALPHA, LEARNING_RATE, SEED = 8, 16, 32, 1e-3, 17
+RANK, ALPHA, LEARNING_RATE, SEED = 16, 32, 1e-3, 17
 
 
 def completion_loss(model: Any, rows: list[dict[str, list[int]]], bfloat16: bool) -> float:
@@ -22,17 +22,19 @@ def completion_loss(model: Any, rows: list[dict[str, list[int]]], bfloat16: bool
     import torch
 
     total, count = 0.0, 0
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
         for row in rows:
-            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"][1:])
-            logits = model(input_ids=ids).logits[0, :-1].float()
+            ids, labels = torch.tensor([row["input_ids"]], device=model.device), torch.tensor(row["labels"][1:], device=model.device)
+            bounds = {"cu_seq_lens_q": torch.tensor([0, ids.numel()])} if model.config._attn_implementation == "sdpa_by_row" else {}
+            logits = model(input_ids=ids, **bounds).logits[0, :-1].float()
             total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += int((labels != -100).sum())
     return total / count
 
 
 def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
-    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, loss}] in `target`."""
+    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, loss, peak_gib (of a GPU)}] in `target`."""
+    import torch
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -41,10 +43,11 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
             self.seconds, self.mark = 0.0, 0.0
 
         def note(self, args: Any, state: Any, model: Any) -> None:
+            peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
             model.eval()
             loss = completion_loss(model, rows, args.bf16)
             model.train()
-            self.points.append({"step": state.global_step, "seconds": round(self.seconds, 3), "loss": loss})
+            self.points.append({"step": state.global_step, "seconds": round(self.seconds, 3), "loss": loss, "peak_gib": round(peak, 2)})
             target.write_text(json.dumps(self.points), encoding="utf8")
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -52,6 +55,8 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
             self.mark = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             self.seconds += time.perf_counter() - self.mark
             if state.global_step % every == 0:
                 self.note(args, state, model)
@@ -60,34 +65,36 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
     return Clock
 
 
-def run_plain(folder: Path, base: Path, steps: int, rows: list[dict[str, list[int]]]) -> None:
-    """As transformers' own examples do it: padded batches, float32, the whole vocabulary at each place."""
+def run_plain(folder: Path, settings: dict[str, Any], rows: list[dict[str, list[int]]]) -> None:
+    """As transformers' own examples do it: padded batches, the whole vocabulary at each place; float32 on a CPU, bfloat16 on a GPU."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
     set_seed(SEED)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    gpu = torch.cuda.is_available()
+    tokenizer = AutoTokenizer.from_pretrained(settings["base"])
+    model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.bfloat16 if gpu else torch.float32)
     adapter = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
     arguments = TrainingArguments(
-        output_dir=str(folder / "plain"), max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=LEARNING_RATE, seed=SEED,
-        use_cpu=True, save_strategy="no", report_to="none", disable_tqdm=True,
+        output_dir=str(folder / "plain"), max_steps=settings["steps"], per_device_train_batch_size=settings["batch"], learning_rate=LEARNING_RATE,
+        seed=SEED, use_cpu=not gpu, bf16=gpu, save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
     Trainer(
         model=get_peft_model(model, adapter), args=arguments, train_dataset=Dataset.from_list(rows), data_collator=DataCollatorForSeq2Seq(tokenizer)
     ).train()
 
 
-def run_trl(folder: Path, base: Path, steps: int) -> None:
+def run_trl(folder: Path, settings: dict[str, Any]) -> None:
     """`trl sft` as it is shipped; gradient checkpointing, its default, is off: nothing here is short of memory."""
     from trl.scripts.sft import main, make_parser
 
     arguments = {
-        "model_name_or_path": base, "dataset_name": folder / "rows", "output_dir": folder / "trl", "max_steps": steps, "learning_rate": LEARNING_RATE,
-        "per_device_train_batch_size": BATCH, "seed": SEED, "lora_r": RANK, "lora_alpha": ALPHA, "lora_target_modules": "all-linear", "dtype": "float32",
-        "gradient_checkpointing": "false", "save_strategy": "no", "report_to": "none", "disable_tqdm": "true", "use_cpu": "true", "eval_strategy": "no",
+        "model_name_or_path": settings["base"], "dataset_name": folder / "rows", "output_dir": folder / "trl", "max_steps": settings["steps"],
+        "learning_rate": LEARNING_RATE, "per_device_train_batch_size": settings["batch"], "seed": SEED, "lora_r": RANK, "lora_alpha": ALPHA,
+        "lora_target_modules": "all-linear", "dtype": "float32", "gradient_checkpointing": "false", "save_strategy": "no", "report_to": "none",
+        "disable_tqdm": "true", "use_cpu": "true", "eval_strategy": "no",
     }  # fmt: skip
     words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
     script, training, model, dataset = make_parser().parse_args_and_config([*words, "--use_peft"])
@@ -113,8 +120,7 @@ def main() -> None:
     settings = json.loads((folder / "settings.json").read_text(encoding="utf8"))
     rows, validation = (json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("train", "validation"))
     transformers.trainer.DEFAULT_CALLBACKS.append(clock(validation, settings["every"], target))
-    base, steps = Path(settings["base"]), settings["steps"]
-    {"plain": lambda: run_plain(folder, base, steps, rows), "trl": lambda: run_trl(folder, base, steps), "tunegate": lambda: run_tunegate(folder)}[arm]()
+    {"plain": lambda: run_plain(folder, settings, rows), "trl": lambda: run_trl(folder, settings), "tunegate": lambda: run_tunegate(folder)}[arm]()
 
 
 if __name__ == "__main__":
