@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import infra.commands
 import serve.commands
 import train.commands
-from configs.console import AsJson, Config, Sets, example, print_verdict, read_environment, read_run, show
+from configs.console import Config, Sets, example, print_verdict, read_run
 from configs.errors import TunegateError
+from eval.commands import Production, run_evaluate, run_gate
+from eval.commands import add_commands as add_eval_commands
 from infra.commands import run_publish
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
-    from configs.paths import RunPaths
-    from configs.schema import RunConfig
     from configs.verdict import Verdict
 
-Production = Annotated[str | None, typer.Option(help="the environment whose release is the champion; default: the config's")]
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 train.commands.add_commands(app)
 
@@ -54,52 +52,6 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
     return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
 
 
-@app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))
-def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
-    """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
-    show(run_evaluate(read_run(config, overrides), production), as_json)
-
-
-def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
-    from configs.paths import RunPaths
-    from eval.evaluate import evaluate
-
-    return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
-
-
-@app.command(epilog=example("tunegate gate configs/finetune/calls-v2.yaml", "tunegate gate configs/finetune/calls-v2.yaml --production staging --json"))
-def gate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
-    """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
-    from configs.verdict import EXIT_CODES
-
-    verdict = run_gate(read_run(config, overrides), production)
-    typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
-    raise typer.Exit(EXIT_CODES[verdict.outcome])
-
-
-def run_gate(run: RunConfig, production: str | None) -> Verdict:
-    from configs.paths import RunPaths
-    from eval.gate import judge
-
-    paths = RunPaths.of(run.name)
-    verdict = judge(run, paths, read_environment(production or run.production))
-    track_evaluation(paths)
-    return verdict
-
-
-def track_evaluation(paths: RunPaths) -> None:
-    """The MLflow run that training began gets what was measured and judged."""
-    from infra.tracking import resume_run
-
-    training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
-    tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
-    tracker.log_tags({"tunegate.release": metrics["release"]})
-    tracker.log_metrics(metrics["metrics"], training["steps"])
-    for folder in (paths.evaluation, paths.gate):
-        tracker.log_artifacts(folder)
-    tracker.finish()
-
-
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
@@ -119,6 +71,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
+add_eval_commands(app)
 serve.commands.add_commands(app, judge_of)
 infra.commands.add_commands(app)
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}

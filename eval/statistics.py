@@ -24,6 +24,8 @@ class Comparison:
     deviation: float
     method: str
     minimum_detectable_effect: float | None = None
+    gained: int | None = None
+    lost: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def compare_outcomes(release: Any, reference: Any, confidence: float, bound: flo
     return Comparison(
         difference, float(low), float(high), confidence, mcnemar_p(gained, lost), float(norm.cdf(score(gained, lost, n, bound))), n,
         math.sqrt(max(share - difference**2, 1 / (n + 2) ** 2)), "Tango 1998 paired score interval, exact McNemar p", effect_of_outcomes(share, n, confidence),
+        gained, lost,
     )  # fmt: skip
 
 
