@@ -11,7 +11,7 @@ from configs.verdict import RuleResult
 
 PAIRED = (
     "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the mean difference (Efron 1987) and "
-    "paired permutation p. Figures of the whole set: paired percentile bootstrap over examples. Power: Connor 1987 for 0 or 1, the t-test's for means."
+    "paired permutation p. Figures of the whole set: paired percentile bootstrap over examples. Power: of McNemar's score test, or of the t-test."
 )
 SINGLE = "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, percentile bootstrap over examples for figures of the whole set."
 POINT = "The figure as it was measured, without an interval."

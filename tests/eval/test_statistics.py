@@ -1,70 +1,80 @@
-"""The paired interval and p, against the published table, scipy and their own symmetries."""
+"""Outcomes of 0 and 1 on the same examples: the score interval, McNemar's p and Wilson's interval, against references and simulated truth."""
 
 from __future__ import annotations
 
-import random
+import math
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.statistics import compare, mcnemar_p, newcombe_interval
+from benchmarks.eval_statistics import coverage, false_pass_rate, power_matches, references
+from eval.statistics import compare_outcomes, estimate_share, mcnemar_p, score, tango_interval
 
 pytestmark = pytest.mark.unit
 COUNTS = st.integers(0, 60)
-CELLS = st.tuples(COUNTS, COUNTS, COUNTS, COUNTS).filter(any)
-PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60)
+TABLES = st.tuples(COUNTS, COUNTS, COUNTS).filter(any)  # gained, lost, alike
 CONFIDENCE = st.floats(0.51, 0.999)
 
 
+def interval(table: tuple[int, int, int], confidence: float = 0.95) -> tuple[float, float]:
+    low, high = tango_interval(table[0], table[1], sum(table), confidence)
+    return float(low), float(high)
+
+
+def arrays(table: tuple[int, int, int]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    gained, lost, alike = table
+    return numpy.array([1.0] * gained + [0.0] * lost + [1.0] * alike), numpy.array([0.0] * gained + [1.0] * lost + [1.0] * alike)
+
+
 @pytest.mark.parametrize(
-    ("cells", "interval"),
-    [
-        ((36, 12, 2, 0), (0.0569, 0.3404)),
-        ((20, 12, 2, 16), (0.0562, 0.3292)),
-        ((18, 12, 2, 18), (0.0562, 0.3290)),
-        ((36, 14, 0, 0), (0.1528, 0.4167)),
-        ((35, 14, 0, 1), (0.1461, 0.4175)),
-        ((18, 14, 0, 18), (0.1441, 0.3963)),
-        ((2, 97, 1, 0), (0.8721, 0.9854)),
-        ((1, 97, 1, 1), (0.8736, 0.9850)),
-        ((0, 29, 1, 0), (0.6666, 0.9882)),
-        ((2, 98, 0, 0), (0.9178, 0.9945)),
-        ((1, 98, 0, 1), (0.9171, 0.9916)),
-        ((0, 30, 0, 0), (0.8395, 1.0000)),
-        ((54, 0, 0, 0), (-0.0664, 0.0664)),
-        ((53, 0, 0, 1), (-0.0729, 0.0729)),
-        ((30, 0, 0, 24), (-0.0358, 0.0358)),
-        ((29, 0, 0, 25), (-0.0354, 0.0354)),
-        ((28, 0, 0, 26), (-0.0352, 0.0352)),
-        ((27, 0, 0, 27), (-0.0351, 0.0351)),
-    ],
+    ("table", "expected"),
+    [((12, 2, 36), (0.0569, 0.3404)), ((14, 0, 36), (0.1528, 0.4167)), ((97, 1, 2), (0.8721, 0.9854)), ((0, 0, 54), (-0.0664, 0.0664))],
 )
-def test_the_published_intervals_are_reproduced(cells: tuple[int, int, int, int], interval: tuple[float, float]) -> None:
-    """Newcombe 1998 (Statist. Med. 17:2635), table III, method 10; cells are both, gained, lost, neither. Its 0.8736 is a 0.87367."""
-    assert newcombe_interval(*cells, 0.95) == pytest.approx(interval, abs=8e-5)
+def test_the_interval_lies_near_newcombes_published_ones(table: tuple[int, int, int], expected: tuple[float, float]) -> None:
+    """Newcombe 1998, table III, method 10: another method for the same tables, so within 0.025 of it and no nearer."""
+    assert interval(table) == pytest.approx(expected, abs=0.025)
 
 
-@given(CELLS, CONFIDENCE)
-def test_the_interval_holds_the_difference_and_never_collapses(cells: tuple[int, int, int, int], confidence: float) -> None:
-    low, high = newcombe_interval(*cells, confidence)
-    difference = (cells[1] - cells[2]) / sum(cells)
-    assert -1 <= low <= difference + 1e-9 and difference - 1e-9 <= high <= 1
-    assert high - low > 1e-4
+def test_no_pair_that_differs_leaves_the_width_of_the_score_interval() -> None:
+    """z^2 / (n + z^2): Tango 1998, closed form for a table without discordant pairs."""
+    z2 = 1.959964**2
+    assert interval((0, 0, 100)) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)), abs=1e-6)
 
 
-@given(CELLS, CONFIDENCE)
-def test_the_interval_mirrors_when_systems_or_outcomes_are_swapped(cells: tuple[int, int, int, int], confidence: float) -> None:
-    both, gained, lost, neither = cells
-    low, high = newcombe_interval(both, gained, lost, neither, confidence)
-    assert newcombe_interval(both, lost, gained, neither, confidence) == pytest.approx((-high, -low))
-    assert newcombe_interval(neither, lost, gained, both, confidence) == pytest.approx((-high, -low))
+@given(TABLES, CONFIDENCE)
+def test_the_score_is_critical_at_both_ends(table: tuple[int, int, int], confidence: float) -> None:
+    from scipy.stats import norm
+
+    gained, lost, n = table[0], table[1], sum(table)
+    critical = norm.ppf((1 + confidence) / 2)
+    for end in interval(table, confidence):
+        if abs(end) < 1 - 1e-6:
+            assert abs(float(score(gained, lost, n, end))) == pytest.approx(critical, rel=1e-3)
 
 
-@given(CELLS, CONFIDENCE, CONFIDENCE)
-def test_more_confidence_is_a_wider_interval(cells: tuple[int, int, int, int], one: float, other: float) -> None:
-    (low, high), (lower, higher) = (newcombe_interval(*cells, confidence) for confidence in sorted([one, other]))
-    assert lower <= low + 1e-9 and high <= higher + 1e-9
+@given(TABLES)
+def test_without_a_difference_the_score_is_mcnemars(table: tuple[int, int, int]) -> None:
+    gained, lost, _ = table
+    if gained + lost:
+        assert float(score(gained, lost, sum(table), 0.0)) == pytest.approx((gained - lost) / math.sqrt(gained + lost))
+
+
+@given(TABLES, CONFIDENCE, CONFIDENCE)
+def test_the_interval_holds_the_difference_mirrors_and_widens_with_confidence(table: tuple[int, int, int], one: float, other: float) -> None:
+    (low, high), (lower, higher) = (interval(table, confidence) for confidence in sorted([one, other]))
+    difference = (table[0] - table[1]) / sum(table)
+    assert -1 <= lower <= low + 1e-9 and low - 1e-9 <= difference <= high + 1e-9 and high <= higher + 1e-9 <= 1 + 2e-9
+    assert high - low > 1e-5
+    assert interval((table[1], table[0], table[2]), max(one, other)) == pytest.approx((-higher, -lower), abs=1e-9)
+
+
+@given(TABLES.filter(lambda table: table[1] > 0))
+def test_winning_a_lost_pair_never_lowers_either_end(table: tuple[int, int, int]) -> None:
+    low, high = interval(table)
+    better_low, better_high = interval((table[0] + 1, table[1] - 1, table[2]))
+    assert better_low >= low - 1e-9 and better_high >= high - 1e-9
 
 
 @given(COUNTS, COUNTS)
@@ -72,40 +82,36 @@ def test_mcnemar_is_the_exact_binomial_test(gained: int, lost: int) -> None:
     from scipy.stats import binomtest
 
     expected = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
-    assert mcnemar_p(gained, lost) == pytest.approx(expected)
-    assert 0 < mcnemar_p(gained, lost) <= 1
+    assert mcnemar_p(gained, lost) == pytest.approx(expected) and 0 < mcnemar_p(gained, lost) <= 1
 
 
-@given(PAIRS, st.randoms(use_true_random=False))
-def test_examples_are_paired_by_id_in_any_order(pairs: list[tuple[float, float]], shuffler: random.Random) -> None:
-    ids = [str(number) for number in range(len(pairs))]
-    release, reference = ({key: pair[side] for key, pair in zip(ids, pairs, strict=True)} for side in (0, 1))
-    paired = compare(release, reference, 0.95)
-    assert (paired.n, paired.gained, paired.lost) == (len(pairs), pairs.count((1.0, 0.0)), pairs.count((0.0, 1.0)))
-    assert paired.difference == pytest.approx(sum(one - other for one, other in pairs) / len(pairs))
-    shuffler.shuffle(ids)
-    assert compare({key: release[key] for key in ids}, reference, 0.95) == paired
-    back = compare(reference, release, 0.95)
-    assert (back.difference, back.p_value, back.gained) == (-paired.difference, paired.p_value, paired.lost)
-    assert (back.low, back.high) == pytest.approx((-paired.high, -paired.low))
+@given(TABLES)
+def test_a_comparison_turned_round_is_the_same_with_other_signs(table: tuple[int, int, int]) -> None:
+    mine, theirs = arrays(table)
+    found, back = compare_outcomes(mine, theirs, 0.95, 0.0), compare_outcomes(theirs, mine, 0.95, 0.0)
+    assert (found.gained, found.lost, found.n) == (*table[:2], sum(table)) == (back.lost, back.gained, back.n)
+    assert back.difference == -found.difference and back.p_value == found.p_value and found.p_worse == pytest.approx(1 - back.p_worse)
+    assert found.minimum_detectable_effect == back.minimum_detectable_effect
 
 
-@pytest.mark.parametrize(
-    ("release", "reference", "message"),
-    [
-        ({}, {}, "not shared"),
-        ({"1": 1.0}, {}, "1 examples are not shared"),
-        ({"1": 1.0, "2": 1.0}, {"1": 1.0, "3": 1.0}, "2 examples are not shared"),
-        ({"1": 0.5}, {"1": 1.0}, "other than 0 and 1"),
-        ({"1": 1.0}, {"1": float("nan")}, "other than 0 and 1"),
-        ({"1": -1.0}, {"1": 1.0}, "other than 0 and 1"),
-    ],
-)
-def test_what_cannot_be_paired_is_refused(release: dict[str, float], reference: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        compare(release, reference, 0.95)
+@given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=80), st.floats(0.01, 0.99))
+def test_a_share_has_wilsons_interval_and_the_binomial_p(outcomes: list[float], bound: float) -> None:
+    from scipy.stats import binomtest
+
+    found = estimate_share(numpy.array(outcomes), 0.95, bound)
+    wilson = binomtest(int(sum(outcomes)), len(outcomes)).proportion_ci(0.95, method="wilson")
+    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
+    assert found.p_below == pytest.approx(binomtest(int(sum(outcomes)), len(outcomes), bound, alternative="less").pvalue)
 
 
-def test_one_example_proves_nothing() -> None:
-    paired = compare({"1": 1.0}, {"1": 0.0}, 0.95)
-    assert (paired.difference, paired.p_value, paired.n) == (1.0, 1.0, 1) and paired.low < 0 < paired.high == 1.0
+def test_two_hundred_random_cases_equal_the_libraries() -> None:
+    found = references(200)
+    assert found["cases"] == 200 and found["worst"] < 1e-9
+
+
+def test_simulated_truth_lies_where_it_is_said_to() -> None:
+    """Fewer draws than `make prove-eval`, so a wider allowance: 4 standard errors of 4,000 draws."""
+    covered, passed, seen = coverage(4000), false_pass_rate(4000), power_matches(4000)
+    assert covered["lowest"] >= 0.93 and covered["highest"] <= 0.97
+    assert passed["highest"] <= 0.025 + 4 * math.sqrt(0.025 * 0.975 / 4000) and len(passed["settings"]) > 20
+    assert seen["lowest"] >= 0.77 and seen["highest"] <= 0.83
