@@ -48,15 +48,20 @@ def effect_of_outcomes(discordant: float, n: int, confidence: float) -> float | 
 def effect_of_means(deviation: float, n: int, confidence: float) -> float | None:
     """As above for a mean of paired differences, by statsmodels' power of the t-test; `deviation` of one difference.
 
-    Its own solve_power does not converge for some n (1468 is one, statsmodels 0.15): scipy finds the root.
+    Its own solve_power does not converge for some n (1468 is one, statsmodels 0.15): scipy finds the root. Where scipy's noncentral t is
+    not a number, far out, the power is 1 but for rounding.
     """
     from scipy.optimize import brentq
     from statsmodels.stats.power import TTestPower
 
     if n < 3 or not deviation > 0:
         return None
-    test = TTestPower()
-    return deviation * float(brentq(lambda effect: float(test.power(effect, n, 1 - confidence)) - POWER, 0.0, 30 / math.sqrt(n)))
+
+    def power(effect: float) -> float:
+        found = float(TTestPower().power(effect, n, 1 - confidence))
+        return found if math.isfinite(found) else 1.0
+
+    return deviation * float(brentq(lambda effect: power(effect) - POWER, 0.0, 30 / math.sqrt(n)))
 
 
 def power_to_pass(distance: float, deviation: float, n: int, confidence: float) -> float | None:

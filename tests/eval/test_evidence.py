@@ -35,8 +35,9 @@ def production(release: str | None) -> DeployConfig:
 def test_a_whole_evaluation_is_read_by_id(tmp_path: Path, write_measured: WriteMeasured) -> None:
     measured = read_measured(write_measured(tmp_path / "eval", OTHER, {"x": 1.0, "y": 0.0}))
     assert measured is not None and measured.record["release"] == OTHER
-    assert measured.columns == {"correct": {"x": 1.0, "y": 0.0}}
-    assert measured.answers == {"x": ("good", "good"), "y": ("good", "bad")}
+    assert measured.frame is not None and measured.frame.to_dict("list") == {
+        "id": ["x", "y"], "gold": ["good", "good"], "answer": ["good", "bad"], "correct": [1.0, 0.0]
+    }  # fmt: skip
     assert measured.frame is not None and [*measured.frame["id"]] == ["x", "y"] and [*measured.frame["answer"]] == ["good", "bad"]
 
 
@@ -89,6 +90,17 @@ def test_everything_there_is_gathered(checkout: Path, write_release: WriteReleas
     }
 
 
+def test_a_release_that_a_rule_names_is_looked_for_like_the_champion(checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured) -> None:
+    write_measured(RUN.evaluation, write_release(RUN.release).reference, {"x": 1.0})
+    assert gather(RUN, None, [OTHER]).references == {}
+    write_measured(checkout / "build/elsewhere/eval", OTHER, {"x": 0.0}, dataset="rows-2")
+    assert gather(RUN, None, [OTHER]).references[OTHER].record["dataset"] == "rows-2"
+    write_measured(RUN.evaluation / "other@dddddddddddd", OTHER, {"x": 0.0})
+    assert gather(RUN, None, [OTHER]).references[OTHER].record["dataset"] == "rows-1", "measured on the run's own rows"
+    write_measured(RUN.evaluation / "other@dddddddddddd", CHAMPION, {"x": 0.0})
+    assert gather(RUN, None, [OTHER]).references[OTHER].record["release"] == OTHER
+
+
 def test_what_is_absent_stays_absent(checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured) -> None:
     with pytest.raises(InputError, match="not a release"):
         gather(RUN, None)
@@ -106,5 +118,7 @@ def test_an_evaluation_as_the_gate_sees_it_is_what_evaluate_wrote(tmp_path: Path
     write_predictions(tmp_path, iter([row | {"slices": ["label=g"]}]))
     write_atomically(tmp_path / "metrics.json", json.dumps({"release": OTHER, "metrics": {}}))
     found = read_measured(tmp_path)
-    assert found is not None and found.record == {"release": OTHER, "metrics": {}} and found.answers == {"x": ("g", "a")}
-    assert found.columns == {"correct": {"x": 0}, "log_loss": {"x": pytest.approx(math.log(2))}, "brier": {"x": pytest.approx(0.25)}}
+    assert found is not None and found.record == {"release": OTHER, "metrics": {}}
+    (row,) = found.frame.to_dict("records") if found.frame is not None else []
+    assert (row["id"], row["gold"], row["answer"], row["correct"], list(row["slices"])) == ("x", "g", "a", 0.0, ["label=g"])
+    assert (row["log_loss"], row["brier"]) == pytest.approx((math.log(2), 0.25))

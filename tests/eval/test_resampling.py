@@ -64,10 +64,8 @@ def test_one_example_has_no_mean_to_speak_of() -> None:
 def test_beyond_the_limit_of_bca_the_interval_is_students() -> None:
     values = numpy.random.default_rng(1).random(resampling.BCA_LIMIT + 1)
     low, high, method = mean_interval(values, 0.95, 1.0)
-    assert (
-        method == "Student's t interval" and low < values.mean() < high
+    assert method == "Student's t interval" and low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / len(values) ** 0.5, rel=0.01)
-    )
 
 
 def largest(frame: pandas.DataFrame) -> float:
