@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,27 +120,34 @@ def explained(wanted: str, run: RunConfig | None, production: str | None) -> str
 
 
 def print_comparison(found: dict[str, Any]) -> None:
+    """Two tables: metrics, then the slices of one. MDE: the least true difference that would be seen with 80% power."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console()
-    console.print(f"{found['release']}\n  against {found['reference']}\n  on {found['n']} examples of {found['dataset']}", highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{found['release']}\n  against  {found['reference']}\n  on       {found['n']} examples of {found['dataset']}\n")
     tables = {"metric": found["metrics"], f"{found['sliced_metric']} by slice": found["slices"]}
     for title, rows in tables.items():
-        if not rows:
-            continue
-        table = Table(title, "n", "release", "reference", "difference", f"{found['confidence']:.0%} interval", "p", "Holm p", "would be seen at 80% power")
-        for row in rows:
-            table.add_row(*cells(row), end_section=False)
-        console.print(table)
+        if rows:
+            console.print(table_of(title, rows, f"{found['confidence']:.0%}"))
 
 
-def cells(row: dict[str, Any]) -> list[str]:
+def table_of(title: str, rows: list[dict[str, Any]], confidence: str) -> Any:
     from rich.markup import escape
+    from rich.table import Table
 
-    name = escape(str(row.get("metric") or row.get("name")))
+    adjusted = ["Holm p"] if any("p_adjusted" in row for row in rows) else []
+    table = Table(title, box=None, padding=(0, 2, 0, 0))
+    for heading in ("n", "release", "reference", "difference", f"{confidence} interval", "p", *adjusted, "MDE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(escape(str(row.get("metric") or row.get("name"))), *map(escape, cells(row, bool(adjusted))))
+    return table
+
+
+def cells(row: dict[str, Any], adjusted: bool) -> list[str]:
     if "difference" not in row:
-        return [name, "", "", "", escape(row["why_not"])]
-    least, adjusted = row.get("minimum_detectable_effect"), row.get("p_adjusted")
-    figures = [f"{row['n']}", f"{row['value']:.4g}", f"{row['reference_value']:.4g}", f"{row['difference']:+.4f}", f"{row['low']:+.4f} … {row['high']:+.4f}"]
-    return [name, *figures, f"{row['p_value']:.3g}", f"{adjusted:.3g}" if adjusted is not None else "", f"{least:.3g}" if least is not None else ""]
+        return ["", "", "", row["why_not"]]
+    least = row.get("minimum_detectable_effect")
+    figures = [f"{row['n']}", f"{row['value']:.4g}", f"{row['reference_value']:.4g}", f"{row['difference']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
+    holm = [f"{row['p_adjusted']:.3g}" if "p_adjusted" in row else ""] if adjusted else []
+    return [*figures, f"{row['p_value']:.3g}", *holm, f"{least:.3g}" if least is not None else ""]
