@@ -99,7 +99,8 @@ def test_a_release_is_measured_once(server: Server, config: MakeConfig, write_re
     assert record == stored() and record["metrics"]["accuracy"] == pytest.approx(4 / 6)
     assert (record["release"], record["dataset"], record["n"], record["size_bytes"]) == (manifest.reference, "sha256:rows", 6, len(b"weights"))
     measured = read_measured(RUN.evaluation)
-    assert measured is not None and measured.columns["correct"] == {f"row-{number}": float(number < 4) for number in range(6)}
+    assert measured is not None and measured.frame is not None
+    assert dict(zip(measured.frame["id"], measured.frame["correct"], strict=True)) == {f"row-{number}": float(number < 4) for number in range(6)}
     assert sorted(server.asked) == [(manifest.digest, f"row-{number}") for number in range(6)]
     assert evaluate.evaluate(config(), RUN) == record and server.starts == [RUN.release], "finished: no second server"
 
