@@ -57,10 +57,11 @@ def write_base(folder: Path, shape: dict[str, int]) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer: Any = byte_tokenizer()
-    config = LlamaConfig(**shape, rope_theta=500_000.0, eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.pad_token_id)  # type: ignore[arg-type]
+    rope = {"rope_type": "default", "rope_theta": 500_000.0}
+    sizes: dict[str, Any] = {**shape, "rope_parameters": rope, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.pad_token_id}
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
+        model: Any = LlamaForCausalLM._from_config(LlamaConfig(**sizes), dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
