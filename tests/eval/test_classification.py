@@ -33,7 +33,7 @@ def chosen(gold: list[str], said: list[str], probs: dict[str, float]) -> dict[st
 
 @st.composite
 def classified(draw: Any, names: tuple[str, ...] = NAMES) -> list[tuple[str, dict[str, float]]]:
-    weights = st.lists(st.floats(0.01, 1), min_size=len(names), max_size=len(names))
+    weights = st.lists(st.integers(1, 100), min_size=len(names), max_size=len(names))  # equal shares are equal floats: a tie on one side is one on the other
     rows = draw(st.lists(st.tuples(st.sampled_from(names), weights), min_size=2, max_size=25))
     return [(gold, {name: value / sum(found) for name, value in zip(names, found, strict=True)}) for gold, found in rows]
 
