@@ -1,10 +1,10 @@
-"""Attention over rows that lie end to end: each row attends to itself alone, by construction and not by a mask."""
+"""Attention over rows that lie end to end: each row attends to itself and to a beginning that all share, by construction and not by a mask."""
 
 from __future__ import annotations
 
 import inspect
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from configs.errors import InputError
 from configs.training import Train
@@ -17,19 +17,23 @@ def attend_by_row(
 ) -> tuple[Any, None]:
     """Causal attention of each row by itself. query (1, heads, tokens, head size), key and value with their own number of heads.
 
-    Returns (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask gives the
-    same and costs the square of all rows' tokens; this costs the sum of the squares.
+    Tokens before the first bound are a beginning that all rows share: it lies there once, and each row attends to it too. Returns
+    (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask gives the same and costs the
+    square of all rows' tokens; this costs the sum of the squares.
     """
     import torch
 
     if cu_seq_lens_q is None:
         raise ValueError(f"{NAME} found no cu_seq_lens_q: without the rows' bounds it would let them see each other")
-    lengths = [end - start for start, end in pairwise(cu_seq_lens_q.tolist())]
-    rows = zip(query.split(lengths, dim=2), key.split(lengths, dim=2), value.split(lengths, dim=2), strict=True)
-    attend = torch.nn.functional.scaled_dot_product_attention
-    grouped = key.shape[1] != query.shape[1]
-    found = torch.cat([attend(one, keys, values, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped) for one, keys, values in rows], dim=2)
-    return found.transpose(1, 2).contiguous(), None
+    bounds = cu_seq_lens_q.tolist()
+    shared, lengths = bounds[0], [end - start for start, end in pairwise(bounds)]
+    heads, *rows = zip(*(one.split([shared, *lengths], dim=2) for one in (query, key, value)), strict=True)
+    attend, grouped, found = torch.nn.functional.scaled_dot_product_attention, key.shape[1] != query.shape[1], []
+    for index, row in enumerate(rows):
+        queries, keys, values = (torch.cat(parts, dim=2) for parts in zip(heads, row, strict=True)) if shared else row
+        whole = attend(queries, keys, values, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped)
+        found.append(whole[:, :, shared:] if index else whole)  # what the beginning gives is the same in every row
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
 def register() -> str:
@@ -58,8 +62,8 @@ def why_not_flattened(model: Any) -> str | None:
     return None
 
 
-def use_attention(model: Any, settings: Train) -> bool:
-    """Sets the attention of a causal language model that is to be trained; whether rows may lie end to end.
+def use_attention(model: Any, settings: Train) -> Literal["padded", "flattened", "shared"]:
+    """Sets the attention of a causal language model that is to be trained; whether rows may lie end to end, and whether they may share a beginning.
 
     Raises InputError where packing is asked for and this model cannot have it.
     """
@@ -68,5 +72,6 @@ def use_attention(model: Any, settings: Train) -> bool:
         raise InputError(f"train.packing: found {problem}, expected full attention for {settings.packing}", hint="--set train.packing=none")
     flattened = problem is None and settings.packing != "none"
     chosen = settings.attention if settings.attention != "auto" else "sdpa"
-    model.set_attn_implementation(register() if flattened and chosen == "sdpa" else chosen)
-    return flattened
+    shared = flattened and chosen == "sdpa"
+    model.set_attn_implementation(register() if shared else chosen)
+    return "shared" if shared else "flattened" if flattened else "padded"

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
 import numpy
@@ -123,23 +123,26 @@ def pack(rows: Any, max_tokens: int) -> Any:
     return pack_dataset(rows.select_columns(["input_ids", "labels"]), max_tokens, "bfd", {"load_from_cache_file": False})
 
 
-def flatten(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
     """A micro-batch of rows end to end, (1, tokens), with no padding; positions start anew in each row.
 
     Logits are wanted only where the next token is taught (`logits_to_keep`): over the prompt's tokens the head, a quarter
-    of SmolLM2's multiplications, would be computed for nothing. `shift_labels` is what those logits shall be.
+    of SmolLM2's multiplications, would be computed for nothing. `shift_labels` is what those logits shall be. With `share`
+    the tokens that all rows begin with, a system prompt as a rule, come once and before all rows (train.attention).
     """
     import torch
 
-    lengths = [length for row in rows for length in row.get("seq_lengths") or [len(row["input_ids"])]]
-    labels = torch.tensor([label for row in rows for label in row["labels"]])
-    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    parts = [part for row in rows for part in sequences(row)]
+    shared = shared_beginning(parts) if share else 0
+    first, lengths = parts[0][0][:shared], [len(ids) - shared for ids, _ in parts]
+    labels = torch.tensor([IGNORED] * shared + [label for _, taught in parts for label in taught[shared:]])
+    bounds = torch.tensor([*accumulate(lengths, initial=shared)], dtype=torch.int32)
     labels[bounds[:-1].long()] = IGNORED  # nothing stands before a row's first token, least of all the row before it
     shifted = torch.cat([labels[1:], torch.tensor([IGNORED])])
     kept = (shifted != IGNORED).nonzero().flatten()
     return {
-        "input_ids": torch.tensor([[token for row in rows for token in row["input_ids"]]]),
-        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "input_ids": torch.tensor([first + [token for ids, _ in parts for token in ids[shared:]]]),
+        "position_ids": torch.cat([torch.arange(shared), *(torch.arange(shared, shared + length) for length in lengths)])[None],
         "logits_to_keep": kept,
         "labels": shifted[None, kept],
         "shift_labels": shifted[None, kept],
@@ -149,6 +152,21 @@ def flatten(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "max_length_k": max(lengths),
         "use_cache": False,  # with a cache, transformers does not look for the rows' bounds, and its own attentions let them see each other
     }
+
+
+def sequences(row: dict[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids and labels of each row that was packed into this one."""
+    bounds = [0, *accumulate(row.get("seq_lengths") or [len(row["input_ids"])])]
+    yield from ((row["input_ids"][start:end], row["labels"][start:end]) for start, end in pairwise(bounds))
+
+
+def shared_beginning(parts: list[tuple[list[int], list[int]]]) -> int:
+    """How many tokens all rows begin with alike, short of those that are taught or foretell one; 0 of a single row."""
+    if len(parts) < 2:
+        return 0
+    untaught = min(next((index for index, label in enumerate(labels) if label != IGNORED), len(labels)) for _, labels in parts)
+    alike = takewhile(lambda tokens: len({*tokens}) == 1, zip(*(ids for ids, _ in parts), strict=False))
+    return max(0, min(untaught - 1, sum(1 for _ in alike)))
 
 
 def pad(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
         trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
     total = total_steps(settings, len(lengths))
-    padded = trainer.data_collator is not flatten
+    padded = getattr(trainer.data_collator, "func", None) is not flatten
     effective = settings.batch_size * settings.gradient_accumulation_steps
     order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
     for name, value in schedule_arguments(settings, total).items():

@@ -31,6 +31,7 @@ class Workload:
     batch: int
     longest: int
     mean: float
+    shared: int
     taught_share: float
     steps: int
     accumulation: int
@@ -47,8 +48,8 @@ class Workload:
 
     @property
     def tokens(self) -> int:
-        """Of the largest micro-batch."""
-        return self.batch * self.longest
+        """Of the largest micro-batch; what its rows begin with alike comes once (train.batches.flatten)."""
+        return self.batch * self.longest - self.shared * (self.batch - 1)
 
     @property
     def width(self) -> int:
@@ -124,7 +125,7 @@ def logits_bytes(shape: ModelShape, load: Workload) -> int:
     """Logits, log-probabilities and both gradients of the taught tokens, float32 (transformers/loss/loss_utils.py:ForCausalLMLoss)."""
     if shape.family == "encoder":
         return 0
-    taught = math.ceil(load.tokens * load.taught_share)
+    taught = math.ceil(load.batch * load.longest * load.taught_share)
     return taught * shape.vocabulary * (12 + load.width)
 
 
@@ -192,10 +193,9 @@ def training_seconds(shape: ModelShape, load: Workload, rates: Rates) -> float:
     """All steps and their validations. Checkpointing runs the forward pass, a third of the layers' work, once more (arXiv:1604.06174)."""
     layers = shape.layers * rates.layer_seconds_per_token * (4 / 3 if load.checkpointing else 1)
     head = rates.head_seconds_per_token * load.taught_share if shape.family == "decoder" else 0.0
-    token = layers + rates.once_seconds_per_token + head
-    trained = load.steps * load.batch * load.accumulation * load.mean
-    validated = math.ceil(load.steps / load.eval_every) * load.validation_rows * load.mean
-    return token * (trained + validated / 3)
+    row = (layers + rates.once_seconds_per_token) * (load.mean - load.shared * (load.batch - 1) / load.batch) + head * load.mean
+    validated = math.ceil(load.steps / load.eval_every) * load.validation_rows
+    return row * (load.steps * load.batch * load.accumulation + validated / 3)
 
 
 def evaluation_seconds(shape: ModelShape, load: Workload, rates: Rates, new_tokens: int, concurrency: int, device_shares_reads: bool) -> float:

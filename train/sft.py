@@ -39,14 +39,14 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
 
     tokenizer = load_tokenizer(base)
     model = adapted_model(config, base, [])
-    flattened = use_attention(model if config.train.method == "full" else model.get_base_model(), config.train)
+    layout = use_attention(model if config.train.method == "full" else model.get_base_model(), config.train)
     rows, validation = (encode(part, lambda found: [encode_row(tokenizer, row) for row in found]) for part in (train_rows, validation_rows))
     trainer = Trainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),
         train_dataset=pack(rows, config.data.max_tokens) if config.train.packing == "sequence" else rows,
         eval_dataset=validation,
-        data_collator=flatten if flattened else partial(pad, pad_token_id=tokenizer.pad_token_id),
+        data_collator=partial(pad, pad_token_id=tokenizer.pad_token_id) if layout == "padded" else partial(flatten, share=layout == "shared"),
         processing_class=tokenizer,
     )
     return speed_up_b(trainer, config)

@@ -13,6 +13,7 @@ from configs.schema import RunConfig
 from train.atomic import read_json
 from train.devices import Device
 from train.hardware import FAST_BFLOAT16_FLAGS, cpu_flags
+from train.lengths import load_chat_template
 from train.origin import find_weights
 from train.preflight import Workload
 from train.shapes import ModelShape, read_shape
@@ -37,13 +38,15 @@ def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, dev
     dtype = choose_dtype(settings.dtype, device)
     rows = {name: part["rows"] for name, part in card.get("splits", {}).items()}
     longest, mean = row_lengths(card, config.data.max_tokens)
+    base, flat = BASES / config.base.name, config.task == "causal-lm" and settings.packing != "none" and settings.attention in ("auto", "sdpa")
     effective = settings.batch_size * settings.gradient_accumulation_steps
     steps = settings.max_steps or max(1, math.ceil(rows.get("train", config.data.max_rows or 0) * (settings.epochs or 0) / effective))
     return Workload(
         batch=settings.batch_size * (2 if config.task.startswith("dpo") else 1),  # chosen and rejected go through together
         longest=longest,
         mean=mean,
-        taught_share=taught_share(paths.data, BASES / config.base.name, mean),
+        shared=shared_tokens(paths.data, base, settings.batch_size) if flat else 0,
+        taught_share=taught_share(paths.data, base, mean),
         steps=steps,
         accumulation=settings.gradient_accumulation_steps,
         eval_every=min(settings.eval_every_steps, steps),
@@ -78,16 +81,43 @@ def row_lengths(card: dict[str, Any], bound: int) -> tuple[int, float]:
 
 def taught_share(data: Path, base: Path, mean: float) -> float:
     """Share of a row's tokens that its answer is, over the first rows; 1.0, the most there can be, where that is not known or all is taught."""
-    if not (data / "train.parquet").exists() or not (base / "tokenizer.json").exists():
+    answers = [answer for row in sampled_rows(data) if (answer := answer_of(row))]
+    if not answers or not (base / "tokenizer.json").exists():
         return 1.0
+    taught = sum(count + 1 for count in count_tokens(base, answers))  # and the token that ends it
+    return min(1.0, taught / len(answers) / mean)
+
+
+def shared_tokens(data: Path, base: Path, batch: int) -> int:
+    """Tokens that the prompts of `batch` rows begin with alike, on average over the first rows; 0 where that is not known."""
+    rows = sampled_rows(data)
+    if not rows or "text" in rows[0] or not (base / "tokenizer.json").exists():
+        return 0
+    render = load_chat_template(base) if "messages" in rows[0] else None
+    prompts = [render(row["messages"][:-1]) if render else str(row["prompt"]) for row in rows]
+    groups = [prompts[start : start + batch] for start in range(0, max(1, len(prompts) - batch + 1), batch)]
+    beginnings = [common_beginning(min(group), max(group)) for group in groups]  # what the first and the last in order begin with, all do
+    return sum(count_tokens(base, beginnings)) // len(groups)
+
+
+def common_beginning(one: str, other: str) -> str:
+    return one[: next((index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))]
+
+
+def sampled_rows(data: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet
+
+    if not (data / "train.parquet").exists():
+        return []
+    batch = next(pyarrow.parquet.ParquetFile(data / "train.parquet").iter_batches(SAMPLED_ROWS), None)
+    return batch.to_pylist() if batch is not None else []
+
+
+def count_tokens(base: Path, texts: list[str]) -> list[int]:
     from tokenizers import Tokenizer
 
-    batch = next(pyarrow.parquet.ParquetFile(data / "train.parquet").iter_batches(SAMPLED_ROWS), None)
-    answers = [answer for row in (batch.to_pylist() if batch is not None else []) if (answer := answer_of(row))]
-    encodings = Tokenizer.from_file(str(base / "tokenizer.json")).encode_batch_fast(answers, add_special_tokens=False)
-    taught = sum(len(encoding.ids) + 1 for encoding in encodings)  # and the token that ends it
-    return min(1.0, taught / len(answers) / mean) if answers else 1.0
+    encodings = Tokenizer.from_file(str(base / "tokenizer.json")).encode_batch_fast(texts, add_special_tokens=False)
+    return [len(encoding.ids) for encoding in encodings]
 
 
 def answer_of(row: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,23 @@ def test_logits_are_wanted_only_where_the_next_token_is_taught() -> None:
 ROWS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=12), min_size=1, max_size=5)
 
 
+def test_a_beginning_that_all_rows_share_lies_there_once() -> None:
+    batch = flatten([row(1, 2, 3, 5, 6, taught=1), row(1, 2, 3, 8, taught=1), row(1, 2, 3, 5, 7, taught=2)], share=True)
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 5, 6, 3, 8, 3, 5, 7]], "3 foretells what is taught in the second row: it is each row's own"
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 2, 3, 2, 3, 4]] and batch["cu_seq_lens_q"].tolist() == [2, 5, 7, 10]
+    assert batch["shift_labels"].tolist() == [[6, 8, 5, 7]] and batch["logits_to_keep"].tolist() == [3, 5, 7, 8]
+
+
+@given(ROWS, ROWS, st.data())
+def test_whatever_rows_share_each_is_whole_and_teaches_the_same(heads: list[list[int]], tails: list[list[int]], data: st.DataObject) -> None:
+    rows = [row(*heads[0], *ids, taught=data.draw(st.integers(1, len(heads[0]) + len(ids)))) for ids in tails]
+    batch = flatten(rows, share=True)
+    ids, bounds = batch["input_ids"][0].tolist(), batch["cu_seq_lens_q"].tolist()
+    assert [ids[: bounds[0]] + ids[start:end] for start, end in pairwise(bounds)] == [one["input_ids"] for one in rows]
+    assert batch["shift_labels"].tolist() == flatten(rows)["shift_labels"].tolist()
+    assert [ids[place + 1] for place in batch["logits_to_keep"].tolist()] == batch["shift_labels"][0].tolist()
+
+
 @given(ROWS, st.data())
 def test_flattened_rows_teach_what_each_row_teaches_alone(tokens: list[list[int]], data: st.DataObject) -> None:
     rows = [row(*ids, taught=data.draw(st.integers(1, len(ids)))) for ids in tokens]
@@ -147,6 +165,17 @@ def test_loss_and_gradient_of_rows_end_to_end_are_those_of_the_rows_alone(tiny_g
     assert loss == pytest.approx(padded, rel=1e-5) and torch.allclose(gradient, padded_gradient, atol=1e-6), "the padded batch is the same quantity"
 
 
+def test_a_shared_beginning_changes_neither_loss_nor_gradient(tiny_gpt: Path) -> None:
+    import torch
+
+    generator, beginning = numpy.random.default_rng(5), [7, 8, 9, 10, 11, 12]
+    rows = [row(*beginning, *generator.integers(3, 250, size=size).tolist(), taught=taught) for size, taught in ((9, 4), (17, 3), (5, 4), (30, 8))]
+    batches, model = (flatten(rows, share=share) for share in (False, True)), load_gpt(tiny_gpt, register())
+    (loss, gradient), (shared_loss, shared_gradient) = (loss_and_gradient(model, batch, 15) for batch in batches)
+    assert shared_loss == pytest.approx(loss, rel=1e-5) and torch.allclose(gradient, shared_gradient, atol=1e-6)
+    assert flatten(rows, share=True)["input_ids"].numel() == flatten(rows)["input_ids"].numel() - 3 * len(beginning)
+
+
 def split(joined: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
     bounds = numpy.cumsum(joined.get("seq_lengths") or [len(joined["input_ids"])])[:-1]
     return [(ids.tolist(), labels.tolist()) for ids, labels in zip(*(numpy.split(joined[name], bounds) for name in ("input_ids", "labels")), strict=True)]
@@ -176,10 +205,10 @@ def test_a_model_with_a_sliding_window_is_padded_unless_packing_is_asked_for() -
 
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 32}
     window, full = (AutoModelForCausalLM.from_config(made) for made in (MistralConfig(sliding_window=8, **shape), LlamaConfig(**shape)))
-    assert use_attention(full, Train(max_steps=1)) and full.config._attn_implementation == "sdpa_by_row"
-    assert not use_attention(full, Train(max_steps=1, packing="none")) and full.config._attn_implementation == "sdpa"
-    assert use_attention(full, Train(max_steps=1, attention="eager")) and full.config._attn_implementation == "eager"
-    assert not use_attention(window, Train(max_steps=1)) and window.config._attn_implementation == "sdpa"
+    assert use_attention(full, Train(max_steps=1)) == "shared" and full.config._attn_implementation == "sdpa_by_row"
+    assert use_attention(full, Train(max_steps=1, packing="none")) == "padded" and full.config._attn_implementation == "sdpa"
+    assert use_attention(full, Train(max_steps=1, attention="eager")) == "flattened" and full.config._attn_implementation == "eager"
+    assert use_attention(window, Train(max_steps=1)) == "padded" and window.config._attn_implementation == "sdpa"
     with pytest.raises(InputError, match="sliding window"):
         use_attention(window, Train(max_steps=1, packing="sequence"))
 

@@ -22,7 +22,7 @@ from train.base import make_base
 from train.devices import Device, find_device
 from train.preflight import Rates, training_memory
 from train.shapes import ModelShape
-from train.workload import choose_dtype, describe_workload, find_shape, row_lengths, taught_share
+from train.workload import choose_dtype, describe_workload, find_shape, row_lengths, shared_tokens, taught_share
 
 ROOT = Path(__file__).parents[2]
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
@@ -118,9 +118,20 @@ def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]
 
 
 @pytest.mark.unit
+def test_what_prompts_begin_with_alike_is_counted_by_micro_batches(chat: Callable[..., RunConfig], tmp_path: Path) -> None:
+    base = make_base(chat())
+    whole = [[{"role": "user", "content": text}, {"role": "assistant", "content": "d"}] for text in ("abcx", "abcy", "abcx", "x")]
+    pandas.DataFrame({"messages": whole}).to_parquet(tmp_path / "train.parquet")
+    letters = [shared_tokens(tmp_path, base, batch) for batch in (2, 4)]
+    assert letters[0] - letters[1] == 1, "abc of the first two and nothing of the others, beside what the template says first"
+    pandas.DataFrame({"text": ["abc", "abd"]}).to_parquet(tmp_path / "train.parquet")
+    assert shared_tokens(tmp_path, base, 2) == 0, "a text is taught from its beginning"
+
+
+@pytest.mark.unit
 def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: Path) -> None:
     assert row_lengths({}, 160) == row_lengths({"lengths": {"counts": [], "edges": []}}, 160) == (160, 160.0)
-    assert taught_share(tmp_path, tmp_path, 160.0) == 1.0
+    assert taught_share(tmp_path, tmp_path, 160.0) == 1.0 and shared_tokens(tmp_path, tmp_path, 8) == 0
 
 
 @pytest.mark.unit

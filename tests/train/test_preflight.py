@@ -33,8 +33,8 @@ RATES = Rates(1e-5, 2e-5, 1e-4, 1e-5, 1e-4)
 
 
 def load(**changes: Any) -> Workload:
-    known: dict[str, Any] = {"batch": 8, "longest": 128, "mean": 64.0, "taught_share": 0.25, "steps": 20, "accumulation": 1, "eval_every": 10}
-    known |= {"validation_rows": 16, "test_rows": 80, "rank": 16, "adapted": True, "four_bit": False, "dtype": "bfloat16"}
+    known: dict[str, Any] = {"batch": 8, "longest": 128, "mean": 64.0, "shared": 0, "taught_share": 0.25, "steps": 20, "accumulation": 1}
+    known |= {"eval_every": 10, "validation_rows": 16, "test_rows": 80, "rank": 16, "adapted": True, "four_bit": False, "dtype": "bfloat16"}
     return Workload(**known | {"narrow_base": False, "checkpointing": False, "on_cpu": True} | changes)
 
 
@@ -99,6 +99,12 @@ def test_serving_holds_the_scheme_and_the_reserved_cache() -> None:
     assert key_value_bytes(SMOLLM2, 2) == 23_040 and none["cached_tokens"] == 2**30 // 23_040
     assert serving_memory(MINILM, "int8", 4, 1)["kv_cache"] == 0
     assert quantizing_memory(SMOLLM2)["peak"] > 8 * SMOLLM2.parameters
+
+
+def test_what_all_rows_begin_with_is_computed_once_a_micro_batch() -> None:
+    assert load(shared=28).tokens == 28 + 8 * 100 and logits_bytes(SMOLLM2, load(shared=28)) == logits_bytes(SMOLLM2, load())
+    saved = training_seconds(SMOLLM2, load(), RATES) - training_seconds(SMOLLM2, load(shared=28), RATES)
+    assert saved == pytest.approx((20 * 8 + 2 * 16 / 3) * 28 * 7 / 8 * (30 * 1e-5 + 2e-5))
 
 
 def test_time_follows_steps_lengths_and_the_taught_share() -> None:
