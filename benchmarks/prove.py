@@ -71,6 +71,13 @@ def tunegate(*arguments: str, expected: tuple[int, ...] = (0,)) -> str:
     return run(str(Path(sys.executable).with_name("tunegate")), *arguments, expected=expected).stdout
 
 
+def tested(name: str, *arguments: str) -> list[Row]:
+    """A promise that is a test: it passed in this run, and nothing in it was skipped."""
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, expected=(0, 1, 2, 3, 4, 5))
+    last = done.stdout.strip().splitlines()[-1]
+    return [Row(name, last.strip("= "), "passed", done.returncode == 0 and "skipped" not in last)]
+
+
 def machine() -> str:
     cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf8"))
     gpu = "a GPU" if Path("/dev/nvidiactl").exists() else "no GPU"
@@ -79,16 +86,21 @@ def machine() -> str:
 
 
 def write_document(room: str, rows: list[Row], seconds: float) -> None:
-    """The room's section of docs/benchmarks.md, between its two markers."""
-    lines = [f"| {row.name} | {row.value} | {row.goal} | {'yes' if row.holds else '**missed**'} |".replace("\n", " ") for row in rows]
+    """The room's section of docs/benchmarks.md."""
     head = f"Measured by `make prove-{room}` on {datetime.now(UTC):%d %B %Y} in {seconds / 60:.0f} minutes, on {machine()}."
-    section = "\n".join([head, "", "| what | seen | goal | holds |", "|---|---|---|---|", *lines])
-    begin, end = f"<!-- prove-{room}: written by `make prove-{room}` -->", f"<!-- /prove-{room} -->"
-    text = DOCUMENT.read_text(encoding="utf8")
+    lines = [f"| {row.name} | {row.value} | {row.goal} | {'yes' if row.holds else '**missed**'} |" for row in rows]
+    write_section(DOCUMENT, f"prove-{room}", [head, "", "| what | seen | goal | holds |", "|---|---|---|---|", *lines])
+
+
+def write_section(document: Path, name: str, lines: list[str]) -> None:
+    """Between the two markers of this name; a document without them gains them at its end."""
+    begin, end = f"<!-- {name}: written by a benchmark -->", f"<!-- /{name} -->"
+    text = document.read_text(encoding="utf8")
     if begin not in text:
-        text = f"{text.rstrip()}\n\n## `make prove-{room}`\n{begin}\n{end}\n"
+        text = f"{text.rstrip()}\n\n## `{name}`\n{begin}\n{end}\n"
     before, after = text.split(begin)[0], text.split(end)[1]
-    DOCUMENT.write_text(f"{before}{begin}\n{section}\n{end}{after}", encoding="utf8")
+    section = "\n".join(line.replace("\n", " ") for line in lines)
+    document.write_text(f"{before}{begin}\n{section}\n{end}{after}", encoding="utf8")
 
 
 def show(rows: list[Row]) -> None:

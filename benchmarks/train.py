@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prove import FOLDER, Check, Row, console, run, tunegate
+from benchmarks.prove import FOLDER, Check, Row, console, run, tested, tunegate
 from benchmarks.quality import calls_quality, sentiment_quality
 
 PYTHON = sys.executable
@@ -159,13 +159,6 @@ def data() -> list[Row]:
         Row(f"prepare of {found['prepare_rows']:,} rows, peak resident memory ({found['prepare_seconds']} s)", found["prepare_peak_rss"], "at most 1.5 GiB",
             found["prepare_rows"] >= 5_000_000 and found["prepare_peak_rss"] <= 1.5),
     ]  # fmt: skip
-
-
-def tested(name: str, *arguments: str) -> list[Row]:
-    """A promise that is a test: it passed in this run, and nothing in it was skipped."""
-    done = run(PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, expected=(0, 1, 2, 3, 4, 5))
-    last = done.stdout.strip().splitlines()[-1]
-    return [Row(name, last.strip("= "), "passed", done.returncode == 0 and "skipped" not in last)]
 
 
 METHODS: dict[str, list[str]] = {
