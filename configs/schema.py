@@ -15,7 +15,7 @@ from configs.launch import Launch
 from configs.methods import CHANGES_BASE, Lora
 from configs.search import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.servability import device_here, family_of, refusal
+from configs.servability import device_here, family_of, refusal, refusal_here
 from configs.shape import input_columns
 from configs.training import Train
 from configs.weights import BaseWeights
@@ -108,6 +108,8 @@ class RunConfig(Section):
             return self
         device = device_here() if self.serving.device == "auto" else self.serving.device
         if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
+            raise ValueError(reason)
+        if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
             raise ValueError(reason)
         columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
         if columns:

