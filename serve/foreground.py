@@ -16,7 +16,7 @@ from configs.verdict import Verdict
 from infra.artifacts import find
 from infra.router import api_key
 from infra.slot import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
-from serve.effects import Environment
+from serve.environment import Environment
 from serve.loadtest import run_load_test
 
 START_SECONDS = 600

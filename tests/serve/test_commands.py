@@ -17,6 +17,7 @@ import infra.artifacts
 import infra.tracking
 import serve.deploy
 import serve.foreground
+import serve.status
 import tunegate
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.verdict import EXIT_CODES, Outcome, Verdict
@@ -73,7 +74,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, given: dict[str, Any] | T
             raise given
         return given
 
-    monkeypatch.setattr(serve.deploy, name, function)
+    monkeypatch.setattr(serve.status if name == "status" else serve.deploy, name, function)
     return calls
 
 

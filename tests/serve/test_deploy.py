@@ -20,9 +20,10 @@ from configs.errors import InputError, RefusedError
 from eval.gate import decide_load, read_rules
 from infra.router import api_key
 from infra.streams import Streams
-from serve.deploy import deploy, locked, promote, rollback, status, stop_all
-from serve.effects import Environment
+from serve.deploy import deploy, promote, rollback, stop_all
+from serve.environment import Environment, locked
 from serve.record import PROOF
+from serve.status import status
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]

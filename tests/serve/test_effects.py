@@ -18,8 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import serve.bake
 import serve.deploy
 import serve.effects
+import serve.environment
 import serve.record
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
@@ -28,8 +30,10 @@ from configs.schema import Serving
 from configs.verdict import Outcome, Verdict
 from infra.router import SLOTS, SlotName, Traffic
 from infra.slot import SlotProcess
-from serve.effects import Environment, perform, receipt, slot_parts, traffic_of, wait_for_slot, wait_for_streams
+from serve.effects import perform, traffic_of, wait_for_slot, wait_for_streams
+from serve.environment import Environment
 from serve.planner import Action, ActionKind
+from serve.receipt import receipt
 from serve.record import Record, State, other
 
 pytestmark = pytest.mark.unit
@@ -50,7 +54,8 @@ class World:
     """
 
     door: bool = False
-    routed: SlotName | None = None
+    shares: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    held: bool = False
     digests: dict[str, str] = field(default_factory=dict)
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
@@ -68,7 +73,7 @@ class World:
         seconds = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp())
         replaced = {name: getattr(self, name) for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")}
         replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
-        for module in (serve.effects, serve.deploy, serve.record):
+        for module in (serve.effects, serve.deploy, serve.record, serve.environment, serve.bake):
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
         monkeypatch.setattr(Record, "append", lambda record, *event, **facts: self.append(record, *event, **facts))
@@ -101,8 +106,31 @@ class World:
     def is_running(self) -> bool:
         return self.door
 
-    def active(self) -> SlotName | None:
-        return self.routed
+    def weights(self) -> dict[SlotName, int]:
+        return dict(self.shares)
+
+    @property
+    def routed(self) -> SlotName | None:
+        return next((slot for slot in SLOTS if self.shares[slot] == 100), None)
+
+    @routed.setter
+    def routed(self, slot: SlotName | None) -> None:
+        self.shares = {name: 100 if name == slot else 0 for name in SLOTS}
+
+    def set_weights(self, shares: dict[SlotName, int]) -> None:
+        with self.effect(f"share {shares}"):
+            self.shares = {name: shares.get(name, 0) for name in SLOTS}
+
+    def pause(self) -> None:
+        with self.effect("hold the door"):
+            self.held = True
+
+    def resume(self) -> None:
+        with self.effect("let in"):
+            self.held = False
+
+    def is_paused(self) -> bool:
+        return self.held
 
     def traffic(self) -> dict[SlotName, Traffic]:
         return dict(self.counts)
@@ -143,7 +171,7 @@ class World:
     def reap_orphan(self, port: int) -> None:
         slot = "blue" if port == PORTS["blue"] else "green"
         if port in self.servers:
-            assert not (self.door and self.routed == slot), f"{slot} serves and was stopped"
+            assert not (self.door and self.routed == slot and not self.held), f"{slot} serves and was stopped"
             with self.effect(f"stop {slot}"):
                 del self.servers[port]
 
@@ -179,7 +207,8 @@ def environment(folder: str = "state", **facts: Any) -> Environment:
 
 
 def kinds(env: Environment) -> list[str]:
-    return [event.kind for event in env.record.read()]
+    """Of all events but those of taking hold."""
+    return [event.kind for event in env.record.read() if event.kind != "acquired"]
 
 
 @pytest.fixture
@@ -209,7 +238,7 @@ def test_started_again_a_slot_has_one_server_that_the_record_names_and_the_last_
 ) -> None:
     first, second = (env.process(do(env, "start", "green", release=release), "green") for _ in range(2))
     assert first != second == world.servers[8102]
-    assert world.done == ["start green", "label green", "stop green", "start green", "label green"]
+    assert world.done == ["label green", "start green", "stop green", "label green", "start green"]
     env.record.path.unlink()
     assert env.process(do(env, "start", "green", release=release), "green") == world.servers[8102]
     assert world.done.count("stop green") == 2 and world.digests == {"green": release.partition("@")[2]}
@@ -243,7 +272,7 @@ def test_a_proof_is_recorded_with_its_facts_and_may_be_repeated(world: World, en
 
 def test_a_slot_without_a_server_on_record_has_nothing_to_prove(world: World, env: Environment) -> None:
     with pytest.raises(OutsideError, match="slot blue has no server on record"):
-        slot_parts(env, env.record.state(), "blue")
+        env.slot_parts(env.record.state(), "blue")
 
 
 def test_switching_twice_is_switching_once(world: World, env: Environment, release: str) -> None:
@@ -278,7 +307,8 @@ def test_a_slot_retires_at_zero_streams_or_at_the_deadline_and_the_record_says_w
     world.count("green", open=streams)
     began = world.now
     assert do(env, "stop", "green").slots["green"] is None and world.servers == {}
-    assert env.record.read()[-1].facts == {"release": release, "streams_open": streams, "why": why}
+    facts = env.record.read()[-1].facts
+    assert facts["release"] == release and (facts["streams_open"], facts["why"]) == (streams, why) and facts["drain_seconds"] >= waited
     assert (world.now - began).total_seconds() == pytest.approx(waited, abs=0.3)
     do(env, "stop", "green")
     assert world.done.count("stop green") == 1
@@ -398,4 +428,5 @@ def test_what_is_observed_comes_from_the_door_and_the_processes_never_from_the_r
     assert vars(env.observe(state)) == {"door_open": False, "routed": None, "alive": {"blue"}}
     world.servers.clear()
     world.door = True
-    assert vars(env.observe(state)) == {"door_open": True, "routed": "blue", "alive": frozenset()}
+    seen = env.observe(state)
+    assert (seen.door_open, seen.routed, seen.alive) == (True, "blue", frozenset())

@@ -15,7 +15,7 @@ import serve.foreground
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.verdict import Verdict
 from infra.slot import SlotProcess
-from serve.effects import Environment
+from serve.environment import Environment
 from serve.foreground import load_test, serve_release
 from tests.serve.test_effects import World, environment, publish
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.verdict import Verdict
-from serve.deploy import deploy, locked, promote, rollback, status, stop_all
-from serve.effects import Environment
+from serve.deploy import deploy, promote, rollback, stop_all
+from serve.environment import Environment, locked
 from serve.record import PROOF
+from serve.status import status
 from tests.serve.test_effects import Killed, World, environment, kinds, publish
 
 pytestmark = pytest.mark.unit
-FIRST = ["open", "start blue", "label blue", *(f"prove {proof}" for proof in PROOF), "switch blue"]
+FIRST = ["open", "label blue", "start blue", *(f"prove {proof}" for proof in PROOF), "switch blue"]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_first_deployment_opens_starts_proves_in_order_switches_and_bakes(worl
     world.count("blue", failed=7)  # before the switch: none of the bake's business
     found = deploy(env, old)
     assert world.done == FIRST and world.serving() == found["release"] == old
-    assert kinds(env) == ["desired", "starting", "started", *["proven"] * len(PROOF), "switching", "switched", "baked"]
+    assert kinds(env) == ["desired", "planned", "starting", "started", *["proven"] * len(PROOF), "switching", "switched", "baked"]
     assert found["receipt"]["from"]["slot"] is None and found["receipt"]["seconds_watched"] >= 1 and found["receipt"]["requests_failed"] == 0
 
 
@@ -124,7 +125,7 @@ def test_a_first_release_that_fails_its_proof_leaves_nothing_behind(world: World
     world.fails = {"prove smoke": RefusedError("smoke is bad")}
     with pytest.raises(RefusedError, match="smoke is bad"):
         deploy(environment(), old)
-    assert world.servers == {} and world.done == ["open", "start blue", "label blue", "prove healthy", "prove warm", "stop blue"]
+    assert world.servers == {} and world.done == ["open", "label blue", "start blue", "prove healthy", "prove warm", "stop blue"]
 
 
 @pytest.mark.parametrize("message", ["2 requests failed", "its server died"])
@@ -201,7 +202,7 @@ def test_a_second_command_at_the_same_time_is_refused(world: World, command: Cal
     assert world.done == [] and kinds(env) == []
 
 
-@pytest.mark.parametrize(("victim", "steps"), [(8101, ["start blue", "label blue", "prove healthy"]), (8102, ["switch blue"])])
+@pytest.mark.parametrize(("victim", "steps"), [(8101, ["label blue", "start blue", "prove healthy"]), (8102, ["switch blue"])])
 def test_a_dead_server_is_started_again_or_replaced_by_its_heir(world: World, old: str, new: str, victim: int, steps: list[str]) -> None:
     env = environment()
     deploy(env, old)
