@@ -5,26 +5,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
+from configs.door import Door
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
-
-
-OpenPath = Literal["/v1/models", "/v1/chat/completions", "/v1/completions", "/classify", "/pooling"]
-
-
-class Door(Section):
-    """The router that faces the network."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=1, le=65_535)
-    paths: list[OpenPath] = Field(list(get_args(OpenPath)[:-1]), description="what exists outside; a tagger's environment adds /pooling")
-    api_key_env: str = Field("TUNEGATE_API_KEY", description="the environment variable that holds the key; unset: a key is made and kept under state_dir")
 
 
 class LoadTest(Section):
