@@ -48,6 +48,8 @@ ACCESS_LOG_NUMBERS = {
     "first_byte_ms": "%Tr",
     "total_ms": "%Ta",
 }
+# What cannot be read as HTTP, or breaks off in TLS, has none of these.
+NO_REQUEST = ("request_id", "key", "method", "path", "slot", "release")
 
 
 def render(config: DeployConfig, folder: Path) -> str:
@@ -68,7 +70,8 @@ def render(config: DeployConfig, folder: Path) -> str:
             error=error,
             tls="",
             models=models(config.model),
-            log_format=log_format(),
+            log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
+            error_log_format=log_format(ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}),
         ).strip()
         + "\n"
     )
@@ -87,10 +90,8 @@ def models(name: str) -> str:
     return quoted(text.replace('"RELEASE"', '"%[var(txn.release)]"').replace('"SLOT"', '"%[var(txn.slot)]"'))
 
 
-def log_format() -> str:
-    texts = [f'"{key}":"{value}"' for key, value in ACCESS_LOG.items()]
-    numbers = [f'"{key}":{value}' for key, value in ACCESS_LOG_NUMBERS.items()]
-    return "{" + ",".join(texts + numbers) + "}"
+def log_format(texts: dict[str, str], numbers: dict[str, str]) -> str:
+    return "{" + ",".join([f'"{key}":"{value}"' for key, value in texts.items()] + [f'"{key}":{value}' for key, value in numbers.items()]) + "}"
 
 
 def quoted(text: str) -> str:

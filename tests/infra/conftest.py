@@ -40,7 +40,8 @@ class Recorder(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        server: Any = self.server
+        server = self.server
+        assert isinstance(server, Server)
         server.arrivals.append(Arrival(server.slot, self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body))
         try:
             wishes = json.loads(body) if body else {}
@@ -66,6 +67,19 @@ class Recorder(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_TRACE = handle_any
 
     def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+
+class Server(ThreadingHTTPServer):
+    """Knows its slot; the door may hang up on it."""
+
+    daemon_threads = True
+
+    def __init__(self, slot: str, port: int, arrivals: list[Arrival]) -> None:
+        super().__init__(("127.0.0.1", port), Recorder)
+        self.slot, self.arrivals = slot, arrivals
+
+    def handle_error(self, request: object, client_address: object) -> None:
         """Silence."""
 
 
@@ -108,15 +122,14 @@ def open_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     """open_door(key=value, …) opens one with those settings of `door:`."""
     monkeypatch.chdir(tmp_path)
     routers: list[Router] = []
-    servers: list[ThreadingHTTPServer] = []
+    servers: list[Server] = []
 
     def build(**settings: Any) -> OpenDoor:
         ports = free_ports(3)
         config = {"name": "x", "model": "assistant", "gate": None, "slot_ports": tuple(ports[1:]), "state_dir": "state"}
         found = OpenDoor(Router(DeployConfig.model_validate(config | {"door": {"port": ports[0]} | settings})))
         for slot, port in zip(("blue", "green"), ports[1:], strict=True):
-            server: Any = ThreadingHTTPServer(("127.0.0.1", port), Recorder)
-            server.slot, server.arrivals = slot, found.arrivals
+            server = Server(slot, port, found.arrivals)
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
             servers.append(server)
         routers.append(found.router)
