@@ -8,6 +8,9 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 from configs.errors import InputError, OutsideError
 from infra.admin import Admin
@@ -19,7 +22,7 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
     """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises OutsideError when it does not come up."""
     folder, before = admin.folder, admin.facts().get("Pid")
     log = folder / "haproxy.log"
-    with (folder / "access.jsonl").open("ab") as access, log.open("ab") as words:
+    with log.open("ab") as words, appender(folder / "access.jsonl") as access:
         process = subprocess.Popen(
             [find_haproxy(), "-db", "-f", str(folder / "haproxy.cfg"), *arguments],
             stdin=subprocess.DEVNULL,
@@ -35,6 +38,16 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
     process.kill()
     tail = "\n".join(f"  {line}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-5:])
     raise OutsideError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
+
+
+@contextlib.contextmanager
+def appender(path: Path) -> Iterator[IO[bytes]]:
+    """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut by logrotate would grow zeros."""
+    with path.open("ab") as file:
+        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file, start_new_session=True)
+    assert process.stdin is not None
+    with process.stdin as stream:
+        yield stream
 
 
 def stop_haproxy(pid: int, drain_seconds: float) -> None:

@@ -119,14 +119,14 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 def open_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OpenDoor]]:
-    """open_door(key=value, …) opens one with those settings of `door:`."""
+    """open_door(key=value, …) opens one with those settings of `door:`, for a model of that name."""
     monkeypatch.chdir(tmp_path)
     routers: list[Router] = []
     servers: list[Server] = []
 
-    def build(**settings: Any) -> OpenDoor:
+    def build(model: str = "assistant", **settings: Any) -> OpenDoor:
         ports = free_ports(3)
-        config = {"name": "x", "model": "assistant", "gate": None, "slot_ports": tuple(ports[1:]), "state_dir": "state"}
+        config = {"name": "x", "model": model, "gate": None, "slot_ports": tuple(ports[1:]), "state_dir": "state"}
         found = OpenDoor(Router(DeployConfig.model_validate(config | {"door": {"port": ports[0]} | settings})))
         for slot, port in zip(("blue", "green"), ports[1:], strict=True):
             server = Server(slot, port, found.arrivals)

@@ -71,7 +71,7 @@ def test_rotation_without_grace_ends_the_old_key_and_never_prolongs_one(keyring:
 @pytest.mark.parametrize("change", [lambda keys: keys.revoke("other"), lambda keys: keys.rotate("other", 1), lambda keys: keys.revoke("default")])
 def test_what_is_not_there_or_is_the_default_is_a_clear_error(keyring: Keyring, change: object) -> None:
     keyring.add("search", LIMITS)
-    with pytest.raises(InputError, match="found no key|TUNEGATE_API_KEY"):
+    with pytest.raises(InputError, match=r"found no key|TUNEGATE_API_KEY"):
         change(keyring)  # type: ignore[operator]  # one of the three above
 
 
