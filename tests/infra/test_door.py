@@ -41,8 +41,9 @@ def log_of(door: OpenDoor, count: int = 1) -> list[dict[str, Any]]:
 
 @pytest.mark.integration
 def test_only_named_headers_reach_the_model_server_and_never_the_key(door: OpenDoor) -> None:
-    door.ask(json={}, headers=FORGED | {"traceparent": "00-1-2-01"})
+    door.ask(path="/classify?adapter=evil", json={}, headers=FORGED | {"traceparent": "00-1-2-01"})
     (arrival,) = door.arrivals
+    assert arrival.path == "/classify"
     assert set(arrival.headers) == {
         *("host", "accept", "accept-encoding", "content-type", "content-length", "user-agent", "traceparent", "x-request-id", "x-tunegate-key")
     }

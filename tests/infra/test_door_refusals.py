@@ -109,7 +109,7 @@ def wrong_keys(expired: str, revoked: str, narrow: str) -> list[Refusal]:
 
 
 def smuggled() -> list[Refusal]:
-    """Two lengths, broken chunks, hidden headers: each ends in a second request to /metrics that no server may see."""
+    """Two lengths, broken chunks, hidden headers: most end in a second request to /metrics, which no server may see. 401: a header folded onto the key."""
     inner = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
     chunked = f"0\r\n\r\n{inner}"
     keyed = f"Host: door.example\r\nAuthorization: Bearer {SECRET}\r\n"
@@ -152,7 +152,7 @@ def smuggled() -> list[Refusal]:
         "two hosts": ("Host: other\r\nContent-Length: 0\r\n", ""),
         "websocket": ("Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n", ""),
     }
-    found = [shaped(what, "POST /classify HTTP/1.1", keyed + headers, body, 400, 411, 413, 422, 501) for what, (headers, body) in lengths.items()]
+    found = [shaped(what, "POST /classify HTTP/1.1", keyed + headers, body, 400, 401, 411, 413, 422, 501) for what, (headers, body) in lengths.items()]
     return [*found, shaped("GET with a body", "GET /v1/models HTTP/1.1", f"{keyed}Content-Length: {len(inner)}\r\n", inner, 400)]
 
 
@@ -166,8 +166,6 @@ def misshapen_lines() -> list[Refusal]:
         "POST http://127.0.0.1:8101/metrics HTTP/1.1",
         "GET v1/models HTTP/1.1",
         "GET ?/v1/models HTTP/1.1",
-        "GET  /v1/models HTTP/1.1",
-        "GET /v1/models  HTTP/1.1",
         "GET /v1/models\x00 HTTP/1.1",
         "GET /v1/models\x0b HTTP/1.1",
         "GET /v1/models HTTP/9.9",
@@ -178,7 +176,6 @@ def misshapen_lines() -> list[Refusal]:
         "GET /v1/models HTTP/1",
         "GET /v1/models HTTP/11.1",
         "GET /v1/models FTP/1.1",
-        "GET\t/v1/models\tHTTP/1.1",
         "G\x00T /v1/models HTTP/1.1",
         "GET /v1/models\xff HTTP/1.1",
         "GET /v1/models",
