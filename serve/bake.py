@@ -53,7 +53,7 @@ def bake(env: Environment, state: State) -> None:
         if not watching and not (is_draining and seconds < env.config.drain_deadline_seconds):
             break
         time.sleep(LOOK_SECONDS)
-    facts = receipt(env, state, traffic, seconds, drain)
+    facts = receipt(state, env.config.strategy.kind, traffic, seconds, drain)
     write_receipt(env, state, facts)
     env.record.append("baked", active, **facts)
 

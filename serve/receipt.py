@@ -19,7 +19,7 @@ def since(now: Traffic, before: Mapping[str, int]) -> Traffic:
     return Traffic(**{name: value if name == "open" else max(0, value - start[name]) for name, value in vars(now).items()})
 
 
-def receipt(env: Environment, state: State, now: Mapping[SlotName, Traffic], seconds: float, drain_seconds: float) -> dict[str, Any]:
+def receipt(state: State, strategy: str, now: Mapping[SlotName, Traffic], seconds: float, drain_seconds: float) -> dict[str, Any]:
     """Streams are counted from the flip, requests from the first share that the new release got. `drain_seconds`: until the old slot's last stream ended."""
     facts, active = state.switch, state.active
     assert active is not None
@@ -27,13 +27,12 @@ def receipt(env: Environment, state: State, now: Mapping[SlotName, Traffic], sec
     flip = {slot: since(now[slot], facts["before"][slot]) for slot in SLOTS}
     began = {slot: since(now[slot], facts["began_before"][slot]) for slot in SLOTS}
     left_open = flip[old].open if facts["from"] else 0
-    swapped = facts.get("queued_seconds")
     releases = {state.release_of(active): began[active].total, facts["from_release"]: began[old].total if facts["from"] else 0}
     return {
         "from": {"slot": facts["from"], "release": facts["from_release"]},
         "to": {"slot": active, "release": state.release_of(active)},
         "at": facts["at"],
-        "strategy": env.config.strategy.kind,
+        "strategy": strategy,
         "capacity": state.capacity,
         "flip_milliseconds": facts["flip_milliseconds"],
         "first_request_milliseconds": facts["first_request_milliseconds"],
@@ -43,8 +42,8 @@ def receipt(env: Environment, state: State, now: Mapping[SlotName, Traffic], sec
         "streams_left_by_client": flip[old].left_by_client,
         "streams_cut": sum(one.cut_by_server for one in began.values()),
         "streams_still_open": left_open,
-        "longest_drain_seconds": round(max(drain_seconds, facts.get("drained_seconds", 0.0)), 1),
-        "longest_queue_wait_seconds": swapped,
+        "longest_drain_seconds": round(max(drain_seconds, facts["drained_seconds"]), 1),
+        "longest_queue_wait_seconds": facts["queued_seconds"],
         "requests_since": flip[active].total,
         "requests_by_release": {name: count for name, count in releases.items() if name},
         "requests_failed": sum(one.failed for one in began.values()),

@@ -248,12 +248,15 @@ def test_status_reads_and_changes_nothing(world: World, old: str, new: str) -> N
     with pytest.raises(RefusedError):
         deploy(env, new)
     world.count("blue", open=2)
-    content, effects = env.record.path.read_bytes(), list(world.done)
+    effects = list(world.done)
     with locked(env):
+        content = env.record.path.read_bytes()
         seen = json.loads(json.dumps(status(env)))
     assert env.record.path.read_bytes() == content and world.done == effects
     assert seen["door"] == {"url": "http://door", "open": True, "sends_to": "blue"} and (seen["desired"], seen["refused"]) == (new, "bad")
-    assert seen["slots"]["blue"] == {"release": old, "alive": True, "proofs": list(PROOF), "open_streams": 2}
+    assert seen["slots"]["blue"] == {
+        "release": old, "alive": True, "weight": 100, "proofs": list(PROOF), "open_streams": 2, "requests": 0,
+    }  # fmt: skip
     assert seen["slots"]["green"]["release"] is None and [event["kind"] for event in seen["events"]] == kinds(env)[-8:]
 
 
