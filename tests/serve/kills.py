@@ -60,13 +60,12 @@ class Points:
         append = Record.append
 
         def recorded(record: Record, kind: Any, *rest: Any, **facts: Any) -> Any:
-            if self.victim == "torn":
-                self.point(f"torn {kind}")
-            elif self.victim == "agent":
-                self.point(f"before {kind}")
+            name = f"{kind} {facts.get('proof', facts.get('weight', ''))}".strip()
+            if self.victim in ("agent", "torn"):
+                self.point(f"{'in' if self.victim == 'torn' else 'before'} {name}")
             event = append(record, kind, *rest, **facts)
-            if self.victim != "torn":
-                self.point(f"after {kind} {facts.get('proof', facts.get('weight', ''))}".strip())
+            if self.victim not in ("agent", "torn"):
+                self.point(f"after {name}")
             return event
 
         Record.append = recorded  # type: ignore[method-assign]  # in the child only
@@ -75,11 +74,11 @@ class Points:
                 setattr(owner, name, self.around(name, getattr(owner, name)))
 
     def around(self, name: str, effect: Callable[..., Any]) -> Callable[..., Any]:
+        """Before each: after one and before the next is the same moment, and the last line of the record comes after all of them."""
+
         def wrapped(*arguments: Any, **facts: Any) -> Any:
             self.point(f"before {name}")
-            found = effect(*arguments, **facts)
-            self.point(f"after {name}")
-            return found
+            return effect(*arguments, **facts)
 
         return wrapped
 
