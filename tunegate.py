@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from configs.verdict import Verdict
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-train.commands.add_commands(app)
 
 
 def print_version(wanted: bool) -> None:
@@ -50,6 +49,19 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
 
     rules = read_rules(Path(config.gate)) if config.gate else None
     return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
+
+
+def plan_environment(path: Path) -> dict[str, Any]:
+    """`train` and `serve` do not know each other either."""
+    from configs.console import read_environment
+    from serve.environment import Environment
+    from serve.preview import preview
+
+    config = read_environment(str(path))
+    return preview(Environment(config), config.release)
+
+
+train.commands.add_commands(app, plan_environment)
 
 
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))

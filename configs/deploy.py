@@ -11,7 +11,7 @@ from pydantic import Field
 
 from configs.door import Door
 from configs.errors import InputError
-from configs.rollout import BlueGreen, Strategy, Supervision
+from configs.rollout import BlueGreen, Capacity, Strategy, Supervision
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
@@ -35,7 +35,7 @@ class DeployConfig(Section):
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     strategy: Strategy = BlueGreen()
     promotion: Literal["auto", "manual"] = Field("auto", description="manual: `tunegate promote` lets the proven release take all requests")
-    capacity: Literal["auto", "surge", "swap", "adapter"] = Field("auto", description="auto: both servers at once where memory allows, else swap")
+    capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap")
     supervision: Supervision = Supervision()
     load_test: LoadTest = LoadTest()
     gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")

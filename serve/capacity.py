@@ -48,11 +48,6 @@ def decide(config: DeployConfig, need: Need, free_gib: float, leaving_gib: float
 
     Raises RefusedError where there is no room beside it nor in its place, or requests would wait too long.
     """
-    if config.capacity == "adapter":
-        raise RefusedError(
-            f"{config.name}: capacity adapter needs releases that carry a LoRA adapter beside the digest of their base; ours hold merged weights only",
-            hint="capacity: auto   (an adapter release would need the manifest's `adapter` and a vLLM started with --enable-lora)",
-        )
     room = free_gib - RESERVE_GIB
     facts = {"need_gib": round(need.total, 2), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "start_seconds": round(start_seconds, 1)}
     facts |= {"leaving_gib": round(leaving_gib, 2)} if leaving_gib is not None else {}

@@ -107,7 +107,7 @@ def keep_serving(state: State, config: DeployConfig, observed: Observed, active:
         return Action("prove", active, proof="healthy")
     expected = {active: 100 - state.weight, other(active): state.weight}
     if any(observed.weights.get(slot, 0) != percent for slot, percent in expected.items()):
-        return Action("step", other(active), weight=state.weight) if state.weight else Action("switch", active)
+        return Action("step", other(active), weight=state.weight)  # no switch: the release that serves was baked and stays so
     return None
 
 

@@ -45,9 +45,9 @@ def abort(env: Environment) -> dict[str, Any]:
 
     try:
         return act(env, wish, beside=True)
-    except RefusedError:
+    except RefusedError as error:
         state = env.record.state()
-        if state.refused != ABORTED:
+        if error.message != f"{state.desired}: {ABORTED}":
             raise
         return outcome(env, state, "aborted")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.deploy import pin
-from configs.errors import InputError
+from configs.errors import InputError, OutsideError
 from serve.record import PROOF, Record, fold, other
 
 pytestmark = pytest.mark.unit
@@ -56,6 +57,28 @@ def test_stopping_everything_leaves_nothing_active(record: Record) -> None:
     record.append("switched", "blue")
     record.append("stopped", "blue")
     assert record.state().active is None and record.state().slots["blue"] is None
+
+
+def test_a_later_holder_ends_the_work_of_the_one_before_and_a_wish_needs_no_token(record: Record) -> None:
+    record.append("acquired", token=1)
+    first = Record(record.path, 1)
+    first.append("desired", release=RELEASE)
+    record.append("acquired", token=2)
+    for act in (first.check_token, lambda: first.append("switching", "green")):
+        with pytest.raises(OutsideError, match="holder 2 has taken over from holder 1"):
+            act()
+    Record(record.path, 2).append("paused")
+    record.append("resumed")
+    assert [event.kind for event in record.read()] == ["acquired", "desired", "acquired", "paused", "resumed"] and record.state().token == 2
+
+
+def test_a_disk_that_takes_no_more_is_said_as_such(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutsideError, match=r"cannot be written: No space left on device(.|\n)*df -h"):
+        record.append("desired", release=RELEASE)
 
 
 @given(cut=st.integers(1, 60))
