@@ -17,6 +17,7 @@ from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
 from serve.planner import Action, Observed
 from serve.proofs import Judge, prove
 from serve.record import Record, State, other
+from serve.relative import Blue
 
 KILL_SECONDS = 5
 
@@ -94,8 +95,17 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> No
     process, directory, manifest = slot_parts(env, state, slot)
     started = time.monotonic()
     env.tell(f"prove {slot}: {proof}")
-    facts = prove(proof, process, directory, manifest, env.config, env.judge)
+    facts = prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
     env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts)
+
+
+def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
+    """The slot that traffic goes to, unless it is `slot`. One that died meanwhile is still given: then its figures are missing, and nothing passes by it."""
+    active = state.active
+    if active is None or active == slot:
+        return None
+    process, _, manifest = slot_parts(env, state, active)
+    return Blue(f"http://127.0.0.1:{process.port}", manifest, lambda: traffic_of(env, active))
 
 
 def slot_parts(env: Environment, state: State, slot: SlotName) -> tuple[SlotProcess, Path, Manifest]:

@@ -14,7 +14,7 @@ TIMES = {
 }  # fmt: skip
 RATES = {
     "requests": "requests", "failures": "failures", "error_rate": "error rate", "requests_per_second": "good answers a second",
-    "tokens_per_second": "tokens a second", "goodput_share": "goodput, share that met the objective", "goodput_requests_per_second": "goodput, requests a second",
+    "tokens_per_second": "tokens a second", "goodput_share": "goodput, share of requests", "goodput_requests_per_second": "goodput, requests a second",
     "knee_requests_per_second": "knee, requests a second",
 }  # fmt: skip
 
@@ -27,9 +27,7 @@ def page(samples: list[dict[str, Any]], record: dict[str, Any]) -> str:
     """Pure: the same run gives the same bytes. Texts are escaped; a policy in the page forbids every fetch."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     figures = record["figures"]
     times = [(name, [figures.get(f"{key}_p{percent}_ms") for percent in PERCENTS]) for key, name in TIMES.items() if f"{key}_p50_ms" in figures]
     rates = [(name, f"{figures[key]:.4g}") for key, name in RATES.items() if key in figures]

@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from serve.load_report import write_report
 from serve.trace import plan_load, write_plan
 
 GRACE_SECONDS = 120
+
+
+def measuring(served_name: str, settings: LoadTest, prompts: Path, api_key: str | None = None) -> Callable[[str, Manifest, Path], dict[str, float]]:
+    """One load for several servers: of a base URL, its release and a folder."""
+    return lambda base_url, manifest, folder: run_load_test(base_url, served_name, manifest, settings=settings, prompts=prompts, folder=folder, api_key=api_key)
 
 
 def run_load_test(
@@ -34,7 +40,7 @@ def run_load_test(
         "output": str(output.absolute()), "plan": str((folder / "plan.jsonl").absolute()) if plan else None, "processes": settings.processes,
         "salt": secrets.token_hex(3),
     }  # fmt: skip
-    seconds = math.ceil(plan[-1]["at"]) + 1 if plan else settings.seconds
+    seconds = math.ceil(plan[-1]["at"]) + 2 if plan else settings.seconds
     environment = os.environ | {"TUNEGATE_LOAD": json.dumps(facts)} | ({"TUNEGATE_LOAD_KEY": api_key} if api_key else {})
     run_locust(locust_command(base_url, settings, seconds), environment, seconds, output)
     return write_figures(read_samples(output), settings, manifest, folder)

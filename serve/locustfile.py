@@ -22,6 +22,7 @@ SETTINGS: dict[str, Any] = json.loads(os.environ["TUNEGATE_LOAD"])
 PLAN: list[dict[str, Any]] = [json.loads(line) for line in Path(SETTINGS["plan"]).read_text(encoding="utf8").splitlines()] if SETTINGS.get("plan") else []
 PROMPTS = [json.loads(line) for line in Path(SETTINGS["prompts"]).read_text(encoding="utf8").splitlines() if line.strip()]
 NUMBERS = itertools.count()
+LEAD_SECONDS = 0.5  # locust itself is busy when it has just started its users
 WORKER = 1_000_000  # apart: the numbers of locust's workers
 KEY = os.environ.get("TUNEGATE_LOAD_KEY")
 HEADERS = {"Authorization": f"Bearer {KEY}"} if KEY else {}
@@ -105,7 +106,8 @@ class Planner(HttpUser):
 
     @task
     def send(self) -> None:
-        index, count, started, sent = getattr(self.environment.runner, "worker_index", 0), SETTINGS.get("processes", 1), time.perf_counter(), Group()
+        index, count, sent = getattr(self.environment.runner, "worker_index", 0), SETTINGS.get("processes", 1), Group()
+        started = time.perf_counter() + LEAD_SECONDS
         for number in range(index, len(PLAN), count):
             row = PLAN[number]
             gevent.sleep(max(0.0, started + row["at"] - time.perf_counter()))
