@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from configs.deploy import DeployConfig
     from serve.effects import Environment
     from serve.proofs import Judge
+    from serve.watch import Compare
 
 JudgeOf = Callable[["DeployConfig"], "Judge | None"]
 Name = Annotated[str, typer.Argument(metavar="ENV", help="an environment: its name under configs/deploy, or a YAML file")]
 
 
-def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
-    """`judge_of` gives the gate of an environment's load rules; it comes from `eval`, which this room does not know."""
+def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], Compare]) -> None:
+    """`judge_of` gives the gate of an environment's load rules, `compare_by` its statistics: both come from `eval`, which this room does not know."""
 
     def operate(config: DeployConfig) -> Environment:
         from serve.effects import Environment
 
-        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config))
+        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config), compare_by())
 
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
     def serve(directory: Path, port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000) -> None:

@@ -16,6 +16,7 @@ from infra.slot import is_alive, reap_orphan, stop_slot
 from serve.effects import KILL_SECONDS, Environment, perform, receipt, wait_for_streams
 from serve.planner import plan
 from serve.record import PROOF, State, other
+from serve.watch import Watcher, baseline
 
 MOST_ACTIONS = 100
 
@@ -106,17 +107,20 @@ def bake(env: Environment, state: State) -> None:
     def elapsed() -> float:
         return (datetime.now(UTC) - started).total_seconds()
 
+    old: SlotName | None = state.switch["from"]
+    watcher, allowed = Watcher(env, active, baseline(env, old) if old else None), env.config.watch.failures_allowed
     env.tell(f"bake {active} for {env.config.bake_seconds} s")
     while elapsed() < env.config.bake_seconds:
         failed = env.router.traffic()[active].failed - before["failed"]
-        if process is None or not is_alive(process) or failed:
-            raise RefusedError(
-                f"{state.desired}: under traffic {'its server died' if not failed else f'{failed} requests failed'}", hint=f"less {env.folder}/{active}.log"
-            )
+        if process is None or not is_alive(process):
+            raise RefusedError(f"{state.desired}: under traffic its server died", hint=f"less {env.folder}/{active}.log")
+        breaches = [f"{failed} requests failed"] if allowed is not None and failed > allowed else watcher.check()
+        if breaches:
+            raise RefusedError(f"{state.desired}: under traffic {'; '.join(breaches)}", hint=f"less {env.folder}/{active}.log")
         time.sleep(0.25)
     if state.switch["from"]:
         wait_for_streams(env, state.switch["from"], max(0.0, env.config.drain_deadline_seconds - elapsed()))
-    env.record.append("baked", active, **receipt(state, env.router.traffic(), elapsed()))
+    env.record.append("baked", active, **receipt(state, env.router.traffic(), elapsed()), watch=watcher.receipt())
 
 
 def outcome(env: Environment, state: State, kind: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from serve.planner import Action, Observed
 from serve.proofs import Judge, prove
 from serve.record import Record, State, other
 from serve.relative import Blue
+from serve.watch import Compare, count_slots
 
 KILL_SECONDS = 5
 
@@ -29,6 +30,7 @@ class Environment:
     config: DeployConfig
     tell: Callable[[str], None] = lambda line: None
     judge: Judge | None = None
+    compare: Compare | None = None
 
     @property
     def folder(self) -> Path:
@@ -121,6 +123,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     env.tell(f"switch to {slot}")
     old = other(slot)
     env.record.append("switching", slot)
+    counted = count_slots(env)
     before = env.router.traffic()
     started = time.perf_counter()
     env.router.switch(slot)
@@ -128,9 +131,9 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     flip = round(1000 * (time.perf_counter() - started), 1)
     counts = {name: vars(one) for name, one in before.items()}
     first = state.active is None
-    env.record.append(
-        "switched", slot, before=counts, flip_milliseconds=flip, streams_open_at_switch=0 if first else before[old].open, **{"from": None if first else old}
-    )
+    open_streams = 0 if first else before[old].open
+    facts = {"before": counts, "counted": counted, "flip_milliseconds": flip, "streams_open_at_switch": open_streams, "from": None if first else old}
+    env.record.append("switched", slot, **facts)
 
 
 def wait_for_slot(env: Environment, slot: SlotName, seconds: float = 10) -> None:
