@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from configs.section import ExistingPath, Section
 
 Rate = Annotated[float, Field(gt=0, le=100_000)]
+
+
+def must_compile(regex: str) -> str:
+    try:
+        re.compile(regex)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return regex
 
 
 class Objective(Section):
@@ -60,6 +69,22 @@ class Expectation(Section):
     json_schema: dict[str, Any] | None = Field(None, description="the text is JSON and valid under this JSON Schema")
     max_seconds: float | None = Field(None, gt=0)
 
+    @field_validator("regex")
+    @classmethod
+    def compiles(cls, regex: str | None) -> str | None:
+        return must_compile(regex) if regex is not None else None
+
+    @field_validator("json_schema")
+    @classmethod
+    def is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(schema or {})
+        except SchemaError as error:
+            raise ValueError(f"a JSON Schema ({error.message})") from None
+        return schema
+
 
 class SmokeRequest(Section):
     """One request of the application's own; `model` is filled in."""
@@ -99,7 +124,9 @@ class Sampling(Section):
 
     share: float = Field(0.0, ge=0, le=1, description="0: off, and vLLM runs without the middleware")
     redact: bool = Field(True, description="e-mail addresses, telephone and card numbers, keys, in questions and answers")
-    patterns: dict[str, str] = Field(default_factory=dict, description="further redactions: name to regular expression")
+    patterns: dict[str, Annotated[str, AfterValidator(must_compile)]] = Field(
+        default_factory=dict, description="further redactions: name to regular expression"
+    )
     queue: int = Field(256, ge=1, le=100_000, description="samples waiting to be written; beyond it they are dropped and counted")
     file_mebibytes: int = Field(64, ge=1, le=10_240, description="then a new file begins")
     files: int = Field(8, ge=1, le=10_000, description="of a slot; the oldest is deleted")

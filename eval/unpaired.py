@@ -16,11 +16,11 @@ def share_difference(count: int, n: int, other_count: int, other_n: int, confide
 
 
 def exact_share(count: int, n: int, confidence: float) -> tuple[float, float]:
-    from scipy.stats import beta
+    from scipy.special import betainccinv, betaincinv  # the watch asks every second: scipy.stats takes a hundred times as long to say the same
 
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, count, n - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - tail, count + 1, n - count)) if count < n else 1.0
+    low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
+    high = float(betainccinv(count + 1, n - count, tail)) if count < n else 1.0
     return low, high
 
 
@@ -28,12 +28,12 @@ def mean_difference(
     mean: float, variance: float, n: int, other_mean: float, other_variance: float, other_n: int, ratio: float, confidence: float
 ) -> tuple[float, float]:
     """Of one mean minus `ratio` times the other: Welch's t interval (1947), for only sums and variances are known of what a server counted."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     one, other = variance / n, ratio**2 * other_variance / other_n
     difference, error = mean - ratio * other_mean, math.sqrt(one + other)
     if not error:
         return difference, difference
     freedom = (one + other) ** 2 / (one**2 / (n - 1) + other**2 / (other_n - 1))
-    width = float(t.ppf((1 + confidence) / 2, freedom)) * error
+    width = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return difference - width, difference + width

@@ -17,6 +17,7 @@ from infra.endpoint import ask, check_parity
 from infra.slot import SlotProcess, wait_healthy
 from serve.loadtest import measuring
 from serve.relative import Blue, keep, measure_blue, wants_blue
+from serve.smoke import run_smoke
 
 Judge = Callable[[str, dict[str, float]], Verdict]
 WARM_REQUESTS = 4
@@ -37,7 +38,8 @@ def prove(
         (answer,) = ask_golden(base_url, release, manifest, config, 1)
         if not answer:
             raise RefusedError(f"{manifest.reference}: a real request got an empty answer", hint=f"less {process.log}")
-        return {"answer": answer[:120]}
+        own = run_smoke(Path(config.smoke), base_url, config.model) if config.smoke else {}
+        return {"answer": answer[:120], **own}
     if proof == "parity":
         parity = check_parity(base_url, config.model, release, manifest)
         if not parity.passed:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5)
-LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+# vLLM's own edges
+FIRSTS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0)
+GAPS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0)
+LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 
 @dataclass
@@ -40,7 +42,7 @@ class Fake:
     def metrics(self) -> str:
         """As vLLM's /metrics names them."""
         length = [float(one) for one in self.lengths]
-        text = histogram("vllm:time_to_first_token_seconds", self.firsts, BUCKETS) + histogram("vllm:inter_token_latency_seconds", self.gaps, BUCKETS)
+        text = histogram("vllm:time_to_first_token_seconds", self.firsts, FIRSTS) + histogram("vllm:request_time_per_output_token_seconds", self.gaps, GAPS)
         finished = f'vllm:request_success_total{{engine="0",finished_reason="{self.finish}",model_name="m"}} {len(self.lengths)}.0\n'
         return text + histogram("vllm:request_generation_tokens", length, LENGTHS) + "# TYPE vllm:request_success counter\n" + finished
 
@@ -90,12 +92,12 @@ def serving(fake: Fake) -> Iterator[Fake]:
             fake.firsts.append(fake.first_seconds)
             for place, word in enumerate(words):
                 time.sleep(fake.gap_seconds if place else 0)
-                fake.gaps += [fake.gap_seconds] if place else []
                 self.event({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
             if fake.cut:
                 self.close_connection = True
                 return
             fake.lengths.append(len(words))
+            fake.gaps += [fake.gap_seconds] if len(words) > 1 else []
             self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": fake.finish}]})
             if (body.get("stream_options") or {}).get("include_usage"):
                 self.event({"choices": [], "usage": {"completion_tokens": len(words), "prompt_tokens": 1}})

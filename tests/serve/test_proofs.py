@@ -186,3 +186,11 @@ def test_a_server_that_does_not_answer_is_no_proof(process: SlotProcess, monkeyp
     monkeypatch.setattr(serve.proofs, "ask", ask)
     with pytest.raises(OutsideError, match="HTTP 500"):
         show(proof, process)
+
+
+def test_the_applications_own_requests_are_part_of_the_smoke_proof(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, "fine")
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(serve.proofs, "run_smoke", lambda *facts: asked.append(facts) or {"smoke_requests": 2})
+    config = config_of().model_copy(update={"smoke": "smoke.yaml"})
+    assert show("smoke", process, config) == {"answer": "fine", "smoke_requests": 2} and asked == [(Path("smoke.yaml"), "http://127.0.0.1:8101", "m")]
