@@ -13,6 +13,7 @@ from configs.errors import OutsideError
 from configs.release import Manifest, read_manifest
 from infra.artifacts import find, folder_of
 from infra.router import SLOTS, Router, SlotName, Traffic, api_key
+from infra.sampling import sampling_of
 from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
 from serve.planner import Action, Observed
 from serve.proofs import Judge, prove
@@ -88,7 +89,8 @@ def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess |
         stop_slot(stale, drain_seconds=0)
     reap_orphan(port)
     log = env.folder / f"{slot}.log"
-    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index)
+    sampling = sampling_of(env.config, slot)
+    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index, sampling=sampling)
     env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log))
     env.router.set_release(slot, manifest.digest)
 

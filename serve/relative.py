@@ -93,7 +93,10 @@ def questions_in(prompts: Path) -> list[Any]:
 
 
 def contents_of(trace: str | None) -> str | None:
-    return hashlib.sha256(Path(trace).read_bytes()).hexdigest() if trace else None
+    if trace is None:
+        return None
+    paths = sorted(Path(trace).glob("*.jsonl")) if Path(trace).is_dir() else [Path(trace)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def machine() -> list[Any]:

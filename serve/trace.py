@@ -14,7 +14,7 @@ from typing import Any
 from configs.errors import InputError
 from configs.load import LoadTest
 
-HINT = "trace: a .jsonl or .parquet file of at, path, body, as sampling writes it (docs/operator.md)"
+HINT = "trace: state_dir/samples, or a .jsonl or .parquet file of at, path, body (docs/operator.md)"
 
 
 def poisson(rate: float, seconds: float, generator: Any) -> list[float]:
@@ -46,8 +46,9 @@ def replay(rows: Iterable[dict[str, Any]], speed: float, seconds: float) -> list
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
-    """Rows of at, path, body and what else was sampled. Raises InputError, with the line, for what is none."""
-    rows = read_parquet(path) if path.suffix == ".parquet" else read_lines(path)
+    """Rows of at, path, body and what else was sampled; of a folder, as sampling fills it, all of its files. Raises InputError for what is none."""
+    paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    rows = [row for one in paths for row in (read_parquet(one) if one.suffix == ".parquet" else read_lines(one))]
     for number, row in enumerate(rows, 1):
         if not (isinstance(row, dict) and isinstance(row.get("at"), int | float) and isinstance(row.get("path"), str) and isinstance(row.get("body"), dict)):
             raise InputError(f"{path}: row {number} is {str(row)[:80]}, expected at (seconds), path and body", hint=HINT)

@@ -130,7 +130,7 @@ class World:
         if self.serving() is None or self.routed != slot:
             raise OutsideError(f"the door still answers from nobody, not from {slot}")
 
-    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int) -> SlotProcess:
+    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object) -> SlotProcess:
         assert port not in self.servers, "the port is taken"
         with self.effect(f"start {SLOTS[index]}"):
             self.servers[port], self.runs[port] = SlotProcess(len(self.done), 0.0, port, log), manifest.reference

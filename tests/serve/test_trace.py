@@ -58,6 +58,13 @@ def test_both_kinds_of_file_hold_the_same_rows(tmp_path: Path, suffix: str) -> N
     assert read_trace(path) == ROWS
 
 
+def test_a_folder_of_samples_is_one_trace(tmp_path: Path) -> None:
+    write_plan(ROWS[:1], tmp_path / "blue-2.jsonl")
+    write_plan(ROWS[1:], tmp_path / "blue-1.jsonl")
+    (tmp_path / "blue.counts.json").write_text("{}")
+    assert sorted(read_trace(tmp_path), key=lambda row: float(row["at"])) == ROWS
+
+
 def test_the_plan_of_a_trace_has_nothing_of_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_plan(ROWS, Path("t.jsonl"))
