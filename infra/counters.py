@@ -14,7 +14,7 @@ HISTOGRAMS = {
 }  # fmt: skip
 FINISHED = "vllm:request_success_total"
 NO_ANSWER = ("abort", "error")
-READ_SECONDS = 1.0
+READ_SECONDS = 3.0
 
 
 class Histogram(Section):
@@ -33,11 +33,14 @@ class Histogram(Section):
 
 
 class Counted(Section):
-    """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a classifier has no tokens)."""
+    """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a classifier has no tokens).
+
+    `answers` is None where the server was not read: a window that begins or ends there holds nothing of it.
+    """
 
     requests: int = 0
     failed: int = 0
-    answers: int = 0
+    answers: int | None = None
     truncated: int = Field(0, description="ended at max_tokens")
     first: Histogram | None = Field(None, description="seconds to the first token")
     per_token: Histogram | None = Field(None, description="seconds a token after the first, mean of each answer")
@@ -66,6 +69,8 @@ def parse(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {key: one for key, name in HISTOGRAMS.items() if (one := histogram(samples, name)) is not None}
     ends = [(sample.labels.get("finished_reason"), int(sample.value)) for sample in samples if sample.name == FINISHED]
     answers = sum(count for reason, count in ends if reason not in NO_ANSWER)
+    if not found and not ends:
+        return {}
     return found | {"answers": answers, "truncated": sum(count for reason, count in ends if reason == "length")}
 
 
@@ -83,15 +88,20 @@ def histogram(samples: list[Any], name: str) -> Histogram | None:
 
 
 def between(earlier: Counted, later: Counted) -> Counted:
-    """What was counted from one reading to the other; each half that went backwards has begun anew, as after a restart, and stands as it is."""
+    """What was counted from one reading to the other; a half that went backwards has begun anew, as after a restart, and stands as it is."""
     router = {name: getattr(later, name) - getattr(earlier, name) for name in ("requests", "failed")}
-    server = {name: getattr(later, name) - getattr(earlier, name) for name in ("answers", "truncated")}
-    grown = {name: growth(getattr(earlier, name), getattr(later, name)) for name in HISTOGRAMS}
-    if min(server.values()) < 0 or any(one is None for name, one in grown.items() if getattr(later, name)):
-        server, grown = {"answers": later.answers, "truncated": later.truncated}, {name: getattr(later, name) for name in HISTOGRAMS}
     if min(router.values()) < 0:
         router = {"requests": later.requests, "failed": later.failed}
-    return Counted(**router, **server, **grown)
+    return Counted(**router, **served_between(earlier, later))
+
+
+def served_between(earlier: Counted, later: Counted) -> dict[str, Any]:
+    if earlier.answers is None or later.answers is None:
+        return {}
+    counts = {"answers": later.answers - earlier.answers, "truncated": later.truncated - earlier.truncated}
+    grown = {name: growth(getattr(earlier, name), getattr(later, name)) for name in HISTOGRAMS}
+    anew = min(counts.values()) < 0 or any(one is None for name, one in grown.items() if getattr(later, name))
+    return later.model_dump(exclude={"requests", "failed"}) if anew else {**counts, **grown}
 
 
 def growth(earlier: Histogram | None, later: Histogram | None) -> Histogram | None:

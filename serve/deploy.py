@@ -110,14 +110,17 @@ def bake(env: Environment, state: State) -> None:
     old: SlotName | None = state.switch["from"]
     watcher, allowed = Watcher(env, active, baseline(env, old) if old else None), env.config.watch.failures_allowed
     env.tell(f"bake {active} for {env.config.bake_seconds} s")
-    while elapsed() < env.config.bake_seconds:
+    last = False
+    while not last:
+        last = elapsed() >= env.config.bake_seconds  # the whole window is judged once more at its end
         failed = env.router.traffic()[active].failed - before["failed"]
         if process is None or not is_alive(process):
             raise RefusedError(f"{state.desired}: under traffic its server died", hint=f"less {env.folder}/{active}.log")
-        breaches = [f"{failed} requests failed"] if allowed is not None and failed > allowed else watcher.check()
+        breaches = [f"{failed} requests failed"] if allowed is not None and failed > allowed else watcher.check(last=last)
         if breaches:
             raise RefusedError(f"{state.desired}: under traffic {'; '.join(breaches)}", hint=f"less {env.folder}/{active}.log")
-        time.sleep(0.25)
+        if not last:
+            time.sleep(0.25)
     if state.switch["from"]:
         wait_for_streams(env, state.switch["from"], max(0.0, env.config.drain_deadline_seconds - elapsed()))
     env.record.append("baked", active, **receipt(state, env.router.traffic(), elapsed()), watch=watcher.receipt())

@@ -47,12 +47,14 @@ def judge_window(baseline: Counted, window: Counted, settings: Watch, compare: C
     found = [judged.share("error rate", (window.failed, window.requests), (baseline.failed, baseline.requests), settings.error_rate_increase)]
     found += judged.times("time to first token", window.first, baseline.first, settings.time_to_first_token_ratio)
     found += judged.times("time per output token", window.per_token, baseline.per_token, settings.inter_token_ratio)
+    if window.answers is None or baseline.answers is None:
+        found.append(Finding("answers", "inconclusive", "vLLM's counters were not read: only the error rate is compared"))
     if window.lengths is None or baseline.lengths is None:
         return found
     lengths = window.lengths, baseline.lengths
     empty = [(one.at_most(1), one.n) for one in lengths]
     found.append(judged.share("share of empty answers", empty[0], empty[1], settings.empty_increase))
-    cut = [(one.truncated, one.answers) for one in (window, baseline)]
+    cut = [(one.truncated, one.answers or 0) for one in (window, baseline)]
     found.append(judged.share("share of truncated answers", cut[0], cut[1], settings.truncated_increase))
     return [
         *found,
@@ -135,15 +137,16 @@ class Watcher:
     def __post_init__(self) -> None:
         self.since = {self.slot: counted_at_takeover(self.env, self.slot), other(self.slot): count_slot(self.env, other(self.slot))}
 
-    def check(self) -> list[str]:
-        """Sentences of the breaches; judges once in every_seconds, in between it has none to tell."""
+    def check(self, *, last: bool = False) -> list[str]:
+        """Sentences of the breaches; judges once in every_seconds and, `last`, at the end of the watch. In between it has none to tell."""
         settings, compare = self.env.config.watch, self.env.compare
-        if compare is None or self.baseline is None or time.monotonic() - self.looked < settings.every_seconds:
+        early = time.monotonic() - self.looked < settings.every_seconds and not last
+        if compare is None or self.baseline is None or early:
             return []
         self.looked = time.monotonic()
         window, beside = (between(self.since[slot], count_slot(self.env, slot)) for slot in (self.slot, other(self.slot)))
         held_against = beside if beside.requests >= settings.minimum_requests else Counted.model_validate(self.baseline)
-        looks = int((self.env.config.bake_seconds if self.seconds is None else self.seconds) / settings.every_seconds)
+        looks = int((self.env.config.bake_seconds if self.seconds is None else self.seconds) / settings.every_seconds) + 1
         self.findings = judge_window(held_against, window, settings, compare, looks)
         return [one.sentence for one in self.findings if one.outcome == "breach"]
 

@@ -34,7 +34,7 @@ vllm:request_success_total{{engine="{engine}",finished_reason="abort",model_name
 
 @pytest.mark.parametrize("text", ["", "<html>", "vllm:request_success_total{ 3"])
 def test_what_is_no_prometheus_text_gives_no_figure(text: str) -> None:
-    assert Counted(**parse(text)) == Counted()
+    assert Counted(**parse(text)) == Counted() and Counted(**parse(text)).answers is None
 
 
 def test_a_server_that_does_not_answer_is_not_judged() -> None:
@@ -63,3 +63,10 @@ def test_a_server_that_began_anew_is_counted_from_its_beginning() -> None:
     assert (restarted_router.requests, restarted_router.failed) == (2, 0)
     other_edges = late.model_copy(update={"answers": 20, "first": Histogram(edges=[1.0], counts=[9, 9], total=9.0)})
     assert between(early, other_edges).first == other_edges.first and between(early, other_edges).answers == 20
+
+
+def test_a_reading_that_failed_is_no_beginning_and_no_end() -> None:
+    """A server too busy to be read has not begun anew: what its proofs asked of it would be taken for traffic."""
+    read, unread = Counted(requests=9, answers=8, first=Histogram(edges=EDGES, counts=[5, 3, 0, 0], total=2.0)), Counted(requests=4)
+    assert between(unread, read) == Counted(requests=5) and between(unread, read.model_copy(update={"requests": 4})) == Counted()
+    assert between(read, Counted(requests=12)) == Counted(requests=3)

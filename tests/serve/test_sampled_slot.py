@@ -14,7 +14,7 @@ from configs.deploy import DeployConfig
 from configs.load import LoadTest
 from configs.release import read_manifest
 from infra.artifacts import folder_of
-from infra.counters import Counted, read_metrics
+from infra.counters import Counted, between, read_metrics
 from infra.sampling import sampling_of
 from infra.slot import free_port, start_slot, stop_slot, wait_healthy
 from serve.loadtest import run_load_test
@@ -48,6 +48,14 @@ def sampled(count: int) -> list[dict[str, object]]:
     return sorted(read_trace(Path("sampled/samples")), key=lambda row: float(row["at"]))
 
 
+def counted(base_url: str) -> Counted:
+    """A machine under load may take longer than the watch waits."""
+    deadline = time.monotonic() + 60
+    while not (found := read_metrics(base_url)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return Counted(**found)
+
+
 def test_what_it_says_is_streamed_and_on_disk_without_addresses(served: tuple[str, Path]) -> None:
     base_url, _ = served
     body = {"model": "assistant", "messages": [{"role": "user", "content": "ask ann@example.org"}], "max_tokens": 6, "temperature": 0}
@@ -68,10 +76,12 @@ def test_what_it_says_is_streamed_and_on_disk_without_addresses(served: tuple[st
 
 def test_the_samples_are_a_load_and_vllm_counts_it(served: tuple[str, Path]) -> None:
     base_url, directory = served
-    before, many = Counted(**read_metrics(base_url)), len(sampled(3))
+    before, many = counted(base_url), len(sampled(3))
     settings = LoadTest(trace="sampled/samples", trace_speed=10, seconds=60)
     figures = run_load_test(base_url, "assistant", read_manifest(directory), settings=settings, prompts=directory / "golden.jsonl", folder=Path("replayed"))
-    after = Counted(**read_metrics(base_url))
+    after = counted(base_url)
     assert figures["requests"] == many and figures["failures"] == sum(row["status"] != 200 for row in sampled(many)[:many])
-    assert after.answers - before.answers == many - figures["failures"] and after.lengths is not None and after.first is not None
-    assert after.per_token is not None and after.truncated == after.answers and after.lengths.n == after.answers
+    window = between(before, after)
+    assert window.answers == window.truncated == many - figures["failures"]
+    assert window.first is not None and window.per_token is not None and window.lengths is not None
+    assert window.first.n == window.lengths.n == window.answers and window.lengths.total == 6 * window.answers

@@ -117,8 +117,14 @@ def test_a_bake_of_many_looks_alarms_falsely_no_oftener_than_stated() -> None:
 
 @pytest.mark.unit
 def test_a_classifier_is_watched_by_its_error_rate_alone() -> None:
-    found = judge_window(Counted(requests=90), Counted(requests=40, failed=12), WATCH, COMPARE)
+    found = judge_window(Counted(requests=90, answers=90), Counted(requests=40, failed=12, answers=28), WATCH, COMPARE)
     assert breaches(found) == ["error rate"] and len(found) == 1
+
+
+@pytest.mark.unit
+def test_a_server_that_was_not_read_is_said_to_be_inconclusive() -> None:
+    found = judge_window(window(90), Counted(requests=40), WATCH, COMPARE)
+    assert [one.outcome for one in found] == ["fine", "inconclusive"] and "were not read" in found[1].sentence
 
 
 @contextmanager
