@@ -23,6 +23,7 @@ from train.commands import run_prepare, run_quantize, run_train
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
     from configs.verdict import Verdict
+    from serve.watch import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -64,6 +65,14 @@ def plan_environment(path: Path) -> dict[str, Any]:
 train.commands.add_commands(app, plan_environment)
 
 
+def compare_by() -> Compare:
+    """The gate's statistics, for the watch under traffic."""
+    from eval.unpaired import mean_difference, share_difference
+    from serve.watch import Compare
+
+    return Compare(share_difference, mean_difference)
+
+
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
@@ -84,7 +93,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 
 
 add_eval_commands(app)
-serve.commands.add_commands(app, judge_of)
+serve.commands.add_commands(app, judge_of, compare_by)
 infra.commands.add_commands(app)
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
 

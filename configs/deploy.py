@@ -11,18 +11,11 @@ from pydantic import Field
 
 from configs.door import Door
 from configs.errors import InputError
+from configs.load import LoadTest, Sampling, Shadow, Watch
 from configs.rollout import BlueGreen, Capacity, Strategy, Supervision
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
-
-
-class LoadTest(Section):
-    """A locust run straight at the idle slot, before any traffic."""
-
-    users: int = Field(4, ge=1, le=10_000)
-    seconds: int = Field(20, ge=1, le=86_400)
-    max_tokens: int = Field(24, ge=1, le=65_536)
 
 
 class DeployConfig(Section):
@@ -38,6 +31,10 @@ class DeployConfig(Section):
     capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap")
     supervision: Supervision = Supervision()
     load_test: LoadTest = LoadTest()
+    smoke: ExistingPath | None = Field(None, description="requests of the application's own that green must answer: see docs/operator.md")
+    watch: Watch = Watch()
+    sampling: Sampling = Sampling()
+    shadow: Shadow | None = Field(None, description="how sampled requests are compared on the new release")
     gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")
     start_timeout_seconds: int = Field(300, ge=10)
     bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")

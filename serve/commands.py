@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from configs.deploy import DeployConfig
     from serve.environment import Environment
     from serve.proofs import Judge
+    from serve.watch import Compare
 
 JudgeOf = Callable[["DeployConfig"], "Judge | None"]
 
 
-def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
-    """`judge_of` gives the gate of an environment's load rules; it comes from `eval`, which this room does not know."""
+def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], Compare]) -> None:
+    """`judge_of` gives the gate of an environment's load rules, `compare_by` its statistics: both come from `eval`, which this room does not know."""
 
     def operate(config: DeployConfig) -> Environment:
         from serve.environment import Environment
 
-        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config))
+        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config), compare_by())
 
     add_operator_commands(app, operate)
 
@@ -86,20 +87,29 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
 
         stop_all(operate(read_environment(environment)), drain)
 
-    @app.command(epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --release build/smoke/release --json"))
+    @app.command(
+        epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --ramp 1,2,4,8", "tunegate loadtest local --release DIR")
+    )
     def loadtest(
         environment: Name,
         release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
-        users: Annotated[int | None, typer.Option(min=1)] = None,
+        users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
         seconds: Annotated[int | None, typer.Option(min=1)] = None,
+        rate: Annotated[float | None, typer.Option(help="open loop: requests a second, Poisson arrivals")] = None,
+        ramp: Annotated[str | None, typer.Option(help="open loop, to find the knee: rates, as 1,2,4,8")] = None,
+        trace: Annotated[str | None, typer.Option(help="open loop: sampled requests to replay, .jsonl or .parquet")] = None,
+        trace_speed: Annotated[float | None, typer.Option(help="2: twice as fast as recorded")] = None,
+        processes: Annotated[int | None, typer.Option(min=1, help="locust's workers")] = None,
         as_json: AsJson = False,
     ) -> None:
-        """Load-test what serves, through the door, and judge it by the environment's load rules."""
+        """Load-test what serves, through the door, and judge it by the environment's load rules. Writes report.html."""
         from configs.verdict import EXIT_CODES
         from serve.foreground import load_test
 
-        figures, verdict = load_test(operate(read_environment(environment)), release, users, seconds)
-        show(figures | {"verdict": verdict.outcome}, as_json)
+        flags = {"users": users, "seconds": seconds, "rate": rate, "trace": trace, "trace_speed": trace_speed, "processes": processes}
+        given = {name: value for name, value in flags.items() if value is not None} | ({"ramp": ramp.split(",")} if ramp else {})
+        figures, verdict, page = load_test(operate(read_environment(environment)), release, given)
+        show(figures | {"verdict": verdict.outcome, "report": str(page)}, as_json)
         if not as_json:
             print_verdict(verdict)
         raise typer.Exit(EXIT_CODES[verdict.outcome])

@@ -11,12 +11,15 @@ from configs.release import read_manifest
 from configs.rollout import ShadowFirst
 from infra.artifacts import find
 from infra.router import SLOTS, SlotName, Traffic, api_key
+from infra.sampling import sampling_of
 from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
 from serve.capacity import measure
 from serve.environment import Environment
 from serve.planner import Action
 from serve.proofs import prove
+from serve.relative import Blue
 from serve.state import State, other
+from serve.watch import count_slots
 
 if TYPE_CHECKING:
     import httpx
@@ -105,7 +108,8 @@ def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess |
     # Before the server is: no answer of it may carry the digest of the one before.
     env.router.set_release(slot, manifest.digest)
     log = env.folder / f"{slot}.log"
-    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index)
+    sampling = sampling_of(env.config, slot)
+    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index, sampling=sampling)
     env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log))
 
 
@@ -113,8 +117,17 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> No
     process, directory, manifest = env.slot_parts(state, slot)
     started = time.monotonic()
     env.tell(f"prove {slot}: {proof}")
-    facts = shadow(env, slot) if proof == "shadow" else prove(proof, process, directory, manifest, env.config, env.judge)
+    facts = shadow(env, slot) if proof == "shadow" else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
     env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts)
+
+
+def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
+    """The slot that traffic goes to, unless it is `slot`. One that died meanwhile is still given: then its figures are missing, and nothing passes by it."""
+    active = state.active
+    if active is None or active == slot:
+        return None
+    process, _, manifest = env.slot_parts(state, active)
+    return Blue(f"http://127.0.0.1:{process.port}", manifest, lambda: traffic_of(env, active))
 
 
 def shadow(env: Environment, slot: SlotName) -> dict[str, Any]:
@@ -122,7 +135,7 @@ def shadow(env: Environment, slot: SlotName) -> dict[str, Any]:
 
     strategy = env.config.strategy
     assert isinstance(strategy, ShadowFirst)
-    return shadowing.run(env, slot, strategy.seconds, strategy.share)
+    return shadowing.run(env, slot, strategy.seconds, strategy.share / 100)
 
 
 def counts_of(env: Environment) -> dict[str, dict[str, int]]:
@@ -131,13 +144,13 @@ def counts_of(env: Environment) -> dict[str, dict[str, int]]:
 
 def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
     """Gives the candidate its share of new requests, or takes a share back that nobody gave."""
-    before = counts_of(env)
+    counted, before = count_slots(env) if weight else {}, counts_of(env)
     if weight != state.weight:
         env.tell(f"{weight} % of new requests to {slot}")
     env.router.set_weights({other(slot): 100 - weight, slot: weight})
     if env.router.is_paused():
         env.router.resume()
-    env.record.append("stepped", slot, weight=weight, before=before, release=state.release_of(slot))
+    env.record.append("stepped", slot, weight=weight, before=before, counted=counted, release=state.release_of(slot))
 
 
 def queue(env: Environment, state: State, slot: SlotName) -> None:
@@ -151,7 +164,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     env.tell(f"switch to {slot}")
     old = None if state.active is None and state.swapping is None else other(slot)
     env.record.append("switching", slot)
-    before = counts_of(env)
+    counted, before = count_slots(env), counts_of(env)
     with door_client(env) as client:  # made beforehand: making one costs 70 ms
         started = time.perf_counter()
         env.router.switch(slot)
@@ -162,6 +175,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
         first = time.perf_counter()
     facts = {
         "before": before,
+        "counted": counted,
         "flip_milliseconds": round(1000 * (flipped - started), 1),
         "first_request_milliseconds": round(1000 * (first - flipped), 1),
         "streams_open_at_switch": before[old]["open"] if old else 0,

@@ -20,6 +20,7 @@ from serve.planner import Observed
 from serve.proofs import Judge
 from serve.record import Record
 from serve.state import Event, State
+from serve.watch import Compare
 
 
 class BusyError(InputError):
@@ -28,11 +29,12 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Environment:
-    """Its wishes, its record, its door. `tell` gets one line a step, for people; `token` is its holder's, see `locked`."""
+    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's; `token` is its holder's."""
 
     config: DeployConfig
     tell: Callable[[str], None] = lambda line: None
     judge: Judge | None = None
+    compare: Compare | None = None
     token: int | None = None
 
     @property

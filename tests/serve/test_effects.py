@@ -23,6 +23,7 @@ import serve.deploy
 import serve.effects
 import serve.environment
 import serve.record
+import serve.watch
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.release import Manifest, digest_of, list_files
@@ -59,6 +60,7 @@ class World:
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
     counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
+    metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
     fails: dict[str, TunegateError] = field(default_factory=dict)
     on_sleep: Callable[[], object] = lambda: None
     now: datetime = datetime(2026, 11, 24, tzinfo=UTC)
@@ -72,7 +74,8 @@ class World:
         seconds = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp())
         replaced = {name: getattr(self, name) for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")}
         replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
-        for module in (serve.effects, serve.deploy, serve.record, serve.environment, serve.bake):
+        replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
+        for module in (serve.effects, serve.deploy, serve.record, serve.environment, serve.bake, serve.watch):
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
         monkeypatch.setattr(Record, "append", lambda record, *event, **facts: self.append(record, *event, **facts))
@@ -154,7 +157,7 @@ class World:
         if self.serving() is None or self.routed != slot:
             raise OutsideError(f"the door still answers from nobody, not from {slot}")
 
-    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int) -> SlotProcess:
+    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object) -> SlotProcess:
         assert port not in self.servers, "the port is taken"
         with self.effect(f"start {SLOTS[index]}"):
             self.servers[port], self.runs[port] = SlotProcess(len(self.done), 0.0, port, log), manifest.reference

@@ -17,6 +17,7 @@ from serve.environment import Environment, locked
 from serve.record import PROOF
 from serve.status import status
 from tests.serve.test_effects import Killed, World, environment, kinds, publish
+from tunegate import compare_by
 
 pytestmark = pytest.mark.unit
 FIRST = ["open", "label blue", "start blue", *(f"prove {proof}" for proof in PROOF), "switch blue"]
@@ -146,6 +147,34 @@ def test_a_failed_bake_with_nothing_to_go_back_to_is_refused_and_serves_on(world
     with pytest.raises(RefusedError, match="1 requests failed"):
         deploy(env, old)
     assert world.serving() == old and kinds(env)[-1] == "refused"
+
+
+def watched(**facts: object) -> Environment:
+    return Environment(environment(watch={"failures_allowed": None}, **facts).config, compare=compare_by())
+
+
+def test_a_breach_of_the_watch_goes_back_and_its_reason_is_on_record(world: World, old: str, new: str) -> None:
+    env = watched(bake_seconds=60)
+    deploy(env, old)
+    world.count("blue", total=500)
+    started = world.now
+    world.on_sleep = lambda: world.count("green", total=60, failed=20) if world.routed == "green" else None
+    with pytest.raises(RefusedError, match=r"under traffic error rate 33\.3% of 60 against 0\.0% of 500"):
+        deploy(env, new)
+    (back,) = [event for event in env.record.read() if event.facts.get("rollback")]
+    assert "error rate 33.3%" in back.facts["why"] and world.serving() == old and (world.now - started).total_seconds() < 5
+
+
+def test_too_little_traffic_to_compare_rolls_nothing_back_and_the_receipt_says_so(world: World, old: str, new: str) -> None:
+    env = watched()
+    first = deploy(env, old)
+    assert first["receipt"]["watch"] == ["nothing was compared: no release served before"]
+    world.on_sleep = lambda: world.count("green", total=3, failed=3)
+    found = deploy(env, new)
+    assert world.serving() == new and found["receipt"]["watch"] == [
+        "error rate is inconclusive: 3 observations, 0 of the old release, at least 20 of each are needed",
+        "vLLM's counters were not read: only the error rate is compared",
+    ]
 
 
 def test_a_rollback_returns_to_the_warm_slot_and_starts_and_proves_nothing(world: World, old: str, new: str) -> None:
