@@ -19,7 +19,7 @@ from serve.planner import Action
 from serve.proofs import prove
 from serve.relative import Blue
 from serve.state import State, other
-from serve.watch import count_slots
+from serve.watch import count_slot
 
 if TYPE_CHECKING:
     import httpx
@@ -142,9 +142,14 @@ def counts_of(env: Environment) -> dict[str, dict[str, int]]:
     return {name: dict(vars(one)) for name, one in env.router.traffic().items()}
 
 
+def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
+    """vLLM's own counters of the slot that traffic comes to. Not of the one that it leaves: that may hang, and a rollback waits for nobody."""
+    return {slot: count_slot(env, slot).model_dump(mode="json")}
+
+
 def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
     """Gives the candidate its share of new requests, or takes a share back that nobody gave."""
-    counted, before = count_slots(env) if weight else {}, counts_of(env)
+    counted, before = counted_of(env, slot) if weight else {}, counts_of(env)
     if weight != state.weight:
         env.tell(f"{weight} % of new requests to {slot}")
     env.router.set_weights({other(slot): 100 - weight, slot: weight})
@@ -164,7 +169,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     env.tell(f"switch to {slot}")
     old = None if state.active is None and state.swapping is None else other(slot)
     env.record.append("switching", slot)
-    counted, before = count_slots(env), counts_of(env)
+    counted, before = counted_of(env, slot), counts_of(env)
     with door_client(env) as client:  # made beforehand: making one costs 70 ms
         started = time.perf_counter()
         env.router.switch(slot)
