@@ -55,6 +55,20 @@ def add_commands(app: typer.Typer) -> None:
         """Make a new key of the same name and limits and print it, this once."""
         typer.echo(keyring(environment).rotate(name, seconds_of(grace)))
 
+    door = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The open door, as in: tunegate door reload local")
+    app.add_typer(door, name="door")
+
+    @door.callback()
+    def group() -> None:
+        """A group, though it has one command."""
+
+    @door.command("reload", epilog=example("tunegate door reload local"))
+    def reload(environment: Environment) -> None:
+        """Read certificates, token keys and `door:` settings anew; no stream is dropped. Not while a deployment runs."""
+        from infra.router import Router
+
+        typer.echo(f"read anew: {', '.join(Router(read_environment(environment)).reload()) or 'nothing changed'}")
+
 
 def keyring(environment: str) -> Keyring:
     from infra.keys import Keyring
