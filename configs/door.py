@@ -22,6 +22,27 @@ SCOPES: dict[OpenPath, Scope] = {
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
 
 
+class Tls(Section):
+    """PEM files. They are read when the door opens and by `tunegate door reload ENV`; no stream is dropped by it."""
+
+    certificate: str = Field(description="the door's own, then its chain")
+    key: str
+    local_port: int = Field(ge=1, le=65_535, description="plain HTTP on 127.0.0.1, for this machine's own requests: the switch is proven there")
+    client_ca: str | None = Field(None, description="mutual TLS: only clients with a certificate of this authority get as far as a key")
+
+
+class Jwt(Section):
+    """Tokens of an identity provider, beside the API keys. `sub` is the name in logs and limits, `scope` (where present) names the path groups."""
+
+    jwks: str = Field(description="the provider's public keys, a JSON file (RFC 7517); read anew by `tunegate door reload ENV`")
+    issuer: str = Field(min_length=1, pattern=r"^[^\s'\"]+$")
+    audience: str = Field(min_length=1, pattern=r"^[^\s'\"]+$")
+    algorithms: list[Literal["RS256", "ES256"]] = Field(["RS256", "ES256"], min_length=1)
+    requests_per_minute: int = Field(0, ge=0, description="of one `sub`; 0: no limit")
+    tokens_per_minute: int = Field(0, ge=0)
+    concurrent: int = Field(0, ge=0)
+
+
 class Door(Section):
     """The router that faces the network."""
 
@@ -37,3 +58,5 @@ class Door(Section):
     max_header_kib: int = Field(16, ge=1, le=64, description="a request's line and headers; more is 431")
     default_max_tokens: int = Field(1_024, ge=1, description="what a request without max_tokens reserves of its key's tokens a minute")
     cors_origins: list[Origin] = Field([], description="browser pages that may call, such as https://app.example.com")
+    tls: Tls | None = None
+    jwt: Jwt | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from configs.deploy import DeployConfig
 from configs.door import SCOPES, OpenPath, Scope
+from infra.jwks import SigningKey, read_jwks
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
 # What HAProxy itself answers; everything else is refused by a rule of the template, or answered by vLLM.
@@ -68,13 +69,29 @@ def render(config: DeployConfig, folder: Path) -> str:
             writing=sorted(WRITING),
             errors=ERRORS,
             error=error,
-            tls="",
+            tls=tls(config, folder),
+            jwt_keys=keys_of(config),
+            all_scopes=":".join(get_args(Scope)),
+            quoted=quoted,
             models=models(config.model),
             log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
             error_log_format=log_format(ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}),
         ).strip()
         + "\n"
     )
+
+
+def keys_of(config: DeployConfig) -> list[SigningKey]:
+    jwt = config.door.jwt
+    return read_jwks(Path(jwt.jwks), jwt.algorithms) if jwt else []
+
+
+def tls(config: DeployConfig, folder: Path) -> str:
+    """What `bind` says after the address; empty where the door speaks plain HTTP/1."""
+    if config.door.tls is None:
+        return ""
+    clients = f" ca-file {folder}/client_ca.pem verify required" if config.door.tls.client_ca else ""
+    return f"ssl crt {folder}/door.pem alpn h2,http/1.1{clients}"
 
 
 def error(status: int, type: str, message: str) -> str:

@@ -40,6 +40,14 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
     raise OutsideError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
 
 
+def check_haproxy(path: Path) -> None:
+    """Raises InputError with HAProxy's own words where it would not take the file."""
+    run = subprocess.run([find_haproxy(), "-c", "-f", str(path)], capture_output=True, text=True)
+    if run.returncode:
+        words = "\n".join(f"  {line}" for line in run.stderr.splitlines() if "ALERT" in line)
+        raise InputError(f"HAProxy does not take the settings:\n{words}", hint="mend `door:` in the environment's YAML")
+
+
 @contextlib.contextmanager
 def appender(path: Path) -> Iterator[IO[bytes]]:
     """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut by logrotate would grow zeros."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from configs.deploy import DeployConfig
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError, OutsideError, TunegateError
 from infra.admin import Admin, write_whole
-from infra.door_config import render
-from infra.haproxy import start_haproxy, stop_haproxy
+from infra.door_config import keys_of, render
+from infra.haproxy import check_haproxy, start_haproxy, stop_haproxy
 from infra.keys import Keyring
 from infra.keys import api_key as api_key  # callers know it from here
+from infra.tls import renew, tls_files
 
 SlotName = Literal["blue", "green"]
 SLOTS: tuple[SlotName, SlotName] = ("blue", "green")
@@ -46,7 +47,13 @@ class Router:
 
     @property
     def base_url(self) -> str:
-        return f"http://{self.config.door.host}:{self.config.door.port}"
+        """For this machine's own requests: plain HTTP, whatever the network is shown."""
+        tls = self.config.door.tls
+        return f"http://127.0.0.1:{tls.local_port}" if tls else self.public_url
+
+    @property
+    def public_url(self) -> str:
+        return f"{'https' if self.config.door.tls else 'http'}://{self.config.door.host}:{self.config.door.port}"
 
     @property
     def admin(self) -> Admin:
@@ -66,8 +73,40 @@ class Router:
         for name in ("traffic.map", "releases.map"):
             (self.folder / name).touch()
         Keyring(self.config).set_default(api_key)
+        self.write_secrets()
         write_whole(path, text)
         start_haproxy(self.admin, f"{self.config.door.host}:{self.config.door.port}")
+
+    def write_secrets(self) -> None:
+        """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
+        for name, text in tls_files(self.config).items():
+            write_whole(self.folder / name, text)
+        for key in keys_of(self.config):
+            write_whole(self.folder / key.file, key.pem)
+
+    def reload(self) -> list[str]:
+        """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
+
+        Certificates change in the running process. For the rest a second process takes over the listening sockets, and the first ends with its last
+        stream: the counts of limits and of `traffic` start again, so not while a deployment runs.
+        Raises InputError for files that do not fit together, and changes nothing then.
+        """
+        if not self.is_running():
+            raise InputError(f"the door of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}")
+        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
+        before = path.read_text(encoding="utf8")
+        changed = [name for name, pem in tls_files(self.config).items() if (self.folder / name).exists() and renew(self.admin, name, pem)]
+        if before == text:
+            return changed
+        self.write_secrets()
+        write_whole(path, text)
+        try:
+            check_haproxy(path)
+            start_haproxy(self.admin, self.base_url, "-x", str(self.folder / "admin.sock"), "-sf", str(self.pid()))
+        except TunegateError:
+            write_whole(path, before)
+            raise
+        return [*changed, "settings"]
 
     def stop(self, drain_seconds: float) -> None:
         """No new connections at once; open streams get `drain_seconds`."""
@@ -100,7 +139,9 @@ class Router:
     def active(self) -> SlotName | None:
         """The slot that has all users or the most of them."""
         weights = self.weights()
-        return max(SLOTS, key=lambda slot: weights[slot]) if any(weights.values()) else None
+        if not any(weights.values()):
+            return None
+        return "green" if weights["green"] > weights["blue"] else "blue"
 
     def switch(self, slot: SlotName) -> None:
         """All new requests go to `slot`; open streams stay where they are. Idempotent."""
