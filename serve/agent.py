@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from configs.deploy import DeployConfig
+from configs.door import Door
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.release import read_manifest
 from infra.artifacts import folder_of
@@ -24,12 +25,14 @@ MOST_ACTIONS_A_TURN = 100
 
 @dataclass
 class Agent:
-    """`read` gives the environment's wishes as they are now. `misses` counts each slot's unanswered probes in a row; `said` is the last complaint."""
+    """`read` gives the environment's wishes as they are now. `misses` counts each slot's unanswered probes in a row; `said` is the last complaint,
+    `door` the settings that HAProxy was last told."""
 
     env: Environment
     read: Callable[[], DeployConfig]
     misses: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
     said: str = ""
+    door: Door | None = None
 
     def run(self, interval_seconds: float | None, *, once: bool) -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at work."""
@@ -45,7 +48,7 @@ class Agent:
         """Whatever fails is told and tried again in the next turn; a wrong YAML keeps no server from being watched over. Raises OutsideError
         where another holder has taken over."""
         self.env.record.check_token()
-        for part in (self.look_at_wishes, self.reconcile):
+        for part in (self.look_at_wishes, self.reconcile, self.look_at_door):
             try:
                 part()
             except (TunegateError, OSError) as error:
@@ -69,6 +72,17 @@ class Agent:
             self.env.record.append("failed", release=config.release, why=error.message)
             raise
         self.env.record.append("desired", release=config.release)
+
+    def look_at_door(self) -> None:
+        """Settings that changed reach the open door, once no deploy is under way: a reload begins its counters anew."""
+        env, state = self.env, self.env.record.state()
+        seen = env.observe(state)
+        if self.door == env.config.door or not seen.door_open or plan(state, env.config, seen).kind not in ENDS:
+            return
+        changed = env.router.reload()
+        self.door = env.config.door
+        if changed:
+            env.tell(f"the door read anew: {', '.join(changed)}")
 
     def reconcile(self) -> None:
         """Until nothing is left to do now. A probe of what serves comes first, or a hung server would never be missed."""

@@ -186,6 +186,18 @@ def test_a_killed_door_comes_back_with_its_shares(folder: Path) -> None:
         stop_all(scene.env)
 
 
+def test_settings_of_the_door_that_changed_reach_it_once_and_nothing_else_moves(scene: Scene) -> None:
+    one = publish_fake("one")
+    scene.want(one)
+    scene.turn()
+    before, first = scene.kinds(), scene.server("blue")
+    scene.want(one, door=scene.config.door.model_copy(update={"paths": ["/v1/chat/completions"]}))
+    scene.turn(3)
+    reply = httpx.get(f"{scene.env.router.base_url}/v1/models", headers={"Authorization": f"Bearer {api_key(scene.env.config)}"}, timeout=5)
+    assert reply.status_code == 404 and len([line for line in scene.said if "read anew" in line]) == 1
+    assert scene.kinds() == before and scene.server("blue") == first
+
+
 @pytest.mark.parametrize("fault", ["bytes", "unknown", "proof", "port"])
 def test_what_may_not_serve_is_said_once_and_what_serves_serves_on(scene: Scene, folder: Path, fault: str) -> None:
     one, two = publish_fake("one"), publish_fake("two")
