@@ -170,7 +170,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     old = None if state.active is None and state.swapping is None else other(slot)
     env.record.append("switching", slot)
     counted, before = counted_of(env, slot), counts_of(env)
-    with door_client(env) as client:  # made beforehand: making one costs 70 ms
+    with door_client(env) as client:
         started = time.perf_counter()
         env.router.switch(slot)
         if env.router.is_paused():
@@ -191,9 +191,10 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
 
 
 def door_client(env: Environment) -> httpx.Client:
+    """For the door's own probe, which needs no key and goes over loopback: reading certificates would cost 70 ms."""
     import httpx
 
-    return httpx.Client(base_url=env.router.base_url, headers={"Authorization": f"Bearer {api_key(env.config)}"}, timeout=5)
+    return httpx.Client(base_url=env.router.base_url, timeout=5, verify=False)
 
 
 def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, seconds: float = 10) -> None:
@@ -204,7 +205,7 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
     seen: object = None
     while time.monotonic() < deadline:
         try:
-            seen = client.get("/v1/models").headers.get("x-tunegate-slot")
+            seen = client.get("/health").headers.get("x-tunegate-slot")  # no key, no limit, open whatever door.paths says
         except httpx.HTTPError as error:
             seen = type(error).__name__
         if seen == slot:
