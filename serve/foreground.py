@@ -86,7 +86,7 @@ def load_door(env: Environment, settings: LoadTest) -> tuple[str, Figures, Figur
 
 def overridden(settings: LoadTest, given: dict[str, Any]) -> LoadTest:
     """A kind of load that is given takes the place of the one in the YAML. Raises InputError for what is no load."""
-    kinds = {"rate": None, "ramp": [], "trace": None}
+    kinds: dict[str, Any] = {"rate": None, "ramp": [], "trace": None}
     fresh = kinds if {"users", *kinds} & given.keys() else {}
     try:
         return LoadTest.model_validate(settings.model_dump() | fresh | given)

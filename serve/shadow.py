@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -85,7 +85,7 @@ def ask_all(rows: Iterator[dict[str, Any]], base_url: str, share: float, concurr
 
     skipped = 0
     with httpx.Client(base_url=base_url, timeout=LONGEST_SECONDS, verify=False) as client, ThreadPoolExecutor(concurrency) as pool:
-        waiting = []
+        waiting: list[Future[Pair]] = []
         for row in rows:
             if random.random() >= share:
                 continue

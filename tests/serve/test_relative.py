@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 import serve.relative
+from configs.deploy import DeployConfig
+from configs.errors import RefusedError
 from configs.load import LoadTest
 from infra.router import Traffic
+from infra.slot import SlotProcess
+from serve.proofs import prove
 from serve.relative import Blue, keep, kept_at, measure_blue, traffic_now, wants_blue
+from tests.serve.fake_openai import Fake, serving
 
-pytestmark = pytest.mark.unit
 REFERENCE = "zero@sha256:" + "9" * 64
 IDLE, BUSY = [Traffic(0, 7, 0, 0, 0)], [Traffic(0, 7, 0, 0, 0), Traffic(3, 9, 0, 0, 0)]
 LOAD = LoadTest(rate=2, seconds=3)
@@ -40,10 +44,12 @@ def measure(prompts: Path, found: Blue | None, value: float = 1.0, load: LoadTes
     return figures, facts, len(runs)
 
 
+@pytest.mark.unit
 def test_without_blue_the_judge_is_told_that_there_is_none(prompts: Path) -> None:
     assert measure(prompts, None) == ({"blue_absent": 1.0}, {"blue": "nothing else serves"}, 0)
 
 
+@pytest.mark.unit
 def test_idle_it_is_measured_anew_each_time_and_busy_the_kept_measure_is_taken(prompts: Path) -> None:
     assert measure(prompts, blue(IDLE), 1.0)[::2] == ({"blue_latency_p50_ms": 1.0}, 1)
     assert measure(prompts, blue(IDLE), 2.0)[::2] == ({"blue_latency_p50_ms": 2.0}, 1)
@@ -51,12 +57,14 @@ def test_idle_it_is_measured_anew_each_time_and_busy_the_kept_measure_is_taken(p
     assert (figures, runs) == ({"blue_latency_p50_ms": 2.0}, 0) and facts["blue_measured"].startswith("kept from 20") and "3 open" in facts["blue_traffic"]
 
 
+@pytest.mark.unit
 def test_busy_without_a_kept_measure_it_is_measured_and_the_traffic_is_said_and_not_kept(prompts: Path) -> None:
     for _ in range(2):
         _, facts, runs = measure(prompts, blue(BUSY))
         assert runs == 1 and facts["blue_measured"] == "under traffic: 3 open, 200 requests a second"
 
 
+@pytest.mark.unit
 def test_what_green_showed_when_it_was_proven_is_its_measure_when_it_is_blue(prompts: Path) -> None:
     keep(prompts.parent, REFERENCE, LOAD, prompts, {"latency_p50_ms": 5.0})
     assert measure(prompts, blue(BUSY))[::2] == ({"blue_latency_p50_ms": 5.0}, 0)
@@ -64,6 +72,7 @@ def test_what_green_showed_when_it_was_proven_is_its_measure_when_it_is_blue(pro
     assert measure(prompts, blue(BUSY))[2] == 0, "the questions are the same"
 
 
+@pytest.mark.unit
 def test_another_load_release_machine_or_other_questions_are_another_measure(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(prompts.parent)
     Path("t.jsonl").write_text("one")
@@ -78,11 +87,13 @@ def test_another_load_release_machine_or_other_questions_are_another_measure(pro
     assert len(names) == 7
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(("looks", "busy"), [([(0, 5), (0, 5)], False), ([(0, 5), (0, 6)], True), ([(1, 5), (0, 5)], True), ([(0, 5), (1, 6)], True)])
 def test_a_request_open_or_come_during_the_look_is_traffic(prompts: Path, looks: list[tuple[int, int]], busy: bool) -> None:
     assert bool(traffic_now(blue([Traffic(open, total, 0, 0, 0) for open, total in looks]))) is busy
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("rule", "wanted"),
     [
@@ -94,3 +105,28 @@ def test_a_request_open_or_come_during_the_look_is_traffic(prompts: Path, looks:
 def test_blue_is_measured_only_where_a_rule_compares(tmp_path: Path, rule: str, wanted: bool) -> None:
     (tmp_path / "gate.yaml").write_text(f"rules: [{rule}]")
     assert wants_blue(tmp_path / "gate.yaml") is wanted
+
+
+@pytest.mark.integration
+def test_a_release_that_became_slow_is_stopped_by_the_real_load_and_the_real_gate(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are loaded by locust with the same plan; green's first token takes 3 s, blue's none."""
+    from eval.gate import decide_load, read_rules
+
+    monkeypatch.chdir(prompts.parent)
+    prompts.write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")
+    Path("gate.yaml").write_text("rules: [{rule: latency, metric: time_to_first_token_p50_ms, relative_to: blue, maximum_ratio: 2}]")
+    manifest: Any = SimpleNamespace(task="causal-lm", reference="green@sha256:" + "1" * 64)
+    load = {"rate": 5, "seconds": 2, "max_tokens": 4}
+    config = DeployConfig.model_validate({"name": "x", "model": "m", "gate": "gate.yaml", "load_test": load, "state_dir": "state"})
+    rules = read_rules(Path("gate.yaml"))
+    old: Any = SimpleNamespace(task="causal-lm", reference=REFERENCE)
+    with serving(Fake()) as fast, serving(Fake(first_seconds=3.0)) as slow:
+        process = SlotProcess(1, 0.0, slow.port, Path("state/green.log"))
+        with pytest.raises(RefusedError, match=r"load gate fail: time_to_first_token_p50_ms <= 2 x blue"):
+            prove(
+                "load", process, prompts.parent, manifest, config, lambda reference, figures: decide_load(rules, reference, figures),
+                Blue(fast.base_url, old, lambda: Traffic(0, 7, 0, 0, 0)),
+            )  # fmt: skip
+    assert len(fast.bodies) == len(slow.bodies) >= 3 and Path("state/loadtest/blue/report.html").exists()
+    shapes = [sorted(body["messages"][0]["content"][7:] for _, body in fake.bodies) for fake in (fast, slow)]
+    assert shapes[0] == shapes[1], "the same questions, but for the tag that keeps them out of the prefix cache"
