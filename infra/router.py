@@ -67,7 +67,7 @@ class Router:
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
-                raise InputError("the door's settings changed while it is open", hint=f"tunegate stop {self.config.name}, then deploy again")
+                raise InputError("the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("traffic.map", "releases.map"):
