@@ -103,9 +103,9 @@ def test_a_deploy_killed_in_the_middle_of_its_switch_is_finished_by_the_next_and
 
 
 def test_deploying_what_serves_does_nothing(env: Environment, new: str) -> None:
-    before = len(env.record.read())
+    before = [event.kind for event in env.record.read()]
     deploy(env, new)
-    assert len(env.record.read()) == before
+    assert [event.kind for event in env.record.read()] == [*before, "acquired"]
 
 
 def test_a_rollback_is_at_once(env: Environment, old: str) -> None:
@@ -139,7 +139,7 @@ def test_a_killed_server_is_replaced_by_its_warm_heir(env: Environment, new: str
         time.sleep(0.05)
     found = deploy(env, new)
     assert found["release"] == new and serving(env) == digest(new)
-    assert [event.kind for event in env.record.read()][-5:] == ["desired", "switching", "switched", "baked", "stopped"]
+    assert [event.kind for event in env.record.read()][-5:] == ["crashed", "switching", "switched", "baked", "stopped"]
 
 
 def test_two_commands_do_not_change_one_environment_at_once(env: Environment, old: str) -> None:
