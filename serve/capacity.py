@@ -95,6 +95,6 @@ def resident_gib(process: SlotProcess) -> float:
 
     try:
         top = psutil.Process(process.pid)
-        return sum(one.memory_full_info().uss for one in (top, *top.children(recursive=True))) / GIB
+        return float(sum(one.memory_full_info().uss for one in (top, *top.children(recursive=True)))) / GIB
     except psutil.Error:
         return 0.0
