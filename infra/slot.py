@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest
+from infra.sampling import MIDDLEWARE, VARIABLE
 
 # An address may carry a password, as in postgresql://user:password@host.
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
@@ -39,13 +41,14 @@ def serve_python() -> Path:
     return python.absolute()
 
 
-def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name: str) -> list[str]:
+def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False) -> list[str]:
     """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
     serving = manifest.serving
     arguments = ["--model", str(release.absolute()), "--served-model-name", served_name, "--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--dtype", serving.dtype, "--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
+    arguments += ["--middleware", MIDDLEWARE] if sampled else []
     return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
 
 
@@ -62,10 +65,20 @@ def own_core(index: int | None) -> dict[str, str]:
     return {"VLLM_CPU_OMP_THREADS_BIND": str(cores[index])} if index is not None and len(cores) == 2 else {}
 
 
-def start_slot(release: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int | None = None) -> SlotProcess:
+def sampling_environment(sampling: dict[str, Any] | None) -> dict[str, str]:
+    """vLLM imports our middleware from this checkout."""
+    if sampling is None:
+        return {}
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {VARIABLE: json.dumps(sampling), "PYTHONPATH": os.pathsep.join(path)}
+
+
+def start_slot(
+    release: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int | None = None, sampling: dict[str, Any] | None = None
+) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.
 
-    `index`: 0 or 1, where two servers share the machine.
+    `index`: 0 or 1, where two servers share the machine. `sampling`: as infra.sampling.sampling_of gives it.
     """
     import psutil
 
@@ -76,11 +89,11 @@ def start_slot(release: Path, manifest: Manifest, *, port: int, served_name: str
         except OSError as error:
             raise OutsideError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *vllm_arguments(release, manifest, port=port, served_name=served_name)]
+    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampling is not None)
+    command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
+    environment = slot_environment(manifest) | own_core(index) | sampling_environment(sampling)
     with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=slot_environment(manifest) | own_core(index), start_new_session=True
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True)
     return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
 
 

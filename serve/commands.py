@@ -1,4 +1,4 @@
-"""The operator's commands of the front door: serve, deploy, status, promote, rollback, stop, loadtest."""
+"""The operator's commands of the front door: serve, deploy, promote, rollback, stop, loadtest. What is said to a deployment under way: serve/operator.py."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ import typer
 
 from configs.console import AsJson, environment_path, example, print_verdict, read_environment, show
 from configs.errors import InputError
+from serve.operator import Name, add_operator_commands
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
-    from serve.effects import Environment
+    from serve.environment import Environment
     from serve.proofs import Judge
+    from serve.watch import Compare
 
 JudgeOf = Callable[["DeployConfig"], "Judge | None"]
-Name = Annotated[str, typer.Argument(metavar="ENV", help="an environment: its name under configs/deploy, or a YAML file")]
 
 
-def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
-    """`judge_of` gives the gate of an environment's load rules; it comes from `eval`, which this room does not know."""
+def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], Compare]) -> None:
+    """`judge_of` gives the gate of an environment's load rules, `compare_by` its statistics: both come from `eval`, which this room does not know."""
 
     def operate(config: DeployConfig) -> Environment:
-        from serve.effects import Environment
+        from serve.environment import Environment
 
-        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config))
+        return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config), compare_by())
+
+    add_operator_commands(app, operate)
 
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
     def serve(directory: Path, port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000) -> None:
@@ -39,24 +42,23 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
     def deploy(
         environment: Name,
         release: Annotated[str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")] = None,
+        plan: Annotated[bool, typer.Option("--plan", help="say what would be done and whether there is room; change nothing")] = False,
         as_json: AsJson = False,
     ) -> None:
         """Switch to the pinned release without cutting a stream: start, warm, smoke, parity, load test, switch, bake, retire."""
         from serve.deploy import deploy as reconcile
+        from serve.preview import preview
 
+        if plan:
+            config = read_environment(environment)
+            show(preview(operate(config), resolve(release) if release else config.release), as_json)
+            return
         config = pin_release(environment, release) if release else read_environment(environment)
         if config.release is None:
             raise InputError(f"{environment_path(environment)}: no release is pinned", hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)")
         found = reconcile(operate(config), config.release)
         crown(found)
         show(found, as_json)
-
-    @app.command(epilog=example("tunegate status local", "tunegate status local --json"))
-    def status(environment: Name, as_json: AsJson = False) -> None:
-        """Slots, releases, open streams, last events."""
-        from serve.deploy import status as look
-
-        show(look(operate(read_environment(environment))), as_json)
 
     @app.command(epilog=example("tunegate promote local"))
     def promote(environment: Name, as_json: AsJson = False) -> None:
@@ -85,20 +87,29 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf) -> None:
 
         stop_all(operate(read_environment(environment)), drain)
 
-    @app.command(epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --release build/smoke/release --json"))
+    @app.command(
+        epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --ramp 1,2,4,8", "tunegate loadtest local --release DIR")
+    )
     def loadtest(
         environment: Name,
         release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
-        users: Annotated[int | None, typer.Option(min=1)] = None,
+        users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
         seconds: Annotated[int | None, typer.Option(min=1)] = None,
+        rate: Annotated[float | None, typer.Option(help="open loop: requests a second, Poisson arrivals")] = None,
+        ramp: Annotated[str | None, typer.Option(help="open loop, to find the knee: rates, as 1,2,4,8")] = None,
+        trace: Annotated[str | None, typer.Option(help="open loop: sampled requests to replay, .jsonl or .parquet")] = None,
+        trace_speed: Annotated[float | None, typer.Option(help="2: twice as fast as recorded")] = None,
+        processes: Annotated[int | None, typer.Option(min=1, help="locust's workers")] = None,
         as_json: AsJson = False,
     ) -> None:
-        """Load-test what serves, through the door, and judge it by the environment's load rules."""
+        """Load-test what serves, through the door, and judge it by the environment's load rules. Writes report.html."""
         from configs.verdict import EXIT_CODES
         from serve.foreground import load_test
 
-        figures, verdict = load_test(operate(read_environment(environment)), release, users, seconds)
-        show(figures | {"verdict": verdict.outcome}, as_json)
+        flags = {"users": users, "seconds": seconds, "rate": rate, "trace": trace, "trace_speed": trace_speed, "processes": processes}
+        given = {name: value for name, value in flags.items() if value is not None} | ({"ramp": ramp.split(",")} if ramp else {})
+        figures, verdict, page = load_test(operate(read_environment(environment)), release, given)
+        show(figures | {"verdict": verdict.outcome, "report": str(page)}, as_json)
         if not as_json:
             print_verdict(verdict)
         raise typer.Exit(EXIT_CODES[verdict.outcome])

@@ -4,73 +4,94 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from configs.deploy import DeployConfig
 from configs.errors import OutsideError
-from configs.release import Manifest, read_manifest
-from infra.artifacts import find, folder_of
-from infra.router import SLOTS, Router, SlotName, Traffic, api_key
+from configs.release import read_manifest
+from configs.rollout import ShadowFirst
+from infra.artifacts import find
+from infra.router import SLOTS, SlotName, Traffic, api_key
+from infra.sampling import sampling_of
 from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
-from serve.planner import Action, Observed
-from serve.proofs import Judge, prove
-from serve.record import Record, State, other
+from serve.capacity import measure
+from serve.environment import Environment
+from serve.planner import Action
+from serve.proofs import prove
+from serve.relative import Blue
+from serve.state import State, other
+from serve.watch import count_slot
+
+if TYPE_CHECKING:
+    import httpx
 
 KILL_SECONDS = 5
-
-
-@dataclass(frozen=True)
-class Environment:
-    """One deployment environment: its wishes, its record, its door. `tell` gets one line a step, for people."""
-
-    config: DeployConfig
-    tell: Callable[[str], None] = lambda line: None
-    judge: Judge | None = None
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.config.state_dir)
-
-    @property
-    def record(self) -> Record:
-        return Record(self.folder / "events.jsonl")
-
-    @property
-    def router(self) -> Router:
-        return Router(self.config)
-
-    def process(self, state: State, slot: SlotName) -> SlotProcess | None:
-        found = state.slots[slot]
-        facts = found.process if found else None
-        return SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"])) if facts else None
-
-    def alive(self, state: State) -> frozenset[SlotName]:
-        processes = {slot: self.process(state, slot) for slot in SLOTS}
-        return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
-
-    def observe(self, state: State) -> Observed:
-        door = self.router.is_running()
-        return Observed(door, self.router.active() if door else None, self.alive(state))
+LONGEST_WAIT_SECONDS = 5.0
 
 
 def perform(action: Action, env: Environment, state: State) -> None:
-    """Does one action. Raises RefusedError when a proof or the bake says no, OutsideError when the world fails."""
-    slot = action.slot
+    """Does one action. Raises RefusedError when a proof or the room says no, OutsideError when the world fails or another holder has taken over."""
+    env.record.check_token()
     if action.kind == "open_door":
-        env.tell(f"open the door at {env.router.base_url}")
-        env.router.start(api_key(env.config))
+        open_door(env, state)
         return
+    slot = action.slot
     assert slot is not None
-    if action.kind == "start":
-        start(env, slot, str(action.release), env.process(state, slot))
-    elif action.kind == "prove":
-        prove_slot(env, state, slot, str(action.proof))
-    elif action.kind == "switch":
-        switch(env, state, slot)
-    elif action.kind == "stop":
-        stop(env, state, slot)
+    effects: dict[str, Callable[[], None]] = {
+        "start": lambda: start(env, slot, str(action.release), env.process(state, slot)),
+        "measure": lambda: measure_room(env, state, slot, str(action.release)),
+        "prove": lambda: prove_slot(env, state, slot, str(action.proof)),
+        "step": lambda: step(env, state, slot, action.weight or 0),
+        "queue": lambda: queue(env, state, slot),
+        "switch": lambda: switch(env, state, slot),
+        "stop": lambda: stop(env, state, slot),
+        "crashed": lambda: crash(env, state, slot, str(action.why)),
+        "fall_back": lambda: fall_back(env, state, slot, str(action.release), str(action.why)),
+        "page": lambda: page(env, slot, str(action.why)),
+        "refuse": lambda: note(env, "refused", slot, str(action.why)),
+        "wait": lambda: time.sleep(min(action.seconds, LONGEST_WAIT_SECONDS)),
+    }
+    effects[action.kind]()
+
+
+def open_door(env: Environment, state: State) -> None:
+    env.tell(f"open the door at {env.router.base_url}")
+    env.router.start(api_key(env.config))
+    if state.swapping:
+        env.router.pause()
+    elif env.router.is_paused():
+        env.router.resume()
+
+
+def note(env: Environment, kind: Any, slot: SlotName, why: str, **facts: Any) -> None:
+    env.tell(f"{kind}: {why}")
+    env.record.append(kind, slot, why=why, **facts)
+
+
+def crash(env: Environment, state: State, slot: SlotName, why: str) -> None:
+    """What is left of the server is ended before its end is on record: a hung one must not come back to life."""
+    process = env.process(state, slot)
+    if process:
+        stop_slot(process, drain_seconds=0)
+    note(env, "crashed", slot, why, release=state.release_of(slot))
+
+
+def fall_back(env: Environment, state: State, slot: SlotName, release: str, why: str) -> None:
+    failed = state.release_of(slot)
+    env.tell(f"{failed}: {why}: back to {release}")
+    env.record.append("desired", release=release, rollback=True, failed=failed, why=why)
+
+
+def page(env: Environment, slot: SlotName, why: str) -> None:
+    note(env, "paged", slot, f"a person is needed: {why}")
+
+
+def measure_room(env: Environment, state: State, slot: SlotName, reference: str) -> None:
+    """Surge or swap, by the memory that is there now; the arithmetic goes on record."""
+    manifest = read_manifest(find(reference) / "release")
+    leaving = env.process(state, state.active) if state.active else None
+    choice = measure(env.config, manifest, env.record.read(), leaving)
+    env.tell(f"room for {manifest.name}: {choice['why']}")
+    env.record.append("planned", slot, release=reference, **choice)
 
 
 def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess | None) -> None:
@@ -84,72 +105,130 @@ def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess |
     if stale:
         stop_slot(stale, drain_seconds=0)
     reap_orphan(port)
-    log = env.folder / f"{slot}.log"
-    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index)
-    env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log))
+    # Before the server is: no answer of it may carry the digest of the one before.
     env.router.set_release(slot, manifest.digest)
+    log = env.folder / f"{slot}.log"
+    sampling = sampling_of(env.config, slot)
+    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index, sampling=sampling)
+    env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log))
 
 
 def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> None:
-    process, directory, manifest = slot_parts(env, state, slot)
+    process, directory, manifest = env.slot_parts(state, slot)
     started = time.monotonic()
     env.tell(f"prove {slot}: {proof}")
-    facts = prove(proof, process, directory, manifest, env.config, env.judge)
+    facts = shadow(env, slot) if proof == "shadow" else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
     env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts)
 
 
-def slot_parts(env: Environment, state: State, slot: SlotName) -> tuple[SlotProcess, Path, Manifest]:
-    process, reference = env.process(state, slot), state.release_of(slot)
-    if process is None or reference is None:
-        raise OutsideError(f"slot {slot} has no server on record", hint=f"tunegate status {env.config.name}")
-    directory = folder_of(reference) / "release"
-    return process, directory, read_manifest(directory)
+def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
+    """The slot that traffic goes to, unless it is `slot`. One that died meanwhile is still given: then its figures are missing, and nothing passes by it."""
+    active = state.active
+    if active is None or active == slot:
+        return None
+    process, _, manifest = env.slot_parts(state, active)
+    return Blue(f"http://127.0.0.1:{process.port}", manifest, lambda: traffic_of(env, active))
+
+
+def shadow(env: Environment, slot: SlotName) -> dict[str, Any]:
+    from serve import shadow as shadowing
+
+    strategy = env.config.strategy
+    assert isinstance(strategy, ShadowFirst)
+    return shadowing.run(env, slot, strategy.seconds, strategy.share / 100)
+
+
+def counts_of(env: Environment) -> dict[str, dict[str, int]]:
+    return {name: dict(vars(one)) for name, one in env.router.traffic().items()}
+
+
+def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
+    """vLLM's own counters of the slot that traffic comes to. Not of the one that it leaves: that may hang, and a rollback waits for nobody."""
+    return {slot: count_slot(env, slot).model_dump(mode="json")}
+
+
+def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
+    """Gives the candidate its share of new requests, or takes a share back that nobody gave."""
+    counted, before = counted_of(env, slot) if weight else {}, counts_of(env)
+    if weight != state.weight:
+        env.tell(f"{weight} % of new requests to {slot}")
+    env.router.set_weights({other(slot): 100 - weight, slot: weight})
+    if env.router.is_paused():
+        env.router.resume()
+    env.record.append("stepped", slot, weight=weight, before=before, counted=counted, release=state.release_of(slot))
+
+
+def queue(env: Environment, state: State, slot: SlotName) -> None:
+    """The intent alone: from here on the door is held, by whichever effect comes next."""
+    env.tell(f"swap: new requests wait in the door while {slot} makes room")
+    env.record.append("queued", slot, release=state.release_of(slot), before=counts_of(env))
 
 
 def switch(env: Environment, state: State, slot: SlotName) -> None:
     """Moves new requests; the counts of the other slot are kept, so that the receipt can say what became of its streams."""
     env.tell(f"switch to {slot}")
-    old = other(slot)
+    old = None if state.active is None and state.swapping is None else other(slot)
     env.record.append("switching", slot)
-    before = env.router.traffic()
-    started = time.perf_counter()
-    env.router.switch(slot)
-    wait_for_slot(env, slot)
-    flip = round(1000 * (time.perf_counter() - started), 1)
-    counts = {name: vars(one) for name, one in before.items()}
-    first = state.active is None
-    env.record.append(
-        "switched", slot, before=counts, flip_milliseconds=flip, streams_open_at_switch=0 if first else before[old].open, **{"from": None if first else old}
-    )
+    counted, before = counted_of(env, slot), counts_of(env)
+    with door_client(env) as client:
+        started = time.perf_counter()
+        env.router.switch(slot)
+        if env.router.is_paused():
+            env.router.resume()
+        flipped = time.perf_counter()
+        wait_for_slot(env, slot, client)
+        first = time.perf_counter()
+    facts = {
+        "before": before,
+        "counted": counted,
+        "flip_milliseconds": round(1000 * (flipped - started), 1),
+        "first_request_milliseconds": round(1000 * (first - flipped), 1),
+        "streams_open_at_switch": before[old]["open"] if old else 0,
+        "from": old,
+        "from_release": state.release_of(old) or state.ledger.get("release"),
+    }
+    env.record.append("switched", slot, **facts)
 
 
-def wait_for_slot(env: Environment, slot: SlotName, seconds: float = 10) -> None:
+def door_client(env: Environment) -> httpx.Client:
+    """For the door's own probe, which needs no key and goes over loopback: reading certificates would cost 70 ms."""
+    import httpx
+
+    return httpx.Client(base_url=env.router.base_url, timeout=5, verify=False)
+
+
+def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, seconds: float = 10) -> None:
     """Until a request through the door is answered by `slot`: what a client sees, not what the router believes."""
     import httpx
 
     deadline = time.monotonic() + seconds
     seen: object = None
-    with httpx.Client(headers={"Authorization": f"Bearer {api_key(env.config)}"}, timeout=5) as client:
-        while time.monotonic() < deadline:
-            try:
-                seen = client.get(f"{env.router.base_url}/v1/models").headers.get("x-tunegate-slot")
-            except httpx.HTTPError as error:
-                seen = type(error).__name__
-            if seen == slot:
-                return
-            time.sleep(0.002)
+    while time.monotonic() < deadline:
+        try:
+            seen = client.get("/health").headers.get("x-tunegate-slot")  # no key, no limit, open whatever door.paths says
+        except httpx.HTTPError as error:
+            seen = type(error).__name__
+        if seen == slot:
+            return
+        time.sleep(0.002)
     raise OutsideError(f"the door still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}")
 
 
 def stop(env: Environment, state: State, slot: SlotName) -> None:
     """Retires a slot once its open streams are zero or the deadline has passed; the record says which."""
-    process = env.process(state, slot)
-    open_streams = wait_for_streams(env, slot, env.config.drain_deadline_seconds) if process and is_alive(process) else 0
+    leaves = slot == state.swapping and state.refused is None
+    if leaves:
+        env.router.pause()
+    process, began = env.process(state, slot), time.monotonic()
+    deadline = state.planned.get("drain_seconds", env.config.drain_deadline_seconds) if leaves else env.config.drain_deadline_seconds
+    open_streams = wait_for_streams(env, slot, deadline) if process and is_alive(process) else 0
     env.tell(f"retire {slot}, {open_streams} streams open")
+    drained = round(time.monotonic() - began, 1)
     if process:
         stop_slot(process, drain_seconds=KILL_SECONDS)
     reap_orphan(env.config.slot_ports[SLOTS.index(slot)])
-    env.record.append("stopped", slot, release=state.release_of(slot), streams_open=open_streams, why="deadline" if open_streams else "streams zero")
+    why = "deadline" if open_streams else "streams zero"
+    env.record.append("stopped", slot, release=state.release_of(slot), streams_open=open_streams, why=why, drain_seconds=drained)
 
 
 def wait_for_streams(env: Environment, slot: SlotName, seconds: float) -> int:
@@ -162,32 +241,3 @@ def wait_for_streams(env: Environment, slot: SlotName, seconds: float) -> int:
 
 def traffic_of(env: Environment, slot: SlotName) -> Traffic:
     return env.router.traffic()[slot] if env.router.is_running() else Traffic(0, 0, 0, 0, 0)
-
-
-def receipt(state: State, now: dict[SlotName, Traffic], seconds: float) -> dict[str, Any]:
-    """What became of every stream since the switch, from the router's own counters."""
-    facts, active = state.switch, state.active
-    assert active is not None
-    old: SlotName = other(active)
-    was = {slot: Traffic(**facts["before"][slot]) for slot in SLOTS}
-    delta = {
-        slot: Traffic(
-            now[slot].open, *(after - before for after, before in zip(list(vars(now[slot]).values())[1:], list(vars(was[slot]).values())[1:], strict=True))
-        )
-        for slot in SLOTS
-    }
-    left_open = delta[old].open if facts["from"] else 0
-    cut = sum(one.cut_by_server for one in delta.values())
-    return {
-        "from": {"slot": facts["from"], "release": state.release_of(facts["from"])},
-        "to": {"slot": active, "release": state.release_of(active)},
-        "flip_milliseconds": facts["flip_milliseconds"],
-        "streams_open_at_switch": facts["streams_open_at_switch"],
-        "streams_completed": facts["streams_open_at_switch"] - left_open - delta[old].cut_by_server - delta[old].left_by_client,
-        "streams_left_by_client": delta[old].left_by_client,
-        "streams_cut": cut,
-        "streams_still_open": left_open,
-        "requests_since": delta[active].total,
-        "requests_failed": sum(one.failed for one in delta.values()),
-        "seconds_watched": round(seconds, 1),
-    }

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import typer
+from pydantic import ValidationError
 
 from configs.errors import InputError, RefusedError
+from configs.load import LoadTest
 from configs.release import read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.artifacts import find
 from infra.router import api_key
 from infra.slot import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
-from serve.effects import Environment
-from serve.loadtest import run_load_test
+from serve.effects import what_serves
+from serve.environment import Environment
+from serve.loadtest import measuring
+from serve.relative import ABSENT, measure_blue, wants_blue
 
 START_SECONDS = 600
 
@@ -46,23 +50,46 @@ def serve_release(directory: Path, port: int) -> None:
         stop_slot(slot, drain_seconds=5)
 
 
-def load_test(env: Environment, directory: Path | None, users: int | None, seconds: int | None) -> tuple[dict[str, float], Verdict]:
-    """Figures and their verdict: of a release directory served for the test, or of what the door answers from."""
-    if env.judge is None:
+Figures = dict[str, float]
+
+
+def load_test(env: Environment, directory: Path | None, given: dict[str, Any]) -> tuple[Figures, Verdict, Path]:
+    """Figures, their verdict and the page: of a release directory served for the test, or of what the door answers from. `given` overrides load_test."""
+    if env.judge is None or env.config.gate is None:
         raise InputError(f"{env.config.name}: no gate is named, so nothing can be judged", hint="gate: configs/gates/load.yaml")
-    state, settings = env.record.state(), env.config.load_test
-    with contextlib.ExitStack() as stack:
-        if directory is not None:
-            manifest = verify_release(directory)
-            base_url, key = stack.enter_context(temporary_slot(directory, manifest, served_name=env.config.model, log=env.folder / "loadtest.log")), None
-        else:
-            serving = state.release_of(state.active)
-            if serving is None or not env.router.is_running():
-                raise RefusedError(f"{env.config.name}: nothing serves", hint=f"tunegate deploy {env.config.name} RELEASE")
-            directory = find(serving) / "release"
-            manifest, base_url, key = read_manifest(directory), env.router.base_url, api_key(env.config)
-        figures = run_load_test(
-            base_url, env.config.model, manifest, users=users or settings.users, seconds=seconds or settings.seconds, max_tokens=settings.max_tokens,
-            prompts=directory / "golden.jsonl", output=env.folder / "loadtest.jsonl", api_key=key,
-        )  # fmt: skip
-    return figures, env.judge(manifest.reference, figures)
+    settings = overridden(env.config.load_test, given)
+    reference, figures, theirs, folder = load_release(env, directory, settings) if directory else load_door(env, settings)
+    return figures, env.judge(reference, figures | theirs), folder / "report.html"
+
+
+def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
+    """Served for the test; beside what serves, where a rule compares with it."""
+    manifest, folder = verify_release(directory), env.folder / "loadtest"
+    prompts = directory / "golden.jsonl"
+    measure = measuring(env.config.model, settings, prompts)
+    compared = wants_blue(Path(str(env.config.gate)))
+    theirs = measure_blue(what_serves(env, env.record.state(), None), settings, prompts, folder, measure)[0] if compared else {}
+    with temporary_slot(directory, manifest, served_name=env.config.model, log=env.folder / "loadtest.log") as base_url:
+        return manifest.reference, measure(base_url, manifest, folder / "release"), theirs, folder / "release"
+
+
+def load_door(env: Environment, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
+    """Blue itself is asked: there is no other to compare with."""
+    state = env.record.state()
+    serving = state.release_of(state.active)
+    if serving is None or not env.router.is_running():
+        raise RefusedError(f"{env.config.name}: nothing serves", hint=f"tunegate deploy {env.config.name} RELEASE")
+    directory, folder = find(serving) / "release", env.folder / "loadtest" / "door"
+    measure = measuring(env.config.model, settings, directory / "golden.jsonl", api_key(env.config))
+    return serving, measure(env.router.base_url, read_manifest(directory), folder), ABSENT, folder
+
+
+def overridden(settings: LoadTest, given: dict[str, Any]) -> LoadTest:
+    """A kind of load that is given takes the place of the one in the YAML. Raises InputError for what is no load."""
+    kinds: dict[str, Any] = {"rate": None, "ramp": [], "trace": None}
+    fresh = kinds if {"users", *kinds} & given.keys() else {}
+    try:
+        return LoadTest.model_validate(settings.model_dump() | fresh | given)
+    except ValidationError as error:
+        one = error.errors()[0]
+        raise InputError(f"load test: {'.'.join(map(str, one['loc']))}: {one['msg']}", hint="tunegate loadtest --help") from None

@@ -15,14 +15,18 @@ from configs.release import Manifest
 from configs.verdict import Verdict
 from infra.endpoint import ask, check_parity
 from infra.slot import SlotProcess, wait_healthy
-from serve.loadtest import run_load_test
+from serve.loadtest import measuring
+from serve.relative import Blue, keep, measure_blue, wants_blue
+from serve.smoke import run_smoke
 
 Judge = Callable[[str, dict[str, float]], Verdict]
 WARM_REQUESTS = 4
 
 
-def prove(proof: str, process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None) -> dict[str, Any]:
-    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door."""
+def prove(
+    proof: str, process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None = None
+) -> dict[str, Any]:
+    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door. `blue`: what serves meanwhile."""
     base_url = f"http://127.0.0.1:{process.port}"
     if proof == "healthy":
         wait_healthy(process, config.start_timeout_seconds)
@@ -34,7 +38,8 @@ def prove(proof: str, process: SlotProcess, release: Path, manifest: Manifest, c
         (answer,) = ask_golden(base_url, release, manifest, config, 1)
         if not answer:
             raise RefusedError(f"{manifest.reference}: a real request got an empty answer", hint=f"less {process.log}")
-        return {"answer": answer[:120]}
+        own = run_smoke(Path(config.smoke), base_url, config.model) if config.smoke else {}
+        return {"answer": answer[:120], **own}
     if proof == "parity":
         parity = check_parity(base_url, config.model, release, manifest)
         if not parity.passed:
@@ -43,7 +48,7 @@ def prove(proof: str, process: SlotProcess, release: Path, manifest: Manifest, c
                 hint="tunegate evaluate CONFIG",
             )
         return asdict(parity)
-    return load(base_url, process, release, manifest, config, judge)
+    return load(process, release, manifest, config, judge, blue)
 
 
 def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployConfig, count: int) -> list[str]:
@@ -60,23 +65,17 @@ def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployC
     return asyncio.run(all_of_them())
 
 
-def load(base_url: str, process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None) -> dict[str, Any]:
+def load(process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None) -> dict[str, Any]:
+    """Blue first, for green's load would slow it. Raises RefusedError with every rule that did not pass."""
     if judge is None or config.gate is None:
         return {"skipped": "the environment names no gate"}
-    settings = config.load_test
-    output = process.log.parent / f"load-{process.port}.jsonl"
-    figures = run_load_test(
-        base_url,
-        config.model,
-        manifest,
-        users=settings.users,
-        seconds=settings.seconds,
-        max_tokens=settings.max_tokens,
-        prompts=release / "golden.jsonl",
-        output=output,
-    )
-    verdict = judge(manifest.reference, figures)
+    settings, prompts, folder = config.load_test, release / "golden.jsonl", Path(config.state_dir) / "loadtest"
+    measure = measuring(config.model, settings, prompts)
+    theirs, facts = measure_blue(blue, settings, prompts, folder, measure) if wants_blue(Path(config.gate)) else ({}, {})
+    figures = measure(f"http://127.0.0.1:{process.port}", manifest, folder / str(process.port))
+    keep(folder, manifest.reference, settings, prompts, figures)
+    verdict = judge(manifest.reference, figures | theirs)
     if verdict.outcome != "pass":
         reasons = "; ".join(f"{one.rule}: {one.sentence}" for one in verdict.results if one.outcome != "pass") or "the gate has no load rules"
         raise RefusedError(f"{manifest.reference}: load gate {verdict.outcome}: {reasons}", hint=f"tunegate loadtest {config.name}")
-    return {"verdict": verdict.outcome, **figures}
+    return {"verdict": verdict.outcome, **figures, **theirs, **facts, "report": str(folder / str(process.port) / "report.html")}

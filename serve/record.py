@@ -1,123 +1,54 @@
-"""The append-only record of one environment, and the state that is folded from it. Nothing else is stored."""
+"""The append-only record of one environment: whole lines on disk, from which serve/state.py folds what is so. Nothing else is stored."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from configs.errors import OutsideError
+from infra.router import SlotName
+from serve.state import PROOF, Event, Kind, SlotState, State, fold, other
 
-from configs.section import Section
-from infra.router import SLOTS, SlotName
-
-Kind = Literal["desired", "starting", "started", "proven", "refused", "promoted", "switching", "switched", "baked", "stopped"]
-# What a slot must show, in this order, before any traffic reaches it.
-PROOF = ("healthy", "warm", "smoke", "parity", "load")
-
-
-class Event(Section):
-    """One line of events.jsonl."""
-
-    at: str
-    kind: Kind
-    slot: SlotName | None = None
-    facts: dict[str, Any] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SlotState:
-    """What the record says of one slot; whether its process lives is observed, not recorded."""
-
-    release: str
-    process: dict[str, Any] | None = None
-    proofs: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class State:
-    """`switching` is set between the intent to switch and its confirmation; `refused` says why the desired release may not
-    serve; `failed` is the release that a rollback left behind for good."""
-
-    desired: str | None = None
-    rollback: bool = False
-    failed: str | None = None
-    refused: str | None = None
-    promoted: str | None = None
-    slots: dict[SlotName, SlotState | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
-    active: SlotName | None = None
-    switching: SlotName | None = None
-    switch: dict[str, Any] = field(default_factory=dict)
-    baked: bool = True
-
-    def release_of(self, slot: SlotName | None) -> str | None:
-        found = self.slots[slot] if slot else None
-        return found.release if found else None
-
-
-def other(slot: SlotName) -> SlotName:
-    return "green" if slot == "blue" else "blue"
-
-
-def fold(events: Iterable[Event]) -> State:
-    """Pure: the same events give the same state."""
-    state = State()
-    for event in events:
-        state = apply(state, event)
-    return state
-
-
-def apply(state: State, event: Event) -> State:
-    slot, facts = event.slot, event.facts
-    if event.kind == "desired":
-        return replace(state, desired=facts["release"], rollback=bool(facts.get("rollback")), failed=facts.get("failed"), refused=None)
-    if event.kind == "refused":
-        return replace(state, refused=facts["why"])
-    if event.kind == "promoted":
-        return replace(state, promoted=facts["release"])
-    if slot is None:
-        return state
-    if event.kind == "switching":
-        return replace(state, switching=slot)
-    if event.kind == "switched":
-        return replace(state, active=slot, switching=None, switch=facts | {"at": event.at}, baked=False)
-    if event.kind == "baked":
-        return replace(state, baked=True)
-    if event.kind == "stopped" and slot == state.active:  # only `tunegate stop` does this
-        state = replace(state, active=None, switching=None)
-    return replace(state, slots=state.slots | {slot: apply_to_slot(state.slots[slot], event)})
-
-
-def apply_to_slot(slot: SlotState | None, event: Event) -> SlotState | None:
-    if event.kind == "starting":
-        return SlotState(event.facts["release"])
-    if event.kind == "started" and slot:
-        return replace(slot, process=event.facts)
-    if event.kind == "proven" and slot:
-        return replace(slot, proofs=slot.proofs | {event.facts["proof"]})
-    return None if event.kind == "stopped" else slot
+__all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """events.jsonl of one environment."""
+    """events.jsonl of one environment. With a `token` it is its holder's: a later holder's token makes every append refuse."""
 
     path: Path
+    token: int | None = None
 
     def append(self, kind: Kind, slot: SlotName | None = None, **facts: Any) -> Event:
-        """On disk (fsync) before it returns: what follows an event may rely on it."""
+        """On disk (fsync) before it returns: what follows an event may rely on it. Raises OutsideError where the disk or a later holder says no."""
+        from filelock import FileLock
+
         event = Event(at=datetime.now(UTC).isoformat(timespec="milliseconds"), kind=kind, slot=slot, facts=facts)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
-        with self.path.open("a", encoding="utf8") as stream:
-            stream.write(("\n" if torn else "") + event.model_dump_json() + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # An operator's wish and the agent's work are written by two processes.
+            with FileLock(self.path.with_suffix(".lock")):
+                self.check_token()
+                torn = self.path.exists() and self.path.stat().st_size > 0 and not self.path.read_bytes().endswith(b"\n")
+                with self.path.open("a", encoding="utf8") as stream:
+                    stream.write(("\n" if torn else "") + event.model_dump_json() + "\n")
+                    stream.flush()
+                    os.fsync(stream.fileno())
+        except OSError as error:
+            raise OutsideError(f"{self.path}: the record cannot be written: {error.strerror or error}", hint=f"df -h {self.path.parent}") from error
         return event
+
+    def check_token(self) -> None:
+        """Raises OutsideError where another command has taken the environment over since."""
+        if self.token is None:
+            return
+        latest = self.state().token
+        if latest != self.token:
+            raise OutsideError(f"{self.path}: holder {latest} has taken over from holder {self.token}, whose work ends here", hint=f"tail {self.path}")
 
     def read(self) -> list[Event]:
         """Every whole line; a line torn by a kill was never acted on."""

@@ -14,7 +14,7 @@ from configs.check import schemas
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[1]
-SHIPPED = sorted(path for folder in ("finetune", "gates", "deploy") for path in (ROOT / "configs" / folder).rglob("*.yaml"))
+SHIPPED = sorted(path for folder in ("finetune", "gates", "deploy", "smoke") for path in (ROOT / "configs" / folder).rglob("*.yaml"))
 MAY_IMPORT = {"configs": set(), "infra": {"configs"}, "train": {"configs", "infra"}, "eval": {"configs", "infra"}, "serve": {"configs", "infra"}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from configs.schema import RunConfig
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Heavy imports stay inside the commands that need them."""
+def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
+    """Heavy imports stay inside the commands that need them. `plan_environment` says what a deploy would do; it comes from `serve`."""
 
     @app.command(
         epilog=example(
@@ -24,6 +25,7 @@ def add_commands(app: typer.Typer) -> None:
             "tunegate check configs/finetune/smoke.yaml --data",
             "tunegate check configs/deploy/local.yaml --json",
             "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
+            "tunegate check configs/deploy/local.yaml --plan",
             "tunegate check --export-schemas",
         )
     )
@@ -33,11 +35,14 @@ def add_commands(app: typer.Typer) -> None:
         as_json: AsJson = False,
         data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
         export_schemas: Annotated[bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")] = False,
-        plan: Annotated[bool, typer.Option("--plan", help="memory and time of each run, before anything is loaded")] = False,
+        plan: Annotated[
+            bool, typer.Option("--plan", help="memory and time of each run; of an environment the steps of its next deploy, and whether there is room")
+        ] = False,
         device: Annotated[str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")] = None,
     ) -> None:
         """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
-        from configs.check import check_files, export
+        from configs.check import check_files, export, kind_of
+        from configs.deploy import DeployConfig
 
         if export_schemas:
             export(Path("configs/schema"))
@@ -53,7 +58,10 @@ def add_commands(app: typer.Typer) -> None:
         if data:
             check_data(files or [], overrides, as_json)
         if plan:
-            plan_runs(files or [], overrides, device, as_json)
+            environments = [path for path in files or [] if kind_of(path) is DeployConfig]
+            for path in environments:
+                show(plan_environment(path), as_json)
+            plan_runs([path for path in files or [] if path not in environments], overrides, device, as_json and not environments)
         if files and not (data or plan or as_json):
             typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
 

@@ -214,6 +214,9 @@ def test_latency_and_goodput_may_be_held_against_blue(green: float, outcome: str
     goodput = {"rule": "goodput", "relative_to": "blue", "minimum_ratio": 0.5, "maximum_error_rate": 0.01}
     assert loaded(goodput, requests_per_second=60 / green * 100, blue_requests_per_second=100, error_rate=0) == ("pass" if green <= 120 else "fail")
     assert loaded(latency, latency_p95_ms=green) == loaded(goodput, requests_per_second=60, error_rate=0) == "inconclusive", "blue was not measured"
+    assert loaded(latency, latency_p95_ms=green, blue_absent=1) == loaded(goodput, error_rate=0, blue_absent=1) == "pass", "a first release has no blue"
+    assert loaded(goodput, error_rate=0.02, blue_absent=1) == "fail" and loaded(latency | {"maximum": 1}, latency_p95_ms=green, blue_absent=1) == "fail"
+    assert loaded(goodput, blue_absent=1) == loaded(latency | {"maximum": 9}, blue_absent=1) == "inconclusive", "an absolute limit is asked for all the same"
     assert loaded(latency, latency_p95_ms=green, blue_latency_p95_ms=0) == "inconclusive"
     assert loaded(goodput, requests_per_second=60, blue_requests_per_second=100, error_rate=0.02) == "fail"
 

@@ -31,6 +31,7 @@ from infra.slot import (
     own_core,
     peak_memory_bytes,
     reap_orphan,
+    sampling_environment,
     slot_environment,
     start_slot,
     stop_slot,
@@ -302,3 +303,15 @@ def test_a_temporary_server_that_a_killed_command_left_behind_is_ended_by_the_ne
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{left_behind}/health")
     killed.__exit__(None, None, None)
+
+
+def test_sampling_adds_one_argument_and_the_way_to_our_middleware_and_nothing_when_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def arguments(sampled: bool) -> list[str]:
+        return vllm_arguments(Path("/releases/demo"), manifest(), port=8101, served_name="assistant", sampled=sampled)
+
+    assert arguments(True) == [*arguments(False), "--middleware", "infra.sampling.Sampler"] and "--middleware" not in arguments(False)
+    monkeypatch.setenv("PYTHONPATH", "/before")
+    found = sampling_environment({"share": 0.5})
+    root, before = found["PYTHONPATH"].split(":")
+    assert before == "/before" and (Path(root) / "infra" / "sampling.py").exists() and found["TUNEGATE_SAMPLING"] == '{"share": 0.5}'
+    assert sampling_environment(None) == {}

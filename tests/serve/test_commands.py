@@ -17,6 +17,7 @@ import infra.artifacts
 import infra.tracking
 import serve.deploy
 import serve.foreground
+import serve.status
 import tunegate
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.verdict import EXIT_CODES, Outcome, Verdict
@@ -73,7 +74,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, given: dict[str, Any] | T
             raise given
         return given
 
-    monkeypatch.setattr(serve.deploy, name, function)
+    monkeypatch.setattr(serve.status if name == "status" else serve.deploy, name, function)
     return calls
 
 
@@ -176,7 +177,8 @@ def test_status_takes_a_file_as_well_as_a_name_and_passes_on_what_it_found(local
 def test_a_load_test_ends_with_the_exit_code_of_its_verdict(local: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
     calls: list[tuple[Any, ...]] = []
     verdict = Verdict(release=REFERENCES[0], outcome=outcome, results=[])
-    monkeypatch.setattr(serve.foreground, "load_test", lambda *facts: (calls.append(facts), ({"requests": 3}, verdict))[1])
+    monkeypatch.setattr(serve.foreground, "load_test", lambda *facts: (calls.append(facts), ({"requests": 3}, verdict, Path("report.html")))[1])
     result = CliRunner().invoke(tunegate.app, ["loadtest", "local", "--users", "9", "--json"])
-    assert result.exit_code == EXIT_CODES[outcome] and json.loads(result.stdout) == {"requests": 3, "verdict": outcome}
-    assert calls[0][1:] == (None, 9, None)
+    assert result.exit_code == EXIT_CODES[outcome] and json.loads(result.stdout) == {"requests": 3, "verdict": outcome, "report": "report.html"}
+    CliRunner().invoke(tunegate.app, ["loadtest", "local", "--release", "r", "--ramp", "1,2.5", "--processes", "2"])
+    assert [call[1:] for call in calls] == [(None, {"users": 9}), (Path("r"), {"ramp": ["1", "2.5"], "processes": 2})]

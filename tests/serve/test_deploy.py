@@ -20,9 +20,10 @@ from configs.errors import InputError, RefusedError
 from eval.gate import decide_load, read_rules
 from infra.router import api_key
 from infra.streams import Streams
-from serve.deploy import deploy, locked, promote, rollback, status, stop_all
-from serve.effects import Environment
+from serve.deploy import deploy, promote, rollback, stop_all
+from serve.environment import Environment, locked
 from serve.record import PROOF
+from serve.status import status
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -102,9 +103,9 @@ def test_a_deploy_killed_in_the_middle_of_its_switch_is_finished_by_the_next_and
 
 
 def test_deploying_what_serves_does_nothing(env: Environment, new: str) -> None:
-    before = len(env.record.read())
+    before = [event.kind for event in env.record.read()]
     deploy(env, new)
-    assert len(env.record.read()) == before
+    assert [event.kind for event in env.record.read()] == [*before, "acquired"]
 
 
 def test_a_rollback_is_at_once(env: Environment, old: str) -> None:
@@ -138,7 +139,7 @@ def test_a_killed_server_is_replaced_by_its_warm_heir(env: Environment, new: str
         time.sleep(0.05)
     found = deploy(env, new)
     assert found["release"] == new and serving(env) == digest(new)
-    assert [event.kind for event in env.record.read()][-5:] == ["desired", "switching", "switched", "baked", "stopped"]
+    assert [event.kind for event in env.record.read()][-5:] == ["crashed", "switching", "switched", "baked", "stopped"]
 
 
 def test_two_commands_do_not_change_one_environment_at_once(env: Environment, old: str) -> None:

@@ -18,9 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import serve.bake
 import serve.deploy
 import serve.effects
+import serve.environment
 import serve.record
+import serve.watch
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.release import Manifest, digest_of, list_files
@@ -28,9 +31,10 @@ from configs.schema import Serving
 from configs.verdict import Outcome, Verdict
 from infra.router import SLOTS, SlotName, Traffic
 from infra.slot import SlotProcess
-from serve.effects import Environment, perform, receipt, slot_parts, traffic_of, wait_for_slot, wait_for_streams
+from serve.effects import door_client, perform, traffic_of, wait_for_slot, wait_for_streams
+from serve.environment import Environment
 from serve.planner import Action, ActionKind
-from serve.record import Record, State, other
+from serve.record import Record, State
 
 pytestmark = pytest.mark.unit
 APPEND, WAIT_FOR_SLOT = Record.append, wait_for_slot
@@ -50,11 +54,13 @@ class World:
     """
 
     door: bool = False
-    routed: SlotName | None = None
+    shares: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    held: bool = False
     digests: dict[str, str] = field(default_factory=dict)
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
     counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
+    metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
     fails: dict[str, TunegateError] = field(default_factory=dict)
     on_sleep: Callable[[], object] = lambda: None
     now: datetime = datetime(2026, 11, 24, tzinfo=UTC)
@@ -68,7 +74,8 @@ class World:
         seconds = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp())
         replaced = {name: getattr(self, name) for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")}
         replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
-        for module in (serve.effects, serve.deploy, serve.record):
+        replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
+        for module in (serve.effects, serve.deploy, serve.record, serve.environment, serve.bake, serve.watch):
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
         monkeypatch.setattr(Record, "append", lambda record, *event, **facts: self.append(record, *event, **facts))
@@ -101,8 +108,31 @@ class World:
     def is_running(self) -> bool:
         return self.door
 
-    def active(self) -> SlotName | None:
-        return self.routed
+    def weights(self) -> dict[SlotName, int]:
+        return dict(self.shares)
+
+    @property
+    def routed(self) -> SlotName | None:
+        return next((slot for slot in SLOTS if self.shares[slot] == 100), None)
+
+    @routed.setter
+    def routed(self, slot: SlotName | None) -> None:
+        self.shares = {name: 100 if name == slot else 0 for name in SLOTS}
+
+    def set_weights(self, shares: dict[SlotName, int]) -> None:
+        with self.effect(f"share {shares}"):
+            self.shares = {name: shares.get(name, 0) for name in SLOTS}
+
+    def pause(self) -> None:
+        with self.effect("hold the door"):
+            self.held = True
+
+    def resume(self) -> None:
+        with self.effect("let in"):
+            self.held = False
+
+    def is_paused(self) -> bool:
+        return self.held
 
     def traffic(self) -> dict[SlotName, Traffic]:
         return dict(self.counts)
@@ -123,11 +153,11 @@ class World:
         with self.effect(f"label {slot}"):
             self.digests[slot] = digest
 
-    def wait_for_slot(self, env: Environment, slot: SlotName) -> None:
+    def wait_for_slot(self, env: Environment, slot: SlotName, client: object) -> None:
         if self.serving() is None or self.routed != slot:
             raise OutsideError(f"the door still answers from nobody, not from {slot}")
 
-    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int) -> SlotProcess:
+    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object) -> SlotProcess:
         assert port not in self.servers, "the port is taken"
         with self.effect(f"start {SLOTS[index]}"):
             self.servers[port], self.runs[port] = SlotProcess(len(self.done), 0.0, port, log), manifest.reference
@@ -143,7 +173,7 @@ class World:
     def reap_orphan(self, port: int) -> None:
         slot = "blue" if port == PORTS["blue"] else "green"
         if port in self.servers:
-            assert not (self.door and self.routed == slot), f"{slot} serves and was stopped"
+            assert not (self.door and self.routed == slot and not self.held), f"{slot} serves and was stopped"
             with self.effect(f"stop {slot}"):
                 del self.servers[port]
 
@@ -179,7 +209,8 @@ def environment(folder: str = "state", **facts: Any) -> Environment:
 
 
 def kinds(env: Environment) -> list[str]:
-    return [event.kind for event in env.record.read()]
+    """Of all events but those of taking hold."""
+    return [event.kind for event in env.record.read() if event.kind != "acquired"]
 
 
 @pytest.fixture
@@ -209,7 +240,7 @@ def test_started_again_a_slot_has_one_server_that_the_record_names_and_the_last_
 ) -> None:
     first, second = (env.process(do(env, "start", "green", release=release), "green") for _ in range(2))
     assert first != second == world.servers[8102]
-    assert world.done == ["start green", "label green", "stop green", "start green", "label green"]
+    assert world.done == ["label green", "start green", "stop green", "label green", "start green"]
     env.record.path.unlink()
     assert env.process(do(env, "start", "green", release=release), "green") == world.servers[8102]
     assert world.done.count("stop green") == 2 and world.digests == {"green": release.partition("@")[2]}
@@ -243,7 +274,7 @@ def test_a_proof_is_recorded_with_its_facts_and_may_be_repeated(world: World, en
 
 def test_a_slot_without_a_server_on_record_has_nothing_to_prove(world: World, env: Environment) -> None:
     with pytest.raises(OutsideError, match="slot blue has no server on record"):
-        slot_parts(env, env.record.state(), "blue")
+        env.slot_parts(env.record.state(), "blue")
 
 
 def test_switching_twice_is_switching_once(world: World, env: Environment, release: str) -> None:
@@ -278,7 +309,8 @@ def test_a_slot_retires_at_zero_streams_or_at_the_deadline_and_the_record_says_w
     world.count("green", open=streams)
     began = world.now
     assert do(env, "stop", "green").slots["green"] is None and world.servers == {}
-    assert env.record.read()[-1].facts == {"release": release, "streams_open": streams, "why": why}
+    facts = env.record.read()[-1].facts
+    assert facts["release"] == release and (facts["streams_open"], facts["why"]) == (streams, why) and facts["drain_seconds"] >= waited
     assert (world.now - began).total_seconds() == pytest.approx(waited, abs=0.3)
     do(env, "stop", "green")
     assert world.done.count("stop green") == 1
@@ -346,10 +378,10 @@ def replies(monkeypatch: pytest.MonkeyPatch, *answers: str | None) -> list[httpx
     return seen
 
 
-def test_a_switch_is_believed_once_a_request_with_the_key_is_answered_by_the_slot(world: World, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_is_believed_once_the_door_answers_from_the_slot(world: World, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = replies(monkeypatch, "blue", None, "blue", "green")
-    WAIT_FOR_SLOT(env, "green")
-    assert len(seen) == 4 and seen[0].url == "http://door/v1/models" and seen[0].headers["authorization"] == "Bearer key"
+    WAIT_FOR_SLOT(env, "green", door_client(env))
+    assert len(seen) == 4 and seen[0].url == "http://door/health"
 
 
 @pytest.mark.parametrize(("answer", "message"), [("blue", "still answers from blue, not from green"), (None, "still answers from ConnectError")])
@@ -358,44 +390,14 @@ def test_a_door_that_goes_on_answering_from_elsewhere_is_an_outside_error(
 ) -> None:
     replies(monkeypatch, answer)
     with pytest.raises(OutsideError, match=message):
-        WAIT_FOR_SLOT(env, "green", seconds=0.1)
-
-
-COUNTS = st.integers(0, 1000)
-TRAFFIC = st.builds(Traffic, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
-
-
-@given(
-    before=st.tuples(TRAFFIC, TRAFFIC),
-    fates=st.lists(st.sampled_from(["completed", "cut", "left", "open"])),
-    new=st.tuples(*[COUNTS] * 4),
-    failed=COUNTS,
-    slot=st.sampled_from(["blue", "green"]),
-)
-def test_the_receipt_accounts_for_every_stream_of_the_old_slot(
-    before: tuple[Traffic, Traffic], fates: list[str], new: tuple[int, int, int, int], failed: int, slot: SlotName
-) -> None:
-    """Whatever was counted before the switch is none of its business."""
-    was = {slot: before[0], other(slot): before[1]}
-    old = was[other(slot)]
-    total, bad, cut, left = new
-    now = {
-        slot: Traffic(1, was[slot].total + total, was[slot].failed + bad, was[slot].cut_by_server + cut, was[slot].left_by_client + left),
-        other(slot): Traffic(
-            fates.count("open"), old.total, old.failed + failed, old.cut_by_server + fates.count("cut"), old.left_by_client + fates.count("left")
-        ),
-    }
-    facts = {"from": other(slot), "before": {name: vars(one) for name, one in was.items()}, "flip_milliseconds": 1.5, "streams_open_at_switch": len(fates)}
-    found = receipt(State(active=slot, switch=facts), now, 2.04)
-    assert found["streams_completed"] == fates.count("completed") and found["streams_still_open"] == fates.count("open")
-    assert found["streams_cut"] == fates.count("cut") + cut and found["streams_left_by_client"] == fates.count("left")
-    assert (found["requests_since"], found["requests_failed"], found["seconds_watched"]) == (total, bad + failed, 2.0)
+        WAIT_FOR_SLOT(env, "green", door_client(env), seconds=0.1)
 
 
 def test_what_is_observed_comes_from_the_door_and_the_processes_never_from_the_record(world: World, env: Environment, release: str) -> None:
     state = do(env, "start", "blue", release=release)
     world.routed = "blue"
-    assert vars(env.observe(state)) == {"door_open": False, "routed": None, "alive": {"blue"}}
+    assert vars(env.observe(state)) == {"door_open": False, "weights": {}, "alive": {"blue"}, "hung": frozenset(), "now": world.now.timestamp()}
     world.servers.clear()
     world.door = True
-    assert vars(env.observe(state)) == {"door_open": True, "routed": "blue", "alive": frozenset()}
+    seen = env.observe(state)
+    assert (seen.door_open, seen.routed, seen.alive) == (True, "blue", frozenset())

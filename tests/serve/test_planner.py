@@ -1,133 +1,173 @@
-"""The planner against a simulated world that kills the command, the servers and the router at any moment."""
+"""The plan, strategy by strategy, in a simulated world; killed at any moment in test_planner_machine.py."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.deploy import DeployConfig
-from infra.router import SLOTS, SlotName
-from serve.planner import Action, Observed, plan
-from serve.record import PROOF, Event, Kind, State, fold, other
+from infra.router import SlotName
+from serve.planner import Action, Observed
+from serve.state import PROOF
+from tests.serve.planner_world import NEW, NEXT, OLD, World, deployed, names, settings_of
 
 pytestmark = pytest.mark.unit
-OLD, NEW = "old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64
-
-
-def settings_of(keep: bool = True, promotion: str = "auto") -> DeployConfig:
-    return DeployConfig.model_validate({"name": "x", "model": "m", "keep_old_slot": keep, "promotion": promotion, "gate": None})
-
-
-@dataclass
-class World:
-    """What a machine would do with each action; the events are all that survives a kill."""
-
-    config: DeployConfig
-    events: list[Event] = field(default_factory=list)
-    door: bool = False
-    routed: SlotName | None = None
-    alive: set[SlotName] = field(default_factory=set)
-    bad: frozenset[str] = frozenset()
-    log: list[Action] = field(default_factory=list)
-
-    def note(self, kind: Kind, slot: SlotName | None = None, **facts: object) -> None:
-        self.events.append(Event(at="2026-11-24T00:00:00+00:00", kind=kind, slot=slot, facts=facts))
-
-    @property
-    def state(self) -> State:
-        return fold(self.events)
-
-    def next(self) -> Action:
-        return plan(self.state, self.config, Observed(self.door, self.routed if self.door else None, frozenset(self.alive)))
-
-    def step(self, *, killed: bool = False) -> Action:
-        """`killed`: the command dies after the intent (and half of the effect), before the outcome is recorded."""
-        action, state = self.next(), self.state
-        self.check(action, state)
-        self.log.append(action)
-        slot = action.slot
-        if action.kind == "open_door":
-            self.door = True
-        elif action.kind == "start" and slot:
-            self.note("starting", slot, release=action.release)
-            self.alive.discard(slot)
-            if not killed:
-                self.alive.add(slot)
-                self.note("started", slot, pid=1)
-        elif action.kind == "prove" and slot and not killed:
-            if state.release_of(slot) in self.bad and action.proof == "parity":
-                self.note("refused", why="parity")
-            else:
-                self.note("proven", slot, proof=action.proof)
-        elif action.kind == "switch" and slot:
-            self.note("switching", slot)
-            self.routed = slot
-            if not killed:
-                self.note("switched", slot, **{"from": other(slot)})
-        elif action.kind == "bake" and slot and not killed:
-            self.note("baked", slot)
-        elif action.kind == "stop" and slot:
-            self.alive.discard(slot)
-            if not killed:
-                self.note("stopped", slot)
-        return action
-
-    def check(self, action: Action, state: State) -> None:
-        serving = self.routed if self.door and self.routed in self.alive else None
-        if action.kind in ("stop", "start"):
-            assert action.slot != serving, f"{action} would end what serves"
-        if action.kind == "switch" and action.slot != state.active and action.slot != self.routed:
-            found = state.slots[action.slot] if action.slot else None
-            assert found and found.proofs.issuperset(PROOF), f"{action} without proof"
-
-    def settle(self, most: int = 40) -> Action:
-        for _ in range(most):
-            action = self.step()
-            if action.kind in ("done", "refused", "await_promotion"):
-                return action
-        raise AssertionError(f"no end: {self.log[-8:]}")
-
-
-def deployed(keep: bool = True) -> World:
-    world = World(settings_of(keep))
-    world.note("desired", release=OLD)
-    assert world.settle().kind == "done"
-    world.log.clear()
-    return world
+CANARY = {"strategy": {"kind": "canary", "steps": [5, 25, 100]}}
 
 
 def test_a_first_deployment_proves_everything_before_it_switches() -> None:
     world = World(settings_of())
     world.note("desired", release=OLD)
     world.settle()
-    kinds = [action.proof or action.kind for action in world.log]
-    assert kinds == ["open_door", "start", *PROOF, "switch", "bake", "done"]
+    assert names(world) == ["open_door", "measure", "start", *PROOF, "switch", "bake", "done"]
 
 
 def test_a_second_deployment_leaves_the_old_slot_warm() -> None:
     world = deployed()
     world.note("desired", release=NEW)
     world.settle()
-    assert world.routed == "green" and world.alive == {"blue", "green"}
+    assert world.weights == {"blue": 0, "green": 100} and world.servers == {"blue": OLD, "green": NEW}
 
 
 def test_the_old_slot_is_retired_after_the_bake_where_it_is_not_kept() -> None:
-    world = deployed(keep=False)
+    world = deployed(settings_of(keep=False))
     world.note("desired", release=NEW)
     world.settle()
-    kinds = [action.kind for action in world.log]
-    assert kinds.index("bake") < kinds.index("stop") and world.alive == {"green"}
+    assert names(world).index("bake") < names(world).index("stop") and world.servers == {"green": NEW}
 
 
-def test_a_refused_release_is_cleared_away_and_the_old_one_serves_on() -> None:
-    world = deployed()
-    world.bad = frozenset({NEW})
+@pytest.mark.parametrize("strategy", [{}, CANARY, {"capacity": "swap"}], ids=["blue-green", "canary", "swap"])
+@pytest.mark.parametrize("proof", PROOF)
+def test_a_refused_release_is_cleared_away_and_the_old_one_serves_on(proof: str, strategy: dict[str, object]) -> None:
+    world = deployed(settings_of(**strategy))
+    world.bad, world.swap = {NEW: proof}, "capacity" in strategy
     world.note("desired", release=NEW)
-    assert world.settle().kind == "refused"
-    assert world.routed == "blue" and world.alive == {"blue"} and world.state.release_of("blue") == OLD
+    world.settle()
+    assert world.servers == {"blue": OLD} and world.weights["blue"] == 100 and not world.paused
+
+
+def test_a_canary_takes_its_share_step_by_step_and_each_is_watched() -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    world.settle()
+    assert names(world) == ["measure", "start", *PROOF, "step", "analyse", "step", "analyse", "switch", "bake", "done"]
+    assert [action.weight for action in world.log if action.kind == "step"] == [5, 25] and world.servers == {"blue": OLD, "green": NEW}
+
+
+@pytest.mark.parametrize("fault", ["breach", "death"])
+def test_a_canary_that_breaks_gives_its_share_back_and_is_stopped(fault: str) -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    while world.state.weight != 25:
+        world.step()
+    if fault == "breach":
+        world.breach = {NEW}
+    else:
+        world.end("green")
+    assert world.settle().kind == "refused" and world.servers == {"blue": OLD} and world.weights == {"blue": 100, "green": 0}
+    assert ("died under 25 %" in str(world.state.refused)) == (fault == "death")
+
+
+def test_a_canary_goes_back_at_once_when_it_is_rolled_back() -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    world.settle()
+    world.log.clear()
+    world.note("desired", release=OLD, rollback=True)
+    world.settle()
+    assert names(world) == ["switch", "done"] and world.weights == {"blue": 100, "green": 0}
+
+
+def test_a_router_that_forgot_the_shares_is_told_again_and_the_watch_goes_on() -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    while world.state.weight != 25:
+        world.step()
+    began = world.state.step
+    world.weights = {"blue": 100, "green": 0}
+    assert world.next() == Action("step", "green", weight=25)
+    world.step()
+    assert world.weights == {"blue": 75, "green": 25} and world.state.step == began
+
+
+def test_a_swap_holds_the_door_and_stops_what_serves_before_the_new_one_starts() -> None:
+    world = deployed()
+    world.swap = True
+    world.note("desired", release=NEW)
+    world.settle()
+    assert names(world) == ["measure", "queue", "stop", "start", *PROOF, "switch", "bake", "done"]
+    assert world.servers == {"green": NEW} and not world.paused and world.state.switch["queued_seconds"] > 0
+
+
+def test_a_swap_whose_new_server_dies_brings_the_old_one_back() -> None:
+    world = deployed()
+    world.swap = True
+    world.note("desired", release=NEW)
+    while world.servers != {"green": NEW}:
+        world.step()
+    world.step()
+    world.end("green")
+    assert world.settle().kind == "refused" and world.servers == {"blue": OLD} and world.serving() == {"blue"}
+
+
+def test_a_shadow_is_the_last_proof_where_there_is_something_to_copy_from() -> None:
+    world = World(settings_of(strategy={"kind": "shadow", "share": 10, "seconds": 5}))
+    world.note("desired", release=OLD)
+    world.settle()
+    assert "shadow" not in names(world)
+    world.log.clear()
+    world.note("desired", release=NEW)
+    world.settle()
+    assert names(world)[-5:] == ["load", "shadow", "switch", "bake", "done"]
+
+
+@pytest.mark.parametrize(("strategy", "waits_at"), [({}, 0), (CANARY, 25)])
+def test_manual_promotion_waits_for_all_of_the_traffic(strategy: dict[str, object], waits_at: int) -> None:
+    world = World(settings_of(promotion="manual", **strategy))
+    world.note("desired", release=OLD)
+    assert world.settle().kind == "await_promotion" and world.serving() == set()
+    world.note("promoted", release=OLD)
+    assert world.settle().kind == "done"
+    world.note("desired", release=NEW)
+    assert world.settle().kind == "await_promotion" and world.weights == {"blue": 100 - waits_at, "green": waits_at}
+    world.note("promoted", release=NEW)
+    assert world.settle().kind == "done" and world.weights["green"] == 100
+
+
+def test_a_pause_stays_at_its_step_and_resume_goes_on() -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    while world.state.weight != 5:
+        world.step()
+    world.note("paused")
+    assert world.settle().kind == "paused" and world.weights == {"blue": 95, "green": 5}
+    world.end("blue")  # repair is no progress: it goes on
+    world.settle()
+    assert world.serving() == {"green"}
+    world.note("resumed")
+    assert world.settle().kind == "done" and world.state.release_of(world.state.active) == NEW
+
+
+@pytest.mark.parametrize("at", ["start", "step", "bake"])
+def test_an_abort_goes_back_to_what_served_and_stops_the_new_one(at: str) -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    while world.next().kind != at:
+        world.step()
+    world.note("aborted", why="aborted by the operator")
+    assert world.settle().kind == ("done" if at == "bake" else "refused")
+    assert world.servers == {"blue": OLD} and world.serving() == {"blue"} and world.weights["blue"] == 100
+
+
+def test_a_hold_calls_off_what_is_under_way_until_resume() -> None:
+    world = deployed(settings_of(**CANARY))
+    world.note("desired", release=NEW)
+    while world.state.weight != 5:
+        world.step()
+    world.note("held", release=OLD)
+    assert world.settle().kind == "done" and world.servers == {"blue": OLD} and world.weights["blue"] == 100
+    world.note("resumed")
+    assert not world.state.held and world.state.pinned is None
 
 
 def test_a_rollback_switches_at_once_and_repeats_no_proof() -> None:
@@ -137,7 +177,7 @@ def test_a_rollback_switches_at_once_and_repeats_no_proof() -> None:
     world.log.clear()
     world.note("desired", release=OLD, rollback=True)
     world.settle()
-    assert [action.kind for action in world.log] == ["switch", "done"] and world.routed == "blue"
+    assert names(world) == ["switch", "done"] and world.serving() == {"blue"}
 
 
 def test_a_failed_release_is_retired_after_the_rollback() -> None:
@@ -146,63 +186,107 @@ def test_a_failed_release_is_retired_after_the_rollback() -> None:
     world.settle()
     world.note("desired", release=OLD, rollback=True, failed=NEW)
     world.settle()
-    assert world.alive == {"blue"} and world.routed == "blue"
+    assert world.servers == {"blue": OLD} and world.serving() == {"blue"}
 
 
-def test_manual_promotion_waits_with_the_proven_slot_up() -> None:
-    world = World(settings_of(promotion="manual"))
-    world.note("desired", release=OLD)
-    assert world.settle().kind == "await_promotion" and world.routed is None and world.alive == {"blue"}
-    world.note("promoted", release=OLD)
-    assert world.settle().kind == "done" and world.routed == "blue"
-
-
-def test_a_dead_server_hands_over_to_its_proven_heir_and_is_started_again_without_one() -> None:
+def test_a_dead_server_hands_over_to_its_warm_heir_and_comes_back_in_the_other_slot() -> None:
     world = deployed()
-    world.alive.clear()
-    assert world.next() == Action("start", "blue", release=OLD)
-    world.settle()
     world.note("desired", release=NEW)
     world.settle()
-    world.alive.discard("green")
-    first = world.next()
-    assert first == Action("prove", "blue", proof="warm") or first.kind in ("switch", "start")
+    world.log.clear()
+    world.end("green")
+    world.settle()
+    assert names(world)[:2] == ["crashed", "switch"] and world.servers["green"] == NEW and world.serving() == {"green"}
 
 
-def test_a_router_that_forgot_is_told_again() -> None:
+def test_a_server_without_an_heir_starts_again_in_place_with_a_growing_wait() -> None:
+    world = deployed(settings_of(supervision={"strikes": 4, "backoff_seconds": 8}))
+    for crash, waits in enumerate(([], [8.0], [16.0])):
+        world.log.clear()
+        world.end("blue")
+        world.settle()
+        assert [round(action.seconds) >= wait - 2 for action, wait in zip([one for one in world.log if one.kind == "wait"], waits, strict=True)] == [
+            True for _ in waits
+        ], crash
+        assert world.serving() == {"blue"}
+
+
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_hung_server_is_treated_like_a_crash(hung: bool) -> None:
     world = deployed()
-    world.routed = None
-    assert world.next() == Action("switch", "blue")
+    assert world.next().kind == "done"
+    if hung:
+        world.hung.add("blue")
+    else:
+        world.end("blue")
+    assert world.next().kind == "crashed"
+    world.settle()
+    assert world.serving() == {"blue"} and world.kinds.count("crashed") == 1
 
 
-FAULTS = st.lists(st.sampled_from(["none", "none", "kill", "router", "blue", "green", "both"]), max_size=40)
+def strike(world: World, slot: SlotName, times: int) -> None:
+    for _ in range(times):
+        world.end(slot)
+        while world.next().kind not in ("done", "paged") and slot not in world.serving():
+            world.step()
 
 
-@settings(max_examples=400, deadline=None)
-@given(FAULTS, st.booleans(), st.booleans())
-def test_whatever_dies_the_next_command_finishes_the_job(faults: list[str], keep: bool, bad: bool) -> None:
-    """Safety at each step is asserted by the world; liveness here: once faults end, the right release serves."""
-    world = deployed(keep)
-    world.bad = frozenset({NEW}) if bad else frozenset()
+def test_three_crashes_of_a_release_go_back_to_the_last_good_one_even_if_it_is_not_warm() -> None:
+    world = deployed(settings_of(keep=False))
     world.note("desired", release=NEW)
-    for fault in faults:
-        if fault == "router":
-            world.door = False
-        elif fault in SLOTS:
-            world.alive.discard(fault)  # type: ignore[arg-type]  # narrowed by the line above
-        elif fault == "both":
-            world.alive.clear()
-        world.step(killed=fault == "kill")
-    end = world.settle()
-    active = world.state.active
-    assert active is not None and world.routed == active and active in world.alive
-    assert (end.kind, world.state.release_of(active)) == (("refused", OLD) if bad else ("done", NEW))
+    world.settle()
+    strike(world, "green", 3)
+    assert world.settle().kind == "done" and world.state.release_of(world.state.active) == OLD and world.serving() == {"blue"}
+    assert (world.state.failed, world.state.rollback) == (NEW, True)
 
 
-@given(st.lists(st.sampled_from(["start", "prove", "kill"]), max_size=5))
-def test_the_plan_depends_on_nothing_but_its_inputs(steps: list[str]) -> None:
+def test_three_crashes_without_anything_to_go_back_to_call_for_a_person_and_a_resume_tries_again() -> None:
+    world = deployed()
+    strike(world, "blue", 3)
+    assert world.settle().kind == "paged" and world.servers == {} and "3 crashes within 600 s" in str(world.state.paged)
+    assert world.kinds.count("paged") == 1
+    world.note("resumed")
+    assert world.settle().kind == "done" and world.serving() == {"blue"}
+
+
+def test_crashes_outside_the_window_do_not_count() -> None:
+    world = deployed()
+    for _ in range(6):
+        strike(world, "blue", 1)
+        world.now += 601
+    assert world.settle().kind == "done" and world.serving() == {"blue"}
+
+
+def test_a_candidate_that_keeps_dying_before_its_proof_is_refused_at_the_third_time() -> None:
     world = deployed()
     world.note("desired", release=NEW)
-    for step in steps:
-        world.step(killed=step == "kill")
+    for _ in range(200):
+        action = world.step()
+        if action.kind == "prove" and action.slot == "green":
+            world.end("green")
+        if action.kind == "refused":
+            break
+    assert world.kinds.count("crashed") <= 3 and world.servers == {"blue": OLD} and world.serving() == {"blue"}
+
+
+def test_a_third_release_takes_the_idle_slot() -> None:
+    world = deployed()
+    for release in (NEW, NEXT):
+        world.note("desired", release=release)
+        world.settle()
+    assert world.servers == {"blue": NEXT, "green": NEW} and world.serving() == {"blue"}
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 4), max_size=5))
+def test_the_plan_depends_on_nothing_but_its_inputs(kills: list[int]) -> None:
+    world = deployed()
+    world.note("desired", release=NEW)
+    for kill in kills:
+        world.step(killed_after=kill)
     assert world.next() == world.next()
+
+
+@pytest.mark.parametrize(("weights", "slot"), [({"blue": 100, "green": 0}, "blue"), ({"blue": 95, "green": 5}, None), ({}, None)])
+def test_one_slot_is_routed_to_where_it_has_all(weights: dict[SlotName, int], slot: str | None) -> None:
+    assert Observed(True, weights, frozenset()).routed == slot

@@ -9,32 +9,41 @@ from typing import Any
 
 import pytest
 
+import serve.loadtest
 import serve.proofs
+import serve.relative
 from configs.deploy import DeployConfig
 from configs.errors import OutsideError, RefusedError
 from configs.verdict import RuleResult, Verdict
 from infra.endpoint import Answer, ParityResult
+from infra.router import Traffic
 from infra.slot import SlotProcess
 from serve.proofs import prove
+from serve.relative import Blue
 
 pytestmark = pytest.mark.unit
 MANIFEST: Any = SimpleNamespace(reference="one@sha256:" + "0" * 64)
-FIGURES = {"requests": 9.0, "error_rate": 0.0}
+FIGURES = {"requests": 9.0, "error_rate": 0.0, "requests_per_second": 3.0}
 
 
 def config_of(gate: str | None = "load.yaml") -> DeployConfig:
     load_test = {"users": 2, "seconds": 3, "max_tokens": 5}
-    return DeployConfig.model_validate({"name": "x", "model": "m", "gate": gate, "load_test": load_test, "start_timeout_seconds": 77})
+    settings = {"name": "x", "model": "m", "gate": gate, "load_test": load_test, "start_timeout_seconds": 77, "state_dir": "state"}
+    return DeployConfig.model_validate(settings)
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> SlotProcess:
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlotProcess:
+    monkeypatch.chdir(tmp_path)
+    Path("load.yaml").write_text("rules: [{rule: goodput, maximum_error_rate: 0}]")
     (tmp_path / "golden.jsonl").write_text("".join(json.dumps({"id": number}) + "\n" for number in range(6)))
     return SlotProcess(7, 0.0, 8101, tmp_path / "blue.log")
 
 
-def show(proof: str, process: SlotProcess, config: DeployConfig | None = None, judge: serve.proofs.Judge | None = None) -> dict[str, Any]:
-    return prove(proof, process, process.log.parent, MANIFEST, config or config_of(), judge)
+def show(
+    proof: str, process: SlotProcess, config: DeployConfig | None = None, judge: serve.proofs.Judge | None = None, blue: Blue | None = None
+) -> dict[str, Any]:
+    return prove(proof, process, process.log.parent, MANIFEST, config or config_of(), judge, blue)
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, text: str = "", label: str | None = None) -> list[tuple[Any, ...]]:
@@ -82,9 +91,16 @@ def test_parity_gives_its_figures_when_it_holds_and_when_it_does_not(process: Sl
         show("parity", process)
 
 
-def load_test(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    runs: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(serve.proofs, "run_load_test", lambda base_url, model, manifest, **facts: runs.append((base_url, facts)) or FIGURES)
+def load_test(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, Any]]]:
+    """Base URL, release and facts of every load test that was run."""
+    runs: list[tuple[str, str, dict[str, Any]]] = []
+
+    def run_load_test(base_url: str, model: str, manifest: Any, **facts: Any) -> dict[str, float]:
+        runs.append((base_url, manifest.reference, facts))
+        return FIGURES
+
+    monkeypatch.setattr(serve.loadtest, "run_load_test", run_load_test)
+    monkeypatch.setattr(serve.relative, "LOOK_SECONDS", 0.01)
     return runs
 
 
@@ -95,11 +111,49 @@ def test_the_load_gate_judges_the_figures_of_the_slot_itself(process: SlotProces
         judged.append((reference, figures))
         return Verdict(release=reference, outcome="pass", results=[])
 
-    assert show("load", process, judge=judge) == {"verdict": "pass", **FIGURES} and judged == [(MANIFEST.reference, FIGURES)]
-    ((base_url, facts),) = runs
-    folder = process.log.parent
-    assert base_url == "http://127.0.0.1:8101" and "api_key" not in facts
-    assert facts == {"users": 2, "seconds": 3, "max_tokens": 5, "prompts": folder / "golden.jsonl", "output": folder / "load-8101.jsonl"}
+    facts = show("load", process, judge=judge, blue=blue_of(Traffic(0, 0, 0, 0, 0)))
+    assert facts == {"verdict": "pass", **FIGURES, "report": "state/loadtest/8101/report.html"} and judged == [(MANIFEST.reference, FIGURES)]
+    ((base_url, _, asked),) = runs  # no rule compares, so blue is left alone
+    assert base_url == "http://127.0.0.1:8101" and asked["api_key"] is None
+    assert (asked["settings"].users, asked["settings"].seconds, asked["settings"].max_tokens) == (2, 3, 5)
+    assert (asked["prompts"], asked["folder"]) == (process.log.parent / "golden.jsonl", Path("state/loadtest/8101"))
+
+
+def blue_of(*traffic: Traffic) -> Blue:
+    """The router's counts, look by look; the last one stays."""
+    looks = list(traffic)
+    return Blue("http://blue", SimpleNamespace(reference="zero@sha256:" + "9" * 64), lambda: looks.pop(0) if len(looks) > 1 else looks[0])  # type: ignore[arg-type]  # what is read of a manifest
+
+
+def test_a_rule_relative_to_blue_is_judged_by_what_blue_showed_under_the_same_load(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real gate: green is as fast as blue here, which is not twice as fast."""
+    from eval.gate import decide_load, read_rules
+
+    runs, blue = load_test(monkeypatch), blue_of(Traffic(0, 7, 0, 0, 0))
+
+    def judge(reference: str, figures: dict[str, float]) -> Verdict:
+        return decide_load(read_rules(Path("load.yaml")), reference, figures)
+
+    rule = "rules: [{rule: goodput, metric: requests_per_second, relative_to: blue, minimum_ratio: %s}]"
+    Path("load.yaml").write_text(rule % 1.0)
+    facts = show("load", process, judge=judge, blue=blue)
+    assert facts["blue_requests_per_second"] == 3.0 and facts["blue_measured"] == "idle" and facts["blue"].startswith("zero@")
+    Path("load.yaml").write_text(rule % 2.0)
+    with pytest.raises(RefusedError, match="requests_per_second by blue's is 1"):
+        show("load", process, judge=judge, blue=blue)
+    (asked_first, _, facts_of_blue), (asked_then, _, facts_of_green) = runs[:2]
+    assert (asked_first, asked_then) == ("http://blue", "http://127.0.0.1:8101")
+    assert {name: facts_of_blue[name] for name in ("settings", "prompts")} == {name: facts_of_green[name] for name in ("settings", "prompts")}
+
+
+def test_a_first_release_has_no_blue_to_be_compared_with(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eval.gate import decide_load, read_rules
+
+    load_test(monkeypatch)
+    Path("load.yaml").write_text("rules: [{rule: goodput, relative_to: blue, minimum_ratio: 1, maximum_error_rate: 0}]")
+    rules = read_rules(Path("load.yaml"))
+    facts = show("load", process, judge=lambda reference, figures: decide_load(rules, reference, figures))
+    assert facts["verdict"] == "pass" and facts["blue"] == "nothing else serves"
 
 
 @pytest.mark.parametrize("outcome", ["fail", "inconclusive"])
@@ -132,3 +186,11 @@ def test_a_server_that_does_not_answer_is_no_proof(process: SlotProcess, monkeyp
     monkeypatch.setattr(serve.proofs, "ask", ask)
     with pytest.raises(OutsideError, match="HTTP 500"):
         show(proof, process)
+
+
+def test_the_applications_own_requests_are_part_of_the_smoke_proof(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, "fine")
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(serve.proofs, "run_smoke", lambda *facts: asked.append(facts) or {"smoke_requests": 2})
+    config = config_of().model_copy(update={"smoke": "smoke.yaml"})
+    assert show("smoke", process, config) == {"answer": "fine", "smoke_requests": 2} and asked == [(Path("smoke.yaml"), "http://127.0.0.1:8101", "m")]

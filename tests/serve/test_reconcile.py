@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.verdict import Verdict
-from serve.deploy import deploy, locked, promote, rollback, status, stop_all
-from serve.effects import Environment
+from serve.deploy import deploy, promote, rollback, stop_all
+from serve.environment import Environment, locked
 from serve.record import PROOF
+from serve.status import status
 from tests.serve.test_effects import Killed, World, environment, kinds, publish
+from tunegate import compare_by
 
 pytestmark = pytest.mark.unit
-FIRST = ["open", "start blue", "label blue", *(f"prove {proof}" for proof in PROOF), "switch blue"]
+FIRST = ["open", "label blue", "start blue", *(f"prove {proof}" for proof in PROOF), "switch blue"]
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_a_first_deployment_opens_starts_proves_in_order_switches_and_bakes(worl
     world.count("blue", failed=7)  # before the switch: none of the bake's business
     found = deploy(env, old)
     assert world.done == FIRST and world.serving() == found["release"] == old
-    assert kinds(env) == ["desired", "starting", "started", *["proven"] * len(PROOF), "switching", "switched", "baked"]
+    assert kinds(env) == ["desired", "planned", "starting", "started", *["proven"] * len(PROOF), "switching", "switched", "baked"]
     assert found["receipt"]["from"]["slot"] is None and found["receipt"]["seconds_watched"] >= 1 and found["receipt"]["requests_failed"] == 0
 
 
@@ -124,7 +126,7 @@ def test_a_first_release_that_fails_its_proof_leaves_nothing_behind(world: World
     world.fails = {"prove smoke": RefusedError("smoke is bad")}
     with pytest.raises(RefusedError, match="smoke is bad"):
         deploy(environment(), old)
-    assert world.servers == {} and world.done == ["open", "start blue", "label blue", "prove healthy", "prove warm", "stop blue"]
+    assert world.servers == {} and world.done == ["open", "label blue", "start blue", "prove healthy", "prove warm", "stop blue"]
 
 
 @pytest.mark.parametrize("message", ["2 requests failed", "its server died"])
@@ -145,6 +147,34 @@ def test_a_failed_bake_with_nothing_to_go_back_to_is_refused_and_serves_on(world
     with pytest.raises(RefusedError, match="1 requests failed"):
         deploy(env, old)
     assert world.serving() == old and kinds(env)[-1] == "refused"
+
+
+def watched(**facts: object) -> Environment:
+    return Environment(environment(watch={"failures_allowed": None}, **facts).config, compare=compare_by())
+
+
+def test_a_breach_of_the_watch_goes_back_and_its_reason_is_on_record(world: World, old: str, new: str) -> None:
+    env = watched(bake_seconds=60)
+    deploy(env, old)
+    world.count("blue", total=500)
+    started = world.now
+    world.on_sleep = lambda: world.count("green", total=60, failed=20) if world.routed == "green" else None
+    with pytest.raises(RefusedError, match=r"under traffic error rate 33\.3% of 60 against 0\.0% of 500"):
+        deploy(env, new)
+    (back,) = [event for event in env.record.read() if event.facts.get("rollback")]
+    assert "error rate 33.3%" in back.facts["why"] and world.serving() == old and (world.now - started).total_seconds() < 5
+
+
+def test_too_little_traffic_to_compare_rolls_nothing_back_and_the_receipt_says_so(world: World, old: str, new: str) -> None:
+    env = watched()
+    first = deploy(env, old)
+    assert first["receipt"]["watch"] == ["nothing was compared: no release served before"]
+    world.on_sleep = lambda: world.count("green", total=3, failed=3)
+    found = deploy(env, new)
+    assert world.serving() == new and found["receipt"]["watch"] == [
+        "error rate is inconclusive: 3 observations, 0 of the old release, at least 20 of each are needed",
+        "vLLM's counters were not read: only the error rate is compared",
+    ]
 
 
 def test_a_rollback_returns_to_the_warm_slot_and_starts_and_proves_nothing(world: World, old: str, new: str) -> None:
@@ -201,7 +231,7 @@ def test_a_second_command_at_the_same_time_is_refused(world: World, command: Cal
     assert world.done == [] and kinds(env) == []
 
 
-@pytest.mark.parametrize(("victim", "steps"), [(8101, ["start blue", "label blue", "prove healthy"]), (8102, ["switch blue"])])
+@pytest.mark.parametrize(("victim", "steps"), [(8101, ["label blue", "start blue", "prove healthy"]), (8102, ["switch blue"])])
 def test_a_dead_server_is_started_again_or_replaced_by_its_heir(world: World, old: str, new: str, victim: int, steps: list[str]) -> None:
     env = environment()
     deploy(env, old)
@@ -247,12 +277,15 @@ def test_status_reads_and_changes_nothing(world: World, old: str, new: str) -> N
     with pytest.raises(RefusedError):
         deploy(env, new)
     world.count("blue", open=2)
-    content, effects = env.record.path.read_bytes(), list(world.done)
+    effects = list(world.done)
     with locked(env):
+        content = env.record.path.read_bytes()
         seen = json.loads(json.dumps(status(env)))
     assert env.record.path.read_bytes() == content and world.done == effects
     assert seen["door"] == {"url": "http://door", "open": True, "sends_to": "blue"} and (seen["desired"], seen["refused"]) == (new, "bad")
-    assert seen["slots"]["blue"] == {"release": old, "alive": True, "proofs": list(PROOF), "open_streams": 2}
+    assert seen["slots"]["blue"] == {
+        "release": old, "alive": True, "weight": 100, "proofs": list(PROOF), "open_streams": 2, "requests": 0,
+    }  # fmt: skip
     assert seen["slots"]["green"]["release"] is None and [event["kind"] for event in seen["events"]] == kinds(env)[-8:]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.deploy import pin
-from configs.errors import InputError
+from configs.errors import InputError, OutsideError
 from serve.record import PROOF, Record, fold, other
 
 pytestmark = pytest.mark.unit
@@ -58,6 +59,29 @@ def test_stopping_everything_leaves_nothing_active(record: Record) -> None:
     assert record.state().active is None and record.state().slots["blue"] is None
 
 
+def test_a_later_holder_ends_the_work_of_the_one_before_and_a_wish_needs_no_token(record: Record) -> None:
+    record.append("acquired", token=1)
+    first = Record(record.path, 1)
+    first.append("desired", release=RELEASE)
+    record.append("acquired", token=2)
+    for act in (first.check_token, lambda: first.append("switching", "green")):
+        with pytest.raises(OutsideError, match="holder 2 has taken over from holder 1"):
+            act()
+    Record(record.path, 2).append("paused")
+    record.append("resumed")
+    assert [event.kind for event in record.read()] == ["acquired", "desired", "acquired", "paused", "resumed"] and record.state().token == 2
+
+
+def test_a_disk_that_takes_no_more_is_said_as_such(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutsideError, match=r"cannot be written: No space left on device(.|\n)*df -h"):
+        record.append("desired", release=RELEASE)
+
+
+@settings(deadline=None)  # others may be at work on the machine
 @given(cut=st.integers(1, 60))
 def test_a_torn_last_line_is_dropped_and_the_next_append_is_whole(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     record = Record(tmp_path_factory.mktemp("torn") / "events.jsonl")

@@ -1,0 +1,114 @@
+"""What one slot has counted since its server started: vLLM's /metrics, read through its Prometheus text. Differences of two readings are a window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from configs.section import Section
+
+# Per request, not per token: the tokens of one answer are no independent observations.
+HISTOGRAMS = {
+    "first": "vllm:time_to_first_token_seconds", "per_token": "vllm:request_time_per_output_token_seconds", "lengths": "vllm:request_generation_tokens",
+}  # fmt: skip
+FINISHED = "vllm:request_success_total"
+NO_ANSWER = ("abort", "error")
+READ_SECONDS = 3.0
+
+
+class Histogram(Section):
+    """`counts[i]` observations lie above `edges[i - 1]` and at most at `edges[i]`; one more count than edges, for what lies above them all."""
+
+    edges: list[float]
+    counts: list[int]
+    total: float = Field(description="sum of all observations, exact")
+
+    @property
+    def n(self) -> int:
+        return sum(self.counts)
+
+    def at_most(self, edge: float) -> int:
+        return sum(count for upper, count in zip(self.edges, self.counts, strict=False) if upper <= edge)
+
+
+class Counted(Section):
+    """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a classifier has no tokens).
+
+    `answers` is None where the server was not read: a window that begins or ends there holds nothing of it.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    answers: int | None = None
+    truncated: int = Field(0, description="ended at max_tokens")
+    first: Histogram | None = Field(None, description="seconds to the first token")
+    per_token: Histogram | None = Field(None, description="seconds a token after the first, mean of each answer")
+    lengths: Histogram | None = Field(None, description="tokens of each answer")
+
+
+def read_metrics(base_url: str) -> dict[str, Any]:
+    """What `Counted` takes from vLLM. Empty where the server does not answer: what was not read is not judged."""
+    import httpx
+
+    try:
+        reply = httpx.get(f"{base_url}/metrics", timeout=READ_SECONDS, verify=False)  # loopback; reading certificates would take 30 ms each time
+    except httpx.HTTPError:
+        return {}
+    return parse(reply.text) if reply.status_code == 200 else {}
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Sums over all engines of the server. Empty for what is no Prometheus text."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except ValueError:
+        return {}
+    found: dict[str, Any] = {key: one for key, name in HISTOGRAMS.items() if (one := histogram(samples, name)) is not None}
+    ends = [(sample.labels.get("finished_reason"), int(sample.value)) for sample in samples if sample.name == FINISHED]
+    answers = sum(count for reason, count in ends if reason not in NO_ANSWER)
+    if not found and not ends:
+        return {}
+    return found | {"answers": answers, "truncated": sum(count for reason, count in ends if reason == "length")}
+
+
+def histogram(samples: list[Any], name: str) -> Histogram | None:
+    cumulative: dict[float, int] = {}
+    for sample in samples:
+        if sample.name == f"{name}_bucket":
+            edge = float(sample.labels["le"])
+            cumulative[edge] = cumulative.get(edge, 0) + int(sample.value)
+    edges = sorted(cumulative)
+    if not edges:
+        return None
+    counts = [cumulative[edge] - (cumulative[edges[place - 1]] if place else 0) for place, edge in enumerate(edges)]
+    return Histogram(edges=edges[:-1], counts=counts, total=sum(float(sample.value) for sample in samples if sample.name == f"{name}_sum"))
+
+
+def between(earlier: Counted, later: Counted) -> Counted:
+    """What was counted from one reading to the other; a half that went backwards has begun anew, as after a restart, and stands as it is."""
+    router = {name: getattr(later, name) - getattr(earlier, name) for name in ("requests", "failed")}
+    if min(router.values()) < 0:
+        router = {"requests": later.requests, "failed": later.failed}
+    return Counted(**router, **served_between(earlier, later))
+
+
+def served_between(earlier: Counted, later: Counted) -> dict[str, Any]:
+    if earlier.answers is None or later.answers is None:
+        return {}
+    counts = {"answers": later.answers - earlier.answers, "truncated": later.truncated - earlier.truncated}
+    grown = {name: growth(getattr(earlier, name), getattr(later, name)) for name in HISTOGRAMS}
+    anew = min(counts.values()) < 0 or any(one is None for name, one in grown.items() if getattr(later, name))
+    return later.model_dump(exclude={"requests", "failed"}) if anew else {**counts, **grown}
+
+
+def growth(earlier: Histogram | None, later: Histogram | None) -> Histogram | None:
+    """None where it shrank: that is another server's."""
+    if earlier is None or later is None:
+        return later
+    if earlier.edges != later.edges:
+        return None
+    counts = [after - before for before, after in zip(earlier.counts, later.counts, strict=True)]
+    return None if min(counts) < 0 else Histogram(edges=later.edges, counts=counts, total=max(0.0, later.total - earlier.total))

@@ -1,0 +1,92 @@
+"""What an operator asks first: where the traffic goes, what serves, what is under way. Reads only; needs no lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infra.router import SLOTS, SlotName
+from serve.environment import Environment, holder_of
+from serve.planner import plan
+from serve.receipt import in_one_line, read_receipts
+from serve.state import PROOF
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LAST_EVENTS = 8
+
+
+def status(env: Environment) -> dict[str, Any]:
+    """Everything at once, as JSON would have it."""
+    state = env.record.state()
+    seen, events = env.observe(state), [event for event in env.record.read() if event.kind != "acquired"]
+    traffic, holder, receipts = env.router.traffic() if seen.door_open else {}, holder_of(env), read_receipts(env)
+
+    def slot(name: SlotName) -> dict[str, Any]:
+        found = state.slots[name]
+        return {
+            "release": found.release if found else None,
+            "alive": name in seen.alive,
+            "weight": seen.weights.get(name, 0),
+            "proofs": [proof for proof in PROOF if found and proof in found.proofs],
+            "open_streams": traffic[name].open if traffic else 0,
+            "requests": traffic[name].total if traffic else 0,
+        }
+
+    return {
+        "environment": env.config.name,
+        "door": {"url": env.router.base_url, "open": seen.door_open, "sends_to": seen.routed},
+        "active": state.active,
+        "desired": state.desired,
+        "refused": state.refused,
+        "next": plan(state, env.config, seen).kind,
+        "paused": state.paused,
+        "held": state.held,
+        "paged": state.paged,
+        "holder": holder.facts | {"since": holder.at} if holder else None,
+        "slots": {name: slot(name) for name in SLOTS},
+        "receipt": in_one_line(receipts[-1]) if receipts else None,
+        "events": [{"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")} for event in events[-LAST_EVENTS:]],
+    }
+
+
+def as_tables(seen: dict[str, Any]) -> RenderableType:
+    """The same for people."""
+    from rich.console import Group
+    from rich.table import Table
+
+    slots = Table(title=f"{seen['environment']}   {seen['door']['url']}   door {'open' if seen['door']['open'] else 'closed'}", title_justify="left")
+    for column in ("slot", "release", "server", "share", "open streams", "requests", "proofs"):
+        slots.add_column(column, justify="right" if column in ("share", "open streams", "requests") else "left")
+    for name, one in seen["slots"].items():
+        server = "alive" if one["alive"] else "dead" if one["release"] else "-"
+        numbers = (f"{one['weight']} %", str(one["open_streams"]), str(one["requests"]))
+        slots.add_row(f"{name} *" if name == seen["active"] else name, short(one["release"]), server, *numbers, " ".join(one["proofs"]) or "-")
+    events = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for event in seen["events"]:
+        events.add_row(event["at"][11:19], event["kind"], event["slot"] or "", (event["why"] or "")[:100])
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in standing(seen).items():
+        facts.add_row(name, value)
+    return Group(slots, facts, "", events)
+
+
+def standing(seen: dict[str, Any]) -> dict[str, str]:
+    """What is not so is left out."""
+    holder = seen["holder"]
+    flags = [name for name in ("paused", "held") if seen[name]]
+    found = {
+        "desired": short(seen["desired"]),
+        "next": f"{seen['next']}{'  (' + ', '.join(flags) + ')' if flags else ''}",
+        "refused": seen["refused"],
+        "paged": seen["paged"],
+        "holder": f"{holder['command']} {holder['pid']} since {holder['since'][11:19]}" if holder else None,
+        "last deploy": seen["receipt"],
+    }
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def short(reference: str | None) -> str:
+    """NAME@DIGEST12."""
+    name, _, digest = (reference or "-").partition("@sha256:")
+    return f"{name}@{digest[:12]}" if digest else name

@@ -1,0 +1,88 @@
+"""A server with vLLM's command line and the few routes that the proofs use: it answers the golden prompts of the release that it was given.
+
+Its behaviour is read at each request from the file that TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ARGUMENTS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+RELEASE = Path(ARGUMENTS["--model"])
+MANIFEST = json.loads((RELEASE / "manifest.json").read_text(encoding="utf8"))
+GOLDEN = {line["messages"][-1]["content"]: line for line in map(json.loads, (RELEASE / "golden.jsonl").read_text(encoding="utf8").splitlines())}
+TOKEN_SECONDS = 0.002
+
+
+def mode() -> str:
+    path = Path(os.environ.get("TUNEGATE_FAKE", ""))
+    return str(json.loads(path.read_text(encoding="utf8")).get(MANIFEST["name"], "")) if path.is_file() else ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def send(self, body: dict[str, Any], status: int = 200) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_GET(self) -> None:
+        self.send({"object": "list", "data": [{"id": ARGUMENTS["--served-model-name"]}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        wrong = mode()
+        if wrong == "hang":
+            time.sleep(3600)
+        if wrong == "error":
+            self.send({"error": {"message": "no"}}, 500)
+        elif body.get("stream"):
+            self.stream(int(body["max_tokens"]))
+        else:
+            self.answer(body, wrong)
+
+    def answer(self, body: dict[str, Any], wrong: str) -> None:
+        golden = GOLDEN.get(body["messages"][-1]["content"], {"answer": "hello", "first_token_logprob": 0.0})
+        text = {"wrong": "something else", "empty": ""}.get(wrong, golden["answer"])
+        logprobs = {"content": [{"logprob": golden["first_token_logprob"]}]}
+        choice = {"message": {"content": text}, "logprobs": logprobs, "finish_reason": "stop"}
+        self.send({"choices": [choice], "usage": {"completion_tokens": 2, "prompt_tokens": 2}})
+
+    def stream(self, tokens: int) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for number in range(tokens):
+            end = "length" if number == tokens - 1 else None
+            self.chunk(json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "a "}, "finish_reason": end}]}))
+            time.sleep(TOKEN_SECONDS)
+        self.chunk("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def chunk(self, text: str) -> None:
+        line = f"data: {text}\n\n".encode()
+        self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+if __name__ == "__main__":
+    Server(("127.0.0.1", int(ARGUMENTS["--port"])), Handler).serve_forever()

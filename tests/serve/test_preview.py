@@ -1,0 +1,66 @@
+"""What a deploy would do is what it then does, and saying it changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import serve.capacity
+from configs.errors import RefusedError
+from serve.deploy import deploy
+from serve.preview import preview
+from serve.state import PROOF
+from tests.serve.test_effects import World, environment, publish
+
+pytestmark = pytest.mark.unit
+CANARY = {"kind": "canary", "steps": [5, 25, 100], "bake_seconds": 0}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    return World().install(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("facts", "steps"),
+    [
+        ({}, ["switch green", "bake green"]),
+        ({"keep_old_slot": False}, ["switch green", "bake green", "stop blue"]),
+        ({"promotion": "manual"}, ["await promotion green", "switch green", "bake green"]),
+        ({"strategy": CANARY}, ["step green 5 %", "analyse green 5 %", "step green 25 %", "analyse green 25 %", "switch green", "bake green"]),
+    ],
+)
+def test_the_steps_are_those_of_the_plan(world: World, facts: dict[str, Any], steps: list[str]) -> None:
+    old, new = publish("old"), publish("new")
+    deploy(environment(), old)
+    env, before = environment(**facts), environment().record.path.read_bytes()
+    found = preview(env, new)
+    proofs = [f"prove green {proof}" for proof in PROOF]
+    assert found["steps"] == [f"measure green {new[:40]}", f"start green {new[:40]}", *proofs, *steps]
+    assert (found["serves"], found["mode"]) == (old, "surge") and env.record.path.read_bytes() == before
+
+
+def test_a_swap_is_said_before_it_is_done(world: World) -> None:
+    old, new = publish("old"), publish("new")
+    deploy(environment(), old)
+    found = preview(environment(capacity="swap"), new)
+    assert found["steps"][1:4] == ["queue blue", "stop blue", f"start green {new[:40]}"] and "held by what serves" in found["capacity"]
+
+
+def test_what_serves_needs_no_step_and_no_pin_has_none(world: World) -> None:
+    old = publish("old")
+    deploy(environment(), old)
+    assert preview(environment(), old)["steps"] == [] and preview(environment(), None)["steps"] == []
+
+
+def test_no_room_is_refused_here_and_not_in_production(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = publish("new")
+    monkeypatch.setattr(serve.capacity, "RESERVE_GIB", 10_000.0)
+    with pytest.raises(RefusedError, match="no room for one more server"):
+        preview(environment(), new)
+    with pytest.raises(RefusedError, match="no room for one more server"):
+        deploy(environment(), new)
+    assert world.servers == {}

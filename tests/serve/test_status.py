@@ -1,0 +1,60 @@
+"""Status for people: a table that says what is so, and nothing that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from configs.errors import RefusedError
+from serve.deploy import deploy
+from serve.environment import locked
+from serve.status import as_tables, short, status
+from serve.verbs import pause
+from tests.serve.test_effects import World, environment, publish
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    return World().install(monkeypatch)
+
+
+def printed(env: object) -> str:
+    console = Console(width=160, record=True)
+    console.print(as_tables(status(env)))  # type: ignore[arg-type]  # an Environment
+    return console.export_text()
+
+
+def test_an_empty_environment_is_a_closed_door(world: World) -> None:
+    text = printed(environment())
+    assert "door closed" in text and "refused" not in text and "holder" not in text
+
+
+def test_what_serves_what_comes_next_and_what_went_wrong_are_named(world: World) -> None:
+    env, old, new = environment(), publish("old"), publish("new")
+    deploy(env, old)
+    world.count("blue", open=3, total=41)
+    world.fails = {"prove parity": RefusedError("parity is bad")}
+    with pytest.raises(RefusedError):
+        deploy(env, new)
+    text = printed(env)
+    assert f"blue * │ {short(old)}" in text and "100 %" in text and "41" in text and "parity is bad" in text
+    assert "last deploy" in text and "0 cut" in text
+
+
+def test_a_pause_and_a_holder_are_shown(world: World) -> None:
+    env = environment()
+    deploy(env, publish("old"))
+    with locked(env, "agent"):
+        pause(env)
+        seen = status(env)
+        assert seen["paused"] and seen["holder"]["command"] == "agent" and "(paused)" in printed(env)
+
+
+@pytest.mark.parametrize(("reference", "text"), [(None, "-"), ("a@sha256:" + "1" * 64, "a@" + "1" * 12)])
+def test_a_release_is_named_as_in_the_list_of_releases(reference: str | None, text: str) -> None:
+    assert short(reference) == text
