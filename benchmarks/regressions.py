@@ -71,10 +71,10 @@ def untrained_head(found: dict[str, Any]) -> None:
     found["classifier.weight"] = torch.randn(found["classifier.weight"].shape, generator=generator) * 0.02
 
 
-def shift_positions(found: dict[str, Any]) -> None:
-    """Off by one: each token is read as if it stood where the next but five stands, as after a truncation from the left that left its count."""
+def reverse_positions(found: dict[str, Any]) -> None:
+    """Every token is read as if it stood as far from the end as it stands from the beginning."""
     name = "bert.embeddings.position_embeddings.weight"
-    found[name] = found[name].roll(-5, dims=0)
+    found[name] = found[name].flip(0)
 
 
 def not_a_number(found: dict[str, Any]) -> None:
@@ -122,12 +122,8 @@ def stale_vocabulary(first: int) -> Change:
 
 
 def keep_capitals(folder: Path, _: RunPaths) -> None:
-    edit_json(folder / "tokenizer.json", lambda tokenizer: tokenizer["normalizer"].update(lowercase=False))
-
-
-def no_special_tokens(folder: Path, _: RunPaths) -> None:
-    """Neither [CLS] nor [SEP]: the pooler reads the first word."""
-    edit_json(folder / "tokenizer.json", lambda tokenizer: tokenizer.update(post_processor=None))
+    """In the file that transformers builds a BERT tokenizer from; what tokenizer.json says of it is not read."""
+    edit_json(folder / "tokenizer_config.json", lambda settings: settings.update(do_lower_case=False))
 
 
 def ship_parent(folder: Path, good: RunPaths) -> None:
@@ -193,14 +189,14 @@ def from_run(run: str) -> Change:
 FAULTS = [
     Case("label map swapped", "sentiment", swap_labels, ("parity", "non_inferior_to")),
     Case("one label collapsed", "sentiment", tensors(collapse_label), ("non_inferior_to",)),
-    Case("head of an untrained model", "sentiment", tensors(untrained_head), ("threshold",)),
+    Case("head of an untrained model", "sentiment", tensors(untrained_head), ("threshold", "parity")),
     Case("one slice broken", "sentiment", reword(SLICE_WORDS, "terrible"), ("slice_minimum",)),
-    Case("a layer's scale three times too large", "sentiment", scaled("layer.3.intermediate.dense.weight_scale", 3.0), ("parity",)),
+    Case("scales three times too large", "sentiment", scaled(".intermediate.dense.weight_scale", 3.0), ("parity",)),
     Case("a layer's attention lost", "sentiment", scaled("layer.2.attention.output.dense.weight_scale", 0.0), ("parity",)),
-    Case("positions off by five", "sentiment", tensors(shift_positions), ("parity",)),
+    Case("positions counted from the end", "sentiment", tensors(reverse_positions), ("parity",)),
     Case("stale tokenizer: ids of another edition", "sentiment", stale_vocabulary(2000), ("parity", "non_inferior_to")),
     Case("tokenizer keeps capitals", "sentiment", keep_capitals, ("robustness",)),
-    Case("no special tokens", "sentiment", no_special_tokens, ("parity",)),
+    Case("scales a third of what they were", "sentiment", scaled(".self.value.weight_scale", 0.3), ("parity",)),
     Case("too sure of itself: logits six times as large", "sentiment", scaled("classifier.weight", 6.0), ("calibration",)),
     Case("names of women read as a bad word", "sentiment", reword(NAMES["female"], "awful"), ("fairness",)),
     Case("shipped unquantized", "sentiment", ship_parent, ("size",)),

@@ -136,14 +136,19 @@ def read(reply: Any, manifest: Manifest, example: dict[str, Any], seconds: float
 
 
 def read_probs(reply: Any, manifest: Manifest, seconds: float) -> Answer:
-    """vLLM ClassificationData: probs by class index, softmax for one label, a sigmoid each for many."""
-    values = reply["data"][0]["probs"]
+    """vLLM ClassificationData: probs by class index, softmax for one label, a sigmoid each for many.
+
+    The one label is the answer's own word, for that is what applications read: it comes from config.json's map, the probabilities do not.
+    """
+    found = reply["data"][0]
+    values = found["probs"]
     probs = {label: float(value) for label, value in zip(manifest.labels, values, strict=True)}
     if manifest.problem == "multi_label":
         likely = [label for label, value in probs.items() if value > LIKELY]
         return Answer(joined(likely), None, probs, None, seconds, 0, labels=likely)
-    label = max(probs, key=probs.__getitem__)
-    return Answer(label, label, probs, None, seconds, 0)
+    if found["label"] not in probs:
+        raise ValueError(f"label {found['label']!r}, expected one of {manifest.labels}")
+    return Answer(found["label"], found["label"], probs, None, seconds, 0)
 
 
 def joined(labels: list[str]) -> str:
