@@ -8,10 +8,11 @@ from typing import Any
 from configs.release import read_manifest
 from configs.rollout import Canary
 from infra.artifacts import find
+from infra.router import SlotName
 from serve.capacity import measure
 from serve.environment import Environment
 from serve.planner import Action, Observed, plan
-from serve.state import Event, SlotName, State, apply
+from serve.state import Event, State, apply
 
 MOST_STEPS = 60
 NEVER = "1970-01-01T00:00:00+00:00"
@@ -37,7 +38,8 @@ def said(env: Environment) -> str:
 def steps_to(env: Environment, state: State, reference: str, room: dict[str, Any]) -> list[str]:
     """The planner itself, asked what comes next where every step goes well."""
     state = apply(state, Event(at=NEVER, kind="desired", facts={"release": reference})) if state.desired != reference else state
-    seen, steps = env.observe(state), []
+    seen = env.observe(state)
+    steps: list[str] = []
     seen = replace(seen, alive=frozenset(slot for slot in seen.alive if slot), door_open=True)
     for _ in range(MOST_STEPS):
         action = plan(state, env.config, seen)
