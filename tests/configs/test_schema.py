@@ -190,7 +190,7 @@ def test_the_resolved_config_reads_back_as_itself(rate: float, rank: int, tokens
 def test_the_schemas_that_editors_use_are_those_of_today(tmp_path: Path) -> None:
     export(tmp_path / "schema")
     written, shipped = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path / "schema", ROOT / "configs/schema"))
-    assert written == shipped and written.keys() == {"run.json", "gate.json", "deploy.json", "verdict.json"}
+    assert written == shipped and written.keys() == {"run.json", "gate.json", "deploy.json", "verdict.json", "smoke.json"}
 
 
 @settings(deadline=None)
