@@ -32,7 +32,7 @@ def answer(task: str, handler: httpx.MockTransport) -> Answer:
 
 
 def test_classifier_maps_probs_by_index_and_retries_5xx() -> None:
-    replies = [httpx.Response(503), httpx.Response(200, json={"data": [{"probs": [0.2, 0.8], "label": "LABEL_1"}]})]
+    replies = [httpx.Response(503), httpx.Response(200, json={"data": [{"probs": [0.2, 0.8], "label": "yes"}]})]
     found = answer("sequence-classification", httpx.MockTransport(lambda request: replies.pop(0)))
     assert found.label == "yes" and found.probs == {"no": 0.2, "yes": 0.8}
     assert differ(found, {"probs": {"no": 0.1, "yes": 0.9}}) == pytest.approx(0.1)
@@ -150,7 +150,16 @@ def test_a_reference_is_scored_after_the_prompt_where_its_tokens_are_given() -> 
     assert (found.logprob, found.scored_tokens, found.rejected_logprob) == (-1.5, 2, None) and found.prompt_tokens == 2
 
 
+def test_the_label_is_the_word_that_applications_read_and_one_that_the_release_does_not_know_is_no_answer() -> None:
+    """A release whose config.json maps labels wrongly shows it here: its probabilities alone would not."""
+    swapped = {"data": [{"probs": [0.2, 0.8], "label": "no"}]}
+    found = asked("sequence-classification", {"text": "t"}, swapped, labels=["no", "yes"])[0]
+    assert found.label == found.text == "no" and found.probs == {"no": 0.2, "yes": 0.8}
+    with pytest.raises(OutsideError, match="unexpected shape"):
+        asked("sequence-classification", {"text": "t"}, {"data": [{"probs": [0.2, 0.8], "label": "LABEL_1"}]}, labels=["no", "yes"])
+
+
 def test_the_tokens_of_the_prompt_are_those_that_the_server_counted() -> None:
-    reply = {"data": [{"probs": [0.2, 0.8]}], "usage": {"prompt_tokens": 7}}
+    reply = {"data": [{"probs": [0.2, 0.8], "label": "yes"}], "usage": {"prompt_tokens": 7}}
     assert asked("sequence-classification", {"text": "t"}, reply, labels=["no", "yes"])[0].prompt_tokens == 7
     assert asked("sequence-classification", {"text": "t"}, reply | {"usage": None}, labels=["no", "yes"])[0].prompt_tokens == 0
