@@ -17,7 +17,7 @@ ARGUMENTS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 RELEASE = Path(ARGUMENTS["--model"])
 MANIFEST = json.loads((RELEASE / "manifest.json").read_text(encoding="utf8"))
 GOLDEN = {line["messages"][-1]["content"]: line for line in map(json.loads, (RELEASE / "golden.jsonl").read_text(encoding="utf8").splitlines())}
-TOKEN_SECONDS = 0.002
+TOKEN_SECONDS = float(os.environ.get("TUNEGATE_FAKE_PACE", "0.002"))
 SLOWER = 50
 
 
