@@ -159,7 +159,7 @@ def rows(kind: str) -> list[Row]:
         os.chdir(before)
     count = {outcome: sum(one["outcome"] == outcome for one in lines) for outcome in ("completed", "cut", "failed")}
     opened = [one["open"] for one in flips]
-    flip = float(numpy.percentile([one["flip_milliseconds"] for one in flips], 99))
+    flip = float(numpy.percentile([one["flip_milliseconds"] + one["first_request_milliseconds"] for one in flips], 99))
     head = f"{len(flips)} switches, {kind} servers, {min(opened)} to {max(opened)} streams open at each"
     wrong = wrong_releases(lines, releases)
     goal = f"0, about {load.streams} open"
