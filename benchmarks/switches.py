@@ -33,7 +33,7 @@ class Load(NamedTuple):
     rollbacks: int
 
 
-LOADS = {"fake": Load(64, 400, 15, 15), "real": Load(16, 300, 3, 2)}
+LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2)}
 
 
 async def stream_until(end: Path, url: str, model: str, key: str, load: Load) -> list[dict[str, Any]]:
@@ -98,33 +98,38 @@ def clients(folder: Path, url: str, model: str, load: Load) -> Iterator[Callable
 
 
 def switch_often(env: Any, releases: tuple[str, str], load: Load) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
-    """Receipts or rollbacks' figures, the clients' lines, and the seconds of each rollback."""
+    """What the record says of each switch, the clients' lines, and the seconds of each rollback."""
     from infra.router import api_key
     from serve.deploy import deploy, rollback
 
     deploy(env, releases[0])
     os.environ["TUNEGATE_PROVE_KEY"] = api_key(env.config)
-    flips, rollbacks = [], []
+    rollbacks = []
     with clients(Path.cwd(), env.router.base_url, env.config.model, load) as close:
-        wait_for_streams(env, load.streams)
         for number in range(load.deploys):
-            flips.append(deploy(env, releases[1])["receipt"])
+            wait_for_streams(env, load.streams)
+            deploy(env, releases[1])
             if number < load.rollbacks:
+                wait_for_streams(env, load.streams)
                 started = time.monotonic()
-                flips.append(rollback(env))
+                rollback(env)
                 rollbacks.append(time.monotonic() - started)
             else:
                 releases = (releases[1], releases[0])
-            console.print(f"{len(flips)} switches")
-        return flips, close(), rollbacks
+            console.print(f"deploy {number + 1} of {load.deploys}, {len(rollbacks)} rollbacks")
+        lines = close()
+    # The first deployment opened the door; the streams are those of both slots at the flip.
+    switched = [event.facts for event in env.record.read() if event.kind == "switched"][1:]
+    return [one | {"open": sum(slot["open"] for slot in one["before"].values())} for one in switched], lines, rollbacks
 
 
 def wait_for_streams(env: Any, count: int) -> None:
+    """Until the slot that is about to be left has them, but for the few that are between two answers."""
     deadline = time.monotonic() + 120
-    while sum(one.open for one in env.router.traffic().values()) < count:
+    while env.router.traffic()[env.router.active()].open < 0.9 * count:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{count} streams were not open within two minutes")
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def wrong_releases(lines: list[dict[str, Any]], releases: tuple[str, str]) -> int:
@@ -153,13 +158,13 @@ def rows(kind: str) -> list[Row]:
     finally:
         os.chdir(before)
     count = {outcome: sum(one["outcome"] == outcome for one in lines) for outcome in ("completed", "cut", "failed")}
-    opened = [one["streams_open_at_switch"] for one in flips]
-    flip = float(numpy.percentile([one["flip_milliseconds"] for one in flips], 99))
+    opened = [one["open"] for one in flips]
+    flip = float(numpy.percentile([one["flip_milliseconds"] + one["first_request_milliseconds"] for one in flips], 99))
     head = f"{len(flips)} switches, {kind} servers, {min(opened)} to {max(opened)} streams open at each"
     wrong = wrong_releases(lines, releases)
-    goal = f"0, {load.streams} open"
+    goal = f"0, about {load.streams} open"
     return [
-        Row(f"{head}: streams cut of {count['completed'] + count['cut']}", count["cut"], goal, count["cut"] == 0 and min(opened) >= load.streams - 1),
+        Row(f"{head}: streams cut of {count['completed'] + count['cut']}", count["cut"], goal, count["cut"] == 0 and min(opened) >= 0.9 * load.streams),
         Row(f"{kind}: requests failed of {len(lines)}", count["failed"], "0", count["failed"] == 0),
         Row(f"{kind}: flip p99, command to first request on the new slot", round(flip, 1), f"below {FLIP_MILLISECONDS:g} ms", flip < FLIP_MILLISECONDS),
         Row(f"{kind}: longest of {len(rollbacks)} rollbacks", round(max(rollbacks), 2), f"below {ROLLBACK_SECONDS:g} s", max(rollbacks) < ROLLBACK_SECONDS),
@@ -174,6 +179,7 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, str]]:
     settings = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
     if kind == "fake":
         fake_world(folder)
+        os.environ["TUNEGATE_FAKE_PACE"] = "0.05"  # 20 tokens a second in each stream, as a small model gives under load
         return fake_environment(**settings), (publish_fake("one"), publish_fake("two"))
     from tests.tiny_release import write_release
 

@@ -1,6 +1,6 @@
 """A server with vLLM's command line and the few routes that the proofs use: it answers the golden prompts of the release that it was given.
 
-Its behaviour is read at each request from the file that TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error"}.
+Its behaviour is read at each request from the file that TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error" | "slow"}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ ARGUMENTS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 RELEASE = Path(ARGUMENTS["--model"])
 MANIFEST = json.loads((RELEASE / "manifest.json").read_text(encoding="utf8"))
 GOLDEN = {line["messages"][-1]["content"]: line for line in map(json.loads, (RELEASE / "golden.jsonl").read_text(encoding="utf8").splitlines())}
-TOKEN_SECONDS = 0.002
+TOKEN_SECONDS = float(os.environ.get("TUNEGATE_FAKE_PACE", "0.002"))
+SLOWER = 50
 
 
 def mode() -> str:
@@ -63,10 +64,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
+        seconds = TOKEN_SECONDS * (SLOWER if mode() == "slow" else 1)
         for number in range(tokens):
             end = "length" if number == tokens - 1 else None
-            self.chunk(json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "a "}, "finish_reason": end}]}))
-            time.sleep(TOKEN_SECONDS)
+            choice = {"index": 0, "delta": {"content": "a "}, "finish_reason": end}
+            # The server's own word for what it is, to hold the door's header against.
+            self.chunk(json.dumps({"id": "x", "object": "chat.completion.chunk", "system_fingerprint": MANIFEST["digest"], "choices": [choice]}))
+            time.sleep(seconds)
         self.chunk("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
