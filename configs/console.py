@@ -18,6 +18,16 @@ Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/s
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
 
 
+def complete_environment(incomplete: str) -> list[str]:
+    """For the shell's TAB."""
+    return sorted(path.stem for path in Path("configs/deploy").glob("*.yaml") if path.stem.startswith(incomplete))
+
+
+EnvironmentName = Annotated[
+    str, typer.Argument(metavar="ENV", help="an environment: its name under configs/deploy, or a YAML file", autocompletion=complete_environment)
+]
+
+
 def example(*lines: str) -> str:
     return "Examples:\n\n" + "\n\n".join(lines)
 

@@ -31,6 +31,15 @@ class Histogram(Section):
     def at_most(self, edge: float) -> int:
         return sum(count for upper, count in zip(self.edges, self.counts, strict=False) if upper <= edge)
 
+    def quantile(self, share: float) -> float | None:
+        """As Prometheus' histogram_quantile: linear within a bucket, the highest edge for what lies above them all. None of no observation."""
+        rank, low = share * self.n, 0.0
+        for high, count in zip(self.edges, self.counts, strict=False):
+            if count and rank <= count:
+                return low + (high - low) * rank / count
+            rank, low = rank - count, high
+        return low if self.n and self.edges else None
+
 
 class Counted(Section):
     """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a classifier has no tokens).

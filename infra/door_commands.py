@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, example, read_environment, show
+from configs.console import AsJson, EnvironmentName, example, read_environment, show
 from configs.errors import InputError
 
 if TYPE_CHECKING:
     from infra.keys import Key, KeyLimits, Keyring
 
-Environment = Annotated[str, typer.Argument(metavar="ENV", help="an environment: its name under configs/deploy, or a YAML file")]
 KeyName = Annotated[str, typer.Argument(metavar="NAME", help="who holds the key, as in logs: team-search")]
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -27,7 +26,7 @@ def add_commands(app: typer.Typer) -> None:
         "add", epilog=example("tunegate keys add local team-search --rpm 600 --tpm 200000", "tunegate keys add local labels --scope classify --expires 90d")
     )
     def add(
-        environment: Environment,
+        environment: EnvironmentName,
         name: KeyName,
         scope: Annotated[list[str] | None, typer.Option(help="chat, classify, embeddings, models; none: all")] = None,
         rpm: Annotated[int, typer.Option(help="requests a minute; 0: no limit")] = 0,
@@ -41,17 +40,19 @@ def add_commands(app: typer.Typer) -> None:
         typer.echo(keyring(environment).add(name, read_limits(limits | ({"scopes": scope} if scope else {}))))
 
     @keys.command("list", epilog=example("tunegate keys list local --json"))
-    def list_keys(environment: Environment, as_json: AsJson = False) -> None:
+    def list_keys(environment: EnvironmentName, as_json: AsJson = False) -> None:
         """Names, limits and ends; of a key only the first 12 digits of its SHA-256."""
         show([row_of(key) for key in keyring(environment).read()], as_json)
 
     @keys.command("revoke", epilog=example("tunegate keys revoke local team-search"))
-    def revoke(environment: Environment, name: KeyName) -> None:
+    def revoke(environment: EnvironmentName, name: KeyName) -> None:
         """End every key of that name at once; what streams already goes on to its end."""
         typer.echo(f"{keyring(environment).revoke(name)} revoked")
 
     @keys.command("rotate", epilog=example("tunegate keys rotate local team-search --grace 7d"))
-    def rotate(environment: Environment, name: KeyName, grace: Annotated[str, typer.Option(help="the old key is valid so long: 0s, 30m, 7d")] = "1d") -> None:
+    def rotate(
+        environment: EnvironmentName, name: KeyName, grace: Annotated[str, typer.Option(help="the old key is valid so long: 0s, 30m, 7d")] = "1d"
+    ) -> None:
         """Make a new key of the same name and limits and print it, this once."""
         typer.echo(keyring(environment).rotate(name, seconds_of(grace)))
 
@@ -63,7 +64,7 @@ def add_commands(app: typer.Typer) -> None:
         """A group, though it has one command."""
 
     @door.command("reload", epilog=example("tunegate door reload local"))
-    def reload(environment: Environment) -> None:
+    def reload(environment: EnvironmentName) -> None:
         """Read certificates, token keys and `door:` settings anew; no stream is dropped. Not while a deployment runs."""
         from infra.router import Router
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, environment_path, example, print_verdict, read_environment, show
+from configs.console import AsJson, EnvironmentName, environment_path, example, print_verdict, read_environment, show
 from configs.errors import InputError
-from serve.operator import Name, add_operator_commands
+from serve.looking import add_looking_commands
+from serve.operator import add_operator_commands
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
@@ -29,6 +30,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
 
         return Environment(config, lambda line: typer.secho(line, err=True), judge_of(config), compare_by())
 
+    add_looking_commands(app, operate)
     add_operator_commands(app, operate)
 
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
@@ -40,7 +42,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
 
     @app.command(epilog=example("tunegate deploy local", "tunegate deploy local calls-v2", "tunegate deploy local calls-v2@sha256:... --json"))
     def deploy(
-        environment: Name,
+        environment: EnvironmentName,
         release: Annotated[str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")] = None,
         plan: Annotated[bool, typer.Option("--plan", help="say what would be done and whether there is room; change nothing")] = False,
         as_json: AsJson = False,
@@ -61,7 +63,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         show(found, as_json)
 
     @app.command(epilog=example("tunegate promote local"))
-    def promote(environment: Name, as_json: AsJson = False) -> None:
+    def promote(environment: EnvironmentName, as_json: AsJson = False) -> None:
         """Let a proven release take the traffic, where promotion is manual."""
         from serve.deploy import promote as let_in
 
@@ -70,7 +72,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         show(found, as_json)
 
     @app.command(epilog=example("tunegate rollback local"))
-    def rollback(environment: Name, as_json: AsJson = False) -> None:
+    def rollback(environment: EnvironmentName, as_json: AsJson = False) -> None:
         """Back to the warm old slot at once, and its release pinned again: commit that line."""
         from configs.deploy import pin
         from serve.deploy import rollback as go_back
@@ -81,7 +83,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         show(found, as_json)
 
     @app.command(epilog=example("tunegate stop local", "tunegate stop local --drain 60"))
-    def stop(environment: Name, drain: Annotated[float, typer.Option(min=0, help="seconds that open streams get")] = 0) -> None:
+    def stop(environment: EnvironmentName, drain: Annotated[float, typer.Option(min=0, help="seconds that open streams get")] = 0) -> None:
         """End the door and both slots of an environment."""
         from serve.deploy import stop_all
 
@@ -91,7 +93,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --ramp 1,2,4,8", "tunegate loadtest local --release DIR")
     )
     def loadtest(
-        environment: Name,
+        environment: EnvironmentName,
         release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
         users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
         seconds: Annotated[int | None, typer.Option(min=1)] = None,

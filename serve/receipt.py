@@ -10,7 +10,7 @@ from configs.errors import RefusedError
 from infra.admin import write_whole
 from infra.router import SLOTS, SlotName, Traffic
 from serve.environment import Environment
-from serve.state import State, other
+from serve.state import State, other, short
 
 
 def since(now: Traffic, before: Mapping[str, int]) -> Traffic:
@@ -75,3 +75,16 @@ def in_one_line(facts: Mapping[str, Any]) -> str:
         f"{facts['at'][:19]}  {facts['strategy']}: {facts['streams_open_at_switch']} streams open at the flip, {streams}, "
         f"longest drain {facts['longest_drain_seconds']} s; flip {facts['flip_milliseconds']} ms; {facts['requests_failed']} requests failed"
     )
+
+
+def for_people(facts: Mapping[str, Any]) -> dict[str, str]:
+    """A line a figure, in the receipt's own names; releases as short as in lists of them."""
+    return {name.replace("_", " "): worded(value) for name, value in facts.items() if value is not None}
+
+
+def worded(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"slot", "release"}:
+        return f"{value['slot']}  {short(value['release'])}" if value["slot"] else "nothing"
+    if isinstance(value, dict):
+        return ", ".join(f"{short(name)}: {item}" for name, item in value.items())
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

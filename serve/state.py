@@ -95,6 +95,12 @@ def other(slot: SlotName) -> SlotName:
     return "green" if slot == "blue" else "blue"
 
 
+def short(reference: str | None) -> str:
+    """NAME@DIGEST12."""
+    name, _, digest = (reference or "-").partition("@sha256:")
+    return f"{name}@{digest[:12]}" if digest else name
+
+
 def fold(events: Iterable[Event]) -> State:
     """Pure: the same events give the same state."""
     state = State()

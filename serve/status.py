@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from infra.router import SLOTS, SlotName
 from serve.environment import Environment, holder_of
+from serve.events import plain
 from serve.planner import plan
 from serve.receipt import in_one_line, read_receipts
-from serve.state import PROOF
+from serve.state import PROOF, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,21 +54,24 @@ def status(env: Environment) -> dict[str, Any]:
 def as_tables(seen: dict[str, Any]) -> RenderableType:
     """The same for people."""
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
     slots = Table(title=f"{seen['environment']}   {seen['door']['url']}   door {'open' if seen['door']['open'] else 'closed'}", title_justify="left")
-    for column in ("slot", "release", "server", "share", "open streams", "requests", "proofs"):
-        slots.add_column(column, justify="right" if column in ("share", "open streams", "requests") else "left")
+    timed = any("first_token_ms" in one for one in seen["slots"].values())  # only `--watch` asks vLLM
+    numbers = ("share", "open streams", "requests", *(["first token p50 / p95"] if timed else []))
+    for column in ("slot", "release", "server", *numbers, "proofs"):
+        slots.add_column(column, justify="right" if column in numbers else "left")
     for name, one in seen["slots"].items():
         server = "alive" if one["alive"] else "dead" if one["release"] else "-"
-        numbers = (f"{one['weight']} %", str(one["open_streams"]), str(one["requests"]))
-        slots.add_row(f"{name} *" if name == seen["active"] else name, short(one["release"]), server, *numbers, " ".join(one["proofs"]) or "-")
+        figures = [f"{one['weight']} %", str(one["open_streams"]), str(one["requests"]), *([in_milliseconds(one["first_token_ms"])] if timed else [])]
+        slots.add_row(f"{name} *" if name == seen["active"] else name, short(one["release"]), server, *figures, " ".join(one["proofs"]) or "-")
     events = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for event in seen["events"]:
-        events.add_row(event["at"][11:19], event["kind"], event["slot"] or "", (event["why"] or "")[:100])
+        events.add_row(event["at"][11:19], event["kind"], event["slot"] or "", escape(plain(event["why"] or "")[:100]))
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in standing(seen).items():
-        facts.add_row(name, value)
+        facts.add_row(name, escape(plain(value)))  # a reason may quote a server's log, and that has brackets
     return Group(slots, facts, "", events)
 
 
@@ -86,7 +90,5 @@ def standing(seen: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value}
 
 
-def short(reference: str | None) -> str:
-    """NAME@DIGEST12."""
-    name, _, digest = (reference or "-").partition("@sha256:")
-    return f"{name}@{digest[:12]}" if digest else name
+def in_milliseconds(times: dict[str, float] | None) -> str:
+    return f"{times['p50']:g} / {times['p95']:g} ms" if times else "-"

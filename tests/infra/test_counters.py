@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.counters import Counted, Histogram, between, parse, read_metrics
@@ -44,6 +46,7 @@ def test_a_server_that_does_not_answer_is_not_judged() -> None:
     assert read_metrics(fake.base_url) == {}
 
 
+@settings(deadline=None)  # others may be at work on the machine
 @given(st.lists(st.floats(0, 3), max_size=30), st.lists(st.floats(0, 3), max_size=30))
 def test_a_window_holds_exactly_what_came_between(before: list[float], after: list[float]) -> None:
     def read(values: list[float]) -> Counted:
@@ -70,3 +73,19 @@ def test_a_reading_that_failed_is_no_beginning_and_no_end() -> None:
     read, unread = Counted(requests=9, answers=8, first=Histogram(edges=EDGES, counts=[5, 3, 0, 0], total=2.0)), Counted(requests=4)
     assert between(unread, read) == Counted(requests=5) and between(unread, read.model_copy(update={"requests": 4})) == Counted()
     assert between(read, Counted(requests=12)) == Counted(requests=3)
+
+
+@settings(deadline=None)  # others may be at work on the machine
+@given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=60), st.floats(0, 1))
+def test_a_quantile_lies_in_the_bucket_that_holds_it(values: list[float], share: float) -> None:
+    lows = [0.0, *EDGES]
+    counts = [sum(low < one <= high for one in values) for low, high in zip(lows, [*EDGES, 9e9], strict=True)]
+    found = Histogram(edges=EDGES, counts=counts, total=sum(values)).quantile(share)
+    exact = sorted(values)[max(0, math.ceil(share * len(values) - 1e-9) - 1)]
+    assert found is not None and max(low for low in lows if low < exact) <= found <= min(edge for edge in EDGES if edge >= exact)
+
+
+def test_a_quantile_of_nothing_is_none_and_one_above_all_edges_is_the_highest() -> None:
+    assert Histogram(edges=EDGES, counts=[0, 0, 0, 0], total=0).quantile(0.5) is None
+    assert Histogram(edges=EDGES, counts=[1, 0, 0, 9], total=99).quantile(0.95) == 1.0
+    assert Histogram(edges=EDGES, counts=[0, 4, 0, 0], total=1).quantile(0.5) == pytest.approx(0.3)

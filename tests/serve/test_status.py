@@ -10,7 +10,8 @@ from rich.console import Console
 from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.environment import locked
-from serve.status import as_tables, short, status
+from serve.state import short
+from serve.status import as_tables, status
 from serve.verbs import pause
 from tests.serve.test_effects import World, environment, publish
 

@@ -1,0 +1,112 @@
+"""The operator's commands that only look, and need no lock: status, receipt, events, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from configs.console import AsJson, EnvironmentName, example, read_environment, show
+
+if TYPE_CHECKING:
+    from configs.deploy import DeployConfig
+    from serve.environment import Environment
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="print what comes as well, until Ctrl-C")]
+
+
+def add_looking_commands(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
+    @app.command(epilog=example("tunegate status local", "tunegate status local --watch", "tunegate status local --json"))
+    def status(
+        environment: EnvironmentName,
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="look again and again, until Ctrl-C; with the times to the first token")] = False,
+        interval: Annotated[float, typer.Option(min=0.1, help="seconds between two looks of --watch")] = 2,
+        as_json: AsJson = False,
+    ) -> None:
+        """Slots, releases, shares, open streams, what comes next, last events."""
+        from rich.console import Console
+
+        from serve.status import as_tables
+        from serve.status import status as look
+
+        if watch:
+            from serve.live import View, print_lines, show_live
+
+            view, console = View(lambda: operate(read_environment(environment))), Console()
+            with ends_by_interrupt():
+                if console.is_terminal and not as_json:
+                    show_live(view, console, interval)
+                print_all(print_lines(view, interval, as_json))
+        seen = look(operate(read_environment(environment)))
+        if as_json:
+            show(seen, as_json)
+        else:
+            Console().print(as_tables(seen))
+
+    @app.command(epilog=example("tunegate receipt local", "tunegate receipt local --list", "tunegate receipt local --json"))
+    def receipt(
+        environment: EnvironmentName, every: Annotated[bool, typer.Option("--list", help="one line a deploy")] = False, as_json: AsJson = False
+    ) -> None:
+        """What became of every stream and request of the last deploy."""
+        from serve.receipt import for_people, in_one_line, last_receipt, read_receipts
+
+        env = operate(read_environment(environment))
+        if as_json:
+            show(read_receipts(env) if every else last_receipt(env), as_json)
+        elif every:
+            for one in read_receipts(env):
+                typer.echo(in_one_line(one))
+        else:
+            for name, value in for_people(last_receipt(env)).items():
+                typer.echo(f"{name:>27}  {value}")
+
+    @app.command(
+        epilog=example("tunegate events local --limit 20", "tunegate events local --kind switched --kind refused --json", "tunegate events local --follow")
+    )
+    def events(
+        environment: EnvironmentName,
+        kind: Annotated[list[str] | None, typer.Option(help="only these, as switched, refused, crashed, paged; none: every kind")] = None,
+        limit: Annotated[int | None, typer.Option(min=0, help="of those recorded so far only the last N")] = None,
+        follow: Follow = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """The append-only record, a line an event: moment (UTC), slot, kind, facts. With --json one JSON object a line."""
+        from serve.events import in_one_line, read_events
+
+        found = read_events(operate(read_environment(environment)), kind or (), limit, follow=follow)
+        print_all(event.model_dump_json() if as_json else in_one_line(event) for event in found)
+
+    @app.command(epilog=example("tunegate logs local --slot green", "tunegate logs local --slot blue --follow", "tunegate logs local --slot agent --lines 20"))
+    def logs(
+        environment: EnvironmentName,
+        slot: Annotated[str, typer.Option(help="green, blue, door or agent", autocompletion=complete_log)],
+        lines: Annotated[int, typer.Option(min=0, help="of what is written so far only the last N")] = 100,
+        follow: Follow = False,
+    ) -> None:
+        """What a slot's vLLM, the door's HAProxy or the agent itself has said."""
+        from serve.logs import log_of, read_log
+
+        print_all(read_log(log_of(operate(read_environment(environment)), slot), lines, follow=follow))
+
+
+def complete_log(incomplete: str) -> list[str]:
+    from serve.logs import LOGS
+
+    return [name for name in LOGS if name.startswith(incomplete)]
+
+
+def print_all(lines: Iterable[str]) -> None:
+    with ends_by_interrupt():
+        for line in lines:
+            typer.echo(line)
+
+
+@contextmanager
+def ends_by_interrupt() -> Iterator[None]:
+    """Ctrl-C is how looking ends, so it ends well: nothing was under way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit from None

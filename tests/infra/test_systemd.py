@@ -1,0 +1,59 @@
+"""The agent's unit: what serves outlives the agent, and no hardening takes from vLLM what it needs."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "infra/systemd/tunegate-agent@.service"
+
+
+@pytest.fixture
+def service() -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)  # strict: a line given twice is an error
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names are written as systemd has them
+    parser.read(UNIT)
+    assert parser.sections() == ["Unit", "Service", "Install"] and parser["Unit"]["StartLimitIntervalSec"] == "0"
+    return dict(parser["Service"])
+
+
+def test_ending_the_agent_or_a_slot_ends_nothing_else(service: dict[str, str]) -> None:
+    assert (service["KillMode"], service["OOMPolicy"], service["Restart"], service["Type"]) == ("process", "continue", "always", "exec")
+
+
+def test_it_runs_the_agent_of_its_instance_in_the_checkout_as_nobody_special(service: dict[str, str]) -> None:
+    assert service["ExecStart"] == f"{service['WorkingDirectory']}/.venv/bin/tunegate agent %i" and service["User"] == "tunegate"
+    assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"], service["UMask"]) == ("yes", "", "0077")
+
+
+def test_what_would_break_a_slot_that_outlives_the_agent_is_not_set(service: dict[str, str]) -> None:
+    broken = {
+        "PrivateTmp",
+        "RuntimeDirectory",
+        "PrivateDevices",
+        "ProtectClock",
+        "MemoryDenyWriteExecute",
+        "ProcSubset",
+        "MemoryMax",
+        "DynamicUser",
+        "PrivateNetwork",
+    }
+    assert broken & service.keys() == set()
+    assert {service["WorkingDirectory"], "/tmp"} <= set(service["ReadWritePaths"].split())  # ProtectSystem=strict leaves nothing else writable
+
+
+def test_systemd_itself_takes_the_unit(tmp_path: Path, service: dict[str, str]) -> None:
+    """Where systemd is there to be asked; the unit as for this checkout and interpreter."""
+    text = UNIT.read_text(encoding="utf8").replace("/opt/tunegate/.venv/bin/tunegate agent", f"{sys.executable} tunegate.py agent")
+    unit = tmp_path / "tunegate-agent@local.service"
+    unit.write_text(text.replace("/opt/tunegate", str(ROOT)).replace("User=tunegate", "User=root"))
+    asked = [tool, "verify", str(unit)] if (tool := shutil.which("systemd-analyze")) else ["true"]
+    run = subprocess.run(asked, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")

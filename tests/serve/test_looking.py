@@ -1,0 +1,121 @@
+"""The commands that only look: what they print for people and machines, how they end, and what TAB offers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import serve.live
+import serve.tail
+import tunegate
+from configs.console import complete_environment
+from serve.record import Record
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
+LOCAL = "# tunegate deploy local\nname: x\nrelease: null\nmodel: m\ngate: null\nstate_dir: state\n"
+RELEASE = "calls@sha256:" + "a" * 64
+RECEIPT = {
+    "from": {"slot": "blue", "release": RELEASE}, "to": {"slot": "green", "release": RELEASE.replace("a", "b")}, "at": "2026-11-25T12:00:00.000+00:00",
+    "strategy": "canary", "capacity": None, "streams_open_at_switch": 11, "streams_open_at_flip": {"blue": 11, "green": 0}, "streams_completed": 11,
+    "streams_cut": 0, "streams_left_by_client": 0, "longest_drain_seconds": 2.5, "flip_milliseconds": 3.1, "requests_failed": 0,
+    "requests_by_release": {RELEASE: 7}, "watch": ["error rate: fine", "answers: inconclusive"],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = Path("configs/deploy/local.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(LOCAL)
+    return path
+
+
+@pytest.fixture
+def record(local: Path) -> Record:
+    record = Record(Path("state/events.jsonl"))
+    record.append("desired", release=RELEASE)
+    record.append("refused", "green", why="parity is bad")
+    return record
+
+
+def said(*arguments: str) -> str:
+    result = CliRunner().invoke(tunegate.app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_events_are_lines_for_people_or_json_lines_for_machines(record: Record) -> None:
+    assert [line[22:] for line in said("events", "local").splitlines()] == [
+        f"-      desired    release=calls@{'a' * 12}",
+        "green  refused    parity is bad",
+    ]
+    (line,) = said("events", "local", "--json", "--kind", "refused", "--kind", "paged").splitlines()
+    assert json.loads(line)["facts"] == {"why": "parity is bad"} and "desired" not in said("events", "local", "--limit", "1")
+
+
+def test_logs_are_printed_as_they_were_written(record: Record) -> None:
+    Path("state/green.log").write_text("one\ntwo\nthree\n")
+    assert said("logs", "local", "--slot", "green", "--lines", "2") == "two\nthree\n"
+
+
+@pytest.mark.parametrize("command", [["events", "local", "--follow"], ["logs", "local", "--slot", "blue", "-f"], ["status", "local", "--watch"]], ids=str)
+def test_ctrl_c_ends_a_look_well(record: Record, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    Path("state/blue.log").write_text("one\n")
+    monkeypatch.setattr(serve.tail.time, "sleep", interrupt)
+    monkeypatch.setattr(serve.live.time, "sleep", interrupt)
+    before = record.path.read_bytes()
+    assert said(*command).splitlines() and record.path.read_bytes() == before
+
+
+def test_a_real_ctrl_c_ends_a_real_follower_with_0_and_leaves_no_trace(record: Record) -> None:
+    command = [sys.executable, str(ROOT / "tunegate.py"), "events", "local", "--follow"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert process.stdout is not None and "desired" in process.stdout.readline() and "refused" in process.stdout.readline()
+    record.append("paused")
+    assert "paused" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest, errors) == (0, "", "") and [event.kind for event in record.read()] == ["desired", "refused", "paused"]
+
+
+def test_a_receipt_is_a_figure_a_line_with_short_releases() -> None:
+    for at in ("120000.000+0000", "130000.000+0000"):
+        Path("state/receipts").mkdir(parents=True, exist_ok=True)
+        Path(f"state/receipts/2026-11-25T{at}.json").write_text(json.dumps(RECEIPT))
+    lines = [line.strip() for line in said("receipt", "local").splitlines()]
+    for line in (f"from  blue  calls@{'a' * 12}", "streams open at flip  blue: 11, green: 0", f"requests by release  calls@{'a' * 12}: 7"):
+        assert line in lines
+    assert "watch  error rate: fine; answers: inconclusive" in lines and not any("capacity" in line or "{" in line for line in lines)
+    assert len(said("receipt", "local", "--list").splitlines()) == 2 and json.loads(said("receipt", "local", "--json")) == RECEIPT
+
+
+@pytest.mark.parametrize("command", ["status", "receipt", "events", "logs"])
+def test_each_helps_with_examples(command: str) -> None:
+    assert f"tunegate {command} local" in said(command, "--help").split("Examples:")[1]
+
+
+@pytest.mark.parametrize(("begun", "offered"), [("", ["local", "production"]), ("lo", ["local"]), ("x", [])])
+def test_tab_offers_the_environments_there_are(begun: str, offered: list[str]) -> None:
+    Path("configs/deploy/production.yaml").write_text(LOCAL)
+    assert complete_environment(begun) == offered
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"), [("status lo", "local"), ("keys list lo", "local"), ("deploy lo", "local"), ("agent lo", "local"), ("logs local --slot gr", "green")]
+)
+def test_the_shell_gets_them_from_every_command(words: str, offered: str) -> None:
+    completing = {"_TUNEGATE_COMPLETE": "complete_bash", "COMP_WORDS": f"tunegate {words}", "COMP_CWORD": str(len(words.split()))}
+    result = CliRunner().invoke(tunegate.app, [], env=completing, prog_name="tunegate")
+    assert result.stdout.split() == [offered]
