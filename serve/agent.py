@@ -152,6 +152,9 @@ def end_on_sigterm() -> None:
     """SIGTERM ends the agent wherever it is: what it was doing is redone by the next one, as after any other death."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        # Again in a second: the interpreter drops an exception that happens to be raised in a finalizer.
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGALRM, end)
