@@ -205,7 +205,7 @@ def test_the_smoke_path_runs_from_yaml_to_verdict_and_load_test(checkout: Path) 
     assert verdict["outcome"] == "pass"
     assert verdict["release"] == f"smoke@{manifest['digest']}"
     assert (checkout / "build/smoke/gate/junit.xml").exists()
-    assert (checkout / "build/deploy/sentiment/loadtest.jsonl").read_text(encoding="utf8").count('"ok": true') > 0
+    assert (checkout / "build/deploy/sentiment/loadtest/release/samples.jsonl").read_text(encoding="utf8").count('"ok": true') > 0
     assert not (checkout / "releases").exists(), "deploy is manual: nothing may be published by itself"
 
 
