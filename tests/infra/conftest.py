@@ -17,6 +17,7 @@ import pytest
 
 from configs.deploy import DeployConfig
 from infra.router import Router
+from tests.serve.conftest import free_ports
 
 SECRET = "sesame-open"
 
@@ -105,16 +106,6 @@ class OpenDoor:
             except OSError:
                 pass
             return answer
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError
 from infra.router import Router, api_key
+from tests.serve.conftest import free_ports
 
 pytestmark = pytest.mark.integration
 KEY = {"Authorization": "Bearer sesame"}
@@ -49,20 +50,10 @@ class Slow(BaseHTTPRequestHandler):
         """Silence."""
 
 
-def ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
-
-
 @pytest.fixture
 def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
     monkeypatch.chdir(tmp_path)
-    door, *slots = ports(3)
+    door, *slots = free_ports(3)
     servers = [ThreadingHTTPServer(("127.0.0.1", port), Slow) for port in slots]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -138,7 +129,7 @@ def test_starting_twice_is_starting_once_and_other_settings_are_refused(router: 
     pid = router.pid()
     router.start("sesame")
     assert router.pid() == pid
-    (other,) = ports(1)
+    (other,) = free_ports(1)
     with pytest.raises(InputError, match="settings changed"):
         Router(router.config.model_copy(update={"door": router.config.door.model_copy(update={"port": other})})).start("sesame")
 
