@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
         production: Annotated[str, typer.Option(envvar="PRODUCTION", help="the environment that `staging` goes before")] = "",
         staging: Annotated[str, typer.Option(envvar="STAGING")] = "",
         output: Path = Path("build/children.yml"),
+        as_json: Annotated[bool, typer.Option("--json", help="the configs on one line, for a matrix of another system")] = False,
     ) -> None:
         """Write the child pipeline of the configs that changed: their YAML, their gate or their rows; smoke also for a change of the code."""
         from infra.children import changed_since, pipeline, read_runs, reproducible, touched, write
@@ -43,7 +45,10 @@ def add_commands(app: typer.Typer) -> None:
 
         runs = reproducible(touched(changed_since(base), read_runs()), known_configs())
         write(output, pipeline(runs, production, staging))
-        typer.echo(f"{output}: {', '.join(run.name for run in runs) or 'no config changed'}")
+        if as_json:
+            typer.echo(json.dumps([{"name": run.name, "environment": run.environment or "", "pin": pin} for run, pin in runs.items()]))
+        else:
+            typer.echo(f"{output}: {', '.join(run.name for run in runs) or 'no config changed'}")
 
     @gitlab.command("note", epilog=example("tunegate gitlab note configs/finetune/smoke.yaml"))
     def note(config: Config, merge_request: Annotated[int, typer.Option(envvar="CI_MERGE_REQUEST_IID", help="its number, as !N")]) -> None:

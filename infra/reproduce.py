@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
 from infra.artifacts import repository
@@ -15,19 +16,37 @@ def reproduce(name: str, until: str, *, push: bool = False) -> list[str]:
 
     `push`: their outs into the DVC remote, so that whoever has the lock from git need not train. Raises what the failed stage's exit code says.
     """
-    from dvc.exceptions import ReproductionError
-
     if name not in known_configs():
         raise InputError(f"{name}: not in dvc.yaml, expected one of: {', '.join(known_configs())}", hint="add it to `configs` at the top of dvc.yaml")
     target = f"{until}@{name}"
     with repository() as repo:
-        try:
-            ran = repo.reproduce(targets=[target], pull=True)
-        except ReproductionError as error:
-            raise failed(name, until, error) from None
+        adopt(repo, target)
+        ran = run(repo, name, until)
         if push:
             repo.push(targets=[target], with_deps=True)
-    return [str(stage.addressing) for stage in ran]
+    return ran
+
+
+def adopt(repo: Any, target: str) -> None:
+    """Outs that are here as the lock has them, brought by another job's artifacts, into DVC's cache: what that lacks is made again, and never pushed."""
+    with repo.lock:
+        for stage in repo.stage.collect(target, with_deps=True):
+            for out in stage.outs:
+                if out.exists and out.hash_info and not out.changed_checksum() and out.changed_cache():
+                    out.commit()
+
+
+def run(repo: Any, name: str, until: str) -> list[str]:
+    """Where fetching fails (no credentials in a fork's pipeline, a remote that is gone), what is missing is made here."""
+    from dvc.exceptions import ReproductionError
+
+    for fetch in (True, False):
+        try:
+            return [str(stage.addressing) for stage in repo.reproduce(targets=[f"{until}@{name}"], pull=fetch)]
+        except ReproductionError as error:
+            if not fetch or "exited with" in str(error.__cause__):
+                raise failed(name, until, error) from None
+    return []
 
 
 def known_configs(path: Path = Path("dvc.yaml")) -> list[str]:

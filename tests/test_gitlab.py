@@ -316,14 +316,18 @@ def test_a_large_machine_trains_one_config_at_a_time_and_the_smoke_config_needs_
     found = child_jobs()
     for name in ("train calls-v1", "evaluate calls-v1"):
         assert (found[name]["tags"], found[name]["resource_group"]) == (["$RUNNER_TAG"], "$RUNNER_TAG")
+        assert found[name]["variables"]["ACCELERATOR"] == "$LARGE_ACCELERATOR"
     for name in ("train smoke", "evaluate smoke", "load smoke"):
-        assert (found[name]["tags"], found[name]["variables"]["ACCELERATOR"]) == (["$CPU_RUNNER_TAG"], "cpu")
-        assert "resource_group" not in found[name]
+        assert found[name]["tags"] == ["$CPU_RUNNER_TAG"]
+        assert "resource_group" not in found[name] and "ACCELERATOR" not in found[name]["variables"]
 
 
 def test_the_gpu_path_is_a_matter_of_variables() -> None:
     assert page(MAIN)["default"]["image"] == "$IMAGE"
-    assert {"RUNNER_TAG", "CPU_RUNNER_TAG", "SERVE_RUNNER_TAG", "ACCELERATOR", "IMAGE"} <= page(MAIN)["variables"].keys()
+    assert {"RUNNER_TAG", "CPU_RUNNER_TAG", "SERVE_RUNNER_TAG", "LARGE_ACCELERATOR", "IMAGE"} <= page(MAIN)["variables"].keys()
+    assert page(MAIN)["variables"]["ACCELERATOR"] == "cpu", "check and test want the CPU locks, wherever the training runs"
+    assert jobs(page(MAIN))["tune"]["inherit"] == {"variables": False}, "else this cpu would win over what the child's jobs say"
+    assert {jobs(page(MAIN))[name]["variables"]["ACCELERATOR"] for name in DEPLOYS} == {"$LARGE_ACCELERATOR"}
     assert page(MAIN)["default"]["cache"]["key"]["prefix"] == "$ACCELERATOR"
 
 
@@ -336,3 +340,42 @@ def test_artifacts_expire_and_environments_are_cached_by_their_locks() -> None:
 
 def test_one_pin_of_a_merge_request_at_a_time() -> None:
     assert {job["resource_group"] for name, job in child_jobs().items() if name.startswith("pin ")} == {"pin-$CI_MERGE_REQUEST_IID"}
+
+
+# docs/ci.md
+
+
+def ci_page() -> str:
+    return (ROOT / "docs/ci.md").read_text(encoding="utf8")
+
+
+def test_what_no_local_runner_shows_is_listed_with_a_check_that_exists() -> None:
+    table = ci_page().partition("## What no local runner shows")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named and all(callable(globals().get(name)) for name in named), row
+
+
+def test_the_page_names_every_variable_that_a_project_may_set() -> None:
+    own = {"TESTS", "IMAGE", "ACCELERATOR", "UV_CACHE_DIR", "GIT_CLEAN_FLAGS"}
+    assert [name for name in page(MAIN)["variables"] if name not in own and f"`{name}`" not in ci_page()] == []
+
+
+def test_the_github_equivalent_is_valid_and_runs_the_same_commands(tmp_path: Path) -> None:
+    text = re.findall(r"```yaml\n(.*?)```", ci_page(), flags=re.DOTALL)[0]
+    (tmp_path / "merge-request.yml").write_text(text, encoding="utf8")
+    checker = [str(ROOT / ".venv/bin/check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(tmp_path / "merge-request.yml")]
+    run = subprocess.run(checker, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for command in (
+        "tunegate check configs/*/*.yaml",
+        "make lint",
+        "make test",
+        "tunegate gitlab children",
+        "tunegate repro configs/finetune/",
+        "tunegate loadtest",
+    ):
+        assert command in text, command
+    assert not re.search(r"run: .*\$\{\{ github\.", text), "what a branch's name says must not become a command"

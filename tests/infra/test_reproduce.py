@@ -63,6 +63,34 @@ def test_with_lock_and_remote_another_machine_makes_nothing_again() -> None:
     assert Path("build/smoke/gate/content").read_text() == "gate of first\n"
 
 
+def test_what_another_jobs_artifacts_brought_is_not_made_again_and_can_be_pushed() -> None:
+    """A job on a machine of its own: the folders and the lock are there, DVC's cache is not."""
+    reproduce("smoke", "quantize")
+    shutil.rmtree(".dvc/cache")
+    assert reproduce("smoke", "gate") == ["gate@smoke"]
+    shutil.rmtree(".dvc/cache")
+    assert reproduce("smoke", "gate", push=True) == []
+    for folder in ("build", ".dvc/cache"):
+        shutil.rmtree(folder)
+    assert reproduce("smoke", "gate") == []
+    assert Path("build/smoke/release/content").read_text() == "quantize of first\n"
+
+
+def test_artifacts_that_are_not_what_the_lock_says_are_made_again() -> None:
+    reproduce("smoke", "gate")
+    shutil.rmtree(".dvc/cache")
+    Path("build/smoke/release/content").write_text("something else\n")
+    assert reproduce("smoke", "gate") == ["quantize@smoke"]
+    assert Path("build/smoke/release/content").read_text() == "quantize of first\n"
+
+
+def test_what_the_remote_has_lost_is_made_here() -> None:
+    reproduce("smoke", "gate", push=True)
+    for folder in ("build", ".dvc/cache", "../remote"):
+        shutil.rmtree(folder)
+    assert reproduce("smoke", "gate") == ["quantize@smoke", "gate@smoke"]
+
+
 def test_without_push_the_remote_gets_nothing() -> None:
     reproduce("smoke", "gate")
     assert not Path("../remote").exists()
