@@ -12,6 +12,7 @@ import typer
 
 import infra.commands
 import infra.door_commands
+import infra.gitlab_commands
 import serve.commands
 import train.commands
 from configs.console import Config, Sets, example, print_verdict, read_run
@@ -97,6 +98,7 @@ add_eval_commands(app)
 serve.commands.add_commands(app, judge_of, compare_by)
 infra.commands.add_commands(app)
 infra.door_commands.add_commands(app)
+infra.gitlab_commands.add_commands(app)
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, example, read_environment, show
+from configs.console import AsJson, EnvironmentName, environment_path, example, read_environment, show
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
@@ -24,11 +24,12 @@ def add_looking_commands(app: typer.Typer, operate: Callable[[DeployConfig], Env
 
 
 def add_standing(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
-    @app.command(epilog=example("tunegate status local", "tunegate status local --watch", "tunegate status local --json"))
+    @app.command(epilog=example("tunegate status local", "tunegate status local --watch", "tunegate status local --check", "tunegate status local --json"))
     def status(
         environment: EnvironmentName,
         watch: Annotated[bool, typer.Option("--watch", "-w", help="look again and again, until Ctrl-C; with the times to the first token")] = False,
         interval: Annotated[float, typer.Option(min=0.1, help="seconds between two looks of --watch")] = 2,
+        check: Annotated[bool, typer.Option("--check", help="exit 1, naming both, where what serves is not the release that the YAML pins")] = False,
         as_json: AsJson = False,
     ) -> None:
         """Slots, releases, shares, open streams, what comes next, last events."""
@@ -45,8 +46,13 @@ def add_standing(app: typer.Typer, operate: Callable[[DeployConfig], Environment
                 if console.is_terminal and not as_json:
                     show_live(view, console, interval)
                 print_all(print_lines(view, interval, as_json))
-        seen = look(operate(read_environment(environment)))
-        if as_json:
+        config = read_environment(environment)
+        seen = look(operate(config))
+        if check:
+            from serve.drift import check_served
+
+            typer.echo(check_served(seen, config.release, str(environment_path(environment))))
+        elif as_json:
             show(seen, as_json)
         else:
             Console().print(as_tables(seen))

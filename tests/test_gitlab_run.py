@@ -1,0 +1,167 @@
+"""The pipeline run for real by gitlab-ci-local on the smoke config: judged and pinned in a merge request, served by vLLM on the default branch."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.gitlab_pages import commit, copy_checkout, git, gitlab_ci_local, listed
+from tests.infra.gitlab_server import TOKEN, World, gitlab_server
+from tests.serve.conftest import free_ports
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
+SMOKE = "configs/finetune/smoke.yaml"
+
+
+@dataclass
+class Project:
+    """A checkout on `main`, the project's bare repository, and GitLab's API."""
+
+    checkout: Path
+    bare: Path
+    gitlab: World
+
+    def variables(self, **others: str) -> dict[str, str]:
+        """What GitLab tells the jobs of merge request !1 from the branch `tune` of this project."""
+        return {
+            "CI_SERVER_URL": self.gitlab.url,
+            "CI_PROJECT_ID": "35",
+            "CI_PROJECT_URL": str(self.bare).removesuffix(".git"),
+            "TUNEGATE_GITLAB_TOKEN": TOKEN,
+            "CI_MERGE_REQUEST_IID": "1",
+            "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "35",
+            "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "tune",
+            "CI_MERGE_REQUEST_DIFF_BASE_SHA": git(self.checkout, "rev-parse", "main"),
+            "CI_COMMIT_SHA": git(self.checkout, "rev-parse", "HEAD"),
+        } | others
+
+    def merge_request(self, *jobs: str, **others: str) -> subprocess.CompletedProcess[str]:
+        return gitlab_ci_local(self.checkout, *jobs, "--variable", "CI_PIPELINE_SOURCE=merge_request_event", **self.variables(**others))
+
+    def branch(self, path: str, old: str, new: str) -> str:
+        """`tune`, from `main`, with one edit, pushed."""
+        git(self.checkout, "checkout", "-qB", "tune", "main")
+        file = self.checkout / path
+        text = file.read_text(encoding="utf8")
+        assert old in text
+        file.write_text(text.replace(old, new, 1), encoding="utf8")
+        found = commit(self.checkout, f"edit {path}")
+        git(self.checkout, "push", "-qf", str(self.bare), "tune")
+        return found
+
+    def pinned(self, ref: str, environment: str) -> str | None:
+        found: str | None = yaml.safe_load(git(self.bare, "show", f"{ref}:configs/deploy/{environment}.yaml"))["release"]
+        return found
+
+    def verdict(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.checkout / "build/smoke/gate/verdict.json").read_text(encoding="utf8"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Ports of its own, so that no other environment of this machine is met."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    checkout, bare = folder / "checkout", folder / "project.git"
+    checkout.mkdir()
+    copy_checkout(checkout)
+    ports = iter(free_ports(6))
+    for name in ("sentiment", "staging"):
+        path = checkout / f"configs/deploy/{name}.yaml"
+        text = re.sub(r"port: \d+", f"port: {next(ports)}", path.read_text(encoding="utf8"))
+        path.write_text(re.sub(r"slot_ports: .*", f"slot_ports: [{next(ports)}, {next(ports)}]", text), encoding="utf8")
+    commit(checkout, "free ports")
+    git(folder, "init", "-q", "--bare", "-b", "main", str(bare))
+    git(bare, "config", "receive.advertisePushOptions", "true")
+    git(checkout, "push", "-q", str(bare), "main")
+    git(checkout, "update-ref", "refs/remotes/origin/main", "main")
+    ready = subprocess.run(["make", "-q", "setup"], cwd=checkout, capture_output=True, text=True)
+    assert ready.returncode == 0, f"make setup first: {ready.stdout}{ready.stderr}"
+    with gitlab_server() as world:
+        world.add_merge_request(source_branch="tune", target_branch="main")
+        yield Project(checkout, bare, world)
+        for name in ("sentiment", "staging"):
+            subprocess.run([".venv/bin/python", "tunegate.py", "stop", name], cwd=checkout, capture_output=True)
+
+
+def test_the_rules_choose_the_jobs_of_each_kind_of_pipeline(project: Project) -> None:
+    """By gitlab-ci-local's reading of them; it knows no variables in `changes`, so on the default branch every change counts."""
+    always = {"check": "on_success", "test": "on_success"}
+    tuned = {"children": "on_success", "tune": "on_success"}
+    by_hand = {"stop staging": "manual", "stop production": "manual", "rollback": "manual"}
+    request, nowhere = ("--variable", "CI_PIPELINE_SOURCE=merge_request_event"), ("--unset-variable", "CI_COMMIT_BRANCH")
+    every = "--no-evaluate-rule-changes"
+    automatic = {"staging": "on_success", "load staging": "on_success", "production": "on_success"}
+    project.branch("docs/notes.md", "\n", "\n\n")
+    assert listed(project.checkout, *request, *nowhere) == always
+    project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
+    assert listed(project.checkout, *request, *nowhere) == always | tuned
+    git(project.checkout, "checkout", "-q", "main")
+    assert listed(project.checkout, every) == always | by_hand | automatic | {"production": "manual"}
+    assert listed(project.checkout, every, PRODUCTION_DEPLOY="automatic") == always | by_hand | automatic
+    assert listed(project.checkout, every, CI_DEPLOY_FREEZE="true") == always | by_hand
+    assert listed(project.checkout, "--variable", "CI_PIPELINE_SOURCE=schedule") == {"verify staging": "on_success", "verify production": "on_success"}
+
+
+def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project) -> None:
+    judged = project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
+    run = project.merge_request()
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
+    manifest = json.loads((project.checkout / "build/smoke/release/manifest.json").read_text(encoding="utf8"))
+    reference = f"smoke@{manifest['digest']}"
+    assert (project.verdict()["outcome"], project.verdict()["release"]) == ("pass", reference)
+    assert (project.checkout / "build/smoke/gate/junit.xml").exists()
+    assert (project.checkout / "build/deploy/sentiment/loadtest/release/samples.jsonl").read_text(encoding="utf8").count('"ok": true') > 0
+    (note,) = project.gitlab.notes[1]
+    assert note["body"].startswith("<!-- tunegate:gate smoke -->") and reference[:18] in note["body"]
+    assert project.pinned("tune", "sentiment") == project.pinned("tune", "staging") == reference
+    changed = git(project.bare, "diff", "--name-only", judged, "tune").splitlines()
+    assert changed == ["configs/deploy/sentiment.yaml", "configs/deploy/staging.yaml", "dvc.lock", f"releases/smoke@{manifest['digest'][7:19]}.dvc"]
+    assert [status["sha"] for status in project.gitlab.statuses] == [git(project.bare, "rev-parse", "tune")]
+    assert project.pinned("main", "sentiment") is None, "nothing serves that no merge request brought"
+
+
+def test_merged_it_serves_in_staging_and_then_in_production(project: Project) -> None:
+    if project.pinned("tune", "sentiment") is None:
+        pytest.fail("nothing was pinned; the test before says why")
+    git(project.checkout, "fetch", "-q", str(project.bare), "tune")
+    git(project.checkout, "checkout", "-q", "-B", "main", "FETCH_HEAD")
+    git(project.checkout, "push", "-q", str(project.bare), "main")
+    run = gitlab_ci_local(project.checkout, "staging", "load staging", "production", **project.variables(PRODUCTION_DEPLOY="automatic"))
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
+    begun = re.findall(r"(?m)^(staging|load staging|production) +starting", plain)
+    assert begun == ["staging", "load staging", "production"]
+    scheduled = gitlab_ci_local(project.checkout, "verify staging", "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables())
+    assert scheduled.returncode == 0, scheduled.stdout[-4000:] + scheduled.stderr[-4000:]
+    reference = str(project.pinned("main", "sentiment"))
+    assert f"sentiment: {reference} serves" in scheduled.stdout and f"staging: {reference} serves" in scheduled.stdout
+    stopped = gitlab_ci_local(project.checkout, "stop staging", "stop production", **project.variables())
+    assert stopped.returncode == 0, stopped.stdout[-4000:] + stopped.stderr[-4000:]
+    missed = gitlab_ci_local(project.checkout, "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables())
+    assert missed.returncode != 0 and reference in missed.stdout + missed.stderr
+
+
+def test_a_refused_release_ends_the_pipeline_before_any_pin_and_any_deploy(project: Project) -> None:
+    before = git(project.bare, "rev-parse", "main")
+    git(project.checkout, "checkout", "-q", "main")
+    judged = project.branch("configs/gates/smoke.yaml", "minimum: 0.5", "minimum: 1.01")
+    served = project.checkout / "build/deploy/sentiment/events.jsonl"
+    events = served.read_text(encoding="utf8") if served.exists() else ""
+    run = project.merge_request("children", "tune")
+    assert run.returncode == 1, run.stdout[-6000:] + run.stderr[-6000:]
+    assert project.verdict()["outcome"] == "fail"
+    junit = (project.checkout / "build/smoke/gate/junit.xml").read_text(encoding="utf8")
+    assert "<failure" in junit and "accuracy" in junit
+    (note,) = project.gitlab.notes[1]
+    assert "Gate: fail" in note["body"]
+    assert git(project.bare, "rev-parse", "tune") == judged and git(project.bare, "rev-parse", "main") == before
+    assert (served.read_text(encoding="utf8") if served.exists() else "") == events
