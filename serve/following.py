@@ -18,7 +18,7 @@ from serve.difference import is_rolled_back
 from serve.environment import Environment
 from serve.errand import LONGEST_WAIT_SECONDS, Errand
 from serve.evidence import Rollback, rollback_of
-from serve.report import report_of, send
+from serve.report import Report, report_of, send, still_to_tell
 
 if TYPE_CHECKING:
     from infra.gitlab import GitLab
@@ -61,6 +61,7 @@ class Following:
     fetching: Errand[str]
     gitlab: GitLab | None = None
     head: str = ""
+    unsent: dict[str, Report] = field(default_factory=dict)
     proposing: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AGAIN_SECONDS))
     reporting: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AGAIN_SECONDS))
 
@@ -129,13 +130,22 @@ class Following:
             keep(env, found)
 
     def report(self, env: Environment) -> None:
-        """Each thing that GitLab does not know yet, the newest only."""
+        """What GitLab does not know yet, one commit at a time."""
         state = env.record.state()
         wanted = report_of(state)
-        if self.gitlab is None or wanted is None or wanted.is_in(state.reported):
+        if self.gitlab is None or wanted is None:
             return
-        self.reporting.begin(partial(send, self.gitlab, wanted, env.config.name, self.upstream.branch, env.router.public_url, state.reported))
-        found = self.reporting.collect()
+        self.unsent = still_to_tell(self.unsent, state.reported, wanted)
+        if not self.unsent:
+            return
+        first = next(iter(self.unsent.values()))
+        self.reporting.begin(partial(send, self.gitlab, first, env.config.name, self.upstream.branch, env.router.public_url, state.reported))
+        try:
+            found = self.reporting.collect()
+        except TunegateError:
+            if len(self.unsent) > 1:  # an old commit that GitLab will not hear of keeps no newer one back
+                del self.unsent[first.commit]
+            raise
         if found:
             env.record.append("reported", **found)
 

@@ -17,7 +17,7 @@ class Report:
     """How far the release that `commit` pins has come."""
 
     commit: str
-    status: Literal["running", "success", "failed"]
+    status: Literal["running", "success", "failed", "canceled"]
     description: str
 
     def is_in(self, reported: dict[str, Any]) -> bool:
@@ -35,6 +35,14 @@ def report_of(state: State) -> Report | None:
     failed = state.held or state.desired != state.pinned or state.refused is not None or state.paged is not None
     held = f"; {short(serves)} serves" if serves else ""
     return Report(state.commit, "failed" if failed else "running", f"{short(state.pinned)}: {reason(state, state.pinned)}{held}")
+
+
+def still_to_tell(unsent: dict[str, Report], reported: dict[str, Any], wanted: Report) -> dict[str, Report]:
+    """By commit, oldest first, the last word on each: a commit that was soon followed by another is not left as running. Pure."""
+    left, last = unsent | {wanted.commit: wanted}, reported.get("commit")
+    if last not in left and reported.get("status") == "running":  # an agent before this one was killed before it could tell
+        left = {str(last): Report(str(last), "canceled", f"{wanted.commit[:12]} came after it")} | left
+    return {commit: one for commit, one in left.items() if not one.is_in(reported)}
 
 
 def send(gitlab: GitLab, report: Report, environment: str, branch: str, url: str, before: dict[str, Any]) -> dict[str, Any]:
