@@ -61,6 +61,7 @@ class Following:
     fetching: Errand[str]
     gitlab: GitLab | None = None
     head: str = ""
+    unclean: TunegateError | None = None
     unsent: dict[str, Report] = field(default_factory=dict)
     proposing: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AGAIN_SECONDS))
     reporting: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AGAIN_SECONDS))
@@ -91,15 +92,23 @@ class Following:
     def pull(self, env: Environment) -> None:
         """Takes what was fetched. Raises what kept it from that, which is on record too; nothing of the checkout has changed then."""
         self.begin()
+        self.unclean = None
         try:
+            self.check_clean()
             tip = self.fetching.collect()
             if tip:
                 self.upstream.take(tip)
-            self.upstream.check_clean()
         except TunegateError as error:
             self.note(env, error.message)
             raise
         self.note(env, None)
+
+    def check_clean(self) -> None:
+        try:
+            self.upstream.check_clean()
+        except TunegateError as error:
+            self.unclean = error
+            raise
 
     def note(self, env: Environment, why: str | None) -> None:
         found = self.upstream.head()
@@ -110,8 +119,9 @@ class Following:
             env.tell(f"{self.name} at {found.sha[:12]} by {found.author}" if why is None else f"{self.name} stays at {found.sha[:12]}")
 
     def check(self) -> None:
-        """Raises RefusedError where the checkout's files are not those of the commit: what they wish is nobody's wish."""
-        self.upstream.check_clean()
+        """Raises RefusedError where, as last seen, the checkout's files are not those of the commit: what they wish is nobody's wish."""
+        if self.unclean:
+            raise self.unclean
 
     def pinned_by(self) -> dict[str, Any]:
         """The commit of the branch that last changed the YAML, and its author."""

@@ -74,7 +74,6 @@ def add_operator_commands(app: typer.Typer, operate: Callable[[DeployConfig], En
             )
         end_on_sigterm()
         git = follow(pull, environment_path(environment), signers, poll) if pull else Unfollowed()
-        git.check()
         env = operate(read_environment(environment))
         if webhook:
             listen(webhook, git.hasten)

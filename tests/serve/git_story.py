@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,11 @@ from serve.environment import Environment
 from tests.git_remote import QUIET, Remote
 from tests.infra.gitlab_server import TOKEN, World
 from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
-from tests.serve.kills import wait_until
 
 ROOT = Path(__file__).parents[2]
 YAML = "configs/deploy/x.yaml"
-QUICK = {"interval_seconds": 0.2, "backoff_seconds": 0}
-PATIENCE_SECONDS = 90  # of a machine that has much else to do; nothing here is timed
+QUICK = {"interval_seconds": 0.5, "backoff_seconds": 0}
+PATIENCE_SECONDS = 400  # of a machine that has much else to do; nothing here is timed
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Story:
         return subprocess.run(self.command(*arguments), capture_output=True, text=True)
 
     def agent(self, *more: str) -> subprocess.Popen[bytes]:
-        """In a process of its own, looking five times a second."""
-        arguments = ("agent", "x", "--pull", "origin/main", "--interval", "0.2", "--poll", "0.2", *more)
+        """In a process of its own, looking twice a second."""
+        arguments = ("agent", "x", "--pull", "origin/main", "--interval", "0.5", "--poll", "0.5", *more)
         with (self.folder / "agent.err").open("ab") as words:
             self.agents.append(subprocess.Popen(self.command(*arguments), stdout=words, stderr=words, start_new_session=True))
         return self.agents[-1]
@@ -110,7 +110,9 @@ class Story:
 
     def eventually(self, holds: Callable[[], object], what: str) -> None:
         """At once where nobody is left who could make it hold."""
-        wait_until(lambda: bool(holds()) or all(process.poll() is not None for process in self.agents), PATIENCE_SECONDS)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not holds() and time.monotonic() < deadline and any(process.poll() is None for process in self.agents):
+            time.sleep(0.2)
         assert holds(), f"never: {what}\n{self.said()}"
 
     def settled(self, release: str) -> bool:

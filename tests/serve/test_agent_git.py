@@ -20,7 +20,7 @@ from tests.infra.gitlab_server import gitlab_server
 from tests.serve.git_story import YAML, Story, digest
 from tests.serve.kills import kill
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
 Begin = Callable[..., Story]
 
 
