@@ -22,6 +22,7 @@ from serve.state import State
 
 WAKE_SECONDS = 0.1
 MOST_ACTIONS_A_TURN = 100
+MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
 
 
 @dataclass
@@ -52,8 +53,9 @@ class Agent:
         self.git.begin()
         self.git.wait()
         self.turn()
-        self.git.wait()
-        self.do(self.write_back, self.report)
+        for _ in range(MOST_ERRANDS_AT_THE_END):
+            self.git.wait()
+            self.do(self.write_back, self.report)
 
     def turn(self) -> None:
         """Whatever fails is told and tried again in the next turn; a wrong YAML keeps no server from being watched over. Raises OutsideError

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from configs.errors import OutsideError, RefusedError, TunegateError
 
 Result = TypeVar("Result")
-LONGEST_WAIT_SECONDS = 300.0
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 300.0
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Errand(Generic[Result]):
     error: TunegateError | None = None
     found: Result | None = None
     thread: threading.Thread | None = None
+    hurried: bool = False
 
     def begin(self, do: Callable[[], Result]) -> bool:
         """Starts it, where none is under way, nothing waits to be collected, and the time has come."""
@@ -37,7 +38,12 @@ class Errand(Generic[Result]):
     def is_under_way(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
+    def hasten(self) -> None:
+        """The next one is due now; where one is under way, as soon as that has ended, for it may have looked too early."""
+        self.hurried, self.due = True, 0.0
+
     def run(self, do: Callable[[], Result]) -> None:
+        self.hurried = False
         try:
             found = do()
         except Exception as error:  # a thread that dies of what nobody foresaw would be silence
@@ -46,7 +52,8 @@ class Errand(Generic[Result]):
             self.failures = 0 if isinstance(error, RefusedError) else self.failures + 1
         else:
             self.found, self.error, self.failures = found, None, 0
-        self.due = time.monotonic() + max(self.every_seconds, min(LONGEST_WAIT_SECONDS, self.every_seconds * 2**self.failures))
+        doubled = min(LONGEST_WAIT_SECONDS, max(FIRST_WAIT_SECONDS, self.every_seconds) * 2**self.failures) if self.failures else 0.0
+        self.due = time.monotonic() + (0.0 if self.hurried else max(self.every_seconds, doubled))
 
     def collect(self) -> Result | None:
         """What it brought, once. Raises what the last one failed with, until one succeeds."""

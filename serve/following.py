@@ -23,7 +23,7 @@ from serve.report import Report, report_of, send, still_to_tell
 if TYPE_CHECKING:
     from infra.gitlab import GitLab
 
-AGAIN_SECONDS = 2.0
+AT_ONCE = 0.0
 
 
 class Unfollowed:
@@ -63,8 +63,8 @@ class Following:
     head: str = ""
     unclean: TunegateError | None = None
     unsent: dict[str, Report] = field(default_factory=dict)
-    proposing: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AGAIN_SECONDS))
-    reporting: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AGAIN_SECONDS))
+    proposing: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AT_ONCE))
+    reporting: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AT_ONCE))
 
     @property
     def name(self) -> str:
@@ -77,8 +77,8 @@ class Following:
         self.fetching.begin(self.upstream.fetch)
 
     def hasten(self) -> None:
-        """Called by the webhook's thread: the next fetch is due now."""
-        self.fetching.due = 0.0
+        """Called by the webhook's thread."""
+        self.fetching.hasten()
 
     def wait(self) -> None:
         """For what is under way: an agent of one turn has no next one."""
@@ -86,8 +86,8 @@ class Following:
             errand.wait(LONGEST_WAIT_SECONDS)
 
     def is_news(self) -> bool:
-        """Whether what was fetched is worth waking up for."""
-        return self.fetching.found not in (None, self.head)
+        """Whether what was fetched is worth waking up for: not while it cannot be taken."""
+        return self.unclean is None and self.fetching.found not in (None, self.head)
 
     def pull(self, env: Environment) -> None:
         """Takes what was fetched. Raises what kept it from that, which is on record too; nothing of the checkout has changed then."""
@@ -132,7 +132,7 @@ class Following:
         """Until the pin says what serves again, or something new."""
         state, pinned = env.record.state(), env.config.release
         if pinned is None or not is_rolled_back(state, pinned) or state.proposed:
-            self.proposing = Errand(AGAIN_SECONDS)
+            self.proposing = Errand(AT_ONCE)
             return
         self.proposing.begin(partial(propose, self.upstream, self.path, self.gitlab, rollback_of(env, state, pinned)))
         found = self.proposing.collect()

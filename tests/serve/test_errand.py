@@ -68,6 +68,18 @@ def test_what_nobody_foresaw_is_told_as_well() -> None:
         errand.collect()
 
 
+def test_hastened_it_goes_at_once_and_once_more_where_one_is_under_way(clock: SimpleNamespace) -> None:
+    errand = Errand[str](100)
+    errand.run(lambda: "first")
+    assert errand.collect() == "first" and not errand.begin(lambda: "too early")
+    errand.hasten()
+    assert errand.begin(lambda: errand.hasten() or "second")
+    errand.wait(10)
+    assert errand.collect() == "second" and errand.begin(lambda: "third")
+    errand.wait(10)
+    assert errand.collect() == "third" and not errand.begin(lambda: "too early")
+
+
 def test_after_a_refusal_it_looks_again_as_soon_as_ever_for_that_was_an_answer(clock: SimpleNamespace) -> None:
     errand = Errand[object](7)
     for _ in range(5):
@@ -75,7 +87,7 @@ def test_after_a_refusal_it_looks_again_as_soon_as_ever_for_that_was_an_answer(c
         assert errand.due == clock.now + 7
 
 
-@given(every=st.floats(0.1, 600), failures=st.integers(1, 40))
+@given(every=st.floats(0, 600), failures=st.integers(1, 40))
 def test_the_wait_doubles_with_each_failure_up_to_five_minutes_and_is_never_shorter_than_usual(every: float, failures: int) -> None:
     errand, waits = Errand[object](every), []
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -83,6 +95,6 @@ def test_the_wait_doubles_with_each_failure_up_to_five_minutes_and_is_never_shor
         for _ in range(failures):
             errand.run(lambda: fail(OutsideError("no")))
             waits.append(errand.due)
-        assert waits == sorted(waits) and waits[0] == max(every, min(LONGEST_WAIT_SECONDS, 2 * every)) and waits[-1] <= max(every, LONGEST_WAIT_SECONDS)
+        assert waits == sorted(waits) and waits[0] == max(every, min(LONGEST_WAIT_SECONDS, 2 * max(every, 1))) and waits[-1] <= max(every, LONGEST_WAIT_SECONDS)
         errand.run(lambda: "here")
         assert errand.due == every
