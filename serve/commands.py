@@ -131,7 +131,8 @@ def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
     if follows is None:
         pin(path, release)
         return {}
-    if holder_of(env):
+    holder = holder_of(env)
+    if holder and holder.facts["command"] == "agent":
         return {"next": f"the agent writes the pin back to {follows}: tunegate status {env.config.name}"}
     found = write_back(env, path, follows) or {}
     return {"branch": found.get("branch"), "merge_request": found.get("url")}

@@ -111,7 +111,7 @@ def test_what_another_command_put_in_the_pins_place_is_put_right(begin: Begin) -
     story = begin()
     story.push(story.one)
     story.agent("--once").wait()
-    assert story.settled(story.one), story.said()
+    assert story.settled(story.one) and story.gitlab.deployments[-1]["status"] == "success", story.said()
     refused = story.run("deploy", "x", "two")
     assert refused.returncode == 1 and "x follows origin/main: a release is pinned by a commit there" in refused.stderr
     deploy(story.env, story.two)
