@@ -37,10 +37,13 @@ class Admin:
     def is_running(self) -> bool:
         return bool(self.facts())
 
-    def read_map(self, name: str) -> dict[str, str]:
-        """As the running process says: an entry's address, its key, its value."""
+    def read_rows(self, name: str) -> list[tuple[str, str]]:
+        """As the running process says (an entry's address, its key, its value). By hand a key may be there twice: then its first row counts."""
         rows = [line.split(maxsplit=2) for line in self.ask(f"show map {self.folder}/{name}").splitlines()]
-        return {row[1]: row[2] for row in rows if len(row) == 3}
+        return [(row[1], row[2]) for row in rows if len(row) == 3]
+
+    def read_map(self, name: str) -> dict[str, str]:
+        return dict(reversed(self.read_rows(name)))
 
     def write_map(self, name: str, entries: dict[str, str]) -> None:
         """All entries at once: the file first, for a restart reads it; then, where one runs, the process, by a version that is committed whole.

@@ -12,7 +12,7 @@ from typing import Literal
 
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError, TunegateError
-from infra.admin import Admin, write_whole
+from infra.admin import Admin, read_map_file, write_whole
 from infra.door_config import keys_of, render
 from infra.haproxy import check_haproxy, start_haproxy, stop_haproxy
 from infra.keys import Keyring
@@ -156,6 +156,18 @@ class Router:
 
     def is_paused(self) -> bool:
         return self.admin.read_map("traffic.map").get("paused") == "1"
+
+    def mend(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
+        """By map: entries that must be there, once, in the running process and in the file that a restart reads. The maps that were not so, mended."""
+        changed = [name for name, entries in wanted.items() if not self.holds(name, entries)]
+        for name in changed:
+            self.admin.write_map(name, wanted[name])
+        return changed
+
+    def holds(self, name: str, entries: dict[str, str]) -> bool:
+        rows, unset = self.admin.read_rows(name), {"paused": "0"}  # as long as nobody ever paused
+        copies = (dict(rows), read_map_file(self.folder / name))
+        return len(dict(rows)) == len(rows) and all(entries.items() <= (unset | copy).items() for copy in copies)
 
     def set_release(self, slot: SlotName, digest: str) -> None:
         """The digest that this slot's answers carry in x-tunegate-release."""

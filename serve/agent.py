@@ -14,46 +14,75 @@ from configs.errors import InputError, RefusedError, TunegateError
 from infra.router import SLOTS, SlotName
 from serve.deploy import attempt, check_release
 from serve.environment import Environment, locked
+from serve.following import Following, Unfollowed
 from serve.liveness import Liveness
 from serve.planner import ENDS, plan
 from serve.state import State
 
 WAKE_SECONDS = 0.1
 MOST_ACTIONS_A_TURN = 100
+MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
 
 
 @dataclass
 class Agent:
-    """`read` gives the environment's wishes as they are now; `said` is the last complaint, `door` the settings that HAProxy was last told."""
+    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says; `said` is what each part of a turn complains of,
+    `door` the settings that HAProxy was last told."""
 
     env: Environment
     read: Callable[[], DeployConfig]
+    git: Following | Unfollowed = field(default_factory=Unfollowed)
     liveness: Liveness = field(default_factory=Liveness)
-    said: str = ""
+    said: dict[str, str] = field(default_factory=dict)
     door: Door | None = None
 
     def run(self, interval_seconds: float | None, *, once: bool) -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at work."""
-        with locked(self.env, "agent") as held:
+        with locked(self.env, "agent", self.git.name) as held:
             self.env = held
+            if once:
+                self.turn_once()
+                return
             while True:
                 self.turn()
-                if once:
-                    return
                 self.sleep(interval_seconds or self.env.config.supervision.interval_seconds)
+
+    def turn_once(self) -> None:
+        """What a later turn would collect is waited for."""
+        self.git.begin()
+        self.git.wait()
+        self.turn()
+        for _ in range(MOST_ERRANDS_AT_THE_END):
+            self.git.wait()
+            self.do(self.write_back, self.report)
 
     def turn(self) -> None:
         """Whatever fails is told and tried again in the next turn; a wrong YAML keeps no server from being watched over. Raises OutsideError
         where another holder has taken over."""
         self.env.record.check_token()
-        for part in (self.look_at_wishes, self.reconcile, self.look_at_door):
+        self.do(self.pull, self.look_at_wishes, self.report, self.reconcile, self.mend_door, self.look_at_door, self.write_back, self.report)
+
+    def do(self, *parts: Callable[[], None]) -> None:
+        for part in parts:
             try:
                 part()
             except (TunegateError, OSError) as error:
-                self.complain(error)
+                self.complain(error, part.__name__)
+            else:
+                self.said.pop(part.__name__, None)
+
+    def pull(self) -> None:
+        self.git.pull(self.env)
+
+    def write_back(self) -> None:
+        self.git.write_back(self.env)
+
+    def report(self) -> None:
+        self.git.report(self.env)
 
     def look_at_wishes(self) -> None:
         """A YAML that is wrong changes nothing; nor does one that moves the record: that is another environment."""
+        self.git.check()
         config = self.read()
         if config.state_dir != self.env.config.state_dir:
             raise InputError(f"{config.name}: state_dir changed from {self.env.config.state_dir} to {config.state_dir}", hint="start the agent again")
@@ -62,14 +91,25 @@ class Agent:
         if config.release is None or state.held or config.release == state.pinned:
             return
         if config.release == state.desired and state.rollback:  # the pin follows a rollback
-            self.env.record.append("desired", release=config.release, rollback=True, pinned=True, failed=state.failed)
+            self.env.record.append("desired", release=config.release, rollback=True, pinned=True, failed=state.failed, **self.git.pinned_by())
             return
         try:
             check_release(config.release)
         except (RefusedError, InputError) as error:
-            self.env.record.append("failed", release=config.release, why=error.message)
+            self.env.record.append("failed", release=config.release, why=error.message, **self.git.pinned_by())
             raise
-        self.env.record.append("desired", release=config.release)
+        self.env.record.append("desired", release=config.release, **self.git.pinned_by())
+
+    def mend_door(self) -> None:
+        """What a hand did to the door's maps is undone; a share that was changed the plan has put right by now."""
+        state = self.env.record.state()
+        if state.active is None or state.swapping or state.switching or not self.env.router.is_running():
+            return
+        digests = {slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found}
+        green = state.weight if state.active == "blue" else 100 - state.weight
+        mended = self.env.router.mend({"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests})
+        if mended:
+            self.env.tell(f"changed by hand, as it was again: {', '.join(mended)}")
 
     def look_at_door(self) -> None:
         """Settings that changed reach the open door, once no deploy is under way: a reload begins its counters anew."""
@@ -93,27 +133,27 @@ class Agent:
             hung = frozenset() if action.kind in ("crashed", "start") else hung
             failure = attempt(self.env, state, action)
             if failure:
-                self.complain(failure)
+                self.complain(failure, "attempt")
 
     def probe(self, state: State) -> frozenset[SlotName]:
         """The slots under traffic that accept and do not answer."""
         serving = [slot for slot in SLOTS if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.weight))]
         return self.liveness.hung(self.env, state, serving)
 
-    def complain(self, error: TunegateError | OSError) -> None:
-        """Once for each complaint, however many turns it lasts."""
+    def complain(self, error: TunegateError | OSError, part: str) -> None:
+        """Once for each complaint, however many turns it lasts and whichever parts of a turn have it."""
         message = error.message if isinstance(error, TunegateError) else f"{type(error).__name__}: {error}"
-        if message == self.said:
-            return
-        self.said = message
-        self.env.tell(f"error: {message}")
+        if message not in self.said.values():
+            self.env.tell(f"error: {message}")
+        self.said[part] = message
 
     def sleep(self, seconds: float) -> None:
-        """An operator's wish wakes it: the record is longer than it was."""
+        """An operator's wish wakes it, for the record is longer than it was; so does a new commit."""
         path = self.env.record.path
         size, deadline = path.stat().st_size, time.monotonic() + seconds
-        while time.monotonic() < deadline and path.stat().st_size == size:
+        while time.monotonic() < deadline and path.stat().st_size == size and not self.git.is_news():
             time.sleep(min(WAKE_SECONDS, seconds))
+            self.git.begin()
 
 
 def end_on_sigterm() -> None:

@@ -50,22 +50,30 @@ def bake(env: Environment, state: State) -> None:
     watcher = Watcher(env, active, baseline(env, old) if old else None)
     liveness, looked = Liveness(), time.monotonic()
     drain, watched, last = 0.0, False, False
+
+    def close(**more: Any) -> dict[str, Any]:
+        facts = receipt(state, env.config.strategy.kind, env.router.traffic(), elapsed(started), drain) | {"watch": watcher.receipt()} | more
+        write_receipt(env, state, facts)
+        return facts
+
     while not last:
-        looked = check_answers(env, state, active, liveness, looked)
         is_draining = bool(old and old in env.alive(state) and env.router.traffic()[old].open)
         drain = elapsed(started) if is_draining else drain
         is_baked = is_over(env, started, env.config.bake_seconds)
-        if not watched:
-            check_traffic(env, state, active, state.switch["before"], watcher, last=is_baked)
+        try:
+            looked = check_answers(env, state, active, liveness, looked)
+            if not watched:
+                check_traffic(env, state, active, state.switch["before"], watcher, last=is_baked)
+        except RefusedError as error:
+            close(breach=error.message)
+            raise
         watched = is_baked
         if has_changed(env, state):
             return
         last = is_baked and not (is_draining and elapsed(started) < env.config.drain_deadline_seconds)
         if not last:
             time.sleep(LOOK_SECONDS)
-    facts = receipt(state, env.config.strategy.kind, env.router.traffic(), elapsed(started), drain) | {"watch": watcher.receipt()}
-    write_receipt(env, state, facts)
-    env.record.append("baked", active, **facts)
+    env.record.append("baked", active, **close())
 
 
 def elapsed(started: datetime) -> float:

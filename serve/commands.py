@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from configs.console import AsJson, EnvironmentName, environment_path, example, print_verdict, read_environment, show
-from configs.errors import InputError
+from configs.errors import InputError, RefusedError
 from serve.looking import add_looking_commands
 from serve.operator import add_operator_commands
 
@@ -71,14 +71,18 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         crown(found)
         show(found, as_json)
 
-    @app.command(epilog=example("tunegate rollback local"))
-    def rollback(environment: EnvironmentName, as_json: AsJson = False) -> None:
-        """Back to the warm old slot at once, and its release pinned again: commit that line."""
-        from configs.deploy import pin
+    @app.command(epilog=example("tunegate rollback local", 'tunegate rollback production --why "answers are cut short"'))
+    def rollback(
+        environment: EnvironmentName,
+        why: Annotated[str, typer.Option(help="for the record, and for the merge request that writes the pin back")] = "rolled back by a person",
+        as_json: AsJson = False,
+    ) -> None:
+        """Back to the warm old slot at once, and its release pinned again: commit that line. Where an agent follows a branch, that commit is made."""
         from serve.deploy import rollback as go_back
 
-        found = go_back(operate(read_environment(environment)))
-        pin(environment_path(environment), found["release"])
+        env = operate(read_environment(environment))
+        found = go_back(env, why)
+        found |= pin_back(env, environment_path(environment), str(found["release"]))
         crown(found)
         show(found, as_json)
 
@@ -117,12 +121,35 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
+def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
+    """In the file; where the environment follows a branch, by a commit with a merge request, which its agent makes if it is there."""
+    from configs.deploy import pin
+    from serve.environment import holder_of
+    from serve.following import write_back
+
+    follows = env.record.state().follows
+    if follows is None:
+        pin(path, release)
+        return {}
+    holder = holder_of(env)
+    if holder and holder.facts["command"] == "agent":
+        return {"next": f"the agent writes the pin back to {follows}: tunegate status {env.config.name}"}
+    found = write_back(env, path, follows) or {}
+    return {"branch": found.get("branch"), "merge_request": found.get("url")}
+
+
 def pin_release(environment: str, release: str) -> DeployConfig:
-    """Bytes and verdict are checked before the pin is touched."""
+    """Bytes and verdict are checked before the pin is touched. Raises RefusedError where the pin is a branch's, and so a commit's."""
     from configs.deploy import pin
     from serve.deploy import check_release
+    from serve.record import Record
 
-    read_environment(environment)
+    config = read_environment(environment)
+    follows = Record(Path(config.state_dir) / "events.jsonl").state().follows
+    if follows:
+        raise RefusedError(
+            f"{config.name} follows {follows}: a release is pinned by a commit there", hint=f"change {environment_path(environment)} by a merge request"
+        )
     reference = resolve(release)
     check_release(reference)
     pin(environment_path(environment), reference)

@@ -48,7 +48,7 @@ def check_release(reference: str) -> None:
         raise RefusedError(f"{reference}: the verdict is {verdict.outcome} on {verdict.release}, expected pass on this release", hint="tunegate gate CONFIG")
 
 
-def rollback(env: Environment) -> dict[str, Any]:
+def rollback(env: Environment, why: str = "rolled back by a person") -> dict[str, Any]:
     """Back to the warm other slot at once: no proof is repeated, nothing starts. Raises RefusedError where none is warm."""
 
     def wish(env: Environment) -> None:
@@ -57,7 +57,7 @@ def rollback(env: Environment) -> dict[str, Any]:
         slot = state.slots[heir] if heir else None
         if heir is None or slot is None or heir not in env.alive(state) or not slot.is_proven:
             raise RefusedError("no proven release is warm in the other slot", hint=f"tunegate deploy {env.config.name} RELEASE   (tunegate releases list)")
-        env.record.append("desired", release=slot.release, rollback=True)
+        env.record.append("desired", release=slot.release, rollback=True, why=why)
 
     return act(env, wish)
 

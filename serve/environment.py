@@ -72,11 +72,11 @@ class Environment:
 
 
 @contextmanager
-def locked(env: Environment, command: str = "command") -> Iterator[Environment]:
+def locked(env: Environment, command: str = "command", follows: str | None = None) -> Iterator[Environment]:
     """One holder at a time changes an environment; the lock dies with its holder. Yields the environment with the holder's token:
 
     should a holder come back after another has taken over (a lock file removed, a network file system), every effect of it refuses.
-    Raises BusyError.
+    `follows`: the branch that the holder takes its wishes from. Raises BusyError.
     """
     from filelock import FileLock, Timeout
 
@@ -88,7 +88,7 @@ def locked(env: Environment, command: str = "command") -> Iterator[Environment]:
         raise BusyError(f"another command is changing {env.config.name}", hint=f"tunegate status {env.config.name}") from None
     try:
         token = env.record.state().token + 1
-        env.record.append("acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command)
+        env.record.append("acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **({"follows": follows} if follows else {}))
         yield replace(env, token=token)
     finally:
         lock.release()

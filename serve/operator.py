@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, example, read_environment, show
+from configs.console import AsJson, EnvironmentName, environment_path, example, read_environment, show
+from configs.errors import InputError
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
@@ -44,16 +46,35 @@ def add_operator_commands(app: typer.Typer, operate: Callable[[DeployConfig], En
 
         show(verbs.hold(operate(read_environment(environment))), as_json)
 
-    @app.command(epilog=example("tunegate agent local", "tunegate agent local --once", "tunegate agent local --interval 5"))
+    @app.command(
+        epilog=example("tunegate agent local", "tunegate agent local --once", "tunegate agent production --pull origin/main --signers /etc/tunegate/signers")
+    )
     def agent(
         environment: EnvironmentName,
         once: Annotated[bool, typer.Option("--once", help="one turn, then end")] = False,
         interval: Annotated[float | None, typer.Option(min=0.1, help="seconds between two looks; else supervision.interval_seconds")] = None,
+        pull: Annotated[
+            str | None, typer.Option(metavar="[REMOTE/]BRANCH", help="take the YAML from this branch, forward only; the agent runs in its clone")
+        ] = None,
+        signers: Annotated[Path | None, typer.Option(help="take only commits signed by these keys: git's allowed_signers file, outside of the clone")] = None,
+        poll: Annotated[float, typer.Option(min=0.1, help="seconds between two fetches; longer while the remote does not answer, up to five minutes")] = 15,
+        webhook: Annotated[
+            int | None, typer.Option(metavar="PORT", help="on 127.0.0.1: a push event wakes the agent; the secret is TUNEGATE_WEBHOOK_TOKEN")
+        ] = None,
     ) -> None:
         """Keep the environment as its YAML says: deploy what it pins, bring back what dies. SIGTERM ends it; what serves serves on."""
         from serve.agent import Agent, end_on_sigterm
+        from serve.following import Unfollowed, follow
         from serve.logs import LOGS, keeping
+        from serve.webhook import listen
 
+        if pull is None and (signers or webhook):
+            raise InputError(
+                "--signers and --webhook are about the branch of --pull, which is not given", hint=f"tunegate agent {environment} --pull origin/main"
+            )
         end_on_sigterm()
+        git = follow(pull, environment_path(environment), signers, poll) if pull else Unfollowed()
         env = operate(read_environment(environment))
-        Agent(replace(env, tell=keeping(env.tell, env.folder / LOGS["agent"])), lambda: read_environment(environment)).run(interval, once=once)
+        if webhook:
+            listen(webhook, git.hasten)
+        Agent(replace(env, tell=keeping(env.tell, env.folder / LOGS["agent"])), lambda: read_environment(environment), git).run(interval, once=once)

@@ -14,7 +14,7 @@ from infra.router import SLOTS, SlotName
 
 Kind = Literal[
     "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed", "queued", "switching", "switched", "baked",
-    "stopped", "paused", "resumed", "aborted", "held", "crashed", "paged", "failed",
+    "stopped", "paused", "resumed", "aborted", "held", "crashed", "paged", "failed", "pulled", "proposed", "reported",
 ]  # fmt: skip
 # What a slot must show, in this order, before any traffic reaches it.
 PROOF = ("healthy", "warm", "smoke", "parity", "load")
@@ -46,13 +46,23 @@ class SlotState:
 @dataclass(frozen=True)
 class State:
     """`switching` is set between the intent to switch and its confirmation; `refused` says why the desired release may not serve;
-    `failed` is the release that a rollback left behind for good; `pinned` the last wish that came from a person's YAML;
-    `weight` the share (percent) of the candidate, the slot that does not serve yet; `swapping` what was stopped to make room."""
+    `failed` is the release that a rollback left behind for good; `pinned` the last wish that came from a person's YAML, by `author` in `commit`
+    where that YAML follows a branch; `why` says why something else is desired, or why that wish could not even be tried;
+    `follows` is the branch that the last agent took its wishes from, `pulled` what it took or refused of it last, `proposed` the commit that writes a
+    rollback back to it, `reported` what GitLab was told last; `weight` the share (percent) of the candidate, the slot that does not serve yet;
+    `swapping` what was stopped to make room."""
 
     token: int = 0
     desired: str | None = None
     pinned: str | None = None
+    commit: str | None = None
+    author: str | None = None
     rollback: bool = False
+    why: str | None = None
+    follows: str | None = None
+    pulled: dict[str, Any] = field(default_factory=dict)
+    proposed: dict[str, Any] = field(default_factory=dict)
+    reported: dict[str, Any] = field(default_factory=dict)
     failed: str | None = None
     refused: str | None = None
     promoted: str | None = None
@@ -112,7 +122,9 @@ def fold(events: Iterable[Event]) -> State:
 def apply(state: State, event: Event) -> State:
     facts = event.facts
     if event.kind == "acquired":
-        return replace(state, token=facts["token"])
+        return replace(state, token=facts["token"], follows=facts.get("follows") if facts.get("command") == "agent" else state.follows)
+    if event.kind in ("pulled", "proposed", "reported"):
+        return replace(state, **{event.kind: facts})
     if event.kind == "desired":
         return wish(state, facts)
     if event.kind == "aborted":
@@ -120,7 +132,7 @@ def apply(state: State, event: Event) -> State:
     if event.kind == "held":
         return replace(call_off(state), desired=facts["release"], rollback=True, failed=None, held=True)
     if event.kind == "failed":  # what the YAML pins may not even be tried: not again before the YAML changes
-        return replace(state, pinned=facts.get("release", state.pinned))
+        return pinned_by(replace(state, pinned=facts.get("release", state.pinned), why=facts.get("why")), facts)
     if event.kind == "refused":
         return replace(without_share(state), refused=facts["why"])
     if event.kind == "promoted":
@@ -141,8 +153,13 @@ def wish(state: State, facts: dict[str, Any]) -> State:
     """A person's wish starts with a clean slate: what crashed before does not count against it."""
     release, by_itself = facts["release"], bool(facts.get("rollback"))
     crashes = state.crashes if by_itself else tuple(one for one in state.crashes if one[0] != release)
-    pinned = state.pinned if by_itself and not facts.get("pinned") else release
-    return replace(call_off(state), desired=release, pinned=pinned, rollback=by_itself, failed=facts.get("failed"), crashes=crashes)
+    state = replace(call_off(state), desired=release, rollback=by_itself, failed=facts.get("failed"), why=facts.get("why"), crashes=crashes)
+    return state if by_itself and not facts.get("pinned") else pinned_by(replace(state, pinned=release, proposed={}), facts)
+
+
+def pinned_by(state: State, facts: dict[str, Any]) -> State:
+    """Unknown where the wish came from no commit: a person's command, a YAML that is nobody's clone."""
+    return replace(state, commit=facts.get("commit"), author=facts.get("author"))
 
 
 def call_off(state: State) -> State:
@@ -165,7 +182,7 @@ def abort(state: State, facts: dict[str, Any]) -> State:
     heir = state.release_of(other(serving))
     if heir is None:
         return replace(state, refused=facts["why"], paused=False)
-    return replace(call_off(state), desired=heir, rollback=True, failed=state.desired, paused=False)
+    return replace(call_off(state), desired=heir, rollback=True, failed=state.desired, why=facts["why"], paused=False)
 
 
 def apply_to_slots(state: State, event: Event) -> State:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra.router import SLOTS, SlotName
+from serve.difference import difference
 from serve.environment import Environment, holder_of
 from serve.events import plain
 from serve.planner import plan
 from serve.receipt import in_one_line, read_receipts
-from serve.state import PROOF, short
+from serve.state import PROOF, State, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +40,8 @@ def status(env: Environment) -> dict[str, Any]:
         "door": {"url": env.router.base_url, "open": seen.door_open, "sends_to": seen.routed},
         "active": state.active,
         "desired": state.desired,
+        "git": git_of(state),
+        "difference": difference(state, env.config.release),
         "refused": state.refused,
         "next": plan(state, env.config, seen).kind,
         "paused": state.paused,
@@ -48,6 +51,19 @@ def status(env: Environment) -> dict[str, Any]:
         "slots": {name: slot(name) for name in SLOTS},
         "receipt": in_one_line(receipts[-1]) if receipts else None,
         "events": [{"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")} for event in events[-LAST_EVENTS:]],
+    }
+
+
+def git_of(state: State) -> dict[str, Any] | None:
+    """The branch that the environment follows, where it stands or why it stays; the commit that pinned, who made it, and its merge request if known."""
+    if state.follows is None:
+        return None
+    known = state.reported.get("merge_request") if state.reported.get("commit") == state.commit else None
+    return {"follows": state.follows, "at": state.pulled.get("commit"), "stays_because": state.pulled.get("why")} | {
+        "commit": state.commit,
+        "author": state.author,
+        "merge_request": known,
+        "rollback": state.proposed or None,
     }
 
 
@@ -81,6 +97,7 @@ def standing(seen: dict[str, Any]) -> dict[str, str]:
     flags = [name for name in ("paused", "held") if seen[name]]
     found = {
         "desired": short(seen["desired"]),
+        **said_of_git(seen),
         "next": f"{seen['next']}{'  (' + ', '.join(flags) + ')' if flags else ''}",
         "refused": seen["refused"],
         "paged": seen["paged"],
@@ -88,6 +105,21 @@ def standing(seen: dict[str, Any]) -> dict[str, str]:
         "last deploy": seen["receipt"],
     }
     return {name: str(value) for name, value in found.items() if value}
+
+
+def said_of_git(seen: dict[str, Any]) -> dict[str, str | None]:
+    """Git and what serves never differ in silence."""
+    git, differs = seen["git"] or {}, seen["difference"]
+    request = git.get("merge_request")
+    iid = f", !{request['iid']}" if request else ""
+    pinned_by = f"{git['commit'][:12]} by {git['author']}{iid}" if git.get("commit") else None
+    at = f"{git['follows']} at {str(git['at'])[:12]}" if git else None
+    link = f"; merge {differs['merge_request']}" if differs and "merge_request" in differs else ""
+    return {
+        "git": f"{at}, and stays there: {git['stays_because']}" if git.get("stays_because") else at,
+        "pinned by": pinned_by,
+        "differs": f"pinned {short(differs['pinned'])}, serves {short(differs['serves'])}: {differs['why']}{link}" if differs else None,
+    }
 
 
 def in_milliseconds(times: dict[str, float] | None) -> str:

@@ -29,7 +29,7 @@ def test_ending_the_agent_or_a_slot_ends_nothing_else(service: dict[str, str]) -
 
 
 def test_it_runs_the_agent_of_its_instance_in_the_checkout_as_nobody_special(service: dict[str, str]) -> None:
-    assert service["ExecStart"] == f"{service['WorkingDirectory']}/.venv/bin/tunegate agent %i" and service["User"] == "tunegate"
+    assert service["ExecStart"] == f"{service['WorkingDirectory']}/.venv/bin/tunegate agent %i $TUNEGATE_AGENT_OPTIONS" and service["User"] == "tunegate"
     assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"], service["UMask"]) == ("yes", "", "0077")
 
 

@@ -59,3 +59,26 @@ def test_a_pause_and_a_holder_are_shown(world: World) -> None:
 @pytest.mark.parametrize(("reference", "text"), [(None, "-"), ("a@sha256:" + "1" * 64, "a@" + "1" * 12)])
 def test_a_release_is_named_as_in_the_list_of_releases(reference: str | None, text: str) -> None:
     assert short(reference) == text
+
+
+def test_who_pinned_where_the_branch_stands_and_that_what_serves_differs_are_said(world: World) -> None:
+    old, new = publish("old"), publish("new")
+    env = environment(release=new)
+    deploy(env, old)
+    with locked(env, "agent", "origin/main") as held:
+        held.record.append("pulled", upstream="origin/main", commit="a" * 40, author="Ada <a>", why="its history was forced")
+        held.record.append("desired", release=new, commit="b" * 40, author="Bo <b>")
+        held.record.append("reported", commit="b" * 40, merge_request={"iid": 7, "url": "u", "author": "bo"})
+        held.record.append("desired", release=old, rollback=True, failed=new, why="12 requests failed [x]")
+        held.record.append("proposed", url="http://mr/8")
+    seen, text = status(env), " ".join(printed(env).split())
+    assert seen["difference"] == {"pinned": new, "serves": old, "why": "12 requests failed [x]", "merge_request": "http://mr/8"}
+    assert f"origin/main at {'a' * 12}, and stays there: its history was forced" in text and f"pinned by {'b' * 12} by Bo <b>, !7" in text
+    assert f"differs pinned {short(new)}, serves {short(old)}: 12 requests failed [x]; merge http://mr/8" in text
+
+
+def test_without_a_branch_nothing_is_said_of_git(world: World) -> None:
+    env = environment()
+    deploy(env, publish("old"))
+    seen, text = status(env), printed(env)
+    assert seen["git"] is None and seen["difference"] is None and "differs" not in text and "pinned by" not in text

@@ -1,0 +1,317 @@
+"""The branch that a checkout follows: forward only, signed where asked, over no hand's change; a rollback is one commit, however often it is made."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import infra.git
+from configs.errors import InputError, OutsideError, RefusedError
+from infra.git import commit_of, git, said
+from infra.upstream import Upstream
+from tests.git_remote import QUIET, Remote, run_git
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    found = Remote(tmp_path)
+    found.begin({"pin.yaml": "release: one\n", "other.txt": "as it was\n"})
+    return found
+
+
+@pytest.fixture
+def upstream(remote: Remote) -> Upstream:
+    return Upstream.of("origin/main", folder=remote.clone)
+
+
+def signed(remote: Remote) -> Upstream:
+    return Upstream.of("main", remote.signers, remote.clone)
+
+
+def test_what_is_pushed_is_fetched_without_touching_a_file_and_taken_whole(remote: Remote, upstream: Upstream) -> None:
+    before = upstream.head()
+    tip = remote.push({"pin.yaml": "release: two\n"})
+    assert upstream.fetch() == tip and upstream.head() == before and (remote.clone / "pin.yaml").read_text() == "release: one\n"
+    upstream.take(tip)
+    assert upstream.head().sha == tip and upstream.head().author == "Ada <ada@localhost>" and (remote.clone / "pin.yaml").read_text() == "release: two\n"
+    upstream.take(upstream.fetch())
+    assert upstream.head().sha == tip
+
+
+@pytest.mark.parametrize("story", ["rewound", "amended", "unrelated", "local commit"])
+def test_history_that_lost_what_was_taken_is_refused_and_nothing_moves(remote: Remote, upstream: Upstream, story: str) -> None:
+    remote.push({"pin.yaml": "release: two\n"})
+    upstream.take(upstream.fetch())
+    if story == "local commit":
+        run_git(remote.clone, "commit", "-q", "--allow-empty", "-m", "mine")
+    elif story == "unrelated":
+        run_git(remote.person, "checkout", "-q", "--orphan", "other")
+        remote.commit({"pin.yaml": "release: three\n"})
+        run_git(remote.person, "branch", "-qM", "main")
+    else:
+        remote.rewind(1)
+        remote.commit({"pin.yaml": "release: three\n"}) if story == "amended" else None
+    remote.push(force=True)
+    head = upstream.head()
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=f"the newest {head.sha[:12]}: its history was forced"):
+            upstream.fetch()
+    assert upstream.head() == head and (remote.clone / "pin.yaml").read_text() == "release: two\n"
+
+
+def test_history_that_comes_back_is_taken_again(remote: Remote, upstream: Upstream) -> None:
+    remote.push({"pin.yaml": "release: two\n"})
+    upstream.take(upstream.fetch())
+    good = run_git(remote.person, "rev-parse", "HEAD")
+    remote.rewind(1)
+    remote.push(force=True)
+    with pytest.raises(RefusedError):
+        upstream.fetch()
+    run_git(remote.person, "reset", "-q", "--hard", good)
+    tip = remote.push({"pin.yaml": "release: three\n"}, force=True)
+    assert upstream.fetch() == tip
+
+
+def test_only_commits_signed_by_a_listed_key_are_taken(remote: Remote) -> None:
+    ada, eve = remote.key("ada", listed=True), remote.key("eve")
+    upstream = signed(remote)
+    tip = remote.push({"pin.yaml": "release: two\n"}, ada)
+    upstream.take(upstream.fetch())
+    for key in (None, eve):
+        bad = remote.push({"pin.yaml": f"release: by {key}\n"}, key)
+        with pytest.raises(RefusedError, match=f"not signed by a key of .*signers: {bad[:12]} by Ada"):
+            upstream.fetch()
+        remote.push({"pin.yaml": "release: three\n"}, ada)  # a good one on top makes the bad one no better
+        with pytest.raises(RefusedError, match=bad[:12]):
+            upstream.fetch()
+        remote.rewind(2)
+        remote.push(force=True)
+        assert upstream.fetch() == tip == upstream.head().sha
+
+
+def test_a_merge_brings_in_only_signed_commits(remote: Remote) -> None:
+    ada, upstream = remote.key("ada", listed=True), signed(remote)
+    run_git(remote.person, "checkout", "-qb", "side")
+    bad = remote.commit({"other.txt": "smuggled\n"})
+    run_git(remote.person, "checkout", "-q", "main")
+    run_git(remote.person, "-c", f"user.signingkey={ada}", "merge", "-q", "--no-ff", "-S", "-m", "merge", "side")
+    remote.push()
+    with pytest.raises(RefusedError, match=bad[:12]):
+        upstream.fetch()
+
+
+def test_a_signature_of_another_kind_and_a_signers_file_that_vanished_count_as_none(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada, upstream = remote.key("ada", listed=True), signed(remote)
+    remote.push({"pin.yaml": "release: two\n"}, ada)
+    listed = remote.signers.read_text()
+    remote.signers.unlink()
+    with pytest.raises(RefusedError, match="not signed"):
+        upstream.fetch()
+    remote.signers.write_text(listed)
+    remote.push(force=True)
+    # A commit that says it is signed by GPG: whatever gpg on this machine says, it is not asked.
+    forged = remote.folder / "gpg"
+    forged.write_text("#!/bin/sh\necho '[GNUPG:] GOODSIG 1 x' >&1\necho '[GNUPG:] TRUST_ULTIMATE' >&1\nexit 0\n")
+    forged.chmod(0o755)
+    run_git(remote.clone, "config", "gpg.program", str(forged))
+    body = run_git(remote.person, "cat-file", "commit", "HEAD")
+    head, _, message = body.partition("gpgsig ")
+    fake = f"{head}gpgsig -----BEGIN PGP SIGNATURE-----\n \n AAAA\n -----END PGP SIGNATURE-----\n\nforged\n"
+    sha = subprocess.run(
+        ["git", "hash-object", "-t", "commit", "-w", "--stdin"], cwd=remote.person, input=fake, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    run_git(remote.person, "reset", "-q", "--hard", sha)
+    remote.push(force=True)
+    assert message and "PGP" in run_git(remote.person, "cat-file", "commit", "HEAD")
+    with pytest.raises(RefusedError, match=sha[:12]):
+        upstream.fetch()
+
+
+@pytest.mark.parametrize("change", ["edited", "staged", "deleted"])
+def test_a_file_changed_by_hand_is_named_and_kept(remote: Remote, upstream: Upstream, change: str) -> None:
+    tip = remote.push({"pin.yaml": "release: two\n"})
+    path = remote.clone / "pin.yaml"
+    path.unlink() if change == "deleted" else path.write_text("release: mine\n")
+    if change == "staged":
+        run_git(remote.clone, "add", "-A")
+    assert upstream.fetch() == tip
+    for call in (upstream.check_clean, lambda: upstream.take(tip)):
+        with pytest.raises(RefusedError, match=r"changed by hand: pin\.yaml; expected what origin/main says"):
+            call()
+    assert upstream.head().sha != tip and path.exists() == (change != "deleted")
+
+
+def test_files_that_git_does_not_track_are_in_nobodys_way(remote: Remote, upstream: Upstream) -> None:
+    (remote.clone / "build").mkdir()
+    (remote.clone / "build/events.jsonl").write_text("{}\n")
+    tip = remote.push({"pin.yaml": "release: two\n"})
+    upstream.take(upstream.fetch())
+    assert upstream.head().sha == tip and (remote.clone / "build/events.jsonl").exists()
+
+
+def test_a_hook_of_the_clone_is_not_run(remote: Remote, upstream: Upstream) -> None:
+    hook = remote.clone / ".git/hooks/post-merge"
+    hook.write_text(f"#!/bin/sh\ntouch {remote.folder}/ran\n")
+    hook.chmod(0o755)
+    remote.push({"pin.yaml": "release: two\n"})
+    upstream.take(upstream.fetch())
+    assert not (remote.folder / "ran").exists()
+
+
+def test_a_remote_that_is_gone_is_an_outside_error_without_its_password(remote: Remote, upstream: Upstream) -> None:
+    run_git(remote.clone, "remote", "set-url", "origin", "http://bot:secret-token@127.0.0.1:9/x.git")
+    with pytest.raises(OutsideError, match="git fetch: ") as error:
+        upstream.fetch()
+    assert "secret-token" not in str(error.value)
+    assert said("fatal: unable to access 'https://bot:glpat-1@host/x.git/'\nhint: no") == "fatal: unable to access 'https://host/x.git/'"
+
+
+def test_a_git_that_hangs_is_ended_with_what_it_started(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address is a program that never answers, as a firewall that drops packets."""
+    marker = remote.folder / "pid"
+    run_git(remote.clone, "config", "protocol.ext.allow", "always")
+    run_git(remote.clone, "remote", "set-url", "origin", f"ext::{remote.folder}/hang")
+    (remote.folder / "hang").write_text(f"#!/bin/sh\necho $$ > {marker}\nexec sleep 600\n")
+    (remote.folder / "hang").chmod(0o755)
+    with pytest.raises(OutsideError, match=r"git fetch: no answer within 0\.5 s"):
+        git(remote.clone, "fetch", "origin", seconds=0.5)
+    pid = int(marker.read_text())
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail(f"process {pid} is still there")
+
+
+@pytest.mark.parametrize(
+    ("text", "remote_name", "branch"),
+    [("main", "origin", "main"), ("origin/main", "origin", "main"), ("release/1.0", "origin", "release/1.0"), ("origin/release/1", "origin", "release/1")],
+)
+def test_a_branch_is_named_with_or_without_its_remote(remote: Remote, text: str, remote_name: str, branch: str) -> None:
+    found = Upstream.of(text, folder=remote.clone)
+    assert (found.remote, found.branch, str(found)) == (remote_name, branch, f"{remote_name}/{branch}")
+
+
+@pytest.mark.parametrize("text", ["", "origin/", "a b", "-x", "a..b", "origin/a~1"])
+def test_what_is_no_branch_is_an_input_error(remote: Remote, text: str) -> None:
+    with pytest.raises(InputError, match="expected REMOTE/BRANCH, REMOTE one of origin"):
+        Upstream.of(text, folder=remote.clone)
+
+
+def test_outside_of_a_clone_there_is_nothing_to_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(InputError, match="not a git repository"):
+        Upstream.of("main", folder=tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match="No such file"):
+        Upstream.of("main", folder=tmp_path)
+
+
+def test_who_may_sign_is_not_for_what_is_pulled_to_say(remote: Remote) -> None:
+    inside = remote.clone / "signers"
+    inside.write_text("")
+    link = remote.folder / "link"
+    link.symlink_to(inside)
+    for path in (inside, link, remote.folder / "missing"):
+        with pytest.raises(InputError, match="expected a file outside of"):
+            Upstream.of("main", path, remote.clone)
+
+
+def roll_back(upstream: Upstream, to: str = "one") -> str:
+    return upstream.commit_on("rollback/x", "pin.yaml", lambda text: text.replace("two", to), "Roll back\n\nIt was bad.", "2026-11-25T10:00:00+00:00")
+
+
+def test_a_rollback_is_a_commit_of_the_bot_on_what_was_taken_that_changes_the_pin_alone(remote: Remote, upstream: Upstream) -> None:
+    base = remote.push({"pin.yaml": "# a comment\nrelease: two\n"})
+    upstream.take(upstream.fetch())
+    sha = roll_back(upstream)
+    assert remote.branches() == {"main": base, "rollback/x": sha}
+    assert run_git(remote.bare, "show", "--format=%an|%ae|%s|%b|%P", "--name-only", sha).splitlines() == [
+        f"tunegate bot|tunegate-bot@localhost|Roll back|It was bad.|{base}", "", "pin.yaml",
+    ]  # fmt: skip
+    assert run_git(remote.bare, "show", f"{sha}:pin.yaml") == "# a comment\nrelease: one"
+    assert upstream.head().sha == base and run_git(remote.clone, "status", "--porcelain") == ""
+
+
+def test_made_again_after_a_kill_it_is_the_same_commit_and_one_branch(remote: Remote, upstream: Upstream) -> None:
+    remote.push({"pin.yaml": "release: two\n"})
+    upstream.take(upstream.fetch())
+    assert roll_back(upstream) == roll_back(upstream)
+    remote.push({"other.txt": "meanwhile\n"})
+    upstream.take(upstream.fetch())
+    again = roll_back(upstream)
+    assert remote.branches()["rollback/x"] == again and commit_of(remote.clone, f"{again}^") == upstream.head()
+
+
+def test_it_is_signed_where_the_clone_says_so_and_then_it_is_taken(remote: Remote) -> None:
+    ada, bot = remote.key("ada", listed=True), remote.key("bot", listed=True)
+    for name, value in {"commit.gpgsign": "true", "gpg.format": "ssh", "user.signingkey": str(bot)}.items():
+        run_git(remote.clone, "config", name, value)
+    upstream = signed(remote)
+    remote.push({"pin.yaml": "release: two\n"}, ada)
+    upstream.take(upstream.fetch())
+    sha = roll_back(upstream)
+    assert sha == roll_back(upstream)
+    run_git(remote.bare, "update-ref", "refs/heads/main", sha)  # merged
+    assert upstream.fetch() == sha
+
+
+def test_a_branch_that_somebody_moves_at_this_moment_is_left_to_them(remote: Remote, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.push({"pin.yaml": "release: two\n"})
+    upstream.take(upstream.fetch())
+    real = infra.git.git
+
+    def raced(folder: Path, *arguments: str, **facts: object) -> str:
+        if arguments[0] == "push":
+            run_git(remote.bare, "update-ref", "refs/heads/rollback/x", "main")
+        return real(folder, *arguments, **facts)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr("infra.upstream.git", raced)
+    with pytest.raises(OutsideError, match="git push: "):
+        roll_back(upstream)
+    assert remote.branches()["rollback/x"] == remote.branches()["main"]
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(story=st.lists(st.sampled_from(["push", "take", "rewind", "edit", "restore"]), min_size=1, max_size=6))
+def test_whatever_happens_a_checkout_only_moves_forward_along_commits_that_were_on_the_branch(
+    tmp_path_factory: pytest.TempPathFactory, story: list[str]
+) -> None:
+    remote = Remote(tmp_path_factory.mktemp("story"))
+    remote.begin({"pin.yaml": "release: 0\n"})
+    upstream = Upstream.of("main", folder=remote.clone)
+    pin = remote.clone / "pin.yaml"
+    for number, step in enumerate(story, 1):
+        before, edited = upstream.head().sha, run_git(remote.clone, "status", "--porcelain")
+        if step == "push":
+            remote.push({"pin.yaml": f"release: {number}\n"}, force=True)
+        elif step == "rewind" and run_git(remote.person, "rev-list", "--count", "HEAD") != "1":
+            remote.rewind(1)
+            remote.push(force=True)
+        elif step == "edit":
+            pin.write_text("release: mine\n")
+        elif step == "restore":
+            run_git(remote.clone, "checkout", "-q", "--", ".")
+        elif step == "take":
+            try:
+                upstream.take(upstream.fetch())
+                assert upstream.head().sha == remote.branches()["main"] and (not edited or upstream.head().sha == before)
+            except RefusedError as error:
+                assert edited or "forced" in error.message
+        now = upstream.head().sha
+        assert run_git(remote.clone, "rev-list", before, f"^{now}") == "" and (step == "take" or now == before)
+        assert not edited or step == "restore" or pin.read_text() == "release: mine\n"
