@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +11,13 @@ import typer
 from configs.console import AsJson, Config, example, read_run, show
 
 if TYPE_CHECKING:
+    from configs.paths import RunPaths
     from configs.schema import RunConfig
+    from infra.lineage import Use
 
 
-def add_commands(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+    """`uses`: which releases the environments here pin and run, as their records say; those are `serve`'s, which this room does not know."""
     releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
     app.add_typer(releases, name="releases")
 
@@ -34,10 +37,10 @@ def add_commands(app: typer.Typer) -> None:
 
     @releases.command("list", epilog=example("tunegate releases list --json"))
     def list_published(as_json: AsJson = False) -> None:
-        """Published releases with digest and verdict."""
-        from infra.artifacts import list_releases
+        """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or run them."""
+        from infra.lineage import catalogue
 
-        show(list_releases(), as_json)
+        show(catalogue(uses()), as_json)
 
     @releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
     def publish_release(config: Config) -> None:
@@ -51,6 +54,17 @@ def add_commands(app: typer.Typer) -> None:
 
         typer.echo(str(find(reference)))
 
+    @releases.command("prune", epilog=example("tunegate releases prune", "tunegate releases prune --yes", "tunegate releases prune --remote --yes"))
+    def prune_releases(
+        yes: Annotated[bool, typer.Option("--yes", help="do it; without, it is only said what would go")] = False,
+        remote: Annotated[bool, typer.Option("--remote", help="also what no commit refers to, out of the DVC remote")] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Take away the bytes of releases that nothing refers to: no pin, no server, no way back, no branch, no tag, no history."""
+        from infra.prune import prune
+
+        show(prune(uses, yes, remote), as_json)
+
 
 def run_publish(run: RunConfig) -> Path:
     """Bytes to the DVC remote, name to the MLflow registry."""
@@ -60,7 +74,16 @@ def run_publish(run: RunConfig) -> Path:
     from infra.tracking import register
 
     paths = RunPaths.of(run.name)
-    target = publish(paths)
-    training = json.loads((paths.adapter / "training.json").read_text(encoding="utf8"))
-    register(read_manifest(target / "release"), target / "release", training["tracking_run_id"])
+    run_id = trained_by(paths)
+    target = publish(paths, run_id)
+    register(read_manifest(target / "release"), target / "release", run_id)
     return target
+
+
+def trained_by(paths: RunPaths) -> str | None:
+    """MLflow's run: as training noted it, or as it was delivered later by `tunegate sync`."""
+    from infra.artifacts import read_json
+    from infra.outbox import Outbox
+
+    noted = read_json(paths.adapter / "training.json").get("tracking_run_id")
+    return str(noted) if noted else Outbox(paths.root / "tracking").run_id

@@ -1,4 +1,4 @@
-"""The operator's commands that only look, and need no lock: status, receipt, events, logs."""
+"""The operator's commands that only look, and need no lock: status, receipt, events, logs, trace."""
 
 from __future__ import annotations
 
@@ -89,6 +89,24 @@ def add_looking_commands(app: typer.Typer, operate: Callable[[DeployConfig], Env
         from serve.logs import log_of, read_log
 
         print_all(read_log(log_of(operate(read_environment(environment)), slot), lines, follow=follow))
+
+    @app.command(epilog=example("tunegate trace calls-v2@sha256:...", "tunegate trace 6ad974496ce5 --json", "tunegate trace 'x-tunegate-release: sha256:...'"))
+    def trace(
+        what: Annotated[str, typer.Argument(metavar="RELEASE", help="a reference, a digest or its first 12 digits, or an answer's headers; -: from stdin")],
+        as_json: AsJson = False,
+    ) -> None:
+        """From an answer back to the merge request: environment, release, verdict, run, config, data, commit. Says what is missing, and what brings it."""
+        import sys
+
+        from infra.lineage import for_machines, for_people, identify
+        from infra.lineage import trace as follow_back
+        from serve.uses import uses
+
+        links = follow_back(identify(sys.stdin.read() if what == "-" else what), uses())
+        if as_json:
+            show(for_machines(links), as_json)
+        else:
+            typer.echo(for_people(links))
 
 
 def complete_log(incomplete: str) -> list[str]:
