@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from infra.artifacts import pointer_of, repository
+from infra.artifacts import RELEASES, pointer_of, repository
 
 
 def in_remote(targets: Iterable[Path]) -> set[Path]:
@@ -25,11 +25,17 @@ def objects_of(repo: Any, target: Path) -> set[str]:
 def drop_from_cache(target: Path) -> None:
     """Takes this release's objects out of the cache here, but for those that anything else of this checkout has too."""
     with repository() as repo:
-        others = [out for out in repo.index.outs if Path(out.fs_path).resolve() != target.resolve()]
+        others = [out for out in outs_here(repo) if Path(out.fs_path).resolve() != target.resolve()]
         used, cache = {oid for out in others for oid in cached_objects(out)}, repo.cache.local
         for oid in sorted(objects_of(repo, target) - used):
             if cache.exists(oid):
                 cache.delete(oid)
+
+
+def outs_here(repo: Any) -> list[Any]:
+    """Of the pipeline and of every release pointer: DVC itself overlooks those in a checkout whose .gitignore still says /releases/*."""
+    pointed = [repo.stage.load_one(str(path)) for path in sorted(RELEASES.glob("*@*.dvc"))]
+    return [*repo.index.outs, *(out for stage in pointed for out in stage.outs)]
 
 
 def cached_objects(out: Any) -> set[str]:
@@ -48,5 +54,7 @@ def collect_garbage(act: bool) -> int:
 
     with repository() as repo:
         used = set().union(*repo.used_objs(all_commits=True).values())
+        for out in outs_here(repo):
+            used = used.union(*out.get_used_objs().values())
         remote = repo.cloud.get_remote_odb(hash_name="md5")
         return int(gc(remote, used, dry=not act))

@@ -138,6 +138,23 @@ def test_bytes_that_two_releases_share_stay_in_the_cache_for_the_other(checkout:
     assert here() == {"two"} and b"shared weights" in content(Path(".dvc/cache")).values()
 
 
+def test_dvc_sees_every_pointer_of_a_checkout(checkout: Path) -> None:
+    """With /releases/* in .gitignore it saw none: `dvc gc --workspace` would have taken every release away."""
+    _, target = publish("seen", b"weights")
+    with artifacts.repository() as repo:
+        assert [Path(out.fs_path).name for out in repo.index.outs] == [target.name]
+
+
+def test_what_is_published_but_not_committed_stays_in_the_remote(checkout: Path) -> None:
+    Path(".gitignore").write_text("/build/\n/releases/*\n!/releases/*.dvc\n")  # as older checkouts have it
+    git("add", "-A")
+    git("commit", "-qm", "old")
+    paths, manifest = make_run("fresh", weights=b"weights")
+    target = artifacts.publish(paths)
+    assert prune.prune(nobody, act=True, remote=True)["remote_objects_removed"] == 0
+    assert artifacts.find(manifest.reference) == target
+
+
 @pytest.mark.parametrize("lost", ["remote", "pointer"])
 def test_the_only_copy_stays(checkout: Path, lost: str) -> None:
     _, target = publish("only", b"weights")
@@ -188,7 +205,8 @@ def test_the_remote_loses_what_no_commit_points_to_and_nothing_else(checkout: Pa
 
 
 def test_what_only_another_branch_points_to_stays_in_the_remote(checkout: Path) -> None:
-    git("commit", "-qm", "empty", "--allow-empty")
+    git("add", "-A")
+    git("commit", "-qm", "start")
     git("checkout", "-qb", "other")
     reference, target = publish("elsewhere", b"weights")
     git("checkout", "-q", "-")
