@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -48,8 +48,13 @@ class Server:
 
     def kill(self) -> None:
         """As the kernel would for want of memory: the process and its children, at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        import psutil
+
+        with suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self.process.pid)
+            for one in (main, *main.children(recursive=True)):  # PostgreSQL's are each in a session of their own
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
         self.process.wait()
 
 
@@ -57,6 +62,12 @@ def listens(port: int) -> bool:
     with socket.socket() as one:
         one.settimeout(1)
         return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def is_healthy(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5) as reply:
+        return bool(reply.status == 200)
+    return False
 
 
 @contextmanager
@@ -148,7 +159,7 @@ def mlflow(folder: Path, database: str, store: str, endpoint: str) -> Iterator[t
     switches = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_S3_ENDPOINT_URL": endpoint}
     # The database's address has a password, so it is no argument, which every user of the machine could read.
     secrets = {"MLFLOW_BACKEND_STORE_URI": database, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-    server = Server(command, dict(os.environ) | switches | secrets, lambda: listens(port), folder / "mlflow.log")
+    server = Server(command, dict(os.environ) | switches | secrets, lambda: is_healthy(address), folder / "mlflow.log")
     server.start()
     try:
         yield server, address
