@@ -27,7 +27,7 @@ from tests.infra.test_tracking import config
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 NO_MLFLOW = "http://127.0.0.1:1"
-DEMO = "name: demo\ntask: causal-lm\nbase: {path: none}\ndata: {source: files, files: [none.jsonl]}\ntrain: {max_steps: 1}\ngate: gate.yaml\n"
+DEMO = "name: demo\ntask: causal-lm\nbase: {path: .dvc}\ndata: {source: files, files: [rows.jsonl]}\ntrain: {max_steps: 1}\ngate: .dvc/config\n"
 
 
 @dataclass
@@ -100,6 +100,7 @@ def clones(tmp_path: Path, bucket: Bucket) -> tuple[Clone, Clone]:
     (one.folder / ".dvc/config").write_text(
         f"[core]\n    remote = storage\n    analytics = false\n['remote \"storage\"']\n    url = s3://dvc/{tmp_path.name}\n"
     )
+    (one.folder / "rows.jsonl").touch()
     (one.folder / "configs/finetune").mkdir(parents=True)
     (one.folder / "configs/finetune/demo.yaml").write_text(DEMO)
     one.git("checkout", "-qb", "main")
