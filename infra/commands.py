@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
     """`uses`: which releases the environments here pin and run, as their records say; those are `serve`'s, which this room does not know."""
+    add_sync(app)
     releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
     app.add_typer(releases, name="releases")
+    add_store_commands(releases)
+    add_view_commands(releases, uses)
 
+
+def add_sync(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate sync", "tunegate sync calls-v1 --json"))
     def sync(names: Annotated[list[str] | None, typer.Argument(help="runs under build; none: all")] = None, as_json: AsJson = False) -> None:
         """Deliver what MLflow could not take while it was down; each line once."""
@@ -28,19 +33,14 @@ def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
 
         show(sync(names or []), as_json)
 
+
+def add_store_commands(releases: typer.Typer) -> None:
     @releases.command("verify", epilog=example("tunegate releases verify build/smoke/release"))
     def verify(directory: Path) -> None:
         """Rehash every byte of a release directory; exit 1 names each file that differs."""
         from configs.release import verify_release
 
         typer.echo(verify_release(directory).reference)
-
-    @releases.command("list", epilog=example("tunegate releases list --json"))
-    def list_published(as_json: AsJson = False) -> None:
-        """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or run them."""
-        from infra.lineage import catalogue
-
-        show(catalogue(uses()), as_json)
 
     @releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
     def publish_release(config: Config) -> None:
@@ -53,6 +53,15 @@ def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
         from infra.artifacts import find
 
         typer.echo(str(find(reference)))
+
+
+def add_view_commands(releases: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+    @releases.command("list", epilog=example("tunegate releases list --json"))
+    def list_published(as_json: AsJson = False) -> None:
+        """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or run them."""
+        from infra.lineage import catalogue
+
+        show(catalogue(uses()), as_json)
 
     @releases.command("prune", epilog=example("tunegate releases prune", "tunegate releases prune --yes", "tunegate releases prune --remote --yes"))
     def prune_releases(

@@ -53,7 +53,7 @@ def collect_garbage(act: bool) -> int:
     from dvc_data.hashfile.gc import gc
 
     with repository() as repo:
-        used = set().union(*repo.used_objs(all_commits=True).values())
+        used: set[Any] = set().union(*repo.used_objs(all_commits=True).values())
         for out in outs_here(repo):
             used = used.union(*out.get_used_objs().values())
         remote = repo.cloud.get_remote_odb(hash_name="md5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tunegate
 from configs.errors import OutsideError
 from configs.release import Manifest
 from infra import mlflow_client, tracking
@@ -24,7 +27,8 @@ from tests.infra.stores import ACCESS_KEY, SECRET_KEY, Server, Tap, files_at, ml
 from tests.infra.test_artifacts import content, make_run
 from tests.infra.test_tracking import config
 
-pytestmark = pytest.mark.integration
+# Three servers start, MLflow's twice; on two busy cores that alone can take ten minutes.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore:_NoneStep.value")]
 ROOT = Path(__file__).parents[2]
 NO_MLFLOW = "http://127.0.0.1:1"
 DEMO = "name: demo\ntask: causal-lm\nbase: {path: .dvc}\ndata: {source: files, files: [rows.jsonl]}\ntrain: {max_steps: 1}\ngate: .dvc/config\n"
@@ -55,17 +59,43 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 
 
 @dataclass
+class Said:
+    """What a command said: never a login, never a traceback."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    def __post_init__(self) -> None:
+        assert SECRET_KEY not in self.stdout + self.stderr and "Traceback" not in self.stderr, self.stderr
+
+
+@dataclass
 class Clone:
     """A clone of the small repository, with the login to S3 in its environment and nowhere else."""
 
     folder: Path
     environment: dict[str, str]
 
-    def tunegate(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "tunegate.py"), *arguments]
-        found = subprocess.run(command, cwd=self.folder, env=self.environment | environment, capture_output=True, text=True)
-        assert SECRET_KEY not in found.stdout + found.stderr and "Traceback" not in found.stderr, found.stderr
-        return found
+    def apart(self, *arguments: str, **environment: str) -> Said:
+        """The command line in a process of its own."""
+        command, variables = [sys.executable, str(ROOT / "tunegate.py"), *arguments], dict(os.environ) | {"PYTHONPATH": str(ROOT)} | self.environment
+        found = subprocess.run(command, cwd=self.folder, env=variables | environment, capture_output=True, text=True)
+        return Said(found.returncode, found.stdout, found.stderr)
+
+    def tunegate(self, *arguments: str, **environment: str) -> Said:
+        """The whole front door in this process: a new one would import MLflow and DVC each time."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setattr("sys.argv", ["tunegate", *arguments])
+            for name, value in (self.environment | environment).items():
+                patch.setenv(name, value)
+            try:
+                tunegate.main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        return Said(code, out.getvalue(), err.getvalue())
 
     def git(self, *arguments: str) -> str:
         identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
@@ -86,13 +116,14 @@ class Clone:
 def clones(tmp_path: Path, bucket: Bucket) -> tuple[Clone, Clone]:
     """Two people's; the DVC remote of this test is a folder of the bucket."""
     variables = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL": bucket.address, "MLFLOW_TRACKING_URI": NO_MLFLOW}
+    variables["AWS_MAX_ATTEMPTS"] = "1"  # a dead server is given up at once
     bare = tmp_path / "origin.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
     found = []
     for name in ("one", "two"):
         folder = tmp_path / name
         subprocess.run(["git", "clone", "-q", str(bare), str(folder)], check=True, capture_output=True)
-        found.append(Clone(folder, dict(os.environ) | {"PYTHONPATH": str(ROOT), "DVC_SITE_CACHE_DIR": str(tmp_path / f"site-{name}")} | variables))
+        found.append(Clone(folder, {"DVC_SITE_CACHE_DIR": str(tmp_path / f"site-{name}")} | variables))
     one, two = found
     for name in (".dvc/.gitignore", ".dvcignore", ".gitignore"):
         (one.folder / name).parent.mkdir(exist_ok=True)
@@ -121,7 +152,7 @@ def test_a_release_pushed_from_one_clone_is_pulled_and_verified_in_another(clone
     two.git("pull", "-q", "origin", "main")
     (row,) = json.loads(two.tunegate("releases", "list", "--json").stdout)
     assert (row["reference"], row["verdict"], row["here"], row["aliases"]) == (manifest.reference, "pass", False, None)
-    assert two.tunegate("releases", "fetch", manifest.reference).returncode == 0
+    assert two.apart("releases", "fetch", manifest.reference).returncode == 0
     assert two.tunegate("releases", "verify", str(published(two, manifest) / "release")).stdout.strip() == manifest.reference
     assert content(published(two, manifest)) == content(published(one, manifest))
 
@@ -168,7 +199,7 @@ def test_what_nobody_refers_to_leaves_the_bucket_and_can_leave_the_disk(clones: 
 def test_a_wrong_login_is_an_outside_error_that_shows_none(clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = clones
     one.build(monkeypatch)
-    failed = one.tunegate("releases", "publish", "configs/finetune/demo.yaml", AWS_SECRET_ACCESS_KEY="not-the-password")
+    failed = one.apart("releases", "publish", "configs/finetune/demo.yaml", AWS_SECRET_ACCESS_KEY="not-the-password")
     assert failed.returncode == 3 and "DVC" in failed.stderr
     assert "not-the-password" not in failed.stdout + failed.stderr
 
