@@ -20,11 +20,13 @@ from configs.errors import TunegateError
 from eval.commands import Production, run_evaluate, run_gate
 from eval.commands import add_commands as add_eval_commands
 from infra.commands import run_publish
+from infra.credentials import masked
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
     from configs.verdict import Verdict
+    from infra.lineage import Use
     from serve.watch import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -75,6 +77,12 @@ def compare_by() -> Compare:
     return Compare(share_difference, mean_difference)
 
 
+def used_releases() -> list[Use]:
+    from serve.uses import uses
+
+    return uses()
+
+
 @app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
@@ -96,7 +104,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 
 add_eval_commands(app)
 serve.commands.add_commands(app, judge_of, compare_by)
-infra.commands.add_commands(app)
+infra.commands.add_commands(app, used_releases)
 infra.door_commands.add_commands(app)
 infra.gitlab_commands.add_commands(app)
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
@@ -109,7 +117,7 @@ def main() -> None:
     try:
         app()
     except TunegateError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(f"error: {masked(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
     except SystemExit as error:  # click turns Ctrl-C into 130 without a word
         if error.code == 130:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,16 +16,19 @@ from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
+from infra.credentials import masked, refuse_written_login
 
 RELEASES = Path("releases")
 # What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
 EVALUATION_FILES = ("predictions.parquet", "probe.json", "behaviour.parquet", "judge.jsonl", "metrics.json")
 # Logs and the evaluation's cache of answers prove nothing that predictions.parquet does not.
 LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
+LINEAGE = "lineage.json"  # of a published release: the MLflow run that trained it, which its manifest is too early to know
+UNKNOWN: dict[str, Any] = {"verdict": "unknown", "created": "", "run": None, "git_revision": "unknown", "data": None, "metrics": {}}
 
 
-def publish(paths: RunPaths) -> Path:
-    """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same state.
+def publish(paths: RunPaths, run_id: str | None = None) -> Path:
+    """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same state. `run_id`: MLflow's.
 
     Raises RefusedError without a passing verdict on these very bytes, OutsideError where DVC fails.
     """
@@ -36,7 +40,7 @@ def publish(paths: RunPaths) -> Path:
     target.parent.mkdir(exist_ok=True)
     with FileLock(RELEASES / ".publish.lock"):
         if not restored(target, manifest):
-            copy_whole(paths, target)
+            copy_whole(paths, target, run_id)
         add(target)
     return target
 
@@ -65,7 +69,7 @@ def fetch(reference: str) -> Path:
 
 
 def list_releases() -> list[dict[str, Any]]:
-    """Oldest first: name, digest, reference, verdict, here (bool), created. What is only known by its pointer is listed too."""
+    """Oldest first: what `facts_of` says, and here (bool). What is only known by its pointer is listed too."""
     targets = {path.with_suffix("") for path in RELEASES.glob("*@*.dvc")} | {path.parents[1] for path in RELEASES.glob("[!.]*@*/release/manifest.json")}
     return sorted((describe(target) for target in targets), key=lambda row: (row["created"], row["reference"]))
 
@@ -77,14 +81,34 @@ def describe(target: Path) -> dict[str, Any]:
 
     facts = YAML(typ="safe").load(pointer_of(target).read_text(encoding="utf8")).get("meta") or {}
     name, digest = target.name.split("@")
-    return {"name": name, "digest": f"sha256:{digest}", "reference": target.name, "verdict": "unknown", "created": ""} | facts | {"here": False}
+    return {"name": name, "digest": f"sha256:{digest}", "reference": target.name} | UNKNOWN | facts | {"here": False}
 
 
 def facts_of(target: Path) -> dict[str, Any]:
-    """What the pointer in git says about its release, for those who have not fetched it."""
-    manifest, verdict = read_manifest(target / "release"), target / "gate" / "verdict.json"
-    outcome = Verdict.read(verdict).outcome if verdict.exists() else "unknown"
-    return {"name": manifest.name, "digest": manifest.digest, "reference": manifest.reference, "verdict": outcome, "created": manifest.created}
+    """What the pointer in git says about its release, for those who have not fetched it: with it the chain of `tunegate trace` needs no bytes."""
+    manifest, verdict = read_manifest(target / "release"), read_verdict(target)
+    facts = {"name": manifest.name, "digest": manifest.digest, "reference": manifest.reference, "created": manifest.created}
+    facts |= {"verdict": verdict.outcome if verdict else "unknown", "metrics": judged_metrics(target, verdict)}
+    run_id = read_json(target / LINEAGE).get("run")
+    return facts | {"run": run_id, "git_revision": manifest.git_revision, "data": manifest.data.get("fingerprint")}
+
+
+def read_verdict(target: Path) -> Verdict | None:
+    path = target / "gate" / "verdict.json"
+    return Verdict.read(path) if path.exists() else None
+
+
+def judged_metrics(target: Path, verdict: Verdict | None) -> dict[str, float]:
+    """The metrics that the gate's rules are about, as measured; four decimals, for people."""
+    measured = read_json(target / "eval" / "metrics.json").get("metrics", {})
+    judged = [str(result.evidence.get("metric")) for result in verdict.results] if verdict else []
+    return {name: round(float(measured[name]), 4) for name in dict.fromkeys(judged) if isinstance(measured.get(name), int | float)}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is none."""
+    found = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def folder_of(reference: str) -> Path:
@@ -135,7 +159,7 @@ def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
     except OutsideError:
         raise
     except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own
-        raise OutsideError(f"DVC remote: {type(error).__name__}: {error}", hint=".venv/bin/dvc remote list") from error
+        raise OutsideError(masked(f"DVC remote: {type(error).__name__}: {error}"), hint=".venv/bin/dvc remote list") from error
 
 
 def refuse_unproven(paths: RunPaths, manifest: Manifest) -> None:
@@ -171,12 +195,13 @@ def restored(target: Path, manifest: Manifest) -> bool:
     return True
 
 
-def copy_whole(paths: RunPaths, target: Path) -> None:
+def copy_whole(paths: RunPaths, target: Path, run_id: str | None) -> None:
     """A killed copy leaves only a partial folder, which the next one throws away."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for source in (paths.release, paths.evaluation, paths.gate):
         shutil.copytree(source, partial / source.name, ignore=LEFT_OUT)
+    (partial / LINEAGE).write_text(json.dumps({"run": run_id}) + "\n", encoding="utf8")
     verify_release(partial / "release")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
@@ -204,6 +229,7 @@ def repository() -> Iterator[Any]:
     try:
         with Repo(".") as repo:
             repo.scm_context.quiet = True  # its advice goes to stdout, which belongs to the command line
+            refuse_written_login(repo.config.read("repo"), ".dvc/config")
             yield repo
     except (DvcException, OSError) as error:
-        raise OutsideError(f"DVC: {type(error).__name__}: {error}", hint=".venv/bin/dvc status --cloud") from error
+        raise OutsideError(masked(f"DVC: {type(error).__name__}: {error}"), hint=".venv/bin/dvc status --cloud") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +11,21 @@ import typer
 from configs.console import AsJson, Config, example, read_run, show
 
 if TYPE_CHECKING:
+    from configs.paths import RunPaths
     from configs.schema import RunConfig
+    from infra.lineage import Use
 
 
-def add_commands(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+    """`uses`: which releases the environments here pin and run, as their records say; those are `serve`'s, which this room does not know."""
+    add_sync(app)
     releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
     app.add_typer(releases, name="releases")
+    add_store_commands(releases)
+    add_view_commands(releases, uses)
 
+
+def add_sync(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate sync", "tunegate sync calls-v1 --json"))
     def sync(names: Annotated[list[str] | None, typer.Argument(help="runs under build; none: all")] = None, as_json: AsJson = False) -> None:
         """Deliver what MLflow could not take while it was down; each line once."""
@@ -25,19 +33,14 @@ def add_commands(app: typer.Typer) -> None:
 
         show(sync(names or []), as_json)
 
+
+def add_store_commands(releases: typer.Typer) -> None:
     @releases.command("verify", epilog=example("tunegate releases verify build/smoke/release"))
     def verify(directory: Path) -> None:
         """Rehash every byte of a release directory; exit 1 names each file that differs."""
         from configs.release import verify_release
 
         typer.echo(verify_release(directory).reference)
-
-    @releases.command("list", epilog=example("tunegate releases list --json"))
-    def list_published(as_json: AsJson = False) -> None:
-        """Published releases with digest and verdict."""
-        from infra.artifacts import list_releases
-
-        show(list_releases(), as_json)
 
     @releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
     def publish_release(config: Config) -> None:
@@ -52,6 +55,26 @@ def add_commands(app: typer.Typer) -> None:
         typer.echo(str(find(reference)))
 
 
+def add_view_commands(releases: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+    @releases.command("list", epilog=example("tunegate releases list --json"))
+    def list_published(as_json: AsJson = False) -> None:
+        """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or run them."""
+        from infra.lineage import catalogue
+
+        show(catalogue(uses()), as_json)
+
+    @releases.command("prune", epilog=example("tunegate releases prune", "tunegate releases prune --yes", "tunegate releases prune --remote --yes"))
+    def prune_releases(
+        yes: Annotated[bool, typer.Option("--yes", help="do it; without, it is only said what would go")] = False,
+        remote: Annotated[bool, typer.Option("--remote", help="also what no commit refers to, out of the DVC remote")] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Take away the bytes of releases that nothing refers to: no pin, no server, no way back, no branch, no tag, no history."""
+        from infra.prune import prune
+
+        show(prune(uses, yes, remote), as_json)
+
+
 def run_publish(run: RunConfig) -> Path:
     """Bytes to the DVC remote, name to the MLflow registry."""
     from configs.paths import RunPaths
@@ -60,7 +83,16 @@ def run_publish(run: RunConfig) -> Path:
     from infra.tracking import register
 
     paths = RunPaths.of(run.name)
-    target = publish(paths)
-    training = json.loads((paths.adapter / "training.json").read_text(encoding="utf8"))
-    register(read_manifest(target / "release"), target / "release", training["tracking_run_id"])
+    run_id = trained_by(paths)
+    target = publish(paths, run_id)
+    register(read_manifest(target / "release"), target / "release", run_id)
     return target
+
+
+def trained_by(paths: RunPaths) -> str | None:
+    """MLflow's run: as training noted it, or as it was delivered later by `tunegate sync`."""
+    from infra.artifacts import read_json
+    from infra.outbox import Outbox
+
+    noted = read_json(paths.adapter / "training.json").get("tracking_run_id")
+    return str(noted) if noted else Outbox(paths.root / "tracking").run_id

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError, OutsideError
+from infra.credentials import masked
 from infra.outbox import Line, Outbox
 
 # Answers that would come again: the line is given up, so that those after it get through.
@@ -126,7 +127,7 @@ def download_model(uri: str, target: Path) -> Path:
     try:
         return Path(download_artifacts(artifact_uri=uri, dst_path=str(target), tracking_uri=tracking_uri()))
     except MlflowException as error:
-        found = f"base.mlflow: {uri} at {tracking_uri()}: {cause_of(error)}"
+        found = masked(f"base.mlflow: {uri} at {tracking_uri()}: {cause_of(error)}")
         if error.error_code in REFUSALS:
             raise InputError(f"{found}; expected a registered version or a run with these files", hint="set MLFLOW_TRACKING_URI to where it is") from error
         raise OutsideError(found, hint="start MLflow, or name another by MLFLOW_TRACKING_URI") from error
@@ -165,7 +166,7 @@ def warn(consequence: str, error: Exception) -> None:
     """One line on stderr, and only once: a long training does not repeat itself."""
     if consequence not in WARNED:
         WARNED.add(consequence)
-        print(f"warning: MLflow ({tracking_uri()}): {cause_of(error)}; {consequence}", file=sys.stderr)
+        print(masked(f"warning: MLflow ({tracking_uri()}): {cause_of(error)}; {consequence}"), file=sys.stderr)
 
 
 def cause_of(error: BaseException) -> str:

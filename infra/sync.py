@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError, OutsideError
+from infra.credentials import masked
 from infra.mlflow_client import cause_of, deliver, tracking_uri
 from infra.outbox import Outbox
 
@@ -43,5 +44,5 @@ def sync_one(outbox: Outbox, root: Path) -> dict[str, Any]:
     except Exception as error:  # MLflow, its store and its absence raise many kinds
         left = sum(1 for _ in outbox.left())
         message = f"MLflow ({tracking_uri()}): {cause_of(error)}; {left} of {lines} lines of {outbox.record} are left"
-        raise OutsideError(message, hint="start MLflow, or set MLFLOW_TRACKING_URI; then tunegate sync again") from error
+        raise OutsideError(masked(message), hint="start MLflow, or set MLFLOW_TRACKING_URI; then tunegate sync again") from error
     return {"name": outbox.folder.parent.relative_to(root).as_posix(), "delivered_lines": lines, "run_id": outbox.run_id}

@@ -64,7 +64,8 @@ def test_publish_copies_release_evaluation_and_verdict_but_no_logs(checkout: Pat
     paths, manifest = make_run()
     target = artifacts.publish(paths)
     assert target == Path(f"releases/demo@{manifest.digest.removeprefix('sha256:')[:12]}")
-    assert set(content(target)) == {"release/model.safetensors", "release/manifest.json", "eval/metrics.json", "eval/base/metrics.json", "gate/verdict.json"}
+    copied = {"release/model.safetensors", "release/manifest.json", "eval/metrics.json", "eval/base/metrics.json", "gate/verdict.json"}
+    assert set(content(target)) == copied | {"lineage.json"}
 
 
 def test_publish_leaves_git_one_pointer_and_stdout_nothing(checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:

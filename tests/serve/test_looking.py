@@ -132,3 +132,27 @@ def test_samples_of_both_slots_become_one_file_in_order_of_time_that_only_its_ow
     assert json.loads(said("samples", "local", "all.parquet", "--json")) == {"samples": 3, "file": "all.parquet"}
     assert read_trace(Path("all.parquet")) == rows
     assert Path("all.parquet").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("asked", [[RELEASE], ["a" * 12], [f"x-tunegate-release: {RELEASE.partition('@')[2]}"]])
+def test_trace_says_what_is_here_and_what_would_bring_the_rest(record: Record, asked: list[str]) -> None:
+    lines = said("trace", *asked).splitlines()
+    assert [line.split()[0] for line in lines if line[:13].strip()] == [
+        "answer",
+        "environment",
+        "release",
+        "verdict",
+        "run",
+        "config",
+        "data",
+        "commit",
+        "merge",
+    ]
+    assert "x desired" in lines[1] and "missing: its pointer is not in this checkout; try: git pull" in lines[3]
+
+
+def test_trace_reads_an_answers_headers_from_stdin_and_writes_json(record: Record) -> None:
+    headers = f"HTTP/1.1 200 OK\r\nX-Tunegate-Release: {RELEASE.partition('@')[2]}\r\nX-Tunegate-Slot: green\r\n\r\n"
+    found = json.loads(CliRunner().invoke(tunegate.app, ["trace", "-", "--json"], input=headers).stdout)
+    assert found["links"][0]["facts"] == {"release": RELEASE.partition("@")[2], "slot": "green"} and found["whole"] is False
+    assert found["links"][1]["facts"] == {"x": "desired, wished for"}
