@@ -34,11 +34,15 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
     add_operator_commands(app, operate)
 
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
-    def serve(directory: Path, port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000) -> None:
+    def serve(
+        directory: Path,
+        port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000,
+        public_key: Annotated[str | None, typer.Option(help="PEM file: only a release that this key has signed")] = None,
+    ) -> None:
         """Serve one release by vLLM in the foreground, with the arguments of production. Ctrl-C ends it."""
         from serve.foreground import serve_release
 
-        serve_release(directory, port)
+        serve_release(directory, port, public_key)
 
     @app.command(epilog=example("tunegate deploy local", "tunegate deploy local calls-v2", "tunegate deploy local calls-v2@sha256:... --json"))
     def deploy(
@@ -122,9 +126,9 @@ def pin_release(environment: str, release: str) -> DeployConfig:
     from configs.deploy import pin
     from serve.deploy import check_release
 
-    read_environment(environment)
+    config = read_environment(environment)
     reference = resolve(release)
-    check_release(reference)
+    check_release(config, reference)
     pin(environment_path(environment), reference)
     return read_environment(environment)
 

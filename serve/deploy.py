@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from configs.deploy import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
 from configs.verdict import Verdict
-from infra.artifacts import find
+from infra.artifacts import find_trusted
 from infra.router import SLOTS, SlotName
 from infra.slot import reap_orphan, stop_slot
 from serve.bake import analyse, bake
@@ -26,7 +27,7 @@ def deploy(env: Environment, reference: str) -> dict[str, Any]:
 
     Raises RefusedError where the bytes, the verdict, a proof or the bake say no: what served serves on.
     """
-    check_release(reference)
+    check_release(env.config, reference)
 
     def wish(env: Environment) -> None:
         state = env.record.state()
@@ -38,9 +39,9 @@ def deploy(env: Environment, reference: str) -> dict[str, Any]:
     return act(env, wish)
 
 
-def check_release(reference: str) -> None:
-    """The very bytes, and a passing verdict on them."""
-    path = find(reference) / "gate" / "verdict.json"
+def check_release(config: DeployConfig, reference: str) -> None:
+    """The very bytes, signed where the environment asks for it, and a passing verdict on them."""
+    path = find_trusted(reference, config.signing) / "gate" / "verdict.json"
     if not path.exists():
         raise RefusedError(f"{reference}: no verdict beside it", hint="tunegate gate CONFIG")
     verdict = Verdict.read(path)
