@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, environment_path, example, print_verdict, read_environment, show
+from configs.console import AsJson, EnvironmentName, Why, environment_path, example, print_verdict, read_environment, show
 from configs.errors import InputError
+from serve.audit_commands import add_audit_commands
 from serve.looking import add_looking_commands
 from serve.operator import add_operator_commands
 
@@ -32,6 +34,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
 
     add_looking_commands(app, operate)
     add_operator_commands(app, operate)
+    add_audit_commands(app, operate)
 
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
     def serve(
@@ -49,6 +52,7 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         environment: EnvironmentName,
         release: Annotated[str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")] = None,
         plan: Annotated[bool, typer.Option("--plan", help="say what would be done and whether there is room; change nothing")] = False,
+        why: Why = None,
         as_json: AsJson = False,
     ) -> None:
         """Switch to the pinned release without cutting a stream: start, warm, smoke, parity, load test, switch, bake, retire."""
@@ -62,26 +66,26 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         config = pin_release(environment, release) if release else read_environment(environment)
         if config.release is None:
             raise InputError(f"{environment_path(environment)}: no release is pinned", hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)")
-        found = reconcile(operate(config), config.release)
+        found = reconcile(replace(operate(config), why=why), config.release)
         crown(found)
         show(found, as_json)
 
     @app.command(epilog=example("tunegate promote local"))
-    def promote(environment: EnvironmentName, as_json: AsJson = False) -> None:
+    def promote(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
         """Let a proven release take the traffic, where promotion is manual."""
         from serve.deploy import promote as let_in
 
-        found = let_in(operate(read_environment(environment)))
+        found = let_in(replace(operate(read_environment(environment)), why=why))
         crown(found)
         show(found, as_json)
 
     @app.command(epilog=example("tunegate rollback local"))
-    def rollback(environment: EnvironmentName, as_json: AsJson = False) -> None:
+    def rollback(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
         """Back to the warm old slot at once, and its release pinned again: commit that line."""
         from configs.deploy import pin
         from serve.deploy import rollback as go_back
 
-        found = go_back(operate(read_environment(environment)))
+        found = go_back(replace(operate(read_environment(environment)), why=why))
         pin(environment_path(environment), found["release"])
         crown(found)
         show(found, as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, example, read_environment, show
+from configs.console import AsJson, EnvironmentName, Why, example, read_environment, show
 
 if TYPE_CHECKING:
     from configs.deploy import DeployConfig
@@ -38,11 +38,11 @@ def add_operator_commands(app: typer.Typer, operate: Callable[[DeployConfig], En
         show(verbs.abort(operate(read_environment(environment))), as_json)
 
     @app.command(epilog=example("tunegate hold local"))
-    def hold(environment: EnvironmentName, as_json: AsJson = False) -> None:
+    def hold(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
         """Keep what serves, whatever the YAML pins, until resume."""
         from serve import verbs
 
-        show(verbs.hold(operate(read_environment(environment))), as_json)
+        show(verbs.hold(replace(operate(read_environment(environment)), why=why)), as_json)
 
     @app.command(epilog=example("tunegate agent local", "tunegate agent local --once", "tunegate agent local --interval 5"))
     def agent(
