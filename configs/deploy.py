@@ -14,6 +14,7 @@ from configs.errors import InputError
 from configs.load import LoadTest, Sampling, Shadow, Watch
 from configs.rollout import BlueGreen, Capacity, Strategy, Supervision
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
+from configs.signing import Signing
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
 
@@ -24,6 +25,7 @@ class DeployConfig(Section):
     name: str = Field(pattern=NAME_PATTERN)
     model: str = Field(description="the model name that applications use; stable across releases")
     release: str | None = Field(None, pattern=REFERENCE_PATTERN, description="NAME@sha256:DIGEST, or null")
+    signing: Signing | None = Field(None, description="the key whose signature a release must bear; null: none is asked for")
     door: Door = Door()
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     strategy: Strategy = BlueGreen()

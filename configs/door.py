@@ -53,6 +53,7 @@ class Door(Section):
     queue_seconds: int = Field(120, ge=1, le=3_600, description="while no slot serves (a swap), a new request waits this long, then gets 503")
     answer_seconds: int = Field(3_600, ge=1, le=86_400, description="the longest silence of a model server or a reading client: then 504, or the stream ends")
     receive_seconds: int = Field(10, ge=1, le=600, description="a client's headers, and then its body, must be here within this time: else 408")
+    metrics_port: int | None = Field(None, ge=1, le=65_535, description="HAProxy's own figures for Prometheus, GET /metrics on 127.0.0.1; null: none")
     max_connections: int = Field(4_096, ge=16, le=1_000_000)
     max_body_kib: int = Field(1_024, ge=1, le=16_384, description="a larger body is 413; the door holds a whole body in memory before a model server sees it")
     max_header_kib: int = Field(16, ge=1, le=64, description="a request's line and headers; more is 431")

@@ -15,8 +15,10 @@ from configs.deploy import REFERENCE_PATTERN
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, verify_release
+from configs.signing import Signing
 from configs.verdict import Verdict
 from infra.credentials import masked, refuse_written_login
+from infra.signing import sign, signature_of, signing_key, verify_signature
 
 RELEASES = Path("releases")
 # What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
@@ -41,6 +43,9 @@ def publish(paths: RunPaths, run_id: str | None = None) -> Path:
     with FileLock(RELEASES / ".publish.lock"):
         if not restored(target, manifest):
             copy_whole(paths, target, run_id)
+        key, release = signing_key(), target / "release"
+        if key and not signature_of(release).exists():
+            sign(release, key)
         add(target)
     return target
 
@@ -55,6 +60,25 @@ def find(reference: str) -> Path:
         return fetch(reference)
     check_bytes(target, reference)
     return target
+
+
+def find_trusted(reference: str, signing: Signing | None) -> Path:
+    """As `find`, and where an environment pins a key, signed by it. Raises RefusedError where it is not."""
+    target = find(reference)
+    if signing:
+        verify_signature(target / "release", signing.public_key)
+    return target
+
+
+def sign_published(reference: str, key: Path) -> Path:
+    """The new signature of a published release, in the DVC remote too: for one published unsigned, or when the key changes."""
+    from filelock import FileLock
+
+    target = find(reference)
+    with FileLock(RELEASES / ".publish.lock"):
+        found = sign(target / "release", key)
+        add(target)
+    return found
 
 
 def fetch(reference: str) -> Path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.console import AsJson, Config, example, read_run, show
+from configs.errors import InputError
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
@@ -35,12 +36,30 @@ def add_sync(app: typer.Typer) -> None:
 
 
 def add_store_commands(releases: typer.Typer) -> None:
-    @releases.command("verify", epilog=example("tunegate releases verify build/smoke/release"))
-    def verify(directory: Path) -> None:
-        """Rehash every byte of a release directory; exit 1 names each file that differs."""
+    @releases.command(
+        "verify", epilog=example("tunegate releases verify build/smoke/release", "tunegate releases verify releases/NAME@.../release --public-key signing.pub")
+    )
+    def verify(directory: Path, public_key: Annotated[str | None, typer.Option(help="PEM file: the key that must have signed it")] = None) -> None:
+        """Rehash every byte of a release directory, check its signature; exit 1 names what differs."""
         from configs.release import verify_release
 
-        typer.echo(verify_release(directory).reference)
+        manifest = verify_release(directory)
+        if public_key:
+            from infra.signing import verify_signature
+
+            verify_signature(directory, public_key)
+        typer.echo(manifest.reference)
+
+    @releases.command("sign", epilog=example("TUNEGATE_SIGNING_KEY=signing.key tunegate releases sign calls-v2@sha256:..."))
+    def sign(reference: str) -> None:
+        """Sign a published release anew, with the key that TUNEGATE_SIGNING_KEY names; publishing signs by itself."""
+        from infra.artifacts import sign_published
+        from infra.signing import KEY, MAKE_KEY, signing_key
+
+        key = signing_key()
+        if key is None:
+            raise InputError(f"{KEY} names no private key", hint=f"{MAKE_KEY}; export {KEY}=signing.key")
+        typer.echo(str(sign_published(reference, key)))
 
     @releases.command("publish", epilog=example("tunegate releases publish configs/finetune/smoke.yaml"))
     def publish_release(config: Config) -> None:

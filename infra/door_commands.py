@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, example, read_environment, show
+from configs.console import AsJson, EnvironmentName, Why, example, read_environment, show
 from configs.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def add_commands(app: typer.Typer) -> None:
         tpm: Annotated[int, typer.Option(help="tokens a minute, reserved from what a request asks for; 0: no limit")] = 0,
         concurrent: Annotated[int, typer.Option(help="requests at once; 0: no limit")] = 0,
         expires: Annotated[str | None, typer.Option(help="valid for 30m, 12h, 90d; none: for ever")] = None,
+        why: Why = None,
     ) -> None:
         """Make a key and print it, this once. The open door knows it at once."""
         ends = int(time.time()) + seconds_of(expires) if expires else 0
         limits: dict[str, Any] = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrent": concurrent, "expires": ends}
-        typer.echo(keyring(environment).add(name, read_limits(limits | ({"scopes": scope} if scope else {}))))
+        typer.echo(keyring(environment).add(name, read_limits(limits | ({"scopes": scope} if scope else {})), why))
 
     @keys.command("list", epilog=example("tunegate keys list local --json"))
     def list_keys(environment: EnvironmentName, as_json: AsJson = False) -> None:
@@ -45,16 +46,19 @@ def add_commands(app: typer.Typer) -> None:
         show([row_of(key) for key in keyring(environment).read()], as_json)
 
     @keys.command("revoke", epilog=example("tunegate keys revoke local team-search"))
-    def revoke(environment: EnvironmentName, name: KeyName) -> None:
+    def revoke(environment: EnvironmentName, name: KeyName, why: Why = None) -> None:
         """End every key of that name at once; what streams already goes on to its end."""
-        typer.echo(f"{keyring(environment).revoke(name)} revoked")
+        typer.echo(f"{keyring(environment).revoke(name, why)} revoked")
 
     @keys.command("rotate", epilog=example("tunegate keys rotate local team-search --grace 7d"))
     def rotate(
-        environment: EnvironmentName, name: KeyName, grace: Annotated[str, typer.Option(help="the old key is valid so long: 0s, 30m, 7d")] = "1d"
+        environment: EnvironmentName,
+        name: KeyName,
+        grace: Annotated[str, typer.Option(help="the old key is valid so long: 0s, 30m, 7d")] = "1d",
+        why: Why = None,
     ) -> None:
         """Make a new key of the same name and limits and print it, this once."""
-        typer.echo(keyring(environment).rotate(name, seconds_of(grace)))
+        typer.echo(keyring(environment).rotate(name, seconds_of(grace), why))
 
     door = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The open door, as in: tunegate door reload local")
     app.add_typer(door, name="door")

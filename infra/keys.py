@@ -24,6 +24,7 @@ from configs.door import Scope
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, Section
 from infra.admin import Admin, write_whole
+from infra.audit import note
 
 DEFAULT = "default"
 
@@ -73,26 +74,26 @@ class Keyring:
         except ValidationError as error:
             raise InputError(f"{self.path}: {error}", hint=f"restore {self.path}, or remove it and add the keys again") from None
 
-    def add(self, name: str, limits: KeyLimits) -> str:
+    def add(self, name: str, limits: KeyLimits, why: str | None = None) -> str:
         """The new key, told this once. Raises InputError where the name is taken or cannot be one."""
         secret = new_secret()
-        with self.changed() as keys:
+        with self.changed("added", name, why) as keys:
             if name == DEFAULT or name in {key.name for key in keys}:
                 raise InputError(f"there is a key {name!r} already", hint=f"tunegate keys rotate {self.config.name} {name}")
             keys.append(make_key(name, secret, limits))
         return secret
 
-    def revoke(self, name: str) -> int:
+    def revoke(self, name: str, why: str | None = None) -> int:
         """How many keys of that name are gone, at once."""
-        with self.changed() as keys:
+        with self.changed("revoked", name, why) as keys:
             gone = self.named(keys, name)
             keys[:] = [key for key in keys if key.name != name]
         return len(gone)
 
-    def rotate(self, name: str, grace_seconds: int) -> str:
+    def rotate(self, name: str, grace_seconds: int, why: str | None = None) -> str:
         """A new key of the same name and limits; the old one is valid for `grace_seconds` more, and one older than that no longer."""
         secret, now = new_secret(), int(time.time())
-        with self.changed() as keys:
+        with self.changed("rotated", name, why) as keys:
             newest = max(self.named(keys, name), key=lambda key: (key.created, keys.index(key)))
             ends = min(newest.limits.expires or now + grace_seconds, now + grace_seconds)
             old = newest.model_copy(update={"limits": newest.limits.model_copy(update={"expires": ends})})
@@ -101,7 +102,7 @@ class Keyring:
 
     def set_default(self, secret: str) -> None:
         """The one key without limits that a deployment's own requests use."""
-        with self.changed() as keys:
+        with self.changed("set", DEFAULT, None) as keys:
             if [key.sha256 for key in keys if key.name == DEFAULT] != [hash_of(secret)]:
                 keys[:] = [key for key in keys if key.name != DEFAULT] + [make_key(DEFAULT, secret, KeyLimits.model_validate({}))]
 
@@ -116,13 +117,17 @@ class Keyring:
         return found
 
     @contextlib.contextmanager
-    def changed(self) -> Iterator[list[Key]]:
-        """Read, change, write the file, tell the running door: one process at a time, and nothing where the change fails."""
+    def changed(self, change: str, name: str, why: str | None) -> Iterator[list[Key]]:
+        """Read, change, put on record, write the file, tell the running door: one process at a time, and nothing where the change or the record fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = self.read()
+            before = self.read()
+            keys = list(before)
             yield keys
+            if keys != before:
+                now = [f"{key.sha256[:12]} {key.entry()}" for key in keys if key.name == name]
+                note(self.path.with_name("events.jsonl"), "keyed", change=change, name=name, keys=now, **({"why": why} if why else {}))
             write_whole(self.path, json.dumps([key.model_dump() for key in keys], indent=1) + "\n")
             admin = Admin(self.path.parent / "router", hint=f"tunegate deploy {self.config.name}")
             admin.write_map("keys.map", {key.sha256: key.entry() for key in keys})

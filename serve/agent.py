@@ -94,7 +94,7 @@ class Agent:
             self.env.record.append("desired", release=config.release, rollback=True, pinned=True, failed=state.failed, **self.git.pinned_by())
             return
         try:
-            check_release(config.release)
+            check_release(config, config.release)
         except (RefusedError, InputError) as error:
             self.env.record.append("failed", release=config.release, why=error.message, **self.git.pinned_by())
             raise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, environment_path, example, print_verdict, read_environment, show
+from configs.console import AsJson, EnvironmentName, Why, environment_path, example, print_verdict, read_environment, show
 from configs.errors import InputError, RefusedError
+from serve.audit_commands import add_audit_commands
 from serve.looking import add_looking_commands
 from serve.operator import add_operator_commands
 
@@ -32,19 +34,25 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
 
     add_looking_commands(app, operate)
     add_operator_commands(app, operate)
+    add_audit_commands(app, operate)
 
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
-    def serve(directory: Path, port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000) -> None:
+    def serve(
+        directory: Path,
+        port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000,
+        public_key: Annotated[str | None, typer.Option(help="PEM file: only a release that this key has signed")] = None,
+    ) -> None:
         """Serve one release by vLLM in the foreground, with the arguments of production. Ctrl-C ends it."""
         from serve.foreground import serve_release
 
-        serve_release(directory, port)
+        serve_release(directory, port, public_key)
 
     @app.command(epilog=example("tunegate deploy local", "tunegate deploy local calls-v2", "tunegate deploy local calls-v2@sha256:... --json"))
     def deploy(
         environment: EnvironmentName,
         release: Annotated[str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")] = None,
         plan: Annotated[bool, typer.Option("--plan", help="say what would be done and whether there is room; change nothing")] = False,
+        why: Why = None,
         as_json: AsJson = False,
     ) -> None:
         """Switch to the pinned release without cutting a stream: start, warm, smoke, parity, load test, switch, bake, retire."""
@@ -58,30 +66,26 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         config = pin_release(environment, release) if release else read_environment(environment)
         if config.release is None:
             raise InputError(f"{environment_path(environment)}: no release is pinned", hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)")
-        found = reconcile(operate(config), config.release)
+        found = reconcile(replace(operate(config), why=why), config.release)
         crown(found)
         show(found, as_json)
 
     @app.command(epilog=example("tunegate promote local"))
-    def promote(environment: EnvironmentName, as_json: AsJson = False) -> None:
+    def promote(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
         """Let a proven release take the traffic, where promotion is manual."""
         from serve.deploy import promote as let_in
 
-        found = let_in(operate(read_environment(environment)))
+        found = let_in(replace(operate(read_environment(environment)), why=why))
         crown(found)
         show(found, as_json)
 
     @app.command(epilog=example("tunegate rollback local", 'tunegate rollback production --why "answers are cut short"'))
-    def rollback(
-        environment: EnvironmentName,
-        why: Annotated[str, typer.Option(help="for the record, and for the merge request that writes the pin back")] = "rolled back by a person",
-        as_json: AsJson = False,
-    ) -> None:
+    def rollback(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
         """Back to the warm old slot at once, and its release pinned again: commit that line. Where an agent follows a branch, that commit is made."""
         from serve.deploy import rollback as go_back
 
-        env = operate(read_environment(environment))
-        found = go_back(env, why)
+        env = replace(operate(read_environment(environment)), why=why)
+        found = go_back(env)
         found |= pin_back(env, environment_path(environment), str(found["release"]))
         crown(found)
         show(found, as_json)
@@ -151,7 +155,7 @@ def pin_release(environment: str, release: str) -> DeployConfig:
             f"{config.name} follows {follows}: a release is pinned by a commit there", hint=f"change {environment_path(environment)} by a merge request"
         )
     reference = resolve(release)
-    check_release(reference)
+    check_release(config, reference)
     pin(environment_path(environment), reference)
     return read_environment(environment)
 

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from configs.deploy import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
 from configs.verdict import Verdict
-from infra.artifacts import find
+from infra.artifacts import find_trusted
 from infra.router import SLOTS, SlotName
 from infra.slot import reap_orphan, stop_slot
 from serve.bake import analyse, bake
@@ -26,7 +27,7 @@ def deploy(env: Environment, reference: str) -> dict[str, Any]:
 
     Raises RefusedError where the bytes, the verdict, a proof or the bake say no: what served serves on.
     """
-    check_release(reference)
+    check_release(env.config, reference)
 
     def wish(env: Environment) -> None:
         state = env.record.state()
@@ -38,9 +39,9 @@ def deploy(env: Environment, reference: str) -> dict[str, Any]:
     return act(env, wish)
 
 
-def check_release(reference: str) -> None:
-    """The very bytes, and a passing verdict on them."""
-    path = find(reference) / "gate" / "verdict.json"
+def check_release(config: DeployConfig, reference: str) -> None:
+    """The very bytes, signed where the environment asks for it, and a passing verdict on them."""
+    path = find_trusted(reference, config.signing) / "gate" / "verdict.json"
     if not path.exists():
         raise RefusedError(f"{reference}: no verdict beside it", hint="tunegate gate CONFIG")
     verdict = Verdict.read(path)
@@ -48,7 +49,7 @@ def check_release(reference: str) -> None:
         raise RefusedError(f"{reference}: the verdict is {verdict.outcome} on {verdict.release}, expected pass on this release", hint="tunegate gate CONFIG")
 
 
-def rollback(env: Environment, why: str = "rolled back by a person") -> dict[str, Any]:
+def rollback(env: Environment) -> dict[str, Any]:
     """Back to the warm other slot at once: no proof is repeated, nothing starts. Raises RefusedError where none is warm."""
 
     def wish(env: Environment) -> None:
@@ -57,7 +58,7 @@ def rollback(env: Environment, why: str = "rolled back by a person") -> dict[str
         slot = state.slots[heir] if heir else None
         if heir is None or slot is None or heir not in env.alive(state) or not slot.is_proven:
             raise RefusedError("no proven release is warm in the other slot", hint=f"tunegate deploy {env.config.name} RELEASE   (tunegate releases list)")
-        env.record.append("desired", release=slot.release, rollback=True, why=why)
+        env.record.append("desired", release=slot.release, rollback=True, why=env.why or "rolled back by a person")
 
     return act(env, wish)
 

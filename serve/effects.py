@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import OutsideError
 from configs.release import read_manifest
 from configs.rollout import ShadowFirst
-from infra.artifacts import find
+from infra.artifacts import find, find_trusted
 from infra.router import SLOTS, SlotName, Traffic, api_key
 from infra.sampling import sampling_of
 from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
@@ -96,8 +96,8 @@ def measure_room(env: Environment, state: State, slot: SlotName, reference: str)
 
 
 def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess | None) -> None:
-    """Verifies every byte, then starts vLLM in the slot. The intent is on disk before the process is."""
-    directory = find(reference) / "release"  # every byte rehashed
+    """Verifies every byte and the signature, then starts vLLM in the slot. The intent is on disk before the process is."""
+    directory = find_trusted(reference, env.config.signing) / "release"  # every byte rehashed
     manifest = read_manifest(directory)
     index = SLOTS.index(slot)
     port = env.config.slot_ports[index]

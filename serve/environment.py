@@ -29,13 +29,15 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Environment:
-    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's; `token` is its holder's."""
+    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's; `token` is its holder's,
+    `why` what a person says of the wish."""
 
     config: DeployConfig
     tell: Callable[[str], None] = lambda line: None
     judge: Judge | None = None
     compare: Compare | None = None
     token: int | None = None
+    why: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -43,7 +45,7 @@ class Environment:
 
     @property
     def record(self) -> Record:
-        return Record(self.folder / "events.jsonl", self.token)
+        return Record(self.folder / "events.jsonl", self.token, self.why)
 
     @property
     def router(self) -> Router:

@@ -17,6 +17,7 @@ from configs.release import read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.artifacts import find
 from infra.router import api_key
+from infra.signing import verify_signature
 from infra.slot import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
 from serve.effects import what_serves
 from serve.environment import Environment
@@ -26,9 +27,11 @@ from serve.relative import ABSENT, measure_blue, wants_blue
 START_SECONDS = 600
 
 
-def serve_release(directory: Path, port: int) -> None:
-    """Blocks. Raises RefusedError on wrong bytes, OutsideError if vLLM does not come up or dies."""
+def serve_release(directory: Path, port: int, public_key: str | None = None) -> None:
+    """Blocks. Raises RefusedError on wrong bytes or a missing signature, OutsideError if vLLM does not come up or dies."""
     manifest = verify_release(directory)
+    if public_key:
+        verify_signature(directory, public_key)
     log = Path("build/serve") / f"{port}.log"
     slot = start_slot(directory, manifest, port=port, served_name=manifest.name, log=log)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, environment_path, example, read_environment, show
+from configs.console import AsJson, EnvironmentName, Why, environment_path, example, read_environment, show
 from configs.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def add_operator_commands(app: typer.Typer, operate: Callable[[DeployConfig], En
         show(verbs.abort(operate(read_environment(environment))), as_json)
 
     @app.command(epilog=example("tunegate hold local"))
-    def hold(environment: EnvironmentName, as_json: AsJson = False) -> None:
+    def hold(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
         """Keep what serves, whatever the YAML pins, until resume."""
         from serve import verbs
 
-        show(verbs.hold(operate(read_environment(environment))), as_json)
+        show(verbs.hold(replace(operate(read_environment(environment)), why=why)), as_json)
 
     @app.command(
         epilog=example("tunegate agent local", "tunegate agent local --once", "tunegate agent production --pull origin/main --signers /etc/tunegate/signers")

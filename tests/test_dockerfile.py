@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = ROOT / "Dockerfile.gpu"
-LOCKS = ["gpu-train.txt", "gpu-serve.txt"]
+LOCKS = ["gpu-train.txt", "gpu-serve.txt", "agent.txt"]
+FINAL = ["agent", "serve", "train"]
+# Of the full mlflow the train environment has the parts, not the name.
+ADDED = {"mlflow-skinny", "dvc-s3", "python-gitlab", "requests-toolbelt"}
 HOST = re.compile(r"https?://(?!127\.0\.0\.1)|--(?:index-url|extra-index-url|find-links)|\bgit\+")
 
 
@@ -38,32 +41,43 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 
 @pytest.mark.unit
-def test_train_and_serve_are_targets_of_one_base() -> None:
-    assert list(targets()) == ["base", "train", "serve"]
-    assert "FROM ${BASE} AS base" in text()
-    assert "ARG BASE=python:3.11-" in text()
+def test_agent_serve_and_train_are_targets_of_one_base_and_what_makes_them_stays_behind() -> None:
+    assert list(targets()) == ["base", "tools", "agent-environment", "serve-environment", "train-environment", "agent", "serve", "train"]
+    assert re.findall(r"(?m)^FROM (\S+) AS (\S+)$", text())[-3:] == [("base", "agent"), ("agent", "serve"), ("base", "train")]
+    assert "ARG BASE=python:3.11-" in text() and "FROM ${BASE} AS base" in text()
+    assert not any("pip" in targets()[name] for name in FINAL), "no installer in what is shipped"
 
 
 @pytest.mark.unit
-def test_no_target_runs_as_root() -> None:
-    users = re.findall(r"(?m)^USER (\S+)$", text())
-    assert users == ["10001"]
-    assert "USER" in targets()["base"], "both targets inherit it"
-    copies = re.findall(r"(?m)^COPY .*$", text())
-    assert copies and all("--chown=10001:10001 " in line for line in copies)
+def test_no_target_runs_as_root_and_nothing_that_runs_owns_its_code() -> None:
+    for name in FINAL:
+        assert re.findall(r"(?m)^USER (\S+)$", targets()[name])[-1] == "10001"
+    assert "--chown" not in text() and "chmod" not in text()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", FINAL)
+def test_labels_name_the_image_its_licence_and_the_revision_it_was_built_from(name: str) -> None:
+    stage = targets()[name]
+    assert f"org.opencontainers.image.title=tunegate-{name}" in stage and "ARG REVISION=unknown" in stage
+    assert "org.opencontainers.image.revision=${REVISION}" in stage and "org.opencontainers.image.description=" in stage
+    assert "org.opencontainers.image.licenses=Apache-2.0" in targets()["agent" if name == "serve" else name]
 
 
 @pytest.mark.unit
 def test_the_lock_is_copied_and_installed_before_the_code_so_that_a_code_change_reuses_the_layer() -> None:
-    for name in ("train", "serve"):
-        stage = targets()[name]
-        assert stage.index(f"requirements/gpu-{name}.txt") < stage.index("RUN ") < stage.index("COPY --chown=10001:10001 . source/")
+    for name, lock in (("agent", "agent.txt"), ("train", "${TRAIN_LOCK}")):
+        stage = targets()[f"{name}-environment"]
+        assert stage.index(f"requirements/{lock}") < stage.index("RUN ") < stage.index("COPY . source/")
+    assert "source" not in targets()["serve-environment"], "vLLM's environment holds nothing of ours"
 
 
 @pytest.mark.unit
 def test_every_copied_file_exists() -> None:
-    sources = [word for line in re.findall(r"(?m)^COPY \S+ (.*) \S+$", text()) for word in line.split()]
-    assert sources
+    values = dict(re.findall(r"(?m)^ARG (\w+_LOCK)=(\S+)$", text()))
+    lines = re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", text())
+    sources = [re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], word) for line in lines for word in line.split()]
+    assert len(sources) >= 5 and set(values.values()) == {"gpu-serve.txt", "gpu-train.txt"}
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
@@ -74,10 +88,25 @@ def test_what_must_not_enter_an_image_is_left_out() -> None:
 
 
 @pytest.mark.unit
-def test_the_served_image_is_asked_for_its_health() -> None:
-    assert "HEALTHCHECK" in targets()["serve"]
-    assert "http://127.0.0.1:8000/health" in targets()["serve"]
+def test_images_that_stay_are_asked_for_their_health_and_one_that_ends_by_itself_is_not() -> None:
+    health = {name: re.findall(r"TUNEGATE_HEALTH=(\S+)", targets()[name]) for name in ("agent", "serve")}
+    assert health == {"agent": ["http://127.0.0.1:8080/health"], "serve": ["http://127.0.0.1:8000/health"]}
+    assert all("HEALTHCHECK --start-period=600s" in targets()[name] for name in health) and "HEALTHCHECK NONE" in targets()["train"]
     assert 'CMD ["serve", "/release", "--port", "8000"]' in targets()["serve"]
+
+
+@pytest.mark.unit
+def test_the_agents_lock_is_a_part_of_what_is_tested_and_nothing_that_trains_or_serves() -> None:
+    agent, tested = pins("agent.txt"), pins("train.txt")
+    assert {name: version for name, version in agent.items() if tested.get(name, version) != version} == {}
+    assert agent.keys() - tested.keys() <= ADDED
+    assert not agent.keys() & {"torch", "vllm", "transformers", "peft", "datasets", "mlflow"}
+
+
+@pytest.mark.unit
+def test_the_serving_image_holds_vllm_apart_from_the_agent() -> None:
+    assert "TUNEGATE_SERVE_PYTHON=/opt/tunegate/.venv-serve/bin/python" in targets()["serve"]
+    assert "torch" in pins("gpu-serve.txt") and "torch" not in pins("agent.txt")
 
 
 @pytest.mark.unit

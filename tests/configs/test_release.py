@@ -77,3 +77,14 @@ def test_the_digest_ignores_order_and_sees_every_field(rows: list[tuple[str, int
     assert digest_of(files) == digest_of(files[::-1])
     changed = [files[0].model_copy(update={"size": files[0].size + 1}), *files[1:]]
     assert digest_of(changed) != digest_of(files)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "last.ckpt", "vectorizer.pkl", "tf_model.h5", "modeling.py", "lib.so", "run"]
+)
+def test_a_manifest_that_lists_a_pickle_or_code_makes_it_no_release(release: Path, name: str) -> None:
+    (release / name).write_bytes(b"\x80\x04.")
+    manifest, files = read_manifest(release), list_files(release)
+    (release / "manifest.json").write_text(manifest.model_copy(update={"files": files, "digest": digest_of(files)}).model_dump_json())
+    with pytest.raises(RefusedError, match=rf"{name}: a file type that no release may hold"):
+        verify_release(release)

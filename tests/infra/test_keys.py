@@ -32,6 +32,9 @@ def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keyring:
 def test_only_the_hash_is_kept_and_only_the_owner_may_read_it(keyring: Keyring) -> None:
     secret = keyring.add("search", LIMITS)
     files = [path for path in Path("state").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    record = Path("state/events.jsonl")
+    files.remove(record)
+    assert secret not in record.read_text() and hash_of(secret) not in record.read_text()
     assert len(files) == 2 and all(secret not in path.read_text() and hash_of(secret) in path.read_text() for path in files)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert len(secret) >= 43

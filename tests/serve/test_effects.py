@@ -30,12 +30,14 @@ from configs.release import Manifest, digest_of, list_files
 from configs.schema import Serving
 from configs.verdict import Outcome, Verdict
 from infra.router import SLOTS, SlotName, Traffic
+from infra.signing import sign
 from infra.slot import SlotProcess
 from serve.effects import door_client, perform, traffic_of, wait_for_slot, wait_for_streams
 from serve.environment import Environment
 from serve.liveness import Liveness
 from serve.planner import Action, ActionKind
 from serve.record import Record, State
+from tests.infra.test_signing import make_pair
 
 pytestmark = pytest.mark.unit
 APPEND, WAIT_FOR_SLOT = Record.append, wait_for_slot
@@ -254,6 +256,40 @@ def test_the_intent_to_start_is_on_disk_before_the_process_is(world: World, env:
         do(env, "start", "blue", release=release)
     state = env.record.state()
     assert kinds(env) == ["starting"] and state.release_of("blue") == release and env.alive(state) == frozenset()
+
+
+def test_a_slot_loads_only_what_the_pinned_key_has_signed(world: World, env: Environment, release: str) -> None:
+    """Unsigned, signed by a stranger, signed and changed since: nothing is recorded nor started."""
+    pair, stranger = make_pair(Path()), make_pair(Path(), "stranger")
+    asked = environment(signing={"public_key": pair.public.read_text()})
+    folder = next(Path("releases").glob("one@*/release"))
+
+    def refused(why: str) -> None:
+        with pytest.raises(RefusedError, match=why):
+            do(asked, "start", "blue", release=release)
+        assert kinds(asked) == [] and world.done == []
+
+    refused("found no .*model.sig")
+    sign(folder, stranger.private)
+    refused("Key mismatch")
+    sign(folder, pair.private)
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace("2026-11-24", "2026-11-25"))  # which the digest does not cover
+    refused("Hash mismatch for 'manifest.json'")
+    (folder / "manifest.json").write_text(manifest)
+    do(asked, "start", "blue", release=release)
+    assert world.done == ["label blue", "start blue"]
+
+
+def test_a_deploy_of_what_is_not_signed_is_refused_and_what_serves_serves_on(world: World, env: Environment, release: str) -> None:
+    pair = make_pair(Path())
+    sign(next(Path("releases").glob("one@*/release")), pair.private)
+    asked = environment(signing={"public_key": pair.public.read_text()})
+    serve.deploy.deploy(asked, release)
+    done, before = list(world.done), kinds(asked)
+    with pytest.raises(RefusedError, match=r"found no .*model.sig"):
+        serve.deploy.deploy(asked, publish("two"))
+    assert world.serving() == release and world.done == done and kinds(asked) == before
 
 
 def test_one_wrong_byte_and_nothing_is_recorded_nor_started(world: World, env: Environment, release: str) -> None:

@@ -17,9 +17,11 @@ import serve.relative
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.load import LoadTest, Objective
 from configs.verdict import Verdict
+from infra.signing import sign
 from infra.slot import SlotProcess
 from serve.environment import Environment
 from serve.foreground import load_test, overridden, serve_release
+from tests.infra.test_signing import make_pair
 from tests.serve.test_effects import World, environment, publish
 
 pytestmark = pytest.mark.unit
@@ -85,6 +87,16 @@ def test_wrong_bytes_are_refused_before_anything_starts(release: Path, monkeypat
     with pytest.raises(RefusedError, match=r"model\.safetensors"):
         load_test(judged(), release, {})
     assert done == []
+
+
+def test_a_release_that_the_named_key_did_not_sign_is_not_served(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, pair = terminal(monkeypatch, alive=1, end=KeyboardInterrupt), make_pair(Path())
+    with pytest.raises(RefusedError, match=r"found no .*model\.sig"):
+        serve_release(release, 9000, str(pair.public))
+    assert done == []
+    sign(release, pair.private)
+    serve_release(release, 9000, str(pair.public))
+    assert done[0] == "start one on 9000"
 
 
 def judged(**facts: Any) -> Environment:

@@ -1,0 +1,85 @@
+"""The seam to sigstore's model-signing, its only user: a release is signed when it is published and verified before it is loaded.
+
+The signature is a Sigstore bundle of an in-toto statement that names every file of release/ with its SHA-256. It lies beside
+release/, for a signature cannot be among the bytes it signs: the digest stays what it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from configs.errors import InputError, RefusedError
+from configs.release import read_manifest
+from configs.signing import is_pem
+
+SIGNATURE = "model.sig"  # the library's own name for it
+KEY, PASSWORD = "TUNEGATE_SIGNING_KEY", "TUNEGATE_SIGNING_PASSWORD"
+MOST_WORDS = 200  # the library prints raw bytes after what it has to say
+MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out signing.key && openssl ec -in signing.key -pubout -out signing.pub"
+
+
+def signature_of(release: Path) -> Path:
+    """Beside the release's directory."""
+    return release.with_name(SIGNATURE)
+
+
+def signing_key() -> Path | None:
+    """The private key's file, as the environment names it; None: releases are not signed here."""
+    named = os.environ.get(KEY)
+    return Path(named) if named else None
+
+
+def sign(release: Path, key: Path) -> Path:
+    """The signature's path; it is written whole or not at all. Raises InputError where the key, or its password, cannot be used."""
+    from model_signing import signing
+
+    password = os.environ.get(PASSWORD)
+    try:
+        # The library passes the password on as it comes, and cryptography wants bytes.
+        config = signing.Config().use_elliptic_key_signer(private_key=key, password=password.encode() if password else None)  # type: ignore[arg-type]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{KEY}: {key}: {error}", hint=f"{MAKE_KEY}   (an encrypted key: {PASSWORD})") from error
+    target = signature_of(release)
+    partial = release.parent.with_name(f".{release.parent.name}.{SIGNATURE}")  # outside of what DVC takes in
+    config.sign(release, partial)
+    os.replace(partial, target)
+    return target
+
+
+def verify_signature(release: Path, public_key: str) -> None:
+    """`public_key`: PEM or the path of one. Rehashes every byte of `release`.
+
+    Raises InputError where the key cannot be read, RefusedError where the release is unsigned, signed by another key, or not what was signed.
+    """
+    from model_signing import verifying
+
+    signature = signature_of(release)
+    hint = f"tunegate releases sign {read_manifest(release).reference}   (by the owner of the key; docs/security.md)"
+    with key_file(public_key) as path:
+        try:
+            config = verifying.Config().use_elliptic_key_verifier(public_key=path)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"signing.public_key: {path}: {error}", hint=MAKE_KEY) from error
+        if not signature.exists():
+            raise RefusedError(f"{release}: found no {signature}, expected a signature by the key that the environment pins", hint=hint)
+        try:
+            config.verify(release, signature)
+        except Exception as error:  # what a forged file can make the parsers below raise is not bounded: whatever it is, it is no signature
+            reason = " ".join(str(error).replace("\\", "").split())[:MOST_WORDS] or type(error).__name__
+            raise RefusedError(f"{signature}: {reason}", hint=hint) from error
+
+
+@contextmanager
+def key_file(public_key: str) -> Iterator[Path]:
+    """The library reads keys from files only."""
+    if not is_pem(public_key):
+        yield Path(public_key)
+        return
+    with NamedTemporaryFile("w", suffix=".pem") as stream:
+        stream.write(public_key)
+        stream.flush()
+        yield Path(stream.name)

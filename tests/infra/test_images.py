@@ -1,0 +1,60 @@
+"""What infra/images.py asks of docker, by a docker that writes down what it is asked; the real one's answers are in docs/images.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.git import head_revision
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
+FAKE = """#!/bin/sh
+echo "$@" >> {folder}/asked
+case "$*" in
+  *--entrypoint*tunegate.py*) echo {writes} ;;
+  *--entrypoint*) echo 'HAProxy version 2.8.25' ;;
+  'image inspect --format'*) echo 100000000 ;;
+  'image inspect'*) cat {folder}/image.json ;;
+  *--version*) echo tunegate 0.1.0 ;;
+  {fails}*) echo 'it broke' >&2; exit 1 ;;
+esac
+"""
+
+
+def run(folder: Path, *, user: str = "10001", revision: str | None = None, writes: str = "refused", fails: str = "nothing") -> subprocess.CompletedProcess[str]:
+    path, labels = folder / "docker", {"org.opencontainers.image.revision": revision or head_revision()}
+    (folder / "image.json").write_text(json.dumps([{"Config": {"Labels": labels, "User": user, "Healthcheck": {"Test": ["CMD", "python"]}}}]))
+    path.write_text(FAKE.format(folder=folder, writes=writes, fails=fails))
+    path.chmod(0o755)
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    return subprocess.run([sys.executable, "-m", "infra.images", "mine:1"], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_the_agents_image_is_built_from_the_given_base_and_run_with_nothing_to_write_to(tmp_path: Path) -> None:
+    found = run(tmp_path)
+    assert found.returncode == 0, found.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0].startswith("build --network host -f Dockerfile.gpu --target agent") and "--build-arg BASE=mine:1" in asked[0]
+    assert f"REVISION={head_revision()}" in asked[0]
+    turn = next(line for line in asked if line.endswith("agent local --once"))
+    assert all(word in turn for word in ("--read-only", "--cap-drop ALL", "no-new-privileges", "/work/configs:ro"))
+    assert "100 MB" in found.stdout and "HAProxy version" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"), [({"user": ""}, "user ''"), ({"revision": "unknown"}, "found revision unknown"), ({"writes": ""}, "can be written")]
+)
+def test_an_image_that_runs_as_root_hides_its_revision_or_can_be_changed_is_refused(tmp_path: Path, facts: dict[str, str], words: str) -> None:
+    found = run(tmp_path, **facts)  # type: ignore[arg-type]  # all are texts
+    assert found.returncode == 1 and words in found.stderr and "Traceback" not in found.stderr
+
+
+def test_a_build_that_fails_says_dockers_words(tmp_path: Path) -> None:
+    found = run(tmp_path, fails="build")
+    assert found.returncode == 3 and "it broke" in found.stderr and "Traceback" not in found.stderr
