@@ -336,6 +336,7 @@ def test_publishing_signs_and_the_signature_travels_with_the_bytes(checkout: Pat
         "eval/metrics.json",
         "eval/base/metrics.json",
         "gate/verdict.json",
+        "lineage.json",
         "model.sig",
     }
 
