@@ -111,7 +111,7 @@ def describe(target: Path) -> dict[str, Any]:
 def facts_of(target: Path) -> dict[str, Any]:
     """What the pointer in git says about its release, for those who have not fetched it: with it the chain of `tunegate trace` needs no bytes."""
     manifest, verdict = read_manifest(target / "release"), read_verdict(target)
-    facts = {"name": manifest.name, "digest": manifest.digest, "reference": manifest.reference, "created": manifest.created}
+    facts: dict[str, Any] = {"name": manifest.name, "digest": manifest.digest, "reference": manifest.reference, "created": manifest.created}
     facts |= {"verdict": verdict.outcome if verdict else "unknown", "metrics": judged_metrics(target, verdict)}
     run_id = read_json(target / LINEAGE).get("run")
     return facts | {"run": run_id, "git_revision": manifest.git_revision, "data": manifest.data.get("fingerprint")}
