@@ -39,8 +39,9 @@ def sign(release: Path, key: Path) -> Path:
 
     password = os.environ.get(PASSWORD)
     try:
-        # The library passes the password on as it comes, and cryptography wants bytes.
-        config = signing.Config().use_elliptic_key_signer(private_key=key, password=password.encode() if password else None)  # type: ignore[arg-type]
+        config = signing.Config()  # type: ignore[no-untyped-call]  # the library's are half typed
+        # It passes the password on as it comes, and cryptography wants bytes.
+        config.use_elliptic_key_signer(private_key=key, password=password.encode() if password else None)  # type: ignore[arg-type]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{KEY}: {key}: {error}", hint=f"{MAKE_KEY}   (an encrypted key: {PASSWORD})") from error
     target = signature_of(release)
@@ -61,7 +62,8 @@ def verify_signature(release: Path, public_key: str) -> None:
     hint = f"tunegate releases sign {read_manifest(release).reference}   (by the owner of the key; docs/security.md)"
     with key_file(public_key) as path:
         try:
-            config = verifying.Config().use_elliptic_key_verifier(public_key=path)
+            config = verifying.Config()  # type: ignore[no-untyped-call]
+            config.use_elliptic_key_verifier(public_key=path)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"signing.public_key: {path}: {error}", hint=MAKE_KEY) from error
         if not signature.exists():
