@@ -111,9 +111,18 @@ def test_the_rules_choose_the_jobs_of_each_kind_of_pipeline(project: Project) ->
     assert listed(project.checkout, "--variable", "CI_PIPELINE_SOURCE=schedule") == {"verify staging": "on_success", "verify production": "on_success"}
 
 
+def test_everything_is_checked_first(project: Project) -> None:
+    project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
+    run = project.merge_request("check", "test")
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
+    project.branch(SMOKE, "max_steps: 30", "max_stepps: 32")
+    spelt = project.merge_request("check")
+    assert spelt.returncode == 1 and "max_stepps" in spelt.stdout + spelt.stderr
+
+
 def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project) -> None:
     judged = project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
-    run = project.merge_request()
+    run = project.merge_request("children", "tune")
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
     manifest = json.loads((project.checkout / "build/smoke/release/manifest.json").read_text(encoding="utf8"))
     reference = f"smoke@{manifest['digest']}"
