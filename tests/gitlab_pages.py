@@ -98,10 +98,12 @@ def commit(folder: Path, message: str) -> str:
 
 
 RSYNC = """#!/bin/sh
-# gitlab-ci-local copies every tree here for jobs in containers, even where no job is one. Nothing reads that copy.
-case "$*" in *"/builds/.docker/") exit 0 ;; esac
-echo "rsync is not installed: rsync $*" >&2
-exit 127
+# gitlab-ci-local copies every tree here for jobs in containers, even where no job is one: nothing reads that copy. Caches are links here.
+# A job's artifacts it copies by --files-from=LIST . TARGET
+for last in "$@"; do case "$last" in --files-from=*) list=${last#--files-from=} ;; esac; done
+case "$last" in *"/builds/.docker/" | *"/cache/"*) exit 0 ;; esac
+[ -n "$list" ] || { echo "rsync is not installed: rsync $*" >&2; exit 127; }
+while read -r path; do [ ! -e "$path" ] || cp -a --parents "$path" "$last"; done < "$list"
 """
 
 
