@@ -17,6 +17,7 @@ GITLAB_CI_LOCAL = ROOT / "infra/npm/node_modules/gitlab-ci-local/dist/index.js"
 PAGES = [ROOT / ".gitlab-ci.yml", *sorted((ROOT / "infra/gitlab").glob("*.yml"))]
 NOT_JOBS = {"stages", "variables", "workflow", "default", "include"}
 MAIN, CHILD = ".gitlab-ci.yml", "infra/gitlab/child.yml"
+DEPLOYS = ("staging", "production", "rollback", "stop staging", "stop production")
 
 
 def read(path: str) -> dict[str, Any]:
@@ -62,6 +63,10 @@ def child_jobs() -> dict[str, dict[str, Any]]:
 
 def all_jobs() -> dict[str, dict[str, Any]]:
     return jobs(page(MAIN)) | child_jobs()
+
+
+def conditions(job: dict[str, Any]) -> list[str]:
+    return [rule.get("if", "") for rule in job.get("rules", []) if rule.get("when") != "never"]
 
 
 def copy_checkout(target: Path) -> Path:
