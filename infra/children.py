@@ -65,9 +65,16 @@ def touched(changed: Iterable[str], runs: Iterable[Run]) -> dict[Run, Pin]:
     paths = set(changed)
     own = [run for run in runs if any(fnmatchcase(path, pattern) for path in paths for pattern in run.files)]
     wanted = Counter(run.environment for run in own)
-    found: dict[Run, Pin] = {run: "prove" if run.environment is None else "pin" if wanted[run.environment] == 1 else "choose" for run in own}
+
+    def pin_of(run: Run) -> Pin:
+        if run.environment is None:
+            return "prove"
+        return "pin" if wanted[run.environment] == 1 else "choose"
+
+    found: dict[Run, Pin] = {run: pin_of(run) for run in own}
     if any(fnmatchcase(path, pattern) for path in paths for pattern in CODE):
-        found = {run: "prove" for run in runs if run.name == SMOKE} | found
+        proven: dict[Run, Pin] = {run: "prove" for run in runs if run.name == SMOKE}
+        found = proven | found
     return found
 
 

@@ -17,6 +17,7 @@ GITLAB_CI_LOCAL = ROOT / "infra/npm/node_modules/gitlab-ci-local/dist/index.js"
 PAGES = [ROOT / ".gitlab-ci.yml", *sorted((ROOT / "infra/gitlab").glob("*.yml"))]
 NOT_JOBS = {"stages", "variables", "workflow", "default", "include"}
 MAIN, CHILD = ".gitlab-ci.yml", "infra/gitlab/child.yml"
+DEPLOYS = ("staging", "production", "rollback", "stop staging", "stop production")
 
 
 def read(path: str) -> dict[str, Any]:
@@ -64,6 +65,10 @@ def all_jobs() -> dict[str, dict[str, Any]]:
     return jobs(page(MAIN)) | child_jobs()
 
 
+def conditions(job: dict[str, Any]) -> list[str]:
+    return [rule.get("if", "") for rule in job.get("rules", []) if rule.get("when") != "never"]
+
+
 def copy_checkout(target: Path) -> Path:
     """This tree as it stands, committed or not, as a repository of its own; the environments are shared by link.
 
@@ -98,10 +103,12 @@ def commit(folder: Path, message: str) -> str:
 
 
 RSYNC = """#!/bin/sh
-# gitlab-ci-local copies every tree here for jobs in containers, even where no job is one. Nothing reads that copy.
-case "$*" in *"/builds/.docker/") exit 0 ;; esac
-echo "rsync is not installed: rsync $*" >&2
-exit 127
+# gitlab-ci-local copies every tree here for jobs in containers, even where no job is one: nothing reads that copy. Caches are links here.
+# A job's artifacts it copies by --files-from=LIST . TARGET
+for last in "$@"; do case "$last" in --files-from=*) list=${last#--files-from=} ;; esac; done
+case "$last" in *"/builds/.docker/" | *"/cache/"*) exit 0 ;; esac
+[ -n "$list" ] || { echo "rsync is not installed: rsync $*" >&2; exit 127; }
+while read -r path; do [ ! -e "$path" ] || cp -a --parents "$path" "$last"; done < "$list"
 """
 
 

@@ -14,13 +14,12 @@ import pytest
 import yaml
 
 from infra.children import CODE, Run, pipeline, write
-from tests.gitlab_pages import CHILD, MAIN, PAGES, ROOT, all_jobs, child_jobs, jobs, page, read
+from tests.gitlab_pages import CHILD, DEPLOYS, MAIN, PAGES, ROOT, all_jobs, child_jobs, conditions, jobs, page, read
 
 pytestmark = pytest.mark.unit
 # What each command reads of the folders that an earlier job wrote.
 READS = {"loadtest": {"release"}, "publish": {"release", "eval", "gate"}, "pin": {"release", "dvc.lock"}, "note": {"gate"}}
 SECRET = ("TUNEGATE_GITLAB_TOKEN", "SIGSTORE_ID_TOKEN")
-DEPLOYS = ("staging", "production", "rollback", "stop staging", "stop production")
 
 
 def lines() -> Iterator[tuple[str, str]]:
@@ -42,10 +41,6 @@ def command_of(line: str) -> str | None:
     if words[0] != ".venv/bin/tunegate":
         return None
     return words[2] if words[1] in ("releases", "gitlab") else words[1]
-
-
-def conditions(job: dict[str, Any]) -> list[str]:
-    return [rule.get("if", "") for rule in job.get("rules", []) if rule.get("when") != "never"]
 
 
 # What it is made of
@@ -224,158 +219,3 @@ def test_tokens_come_from_the_project_or_from_gitlabs_own_identity_and_never_fro
     issued = {name: job["id_tokens"] for name, job in all_jobs().items() if "id_tokens" in job}
     assert {name.split()[0] for name in issued} == {"pin"}
     assert all(found == {"SIGSTORE_ID_TOKEN": {"aud": "sigstore"}} for found in issued.values())
-
-
-# The default branch
-
-
-@pytest.mark.parametrize("name", DEPLOYS)
-def test_traffic_moves_only_on_the_default_branch_one_job_at_a_time(name: str) -> None:
-    job = jobs(page(MAIN))[name]
-    staged = "staging" in name
-    assert job["resource_group"] == ("$STAGING" if staged else "production")
-    assert job["environment"]["name"] == ("$STAGING" if staged else "$PRODUCTION")
-    assert job["interruptible"] is False
-    assert job["tags"] == ["$SERVE_RUNNER_TAG"]
-    assert all('$CI_PIPELINE_SOURCE != "schedule" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH' in condition for condition in conditions(job))
-
-
-def test_production_comes_after_a_load_test_in_staging() -> None:
-    found = jobs(page(MAIN))
-    assert found["load staging"]["needs"] == ["staging"]
-    assert [need["job"] for need in found["production"]["needs"]] == ["load staging"]
-    order = page(MAIN)["stages"]
-    assert [order.index(found[name]["stage"]) for name in ("staging", "load staging", "production")] == [3, 4, 5]
-
-
-def test_production_is_by_hand_until_the_project_says_automatic() -> None:
-    freeze, automatic, by_hand = jobs(page(MAIN))["production"]["rules"]
-    assert freeze == {"if": "$CI_DEPLOY_FREEZE", "when": "never"}
-    assert automatic["if"].endswith('&& $PRODUCTION_DEPLOY == "automatic"') and "when" not in automatic
-    assert (by_hand["when"], by_hand["allow_failure"]) == ("manual", False)
-    assert page(MAIN)["variables"]["PRODUCTION_DEPLOY"] == "manual"
-
-
-def test_only_a_changed_pin_is_deployed() -> None:
-    found = jobs(page(MAIN))
-    assert {tuple(rule["changes"]) for name in ("staging", "load staging") for rule in found[name]["rules"][1:]} == {("configs/deploy/$STAGING.yaml",)}
-    assert {tuple(rule["changes"]) for rule in found["production"]["rules"][1:]} == {("configs/deploy/$PRODUCTION.yaml",)}
-    assert found["production"]["needs"] == [{"job": "load staging", "optional": True}], "a rollback's commit changes production alone"
-
-
-def test_in_a_freeze_nothing_is_deployed_and_a_rollback_is_still_possible() -> None:
-    found = jobs(page(MAIN))
-    for name in ("staging", "load staging", "production"):
-        assert found[name]["rules"][0] == {"if": "$CI_DEPLOY_FREEZE", "when": "never"}
-    assert [rule["when"] for rule in found["rollback"]["rules"]] == ["manual"]
-    assert found["rollback"]["needs"] == []
-
-
-def test_environments_have_a_url_a_tier_and_a_job_that_stops_them() -> None:
-    found = jobs(page(MAIN))
-    for name, variable in (("staging", "STAGING"), ("production", "PRODUCTION")):
-        environment = found[name]["environment"]
-        assert environment == {"name": f"${variable}", "url": f"${variable}_URL", "deployment_tier": name, "on_stop": f"stop {name}"}
-        stop = found[f"stop {name}"]
-        assert stop["environment"] == {"name": f"${variable}", "action": "stop"}
-        assert [rule["when"] for rule in stop["rules"]] == ["manual"]
-
-
-def test_a_schedule_asks_whether_what_runs_is_what_git_says_and_does_nothing_else() -> None:
-    found = jobs(page(MAIN))
-    verifying = {name: job for name, job in found.items() if job.get("stage") == "verify"}
-    assert {name: job["script"] for name, job in verifying.items()} == {
-        "verify staging": [".venv/bin/tunegate status $STAGING --check"],
-        "verify production": [".venv/bin/tunegate status $PRODUCTION --check"],
-    }
-    assert all(job["environment"]["action"] == "verify" for job in verifying.values())
-    for name, job in found.items():
-        scheduled = [condition for condition in conditions(job) if condition == '$CI_PIPELINE_SOURCE == "schedule"']
-        other = [condition for condition in conditions(job) if "merge_request_event" in condition or '!= "schedule"' in condition]
-        assert (len(scheduled), len(other)) == ((1, 0) if name in verifying else (0, len(conditions(job)))), name
-
-
-# Runners
-
-
-def test_only_a_runners_own_failure_is_tried_again() -> None:
-    retry = page(MAIN)["default"]["retry"]
-    assert set(retry["when"]) == {"runner_system_failure", "scheduler_failure", "api_failure"}
-    assert not any("retry" in job for job in all_jobs().values())
-
-
-def test_a_newer_push_ends_what_is_under_way_except_what_writes_or_serves() -> None:
-    assert page(MAIN)["workflow"]["auto_cancel"] == {"on_new_commit": "interruptible"}
-    assert page(MAIN)["default"]["interruptible"] is True
-    lasting = {name.split()[0] for name, job in all_jobs().items() if job.get("interruptible") is False}
-    assert lasting == {"pin", "staging", "load", "production", "rollback", "stop"}
-    assert "interruptible" not in child_jobs()["load smoke"]
-
-
-def test_a_large_machine_trains_one_config_at_a_time_and_the_smoke_config_needs_none() -> None:
-    found = child_jobs()
-    for name in ("train calls-v1", "evaluate calls-v1"):
-        assert (found[name]["tags"], found[name]["resource_group"]) == (["$RUNNER_TAG"], "$RUNNER_TAG")
-        assert found[name]["variables"]["ACCELERATOR"] == "$LARGE_ACCELERATOR"
-    for name in ("train smoke", "evaluate smoke", "load smoke"):
-        assert found[name]["tags"] == ["$CPU_RUNNER_TAG"]
-        assert "resource_group" not in found[name] and "ACCELERATOR" not in found[name]["variables"]
-
-
-def test_the_gpu_path_is_a_matter_of_variables() -> None:
-    assert page(MAIN)["default"]["image"] == "$IMAGE"
-    assert {"RUNNER_TAG", "CPU_RUNNER_TAG", "SERVE_RUNNER_TAG", "LARGE_ACCELERATOR", "IMAGE"} <= page(MAIN)["variables"].keys()
-    assert page(MAIN)["variables"]["ACCELERATOR"] == "cpu", "check and test want the CPU locks, wherever the training runs"
-    assert jobs(page(MAIN))["tune"]["inherit"] == {"variables": False}, "else this cpu would win over what the child's jobs say"
-    assert {jobs(page(MAIN))[name]["variables"]["ACCELERATOR"] for name in DEPLOYS} == {"$LARGE_ACCELERATOR"}
-    assert page(MAIN)["default"]["cache"]["key"]["prefix"] == "$ACCELERATOR"
-
-
-def test_artifacts_expire_and_environments_are_cached_by_their_locks() -> None:
-    assert all(job["artifacts"]["expire_in"] == "1 week" for job in all_jobs().values() if "artifacts" in job)
-    cache = page(MAIN)["default"]["cache"]
-    assert cache["key"]["files"] == ["requirements/train.txt", "requirements/serve.txt"]
-    assert all((ROOT / name).exists() for name in cache["key"]["files"])
-
-
-def test_one_pin_of_a_merge_request_at_a_time() -> None:
-    assert {job["resource_group"] for name, job in child_jobs().items() if name.startswith("pin ")} == {"pin-$CI_MERGE_REQUEST_IID"}
-
-
-# docs/ci.md
-
-
-def ci_page() -> str:
-    return (ROOT / "docs/ci.md").read_text(encoding="utf8")
-
-
-def test_what_no_local_runner_shows_is_listed_with_a_check_that_exists() -> None:
-    table = ci_page().partition("## What no local runner shows")[2].partition("\n## ")[0]
-    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) > 10
-    for row in rows:
-        named = re.findall(r"`(test_\w+)`", row)
-        assert named and all(callable(globals().get(name)) for name in named), row
-
-
-def test_the_page_names_every_variable_that_a_project_may_set() -> None:
-    own = {"TESTS", "IMAGE", "ACCELERATOR", "UV_CACHE_DIR", "GIT_CLEAN_FLAGS"}
-    assert [name for name in page(MAIN)["variables"] if name not in own and f"`{name}`" not in ci_page()] == []
-
-
-def test_the_github_equivalent_is_valid_and_runs_the_same_commands(tmp_path: Path) -> None:
-    text = re.findall(r"```yaml\n(.*?)```", ci_page(), flags=re.DOTALL)[0]
-    (tmp_path / "merge-request.yml").write_text(text, encoding="utf8")
-    checker = [str(ROOT / ".venv/bin/check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(tmp_path / "merge-request.yml")]
-    run = subprocess.run(checker, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    for command in (
-        "tunegate check configs/*/*.yaml",
-        "make lint",
-        "make test",
-        "tunegate gitlab children",
-        "tunegate repro configs/finetune/",
-        "tunegate loadtest",
-    ):
-        assert command in text, command
-    assert not re.search(r"run: .*\$\{\{ github\.", text), "what a branch's name says must not become a command"

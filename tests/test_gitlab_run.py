@@ -19,6 +19,7 @@ from tests.serve.conftest import free_ports
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 SMOKE = "configs/finetune/smoke.yaml"
+DRY = {"MAKEFLAGS": "-n"}  # make's own lines are said and not run: linting takes minutes, and has a test of its own
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Project:
         } | others
 
     def merge_request(self, *jobs: str, **others: str) -> subprocess.CompletedProcess[str]:
+        """Without names all of it, the child as well: gitlab-ci-local would look for the names in the child too."""
         return gitlab_ci_local(self.checkout, *jobs, "--variable", "CI_PIPELINE_SOURCE=merge_request_event", **self.variables(**others))
 
     def branch(self, path: str, old: str, new: str) -> str:
@@ -111,9 +113,18 @@ def test_the_rules_choose_the_jobs_of_each_kind_of_pipeline(project: Project) ->
     assert listed(project.checkout, "--variable", "CI_PIPELINE_SOURCE=schedule") == {"verify staging": "on_success", "verify production": "on_success"}
 
 
+def test_everything_is_checked_first(project: Project) -> None:
+    project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
+    run = project.merge_request("check", "test")
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
+    project.branch(SMOKE, "max_steps: 30", "max_stepps: 32")
+    spelt = project.merge_request("check")
+    assert spelt.returncode == 1 and "max_stepps" in spelt.stdout + spelt.stderr
+
+
 def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project) -> None:
     judged = project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
-    run = project.merge_request()
+    run = project.merge_request(**DRY)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
     manifest = json.loads((project.checkout / "build/smoke/release/manifest.json").read_text(encoding="utf8"))
     reference = f"smoke@{manifest['digest']}"
@@ -135,18 +146,20 @@ def test_merged_it_serves_in_staging_and_then_in_production(project: Project) ->
     git(project.checkout, "fetch", "-q", str(project.bare), "tune")
     git(project.checkout, "checkout", "-q", "-B", "main", "FETCH_HEAD")
     git(project.checkout, "push", "-q", str(project.bare), "main")
-    run = gitlab_ci_local(project.checkout, "staging", "load staging", "production", **project.variables(PRODUCTION_DEPLOY="automatic"))
+    run = gitlab_ci_local(project.checkout, "staging", "load staging", "production", **project.variables(PRODUCTION_DEPLOY="automatic", **DRY))
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
     begun = re.findall(r"(?m)^(staging|load staging|production) +starting", plain)
     assert begun == ["staging", "load staging", "production"]
-    scheduled = gitlab_ci_local(project.checkout, "verify staging", "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables())
+    scheduled = gitlab_ci_local(
+        project.checkout, "verify staging", "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables(**DRY)
+    )
     assert scheduled.returncode == 0, scheduled.stdout[-4000:] + scheduled.stderr[-4000:]
     reference = str(project.pinned("main", "sentiment"))
     assert f"sentiment: {reference} serves" in scheduled.stdout and f"staging: {reference} serves" in scheduled.stdout
-    stopped = gitlab_ci_local(project.checkout, "stop staging", "stop production", **project.variables())
+    stopped = gitlab_ci_local(project.checkout, "stop staging", "stop production", **project.variables(**DRY))
     assert stopped.returncode == 0, stopped.stdout[-4000:] + stopped.stderr[-4000:]
-    missed = gitlab_ci_local(project.checkout, "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables())
+    missed = gitlab_ci_local(project.checkout, "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables(**DRY))
     assert missed.returncode != 0 and reference in missed.stdout + missed.stderr
 
 
@@ -156,7 +169,7 @@ def test_a_refused_release_ends_the_pipeline_before_any_pin_and_any_deploy(proje
     judged = project.branch("configs/gates/smoke.yaml", "minimum: 0.5", "minimum: 1.01")
     served = project.checkout / "build/deploy/sentiment/events.jsonl"
     events = served.read_text(encoding="utf8") if served.exists() else ""
-    run = project.merge_request("children", "tune")
+    run = project.merge_request(**DRY)
     assert run.returncode == 1, run.stdout[-6000:] + run.stderr[-6000:]
     assert project.verdict()["outcome"] == "fail"
     junit = (project.checkout / "build/smoke/gate/junit.xml").read_text(encoding="utf8")
