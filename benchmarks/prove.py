@@ -23,6 +23,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from infra.admin import write_whole
+from infra.git import head_revision
+
 FOLDER = Path("build/prove")
 DOCUMENT = Path("docs/benchmarks.md")
 console = Console(stderr=True)
@@ -40,22 +43,42 @@ class Row(NamedTuple):
 Check = Callable[[], list[Row]]
 
 
-def run_checks(checks: dict[str, Check]) -> list[Row]:
-    """A check that breaks is a goal that is missed; those after it run all the same."""
-    rows: list[Row] = []
+class Ended(NamedTuple):
+    """One check that has ended: its rows, its seconds."""
+
+    rows: list[Row]
+    seconds: float
+
+
+def run_checks(checks: dict[str, Check], before: dict[str, Ended], keep: Callable[[dict[str, Ended]], None]) -> dict[str, Ended]:
+    """A check that breaks is a goal that is missed; those after it run all the same. Those that ended `before` a kill are not run again, well or badly."""
+    ended = dict(before)
     for name, check in checks.items():
         console.rule(name)
-        started = time.monotonic()
-        try:
-            found = check()
-        except (Exception, SystemExit) as error:
-            console.print(traceback.format_exc(), markup=False)
-            found = [Row(name, f"{type(error).__name__}: {str(error)[:200]}", "no error", False)]
-        for row in found:
+        if name not in ended:
+            started = time.monotonic()
+            rows = rows_of(name, check)
+            ended[name] = Ended(rows, time.monotonic() - started)
+            keep(ended)
+        for row in ended[name].rows:
             console.print(f"{'holds ' if row.holds else 'MISSED'}  {row.name}: {row.value}   (goal: {row.goal})", markup=False)
-        console.print(f"{name} took {time.monotonic() - started:.0f} s")
-        rows += found
-    return rows
+        console.print(f"{name} took {ended[name].seconds:.0f} s{', before this run was stopped' if name in before else ''}")
+    return ended
+
+
+def rows_of(name: str, check: Check) -> list[Row]:
+    try:
+        return check()
+    except (Exception, SystemExit) as error:
+        console.print(traceback.format_exc(), markup=False)
+        return [Row(name, f"{type(error).__name__}: {str(error)[:200]}", "no error", False)]
+
+
+def ended_before(path: Path, here: str) -> dict[str, Ended]:
+    """What a killed run of this very commit on this machine had seen; nothing of another."""
+    found = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
+    same = found.get("here") == here and not here.startswith("unknown") and "-dirty" not in here
+    return {name: Ended([Row(*row) for row in rows], seconds) for name, (rows, seconds) in found["ended"].items()} if same else {}
 
 
 def run(*command: str, expected: tuple[int, ...] = (0,), environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -114,12 +137,20 @@ def main() -> int:
     room, chosen = sys.argv[1], sys.argv[2:]
     checks: dict[str, Check] = import_module(f"benchmarks.{room}").CHECKS
     FOLDER.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    rows = run_checks({name: check for name, check in checks.items() if not chosen or name in chosen})
+    here, partial = f"{head_revision()} on {machine()}", FOLDER / f"{room}.partial.json"
+
+    def keep(ended: dict[str, Ended]) -> None:
+        if not chosen:
+            write_whole(partial, json.dumps({"here": here, "ended": ended}), mode=0o644)
+
+    asked = {name: check for name, check in checks.items() if not chosen or name in chosen}
+    ended = run_checks(asked, {} if chosen else ended_before(partial, here), keep)
+    rows = [row for name in asked for row in ended[name].rows]
     show(rows)
     if not chosen:
         (FOLDER / f"{room}.json").write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf8")
-        write_document(room, rows, time.monotonic() - started)
+        write_document(room, rows, sum(one.seconds for one in ended.values()))
+        partial.unlink(missing_ok=True)
     return int(not rows or not all(row.holds for row in rows))
 
 

@@ -212,7 +212,7 @@ FAULTS = [
     Case("no end token", "calls", no_end, ("threshold", "non_inferior_to")),
     Case("answers cut off by one token", "calls", ends_at_quote, ("threshold",)),
     Case("base weights shipped", "calls", ship_base, ("threshold", "size")),
-    Case("a layer's scale twice too large", "calls", scaled("layers.10.mlp.down_proj.weight_scale", 2.0), ("parity",)),
+    Case("scales half too large", "calls", scaled("mlp.down_proj.weight_scale", 1.5), ("parity",)),
     Case("stale vocabulary", "calls", stale_vocabulary(2000), ("parity", "non_inferior_to")),
 ]
 HARMLESS = [

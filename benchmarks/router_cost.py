@@ -22,9 +22,9 @@ from benchmarks.prove import FOLDER, Row, console, run
 PYTHON = sys.executable
 PROXIES = Path("build/prove/proxies")
 MODEL, KEY = "assistant", "prove-key-of-thirty-two-letters-0"
-ROUNDS = 4
+ROUNDS = 3
 # Clients at once, and requests of each a round.
-LOADS = {1: 250, 32: 40}
+LOADS = {1: 200, 32: 25}
 GOALS = {50: 0.5, 99: 3.0}
 
 

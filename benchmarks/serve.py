@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from benchmarks import bad_greens, router_cost, switches
+from benchmarks import applications, bad_greens, router_cost, switches
 from benchmarks.prove import Check, Row, run, tested
 
 # 50 steps each; the machine must take 20,000 steps at least.
@@ -45,6 +45,7 @@ CHECKS: dict[str, Check] = {
     "switches": lambda: switches.rows("fake"),
     "real": lambda: switches.rows("real"),
     "cost": router_cost.rows,
+    "applications": applications.rows,
     "bad": bad_greens.rows,
     "kills": kills,
     "machine": machine,

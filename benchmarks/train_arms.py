@@ -87,13 +87,14 @@ def run_plain(folder: Path, settings: dict[str, Any], rows: list[dict[str, list[
 
 
 def run_trl(folder: Path, settings: dict[str, Any]) -> None:
-    """`trl sft` as it is shipped; gradient checkpointing, its default, is off: nothing here is short of memory."""
+    """`trl sft` as it is shipped but for two of its defaults, which would hold it back here: gradient checkpointing, for nothing is short of memory,
+    and bfloat16, which a CPU may only emulate. Every arm multiplies in float32."""
     from trl.scripts.sft import main, make_parser
 
     arguments = {
         "model_name_or_path": settings["base"], "dataset_name": folder / "rows", "output_dir": folder / "trl", "max_steps": settings["steps"],
         "learning_rate": LEARNING_RATE, "per_device_train_batch_size": settings["batch"], "seed": SEED, "lora_r": RANK, "lora_alpha": ALPHA,
-        "lora_target_modules": "all-linear", "dtype": "float32", "gradient_checkpointing": "false", "save_strategy": "no", "report_to": "none",
+        "lora_target_modules": "all-linear", "dtype": "float32", "bf16": "false", "gradient_checkpointing": "false", "save_strategy": "no", "report_to": "none",
         "disable_tqdm": "true", "use_cpu": "true", "eval_strategy": "no",
     }  # fmt: skip
     words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]

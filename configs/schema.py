@@ -40,6 +40,9 @@ class Serving(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("float32", description="activations; auto: what vLLM picks")
     kv_cache_gib: int = Field(1, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the release will be served; auto: on a machine like this one")
+    tool_parser: str | None = Field(
+        None, pattern=r"^[a-z0-9_]+$", description="how the model writes a tool call, by vLLM's name (hermes, llama3_json, ...); null: no tool_choice auto"
+    )
 
 
 class RunConfig(Section):
@@ -74,6 +77,8 @@ class RunConfig(Section):
             raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
+        if self.serving.tool_parser and self.task not in ("causal-lm", "dpo"):
+            raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
             raise ValueError(f"train.packing auto or none with task {self.task}")
         return self

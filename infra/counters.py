@@ -67,6 +67,22 @@ def read_metrics(base_url: str) -> dict[str, Any]:
     return parse(reply.text) if reply.status_code == 200 else {}
 
 
+def read_answers(base_url: str) -> int | None:
+    """How many requests the server has finished, those that their clients gave up excepted; None where it does not say.
+
+    Reads these lines alone, for it is asked often.
+    """
+    import httpx
+
+    try:
+        reply = httpx.get(f"{base_url}/metrics", timeout=READ_SECONDS, verify=False)
+    except httpx.HTTPError:
+        return None
+    lines = [line for line in reply.text.splitlines() if line.startswith(f"{FINISHED}{{")]
+    counts = [float(line.rpartition(" ")[2]) for line in lines if 'finished_reason="abort"' not in line]
+    return int(sum(counts)) if counts else None
+
+
 def parse(text: str) -> dict[str, Any]:
     """Sums over all engines of the server. Empty for what is no Prometheus text."""
     from prometheus_client.parser import text_string_to_metric_families

@@ -49,6 +49,7 @@ def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name:
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
     arguments += ["--middleware", MIDDLEWARE] if sampled else []
+    arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
     return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
 
 

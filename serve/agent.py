@@ -11,12 +11,11 @@ from types import FrameType
 from configs.deploy import DeployConfig
 from configs.door import Door
 from configs.errors import InputError, RefusedError, TunegateError
-from configs.release import read_manifest
-from infra.artifacts import folder_of
 from infra.router import SLOTS, SlotName
 from serve.deploy import attempt, check_release
 from serve.environment import Environment, locked
 from serve.following import Following, Unfollowed
+from serve.liveness import Liveness
 from serve.planner import ENDS, plan
 from serve.state import State
 
@@ -27,13 +26,13 @@ MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
 
 @dataclass
 class Agent:
-    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `misses` counts each slot's unanswered probes in a
-    row; `said` is what each part of a turn complains of, `door` the settings that HAProxy was last told."""
+    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `said` is what each part of a turn complains of,
+    `door` the settings that HAProxy was last told."""
 
     env: Environment
     read: Callable[[], DeployConfig]
     git: Following | Unfollowed = field(default_factory=Unfollowed)
-    misses: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    liveness: Liveness = field(default_factory=Liveness)
     said: dict[str, str] = field(default_factory=dict)
     door: Door | None = None
 
@@ -137,12 +136,9 @@ class Agent:
                 self.complain(failure, "attempt")
 
     def probe(self, state: State) -> frozenset[SlotName]:
-        """The slots that accept a real, tiny request and do not answer it, `probe_failures` times in a row."""
+        """The slots under traffic that accept and do not answer."""
         serving = [slot for slot in SLOTS if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.weight))]
-        for slot in SLOTS:
-            alive = slot in serving and slot in self.env.alive(state)
-            self.misses[slot] = self.misses[slot] + 1 if alive and not answers(self.env, state, slot) else 0
-        return frozenset(slot for slot in SLOTS if self.misses[slot] >= self.env.config.supervision.probe_failures)
+        return self.liveness.hung(self.env, state, serving)
 
     def complain(self, error: TunegateError | OSError, part: str) -> None:
         """Once for each complaint, however many turns it lasts and whichever parts of a turn have it."""
@@ -158,33 +154,6 @@ class Agent:
         while time.monotonic() < deadline and path.stat().st_size == size and not self.git.is_news():
             time.sleep(min(WAKE_SECONDS, seconds))
             self.git.begin()
-
-
-def answers(env: Environment, state: State, slot: SlotName) -> bool:
-    """One golden prompt, one token. A server that still starts is not asked; one that answers with an error is alive, and the bake's business."""
-    import asyncio
-    import json
-
-    import httpx
-
-    from infra.endpoint import request_of
-
-    found, process = state.slots[slot], env.process(state, slot)
-    if found is None or process is None or "healthy" not in found.proofs:
-        return True
-    directory = folder_of(found.release) / "release"
-    line = json.loads((directory / "golden.jsonl").open(encoding="utf8").readline())
-    path, body = request_of(env.config.model, read_manifest(directory).task, line, 1)
-
-    async def post() -> bool:
-        async with httpx.AsyncClient(timeout=None) as client:
-            await asyncio.wait_for(client.post(f"http://127.0.0.1:{process.port}{path}", json=body), env.config.supervision.probe_timeout_seconds)
-        return True
-
-    try:
-        return asyncio.run(post())
-    except (httpx.HTTPError, TimeoutError):
-        return False
 
 
 def end_on_sigterm() -> None:

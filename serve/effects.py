@@ -17,6 +17,7 @@ from serve.capacity import measure
 from serve.environment import Environment
 from serve.planner import Action
 from serve.proofs import prove
+from serve.receipt import of_rollback, write_receipt
 from serve.relative import Blue
 from serve.state import State, other
 from serve.watch import count_slot
@@ -188,6 +189,9 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
         "from_release": state.release_of(old) or state.ledger.get("release"),
     }
     env.record.append("switched", slot, **facts)
+    if state.rollback:
+        after = env.record.state()
+        write_receipt(env, after, of_rollback(env, after))
 
 
 def door_client(env: Environment) -> httpx.Client:

@@ -1,9 +1,10 @@
-"""The operator's commands that only look, and need no lock: status, receipt, events, logs."""
+"""The operator's commands that only look, and need no lock: status, receipt, events, logs, samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,11 @@ Follow = Annotated[bool, typer.Option("--follow", "-f", help="print what comes a
 
 
 def add_looking_commands(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
+    add_standing(app, operate)
+    add_what_was_said(app, operate)
+
+
+def add_standing(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
     @app.command(epilog=example("tunegate status local", "tunegate status local --watch", "tunegate status local --json"))
     def status(
         environment: EnvironmentName,
@@ -62,6 +68,8 @@ def add_looking_commands(app: typer.Typer, operate: Callable[[DeployConfig], Env
             for name, value in for_people(last_receipt(env)).items():
                 typer.echo(f"{name:>27}  {value}")
 
+
+def add_what_was_said(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
     @app.command(
         epilog=example("tunegate events local --limit 20", "tunegate events local --kind switched --kind refused --json", "tunegate events local --follow")
     )
@@ -89,6 +97,15 @@ def add_looking_commands(app: typer.Typer, operate: Callable[[DeployConfig], Env
         from serve.logs import log_of, read_log
 
         print_all(read_log(log_of(operate(read_environment(environment)), slot), lines, follow=follow))
+
+    @app.command(epilog=example("tunegate samples local samples.parquet", "tunegate loadtest local --trace samples.parquet"))
+    def samples(environment: EnvironmentName, output: Annotated[Path, typer.Argument(help="a .parquet file")], as_json: AsJson = False) -> None:
+        """Sampled requests and answers of every slot, oldest first, in one file: for monitoring, or as a load test's trace."""
+        from serve.trace import read_trace, write_parquet
+
+        rows = sorted(read_trace(operate(read_environment(environment)).folder / "samples"), key=lambda row: float(row["at"]))
+        write_parquet(rows, output)
+        show({"samples": len(rows), "file": str(output)}, as_json)
 
 
 def complete_log(incomplete: str) -> list[str]:

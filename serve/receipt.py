@@ -1,16 +1,17 @@
-"""The receipt of a deploy: what became of every stream and request, from the router's own counters. JSON under state_dir/receipts."""
+"""The receipt of a deploy or a rollback: what became of every stream and request, from the router's own counters. JSON under state_dir/receipts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from configs.errors import RefusedError
 from infra.admin import write_whole
 from infra.router import SLOTS, SlotName, Traffic
 from serve.environment import Environment
-from serve.state import State, other, short
+from serve.state import State, other, seconds_between, short
 
 
 def since(now: Traffic, before: Mapping[str, int]) -> Traffic:
@@ -56,9 +57,22 @@ def write_receipt(env: Environment, state: State, facts: Mapping[str, Any]) -> N
     write_whole(env.folder / "receipts" / f"{state.switch['at'].replace(':', '')}.json", json.dumps(facts, indent=2) + "\n", mode=0o644)
 
 
+def of_rollback(env: Environment, state: State, drain_seconds: float = 0.0) -> dict[str, Any]:
+    """As it is now. A rollback is not baked, so its receipt is written at the switch; `longest_drain_seconds` is how long streams were seen to last."""
+    seconds, traffic = seconds_between(state.switch["at"], datetime.now(UTC).isoformat()), env.router.traffic()
+    is_open = state.switch["from"] and traffic[state.switch["from"]].open
+    return receipt(state, "rollback", traffic, seconds, seconds if is_open else drain_seconds)
+
+
 def read_receipts(env: Environment) -> list[dict[str, Any]]:
-    """Oldest first."""
-    return [json.loads(path.read_text(encoding="utf8")) for path in sorted((env.folder / "receipts").glob("*.json"))]
+    """Oldest first. The last rollback's is brought up to date while it is the last word: when it was written, its streams had not ended."""
+    found = [json.loads(path.read_text(encoding="utf8")) for path in sorted((env.folder / "receipts").glob("*.json"))]
+    state = env.record.state()
+    if state.rollback and state.active and env.router.is_running() and state.switch.get("at", "") >= max((one["at"] for one in found), default="-"):
+        written = [one for one in found if one["at"] == state.switch["at"]]
+        now = of_rollback(env, state, written[0]["longest_drain_seconds"] if written else 0.0)
+        return [one for one in found if one not in written] + [now]
+    return found
 
 
 def last_receipt(env: Environment) -> dict[str, Any]:

@@ -82,12 +82,14 @@ def read_parquet(path: Path) -> list[Any]:
 
 
 def write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """What `read_parquet` reads. Whole or not at all."""
+    """What `read_parquet` reads. Whole or not at all, and its owner's alone: what users wrote is in it."""
     import pyarrow
     import pyarrow.parquet
 
     texts = [row | {name: json.dumps(row[name]) for name in ("body", "answer") if name in row} for row in rows]
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(texts), partial)
     partial.replace(path)
 

@@ -16,6 +16,8 @@ from serve.spread import variance
 if TYPE_CHECKING:
     from serve.environment import Environment
 
+# Answers that did not go through the door (probes, load tests, shadows): with more of them a server's own figures say little about its users.
+MOST_DIRECT = 0.2
 FIGURES = 7  # error rate, first token, per token, empty, truncated, longer, shorter: each may alarm
 Interval = tuple[float, float]
 
@@ -45,6 +47,11 @@ def judge_window(baseline: Counted, window: Counted, settings: Watch, compare: C
     confidence = 1 - 2 * settings.false_alarm / (FIGURES * max(1, looks))
     judged = Judged(settings, compare, confidence)
     found = [judged.share("error rate", (window.failed, window.requests), (baseline.failed, baseline.requests), settings.error_rate_increase)]
+    for side, one in (("new", window), ("old", baseline)):
+        direct = (one.answers or 0) - one.requests
+        if direct > MOST_DIRECT * (one.answers or 0):
+            words = f"answers are inconclusive: {direct} of the {side} release's {one.answers} did not go through the door"
+            return [*found, Finding("answers", "inconclusive", f"{words} (probes, load tests): only the error rate is compared")]
     found += judged.times("time to first token", window.first, baseline.first, settings.time_to_first_token_ratio)
     found += judged.times("time per output token", window.per_token, baseline.per_token, settings.inter_token_ratio)
     if window.answers is None or baseline.answers is None:

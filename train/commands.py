@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
     """Heavy imports stay inside the commands that need them. `plan_environment` says what a deploy would do; it comes from `serve`."""
+    add_check(app, plan_environment)
+    add_stages(app)
+    add_sweep(app)
 
+
+def add_check(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
     @app.command(
         epilog=example(
             "tunegate check configs/finetune/*.yaml",
@@ -65,6 +70,8 @@ def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, 
         if files and not (data or plan or as_json):
             typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
 
+
+def add_stages(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))
     def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
         """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
@@ -88,6 +95,13 @@ def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, 
 
             typer.echo(draw_losses(record, run.name, get_terminal_size().columns), err=True)
 
+    @app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
+    def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+        """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
+        show(run_quantize(read_run(config, overrides)), as_json)
+
+
+def add_sweep(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))
     def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
         """Search hyperparameters by the config's `sweep` section; writes the best config and a plot (build/NAME/sweep)."""
@@ -102,11 +116,6 @@ def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, 
         run_prepare(run)
         study = sweep(run, run.sweep, RunPaths.of(run.name), start_run)
         show(report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep"), as_json)
-
-    @app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
-    def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
-        """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
-        show(run_quantize(read_run(config, overrides)), as_json)
 
 
 def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) -> None:

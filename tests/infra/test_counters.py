@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.counters import Counted, Histogram, between, parse, read_metrics
+from infra.counters import Counted, Histogram, between, parse, read_answers, read_metrics
 from tests.serve.fake_openai import Fake, histogram, serving
 
 pytestmark = pytest.mark.unit
@@ -42,8 +42,8 @@ def test_what_is_no_prometheus_text_gives_no_figure(text: str) -> None:
 def test_a_server_that_does_not_answer_is_not_judged() -> None:
     with serving(Fake()) as fake:
         fake.lengths += [1, 3]
-        assert read_metrics(fake.base_url)["lengths"].counts[:3] == [1, 0, 1]
-    assert read_metrics(fake.base_url) == {}
+        assert read_metrics(fake.base_url)["lengths"].counts[:3] == [1, 0, 1] and read_answers(fake.base_url) == 2
+    assert read_metrics(fake.base_url) == {} and read_answers(fake.base_url) is None
 
 
 @settings(deadline=None)  # others may be at work on the machine

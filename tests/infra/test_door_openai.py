@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import openai
 import pytest
 
@@ -52,3 +55,15 @@ def test_the_model_is_listed_by_its_stable_name_with_its_release(door: OpenDoor)
     (model,) = client_of(door).models.list().data
     assert (model.id, model.owned_by) == ("assistant", "tunegate")
     assert model.model_extra is not None and model.model_extra["tunegate"]["release"] == "sha256:aa"
+
+
+def test_the_sdk_waits_as_long_as_a_429_says_and_asks_again_by_itself(door: OpenDoor) -> None:
+    key = key_with(door, concurrent=1)
+    client = client_of(door, key).with_options(max_retries=5)
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(door.ask, key=key, json={"hold": 2})
+        while not door.arrivals:
+            time.sleep(0.01)
+        client.chat.completions.create(model="assistant", messages=HELLO)
+        assert held.result().status_code == 200
+    assert '"status":429' in (door.router.folder / "access.jsonl").read_text() and len(door.arrivals) == 2

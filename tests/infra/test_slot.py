@@ -138,6 +138,11 @@ def test_these_are_all_the_arguments_that_vllm_gets(task: str, expected: str) ->
     assert " ".join(vllm_arguments(Path("/releases/demo"), manifest(task), port=8101, served_name="assistant")) == expected
 
 
+def test_a_model_that_writes_tool_calls_is_served_with_the_parser_of_its_dialect() -> None:
+    found = vllm_arguments(Path("/releases/demo"), manifest(tool_parser="hermes"), port=8101, served_name="assistant")
+    assert " ".join(found) == f"{GPT} --enable-auto-tool-choice --tool-call-parser hermes"
+
+
 @given(st.sampled_from(["causal-lm", "sequence-classification"]), st.integers(1, 65_535), st.builds(Serving, max_model_len=st.integers(16, 9999)))
 def test_a_slot_listens_on_loopback_only_whatever_its_release_says(task: str, port: int, serving: Serving) -> None:
     arguments = vllm_arguments(Path("x"), manifest(task, **serving.model_dump()), port=port, served_name="m")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,17 +120,37 @@ def test_a_server_that_accepts_and_never_answers_is_ended_and_started_again(scen
     misbehave(folder, one="hang")
     scene.turn()
     assert scene.server("blue") == first  # one unanswered probe is not yet a verdict
-    scene.agent.misses["blue"] = 1
+    scene.agent.liveness.misses["blue"] = 1
     misbehave(folder, one="hang")
     with locked(scene.env, "agent") as held:
         scene.agent.env = Environment(scene.env.config, scene.said.append, token=held.token)
         assert scene.agent.probe(held.record.state()) == {"blue"}
         misbehave(folder)
-        scene.agent.misses["blue"] = 5
+        scene.agent.liveness.misses["blue"] = 5
         scene.agent.probe = lambda state: frozenset({"blue"})  # type: ignore[method-assign]  # what was just seen
         scene.agent.turn()
     assert scene.server("blue") != first and scene.serving() == digest(one)
     assert [event.facts["why"] for event in scene.env.record.read() if event.kind == "crashed"] == ["it accepts requests and does not answer"]
+
+
+def test_a_release_that_stops_answering_in_its_bake_is_rolled_back_though_not_one_request_failed_yet(scene: Scene, folder: Path) -> None:
+    one, two = publish_fake("one"), publish_fake("two")
+    scene.want(one)
+    scene.turn()
+
+    def hang_once_it_serves() -> None:
+        while scene.kinds().count("switched") < 2:
+            time.sleep(0.05)
+        misbehave(folder, two="hang")
+
+    thread = threading.Thread(target=hang_once_it_serves)
+    thread.start()
+    scene.want(two, bake_seconds=120)
+    scene.turn()
+    thread.join()
+    assert scene.serving() == digest(one) and scene.env.record.state().failed == two
+    (why,) = [event.facts["why"] for event in scene.env.record.read() if event.kind == "desired" and "why" in event.facts]
+    assert why.endswith("under traffic it accepts requests and does not answer")
 
 
 def test_a_server_that_answers_with_errors_is_alive(scene: Scene, folder: Path) -> None:
@@ -137,7 +158,7 @@ def test_a_server_that_answers_with_errors_is_alive(scene: Scene, folder: Path) 
     scene.turn()
     misbehave(folder, one="error")
     scene.turn(3)
-    assert "crashed" not in scene.kinds() and scene.agent.misses["blue"] == 0
+    assert "crashed" not in scene.kinds() and scene.agent.liveness.misses["blue"] == 0
 
 
 def test_the_third_crash_goes_back_to_the_last_good_release_and_stays_there(scene: Scene) -> None:

@@ -119,3 +119,16 @@ def test_the_shell_gets_them_from_every_command(words: str, offered: str) -> Non
     completing = {"_TUNEGATE_COMPLETE": "complete_bash", "COMP_WORDS": f"tunegate {words}", "COMP_CWORD": str(len(words.split()))}
     result = CliRunner().invoke(tunegate.app, [], env=completing, prog_name="tunegate")
     assert result.stdout.split() == [offered]
+
+
+def test_samples_of_both_slots_become_one_file_in_order_of_time_that_only_its_owner_reads(local: Path) -> None:
+    from serve.trace import read_trace
+
+    folder = Path("state/samples")
+    folder.mkdir(parents=True)
+    rows = [{"at": at, "path": "/v1/completions", "body": {"prompt": str(at)}, "answer": {"text": "x"}} for at in (1.0, 2.0, 3.0)]
+    (folder / "green-1.jsonl").write_text(f"{json.dumps(rows[2])}\n{json.dumps(rows[0])}\n")
+    (folder / "blue-1.jsonl").write_text(f"{json.dumps(rows[1])}\n")
+    assert json.loads(said("samples", "local", "all.parquet", "--json")) == {"samples": 3, "file": "all.parquet"}
+    assert read_trace(Path("all.parquet")) == rows
+    assert Path("all.parquet").stat().st_mode & 0o777 == 0o600

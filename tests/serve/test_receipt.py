@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
-from infra.router import SlotName, Traffic
+from infra.router import Router, SlotName, Traffic
 from serve.environment import Environment
-from serve.receipt import in_one_line, last_receipt, read_receipts, receipt, since, write_receipt
+from serve.receipt import in_one_line, last_receipt, of_rollback, read_receipts, receipt, since, write_receipt
+from serve.record import Record
 from serve.state import SlotState, State, other
 
 pytestmark = pytest.mark.unit
@@ -100,3 +102,22 @@ def test_receipts_are_kept_one_a_flip_and_the_last_is_read(tmp_path: Path, monke
         write_receipt(env, switched(at=at), receipt(switched(at=at), "blue-green", now, 1, 0.0))
     assert [one["at"][11:13] for one in read_receipts(env)] == ["12", "13"] and last_receipt(env)["at"][11:13] == "13"
     assert in_one_line(last_receipt(env)).startswith("2026-11-25T13:00:00  blue-green: 0 streams open at the flip, 0 completed, 0 cut, 0 left by client")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_came_before_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
+    state, open_streams = replace(switched(streams_open_at_switch=2), rollback=True), [2]
+    monkeypatch.setattr(Record, "state", lambda record: state)
+    monkeypatch.setattr(Router, "is_running", lambda router: True)
+    monkeypatch.setattr(Router, "traffic", lambda router: {"blue": Traffic(open_streams[0], 0, 0, 0, 0), "green": Traffic(0, 0, 0, 0, 0)})
+    if not killed:
+        write_receipt(env, state, of_rollback(env, state))
+    first = last_receipt(env)
+    open_streams[0] = 0
+    last = last_receipt(env)
+    assert [(one["strategy"], one["streams_completed"], one["streams_still_open"]) for one in (first, last)] == [("rollback", 0, 2), ("rollback", 2, 0)]
+    assert len(read_receipts(env)) == 1

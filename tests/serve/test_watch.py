@@ -122,6 +122,16 @@ def test_a_classifier_is_watched_by_its_error_rate_alone() -> None:
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("side", ["new", "old"])
+def test_where_probes_and_load_tests_answered_for_users_only_what_the_door_counted_is_compared(side: str) -> None:
+    """A probe is an answer of one token, cut at max_tokens: a quiet release would look truncated beside a busy one."""
+    users, mixed = window(100), window(100, length=1, truncated=70).model_copy(update={"requests": 30})
+    found = judge_window(*((users, mixed) if side == "new" else (mixed, users)), WATCH, COMPARE)
+    assert [(one.figure, one.outcome) for one in found] == [("error rate", "fine"), ("answers", "inconclusive")]
+    assert f"70 of the {side} release's 100 did not go through the door" in found[1].sentence
+
+
+@pytest.mark.unit
 def test_a_server_that_was_not_read_is_said_to_be_inconclusive() -> None:
     found = judge_window(window(90), Counted(requests=40), WATCH, COMPARE)
     assert [one.outcome for one in found] == ["fine", "inconclusive"] and "were not read" in found[1].sentence

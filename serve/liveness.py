@@ -1,0 +1,60 @@
+"""Does a server still answer? That its process lives and its port accepts proves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from configs.release import read_manifest
+from infra.artifacts import folder_of
+from infra.counters import read_answers
+from infra.router import SLOTS, SlotName
+from serve.environment import Environment
+from serve.state import State
+
+
+@dataclass
+class Liveness:
+    """`misses`: unanswered probes in a row; `answered`: what each server had answered at the last look. Who answers users needs no probe."""
+
+    misses: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    answered: dict[SlotName, int | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
+
+    def hung(self, env: Environment, state: State, serving: Collection[SlotName]) -> frozenset[SlotName]:
+        """Those of `serving` that accept a real, tiny request and do not answer it, `probe_failures` times in a row."""
+        alive = env.alive(state)
+        for slot in SLOTS:
+            here = slot in serving and slot in alive
+            self.misses[slot] = self.misses[slot] + 1 if here and not (self.has_answered(env, slot) or answers(env, state, slot)) else 0
+        return frozenset(slot for slot in SLOTS if self.misses[slot] >= env.config.supervision.probe_failures)
+
+    def has_answered(self, env: Environment, slot: SlotName) -> bool:
+        before = self.answered[slot]
+        now = self.answered[slot] = read_answers(f"http://127.0.0.1:{env.config.slot_ports[SLOTS.index(slot)]}")
+        return before is not None and now is not None and now > before
+
+
+def answers(env: Environment, state: State, slot: SlotName) -> bool:
+    """One golden prompt, one token. A server that still starts is not asked; one that answers with an error is alive, and the bake's business."""
+    import httpx
+
+    from infra.endpoint import request_of
+
+    found, process = state.slots[slot], env.process(state, slot)
+    if found is None or process is None or "healthy" not in found.proofs:
+        return True
+    directory = folder_of(found.release) / "release"
+    line = json.loads((directory / "golden.jsonl").open(encoding="utf8").readline())
+    path, body = request_of(env.config.model, read_manifest(directory).task, line, 1)
+
+    async def post() -> bool:
+        async with httpx.AsyncClient(timeout=None, verify=False) as client:
+            await asyncio.wait_for(client.post(f"http://127.0.0.1:{process.port}{path}", json=body), env.config.supervision.probe_timeout_seconds)
+        return True
+
+    try:
+        return asyncio.run(post())
+    except (httpx.HTTPError, TimeoutError):
+        return False
