@@ -89,7 +89,8 @@ def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
     receipts = read_receipts(env)
     breached = [one for one in receipts if one["to"]["release"] == gone and "breach" in one and one["at"] >= events[began].at]
     went_back = [one for one in receipts if one["from"]["release"] == gone and one["at"] >= events[began].at]
+    receipt = (breached or went_back)[-1] if breached or went_back else None
     paths = [env.record.path, *sorted((env.folder / "receipts").glob("*.json"))[-1:], *sorted(env.folder.glob("loadtest/**/report.html"))]
     by = f"{state.commit[:12]} ({state.author})" if state.commit else None
     why = state.why or "rolled back"
-    return Rollback(env.config.name, gone, back, why, at, by, (breached or went_back or [None])[-1], told, tuple(str(path.absolute()) for path in paths))
+    return Rollback(env.config.name, gone, back, why, at, by, receipt, told, tuple(str(path.absolute()) for path in paths))
