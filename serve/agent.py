@@ -26,7 +26,7 @@ MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
 
 @dataclass
 class Agent:
-    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says; `said` is what each part of a turn complains of,
+    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `said` is what each part of a turn complains of,
     `door` the settings that HAProxy was last told."""
 
     env: Environment
@@ -105,7 +105,7 @@ class Agent:
         state = self.env.record.state()
         if state.active is None or state.swapping or state.switching or not self.env.router.is_running():
             return
-        digests = {slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found}
+        digests: dict[str, str] = {slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found}
         green = state.weight if state.active == "blue" else 100 - state.weight
         mended = self.env.router.mend({"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests})
         if mended:

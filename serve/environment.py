@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError
@@ -90,7 +91,8 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
         raise BusyError(f"another command is changing {env.config.name}", hint=f"tunegate status {env.config.name}") from None
     try:
         token = env.record.state().token + 1
-        env.record.append("acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **({"follows": follows} if follows else {}))
+        branch: dict[str, Any] = {"follows": follows} if follows else {}
+        env.record.append("acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **branch)
         yield replace(env, token=token)
     finally:
         lock.release()

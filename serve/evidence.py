@@ -11,8 +11,8 @@ from serve.events import in_one_line, plain
 from serve.receipt import read_receipts
 from serve.state import Event, State, short
 
-NUMBERS = ("strategy", "flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch", "streams_completed", "streams_cut", "requests_by_release",
-           "requests_failed", "seconds_watched", "breach", "watch")  # fmt: skip
+FIXED = ("strategy", "breach", "flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")  # whenever it is read
+NUMBERS = (*FIXED, "streams_completed", "streams_cut", "requests_by_release", "requests_failed", "seconds_watched", "watch")
 TOLD = ("desired", "refused", "stepped", "analysed", "switched", "baked", "crashed", "aborted", "paged", "failed")
 MOST_LINES = 20
 
@@ -42,15 +42,15 @@ class Rollback:
 
     @property
     def message(self) -> str:
-        """The commit's: what a reader of `git log` needs."""
-        numbers = "".join(f"{name}: {value}\n" for name, value in self.numbers().items())
+        """The commit's: what a reader of `git log` needs; made again, the same words, so that it is the same commit."""
+        numbers = "".join(f"{name}: {value}\n" for name, value in self.numbers(FIXED).items())
         by = f"\nIt was pinned by {self.pinned_by}." if self.pinned_by else ""
         return f"{self.title}\n\n{short(self.gone)} was rolled back at {self.at[:19]}Z: {plain(self.why)}.{by}\n\n{numbers}".rstrip() + "\n"
 
     @property
     def description(self) -> str:
         """The merge request's."""
-        rows = "".join(f"| {name} | {cell(value)} |\n" for name, value in self.numbers().items())
+        rows = "".join(f"| {name} | {cell(value)} |\n" for name, value in self.numbers(NUMBERS).items())
         lines = "".join(f"{in_one_line(event)}\n" for event in self.events[-MOST_LINES:])
         files = "".join(f"- `{name}`\n" for name in self.files)
         return (
@@ -63,9 +63,9 @@ class Rollback:
             "Close it unmerged only with another pin.\n"
         )
 
-    def numbers(self) -> dict[str, str]:
+    def numbers(self, names: tuple[str, ...]) -> dict[str, str]:
         receipt = self.receipt or {}
-        return {name.replace("_", " "): worded(receipt[name]) for name in NUMBERS if receipt.get(name) not in (None, [], {})}
+        return {name.replace("_", " "): worded(receipt[name]) for name in names if receipt.get(name) not in (None, [], {})}
 
 
 def worded(value: Any) -> str:
@@ -86,8 +86,11 @@ def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
     told = tuple(event for event in events[began:] if event.kind in TOLD)
     back = str(state.desired)
     at = next((event.at for event in reversed(events) if event.kind in ("desired", "aborted") and event.facts.get("release", back) == back), events[-1].at)
-    receipts = [one for one in read_receipts(env) if one["to"]["release"] == gone]
+    receipts = read_receipts(env)
+    breached = [one for one in receipts if one["to"]["release"] == gone and "breach" in one and one["at"] >= events[began].at]
+    went_back = [one for one in receipts if one["from"]["release"] == gone and one["at"] >= events[began].at]
+    receipt = (breached or went_back)[-1] if breached or went_back else None
     paths = [env.record.path, *sorted((env.folder / "receipts").glob("*.json"))[-1:], *sorted(env.folder.glob("loadtest/**/report.html"))]
     by = f"{state.commit[:12]} ({state.author})" if state.commit else None
     why = state.why or "rolled back"
-    return Rollback(env.config.name, gone, back, why, at, by, receipts[-1] if receipts else None, told, tuple(str(path.absolute()) for path in paths))
+    return Rollback(env.config.name, gone, back, why, at, by, receipt, told, tuple(str(path.absolute()) for path in paths))

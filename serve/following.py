@@ -113,7 +113,7 @@ class Following:
     def note(self, env: Environment, why: str | None) -> None:
         found = self.upstream.head()
         self.head = found.sha
-        facts = {"upstream": self.name, "commit": found.sha, "author": found.author} | ({"why": why} if why else {})
+        facts: dict[str, Any] = {"upstream": self.name, "commit": found.sha, "author": found.author} | ({"why": why} if why else {})
         if facts != env.record.state().pulled:
             env.record.append("pulled", **facts)
             env.tell(f"{self.name} at {found.sha[:12]} by {found.author}" if why is None else f"{self.name} stays at {found.sha[:12]}")

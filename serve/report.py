@@ -29,11 +29,11 @@ def report_of(state: State) -> Report | None:
     if state.commit is None or state.pinned is None:
         return None
     serves = state.release_of(state.active)
-    if serves == state.pinned:
+    if serves == state.pinned == state.desired:
         is_done = state.baked or state.rollback
         return Report(state.commit, "success" if is_done else "running", f"{short(serves)} {'serves' if is_done else 'is watched under traffic'}")
     failed = state.held or state.desired != state.pinned or state.refused is not None or state.paged is not None
-    held = f"; {short(serves)} serves" if serves else ""
+    held = f"; {short(serves)} serves" if serves not in (None, state.pinned) else ""
     return Report(state.commit, "failed" if failed else "running", f"{short(state.pinned)}: {reason(state, state.pinned)}{held}")
 
 

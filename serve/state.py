@@ -129,7 +129,8 @@ def apply(state: State, event: Event) -> State:
     if event.kind == "acquired":
         return replace(state, token=facts["token"], follows=facts.get("follows") if facts.get("command") == "agent" else state.follows)
     if event.kind in ("pulled", "proposed", "reported"):
-        return replace(state, **{event.kind: facts})
+        known: dict[str, Any] = {event.kind: facts}
+        return replace(state, **known)
     if event.kind == "desired":
         return wish(state, facts)
     if event.kind == "aborted":

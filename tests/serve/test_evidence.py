@@ -37,8 +37,8 @@ def broken_in_bake(world: World) -> tuple[Environment, str, str]:
 
 def test_a_breach_in_the_bake_leaves_its_receipt_with_the_breach(world: World) -> None:
     env, old, new = broken_in_bake(world)
-    first, second = read_receipts(env)
-    assert "breach" not in first and second["to"]["release"] == new
+    first, second, back = read_receipts(env)
+    assert "breach" not in first and second["to"]["release"] == new and back["to"]["release"] == old
     assert "under traffic 3 requests failed" in second["breach"] and second["requests_failed"] == 3
     assert env.record.state().good == (old,)
 
@@ -54,7 +54,7 @@ def test_it_says_what_why_since_when_by_which_commit_and_where_the_files_lie(wor
     assert [event.kind for event in found.events] == ["desired", "switched", "desired"] + ["switched"] * (len(found.events) - 3)
     for words in ("3 requests failed", short(old), short(new), "| requests failed | `3` |", "events.jsonl", "receipts/", "loadtest/green/report.html"):
         assert words in found.description, words
-    assert found.message.startswith(f"{found.title}\n\n{short(new)} was rolled back at {wish.at[:19]}Z: ") and "requests failed: 3\n" in found.message
+    assert found.message.startswith(f"{found.title}\n\n{short(new)} was rolled back at {wish.at[:19]}Z: ") and "streams open at switch: 0\n" in found.message
 
 
 def test_a_rollback_by_a_person_needs_no_receipt(world: World) -> None:
