@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError, OutsideError, TunegateError
 from configs.release import Manifest, read_manifest
 from infra import history
 from infra.artifacts import folder_of, list_releases, pointer_of
@@ -190,7 +190,19 @@ def merge_request_link(row: dict[str, Any]) -> Link:
             return Link("merge request", found)
     if not commits:
         return Link("merge request", {}, "no commit here pins it, points to it or made it", "git fetch --all --tags")
-    return Link("merge request", {}, f"no merge commit after {commits[0][:12]} names one", "git fetch --all, once it is merged")
+    return ask_gitlab(commits) or Link("merge request", {}, f"no merge commit after {commits[0][:12]} names one", "git fetch --all, once it is merged")
+
+
+def ask_gitlab(commits: list[str]) -> Link | None:
+    """What a squashed or fast-forwarded merge leaves in no commit; None where GitLab is not configured or knows of none."""
+    from infra.gitlab import GitLab
+
+    gitlab = GitLab.from_environment()
+    try:
+        found = next((facts for sha in commits if gitlab and (facts := gitlab.merge_request_of(sha))), None)
+    except TunegateError as error:
+        return Link("merge request", {}, error.message, error.hint or "the same command, once GitLab answers")
+    return Link("merge request", found) if found else None
 
 
 def for_people(links: list[Link]) -> str:

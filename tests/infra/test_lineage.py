@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from configs.errors import InputError
 from infra import artifacts, lineage, registry
 from infra.lineage import Asked, Link, Use, catalogue, choose, for_machines, for_people, identify, trace
 from infra.registry import Version
+from tests.infra.gitlab_server import TOKEN, Failure, gitlab_server
 from tests.infra.test_artifacts import checkout, make_run
 from tests.infra.test_prune import git
 
@@ -150,6 +152,31 @@ def test_without_its_bytes_the_pointer_in_git_still_tells_the_chain(deployed: tu
     assert (found["verdict"].facts["outcome"], found["run"].facts["run_id"], found["data"].facts) == ("pass", "run-7", {"fingerprint": "sha256:da7a"})
     assert found["merge request"].facts["reference"] == "ml/calls!12"
     assert not for_machines(links)["whole"]
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_squashed_merge_request_that_no_commit_names_is_known_to_gitlab(
+    checkout: Path, no_mlflow: None, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    git("commit", "-qm", "start", "--allow-empty")
+    reference, _ = release()
+    pin = Path("configs/deploy/live.yaml")
+    pin.parent.mkdir(parents=True)
+    pin.write_text(f"release: {reference}\n")
+    git("add", "-A")
+    git("commit", "-qm", "Deploy demo")
+    with gitlab_server() as world:
+        for name, value in {"CI_SERVER_URL": world.url, "CI_PROJECT_ID": "35", "TUNEGATE_GITLAB_TOKEN": TOKEN}.items():
+            monkeypatch.setenv(name, value)
+        made = world.add_merge_request(state="merged")
+        world.of_commit[subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()] = [made["iid"]]
+        if status == 404:
+            world.failures.append(Failure("GET", "merge_requests", 404, times=9))
+        found = by_name(trace(identify(reference), []))["merge request"]
+    if status == 404:
+        assert found.missing and "404" in found.missing and found.bring and "CI_PROJECT_ID" in found.bring and TOKEN not in found.missing
+    else:
+        assert found.facts == {"iid": made["iid"], "url": made["web_url"], "author": made["author"]["username"]} and not found.missing
 
 
 def test_where_mlflow_does_not_answer_the_runs_name_is_still_known(checkout: Path, no_mlflow: None) -> None:
