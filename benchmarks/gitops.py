@@ -9,7 +9,7 @@ def pipeline() -> list[Row]:
     """gitlab-ci-local over real jobs: training, vLLM, pins, staging and production."""
     return [
         *tested("merge request and main by gitlab-ci-local: a good config reaches production, a refused one no deploy job", "tests/test_gitlab_run.py"),
-        *tested("the pages of the pipeline, and each GitLab feature that no local runner has", "tests/test_gitlab.py"),
+        *tested("the pages of the pipeline, and each GitLab feature that no local runner has", "tests/test_gitlab.py", "tests/test_gitlab_main.py"),
     ]
 
 
@@ -27,9 +27,13 @@ def stores() -> list[Row]:
     return tested("MLflow on PostgreSQL and S3, DVC on S3: two clones, servers killed in the middle, the chain back", "tests/infra/test_stores.py")
 
 
+def trace() -> list[Row]:
+    return tested("from a response header to the commit and the merge request, each gap with its command", "tests/infra/test_lineage.py")
+
+
 def supply() -> list[Row]:
     paths = ("tests/infra/test_signing.py", "tests/infra/test_audit.py", "tests/serve/test_audit.py")
     return tested("signed releases and a sealed record: a changed byte, another key, an edited line are found", *paths)
 
 
-CHECKS: dict[str, Check] = {"agent": agent, "gitlab": gitlab, "stores": stores, "supply": supply, "pipeline": pipeline}
+CHECKS: dict[str, Check] = {"agent": agent, "gitlab": gitlab, "stores": stores, "trace": trace, "supply": supply, "pipeline": pipeline}
