@@ -35,7 +35,7 @@ class Project:
         return {
             "CI_SERVER_URL": self.gitlab.url,
             "CI_PROJECT_ID": "35",
-            "CI_PROJECT_URL": str(self.bare).removesuffix(".git"),
+            "CI_PROJECT_URL": f"file://{self.bare}".removesuffix(".git"),  # a bare path would be a file variable to gitlab-ci-local
             "TUNEGATE_GITLAB_TOKEN": TOKEN,
             "CI_MERGE_REQUEST_IID": "1",
             "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "35",
