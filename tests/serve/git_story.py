@@ -100,7 +100,7 @@ class Story:
             reply = httpx.get(f"{self.env.router.base_url}/v1/models", headers={"Authorization": f"Bearer {api_key(self.config)}"}, timeout=5)
         except httpx.HTTPError as error:
             return type(error).__name__
-        return reply.headers.get("x-tunegate-release", str(reply.status_code))
+        return reply.headers.get("x-tunegate-release", "unnamed") if reply.status_code == 200 else f"HTTP {reply.status_code}"
 
     def serves(self, release: str) -> bool:
         return self.serving() == digest(release)
@@ -111,9 +111,9 @@ class Story:
     def eventually(self, holds: Callable[[], object], what: str) -> None:
         """At once where nobody is left who could make it hold."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not holds() and time.monotonic() < deadline and any(process.poll() is None for process in self.agents):
+        while not (held := holds()) and time.monotonic() < deadline and any(process.poll() is None for process in self.agents):
             time.sleep(0.2)
-        assert holds(), f"never: {what}\n{self.said()}"
+        assert held or holds(), f"never: {what}\n{self.said()}"
 
     def settled(self, release: str) -> bool:
         """It serves, came through its bake, and nothing is under way."""
