@@ -10,8 +10,8 @@ from infra.audit import Finding, check
 from serve.environment import Environment
 from serve.state import WISHES, Event, short
 
-# Beside the wishes: what moved traffic or keys, or was refused.
-OUTCOMES = ("switched", "baked", "refused", "failed", "crashed", "paged", "keyed")
+# Beside the wishes: what moved traffic or keys, was refused, was taken from a branch or proposed to it.
+OUTCOMES = ("switched", "baked", "refused", "failed", "crashed", "paged", "keyed", "pulled", "proposed")
 
 
 def audit(events: Iterable[Event]) -> list[dict[str, Any]]:

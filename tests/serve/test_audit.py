@@ -18,7 +18,7 @@ from infra.keys import KeyLimits, Keyring
 from serve.agent import Agent
 from serve.audit import audit
 from serve.environment import Environment, locked
-from serve.record import Record
+from serve.record import Event, Record
 from tests.serve.test_effects import World, environment, publish
 
 pytestmark = pytest.mark.unit
@@ -40,6 +40,16 @@ def run(*words: str) -> Any:
 
 def told(env: Environment) -> list[tuple[str, str, str | None]]:
     return [(row["what"], row["by"], row["why"]) for row in audit(env.record.read())]
+
+
+def test_what_an_agent_took_from_its_branch_or_proposed_to_it_is_told_with_the_commit() -> None:
+    back = "calls@sha256:" + "a" * 64
+    pulled = Event(at="t", kind="pulled", facts={"upstream": "origin/main", "commit": "f00", "author": "Ann <a@b>", "why": "its history was forced"})
+    proposed = Event(at="t", kind="proposed", facts={"release": back, "branch": "rollback/x", "commit": "ba7"})
+    assert [(row["what"], row["commit"], row["why"]) for row in audit([pulled, proposed])] == [
+        ("pulled", "f00 (Ann <a@b>)", "its history was forced"),
+        (f"proposed calls@{'a' * 12}", "ba7", None),
+    ]
 
 
 def test_deploy_promotion_rollback_and_keys_are_told_with_who_and_why(world: World) -> None:
