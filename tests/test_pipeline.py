@@ -30,6 +30,7 @@ PLUMBING = {
     "infra/mlflow_client.py",
     "infra/outbox.py",
     "infra/artifacts.py",
+    "infra/credentials.py",
     *SAMPLING,
 }
 FAKE = """#!/bin/sh

@@ -63,7 +63,7 @@ class Scene:
         return found
 
     def kinds(self) -> list[str]:
-        return [event.kind for event in self.env.record.read() if event.kind != "acquired"]
+        return [event.kind for event in self.env.record.read() if event.kind not in ("acquired", "keyed")]
 
 
 @pytest.fixture

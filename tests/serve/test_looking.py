@@ -81,7 +81,9 @@ def test_ctrl_c_ends_a_look_well(record: Record, monkeypatch: pytest.MonkeyPatch
 
 def test_a_real_ctrl_c_ends_a_real_follower_with_0_and_leaves_no_trace(record: Record) -> None:
     command = [sys.executable, str(ROOT / "tunegate.py"), "events", "local", "--follow"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a background job of a script, as this test may be, ignores it
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
     assert process.stdout is not None and "desired" in process.stdout.readline() and "refused" in process.stdout.readline()
     record.append("paused")
     assert "paused" in process.stdout.readline()
