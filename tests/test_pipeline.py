@@ -31,6 +31,7 @@ PLUMBING = {
     "infra/outbox.py",
     "infra/artifacts.py",
     "infra/credentials.py",
+    "infra/signing.py",
     *SAMPLING,
 }
 FAKE = """#!/bin/sh
