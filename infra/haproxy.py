@@ -52,7 +52,7 @@ def check_haproxy(path: Path) -> None:
 def appender(path: Path) -> Iterator[IO[bytes]]:
     """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut by logrotate would grow zeros."""
     with path.open("ab") as file:
-        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file, start_new_session=True)
+        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True)
     assert process.stdin is not None
     with process.stdin as stream:
         yield stream
