@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ import pytest
 
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError
+from infra.admin import Admin
 from infra.router import Router, api_key
 from tests.serve.conftest import free_ports
 
@@ -150,3 +155,19 @@ def test_the_key_comes_from_the_environment_else_from_a_file_of_its_owner(router
     monkeypatch.delenv("TUNEGATE_API_KEY")
     made = api_key(router.config)
     assert made == api_key(router.config) and len(made) >= 32 and Path("state/api_key").stat().st_mode & 0o077 == 0
+
+
+def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_door_it_opened(tmp_path: Path) -> None:
+    """HAProxy and its log's writer outlive the command: neither may hold its stdout or stderr, or a CI job would never end."""
+    door, *slots = free_ports(3)
+    config = DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": slots, "state_dir": "state"})
+    code = (
+        "import sys; from configs.deploy import DeployConfig; from infra.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    try:
+        words = [sys.executable, "-c", code, config.model_dump_json()]
+        run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+        assert run.returncode == 0, run.stderr
+    finally:
+        os.kill(int(Admin(tmp_path / "state/router", hint="").facts()["Pid"]), signal.SIGKILL)
