@@ -66,7 +66,7 @@ def look(image: str) -> None:
 
 def try_agent(image: str) -> None:
     """The command line, the door's binary, and an agent's turn in a checkout that is mounted, the root read-only. Raises RefusedError if it can write."""
-    configs, build = ["-v", f"{Path.cwd()}/configs:/work/configs:ro"], ["--tmpfs", "/work/build:uid=10001"]
+    configs, build = ["-v", f"{Path.cwd()}/configs:/srv/tunegate/configs:ro"], ["--tmpfs", "/srv/tunegate/build:uid=10001"]
     python = ["run", "--rm", "--network", "host", "--entrypoint", "python", image, "-c"]
     print(f"{image}: {docker('run', '--rm', *CAUTIOUS, image, '--version')}")
     print(docker("run", "--rm", *CAUTIOUS, *configs, image, "check", "configs/deploy/local.yaml"))
@@ -80,7 +80,7 @@ def try_agent(image: str) -> None:
 def try_serve(image: str, release: Path, port: int) -> None:
     """A real vLLM in it serves `release` until docker calls it healthy, then answers one prompt. Raises RefusedError where it does not."""
     manifest = read_manifest(release)
-    mounts = ["-v", f"{release.absolute()}:/release:ro", "--tmpfs", "/work/build:uid=10001", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
+    mounts = ["-v", f"{release.absolute()}:/release:ro", "--tmpfs", "/srv/tunegate/build:uid=10001", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
     started = time.monotonic()
     container = docker("run", "-d", *CAUTIOUS, "--shm-size", "1g", *mounts, image, "serve", "/release", "--port", str(port))
     try:

@@ -50,7 +50,7 @@ def test_the_agent_may_write_nothing_but_its_checkout_and_has_no_rights(services
     for name in ("agent", "agent-cpu"):
         service = services[name]
         assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"] and service["init"]
-        assert [volume.rpartition(":")[2] for volume in service["volumes"]] == ["/work"] and not service.get("privileged")
+        assert [volume.rpartition(":")[2] for volume in service["volumes"]] == ["/srv/tunegate"] and not service.get("privileged")
 
 
 def test_what_is_mounted_from_here_exists(services: dict[str, Any]) -> None:

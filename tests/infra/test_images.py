@@ -43,7 +43,7 @@ def test_the_agents_image_is_built_from_the_given_base_and_run_with_nothing_to_w
     assert asked[0].startswith("build --network host -f Dockerfile.gpu --target agent") and "--build-arg BASE=mine:1" in asked[0]
     assert f"REVISION={head_revision()}" in asked[0]
     turn = next(line for line in asked if line.endswith("agent local --once"))
-    assert all(word in turn for word in ("--read-only", "--cap-drop ALL", "no-new-privileges", "/work/configs:ro"))
+    assert all(word in turn for word in ("--read-only", "--cap-drop ALL", "no-new-privileges", "/srv/tunegate/configs:ro"))
     assert "100 MB" in found.stdout and "HAProxy version" in found.stdout
 
 
