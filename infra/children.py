@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.errors import InputError
+from configs.errors import InputError, OutsideError
+from infra.git import git
 
 Pin = Literal["pin", "choose", "prove"]
 SMOKE = "smoke"
@@ -35,12 +35,10 @@ class Run:
 def changed_since(base: str) -> list[str]:
     """Paths that differ between `base` and HEAD, of a renamed file both. Raises InputError where git does not know `base`."""
     try:
-        run = subprocess.run(
-            ["git", "diff", "--name-only", "--no-renames", "-z", "--end-of-options", f"{base}^{{commit}}", "HEAD"], capture_output=True, text=True, check=True
-        )
-    except subprocess.CalledProcessError as error:
-        raise InputError(f"git does not know {base!r}: {' '.join(error.stderr.split())[:200]}", hint='GIT_DEPTH: "0"   (or: git fetch origin COMMIT)') from None
-    return [path for path in run.stdout.split("\0") if path]
+        found = git(Path.cwd(), "diff", "--name-only", "--no-renames", "-z", "--end-of-options", f"{base}^{{commit}}", "HEAD")
+    except OutsideError as error:
+        raise InputError(f"git does not know {base!r}: {error.message}", hint='GIT_DEPTH: "0"   (or: git fetch origin COMMIT)') from None
+    return [path for path in found.split("\0") if path]
 
 
 def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:

@@ -17,6 +17,7 @@ SECONDS = 60
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
 # Nobody is there to be asked for a password or a host key, and no local replacement may stand for a commit.
 ALONE = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}
+BOT = {"NAME": "tunegate bot", "EMAIL": "tunegate-bot@noreply.invalid"}
 SSH = "ssh -o BatchMode=yes -o ConnectTimeout=10"
 
 
@@ -31,14 +32,18 @@ class Commit:
 def head_revision() -> str:
     """The commit of the checkout, with `-dirty` when tracked files differ; `unknown` outside a repository."""
     try:
-        run = subprocess.run(["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        return git(Path.cwd(), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    except OutsideError:
         return "unknown"
-    return run.stdout.strip()
 
 
-def git(folder: Path, *arguments: str, text: str | None = None, environment: Mapping[str, str] | None = None, seconds: float = SECONDS) -> str:
-    """Its output; `text` is its input. Raises OutsideError with git's own words where it fails, is missing, or takes longer: it ends then, its ssh too."""
+def git(
+    folder: Path, *arguments: str, text: str | None = None, environment: Mapping[str, str] | None = None, seconds: float = SECONDS, nothing: int = 0
+) -> str:
+    """Its output; `text` is its input, `nothing` the exit code of "found none".
+
+    Raises OutsideError with git's own words where it fails, is missing, or takes longer: it ends then, its ssh too.
+    """
     variables = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     variables = {"GIT_SSH_COMMAND": SSH} | variables | ALONE | dict(environment or {})
     name, hint = f"git {plain_name(arguments)}", f"git -C {folder} status"
@@ -51,6 +56,7 @@ def git(folder: Path, *arguments: str, text: str | None = None, environment: Map
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             start_new_session=True,
         )
     except OSError as error:
@@ -61,7 +67,7 @@ def git(folder: Path, *arguments: str, text: str | None = None, environment: Map
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise OutsideError(f"{name}: no answer within {seconds:g} s", hint=hint) from None
-    if process.returncode:
+    if process.returncode not in (0, nothing):
         raise OutsideError(f"{name}: {said(words) or f'exit code {process.returncode}'}", hint=hint)
     return found.removesuffix("\n")
 

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from configs.deploy import REFERENCE_PATTERN
 from configs.errors import OutsideError
 from infra.credentials import LOGIN_IN_ADDRESS
+from infra.git import git
 
 CONFIGS = "configs"
-REFERENCE = r"[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}"
+REFERENCE = REFERENCE_PATTERN.strip("^$")
 # GitLab's own words, in a merge commit or in the message of a squashed one: doc/user/project/merge_requests/commit_templates.md.
 MERGE_REQUEST = re.compile(r"See merge request (\S*?)!(\d+)")
 COMMIT_FORMAT = "%H%x09%an%x09%aI%x09%s"
 REFS_AT_ONCE = 200
+LONGEST_SECONDS = 600  # a search through all of a long history
 
 
 def ask(*arguments: str) -> str | None:
     """Git's output; None where it says no, or where there is no repository."""
     try:
-        run = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", check=True)
-    except (OSError, subprocess.CalledProcessError):
+        return insist(*arguments)
+    except OutsideError:
         return None
-    return run.stdout.strip()
 
 
 def insist(*arguments: str, nothing: int = 0) -> str:
-    """Git's output, where an unanswered question must not pass for a no. `nothing`: the exit code of "found none". Raises OutsideError."""
-    try:
-        run = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise OutsideError(f"git: {error}", hint="install git; start in a clone") from error
-    if run.returncode not in (0, nothing):
-        raise OutsideError(f"git {arguments[0]}: {run.stderr.strip()[-300:] or run.returncode}", hint="git status")
-    return run.stdout.strip()
+    """Git's output, where an unanswered question must not pass for a no. Raises OutsideError."""
+    return git(Path.cwd(), *arguments, nothing=nothing, seconds=LONGEST_SECONDS).strip()
 
 
 def referenced() -> dict[str, str]:

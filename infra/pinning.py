@@ -5,21 +5,21 @@ from __future__ import annotations
 import base64
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import infra.git
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
+from infra.git import BOT
 
 ATTEMPTS = 5
 LOCK = "dvc.lock"
 # What a pin changes. A branch that moved on by anything else has a newer pipeline, which pins for itself.
 PINNED = re.compile(r"dvc\.lock|releases/[^/]+\.dvc|configs/deploy/[^/]+\.yaml")
-BOT = {"NAME": "tunegate bot", "EMAIL": "tunegate-bot@noreply.invalid"}
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,22 @@ def pin_release(name: str, environments: list[str], branch: Branch) -> str | Non
         head = fetch(branch)
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / "tree"
-            git("worktree", "add", "--quiet", "--detach", str(tree), head)
+            git(Path.cwd(), "worktree", "add", "--quiet", "--detach", str(tree), head)
             try:
                 change(tree, name, reference, pointer, environments)
                 commit = commit_all(tree, message_of(name, reference, environments, branch))
                 if commit is None or push(tree, branch):
                     return commit
             finally:
-                git("worktree", "remove", "--force", str(tree))
+                git(Path.cwd(), "worktree", "remove", "--force", str(tree))
     raise OutsideError(f"{branch.name}: its head moved at each of {ATTEMPTS} pushes", hint="run the job again")
 
 
 def fetch(branch: Branch) -> str:
     """The branch's head now. Raises RefusedError if more than pins came since it was judged."""
-    git("fetch", "--quiet", "--no-tags", branch.remote, f"+refs/heads/{branch.name}:refs/tunegate/{branch.name}", secret=True)
-    head = git("rev-parse", f"refs/tunegate/{branch.name}").strip()
-    others = [path for path in git("diff", "--name-only", "--no-renames", branch.judged, head).splitlines() if not PINNED.fullmatch(path)]
+    git(Path.cwd(), "fetch", "--quiet", "--no-tags", branch.remote, f"+refs/heads/{branch.name}:refs/tunegate/{branch.name}", secret=True)
+    head = git(Path.cwd(), "rev-parse", f"refs/tunegate/{branch.name}")
+    others = [path for path in git(Path.cwd(), "diff", "--name-only", "--no-renames", branch.judged, head).splitlines() if not PINNED.fullmatch(path)]
     if others:
         found = f"{branch.name}: found {head[:12]}, which changes {', '.join(others[:3])} since {branch.judged[:12]} was judged"
         raise RefusedError(found, hint="wait for the newer pipeline: it pins for itself")
@@ -121,32 +121,29 @@ def message_of(name: str, reference: str, environments: list[str], branch: Branc
 
 def commit_all(tree: Path, message: str) -> str | None:
     """Signed where git's own settings say so (commit.gpgSign, user.signingKey). None where nothing changed: so a pipeline never answers its own push."""
-    git("-C", str(tree), "add", "--all", "--force", "releases", "configs/deploy", *([LOCK] if (tree / LOCK).exists() else []))
-    if not git("-C", str(tree), "diff", "--cached", "--name-only"):
+    git(tree, "add", "--all", "--force", "releases", "configs/deploy", *([LOCK] if (tree / LOCK).exists() else []))
+    if not git(tree, "diff", "--cached", "--name-only"):
         return None
-    git("-C", str(tree), "commit", "--quiet", "--message", message)
-    return git("-C", str(tree), "rev-parse", "HEAD").strip()
+    git(tree, "commit", "--quiet", "--message", message)
+    return git(tree, "rev-parse", "HEAD")
 
 
 def push(tree: Path, branch: Branch) -> bool:
     """False where somebody pushed in between."""
     try:
-        git("-C", str(tree), "push", "--quiet", "--push-option=ci.skip", branch.remote, f"HEAD:refs/heads/{branch.name}", secret=True)
+        git(tree, "push", "--quiet", "--push-option=ci.skip", branch.remote, f"HEAD:refs/heads/{branch.name}", secret=True)
     except OutsideError as error:
         if "[rejected]" in error.message or "fetch first" in error.message or "failed to update ref" in error.message:
             return False
-        raise
+        raise OutsideError(error.message, hint="may the job's token write to this repository?") from error
     return True
 
 
-def git(*arguments: str, secret: bool = False) -> str:
-    """Standard output. `secret`: with the job's right to the remote, by the environment, for a command line is seen by everybody."""
-    environment = os.environ | {f"GIT_{role}_{part}": os.environ.get(f"GIT_{role}_{part}") or BOT[part] for role in ("AUTHOR", "COMMITTER") for part in BOT}
-    environment |= {"GIT_TERMINAL_PROMPT": "0"} | (authorization() if secret else {})
-    run = subprocess.run(["git", *arguments], capture_output=True, text=True, env=environment)
-    if run.returncode:
-        raise OutsideError(f"git {' '.join(arguments[:4])}: {' '.join(run.stderr.split())[:400]}", hint="may the job's token write to this repository?")
-    return run.stdout
+def git(folder: Path, *arguments: str, secret: bool = False) -> str:
+    """As infra.git's, by the bot where git's settings name nobody. `secret`: with the job's right to the remote, by the environment, for a command line
+    is seen by everybody."""
+    who = {f"GIT_{role}_{part}": os.environ.get(f"GIT_{role}_{part}") or BOT[part] for role in ("AUTHOR", "COMMITTER") for part in BOT}
+    return infra.git.git(folder, *arguments, environment=who | (authorization() if secret else {}))
 
 
 def authorization() -> dict[str, str]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import InputError, OutsideError, RefusedError
-from infra.git import Commit, commit_of, git
+from infra.git import BOT, Commit, commit_of, git
 
-BOT = {"NAME": "tunegate bot", "EMAIL": "tunegate-bot@localhost"}
 MOST_NAMED = 5
 
 

@@ -241,7 +241,7 @@ def test_a_rollback_is_a_commit_of_the_bot_on_what_was_taken_that_changes_the_pi
     sha = roll_back(upstream)
     assert remote.branches() == {"main": base, "rollback/x": sha}
     assert run_git(remote.bare, "show", "--format=%an|%ae|%s|%b|%P", "--name-only", sha).splitlines() == [
-        f"tunegate bot|tunegate-bot@localhost|Roll back|It was bad.|{base}", "", "pin.yaml",
+        f"tunegate bot|tunegate-bot@noreply.invalid|Roll back|It was bad.|{base}", "", "pin.yaml",
     ]  # fmt: skip
     assert run_git(remote.bare, "show", f"{sha}:pin.yaml") == "# a comment\nrelease: one"
     assert upstream.head().sha == base and run_git(remote.clone, "status", "--porcelain") == ""
