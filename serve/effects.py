@@ -118,8 +118,10 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> No
     process, directory, manifest = env.slot_parts(state, slot)
     started = time.monotonic()
     env.tell(f"prove {slot}: {proof}")
+    # Before the load test asks what serves as well: from there on its counters are not its users' alone.
+    before = counted_of(env, state.active) if proof == "load" and state.active not in (None, slot) else {}
     facts = shadow(env, slot) if proof == "shadow" else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
-    env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts)
+    env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts, **({"counted": before} if before else {}))
 
 
 def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
@@ -144,7 +146,7 @@ def counts_of(env: Environment) -> dict[str, dict[str, int]]:
 
 
 def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
-    """vLLM's own counters of the slot that traffic comes to. Not of the one that it leaves: that may hang, and a rollback waits for nobody."""
+    """vLLM's own counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a rollback waits for nobody."""
     return {slot: count_slot(env, slot).model_dump(mode="json")}
 
 

@@ -122,8 +122,18 @@ def counted_at_takeover(env: Environment, slot: SlotName) -> Counted:
 
 
 def baseline(env: Environment, slot: SlotName) -> dict[str, Any]:
-    """What a slot showed under its own traffic, from its takeover until now."""
-    return between(counted_at_takeover(env, slot), count_slot(env, slot)).model_dump(mode="json")
+    """What a slot showed under its own traffic, from its takeover until its heir's load test, which may have asked it too; without one until now."""
+    last = counted_before_load(env, slot)
+    return between(counted_at_takeover(env, slot), last or count_slot(env, slot)).model_dump(mode="json")
+
+
+def counted_before_load(env: Environment, slot: SlotName) -> Counted | None:
+    for event in reversed(env.record.read()):
+        if event.kind == "proven" and event.slot != slot and slot in event.facts.get("counted", {}):
+            return Counted.model_validate(event.facts["counted"][slot])
+        if event.kind in ("switched", "stepped") and event.slot == slot:
+            return None
+    return None
 
 
 @dataclass

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import serve.watch
 from configs.deploy import DeployConfig
 from configs.load import Watch
 from infra.counters import Counted, Histogram
@@ -192,6 +193,23 @@ def wait_for(done: Any, seconds: float = 30) -> None:
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("heir", [True, False])
+def test_what_a_load_test_asked_of_the_old_release_is_no_part_of_its_baseline(heir: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Blue served 60 users, then its heir's load test asked it 500 times; an earlier heir's reading, from before blue itself took over, is none of it."""
+    monkeypatch.chdir(tmp_path)
+    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
+    monkeypatch.setattr(serve.watch, "count_slot", lambda env, slot: Counted(requests=60, answers=560))
+    reading = {"counted": {"blue": Counted(requests=60, answers=60).model_dump(mode="json")}}
+    if not heir:
+        env.record.append("proven", "green", proof="load", **reading)
+    env.record.append("switched", "blue", counted={"blue": Counted(answers=0).model_dump(mode="json")})
+    if heir:
+        env.record.append("proven", "green", proof="load", **reading)
+    found = baseline(env, "blue")
+    assert (found["requests"], found["answers"]) == (60, 60 if heir else 560)
 
 
 BAD: dict[str, Fake] = {
