@@ -97,7 +97,8 @@ def trace(asked: Asked, uses: Iterable[Use]) -> list[Link]:
     manifest = read_manifest(folder_of(reference) / "release") if row["here"] else None
     answer = Link("answer", {"release": reference.partition("@")[2]} | ({"slot": asked.slot} if asked.slot else {}))
     links = [answer, environment_link(reference, uses), release_link(row, manifest), verdict_link(row), run_link(row)]
-    return [*links, config_link(row, manifest), data_link(row, manifest), commit_link(row), merge_request_link(row)]
+    made, pins = history.commit_facts(row.get("git_revision") or "unknown"), history.pinned_by(reference)
+    return [*links, config_link(row, manifest), data_link(row, manifest), commit_link(row, made, pins), merge_request_link(reference, made, pins)]
 
 
 def environment_link(reference: str, uses: list[Use]) -> Link:
@@ -170,9 +171,8 @@ def data_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
     return Link("data", facts | ({"source": source} if source else {}))
 
 
-def commit_link(row: dict[str, Any]) -> Link:
+def commit_link(row: dict[str, Any], made: dict[str, Any] | None, pins: list[dict[str, str]]) -> Link:
     revision = row.get("git_revision") or "unknown"
-    made, pins = history.commit_facts(revision), history.pinned_by(row["reference"])
     facts = (made or {"sha": revision}) | ({"pinned_by": [f"{pin['sha'][:12]} {pin['author']}: {pin['subject']}" for pin in pins]} if pins else {})
     if made is None:
         why = "the release does not say of which commit it was made" if revision == "unknown" else "that commit is not in this clone"
@@ -180,11 +180,10 @@ def commit_link(row: dict[str, Any]) -> Link:
     return Link("commit", facts)
 
 
-def merge_request_link(row: dict[str, Any]) -> Link:
+def merge_request_link(reference: str, made: dict[str, Any] | None, pins: list[dict[str, str]]) -> Link:
     """Of the newest commit that pins it; else of the one that has its pointer; else of the one it was made of."""
-    pins = [pin["sha"] for pin in reversed(history.pinned_by(row["reference"]))]
-    pointer, made = history.added_by(pointer_of(folder_of(row["reference"]))), history.commit_facts(row.get("git_revision") or "unknown")
-    commits = [*pins, *([pointer] if pointer else []), *([made["sha"]] if made else [])]
+    pointer = history.added_by(pointer_of(folder_of(reference)))
+    commits = [*(pin["sha"] for pin in reversed(pins)), *([pointer] if pointer else []), *([made["sha"]] if made else [])]
     for sha in commits:
         if found := history.merge_request_of(sha):
             return Link("merge request", found)

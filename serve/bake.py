@@ -26,9 +26,9 @@ def analyse(env: Environment, state: State, slot: SlotName) -> None:
     env.tell(f"watch {slot} at {state.weight} % for {seconds} s")
     started, before = datetime.fromisoformat(state.step["at"]), state.step["before"]
     watcher = Watcher(env, slot, baseline(env, other(slot)), seconds)
-    liveness, looked, last = Liveness(), time.monotonic(), False
+    liveness, last = Liveness(), False
     while not last:
-        looked = check_answers(env, state, slot, liveness, looked)
+        liveness.check(env, state, slot)
         last = is_over(env, started, seconds)
         check_traffic(env, state, slot, before, watcher, last=last)
         if has_changed(env, state):
@@ -48,8 +48,7 @@ def bake(env: Environment, state: State) -> None:
     assert active is not None
     env.tell(f"bake {active} for {env.config.bake_seconds} s")
     watcher = Watcher(env, active, baseline(env, old) if old else None)
-    liveness, looked = Liveness(), time.monotonic()
-    drain, watched, last = 0.0, False, False
+    liveness, drain, watched, last = Liveness(), 0.0, False, False
 
     def close(**more: Any) -> dict[str, Any]:
         facts = receipt(state, env.config.strategy.kind, env.router.traffic(), elapsed(started), drain) | {"watch": watcher.receipt()} | more
@@ -61,7 +60,7 @@ def bake(env: Environment, state: State) -> None:
         drain = elapsed(started) if is_draining else drain
         is_baked = is_over(env, started, env.config.bake_seconds)
         try:
-            looked = check_answers(env, state, active, liveness, looked)
+            liveness.check(env, state, active)
             if not watched:
                 check_traffic(env, state, active, state.switch["before"], watcher, last=is_baked)
         except RefusedError as error:
@@ -83,15 +82,6 @@ def elapsed(started: datetime) -> float:
 def is_over(env: Environment, started: datetime, seconds: float) -> bool:
     """Not while an operator has paused."""
     return elapsed(started) >= seconds and not env.record.state().paused
-
-
-def check_answers(env: Environment, state: State, slot: SlotName, liveness: Liveness, looked: float) -> float:
-    """Probes the slot, no oftener than the agent would; the moment of the last look. Raises RefusedError where it accepts and does not answer."""
-    if time.monotonic() - looked < env.config.supervision.interval_seconds:
-        return looked
-    if slot in liveness.hung(env, state, [slot]):
-        raise RefusedError(f"{state.desired}: under traffic it accepts requests and does not answer", hint=f"less {env.folder}/{slot}.log")
-    return time.monotonic()
 
 
 def has_changed(env: Environment, state: State) -> bool:

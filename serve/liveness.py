@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from configs.errors import RefusedError
 from configs.release import read_manifest
 from infra.artifacts import folder_of
 from infra.counters import read_answers
@@ -17,10 +19,12 @@ from serve.state import State
 
 @dataclass
 class Liveness:
-    """`misses`: unanswered probes in a row; `answered`: what each server had answered at the last look. Who answers users needs no probe."""
+    """`misses`: unanswered probes in a row; `answered`: what each server had answered at the last look, which was at `looked` (seconds, monotonic).
+    Who answers users needs no probe."""
 
     misses: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
     answered: dict[SlotName, int | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
+    looked: float = field(default_factory=time.monotonic)
 
     def hung(self, env: Environment, state: State, serving: Collection[SlotName]) -> frozenset[SlotName]:
         """Those of `serving` that accept a real, tiny request and do not answer it, `probe_failures` times in a row."""
@@ -29,6 +33,14 @@ class Liveness:
             here = slot in serving and slot in alive
             self.misses[slot] = self.misses[slot] + 1 if here and not (self.has_answered(env, slot) or answers(env, state, slot)) else 0
         return frozenset(slot for slot in SLOTS if self.misses[slot] >= env.config.supervision.probe_failures)
+
+    def check(self, env: Environment, state: State, slot: SlotName) -> None:
+        """While a release is watched under traffic: no oftener than the agent would look. Raises RefusedError where it accepts and does not answer."""
+        if time.monotonic() - self.looked < env.config.supervision.interval_seconds:
+            return
+        if slot in self.hung(env, state, [slot]):
+            raise RefusedError(f"{state.desired}: under traffic it accepts requests and does not answer", hint=f"less {env.folder}/{slot}.log")
+        self.looked = time.monotonic()
 
     def has_answered(self, env: Environment, slot: SlotName) -> bool:
         before = self.answered[slot]
