@@ -21,6 +21,7 @@ from infra.git import head_revision
 
 SEALED = re.compile(rb'(\{.*),"seal":"([0-9a-f]{64})"\}')
 PIECE = re.compile(rb"[^\n]*\n|[^\n]+\Z")
+TAIL_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def note(path: Path, kind: str, **facts: Any) -> None:
 
 def append(path: Path, body: bytes) -> str:
     """Adds a JSON object; its seal. On disk (fsync) before it returns. The caller holds the file's lock."""
-    line, seal = sealed(path.read_bytes() if path.exists() else b"", body)
+    line, seal = sealed(end_of(path), body)
     with path.open("ab") as stream:
         stream.write(line)
         stream.flush()
@@ -65,8 +66,18 @@ def append(path: Path, body: bytes) -> str:
     return seal
 
 
+def end_of(path: Path) -> bytes:
+    """As much of the file as holds its last seal: all of it, where it has none. Empty where there is no file."""
+    if not path.exists():
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        found = stream.read()
+    return found if len(found) < TAIL_BYTES or last_of(found)[0] else path.read_bytes()
+
+
 def sealed(content: bytes, body: bytes) -> tuple[bytes, str]:
-    """The bytes to add to `content`, and their seal. Pure."""
+    """The bytes to add after `content`, the end of a file with its last seal in it, and their seal. Pure."""
     before, between = last_of(content)
     start = b"" if not content or content.endswith(b"\n") else b"\n"
     seal = seal_of(before, between + start if between else b"", body)

@@ -35,7 +35,11 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
     add_looking_commands(app, operate)
     add_operator_commands(app, operate)
     add_audit_commands(app, operate)
+    add_serving(app, operate)
+    add_switching(app, operate)
 
+
+def add_serving(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
     @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
     def serve(
         directory: Path,
@@ -47,6 +51,35 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
 
         serve_release(directory, port, public_key)
 
+    @app.command(
+        epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --ramp 1,2,4,8", "tunegate loadtest local --release DIR")
+    )
+    def loadtest(
+        environment: EnvironmentName,
+        release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
+        users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
+        seconds: Annotated[int | None, typer.Option(min=1)] = None,
+        rate: Annotated[float | None, typer.Option(help="open loop: requests a second, Poisson arrivals")] = None,
+        ramp: Annotated[str | None, typer.Option(help="open loop, to find the knee: rates, as 1,2,4,8")] = None,
+        trace: Annotated[str | None, typer.Option(help="open loop: sampled requests to replay, .jsonl or .parquet")] = None,
+        trace_speed: Annotated[float | None, typer.Option(help="2: twice as fast as recorded")] = None,
+        processes: Annotated[int | None, typer.Option(min=1, help="locust's workers")] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Load-test what serves, through the door, and judge it by the environment's load rules. Writes report.html."""
+        from configs.verdict import EXIT_CODES
+        from serve.foreground import load_test
+
+        flags = {"users": users, "seconds": seconds, "rate": rate, "trace": trace, "trace_speed": trace_speed, "processes": processes}
+        given = {name: value for name, value in flags.items() if value is not None} | ({"ramp": ramp.split(",")} if ramp else {})
+        figures, verdict, page = load_test(operate(read_environment(environment)), release, given)
+        show(figures | {"verdict": verdict.outcome, "report": str(page)}, as_json)
+        if not as_json:
+            print_verdict(verdict)
+        raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def add_switching(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
     @app.command(epilog=example("tunegate deploy local", "tunegate deploy local calls-v2", "tunegate deploy local calls-v2@sha256:... --json"))
     def deploy(
         environment: EnvironmentName,
@@ -96,33 +129,6 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
         from serve.deploy import stop_all
 
         stop_all(operate(read_environment(environment)), drain)
-
-    @app.command(
-        epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --ramp 1,2,4,8", "tunegate loadtest local --release DIR")
-    )
-    def loadtest(
-        environment: EnvironmentName,
-        release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
-        users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
-        seconds: Annotated[int | None, typer.Option(min=1)] = None,
-        rate: Annotated[float | None, typer.Option(help="open loop: requests a second, Poisson arrivals")] = None,
-        ramp: Annotated[str | None, typer.Option(help="open loop, to find the knee: rates, as 1,2,4,8")] = None,
-        trace: Annotated[str | None, typer.Option(help="open loop: sampled requests to replay, .jsonl or .parquet")] = None,
-        trace_speed: Annotated[float | None, typer.Option(help="2: twice as fast as recorded")] = None,
-        processes: Annotated[int | None, typer.Option(min=1, help="locust's workers")] = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Load-test what serves, through the door, and judge it by the environment's load rules. Writes report.html."""
-        from configs.verdict import EXIT_CODES
-        from serve.foreground import load_test
-
-        flags = {"users": users, "seconds": seconds, "rate": rate, "trace": trace, "trace_speed": trace_speed, "processes": processes}
-        given = {name: value for name, value in flags.items() if value is not None} | ({"ramp": ramp.split(",")} if ramp else {})
-        figures, verdict, page = load_test(operate(read_environment(environment)), release, given)
-        show(figures | {"verdict": verdict.outcome, "report": str(page)}, as_json)
-        if not as_json:
-            print_verdict(verdict)
-        raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
 def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:

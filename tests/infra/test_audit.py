@@ -145,3 +145,20 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     assert stamp()["by"].startswith(f"uid{os.getuid()}@")
+
+
+@given(bodies=BODIES, tail=st.integers(1, 400), torn=st.binary(max_size=5).filter(lambda torn: b"\n" not in torn))
+def test_reading_only_the_files_end_gives_the_same_seals(
+    tmp_path_factory: pytest.TempPathFactory, bodies: list[dict[str, object]], tail: int, torn: bytes
+) -> None:
+    """Also where that end begins in the middle of a line, and where the last append was killed."""
+    path, whole = tmp_path_factory.mktemp("record") / "events.jsonl", b""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit, "TAIL_BYTES", tail)
+        for number, body in enumerate(bodies):
+            if number == len(bodies) - 1:
+                whole += torn
+                path.write_bytes(whole)
+            append(path, json.dumps(body, separators=(",", ":")).encode())
+            whole = added(whole, body)
+            assert path.read_bytes() == whole
