@@ -1,11 +1,10 @@
-"""Does what runs equal what git says? For the scheduled pipeline, and for whoever asks."""
+"""Does what runs equal what git says? By what the router and the processes are seen to do; why not is serve/difference.py's, which the record knows."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from configs.errors import RefusedError
-from serve.planner import ENDS
 
 
 def check_served(seen: dict[str, Any], pinned: str | None, file: str) -> str:
@@ -18,8 +17,7 @@ def check_served(seen: dict[str, Any], pinned: str | None, file: str) -> str:
         return f"{name}: nothing is pinned and nothing serves"
     if pinned is None or not serving or not whole:
         door = "" if seen["door"]["open"] else ", door closed"
-        under_way = "" if seen["next"] in ENDS else f"; under way: {seen['next']}"
-        held = "; held" if seen["held"] else f"; refused: {seen['refused']}" if seen["refused"] else ""
-        found = f"{name}: found {live}{door}, expected {pinned or 'nothing'} as {file} says{under_way}{held}"
+        why = f"; {seen['difference']['why']}" if seen["difference"] else ""
+        found = f"{name}: found {live}{door}, expected {pinned or 'nothing'} as {file} says{why}"
         raise RefusedError(found, hint=f"tunegate events {name} --kind desired --kind failed   (then: tunegate deploy {name})")
     return f"{name}: {pinned} serves, as {file} says"

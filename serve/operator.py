@@ -46,6 +46,10 @@ def add_operator_commands(app: typer.Typer, operate: Callable[[DeployConfig], En
 
         show(verbs.hold(replace(operate(read_environment(environment)), why=why)), as_json)
 
+    add_agent(app, operate)
+
+
+def add_agent(app: typer.Typer, operate: Callable[[DeployConfig], Environment]) -> None:
     @app.command(
         epilog=example("tunegate agent local", "tunegate agent local --once", "tunegate agent production --pull origin/main --signers /etc/tunegate/signers")
     )

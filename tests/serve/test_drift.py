@@ -24,7 +24,7 @@ OLD, NEW, FILE = "calls@sha256:" + "a" * 64, "calls@sha256:" + "b" * 64, "config
 def seen(blue: tuple[str | None, int, bool] = (None, 0, False), green: tuple[str | None, int, bool] = (None, 0, False), **facts: Any) -> dict[str, Any]:
     """As `tunegate status --json`: release, weight, alive of each slot."""
     slots = {name: dict(zip(("release", "weight", "alive"), slot, strict=True)) for name, slot in (("blue", blue), ("green", green))}
-    return {"environment": "local", "door": {"open": True}, "slots": slots, "next": "done", "held": False, "refused": None} | facts
+    return {"environment": "local", "door": {"open": True}, "slots": slots, "difference": {"why": facts.pop("why")} if "why" in facts else None} | facts
 
 
 def test_the_pinned_release_with_all_of_the_traffic_is_what_git_says() -> None:
@@ -39,13 +39,13 @@ def test_nothing_pinned_and_nothing_serving_agree() -> None:
     ("found", "pinned", "parts"),
     [
         (seen(blue=(OLD, 100, True), green=(NEW, 0, True)), NEW, [OLD, NEW]),
-        (seen(blue=(OLD, 90, True), green=(NEW, 10, True), next="step"), NEW, [OLD, NEW, "10 %", "under way: step"]),
+        (seen(blue=(OLD, 90, True), green=(NEW, 10, True), why="the deployment is under way"), NEW, [OLD, NEW, "10 %", "under way"]),
         (seen(blue=(NEW, 100, False)), NEW, [NEW, "dead"]),
         (seen(blue=(NEW, 100, True), door={"open": False}), NEW, [NEW, "door closed"]),
         (seen(), NEW, ["found nothing", NEW]),
         (seen(blue=(OLD, 100, True)), None, [OLD, "expected nothing"]),
-        (seen(blue=(OLD, 100, True), held=True), NEW, [OLD, NEW, "held"]),
-        (seen(blue=(OLD, 100, True), refused="parity is bad"), NEW, [OLD, NEW, "parity is bad"]),
+        (seen(blue=(OLD, 100, True), why="held by the operator"), NEW, [OLD, NEW, "held"]),
+        (seen(blue=(OLD, 100, True), why="parity is bad"), NEW, [OLD, NEW, "parity is bad"]),
     ],
 )
 def test_a_difference_names_both_and_why(found: dict[str, Any], pinned: str | None, parts: list[str]) -> None:
