@@ -140,7 +140,6 @@ def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project
     assert project.pinned("main", "sentiment") is None, "nothing serves that no merge request brought"
 
 
-@pytest.mark.xfail(reason="staging and production by gitlab-ci-local were not seen to end well yet (25 November 2026): issue 6 is open for it", strict=False)
 def test_merged_it_serves_in_staging_and_then_in_production(project: Project) -> None:
     if project.pinned("tune", "sentiment") is None:
         pytest.fail("nothing was pinned; the test before says why")
