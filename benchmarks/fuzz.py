@@ -18,7 +18,7 @@ def fuzz(env: Any, key: str, folder: Path) -> Row:
     """The open paths as the real vLLM's own OpenAPI document describes them; what became of each request is read in the door's access log."""
     import httpx
 
-    described = httpx.get(f"http://127.0.0.1:{env.config.slot_ports[0]}/openapi.json").json()
+    described = httpx.get(f"http://127.0.0.1:{env.config.slot_ports[0]}/openapi.json", timeout=120).json()  # vLLM writes it when it is first asked
     described["paths"] = {path: item for path, item in described["paths"].items() if path in env.config.door.paths}
     (folder / "openapi.json").write_text(json.dumps(described), encoding="utf8")
     log = env.folder / "router/access.jsonl"

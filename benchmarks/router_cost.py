@@ -35,10 +35,10 @@ def free_port() -> int:
 
 
 def proxies() -> Path:
-    """Their own environment, from its lock: neither is a part of the product."""
-    if not (PROXIES / "bin/litellm").exists():
-        run(".uv/bin/uv", "venv", "-q", "--clear", "--python", PYTHON, str(PROXIES))
-        run(".uv/bin/uv", "pip", "install", "-q", "--no-deps", "--python", str(PROXIES / "bin/python"), "-r", "requirements/proxies.txt")
+    """Their own environment, from its lock, whatever an older lock left there: none of it is a part of the product."""
+    if not PROXIES.exists():
+        run(".uv/bin/uv", "venv", "-q", "--python", PYTHON, str(PROXIES))
+    run(".uv/bin/uv", "pip", "sync", "-q", "--python", str(PROXIES / "bin/python"), "requirements/proxies.txt")
     return PROXIES / "bin"
 
 
