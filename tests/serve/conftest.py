@@ -13,6 +13,7 @@ from configs.deploy import DeployConfig
 from tests.tiny_release import write_release
 
 ROOT = Path(__file__).parents[2]
+LOCAL = "# tunegate deploy local\nname: x  # an environment\nrelease: null  # pinned by hand\nmodel: m\ngate: null\nstate_dir: state\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,13 @@ def config(checkout: Path) -> DeployConfig:
         "load_test": {"users": 2, "seconds": 3, "max_tokens": 8}, "drain_deadline_seconds": 60, "state_dir": "state",
     }  # fmt: skip
     return DeployConfig.model_validate(settings)
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """configs/deploy/local.yaml in a checkout of its own."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("configs/deploy/local.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(LOCAL)
+    return path

@@ -22,12 +22,12 @@ import tunegate
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.verdict import EXIT_CODES, Outcome, Verdict
 from serve.commands import pin_release, resolve
+from tests.serve.conftest import LOCAL
 from tests.serve.test_effects import publish
 
 pytestmark = pytest.mark.unit
 ROWS = [("calls", "a" * 64), ("calls-v2", "b" * 64), ("twin", "c" * 12 + "0" * 52), ("twin", "c" * 12 + "1" * 52)]
 REFERENCES = [f"{name}@sha256:{digest}" for name, digest in ROWS]
-LOCAL = "# tunegate deploy local\nname: x  # an environment\nrelease: null  # pinned by hand\nmodel: m\ngate: null\nstate_dir: state\n"
 FOUND = {"environment": "x", "release": None, "slot": None}
 
 
@@ -36,16 +36,6 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Oldest first, as infra.artifacts lists them."""
     rows = [{"name": name, "reference": reference} for (name, _), reference in zip(ROWS, REFERENCES, strict=True)]
     monkeypatch.setattr(infra.artifacts, "list_releases", lambda: rows)
-
-
-@pytest.fixture
-def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """configs/deploy/local.yaml in a checkout of its own."""
-    monkeypatch.chdir(tmp_path)
-    path = Path("configs/deploy/local.yaml")
-    path.parent.mkdir(parents=True)
-    path.write_text(LOCAL)
-    return path
 
 
 @pytest.fixture

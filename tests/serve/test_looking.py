@@ -17,10 +17,10 @@ import serve.tail
 import tunegate
 from configs.console import complete_environment
 from serve.record import Record
+from tests.serve.conftest import LOCAL
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("local")]
 ROOT = Path(__file__).parents[2]
-LOCAL = "# tunegate deploy local\nname: x\nrelease: null\nmodel: m\ngate: null\nstate_dir: state\n"
 RELEASE = "calls@sha256:" + "a" * 64
 RECEIPT = {
     "from": {"slot": "blue", "release": RELEASE}, "to": {"slot": "green", "release": RELEASE.replace("a", "b")}, "at": "2026-11-25T12:00:00.000+00:00",
@@ -28,15 +28,6 @@ RECEIPT = {
     "streams_cut": 0, "streams_left_by_client": 0, "longest_drain_seconds": 2.5, "flip_milliseconds": 3.1, "requests_failed": 0,
     "requests_by_release": {RELEASE: 7}, "watch": ["error rate: fine", "answers: inconclusive"],
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    path = Path("configs/deploy/local.yaml")
-    path.parent.mkdir(parents=True)
-    path.write_text(LOCAL)
-    return path
 
 
 @pytest.fixture
