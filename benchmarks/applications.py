@@ -25,7 +25,7 @@ DOCUMENT = ROOT / "docs/application-developer.md"
 STATED = "http://127.0.0.1:8080"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"day": {"enum": ["mon", "tue"]}}, "required": ["day"], "additionalProperties": False}
-TOOL: dict[str, Any] = {"type": "function", "function": {"name": "on_day", "description": "", "parameters": SCHEMA}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "on_day", "description": "", "parameters": SCHEMA, "strict": True}}
 
 
 def snippets() -> list[tuple[str, str]]:
@@ -60,7 +60,8 @@ def answers(client: Any) -> Iterator[tuple[str, Callable[[], bool]]]:
     form = {"type": "json_schema", "json_schema": {"name": "day", "schema": SCHEMA, "strict": True}}
     yield "JSON by a schema", lambda: '"day"' in (chat(**common, response_format=form).choices[0].message.content or "")
     named = {"type": "function", "function": {"name": "on_day"}}
-    yield "named tool", lambda: chat(**common, tools=[TOOL], tool_choice=named).choices[0].message.tool_calls[0].function.name == "on_day"
+    longer = common | {"max_tokens": 128, "tools": [TOOL], "tool_choice": named}
+    yield "named tool", lambda: '"day"' in chat(**longer).choices[0].message.tool_calls[0].function.arguments
     yield "list of models", lambda: [model.id for model in client.models.list()] == ["assistant"]
 
 
@@ -121,12 +122,12 @@ def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:
 
     env = fake_environment(model="assistant", strategy={"kind": "shadow", "share": 100, "seconds": 20}, shadow={"minimum_requests": 5})
     try:
-        deploy(env, write_release(folder, "one", 1))
+        deploy(env, write_release(folder, "one", 1, tool_parser="hermes"))
         key = api_key(env.config)
         broken, (wrong, asked) = failures(env.router.base_url, key, python), wrong_answers(env.router.base_url, key)
         fuzzed = fuzz(env, key, folder)
         with asking(env.router.base_url, key):
-            deploy(env, write_release(folder, "two", 2))
+            deploy(env, write_release(folder, "two", 2, tool_parser="hermes"))
         (shadow,) = [event.facts for event in env.record.read() if event.kind == "proven" and event.facts["proof"] == "shadow"]
     finally:
         stop_all(env)

@@ -63,7 +63,7 @@ def write_model(folder: Path, seed: int) -> list[dict[str, Any]]:
     return lines
 
 
-def write_release(root: Path, name: str, seed: int, outcome: str = "pass") -> str:
+def write_release(root: Path, name: str, seed: int, outcome: str = "pass", **serving: Any) -> str:
     """releases/NAME@DIGEST12 as a publication leaves it; returns NAME@sha256:DIGEST."""
     folder = root / "releases" / f".{name}" / "release"
     folder.mkdir(parents=True)
@@ -82,7 +82,7 @@ def write_release(root: Path, name: str, seed: int, outcome: str = "pass") -> st
     }
     files = list_files(folder)
     manifest = Manifest(
-        name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), base={}, data={}, quantization={"scheme": "none"},
+        name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(**serving), base={}, data={}, quantization={"scheme": "none"},
         git_revision="test", versions={}, config=RunConfig.model_validate(config).model_dump(mode="json"), created="2026-11-24T00:00:00+00:00",
     )  # fmt: skip
     (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf8")
