@@ -201,7 +201,8 @@ FAULTS = [
     Case("a layer's attention lost", "sentiment", scaled("layer.2.attention.output.dense.weight_scale", 0.0), ("parity",)),
     Case("positions counted from the end", "sentiment", tensors(reverse_positions), ("parity",)),
     Case("stale tokenizer: ids of another edition", "sentiment", stale_vocabulary(2000), ("parity", "non_inferior_to")),
-    Case("tokenizer keeps capitals", "sentiment", keep_capitals, ("robustness",)),
+    # Not robustness: a release that reads no capitals reads them neither with nor without a typo.
+    Case("tokenizer keeps capitals", "sentiment", keep_capitals, ("non_inferior_to",)),
     Case("scales a third of what they were", "sentiment", scaled(".self.value.weight_scale", 0.3), ("parity",)),
     Case("too sure of itself: logits six times as large", "sentiment", scaled("classifier.weight", 6.0), ("calibration",)),
     Case("names of women read as a bad word", "sentiment", reword(NAMES["female"], "awful"), ("fairness",)),
