@@ -34,13 +34,13 @@ except OSError:
 
 
 def docker(*words: str, check: bool = True) -> str:
-    """Its output. Raises OutsideError with its last words."""
+    """Its output. Raises OutsideError with its last words: the old builder's stderr says only which step failed, its stdout why."""
     try:
         run = subprocess.run(["docker", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise OutsideError("docker is not installed", hint="apt-get install docker.io") from None
     if check and run.returncode:
-        raise OutsideError(f"docker {' '.join(words[:3])}: {(run.stderr or run.stdout).strip()[-1500:]}", hint="docker info")
+        raise OutsideError(f"docker {' '.join(words[:3])}: {(run.stdout[-1500:] + run.stderr[-1500:]).strip()}", hint="docker info")
     return run.stdout.strip()
 
 
@@ -115,11 +115,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     try:
-        agent = build("agent", given.base, {})
+        # The same flags for both: others would have the old builder make the agent's environment twice.
+        flags = {"UV_FLAGS": given.uv_flags}
+        agent = build("agent", given.base, flags)
         look(agent)
         try_agent(agent)
         if given.release:
-            serve = build("serve", given.base, {"SERVE_LOCK": "serve.txt", "UV_FLAGS": given.uv_flags})
+            serve = build("serve", given.base, flags | {"SERVE_LOCK": "serve.txt"})
             look(serve)
             try_serve(serve, given.release, given.port)
     except TunegateError as error:
