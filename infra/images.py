@@ -33,15 +33,15 @@ except OSError:
 """
 
 
-def docker(*words: str, check: bool = True) -> str:
-    """Its output. Raises OutsideError with its last words: the old builder's stderr says only which step failed, its stdout why."""
+def docker(*words: str, errors: bool = False) -> str:
+    """Its output, with what stands on stderr if `errors`. Raises OutsideError with its last words: the old builder says on stdout why a step failed."""
     try:
         run = subprocess.run(["docker", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise OutsideError("docker is not installed", hint="apt-get install docker.io") from None
-    if check and run.returncode:
+    if run.returncode:
         raise OutsideError(f"docker {' '.join(words[:3])}: {(run.stdout[-1500:] + run.stderr[-1500:]).strip()}", hint="docker info")
-    return run.stdout.strip()
+    return (run.stdout + run.stderr * errors).strip()
 
 
 def build(target: str, base: str, settings: dict[str, str]) -> str:
@@ -86,9 +86,8 @@ def try_serve(image: str, release: Path, port: int) -> None:
     try:
         while (state := docker("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container)) != "running healthy":
             if not state.startswith("running") or time.monotonic() - started > HEALTHY_SECONDS:
-                raise RefusedError(
-                    f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{docker('logs', container)}", hint=f"docker logs {container[:12]}"
-                )
+                said = docker("logs", container, errors=True)
+                raise RefusedError(f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {DOCKERFILE}")
             time.sleep(2)
         print(f"{image}: healthy after {time.monotonic() - started:.0f} s; {ask(port, manifest.name)}")
     finally:
