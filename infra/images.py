@@ -7,6 +7,7 @@ BASE is a local image with Python 3.11 and apt (docs/images.md says how to make 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ DOCKERFILE = "Dockerfile.gpu"
 CAUTIOUS = ["--network", "host", "--read-only", "--tmpfs", "/tmp:exec", "--tmpfs", "/home/tunegate:uid=10001", "--cap-drop", "ALL"]
 CAUTIOUS += ["--security-opt", "no-new-privileges"]
 HEALTHY_SECONDS = 900
+SERVER_LOG = Path("build/image-serve.log")
 DOOR = "import subprocess; from infra.haproxy import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
 WRITE = """
 try:
@@ -80,18 +82,22 @@ def try_agent(image: str) -> None:
 def try_serve(image: str, release: Path, port: int) -> None:
     """A real vLLM in it serves `release` until docker calls it healthy, then answers one prompt. Raises RefusedError where it does not."""
     manifest = read_manifest(release)
-    mounts = ["-v", f"{release.absolute()}:/release:ro", "--tmpfs", "/srv/tunegate/build:uid=10001", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
+    # A volume takes the owner of the image's folder, and what the server said can be fetched from it when the container has ended.
+    mounts = ["-v", f"{release.absolute()}:/release:ro", "-v", "/srv/tunegate", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
     started = time.monotonic()
     container = docker("run", "-d", *CAUTIOUS, "--shm-size", "1g", *mounts, image, "serve", "/release", "--port", str(port))
     try:
         while (state := docker("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container)) != "running healthy":
             if not state.startswith("running") or time.monotonic() - started > HEALTHY_SECONDS:
                 said = docker("logs", container, errors=True)
-                raise RefusedError(f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {DOCKERFILE}")
+                SERVER_LOG.parent.mkdir(exist_ok=True)
+                with contextlib.suppress(OutsideError):  # there is none where the release was refused
+                    docker("cp", f"{container}:/srv/tunegate/build/serve/{port}.log", str(SERVER_LOG))
+                raise RefusedError(f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {SERVER_LOG}")
             time.sleep(2)
         print(f"{image}: healthy after {time.monotonic() - started:.0f} s; {ask(port, manifest.name)}")
     finally:
-        docker("rm", "-f", container)
+        docker("rm", "-f", "-v", container)
 
 
 def ask(port: int, model: str) -> str:

@@ -116,6 +116,7 @@ def test_the_agents_lock_is_a_part_of_what_is_tested_and_nothing_that_trains_or_
 def test_the_serving_image_holds_vllm_apart_from_the_agent() -> None:
     assert "TUNEGATE_SERVE_PYTHON=/opt/tunegate/.venv-serve/bin/python" in targets()["serve"]
     assert "torch" in pins("gpu-serve.txt") and "torch" not in pins("agent.txt")
+    assert "libnuma1" in targets()["serve"], "vLLM on a CPU ends without it: no slim base has it"
 
 
 @pytest.mark.unit

@@ -91,10 +91,10 @@ def test_a_release_is_served_with_cpu_locks_until_docker_calls_it_healthy_and_is
     assert "UV_FLAGS=--find-links here" in agent, "other flags would have it built twice"
     started = next(line for line in asked if line.startswith("run -d"))
     assert f"-v {release}:/release:ro" in started and "--read-only" in started and started.endswith(f"tunegate-serve serve /release --port {server.port}")
-    assert server.bodies[0][1]["model"] == "m" and asked[-1] == "rm -f c0ffee"
+    assert server.bodies[0][1]["model"] == "m" and asked[-1] == "rm -f -v c0ffee"
 
 
-def test_a_server_that_ends_is_refused_with_its_last_words_and_taken_away(tmp_path: Path, release: str) -> None:
+def test_a_server_that_ends_is_refused_with_its_last_words_its_log_fetched_and_itself_taken_away(tmp_path: Path, release: str) -> None:
     found = run(tmp_path, "--release", release, state="exited starting")
     assert found.returncode == 1 and "exited starting after" in found.stderr and "on stderr" in found.stderr and "Traceback" not in found.stderr
-    assert (tmp_path / "asked").read_text().splitlines()[-1] == "rm -f c0ffee"
+    assert (tmp_path / "asked").read_text().splitlines()[-2:] == ["cp c0ffee:/srv/tunegate/build/serve/8000.log build/image-serve.log", "rm -f -v c0ffee"]
