@@ -7,6 +7,7 @@ BASE is a local image with Python 3.11 and apt (docs/images.md says how to make 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ DOCKERFILE = "Dockerfile.gpu"
 CAUTIOUS = ["--network", "host", "--read-only", "--tmpfs", "/tmp:exec", "--tmpfs", "/home/tunegate:uid=10001", "--cap-drop", "ALL"]
 CAUTIOUS += ["--security-opt", "no-new-privileges"]
 HEALTHY_SECONDS = 900
+SERVER_LOG = Path("build/image-serve.log")
 DOOR = "import subprocess; from infra.haproxy import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
 WRITE = """
 try:
@@ -33,15 +35,15 @@ except OSError:
 """
 
 
-def docker(*words: str, check: bool = True) -> str:
-    """Its output. Raises OutsideError with its last words."""
+def docker(*words: str, errors: bool = False) -> str:
+    """Its output, with what stands on stderr if `errors`. Raises OutsideError with its last words: the old builder says on stdout why a step failed."""
     try:
         run = subprocess.run(["docker", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise OutsideError("docker is not installed", hint="apt-get install docker.io") from None
-    if check and run.returncode:
-        raise OutsideError(f"docker {' '.join(words[:3])}: {(run.stderr or run.stdout).strip()[-1500:]}", hint="docker info")
-    return run.stdout.strip()
+    if run.returncode:
+        raise OutsideError(f"docker {' '.join(words[:3])}: {(run.stdout[-1500:] + run.stderr[-1500:]).strip()}", hint="docker info")
+    return (run.stdout + run.stderr * errors).strip()
 
 
 def build(target: str, base: str, settings: dict[str, str]) -> str:
@@ -80,19 +82,22 @@ def try_agent(image: str) -> None:
 def try_serve(image: str, release: Path, port: int) -> None:
     """A real vLLM in it serves `release` until docker calls it healthy, then answers one prompt. Raises RefusedError where it does not."""
     manifest = read_manifest(release)
-    mounts = ["-v", f"{release.absolute()}:/release:ro", "--tmpfs", "/srv/tunegate/build:uid=10001", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
+    # A volume takes the owner of the image's folder, and what the server said can be fetched from it when the container has ended.
+    mounts = ["-v", f"{release.absolute()}:/release:ro", "-v", "/srv/tunegate", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
     started = time.monotonic()
     container = docker("run", "-d", *CAUTIOUS, "--shm-size", "1g", *mounts, image, "serve", "/release", "--port", str(port))
     try:
         while (state := docker("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container)) != "running healthy":
             if not state.startswith("running") or time.monotonic() - started > HEALTHY_SECONDS:
-                raise RefusedError(
-                    f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{docker('logs', container)}", hint=f"docker logs {container[:12]}"
-                )
+                said = docker("logs", container, errors=True)
+                SERVER_LOG.parent.mkdir(exist_ok=True)
+                with contextlib.suppress(OutsideError):  # there is none where the release was refused
+                    docker("cp", f"{container}:/srv/tunegate/build/serve/{port}.log", str(SERVER_LOG))
+                raise RefusedError(f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {SERVER_LOG}")
             time.sleep(2)
         print(f"{image}: healthy after {time.monotonic() - started:.0f} s; {ask(port, manifest.name)}")
     finally:
-        docker("rm", "-f", container)
+        docker("rm", "-f", "-v", container)
 
 
 def ask(port: int, model: str) -> str:
@@ -115,11 +120,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     try:
-        agent = build("agent", given.base, {})
+        # The same flags for both: others would have the old builder make the agent's environment twice.
+        flags = {"UV_FLAGS": given.uv_flags}
+        agent = build("agent", given.base, flags)
         look(agent)
         try_agent(agent)
         if given.release:
-            serve = build("serve", given.base, {"SERVE_LOCK": "serve.txt", "UV_FLAGS": given.uv_flags})
+            serve = build("serve", given.base, flags | {"SERVE_LOCK": "serve.txt"})
             look(serve)
             try_serve(serve, given.release, given.port)
     except TunegateError as error:

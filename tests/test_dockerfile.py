@@ -73,6 +73,15 @@ def test_the_lock_is_copied_and_installed_before_the_code_so_that_a_code_change_
 
 
 @pytest.mark.unit
+def test_each_environment_names_the_installers_flags_itself() -> None:
+    """The old builder hands no ARG on to a stage that is made from another: `serve` was built without the wheels of its base."""
+    for name in FINAL:
+        stage = targets()[f"{name}-environment"]
+        assert 0 <= stage.find('ARG UV_FLAGS=""') < stage.index("$UV_FLAGS")
+    assert "UV_FLAGS" not in targets()["tools"], "the installer itself is one for all of them"
+
+
+@pytest.mark.unit
 def test_every_copied_file_exists() -> None:
     values = dict(re.findall(r"(?m)^ARG (\w+_LOCK)=(\S+)$", text()))
     lines = re.findall(r"(?m)^COPY (?!--from)(.*) \S+$", text())
@@ -107,6 +116,7 @@ def test_the_agents_lock_is_a_part_of_what_is_tested_and_nothing_that_trains_or_
 def test_the_serving_image_holds_vllm_apart_from_the_agent() -> None:
     assert "TUNEGATE_SERVE_PYTHON=/opt/tunegate/.venv-serve/bin/python" in targets()["serve"]
     assert "torch" in pins("gpu-serve.txt") and "torch" not in pins("agent.txt")
+    assert "libnuma1" in targets()["serve"], "vLLM on a CPU ends without it: no slim base has it"
 
 
 @pytest.mark.unit
