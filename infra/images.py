@@ -114,9 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("base", help="a local image with Python 3.11 and apt")
     parser.add_argument("--release", type=Path, help="a GPT's release directory, to build and run `serve` (CPU) as well")
-    parser.add_argument(
-        "--uv-flags", default="--torch-backend=cpu", help="of uv pip install, for the CPU's torch; its wheel in the base: --find-links DIR"
-    )
+    parser.add_argument("--uv-flags", default="--torch-backend=cpu", help="of uv pip install, for the CPU's torch; its wheel in the base: --find-links DIR")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     try:

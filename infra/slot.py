@@ -60,10 +60,11 @@ def slot_environment(manifest: Manifest) -> dict[str, str]:
     return kept | {"VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
-def own_core(index: int | None) -> dict[str, str]:
-    """On two cores, one for each slot: vLLM's own choice reserves the last core and binds both servers to the first."""
+def own_cores(index: int | None) -> dict[str, str]:
+    """On two cores, one for each slot and both for a server that is alone: vLLM's own choice is the first core for everyone, the last it keeps free."""
     cores = sorted(os.sched_getaffinity(0))
-    return {"VLLM_CPU_OMP_THREADS_BIND": str(cores[index])} if index is not None and len(cores) == 2 else {}
+    bound = cores if index is None else cores[index : index + 1]
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, bound))} if len(cores) == 2 else {}
 
 
 def sampling_environment(sampling: dict[str, Any] | None) -> dict[str, str]:
@@ -92,7 +93,7 @@ def start_slot(
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampling is not None)
     command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
-    environment = slot_environment(manifest) | own_core(index) | sampling_environment(sampling)
+    environment = slot_environment(manifest) | own_cores(index) | sampling_environment(sampling)
     with log.open("ab") as stream:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True)
     return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)

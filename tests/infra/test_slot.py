@@ -28,7 +28,7 @@ from infra.slot import (
     free_port,
     is_alive,
     log_tail,
-    own_core,
+    own_cores,
     peak_memory_bytes,
     reap_orphan,
     sampling_environment,
@@ -179,10 +179,12 @@ def test_the_server_is_offline_tells_nobody_and_has_the_cache_that_the_release_a
     assert found | expected == found and "PYTHONDONTWRITEBYTECODE" not in found
 
 
-@pytest.mark.parametrize(("cores", "bound"), [({7, 3}, ["3", "7", None]), ({0}, [None] * 3), ({0, 1, 2}, [None] * 3)])
-def test_on_two_cores_each_slot_gets_one_and_else_vllm_chooses(start: Start, monkeypatch: pytest.MonkeyPatch, cores: set[int], bound: list[str | None]) -> None:
+@pytest.mark.parametrize(("cores", "bound"), [({7, 3}, ["3", "7", "3,7"]), ({0}, [None] * 3), ({0, 1, 2}, [None] * 3)])
+def test_on_two_cores_each_slot_gets_one_and_a_server_alone_both_and_else_vllm_chooses(
+    start: Start, monkeypatch: pytest.MonkeyPatch, cores: set[int], bound: list[str | None]
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
-    assert [own_core(index).get("VLLM_CPU_OMP_THREADS_BIND") for index in (0, 1, None)] == bound
+    assert [own_cores(index).get("VLLM_CPU_OMP_THREADS_BIND") for index in (0, 1, None)] == bound
     assert server_of(start(healthy=False, index=1)).environ().get("VLLM_CPU_OMP_THREADS_BIND") == bound[1]
 
 
