@@ -18,7 +18,7 @@ MEBIBYTE = 2**20
 RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of SmolLM2 held beyond all that is counted here
 # glibc's heap keeps freed blocks between live ones: measured as a share of what a step keeps, on a CPU. With MALLOC_MMAP_THRESHOLD_
 # fixed at 128 KiB it is none, for many page faults more.
-HEAP_SHARE = 0.53
+HEAP_SHARE = 0.27
 GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an assumption, not measured
 START_SECONDS = 60.0  # of vLLM, measured on an idle CPU machine (docs/notes.md)
 SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25}  # w4a16: a 16-bit scale for each group of 64 weights or so
