@@ -37,8 +37,8 @@ def free_port() -> int:
 
 def proxies() -> Path:
     """Their own environment, from its lock, whatever an older lock left there: none of it is a part of the product."""
-    if not PROXIES.exists():
-        run(".uv/bin/uv", "venv", "-q", "--python", PYTHON, str(PROXIES))
+    if not (PROXIES / "bin/python").exists():
+        run(".uv/bin/uv", "venv", "-q", "--clear", "--python", PYTHON, str(PROXIES))
     run(".uv/bin/uv", "pip", "sync", "-q", "--python", str(PROXIES / "bin/python"), "requirements/proxies.txt")
     return PROXIES / "bin"
 

@@ -12,8 +12,8 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", 
 def fuse_adapters(model: Any) -> int:
     """Gives each plain LoRA layer a forward of its siblings' (train.lowrank); how many layers there were.
 
-    peft computes `base(x) + B(A(x)) * scaling` for each, and autograd as many sums: a fifth of SmolLM2's time on a CPU. Layers
-    with dropout, a trained or another bias, a quantized base or a variant (DoRA) keep peft's forward.
+    peft computes `base(x) + B(A(x)) * scaling` for each, and autograd sums the gradients of x once for each product (what it saves: docs/benchmarks.md).
+    Layers with dropout, a trained or another bias, a quantized base or a variant (DoRA) keep peft's forward.
     """
     fused = 0
     for parent in model.modules():

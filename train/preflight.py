@@ -2,7 +2,7 @@
 
 Every formula counts what autograd keeps for the backward pass, tensor by tensor, as in Korthikanti et al. 2022
 (arXiv:2205.05198, section 4.1), here for frozen weights with adapters beside them: a frozen linear module keeps no
-input, an adapter's A keeps one (peft/tuners/lora/layer.py:Linear.forward).
+input, an adapter's A keeps one (train/lowrank.py; peft/tuners/lora/layer.py:Linear.forward).
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def encoder_layer_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def adapter_inputs(shape: ModelShape, load: Workload) -> int:
-    """Each A's input and output. Under autocast every module casts its input for itself; in float32 q, k and v share one, as gate and up do."""
+    """Each A's input and output. In float32 q, k and v share one, as gate and up do. Under autocast peft casts for each module; where
+    train.fused joins them the cast is shared as well, so that this is an upper bound there.
+    """
     shared = 2 * shape.hidden + shape.heads * shape.head_size + shape.intermediate
     inputs = sum(inputs for inputs, _ in shape.linears) if load.width == 2 else shared
     return load.width * (inputs + len(shape.linears) * load.rank * load.adapted)
