@@ -30,12 +30,17 @@ Lengths = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 
 @dataclass(frozen=True)
 class Plan:
-    """Tokens of each row, in the order of training: `steps` times the effective batch of them."""
+    """Tokens of each row, in the order of training: `steps` times the effective batch of them, drawn from `row_count` rows."""
 
     lengths: Lengths
     micro_batch: int
     steps: int
     padded: bool
+    row_count: int
+
+    def epochs(self, step: int) -> float:
+        """Passes over all rows by the end of `step`. The trainer's own count knows this plan only, and takes all of it for one."""
+        return round(step * (len(self.lengths) // self.steps) / self.row_count, 4)
 
     def real_tokens(self, first_step: int, last_step: int) -> int:
         """Tokens that are no padding in the steps after `first_step`, up to and with `last_step`."""

@@ -131,7 +131,7 @@ def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
     trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
     trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
     arguments.max_steps = steps
-    return Plan(lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded)
+    return Plan(lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded, len(lengths))
 
 
 def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
@@ -163,6 +163,7 @@ def training_record(trainer: Any, plan: Plan, checkpoint: Path | None, seconds: 
         "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
         "validation": [{key: value for key, value in line.items() if key in wanted} for line in state.log_history if "eval_loss" in line],
         "steps": state.global_step,
+        "epochs": plan.epochs(state.global_step),
         "best_step": state.best_global_step,
         "best_validation_loss": state.best_metric,
         "resumed_from_step": first or None,

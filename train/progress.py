@@ -63,6 +63,8 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             figures = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
+            if "epoch" in figures:
+                figures["epoch"] = plan.epochs(state.global_step)
             if "loss" in figures and self.step_seconds:
                 figures["tokens_per_second"] = plan.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
                 speed = f"{figures['tokens_per_second']:.0f} tok/s"

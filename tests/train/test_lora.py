@@ -35,7 +35,7 @@ def test_the_record_counts_only_the_steps_of_this_process() -> None:
     history = [{"step": 1, "loss": 2.0, "epoch": 0.1}, {"step": 2, "eval_loss": 1.5, "eval_runtime": 3}, {"step": 2, "train_runtime": 9}]
     state = SimpleNamespace(log_history=history, global_step=6, best_global_step=4, best_metric=1.5)
     trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(bf16=False))
-    plan = Plan(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True)
+    plan = Plan(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True, row_count=36)
     record = training_record(trainer, plan, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
     assert record["losses"] == [{"step": 1, "loss": 2.0}] and record["validation"] == [{"step": 2, "eval_loss": 1.5}]
     assert record["resumed_from_step"] == 4 and record["best_step"] == 4 and record["dtype"] == "float32"
@@ -68,7 +68,7 @@ def test_a_machine_without_cpuinfo_has_no_flags(tmp_path: Path) -> None:
 @pytest.fixture
 def watched(tmp_path: Path) -> tuple[Any, list[tuple[dict[str, float], int]], SimpleNamespace]:
     logged: list[tuple[dict[str, float], int]] = []
-    plan = Plan(numpy.full(20, 50), micro_batch=2, steps=10, padded=False)
+    plan = Plan(numpy.full(20, 50), micro_batch=2, steps=10, padded=False, row_count=8)
     settings = Train(max_steps=10, eval_every_steps=2, early_stopping_patience=1)
     return watcher("x", settings, plan, lambda figures, step: logged.append((figures, step))), logged, SimpleNamespace(output_dir=str(tmp_path))
 
@@ -82,6 +82,12 @@ def test_the_watcher_logs_numbers_by_step(watched: Any) -> None:
     callback.on_log(arguments, at(3), None, logs={"eval_loss": 1, "note": "words"})
     callback.on_log(arguments, at(4), None)
     assert logged == [({"eval_loss": 1.0}, 3), ({}, 4)]
+
+
+def test_epochs_are_passes_over_the_rows_and_not_the_share_of_the_steps(watched: Any) -> None:
+    callback, logged, arguments = watched
+    callback.on_log(arguments, at(10), None, logs={"eval_loss": 1.0, "epoch": 1.0})
+    assert logged[-1] == ({"eval_loss": 1.0, "epoch": 2.5}, 10), "10 steps of 2 rows over 8 rows"
 
 
 def test_the_speed_of_a_step_counts_its_real_tokens_and_no_validation(watched: Any) -> None:
