@@ -47,7 +47,7 @@ def tfidf_accuracy(folder: Path) -> float:
 
 
 def calls_quality() -> list[Row]:
-    more = ("train.max_steps=60", "train.eval_every_steps=20", "data.test_rows=150", "evaluate.baseline=true")
+    more = ("train.max_steps=60", "train.eval_every_steps=20", "data.test_rows=150", "evaluate.baseline=false")
     exact = {arm: measured("calls-v2", arm, settings, *more)["exact_match"] for arm, settings in CALLS_ARMS.items()}
     shots = few_shot_exact_match(Path("build/prove-calls-v2-lora"))
     return [*compare("calls exact match", exact), above("calls exact match", exact["lora"], f"the untuned base with {SHOTS} examples in the prompt", shots)]
