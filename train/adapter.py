@@ -20,10 +20,13 @@ HEADS = r"(.*\.)?(classifier|score)(\..*)?"
 
 def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
     """What training starts from. Raises RefusedError where the hardware cannot do the method."""
+    from train.norms import fuse_norms
+
     require_device(config)
     quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
     model = wrap_model(new_model(config, base, labels, base_dtype(config, base), **quantization), config)
     fuse_adapters(model)
+    fuse_norms(model)
     return model
 
 
