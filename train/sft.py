@@ -37,9 +37,14 @@ def build_sft_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], 
 
     from transformers import Trainer, TrainingArguments
 
+    from train.head import fuse_head
+
     tokenizer = load_tokenizer(base)
     model = adapted_model(config, base, [])
-    layout = use_attention(model if config.train.method == "full" else model.get_base_model(), config.train)
+    causal = model if config.train.method == "full" else model.get_base_model()
+    layout = use_attention(causal, config.train)
+    if layout != "padded":
+        fuse_head(causal)
     rows, validation = (encode(part, lambda found: [encode_row(tokenizer, row) for row in found]) for part in (train_rows, validation_rows))
     trainer = Trainer(
         model=model,

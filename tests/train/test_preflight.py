@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.batches import HEAD_ROWS
 from train.preflight import (
     Rates,
     Workload,
@@ -35,7 +36,7 @@ RATES = Rates(1e-5, 2e-5, 1e-4, 1e-5, 1e-4)
 def load(**changes: Any) -> Workload:
     known: dict[str, Any] = {"batch": 8, "longest": 128, "mean": 64.0, "shared": 0, "taught_share": 0.25, "steps": 20, "accumulation": 1}
     known |= {"eval_every": 10, "validation_rows": 16, "test_rows": 80, "rank": 16, "adapted": True, "four_bit": False, "dtype": "bfloat16"}
-    return Workload(**known | {"narrow_base": False, "checkpointing": False, "on_cpu": True} | changes)
+    return Workload(**known | {"narrow_base": False, "checkpointing": False, "on_cpu": True, "fused_head": False} | changes)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,11 @@ def test_checkpointing_keeps_one_layer_and_the_others_inputs() -> None:
 def test_only_taught_tokens_have_logits_and_a_classifier_has_none() -> None:
     assert logits_bytes(SMOLLM2, load(taught_share=0.5)) == 2 * logits_bytes(SMOLLM2, load(taught_share=0.25)) > 0
     assert logits_bytes(MINILM, load()) == 0
+
+
+def test_a_fused_head_holds_the_logits_of_some_rows_at_most() -> None:
+    assert logits_bytes(SMOLLM2, load(batch=64, fused_head=True)) == 4 * HEAD_ROWS * SMOLLM2.vocabulary
+    assert logits_bytes(SMOLLM2, load(batch=1, longest=8, fused_head=True)) == 4 * 2 * SMOLLM2.vocabulary
 
 
 def test_full_training_pays_for_every_weight() -> None:

@@ -23,7 +23,7 @@ FIGURES = asdict(Rates(1.0, 2.0, 3.0, 4.0, 5.0))
 
 
 def load() -> Workload:
-    return Workload(8, 256, 64.0, 0, 1.0, 1, 1, 1, 1, 1, 4, True, False, "float32", False, False, True)
+    return Workload(8, 256, 64.0, 0, 1.0, 1, 1, 1, 1, 1, 4, True, False, "float32", False, False, True, True)
 
 
 @pytest.mark.parametrize("shape", [TINY, replace(TINY, family="encoder", key_value_heads=4)])
