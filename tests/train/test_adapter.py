@@ -99,7 +99,7 @@ def test_full_fine_tuning_changes_every_weight_and_leaves_a_whole_model(
     assert all(parameter.requires_grad for parameter in adapted_model(config, Path(base), labels).parameters())
     before, trained, merged = merged_and_trained(config, Path(base), labels, inputs, tmp_path / "adapter")
     assert (trained - before).abs().max() > 1e-2
-    torch.testing.assert_close(merged, trained, atol=0, rtol=0)
+    torch.testing.assert_close(merged, trained, atol=1e-6, rtol=1e-5)  # the trained one sums in another order (train.norms)
 
 
 def full(make: Callable[..., RunConfig]) -> RunConfig:
