@@ -81,10 +81,8 @@ def few_shot_exact_match(root: Path) -> float:
 def against(what: str, metric: str, arms: dict[str, Any], other: str, baseline: float) -> list[Row]:
     """LoRA beside full, with the gate's own paired interval: what so many examples can tell; and above what needs no training."""
     found, (lora, full) = compare(metric, arms["lora"], arms["full"], 0.95), (estimate(metric, arms[arm], 0.95).value for arm in ("lora", "full"))
-    name, pair = (
-        f"{what} {metric.replace('_', ' ')}, LoRA less",
-        f"{lora:.3f} / {full:.3f}; 95% interval of {found.n} pairs {found.low:.3f} to {found.high:.3f}",
-    )
+    name = f"{what} {metric.replace('_', ' ')}, LoRA less"
+    pair = f"{lora:.3f} / {full:.3f}; 95% interval of {found.n} pairs {found.low:.3f} to {found.high:.3f}"
     return [
         Row(f"{name} full ({pair})", round(found.difference, 4), f"at least -{ONE_POINT}", found.difference >= -ONE_POINT),
         Row(f"{name} {other} ({lora:.3f} / {baseline:.3f})", round(lora - baseline, 4), "above 0", lora > baseline),

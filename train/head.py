@@ -84,7 +84,8 @@ def fuse_head(model: Any) -> bool:
     if type(head) is not torch.nn.Linear or head.bias is not None or head.weight.requires_grad or head.weight.dtype != torch.float32:
         return False
     question = flatten([{"input_ids": [0, 1, 2, 3], "labels": [-100, 1, 2, 3]}])
-    training, _ = model.training, model.eval()
+    training = model.training
+    model.eval()
     with torch.no_grad():
         before = model(**question).loss
         fused = FusedHead(model, head)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError
+from configs.release import sha256_of
 from train.atomic import key_of, read_json, write_json
 from train.batches import HEAD_ROWS
+from train.fused import fuse_adapters
 from train.preflight import Rates, Workload
 from train.shapes import ModelShape
 
@@ -24,13 +26,15 @@ MOST_TOKENS = 1024  # seconds grow with the tokens from here on
 ROUNDS = 3
 DECODED_TOGETHER = 16
 LAYERS = (2, 4)  # more than one processor's cache holds
+CODE = ("fused.py", "head.py", "lowrank.py", "norms.py", "probe.py")  # what is timed; another is measured anew
 
 
 def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/preflight")) -> Rates:
-    """Measured once for this shape, batch and processor. Raises OutsideError where the training environment is not here."""
+    """Measured once for this shape, batch, processor and code. Raises OutsideError where the training environment is not here."""
     batch = max(1, min(load.batch, MOST_TOKENS // load.longest))
     asked = {"shape": asdict(shape), "batch": batch, "length": load.longest, "rank": load.rank, "dtype": load.dtype, "narrow": load.narrow_base}
-    path = cache / f"{key_of(asked, processor())[:16]}.json"
+    code = [sha256_of(Path(__file__).with_name(name)) for name in CODE]
+    path = cache / f"{key_of(asked, processor(), code)[:16]}.json"
     found = read_json(path)
     if found is None:
         run = subprocess.run([sys.executable, "-m", "train.probe", json.dumps(asked)], capture_output=True, text=True)
@@ -76,6 +80,8 @@ def build_layers(shape: ModelShape, rank: int, dtype: Any) -> Any:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel, BertConfig, LlamaConfig
 
+    from train.norms import fuse_norms
+
     sizes: dict[str, Any] = {
         "vocab_size": shape.vocabulary,
         "hidden_size": shape.hidden,
@@ -88,7 +94,10 @@ def build_layers(shape: ModelShape, rank: int, dtype: Any) -> Any:
     else:
         config = BertConfig(**sizes)
     model: Any = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    return get_peft_model(model.to(dtype), LoraConfig(r=rank, target_modules="all-linear")).train()
+    adapted = get_peft_model(model.to(dtype), LoraConfig(r=rank, target_modules="all-linear")).train()
+    fuse_adapters(adapted)
+    fuse_norms(adapted)
+    return adapted
 
 
 def step(model: Any, ids: Any, fast: bool, optimizer: Any) -> None:
