@@ -31,6 +31,7 @@ class ModelShape:
     stored_bytes: int
     stored_width: int
     tied: bool
+    capped: bool = False  # Gemma 2's final_logit_softcapping
 
     @property
     def key_value_width(self) -> int:
@@ -73,6 +74,7 @@ def read_directory(directory: Path) -> ModelShape:
             stored_bytes=sum(file.stat().st_size for file in directory.glob("model*.safetensors")),
             stored_width=min(width for count, width in tensors if count > 1),
             tied=bool(config.get("tie_word_embeddings", True)),
+            capped=config.get("final_logit_softcapping") is not None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{directory}: no shape that can be planned: {type(error).__name__}: {error}", hint="tunegate prepare CONFIG") from error
@@ -115,4 +117,5 @@ def read_gguf(file: Path) -> ModelShape:
         stored_bytes=2 * sum(math.prod(shape) for shape in shapes.values()),
         stored_width=2,
         tied="output.weight" not in shapes,
+        capped=bool(read("final_logit_softcapping", 0)),
     )

@@ -59,7 +59,7 @@ def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, dev
         narrow_base=settings.method == "lora" and dtype == "bfloat16" and shape.stored_width == 2 and shape.family == "decoder",
         checkpointing=settings.gradient_checkpointing,
         on_cpu=device.name == "cpu",
-        fused_head=flat and settings.method == "lora" and dtype == "float32",
+        fused_head=flat and settings.method == "lora" and dtype == "float32" and not shape.capped,
     )
 
 

@@ -103,6 +103,14 @@ def test_a_plan_is_printed_as_tables(chat: Callable[..., RunConfig], quick: None
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("capped", [False, True])
+def test_a_model_that_caps_its_logits_is_planned_with_all_of_them_as_it_is_trained(chat: Callable[..., RunConfig], capped: bool) -> None:
+    config = chat(train={"packing": "auto", "dtype": "float32"})
+    load = describe_workload(config, replace(SMOLLM2, capped=capped), RunPaths.of("none"), find_device("cpu"))
+    assert load.fused_head is not capped
+
+
+@pytest.mark.unit
 def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]) -> None:
     config, paths = chat(train={"max_steps": None, "epochs": 3}), RunPaths.of("tiny-chat")
     paths.data.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,13 @@ def test_a_tiny_gpt_is_read_from_its_config_and_headers(tiny_gpt: Path) -> None:
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     linears = [module for name, module in model.named_modules() if name.endswith("proj")]
     assert shape.linear_parameters == sum(module.weight.numel() for module in linears)
+
+
+def test_a_cap_on_the_logits_is_read_from_the_config(tiny_gpt: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_gpt, tmp_path / "capped"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0}))
+    assert read_shape(copy).capped and not read_shape(tiny_gpt).capped
 
 
 def test_a_tiny_bert_is_an_encoder_in_float32(tiny_bert: Path) -> None:
