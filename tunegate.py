@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from infra.credentials import masked
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from configs.deploy import DeployConfig
     from configs.verdict import Verdict
     from infra.lineage import Use
@@ -107,11 +110,17 @@ serve.commands.add_commands(app, judge_of, compare_by)
 infra.commands.add_commands(app, used_releases)
 infra.door_commands.add_commands(app)
 infra.gitlab_commands.add_commands(app)
+ENDED_BY_SIGTERM = 143
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
 
 
+def end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(ENDED_BY_SIGTERM)
+
+
 def main() -> None:
-    """Runs the app; our own errors become one message and an exit code, never a traceback."""
+    """Runs the app; our own errors become one message and an exit code, never a traceback. SIGTERM ends it as Ctrl-C does: servers that it started end too."""
+    signal.signal(signal.SIGTERM, end)
     for name, value in QUIET.items():  # libraries read these when imported; who wants their chatter sets them
         os.environ.setdefault(name, value)
     try:
@@ -120,7 +129,7 @@ def main() -> None:
         typer.secho(f"error: {masked(str(error))}", err=True, fg="red")
         sys.exit(error.exit_code)
     except SystemExit as error:  # click turns Ctrl-C into 130 without a word
-        if error.code == 130:
+        if error.code in (130, ENDED_BY_SIGTERM):
             typer.secho("interrupted: the same command goes on from here", err=True, fg="yellow")
         raise
 

@@ -14,17 +14,18 @@ def pipeline() -> list[Row]:
 
 
 def agent() -> list[Row]:
-    path = "tests/serve/test_agent_git.py"
-    return tested("pin, revert, drift, forced history, unsigned commits, two agents: over a real bare remote", path)
+    paths = ("tests/serve/test_agent_git.py", "tests/serve/test_agent_git_rollback.py")
+    return tested("pin, revert, drift, forced history, unsigned commits, two agents: over a real bare remote", *paths)
 
 
 def gitlab() -> list[Row]:
-    paths = ("tests/infra/test_gitlab_api.py", "tests/infra/test_gitlab_commands.py", "tests/infra/test_pinning.py")
+    paths = ("tests/infra/test_gitlab_api.py", "tests/infra/test_gitlab_failures.py", "tests/infra/test_gitlab_commands.py", "tests/infra/test_pinning.py")
     return tested("GitLab's API with 401, 403, 409, 429, 500 and time-outs: retried or reported, no note twice", *paths)
 
 
 def stores() -> list[Row]:
-    return tested("MLflow on PostgreSQL and S3, DVC on S3: two clones, servers killed in the middle, the chain back", "tests/infra/test_stores.py")
+    paths = ("tests/infra/test_stores.py", "tests/infra/test_stores_mlflow.py")
+    return tested("MLflow on PostgreSQL and S3, DVC on S3: two clones, servers killed in the middle, the chain back", *paths)
 
 
 def trace() -> list[Row]:

@@ -41,6 +41,11 @@ def refusals() -> list[Row]:
     ]
 
 
+def agent() -> list[Row]:
+    paths = ("tests/serve/test_agent.py", "tests/serve/test_agent_faults.py")
+    return tested("crashes, hangs, strikes, a full disk, two agents: the agent converges", *paths)
+
+
 CHECKS: dict[str, Check] = {
     "switches": lambda: switches.rows("fake"),
     "real": lambda: switches.rows("real"),
@@ -50,6 +55,6 @@ CHECKS: dict[str, Check] = {
     "kills": kills,
     "machine": machine,
     "refusals": refusals,
-    "agent": lambda: tested("crashes, hangs, strikes, a full disk, two agents: the agent converges", "tests/serve/test_agent.py"),
+    "agent": agent,
     "served": lambda: tested("one environment's life with the real vLLM", "tests/serve/test_deploy.py"),
 }

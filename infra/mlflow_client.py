@@ -154,12 +154,14 @@ def import_mlflow(uri: str) -> None:
 
 @functools.cache
 def connect(uri: str) -> Any:
-    """An MlflowClient. Making it asks the store."""
+    """An MlflowClient. Making it asks the store, and makes the tables of a new one: one process at a time, or their migrations collide."""
     import_mlflow(uri)
+    from filelock import FileLock
     from mlflow.tracking import MlflowClient
 
     Path("build").mkdir(exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+    with contextlib.nullcontext() if uri.startswith("http") else FileLock("build/mlflow.lock", timeout=LOCK_SECONDS):
+        return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
 
 
 def warn(consequence: str, error: Exception) -> None:

@@ -54,17 +54,19 @@ def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name:
 
 
 def slot_environment(manifest: Manifest) -> dict[str, str]:
-    """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in three processes."""
+    """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in two or three processes."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 def own_cores(index: int | None) -> dict[str, str]:
-    """On two cores, one for each slot and both for a server that is alone: vLLM's own choice is the first core for everyone, the last it keeps free."""
-    cores = sorted(os.sched_getaffinity(0))
-    bound = cores if index is None else cores[index : index + 1]
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, bound))} if len(cores) == 2 else {}
+    """On two cores, a thread for each slot and both for a server that is alone, and no process of its own for the model (docs/notes.md).
+
+    vLLM's own choice is the first core for everyone; the last it keeps free for the scheduler, which spends it on polling the model's process.
+    """
+    threads = 2 if index is None else 1
+    return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)} if len(os.sched_getaffinity(0)) == 2 else {}
 
 
 def sampling_environment(sampling: dict[str, Any] | None) -> dict[str, str]:
@@ -135,7 +137,7 @@ def log_tail(log: Path, lines: int = 8) -> str:
 
 
 def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
-    """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is three processes."""
+    """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is two or three processes."""
     if is_reused(slot):
         return
     if is_alive(slot):

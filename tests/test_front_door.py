@@ -67,3 +67,30 @@ def test_rooms_meet_through_files_only(room: str) -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             targets = {name.split(".")[0] for name in names} & MAY_IMPORT.keys()
             assert targets <= MAY_IMPORT[room] | {room}, f"{path} imports {targets}"
+
+
+@pytest.mark.unit
+def test_no_file_of_code_is_past_300_lines() -> None:
+    folders = [*MAY_IMPORT, "tests", "benchmarks"]
+    found = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts)]
+    assert len(found) > 300
+    assert {str(path): lines for path in found if (lines := len(path.read_text(encoding="utf8").splitlines())) > 300} == {}
+
+
+@pytest.mark.unit
+def test_sigterm_lets_a_command_clean_up_as_ctrl_c_does() -> None:
+    code = (
+        "import time, tunegate\n"
+        "@tunegate.app.command()\n"
+        "def hang() -> None:\n"
+        "    try:\n"
+        "        print('begun', flush=True); time.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleaned up', flush=True)\n"
+        "tunegate.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, "hang"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    process.terminate()
+    out, err = process.communicate(timeout=30)
+    assert (out, process.returncode, "goes on from here" in err) == ("cleaned up\n", 143, True)

@@ -17,7 +17,7 @@ from infra import artifacts, lineage, registry
 from infra.lineage import Asked, Link, Use, catalogue, choose, for_machines, for_people, identify, trace
 from infra.registry import Version
 from tests.infra.gitlab_server import TOKEN, Failure, gitlab_server
-from tests.infra.test_artifacts import checkout, make_run
+from tests.infra.releases import checkout, make_run
 from tests.infra.test_prune import git
 
 __all__ = ["checkout"]

@@ -14,7 +14,7 @@ from configs.errors import OutsideError, RefusedError
 from infra import artifacts, prune
 from infra.lineage import Use
 from infra.prune import Copy, plan_prune
-from tests.infra.test_artifacts import checkout, content, evaluation, make_run
+from tests.infra.releases import checkout, content, evaluation, make_run
 
 __all__ = ["checkout"]
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:_NoneStep.value")]  # the warning is inside DVC

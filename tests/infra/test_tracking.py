@@ -1,99 +1,43 @@
-"""Tracking against a real MLflow store; and against none, which costs a training nothing but a warning."""
+"""Tracking against a real MLflow store: what a run holds, whoever goes on with it, and the versions and weights that come of it."""
 
 from __future__ import annotations
 
 import json
-import socket
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from configs.data import Data
-from configs.errors import InputError, OutsideError
-from configs.release import Manifest
-from configs.schema import RunConfig, Serving
-from configs.training import Train
-from configs.weights import BaseWeights
-from infra import mlflow_client, tracking
-from infra.outbox import Outbox
+from configs.errors import InputError
+from infra import mlflow_client
 from infra.tracking import register, resume_run, set_champion, start_run
+from tests.infra.mlflow_store import config, here, manifest, mlflow, steps, store
+
+__all__ = ["here", "mlflow", "store"]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty place, where nothing was warned of yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mlflow_client, "WARNED", set())
-    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 3600.0)
-    return tmp_path
-
-
-@pytest.fixture
-def mlflow(here: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of the store that MLFLOW_TRACKING_URI names."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    return mlflow_client.connect(store)
-
-
-@pytest.fixture
-def down(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server whose port is closed."""
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        yield uri
-
-
-@pytest.fixture
-def hung(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that takes the connection and never answers."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(50)
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        yield uri
-
-
-def config(name: str = "demo", **train: Any) -> RunConfig:
-    settings = Train(max_steps=train.pop("max_steps", 3), **train)
-    rest: dict[str, Any] = {"base": BaseWeights(package="x"), "data": Data(source="bfcl"), "gate": "gate.yaml", "experiment": f"tests-{name}"}
-    return RunConfig(name=name, task="causal-lm", train=settings, **rest)
-
-
-def manifest(name: str, digit: str, production: str = "local") -> Manifest:
-    facts: dict[str, Any] = {"files": [], "base": {}, "data": {}, "quantization": {}, "versions": {}, "created": "2026-11-24", "git_revision": "abc123"}
-    return Manifest(name=name, digest=f"sha256:{digit * 64}", task="causal-lm", serving=Serving(), config={"production": production}, **facts)
-
-
-def steps(client: Any, run_id: str | None, metric: str) -> list[int]:
-    return [point.step for point in client.get_metric_history(run_id, metric)]
-
-
-@pytest.mark.unit
-def test_a_training_that_logs_nothing_leaves_nothing(here: Path) -> None:
-    tracker = start_run(config(), here / "tracking")
-    tracker.log_dataset({"source": "bfcl", "fingerprint": "sha256:ab"})
-    tracker.finish()
-    assert tracker.run_id is None
-    assert list(here.iterdir()) == []
-
-
-@pytest.mark.unit
-def test_flatten_names_every_leaf() -> None:
-    flat = tracking.flatten(config().model_dump(mode="json"))
-    assert (flat["train.lora.rank"], flat["name"], flat["data.files"]) == ("16", "demo", "[]")
-    assert not any(value.startswith("{") for value in flat.values())
+@pytest.mark.integration
+def test_two_first_commands_at_once_make_one_store(here: Path) -> None:
+    """Unlocked, both migrate the new file: "duplicate column name"."""
+    uri, go = f"sqlite:///{here}/new.db", here / "go"
+    code = (
+        "import sys, time; from pathlib import Path; from infra.mlflow_client import connect, import_mlflow\n"
+        "uri, ready, go = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]); import_mlflow(uri); ready.touch()\n"
+        "while not go.exists(): time.sleep(0.01)\n"
+        "print(len(connect(uri).search_experiments()))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code, uri]
+    both = [subprocess.Popen([*command, str(here / f"ready{one}"), str(go)], env=environment, stdout=subprocess.PIPE, text=True) for one in range(2)]
+    deadline = time.monotonic() + 120
+    while not all((here / f"ready{one}").exists() for one in range(2)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    go.touch()
+    assert [(one.communicate(timeout=120)[0], one.returncode) for one in both] == [("1\n", 0), ("1\n", 0)]
 
 
 @pytest.mark.integration
@@ -128,33 +72,6 @@ def test_a_killed_training_goes_on_as_the_same_run(mlflow: Any, here: Path) -> N
     second.finish()
     assert second.run_id == first.run_id is not None
     assert steps(mlflow, first.run_id, "loss") == [1, 2, 3]
-
-
-@pytest.mark.unit
-def test_steps_that_a_resumed_training_repeats_are_logged_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "deliver", lambda outbox: None)
-    for steps in (range(1, 8), range(5, 10)):  # killed after step 7, and its checkpoint is of step 4
-        tracker = start_run(config("repeats"), here / "tracking")
-        for step in steps:
-            tracker.log_metrics({"loss": 1 / step} | ({"eval_loss": 0.5} if step == 5 and steps[0] == 5 else {}), step)
-    logged = [(line["step"], *line["metrics"]) for line, _ in tracker.outbox.lines() if "metrics" in line]
-    assert logged == [*((step, "loss") for step in range(1, 8)), (5, "eval_loss"), (8, "loss"), (9, "loss")]
-
-
-@pytest.mark.unit
-def test_the_machine_is_sampled_while_a_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "deliver", lambda outbox: None)
-    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 0.01)
-    samples: list[tuple[int, float]] = []
-    for _ in range(2):  # the second goes on where the first was killed
-        tracker = start_run(config("sampled"), here / "tracking")
-        tracker.log_metrics({"loss": 1.0}, 1)
-        deadline, wanted = time.monotonic() + 30, len(samples) + 2
-        while len(samples) < wanted and time.monotonic() < deadline:
-            found = [line for line, _ in tracker.outbox.lines() if "metrics" in line and "loss" not in line["metrics"]]
-            samples = [(line["step"], line["metrics"]["system/process_memory_usage_megabytes"]) for line in found]
-        tracker.ended.set()
-    assert [step for step, _ in samples[:4]] == [0, 1, 2, 3] and all(memory > 1 for _, memory in samples)
 
 
 @pytest.mark.integration
@@ -205,49 +122,6 @@ def test_a_line_that_mlflow_refuses_does_not_dam_those_after_it(mlflow: Any, her
 
 
 @pytest.mark.integration
-def test_mlflow_down_costs_a_training_nothing(down: str, store: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    tracker = start_run(config("down"), here / "tracking")
-    began = time.monotonic()
-    for step in range(1, 501):
-        tracker.log_metrics({"loss": 1 / step}, step)
-    tracker.finish()
-    assert time.monotonic() - began < 10
-    assert tracker.run_id is None
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("warning:")) == ("", 1)
-    assert "Connection refused" in said.err and "metrics.jsonl" in said.err
-    assert [line["step"] for line, _ in Outbox(here / "tracking").lines() if "metrics" in line] == list(range(1, 501))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    later = resume_run(None, here / "tracking")
-    later.log_metrics({"exact_match": 0.5}, 0)
-    assert steps(mlflow_client.connect(store), later.run_id, "loss") == list(range(1, 501))
-
-
-@pytest.mark.integration
-def test_a_run_that_mlflow_has_not_taken_has_not_the_last_ones_id(mlflow: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = start_run(config("taken"), here / "tracking")
-    taken.log_metrics({"loss": 1.0}, 1)
-    assert taken.run_id is not None
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    lost = start_run(config("taken", max_steps=4), here / "tracking")
-    lost.log_metrics({"loss": 1.0}, 1)
-    assert lost.run_id is None
-
-
-@pytest.mark.integration
-def test_a_database_that_cannot_be_opened_holds_nothing_up(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """MLflow itself tries a database for 100 seconds."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.2)
-    tracker, began = start_run(config("database"), here / "tracking"), time.monotonic()
-    tracker.log_metrics({"loss": 1.0}, 1)
-    tracker.finish()
-    assert time.monotonic() - began < 5
-    assert tracker.run_id is None
-    assert "warning: MLflow" in capsys.readouterr().err
-
-
-@pytest.mark.integration
 def test_what_is_logged_before_the_first_metrics_comes_with_them(mlflow: Any, here: Path) -> None:
     tracker = start_run(config("before"), here / "tracking")
     tracker.log_dataset({"source": "bfcl", "fingerprint": "sha256:ab"})
@@ -255,37 +129,6 @@ def test_what_is_logged_before_the_first_metrics_comes_with_them(mlflow: Any, he
     tracker.log_metrics({"loss": 1.0}, 1)
     tracker.finish()
     assert mlflow.get_run(tracker.run_id).inputs.dataset_inputs[0].dataset.digest == "ab"
-
-
-@pytest.mark.integration
-def test_a_server_that_never_answers_holds_nothing_up(hung: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.2)
-    tracker = start_run(config("hung"), here / "tracking")
-    began = time.monotonic()
-    for step in range(1, 200):
-        tracker.log_metrics({"loss": 1.0}, step)
-    tracker.finish()
-    assert register(manifest("hung", "8"), here, None) is None
-    assert time.monotonic() - began < 2
-    assert len(list(tracker.outbox.lines())) == 2 + 199 + 1
-    assert capsys.readouterr().err.count("no answer yet") == 2
-
-
-@pytest.mark.unit
-def test_a_slow_server_gets_a_twentieth_of_the_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Outbox] = []
-
-    def slow(outbox: Outbox) -> None:
-        calls.append(outbox)
-        time.sleep(0.05)
-
-    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_DELIVERIES", 0.0)
-    monkeypatch.setattr(tracking, "deliver", slow)
-    tracker, began = start_run(config("slow"), here / "tracking"), time.monotonic()
-    while time.monotonic() - began < 1.5:
-        tracker.log_metrics({"loss": 1.0}, 1)
-        time.sleep(0.001)
-    assert 1 <= len(calls) <= 2
 
 
 @pytest.mark.integration
@@ -317,13 +160,6 @@ def test_champion_of_what_was_never_registered_is_a_warning(mlflow: Any, here: P
 
 
 @pytest.mark.integration
-def test_registry_down_is_a_warning(down: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert register(manifest("x", "7"), here, None) is None
-    set_champion(manifest("x", "7"))
-    assert capsys.readouterr().err.count("Connection refused") == 2
-
-
-@pytest.mark.integration
 def test_base_weights_come_from_a_run_and_from_a_registered_version(mlflow: Any, here: Path) -> None:
     (here / "weights").mkdir()
     (here / "weights/config.json").write_text("{}")
@@ -341,9 +177,3 @@ def test_base_weights_come_from_a_run_and_from_a_registered_version(mlflow: Any,
 def test_a_base_that_mlflow_does_not_know_is_an_input_error(mlflow: Any, here: Path, uri: str) -> None:
     with pytest.raises(InputError, match=f"base.mlflow: {uri}.*expected"):
         mlflow_client.download_model(uri, here / "downloads")
-
-
-@pytest.mark.integration
-def test_a_base_in_an_mlflow_that_is_down_is_an_outside_error(down: str, here: Path) -> None:
-    with pytest.raises(OutsideError, match=r"base\.mlflow: models:/calls/3 at http.*refused"):
-        mlflow_client.download_model("models:/calls/3", here / "downloads")

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from infra.router import api_key
 from serve.deploy import stop_all
 from serve.environment import Environment
 from tests.git_remote import QUIET, Remote
-from tests.infra.gitlab_server import TOKEN, World
+from tests.infra.gitlab_server import TOKEN, World, gitlab_server
 from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +120,31 @@ class Story:
         """It serves, came through its bake, and nothing is under way."""
         state = self.env.record.state()
         return state.release_of(state.active) == state.desired == release and (state.baked or state.rollback) and self.serves(release)
+
+
+Begin = Callable[..., Story]
+
+
+@contextmanager
+def stories(folder: Path) -> Iterator[Begin]:
+    """begin(key=value, …) tells a new story with those settings of the environment."""
+    before, variables, told = Path.cwd(), dict(os.environ), list[Story]()
+    try:
+        with gitlab_server() as gitlab:
+
+            def build(**facts: Any) -> Story:
+                told.append(Story(folder, gitlab, facts).begin())
+                return told[-1]
+
+            try:
+                yield build
+            finally:
+                for story in told:
+                    story.close()
+    finally:
+        os.chdir(before)
+        os.environ.clear()
+        os.environ.update(variables)
 
 
 def digest(reference: str) -> str:

@@ -19,7 +19,7 @@ from serve.agent import Agent
 from serve.audit import audit
 from serve.environment import Environment, locked
 from serve.record import Event, Record
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 YAML = "name: x\nmodel: m\nrelease: null\ngate: null\nbake_seconds: 1\ndrain_deadline_seconds: 20\nstate_dir: state\n"

@@ -14,7 +14,7 @@ from configs.errors import RefusedError
 from infra.slot import SlotProcess
 from serve.capacity import OVERHEAD_GIB, RESERVE_GIB, START_SECONDS, Need, decide, estimate_start, need_of, resident_gib
 from serve.state import PROOF, Event
-from tests.serve.test_effects import publish
+from tests.serve.fake_machine import publish
 
 pytestmark = pytest.mark.unit
 NEED = Need(weights=0.25, key_value_cache=1.0)

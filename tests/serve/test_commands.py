@@ -23,7 +23,7 @@ from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.verdict import EXIT_CODES, Outcome, Verdict
 from serve.commands import pin_release, resolve
 from tests.serve.conftest import LOCAL
-from tests.serve.test_effects import publish
+from tests.serve.fake_machine import publish
 
 pytestmark = pytest.mark.unit
 ROWS = [("calls", "a" * 64), ("calls-v2", "b" * 64), ("twin", "c" * 12 + "0" * 52), ("twin", "c" * 12 + "1" * 52)]

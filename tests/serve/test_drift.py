@@ -15,7 +15,7 @@ from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.drift import check_served
 from serve.status import status
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 OLD, NEW, FILE = "calls@sha256:" + "a" * 64, "calls@sha256:" + "b" * 64, "configs/deploy/local.yaml"

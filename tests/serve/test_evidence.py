@@ -14,7 +14,7 @@ from serve.environment import Environment
 from serve.evidence import Rollback, cell, rollback_of
 from serve.receipt import read_receipts
 from serve.state import short
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 

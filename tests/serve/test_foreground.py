@@ -22,7 +22,7 @@ from infra.slot import SlotProcess
 from serve.environment import Environment
 from serve.foreground import load_test, overridden, serve_release
 from tests.infra.test_signing import make_pair
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 

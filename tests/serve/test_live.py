@@ -18,7 +18,7 @@ from serve.deploy import deploy
 from serve.live import View, in_one_line, picture, print_lines, show_live
 from serve.state import short
 from serve.verbs import pause
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 EDGES = [0.1, 0.2, 0.4]

@@ -12,7 +12,7 @@ from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.preview import preview
 from serve.state import PROOF
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 CANARY = {"kind": "canary", "steps": [5, 25, 100], "bake_seconds": 0}

@@ -13,7 +13,7 @@ from serve.environment import locked
 from serve.state import short
 from serve.status import as_tables, status
 from serve.verbs import pause
-from tests.serve.test_effects import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
 

@@ -11,7 +11,7 @@ from configs.errors import OutsideError, RefusedError
 from serve.deploy import deploy, promote
 from serve.environment import BusyError, Environment, locked
 from serve.verbs import abort, hold, pause, resume
-from tests.serve.test_effects import World, environment, kinds, publish
+from tests.serve.fake_machine import World, environment, kinds, publish
 
 pytestmark = pytest.mark.unit
 CANARY: dict[str, Any] = {"strategy": {"kind": "canary", "steps": [5, 100], "bake_seconds": 1}, "promotion": "manual"}
