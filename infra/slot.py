@@ -64,8 +64,9 @@ def own_cores(index: int | None) -> dict[str, str]:
     """On two cores, a thread for each slot and both for a server that is alone, and no process of its own for the model (docs/notes.md).
 
     vLLM's own choice is the first core for everyone; the last it keeps free for the scheduler, which spends it on polling the model's process.
+    OMP_NUM_THREADS=1 says that the other core has work of its own.
     """
-    threads = 2 if index is None else 1
+    threads = 1 if index is not None or os.environ.get("OMP_NUM_THREADS") == "1" else 2
     return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)} if len(os.sched_getaffinity(0)) == 2 else {}
 
 

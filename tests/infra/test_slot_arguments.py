@@ -88,6 +88,9 @@ def test_on_two_cores_each_slot_gets_one_thread_and_a_server_alone_both_and_else
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
     assert [own_cores(index).get("OMP_NUM_THREADS") for index in (0, 1, None)] == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert own_cores(None).get("OMP_NUM_THREADS") == (threads[2] and "1")
+    monkeypatch.delenv("OMP_NUM_THREADS")
     found = server_of(start(healthy=False, index=1)).environ()
     assert (found.get("OMP_NUM_THREADS"), found.get("VLLM_ENABLE_V1_MULTIPROCESSING")) == (threads[1], threads[1] and "0")
 
