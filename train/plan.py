@@ -118,7 +118,7 @@ def print_plan(plan: dict[str, Any]) -> None:
         for part, value in stage.items():
             table.add_row(part, f"{value:,}" if part == "cached_tokens" else f"{value / 2**20:,.0f}", style="bold" if part == "peak" else None)
         console.print(table)
-    kind = "measured here, for a machine that does nothing else" if plan["measured"] else "estimate from the data sheet, unmeasured"
+    kind = "measured here, as busy as the machine is now" if plan["measured"] else "estimate from the data sheet, unmeasured"
     took = ", ".join(f"{name} {value:,.0f} s" for name, value in (plan["seconds"] or {}).items()) or "unknown"
     console.print(
         f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB; {plan['steps']} steps, rows of up to {plan['longest_tokens']} tokens; {took} ({kind})"

@@ -22,12 +22,17 @@ RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of Smol
 HEAP_SHARE = 0.27
 GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an assumption, not measured
 START_SECONDS = 60.0  # of vLLM, measured on an idle CPU machine (docs/notes.md)
+# Before the first step and after the last, on an idle machine of two cores: MLflow's import, memory touched for the first time, the best checkpoint.
+TRAINING_START_SECONDS = 3.5
 SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25}  # w4a16: a 16-bit scale for each group of 64 weights or so
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What one training asks: rows a micro-batch, tokens of the longest and of the mean row, and how they are computed."""
+    """What one training asks: rows a micro-batch, tokens of the longest and of the mean row, and how they are computed.
+
+    `padding`: share of a micro-batch's positions that are none of its rows'.
+    """
 
     batch: int
     longest: int
@@ -47,6 +52,17 @@ class Workload:
     checkpointing: bool
     on_cpu: bool
     fused_head: bool
+    padding: float = 0.0
+
+    @property
+    def row_tokens(self) -> float:
+        """Computed for a row on average: padding counts, what its micro-batch shares counts once."""
+        return self.mean / (1 - self.padding) - self.shared * (self.batch - 1) / self.batch
+
+    @property
+    def forward_share(self) -> float:
+        """Of a step's work: a frozen weight is multiplied once more backward, a trained one twice more."""
+        return 1 / 2 if self.adapted else 1 / 3
 
     @property
     def tokens(self) -> int:
@@ -196,17 +212,17 @@ def rates_of(shape: ModelShape, load: Workload, flops: float, bytes_per_second: 
 
 
 def training_seconds(shape: ModelShape, load: Workload, rates: Rates) -> float:
-    """All steps and their validations. Checkpointing runs the forward pass, a third of the layers' work, once more (arXiv:1604.06174)."""
-    layers = shape.layers * rates.layer_seconds_per_token * (4 / 3 if load.checkpointing else 1)
+    """All steps and their validations. Checkpointing runs the layers' forward pass once more (arXiv:1604.06174)."""
+    layers = shape.layers * rates.layer_seconds_per_token * (1 + load.forward_share * load.checkpointing)
     head = rates.head_seconds_per_token * load.taught_share if shape.family == "decoder" else 0.0
-    row = (layers + rates.once_seconds_per_token) * (load.mean - load.shared * (load.batch - 1) / load.batch) + head * load.mean
+    row = (layers + rates.once_seconds_per_token) * load.row_tokens + head * load.mean
     validated = math.ceil(load.steps / load.eval_every) * load.validation_rows
-    return row * (load.steps * load.batch * load.accumulation + validated / 3)
+    return TRAINING_START_SECONDS + row * (load.steps * load.batch * load.accumulation + validated * load.forward_share)
 
 
 def evaluation_seconds(shape: ModelShape, load: Workload, rates: Rates, new_tokens: int, concurrency: int, device_shares_reads: bool) -> float:
     """vLLM's start, the prompts' forward pass, and for a language model every new token; a GPU reads its weights once for all rows in flight."""
-    prompts = load.test_rows * load.mean * shape.layers * rates.layer_seconds_per_token / 3
+    prompts = load.test_rows * load.mean * shape.layers * rates.layer_seconds_per_token * load.forward_share
     if shape.family == "encoder":
         return START_SECONDS + prompts
     token = shape.layers * rates.decode_layer_seconds + rates.decode_head_seconds

@@ -6,6 +6,7 @@ Run as `python -m train.probe JSON`; it prints seconds a token as JSON. `tunegat
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -23,16 +24,18 @@ from train.preflight import Rates, Workload
 from train.shapes import ModelShape
 
 MOST_TOKENS = 1024  # seconds grow with the tokens from here on
-ROUNDS = 3
+ROUNDS = 5
 DECODED_TOGETHER = 16
 LAYERS = (2, 4)  # more than one processor's cache holds
 CODE = ("fused.py", "head.py", "lowrank.py", "norms.py", "probe.py")  # what is timed; another is measured anew
 
 
 def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/preflight")) -> Rates:
-    """Measured once for this shape, batch, processor and code. Raises OutsideError where the training environment is not here."""
-    batch = max(1, min(load.batch, MOST_TOKENS // load.longest))
-    asked = {"shape": asdict(shape), "batch": batch, "length": load.longest, "rank": load.rank, "dtype": load.dtype, "narrow": load.narrow_base}
+    """Measured once for this shape, micro-batch, processor and code. Raises OutsideError where the training environment is not here."""
+    length = min(MOST_TOKENS, max(1, round(load.row_tokens)))
+    batch = max(1, min(load.batch, MOST_TOKENS // length))
+    asked = {"shape": asdict(shape), "batch": batch, "length": length, "dtype": load.dtype, "narrow": load.narrow_base}
+    asked |= {"rank": load.rank if load.adapted else None}
     code = [sha256_of(Path(__file__).with_name(name)) for name in CODE]
     path = cache / f"{key_of(asked, processor(), code)[:16]}.json"
     found = read_json(path)
@@ -63,20 +66,21 @@ def probe(asked: dict[str, Any]) -> dict[str, float]:
         model = build_layers(replace(shape, layers=layers, vocabulary=256), asked["rank"], torch.bfloat16 if narrow else torch.float32)
         ids = torch.randint(0, 255, (asked["batch"], asked["length"]))
         optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], fused=True)
-        taught.append(fastest(lambda model=model, ids=ids, optimizer=optimizer: step(model, ids, fast, optimizer)))  # type: ignore[misc]
-        served.append(fastest(lambda model=model, ids=ids[:1, :1]: forward(model, ids.expand(DECODED_TOGETHER, 1))))  # type: ignore[misc]
-    head, hidden = torch.randn(shape.vocabulary, shape.hidden), torch.randn(HEAD_ROWS, shape.hidden)
+        taught.append(typical(lambda model=model, ids=ids, optimizer=optimizer: step(model, ids, fast, optimizer)))  # type: ignore[misc]
+        served.append(typical(lambda model=model, ids=ids[:1, :1]: forward(model, ids.expand(DECODED_TOGETHER, 1))))  # type: ignore[misc]
+    head, hidden = torch.randn(shape.vocabulary, shape.hidden, requires_grad=asked["rank"] is None), torch.randn(HEAD_ROWS, shape.hidden)
     layer, served_layer = ((times[1] - times[0]) / (LAYERS[1] - LAYERS[0]) for times in (taught, served))
     return {
         "layer_seconds_per_token": max(layer, 0.0) / tokens,
         "once_seconds_per_token": max(taught[0] - LAYERS[0] * layer, 0.0) / tokens,
-        "head_seconds_per_token": fastest(lambda: teach(head.bfloat16() if narrow else head, hidden, fast)) / HEAD_ROWS,
+        "head_seconds_per_token": typical(lambda: teach(head.bfloat16() if narrow else head, hidden, fast)) / HEAD_ROWS,
         "decode_layer_seconds": max(served_layer, 0.0) / DECODED_TOGETHER,
-        "decode_head_seconds": fastest(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head)) / DECODED_TOGETHER,
+        "decode_head_seconds": typical(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head)) / DECODED_TOGETHER,
     }
 
 
-def build_layers(shape: ModelShape, rank: int, dtype: Any) -> Any:
+def build_layers(shape: ModelShape, rank: int | None, dtype: Any) -> Any:
+    """`rank`: of the adapters; without one every weight learns."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel, BertConfig, LlamaConfig
 
@@ -94,6 +98,8 @@ def build_layers(shape: ModelShape, rank: int, dtype: Any) -> Any:
     else:
         config = BertConfig(**sizes)
     model: Any = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    if rank is None:
+        return model.train()
     adapted = get_peft_model(model.to(dtype), LoraConfig(r=rank, target_modules="all-linear")).train()
     fuse_adapters(adapted)
     fuse_norms(adapted)
@@ -125,7 +131,7 @@ def teach(head: Any, hidden: Any, fast: bool) -> None:
     from train.head import HeadLoss
 
     hidden, targets = hidden.detach().requires_grad_(), torch.zeros(len(hidden), dtype=torch.long)
-    if not fast:
+    if not (fast or head.requires_grad):
         HeadLoss.apply(hidden, head, targets).backward()  # type: ignore[no-untyped-call]
         return
     with torch.autocast("cpu", torch.bfloat16, enabled=fast):
@@ -134,16 +140,14 @@ def teach(head: Any, hidden: Any, fast: bool) -> None:
     loss.backward()
 
 
-def fastest(work: Callable[[], Any]) -> float:
-    """Processor seconds a thread, of some rounds after a first: the wall's seconds of a machine that does nothing else, whatever else it does now."""
-    import torch
-
+def typical(work: Callable[[], Any]) -> float:
+    """Seconds, the median of some rounds after a first."""
     seconds = []
     for _ in range(ROUNDS + 1):
-        began = time.process_time()
+        began = time.perf_counter()
         work()
-        seconds.append((time.process_time() - began) / torch.get_num_threads())
-    return min(seconds[1:])
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
 
 
 if __name__ == "__main__":

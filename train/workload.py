@@ -7,10 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
+from configs.training import Train
 from train.atomic import read_json
+from train.batches import Plan, order_rows
 from train.devices import Device
 from train.hardware import FAST_BFLOAT16_FLAGS, cpu_flags
 from train.lengths import load_chat_template
@@ -19,6 +23,7 @@ from train.preflight import Workload
 from train.shapes import ModelShape, read_shape
 
 SAMPLED_ROWS = 500
+SAMPLED_LENGTHS = 10_000
 BASES = Path("build/base")
 
 
@@ -60,6 +65,7 @@ def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, dev
         checkpointing=settings.gradient_checkpointing,
         on_cpu=device.name == "cpu",
         fused_head=flat and settings.method == "lora" and dtype == "float32" and not shape.capped,
+        padding=0.0 if flat else padding_share(card, settings, steps),
     )
 
 
@@ -78,6 +84,19 @@ def row_lengths(card: dict[str, Any], bound: int) -> tuple[int, float]:
         return bound, float(bound)
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
     return min(bound, math.ceil(edges[-1])), sum(count * middle for count, middle in zip(counts, middles, strict=True)) / sum(counts)
+
+
+def padding_share(card: dict[str, Any], settings: Train, steps: int) -> float:
+    """As training will order rows of such lengths, a sample of them drawn from the card's histogram; 0.0 where their lengths are not known."""
+    lengths, rows = card.get("lengths") or {}, card.get("splits", {}).get("train", {}).get("rows", 0)
+    counts, edges = numpy.array(lengths.get("counts") or [0]), numpy.array(lengths.get("edges") or [0, 0])
+    effective = settings.batch_size * settings.gradient_accumulation_steps
+    if not rows or not counts.sum():
+        return 0.0
+    drawn = numpy.random.default_rng(settings.seed).choice((edges[:-1] + edges[1:]) // 2, min(rows, SAMPLED_LENGTHS), p=counts / counts.sum())
+    steps = min(steps, max(1, SAMPLED_LENGTHS // effective))
+    order = order_rows(drawn, steps, effective, settings.seed, grouped=settings.length_grouping)
+    return Plan(drawn[order], settings.batch_size, steps, True, rows).padding_share
 
 
 def taught_share(data: Path, base: Path, mean: float) -> float:

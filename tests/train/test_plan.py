@@ -17,12 +17,13 @@ import pytest
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
+from configs.training import Train
 from train import plan, workload
 from train.base import make_base
 from train.devices import Device, find_device
 from train.preflight import Rates, training_memory
 from train.shapes import ModelShape
-from train.workload import choose_dtype, describe_workload, find_shape, row_lengths, shared_tokens, taught_share
+from train.workload import choose_dtype, describe_workload, find_shape, padding_share, row_lengths, shared_tokens, taught_share
 
 ROOT = Path(__file__).parents[2]
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
@@ -108,6 +109,16 @@ def test_a_model_that_caps_its_logits_is_planned_with_all_of_them_as_it_is_train
     config = chat(train={"packing": "auto", "dtype": "float32"})
     load = describe_workload(config, replace(SMOLLM2, capped=capped), RunPaths.of("none"), find_device("cpu"))
     assert load.fused_head is not capped
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(("lengths", "low", "high"), [([16], 0.0, 0.0), ([16, 64], 0.01, 0.2)])
+def test_padding_is_that_of_rows_ordered_as_training_orders_them(lengths: list[int], low: float, high: float) -> None:
+    card = {"splits": {"train": {"rows": 4000}}, "lengths": {"counts": [1] * len(lengths), "edges": [lengths[0], *lengths]}}
+    grouped = padding_share(card, Train(max_steps=100, batch_size=8), 100)
+    assert low <= grouped <= high
+    loose = padding_share(card, Train(max_steps=100, batch_size=8, length_grouping=False), 100)
+    assert loose >= grouped and padding_share({}, Train(max_steps=1), 1) == 0.0
 
 
 @pytest.mark.unit

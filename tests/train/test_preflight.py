@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from train.batches import HEAD_ROWS
 from train.preflight import (
+    TRAINING_START_SECONDS,
     Rates,
     Workload,
     activation_bytes,
@@ -110,15 +111,32 @@ def test_serving_holds_the_scheme_and_the_reserved_cache() -> None:
 def test_what_all_rows_begin_with_is_computed_once_a_micro_batch() -> None:
     assert load(shared=28).tokens == 28 + 8 * 100 and logits_bytes(SMOLLM2, load(shared=28)) == logits_bytes(SMOLLM2, load())
     saved = training_seconds(SMOLLM2, load(), RATES) - training_seconds(SMOLLM2, load(shared=28), RATES)
-    assert saved == pytest.approx((20 * 8 + 2 * 16 / 3) * 28 * 7 / 8 * (30 * 1e-5 + 2e-5))
+    assert saved == pytest.approx((20 * 8 + 2 * 16 / 2) * 28 * 7 / 8 * (30 * 1e-5 + 2e-5))
+
+
+def steps_seconds(asked: Workload) -> float:
+    return training_seconds(SMOLLM2, asked, RATES) - TRAINING_START_SECONDS
 
 
 def test_time_follows_steps_lengths_and_the_taught_share() -> None:
     asked = load(validation_rows=0)
-    assert training_seconds(SMOLLM2, asked, RATES) == pytest.approx(20 * 8 * 64 * (30 * 1e-5 + 2e-5 + 0.25e-4))
-    assert training_seconds(SMOLLM2, replace(asked, steps=40), RATES) == pytest.approx(2 * training_seconds(SMOLLM2, asked, RATES))
-    assert training_seconds(SMOLLM2, load(), RATES) > training_seconds(SMOLLM2, asked, RATES)
-    assert training_seconds(SMOLLM2, replace(asked, checkpointing=True), RATES) == pytest.approx(20 * 8 * 64 * (40 * 1e-5 + 2e-5 + 0.25e-4))
+    assert steps_seconds(asked) == pytest.approx(20 * 8 * 64 * (30 * 1e-5 + 2e-5 + 0.25e-4))
+    assert steps_seconds(replace(asked, steps=40)) == pytest.approx(2 * steps_seconds(asked))
+    assert steps_seconds(replace(asked, checkpointing=True)) == pytest.approx(20 * 8 * 64 * (45 * 1e-5 + 2e-5 + 0.25e-4))
+    assert steps_seconds(replace(asked, checkpointing=True, adapted=False)) == pytest.approx(20 * 8 * 64 * (40 * 1e-5 + 2e-5 + 0.25e-4))
+
+
+@pytest.mark.parametrize(("adapted", "share"), [(True, 1 / 2), (False, 1 / 3)])
+def test_a_validation_row_costs_the_forward_share_of_a_trained_one(adapted: bool, share: float) -> None:
+    asked = load(adapted=adapted, validation_rows=0)
+    row = steps_seconds(asked) / 160
+    assert steps_seconds(replace(asked, validation_rows=16)) - steps_seconds(asked) == pytest.approx(2 * 16 * row * share)
+
+
+def test_padding_is_computed_as_tokens_are() -> None:
+    assert load(padding=0.2).row_tokens == 80.0
+    more, known = (training_seconds(MINILM, load(padding=padding), RATES) - TRAINING_START_SECONDS for padding in (0.2, 0.0))
+    assert more == pytest.approx(1.25 * known)
 
 
 def test_decoding_together_shares_the_reads_of_a_gpu_alone() -> None:
@@ -128,5 +146,5 @@ def test_decoding_together_shares_the_reads_of_a_gpu_alone() -> None:
 
 
 def test_a_gpu_of_twice_the_rate_takes_half_the_time() -> None:
-    slow, fast = (training_seconds(SMOLLM2, load(), rates_of(SMOLLM2, load(), flops, 1e12)) for flops in (1e14, 2e14))
+    slow, fast = (training_seconds(SMOLLM2, load(), rates_of(SMOLLM2, load(), flops, 1e12)) - TRAINING_START_SECONDS for flops in (1e14, 2e14))
     assert slow == pytest.approx(2 * fast)

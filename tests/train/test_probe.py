@@ -26,9 +26,10 @@ def load() -> Workload:
     return Workload(8, 256, 64.0, 0, 1.0, 1, 1, 1, 1, 1, 4, True, False, "float32", False, False, True, True)
 
 
+@pytest.mark.parametrize("rank", [4, None])
 @pytest.mark.parametrize("shape", [TINY, replace(TINY, family="encoder", key_value_heads=4)])
-def test_both_families_have_every_rate(shape: ModelShape) -> None:
-    found = probe.probe({"shape": asdict(shape), "batch": 2, "length": 16, "rank": 4, "dtype": "float32", "narrow": False})
+def test_both_families_and_both_methods_have_every_rate(shape: ModelShape, rank: int | None) -> None:
+    found = probe.probe({"shape": asdict(shape), "batch": 2, "length": 16, "rank": rank, "dtype": "float32", "narrow": False})
     assert Rates(**found).head_seconds_per_token > 0 and all(seconds >= 0 for seconds in found.values())
 
 
@@ -38,9 +39,10 @@ def test_it_is_measured_once_with_no_more_tokens_than_needed(tmp_path: Path, mon
         subprocess, "run", lambda command, **_: calls.append(json.loads(command[-1])) or SimpleNamespace(returncode=0, stdout=json.dumps(FIGURES))
     )
     assert probe.measure_rates(TINY, load(), tmp_path) == probe.measure_rates(TINY, load(), tmp_path) == Rates(**FIGURES)
-    assert len(calls) == 1 and calls[0]["batch"] * calls[0]["length"] <= probe.MOST_TOKENS
+    assert len(calls) == 1 and (calls[0]["batch"], calls[0]["length"], calls[0]["rank"]) == (8, 64, 4)
     probe.measure_rates(replace(TINY, hidden=32), load(), tmp_path)
-    assert len(calls) == 2
+    probe.measure_rates(TINY, replace(load(), adapted=False, mean=4096.0), tmp_path)
+    assert len(calls) == 3 and (calls[2]["batch"], calls[2]["length"], calls[2]["rank"]) == (1, probe.MOST_TOKENS, None)
 
 
 def test_without_the_training_environment_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
