@@ -7,6 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from infra.upstream import Upstream
+
 QUIET = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 
 
@@ -81,3 +85,21 @@ class Remote:
         """The remote's, by name, with their commits."""
         lines = run_git(self.bare, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads").splitlines()
         return dict(line.split() for line in lines)  # type: ignore[misc]  # two words each
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Remote:
+    found = Remote(tmp_path)
+    found.begin({"pin.yaml": "release: one\n", "other.txt": "as it was\n"})
+    return found
+
+
+@pytest.fixture
+def upstream(remote: Remote) -> Upstream:
+    return Upstream.of("origin/main", folder=remote.clone)

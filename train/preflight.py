@@ -21,7 +21,7 @@ RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of Smol
 # fixed at 128 KiB it is none, for many page faults more.
 HEAP_SHARE = 0.27
 GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an assumption, not measured
-START_SECONDS = 60.0  # of vLLM, measured on an idle CPU machine (docs/notes.md)
+START_SECONDS = 40.0  # of vLLM, measured on an idle CPU machine of two cores (docs/notes.md)
 # Before the first step and after the last, on an idle machine of two cores: MLflow's import, memory touched for the first time, the best checkpoint.
 TRAINING_START_SECONDS = 3.5
 SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25}  # w4a16: a 16-bit scale for each group of 64 weights or so

@@ -47,7 +47,8 @@ class Server:
         return ANSWER
 
 
-def fake_server(monkeypatch: pytest.MonkeyPatch) -> Server:
+@pytest.fixture
+def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """At the seams, and a run of six rows, four of them good, whose release is there; the artifact store is the folder `store`."""
     fake = Server()
     monkeypatch.setattr(answers, "ask", fake.ask)

@@ -16,14 +16,10 @@ from configs.release import Manifest
 from eval import evaluate
 from eval.evidence import read_measured
 from infra.endpoint import ParityResult
-from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, fake_server, prepare, stored
+from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
+__all__ = ["server"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    return fake_server(monkeypatch)
 
 
 def test_a_release_is_measured_once(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:

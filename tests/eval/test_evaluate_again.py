@@ -14,15 +14,10 @@ from configs.paths import RunPaths
 from configs.schema import RunConfig
 from eval import evaluate, finished
 from eval.evidence import read_measured
-from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, fake_server, prepare, stored
+from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
+__all__ = ["server"]
 pytestmark = pytest.mark.unit
-CONCURRENT = RunConfig.model_fields["evaluate"].default.concurrency
-
-
-@pytest.fixture
-def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    return fake_server(monkeypatch)
 
 
 def forget() -> None:

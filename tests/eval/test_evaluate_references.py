@@ -12,15 +12,11 @@ from configs.paths import RunPaths
 from configs.release import Manifest
 from eval import evaluate, references
 from eval.evidence import gather, read_measured
-from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, fake_server, prepare, stored
+from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
+__all__ = ["server"]
 pytestmark = pytest.mark.unit
 BASELINE = {"baseline": True}
-
-
-@pytest.fixture
-def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    return fake_server(monkeypatch)
 
 
 def test_base_and_parent_lie_beside_the_release_and_go_with_the_config(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ def manifest(task: str = "causal-lm", **serving: Any) -> Manifest:
     return Manifest.model_construct(name="demo", task=task, serving=Serving(**serving))
 
 
-@contextmanager
-def slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts slots by the product's own way; `python -m vllm...` finds the stand-in."""
     module = tmp_path / "site/vllm/entrypoints/openai/api_server.py"
     module.parent.mkdir(parents=True)

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -29,15 +28,10 @@ from infra.slot import (
     temporary_slot,
     wait_healthy,
 )
-from tests.infra.slots import Start, manifest, server_of, slots
+from tests.infra.slots import Start, manifest, server_of, start
 
+__all__ = ["start"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    with slots(tmp_path, monkeypatch) as begin:
-        yield begin
 
 
 def group_of(slot: SlotProcess) -> list[psutil.Process]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 
 from configs.schema import Serving
 from infra.slot import own_cores, sampling_environment, slot_environment, vllm_arguments
-from tests.infra.slots import Start, manifest, server_of, slots
+from tests.infra.slots import Start, manifest, server_of, start
 
+__all__ = ["start"]
 pytestmark = pytest.mark.unit
 
 GPT = (
@@ -27,12 +27,6 @@ SECRETS = (
     "TUNEGATE_API_KEY TUNEGATE_DOOR_KEY MLFLOW_TRACKING_PASSWORD MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_URI AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY "
     "AWS_SESSION_TOKEN HF_TOKEN HUGGING_FACE_HUB_TOKEN OPENAI_API_KEY PGPASSWORD CI_JOB_TOKEN CI_REPOSITORY_URL GITLAB_TOKEN my_secret_word"
 )
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    with slots(tmp_path, monkeypatch) as begin:
-        yield begin
 
 
 @pytest.mark.parametrize(("task", "expected"), [("causal-lm", GPT), ("sequence-classification", CLASSIFIER)])

@@ -12,27 +12,10 @@ from hypothesis import strategies as st
 from configs.errors import InputError, OutsideError, RefusedError
 from infra.git import git, said
 from infra.upstream import Upstream
-from tests.git_remote import QUIET, Remote, run_git
+from tests.git_remote import Remote, alone, remote, run_git, upstream
 
+__all__ = ["alone", "remote", "upstream"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Remote:
-    found = Remote(tmp_path)
-    found.begin({"pin.yaml": "release: one\n", "other.txt": "as it was\n"})
-    return found
-
-
-@pytest.fixture
-def upstream(remote: Remote) -> Upstream:
-    return Upstream.of("origin/main", folder=remote.clone)
 
 
 def test_what_is_pushed_is_fetched_without_touching_a_file_and_taken_whole(remote: Remote, upstream: Upstream) -> None:

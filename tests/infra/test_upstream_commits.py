@@ -11,27 +11,10 @@ import infra.git
 from configs.errors import InputError, OutsideError, RefusedError
 from infra.git import commit_of
 from infra.upstream import Upstream
-from tests.git_remote import QUIET, Remote, run_git
+from tests.git_remote import Remote, alone, remote, run_git, upstream
 
+__all__ = ["alone", "remote", "upstream"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def remote(tmp_path: Path) -> Remote:
-    found = Remote(tmp_path)
-    found.begin({"pin.yaml": "release: one\n", "other.txt": "as it was\n"})
-    return found
-
-
-@pytest.fixture
-def upstream(remote: Remote) -> Upstream:
-    return Upstream.of("origin/main", folder=remote.clone)
 
 
 def signed(remote: Remote) -> Upstream:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from configs.deploy import DeployConfig
 from infra.router import SlotName, api_key
 from infra.slot import SlotProcess
 from serve.agent import Agent
+from serve.deploy import stop_all
 from serve.environment import Environment, locked
-from tests.serve.fake_servers import fake_environment
+from tests.serve.fake_servers import fake_environment, fake_world
 
 QUICK: dict[str, Any] = {"interval_seconds": 0.2, "probe_timeout_seconds": 0.5, "probe_failures": 2, "backoff_seconds": 0}
 
@@ -55,3 +59,18 @@ class Scene:
 
 def digest(reference: str) -> str:
     return reference.partition("@")[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, value in fake_world(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+@pytest.fixture
+def scene(folder: Path) -> Iterator[Scene]:
+    found = Scene()
+    yield found
+    stop_all(found.env)

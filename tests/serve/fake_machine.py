@@ -212,3 +212,29 @@ def do(env: Environment, kind: ActionKind, slot: SlotName | None = None, **facts
     """One action on the state that is on record; the state afterwards."""
     perform(Action(kind, slot, **facts), env, env.record.state())
     return env.record.state()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    return World().install(monkeypatch)
+
+
+@pytest.fixture
+def env(world: World) -> Environment:
+    return environment()
+
+
+@pytest.fixture
+def release(world: World) -> str:
+    return publish("one")
+
+
+@pytest.fixture
+def old(world: World) -> str:
+    return publish("old")
+
+
+@pytest.fixture
+def new(world: World) -> str:
+    return publish("new")

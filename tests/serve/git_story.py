@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from configs.deploy import DeployConfig
 from infra.router import api_key
@@ -125,15 +125,15 @@ class Story:
 Begin = Callable[..., Story]
 
 
-@contextmanager
-def stories(folder: Path) -> Iterator[Begin]:
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
     """begin(key=value, …) tells a new story with those settings of the environment."""
     before, variables, told = Path.cwd(), dict(os.environ), list[Story]()
     try:
         with gitlab_server() as gitlab:
 
             def build(**facts: Any) -> Story:
-                told.append(Story(folder, gitlab, facts).begin())
+                told.append(Story(tmp_path, gitlab, facts).begin())
                 return told[-1]
 
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,26 +17,12 @@ from serve.agent import Agent, end_on_sigterm
 from serve.deploy import promote, rollback, stop_all
 from serve.environment import holder_of, locked
 from serve.verbs import abort, hold, pause
-from tests.serve.agent_scene import Scene, digest
-from tests.serve.fake_servers import fake_world, misbehave, publish_fake
+from tests.serve.agent_scene import Scene, digest, folder, scene
+from tests.serve.fake_servers import misbehave, publish_fake
 from tests.serve.kills import kill, wait_until
 
+__all__ = ["folder", "scene"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name, value in fake_world(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    return tmp_path
-
-
-@pytest.fixture
-def scene(folder: Path) -> Iterator[Scene]:
-    found = Scene()
-    yield found
-    stop_all(found.env)
 
 
 def test_it_deploys_what_the_yaml_pins_and_then_leaves_everything_alone(scene: Scene) -> None:

@@ -7,7 +7,6 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,26 +14,12 @@ import pytest
 from serve.deploy import stop_all
 from serve.environment import Environment, locked
 from serve.verbs import resume
-from tests.serve.agent_scene import Scene, digest
-from tests.serve.fake_servers import fake_world, misbehave, publish_fake
+from tests.serve.agent_scene import Scene, digest, folder, scene
+from tests.serve.fake_servers import misbehave, publish_fake
 from tests.serve.kills import kill, wait_until
 
+__all__ = ["folder", "scene"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name, value in fake_world(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    return tmp_path
-
-
-@pytest.fixture
-def scene(folder: Path) -> Iterator[Scene]:
-    found = Scene()
-    yield found
-    stop_all(found.env)
 
 
 def test_a_killed_server_comes_back_by_itself_and_its_heir_serves_meanwhile(scene: Scene) -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from infra.admin import read_map_file
 from serve.deploy import deploy
 from tests.git_remote import run_git
-from tests.serve.git_story import YAML, Begin, digest, stories
+from tests.serve.git_story import YAML, Begin, begin, digest
 from tests.serve.kills import kill
 
+__all__ = ["begin"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
-
-
-@pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Begin]:
-    with stories(tmp_path) as found:
-        yield found
 
 
 def test_a_pin_that_is_pushed_serves_and_its_revert_rolls_back_to_the_warm_release(begin: Begin) -> None:

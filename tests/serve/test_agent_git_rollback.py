@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from serve.state import short
 from tests.git_remote import run_git
-from tests.serve.git_story import YAML, Begin, Story, digest, stories
+from tests.serve.git_story import YAML, Begin, Story, begin, digest
 from tests.serve.kills import kill
 
+__all__ = ["begin"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
-
-
-@pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Begin]:
-    with stories(tmp_path) as found:
-        yield found
 
 
 def break_in_bake(story: Story) -> None:

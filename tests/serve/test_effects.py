@@ -12,25 +12,10 @@ from configs.errors import InputError, OutsideError, RefusedError
 from infra.signing import sign
 from serve.environment import Environment
 from tests.infra.test_signing import make_pair
-from tests.serve.fake_machine import World, do, environment, kinds, publish
+from tests.serve.fake_machine import World, do, env, environment, kinds, publish, release, world
 
+__all__ = ["env", "release", "world"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
-
-
-@pytest.fixture
-def env(world: World) -> Environment:
-    return environment()
-
-
-@pytest.fixture
-def release(world: World) -> str:
-    return publish("one")
 
 
 def test_started_again_a_slot_has_one_server_that_the_record_names_and_the_last_one_is_ended_even_if_no_record_names_it(

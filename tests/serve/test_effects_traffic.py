@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,26 +10,11 @@ from hypothesis import strategies as st
 from configs.errors import OutsideError
 from serve.effects import door_client, traffic_of, wait_for_slot, wait_for_streams
 from serve.environment import Environment
-from tests.serve.fake_machine import NONE, World, do, environment, publish
+from tests.serve.fake_machine import NONE, World, do, env, release, world
 
+__all__ = ["env", "release", "world"]
 pytestmark = pytest.mark.unit
 WAIT_FOR_SLOT = wait_for_slot
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
-
-
-@pytest.fixture
-def env(world: World) -> Environment:
-    return environment()
-
-
-@pytest.fixture
-def release(world: World) -> str:
-    return publish("one")
 
 
 def test_switching_twice_is_switching_once(world: World, env: Environment, release: str) -> None:

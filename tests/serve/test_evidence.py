@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +12,10 @@ from serve.environment import Environment
 from serve.evidence import Rollback, cell, rollback_of
 from serve.receipt import read_receipts
 from serve.state import short
-from tests.serve.fake_machine import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
 
 
 def broken_in_bake(world: World) -> tuple[Environment, str, str]:

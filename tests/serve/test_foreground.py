@@ -22,15 +22,10 @@ from infra.slot import SlotProcess
 from serve.environment import Environment
 from serve.foreground import load_test, overridden, serve_release
 from tests.infra.test_signing import make_pair
-from tests.serve.fake_machine import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,16 +11,11 @@ from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.preview import preview
 from serve.state import PROOF
-from tests.serve.fake_machine import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.unit
 CANARY = {"kind": "canary", "steps": [5, 25, 100], "bake_seconds": 0}
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
 
 
 @pytest.mark.parametrize(

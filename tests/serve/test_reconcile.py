@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,26 +13,11 @@ from serve.deploy import deploy, stop_all
 from serve.environment import locked
 from serve.record import PROOF
 from serve.status import status
-from tests.serve.fake_machine import Killed, World, environment, kinds, publish
+from tests.serve.fake_machine import Killed, World, environment, kinds, new, old, publish, world
 
+__all__ = ["new", "old", "world"]
 pytestmark = pytest.mark.unit
 FIRST = ["open", "label blue", "start blue", *(f"prove {proof}" for proof in PROOF), "switch blue"]
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
-
-
-@pytest.fixture
-def old(world: World) -> str:
-    return publish("old")
-
-
-@pytest.fixture
-def new(world: World) -> str:
-    return publish("new")
 
 
 def test_a_first_deployment_opens_starts_proves_in_order_switches_and_bakes(world: World, old: str) -> None:

@@ -12,26 +12,11 @@ from configs.verdict import Verdict
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.environment import Environment, locked
 from serve.record import PROOF
-from tests.serve.fake_machine import World, environment, kinds, publish
+from tests.serve.fake_machine import World, environment, kinds, new, old, publish, world
 from tunegate import compare_by
 
+__all__ = ["new", "old", "world"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
-
-
-@pytest.fixture
-def old(world: World) -> str:
-    return publish("old")
-
-
-@pytest.fixture
-def new(world: World) -> str:
-    return publish("new")
 
 
 @pytest.mark.parametrize("step", ["start green", *(f"prove {proof}" for proof in PROOF)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from rich.console import Console
 
@@ -13,15 +11,10 @@ from serve.environment import locked
 from serve.state import short
 from serve.status import as_tables, status
 from serve.verbs import pause
-from tests.serve.fake_machine import World, environment, publish
+from tests.serve.fake_machine import World, environment, publish, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
 
 
 def printed(env: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +10,11 @@ from configs.errors import OutsideError, RefusedError
 from serve.deploy import deploy, promote
 from serve.environment import BusyError, Environment, locked
 from serve.verbs import abort, hold, pause, resume
-from tests.serve.fake_machine import World, environment, kinds, publish
+from tests.serve.fake_machine import World, environment, kinds, publish, world
 
+__all__ = ["world"]
 pytestmark = pytest.mark.unit
 CANARY: dict[str, Any] = {"strategy": {"kind": "canary", "steps": [5, 100], "bake_seconds": 1}, "promotion": "manual"}
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.chdir(tmp_path)
-    return World().install(monkeypatch)
 
 
 @pytest.fixture
