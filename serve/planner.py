@@ -116,7 +116,7 @@ def take_over(state: State, config: DeployConfig, observed: Observed, active: Sl
     release = state.release_of(active)
     if release == state.desired and release != heir.release:
         if not state.baked and not state.rollback:
-            return Action("fall_back", active, release=heir.release, why="its server died under traffic, in its bake")
+            return Action("fall_back", active, release=heir.release, why="under traffic its server died, in its bake")
         if strikes(state, config, observed, release) >= config.supervision.strikes:
             return Action("fall_back", active, release=heir.release, why=struck_out(config))
     return Action("switch", other(active))
