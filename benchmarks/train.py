@@ -196,8 +196,9 @@ def methods() -> list[Row]:
 
 
 def plan() -> list[Row]:
-    """The estimate of `check --plan` against the training that it plans, on the same machine in the same run; memory by the test of five trainings."""
+    """The estimate of `check --plan` against the training that it plans, measured just before; memory by the test of five trainings."""
     rows = tested("memory planned within 15% of five real trainings' peak", "tests/train/test_plan.py", "-k", "real_training")
+    shutil.rmtree("build/preflight", ignore_errors=True)
     for config, steps in (("smoke", 200), ("calls-v1", 15)):  # as shipped they end within seconds, which are the start's
         words = [f"configs/finetune/{config}.yaml", "--set", f"name=prove-plan-{config}", "--set", f"train.max_steps={steps}"]
         shutil.rmtree(f"build/prove-plan-{config}", ignore_errors=True)

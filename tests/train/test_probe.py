@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -33,7 +34,7 @@ def test_both_families_and_both_methods_have_every_rate(shape: ModelShape, rank:
     assert Rates(**found).head_seconds_per_token > 0 and all(seconds >= 0 for seconds in found.values())
 
 
-def test_it_is_measured_once_with_no_more_tokens_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_measured_once_an_hour_with_no_more_tokens_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(
         subprocess, "run", lambda command, **_: calls.append(json.loads(command[-1])) or SimpleNamespace(returncode=0, stdout=json.dumps(FIGURES))
@@ -42,7 +43,10 @@ def test_it_is_measured_once_with_no_more_tokens_than_needed(tmp_path: Path, mon
     assert len(calls) == 1 and (calls[0]["batch"], calls[0]["length"], calls[0]["rank"]) == (8, 64, 4)
     probe.measure_rates(replace(TINY, hidden=32), load(), tmp_path)
     probe.measure_rates(TINY, replace(load(), adapted=False, mean=4096.0), tmp_path)
-    assert len(calls) == 3 and (calls[2]["batch"], calls[2]["length"], calls[2]["rank"]) == (1, probe.MOST_TOKENS, None)
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, path.stat().st_mtime - probe.FRESH_SECONDS - 1))
+    probe.measure_rates(TINY, load(), tmp_path)
+    assert len(calls) == 4 and (calls[2]["batch"], calls[2]["length"], calls[2]["rank"]) == (1, probe.MOST_TOKENS, None)
 
 
 def test_without_the_training_environment_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
