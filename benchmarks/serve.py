@@ -49,6 +49,7 @@ def agent() -> list[Row]:
 CHECKS: dict[str, Check] = {
     "switches": lambda: switches.rows("fake"),
     "real": lambda: switches.rows("real"),
+    "adapters": lambda: switches.rows("adapters"),
     "cost": router_cost.rows,
     "applications": applications.rows,
     "bad": bad_greens.rows,
@@ -56,5 +57,5 @@ CHECKS: dict[str, Check] = {
     "machine": machine,
     "refusals": refusals,
     "agent": agent,
-    "served": lambda: tested("one environment's life with the real vLLM", "tests/serve/test_deploy.py"),
+    "served": lambda: tested("one environment's life with the real vLLM", "tests/serve/test_deploy.py", "tests/serve/test_adapter_served.py"),
 }

@@ -2,6 +2,7 @@
 
 .venv/bin/python -m benchmarks.switches fake    # 15 deploys and 15 rollbacks under 64 streams, the fake vLLM of the tests behind the real door
 .venv/bin/python -m benchmarks.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM servers
+.venv/bin/python -m benchmarks.switches adapters    # the same in one real vLLM server: each release is an adapter that is loaded into it
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks.prove import FOLDER, Row, console
 
 PYTHON = sys.executable
 FLIP_MILLISECONDS, ROLLBACK_SECONDS = 50.0, 1.0
-PROBE_SECONDS = 0.25
+PROBE_SECONDS, PROBE_TOKENS = 0.25, 8
 
 
 class Load(NamedTuple):
@@ -33,18 +34,20 @@ class Load(NamedTuple):
     rollbacks: int
 
 
-LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2)}
+LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2), "adapters": Load(16, 300, 3, 2)}
 
 
 async def stream_until(end: Path, url: str, model: str, key: str, load: Load) -> list[dict[str, Any]]:
-    """`load.streams` streams open at any time, and a short request four times a second, until the file `end` is there; one line for each."""
+    """`load.streams` streams open at any time, and a short, greedy request four times a second, until the file `end` is there; one line for each."""
     import aiohttp
 
     found: list[dict[str, Any]] = []
 
     async def ask(session: aiohttp.ClientSession, tokens: int, kind: str) -> None:
         """Without a finish_reason and [DONE] a stream was cut, whatever the socket says."""
-        body = {"model": model, "messages": [{"role": "user", "content": f"question {len(found)}"}], "max_tokens": tokens, "stream": True, "ignore_eos": True}
+        question = f"question {len(found) if kind == 'stream' else 0}"
+        body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": tokens, "stream": True, "ignore_eos": True}
+        body |= {"temperature": 0} if kind == "probe" else {}
         one: dict[str, Any] = {"kind": kind, "at": time.time(), "outcome": "failed"}
         try:
             async with session.post(f"{url}/v1/chat/completions", json=body) as reply:
@@ -55,6 +58,9 @@ async def stream_until(end: Path, url: str, model: str, key: str, load: Load) ->
                     chunks = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
                     reasons = [chunk["choices"][0].get("finish_reason") for chunk in chunks if chunk["choices"]]
                     one["outcome"] = "completed" if reasons and reasons[-1] and lines[-1].strip() == b"data: [DONE]" else "cut"
+                    one["text"] = (
+                        "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]) if kind == "probe" else None
+                    )
                     one["fingerprints"] = sorted({str(chunk.get("system_fingerprint")) for chunk in chunks})
         except aiohttp.ClientError as error:
             one["error"] = type(error).__name__
@@ -66,7 +72,7 @@ async def stream_until(end: Path, url: str, model: str, key: str, load: Load) ->
 
     async def keep_asking(session: aiohttp.ClientSession) -> None:
         while not end.exists():
-            await ask(session, 1, "probe")
+            await ask(session, PROBE_TOKENS, "probe")
             await asyncio.sleep(PROBE_SECONDS)
 
     limits = aiohttp.TCPConnector(limit=0)
@@ -132,11 +138,22 @@ def wait_for_streams(env: Any, count: int) -> None:
         time.sleep(0.05)
 
 
-def wrong_releases(lines: list[dict[str, Any]], releases: tuple[str, str]) -> int:
-    """Answers whose header names no deployed release, or another than the one that the answering server itself names (the fake does)."""
-    digests = {one.partition("@")[2] for one in releases}
-    told = [{one["release"]} | ({*one["fingerprints"]} & digests) for one in lines if one["outcome"] == "completed"]
-    return sum(len(one) != 1 or not one <= digests for one in told)
+def wrong_releases(lines: list[dict[str, Any]], golden: dict[str, str], *, by_name: bool) -> int:
+    """Answers whose header names no deployed release, or another than what answered.
+
+    `golden`: by digest, the greedy answer to question 0 that the release was published with. `by_name`: the fake names its release instead.
+    """
+    completed = [one for one in lines if one["outcome"] == "completed"]
+    if by_name:
+        return sum({one["release"], *one["fingerprints"]} - {"None"} not in [{digest} for digest in golden] for one in completed)
+    return sum(one["release"] not in golden or one["text"] not in (None, golden[one["release"]]) for one in completed)
+
+
+def golden_answers(releases: tuple[str, str]) -> dict[str, str]:
+    from infra.artifacts import folder_of
+
+    found = {one: (folder_of(one) / "release/golden.jsonl").read_text(encoding="utf8").splitlines()[0] for one in releases}
+    return {one.partition("@")[2]: json.loads(line)["answer"] for one, line in found.items()}
 
 
 def rows(kind: str) -> list[Row]:
@@ -151,6 +168,7 @@ def rows(kind: str) -> list[Row]:
         env, releases = world(kind, folder)
         try:
             flips, lines, rollbacks = switch_often(env, releases, load)
+            golden = golden_answers(releases)
         finally:
             from serve.deploy import stop_all
 
@@ -161,7 +179,7 @@ def rows(kind: str) -> list[Row]:
     opened = [one["open"] for one in flips]
     flip = float(numpy.percentile([one["flip_milliseconds"] + one["first_request_milliseconds"] for one in flips], 99))
     head = f"{len(flips)} switches, {kind} servers, {min(opened)} to {max(opened)} streams open at each"
-    wrong = wrong_releases(lines, releases)
+    wrong = wrong_releases(lines, golden, by_name=kind == "fake")
     goal = f"0, about {load.streams} open"
     return [
         Row(f"{head}: streams cut of {count['completed'] + count['cut']}", count["cut"], goal, count["cut"] == 0 and min(opened) >= 0.9 * load.streams),
@@ -184,6 +202,11 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, str]]:
     from tests.tiny_release import write_release
 
     os.environ["TUNEGATE_SERVE_PYTHON"] = str(Path(__file__).parents[1] / ".venv-serve/bin/python")
+    if kind == "adapters":
+        return fake_environment(capacity="adapter", **settings), (
+            write_release(folder, "one", 1, adapter_seed=1),
+            write_release(folder, "two", 1, adapter_seed=2),
+        )
     return fake_environment(**settings), (write_release(folder, "one", 1, "pass"), write_release(folder, "two", 2, "pass"))
 
 

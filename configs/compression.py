@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from configs.section import Section
 
-Scheme = Literal["none", "int8", "fp8", "w4a16"]
+Scheme = Literal["none", "int8", "fp8", "w4a16", "adapter"]
 GROUP_SIZES = (128, 64, 32)
 
 
@@ -37,7 +37,8 @@ class Quantize(Section):
 
     scheme: Scheme = Field(
         "int8",
-        description="int8: W8A8, weights per channel, activations per token; fp8: the same in float8 e4m3; w4a16: 4-bit weights in groups; none",
+        description="int8: W8A8, weights per channel, activations per token; fp8: the same in float8 e4m3; w4a16: 4-bit weights in groups; none;"
+        " adapter: nothing is merged, the base and the LoRA adapter are served as they are",
     )
     algorithm: Literal["rtn", "gptq", "awq"] = Field(
         "rtn", description="rtn: round to nearest, no data; gptq (arXiv:2210.17323): int8, w4a16; awq (arXiv:2306.00978): w4a16"
@@ -59,6 +60,8 @@ class Quantize(Section):
             raise ValueError("scheme w4a16 with group_size")
         if self.smoothquant is not None and self.scheme != "int8":
             raise ValueError("scheme int8 with smoothquant")
+        if self.prune is not None and self.scheme == "adapter":
+            raise ValueError("no prune with scheme adapter: the base stays as it is")
         return self
 
     @property

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.door import Door
 from configs.errors import InputError
@@ -30,7 +30,7 @@ class DeployConfig(Section):
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     strategy: Strategy = BlueGreen()
     promotion: Literal["auto", "manual"] = Field("auto", description="manual: `tunegate promote` lets the proven release take all requests")
-    capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap")
+    capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap; adapter: into the server that runs")
     supervision: Supervision = Supervision()
     load_test: LoadTest = LoadTest()
     smoke: ExistingPath | None = Field(None, description="requests of the application's own that green must answer: see docs/operator.md")
@@ -43,6 +43,12 @@ class DeployConfig(Section):
     drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
     keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")
     state_dir: InsidePath = Field("build/deploy/local", description="events, logs, sockets")
+
+    @model_validator(mode="after")
+    def shares_can_be_watched(self) -> DeployConfig:
+        if self.capacity == "adapter" and self.strategy.kind == "canary":
+            raise ValueError("strategy.kind blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together")
+        return self
 
 
 def pin(path: Path, reference: str) -> bool:

@@ -48,6 +48,10 @@ class Lora(Section):
             raise ValueError("dora with initialization default or gaussian: DoRA's magnitudes are those of the unchanged base")
         return self
 
+    @property
+    def largest_rank(self) -> int:
+        return max([self.rank, *self.rank_pattern.values()])
+
 
 class Preference(Section):
     """Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290), by TRL; the reference is the model with its adapter off."""

@@ -18,6 +18,7 @@ from configs.schema import Problem, Serving, Task
 from configs.section import Section
 
 MANIFEST = "manifest.json"
+ADAPTER = "lora"  # the folder of an unmerged adapter, in peft's own form
 ALLOWED_SUFFIXES = {".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".md", ".yaml", ".model"}
 
 
@@ -48,6 +49,21 @@ class Manifest(Section):
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.digest}"
+
+    @property
+    def adapter(self) -> str | None:
+        """NAME@DIGEST12, by which a server knows the unmerged adapter; None where the weights are merged."""
+        return f"{self.name}@{self.digest[7:19]}" if self.quantization.get("scheme") == "adapter" else None
+
+    @property
+    def adapter_rank(self) -> int:
+        """The largest of its layers; 0 where the weights are merged."""
+        return int(self.quantization.get("rank", 0))
+
+    @property
+    def adapter_layers(self) -> list[str]:
+        """Their names, sorted, as vLLM takes them."""
+        return list(self.quantization.get("layers", []))
 
 
 def sha256_of(path: Path) -> str:

@@ -15,14 +15,7 @@ def rising_to_all(steps: list[int]) -> list[int]:
     return steps
 
 
-def without_adapter(capacity: str) -> str:
-    if capacity == "adapter":
-        needed = "releases that carry their LoRA adapter and the digest of its base, and vLLM started with --enable-lora; ours hold merged weights only"
-        raise ValueError(f"auto, surge or swap: adapter would need {needed}")
-    return capacity
-
-
-Capacity = Annotated[Literal["auto", "surge", "swap", "adapter"], AfterValidator(without_adapter)]
+Capacity = Literal["auto", "surge", "swap", "adapter"]
 
 
 class BlueGreen(Section):

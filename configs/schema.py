@@ -15,7 +15,7 @@ from configs.launch import Launch
 from configs.methods import CHANGES_BASE, Lora
 from configs.search import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.servability import device_here, family_of, refusal, refusal_here
+from configs.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
 from configs.shape import input_columns
 from configs.training import Train
 from configs.weights import BaseWeights
@@ -92,6 +92,8 @@ class RunConfig(Section):
             raise ValueError("train.optimizer adamw with train.lora.loraplus_ratio")
         if method == "qlora" and lora.initialization in CHANGES_BASE:
             raise ValueError("train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed")
+        if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
+            raise ValueError(reason)
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
             raise ValueError("train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off")
         return self

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.compression import Quantize, Scheme
+from configs.methods import CHANGES_BASE, Lora
 
 Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]
@@ -23,6 +24,8 @@ NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
     ("int8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
     ("fp8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
 }
+
+MOST_RANK = 512  # of an unmerged adapter: vllm/config/lora.py, MaxLoRARanks
 
 
 def family_of(task: str) -> Family:
@@ -59,3 +62,17 @@ def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> s
         return f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, so no scale can be moved through them"
     reason = NO_FLOAT32.get((settings.scheme, device)) if dtype == "float32" else None
     return None if reason is None else f"serving.dtype bfloat16 with quantize.scheme {settings.scheme} on {device}: {reason}"
+
+
+def adapter_refusal(task: str, method: str, lora: Lora) -> str | None:
+    """What an unmerged adapter must be for vLLM to serve it (vllm/lora/peft_helper.py); None where it is that."""
+    wanted = {
+        "task causal-lm or dpo": task in ("causal-lm", "dpo"),
+        "train.method lora or qlora": method != "full",
+        "no train.lora.dora": not lora.dora,
+        "train.lora.bias none": lora.bias == "none",
+        "train.lora.initialization default or gaussian": lora.initialization not in CHANGES_BASE,
+        f"ranks up to {MOST_RANK}": lora.largest_rank <= MOST_RANK,
+    }
+    missing = [words for words, met in wanted.items() if not met]
+    return f"{', '.join(missing)} with quantize.scheme adapter: vLLM serves no other unmerged" if missing else None

@@ -70,12 +70,15 @@ class Router:
                 raise InputError("the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("traffic.map", "releases.map"):
-            (self.folder / name).touch()
+        self.touch_maps()
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
         write_whole(path, text)
         start_haproxy(self.admin, f"{self.config.door.host}:{self.config.door.port}")
+
+    def touch_maps(self) -> None:
+        for name in ("traffic.map", "releases.map", "servers.map"):
+            (self.folder / name).touch()
 
     def write_secrets(self) -> None:
         """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
@@ -98,6 +101,7 @@ class Router:
         changed = [name for name, pem in tls_files(self.config).items() if (self.folder / name).exists() and renew(self.admin, name, pem)]
         if before == text:
             return changed
+        self.touch_maps()
         self.write_secrets()
         write_whole(path, text)
         try:
@@ -173,6 +177,10 @@ class Router:
         """The digest that this slot's answers carry in x-tunegate-release."""
         self.admin.set_entry("releases.map", slot, digest)
 
+    def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
+        """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where it lives in the other's server."""
+        self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
+
     def traffic(self) -> dict[SlotName, Traffic]:
         """The streams ledger, by slot."""
         rows = csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# ")))
@@ -182,6 +190,11 @@ class Router:
             if row["pxname"] == row["svname"]
         }
         return {slot: read_traffic(by_name.get(slot, {})) for slot in SLOTS}
+
+
+def server_entry(port: int, prefix: str) -> str:
+    """As servers.map has it."""
+    return f"{port}|{prefix}"
 
 
 def bucket_of(user: str) -> int:

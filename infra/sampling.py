@@ -1,7 +1,8 @@
 """ASGI middleware inside vLLM: writes a share of requests and answers down, and never slows or breaks one.
 
 Every message is passed on at once and only then looked at; parsing, redaction and writing happen in a thread; what its queue cannot take is
-dropped and counted. Loaded by vLLM's `--middleware infra.sampling.Sampler`, so it needs nothing but the standard library and `infra.redaction`.
+dropped and counted. Loaded by vLLM's `--middleware infra.sampling.Sampler`, so it needs nothing but the standard library, `infra.adapters` and
+`infra.redaction`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.adapters import place_of
 from infra.redaction import compiled, redact
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Exchange:
     """One request and its answer as they passed by, in bytes."""
 
     path: str
+    slot: str
     request_id: str | None = None
     at: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
@@ -89,9 +92,10 @@ class Sampler:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         writer = self.writer
-        if writer is None or scope["type"] != "http" or scope["path"] not in PATHS or random.random() >= self.share:
+        place = place_of(scope.get("path", ""))
+        if writer is None or scope["type"] != "http" or place.path not in PATHS or random.random() >= self.share:
             return await self.app(scope, receive, send)
-        exchange = Exchange(scope["path"], dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1") or None)
+        exchange = Exchange(place.path, place.slot or writer.slot, dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1") or None)
 
         async def tapped_receive() -> Message:
             message = await receive()
@@ -119,7 +123,7 @@ class Writer:
         self.patterns = compiled(settings["patterns"]) if settings["redact"] else {}
         self.waiting: queue.Queue[Exchange] = queue.Queue(int(settings["queue"]))
         self.counts = {"written": 0, "dropped": 0, "unreadable": 0}
-        self.path: Path | None = None
+        self.paths: dict[str, Path] = {}
         threading.Thread(target=self.work, daemon=True, name="sampling").start()
 
     def offer(self, exchange: Exchange) -> None:
@@ -138,7 +142,7 @@ class Writer:
         while True:
             exchange = self.waiting.get()
             try:
-                self.write(row_of(exchange, self.patterns))
+                self.write(exchange.slot, row_of(exchange, self.patterns))
                 self.counts["written"] += 1
             except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                 self.counts["unreadable"] += 1
@@ -148,14 +152,15 @@ class Writer:
                 (self.folder / f"{self.slot}.counts.json").write_text(json.dumps(self.counts), encoding="utf8")
             self.waiting.task_done()
 
-    def write(self, row: dict[str, Any]) -> None:
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        if self.path is None or self.path.stat().st_size + len(line) > self.limit:
+    def write(self, slot: str, row: dict[str, Any]) -> None:
+        """`slot`: the server's own, or the other one that lives in it too."""
+        line, path = json.dumps(row, ensure_ascii=False).encode() + b"\n", self.paths.get(slot)
+        if path is None or path.stat().st_size + len(line) > self.limit:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.path = self.folder / f"{self.slot}-{time.time_ns()}.jsonl"
-            for old in sorted(self.folder.glob(f"{self.slot}-*.jsonl"))[: -self.files + 1 or None]:
+            path = self.paths[slot] = self.folder / f"{slot}-{time.time_ns()}.jsonl"
+            for old in sorted(self.folder.glob(f"{slot}-*.jsonl"))[: -self.files + 1 or None]:
                 old.unlink()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "ab") as stream:
             stream.write(line)
 

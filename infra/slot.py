@@ -15,22 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError, OutsideError
-from configs.release import Manifest
-from infra.sampling import MIDDLEWARE, VARIABLE
+from configs.release import ADAPTER, Manifest
+from infra import adapters, sampling
 
 # An address may carry a password, as in postgresql://user:password@host.
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
 DRAIN_SECONDS = 30
+MOST_ADAPTERS = 2  # one for each slot
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
 @dataclass(frozen=True)
 class SlotProcess:
-    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again."""
+    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again. `prefix`: the way to an adapter that was loaded into it later."""
 
     pid: int
     create_time: float
     port: int
     log: Path
+    prefix: str = ""
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
+
+    def is_same_process(self, other: SlotProcess) -> bool:
+        return (self.pid, self.create_time) == (other.pid, other.create_time)
 
 
 def serve_python() -> Path:
@@ -44,13 +54,32 @@ def serve_python() -> Path:
 def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False) -> list[str]:
     """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
     serving = manifest.serving
-    arguments = ["--model", str(release.absolute()), "--served-model-name", served_name, "--host", "127.0.0.1", "--port", str(port)]
+    name = f"{served_name}-base" if manifest.adapter else served_name
+    arguments = ["--model", str(release.absolute()), "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--dtype", serving.dtype, "--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
-    arguments += ["--middleware", MIDDLEWARE] if sampled else []
+    arguments += adapter_arguments(release, manifest)
+    arguments += ["--middleware", sampling.MIDDLEWARE] if sampled else []  # the last is the outermost: it sees what applications see
     arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
     return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
+
+
+def adapter_arguments(release: Path, manifest: Manifest) -> list[str]:
+    """Room for two adapters, of which the release's own is the first.
+
+    Without the list of layers vLLM 0.32.0 makes room on the head too, and dies of a request for a prompt's log-probabilities (docs/notes.md).
+    """
+    if manifest.adapter is None:
+        return []
+    arguments = ["--enable-lora", "--max-loras", str(MOST_ADAPTERS), "--max-lora-rank", str(padded_rank(manifest))]
+    arguments += ["--lora-target-modules", *manifest.adapter_layers]
+    return [*arguments, "--lora-modules", f"{manifest.adapter}={(release / ADAPTER).absolute()}", "--middleware", adapters.MIDDLEWARE]
+
+
+def padded_rank(manifest: Manifest) -> int:
+    """The largest rank that a server started with this release takes: vLLM makes room in steps."""
+    return next(rank for rank in RANKS if rank >= manifest.adapter_rank)
 
 
 def slot_environment(manifest: Manifest) -> dict[str, str]:
@@ -70,20 +99,30 @@ def own_cores(index: int | None) -> dict[str, str]:
     return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)} if len(os.sched_getaffinity(0)) == 2 else {}
 
 
-def sampling_environment(sampling: dict[str, Any] | None) -> dict[str, str]:
-    """vLLM imports our middleware from this checkout."""
-    if sampling is None:
-        return {}
+def middleware_environment(manifest: Manifest, served_name: str, sampled: dict[str, Any] | None, *, hot: bool) -> dict[str, str]:
+    """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while it runs."""
+    found = {sampling.VARIABLE: json.dumps(sampled)} if sampled is not None else {}
+    if manifest.adapter:
+        found |= {adapters.VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
+        found |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if hot else {}
     path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {VARIABLE: json.dumps(sampling), "PYTHONPATH": os.pathsep.join(path)}
+    return found | ({"PYTHONPATH": os.pathsep.join(path)} if found else {})
 
 
 def start_slot(
-    release: Path, manifest: Manifest, *, port: int, served_name: str, log: Path, index: int | None = None, sampling: dict[str, Any] | None = None
+    release: Path,
+    manifest: Manifest,
+    *,
+    port: int,
+    served_name: str,
+    log: Path,
+    index: int | None = None,
+    sampled: dict[str, Any] | None = None,
+    hot: bool = False,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.
 
-    `index`: 0 or 1, where two servers share the machine. `sampling`: as infra.sampling.sampling_of gives it.
+    `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.sampling.sampling_of gives it. `hot`: `load_adapter` may follow.
     """
     import psutil
 
@@ -94,9 +133,9 @@ def start_slot(
         except OSError as error:
             raise OutsideError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampling is not None)
+    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampled is not None)
     command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
-    environment = slot_environment(manifest) | own_cores(index) | sampling_environment(sampling)
+    environment = slot_environment(manifest) | own_cores(index) | middleware_environment(manifest, served_name, sampled, hot=hot)
     with log.open("ab") as stream:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True)
     return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
@@ -127,7 +166,7 @@ def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
         if not is_alive(slot):
             raise OutsideError(f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{slot.port}/health", timeout=5).status_code == 200:
+            if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
                 return
         time.sleep(0.25)
     raise OutsideError(f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
@@ -200,7 +239,7 @@ def temporary_slot(release: Path, manifest: Manifest, *, served_name: str, log: 
     note.write_text(json.dumps([slot.pid, slot.create_time, slot.port]), encoding="utf8")
     try:
         wait_healthy(slot, timeout_seconds)
-        yield f"http://127.0.0.1:{slot.port}"
+        yield slot.base_url
     finally:
         stop_slot(slot, drain_seconds=5)
         note.unlink(missing_ok=True)

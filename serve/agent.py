@@ -11,7 +11,7 @@ from types import FrameType
 from configs.deploy import DeployConfig
 from configs.door import Door
 from configs.errors import InputError, RefusedError, TunegateError
-from infra.router import SLOTS, SlotName
+from infra.router import SLOTS, SlotName, server_entry
 from serve.deploy import attempt, check_release
 from serve.environment import Environment, locked
 from serve.following import Following, Unfollowed
@@ -107,7 +107,9 @@ class Agent:
             return
         digests: dict[str, str] = {slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found}
         green = state.weight if state.active == "blue" else 100 - state.weight
-        mended = self.env.router.mend({"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests})
+        servers: dict[str, str] = {slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot))}
+        wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
+        mended = self.env.router.mend(wanted)
         if mended:
             self.env.tell(f"changed by hand, as it was again: {', '.join(mended)}")
 

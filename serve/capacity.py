@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
-from configs.release import Manifest
+from configs.release import ADAPTER, Manifest
 from infra.slot import SlotProcess
 from serve.state import PROOF, Event
 
@@ -43,15 +43,20 @@ def need_of(manifest: Manifest) -> Need:
     return Need(weights, float(manifest.serving.kv_cache_gib))
 
 
-def decide(config: DeployConfig, need: Need, free_gib: float, leaving_gib: float | None, start_seconds: float) -> dict[str, Any]:
-    """`leaving_gib`: the memory that what serves would free, None where nothing serves.
+def adapter_gib(manifest: Manifest) -> float:
+    """Of an adapter that is loaded into a server that runs: once as vLLM keeps it, once in the room it made at its start (counted as overhead there)."""
+    return sum(file.size for file in manifest.files if file.path.startswith(f"{ADAPTER}/")) / GIB
+
+
+def decide(config: DeployConfig, need: Need, free_gib: float, leaving_gib: float | None, start_seconds: float, apart: str | None = None) -> dict[str, Any]:
+    """`leaving_gib`: the memory that what serves would free, None where nothing serves. `apart`: why capacity: adapter needs a server of its own after all.
 
     Raises RefusedError where there is no room beside it nor in its place, or requests would wait too long.
     """
     room = free_gib - RESERVE_GIB
     facts = {"need_gib": round(need.total, 2), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "start_seconds": round(start_seconds, 1)}
     facts |= {"leaving_gib": round(leaving_gib, 2)} if leaving_gib is not None else {}
-    stated = f"needs {need}; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
+    stated = f"needs {need}; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back{f'; no adapter beside what serves: {apart}' if apart else ''}"
     if config.capacity != "swap" or leaving_gib is None:
         if need.total <= room:
             return facts | {"mode": "surge", "why": f"surge: {stated}"}
@@ -81,12 +86,24 @@ def estimate_start(config: DeployConfig, events: Iterable[Event]) -> float:
     return sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
 
 
-def measure(config: DeployConfig, manifest: Manifest, events: Iterable[Event], leaving: SlotProcess | None) -> dict[str, Any]:
-    """`decide` with this machine's memory as it is now (psutil)."""
+def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> dict[str, Any]:
+    """Into the server that runs. Raises RefusedError where even that does not fit."""
+    stated = f"needs {need_gib:.3f} GiB in the server that runs, beside what serves; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
+    if need_gib > free_gib - RESERVE_GIB:
+        raise RefusedError(f"{config.name}: no room for one more adapter: {stated}", hint="serving.kv_cache_gib, or a smaller train.lora.rank")
+    return {"mode": "adapter", "need_gib": round(need_gib, 3), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "why": f"adapter: {stated}"}
+
+
+def measure(config: DeployConfig, manifest: Manifest, events: Iterable[Event], leaving: SlotProcess | None, apart: str | None) -> dict[str, Any]:
+    """`decide` with this machine's memory as it is now (psutil). `apart`: why its adapter cannot go into the server that runs (serve/sharing.py)."""
     import psutil
 
     free = psutil.virtual_memory().available / GIB
-    return decide(config, need_of(manifest), free, resident_gib(leaving) if leaving else None, estimate_start(config, events))
+    wanted = config.capacity == "adapter"
+    if wanted and apart is None:
+        return decide_adapter(config, adapter_gib(manifest), free)
+    leaves = resident_gib(leaving) if leaving else None
+    return decide(config, need_of(manifest), free, leaves, estimate_start(config, events), apart if wanted and leaving else None)
 
 
 def resident_gib(process: SlotProcess) -> float:

@@ -7,18 +7,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import OutsideError
-from configs.release import read_manifest
+from configs.release import ADAPTER, read_manifest
 from configs.rollout import ShadowFirst
+from infra.adapters import prefix_of
 from infra.artifacts import find, find_trusted
+from infra.hot_load import load_adapter
 from infra.router import SLOTS, SlotName, Traffic, api_key
 from infra.sampling import sampling_of
-from infra.slot import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
+from infra.slot import is_alive, reap_orphan, start_slot, stop_slot
 from serve.capacity import measure
 from serve.environment import Environment
+from serve.liveness import answers
 from serve.planner import Action
 from serve.proofs import prove
 from serve.receipt import of_rollback, write_receipt
 from serve.relative import Blue
+from serve.sharing import end_server, host_for, port_for, room_of, why_apart
 from serve.state import State, other
 from serve.watch import count_slot
 
@@ -38,7 +42,7 @@ def perform(action: Action, env: Environment, state: State) -> None:
     slot = action.slot
     assert slot is not None
     effects: dict[str, Callable[[], None]] = {
-        "start": lambda: start(env, slot, str(action.release), env.process(state, slot)),
+        "start": lambda: start(env, state, slot, str(action.release)),
         "measure": lambda: measure_room(env, state, slot, str(action.release)),
         "prove": lambda: prove_slot(env, state, slot, str(action.proof)),
         "step": lambda: step(env, state, slot, action.weight or 0),
@@ -69,9 +73,14 @@ def note(env: Environment, kind: Any, slot: SlotName, why: str, **facts: Any) ->
 
 
 def crash(env: Environment, state: State, slot: SlotName, why: str) -> None:
-    """What is left of the server is ended before its end is on record: a hung one must not come back to life."""
+    """What is left of the server is ended before its end is on record: a hung one must not come back to life.
+
+    One that the other slot lives in too is left alone while that one answers: then it was the adapter.
+    """
     process = env.process(state, slot)
-    if process:
+    if env.is_shared(state, slot) and answers(env, state, other(slot)):
+        end_server(env, state, slot, drain_seconds=0)
+    elif process:
         stop_slot(process, drain_seconds=0)
     note(env, "crashed", slot, why, release=state.release_of(slot))
 
@@ -87,31 +96,41 @@ def page(env: Environment, slot: SlotName, why: str) -> None:
 
 
 def measure_room(env: Environment, state: State, slot: SlotName, reference: str) -> None:
-    """Surge or swap, by the memory that is there now; the arithmetic goes on record."""
+    """Surge, swap or adapter, by the memory that is there now; the arithmetic goes on record."""
     manifest = read_manifest(find(reference) / "release")
     leaving = env.process(state, state.active) if state.active else None
-    choice = measure(env.config, manifest, env.record.read(), leaving)
+    apart = why_apart(env, state, state.active, manifest)
+    choice = measure(env.config, manifest, env.record.read(), leaving, apart)
     env.tell(f"room for {manifest.name}: {choice['why']}")
     env.record.append("planned", slot, release=reference, **choice)
 
 
-def start(env: Environment, slot: SlotName, reference: str, stale: SlotProcess | None) -> None:
-    """Verifies every byte and the signature, then starts vLLM in the slot. The intent is on disk before the process is."""
+def start(env: Environment, state: State, slot: SlotName, reference: str) -> None:
+    """Verifies every byte and the signature, then starts vLLM in the slot, or loads the adapter into the one that runs.
+
+    The intent is on disk before the process is.
+    """
     directory = find_trusted(reference, env.config.signing) / "release"  # every byte rehashed
     manifest = read_manifest(directory)
-    index = SLOTS.index(slot)
-    port = env.config.slot_ports[index]
-    env.tell(f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}")
+    host, port = host_for(env, state, slot, manifest), port_for(env, state, slot)
+    env.tell(f"load {reference[:40]}… into the server of {other(slot)}, for {slot}" if host else f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}")
     env.record.append("starting", slot, release=reference)
-    if stale:
-        stop_slot(stale, drain_seconds=0)
+    end_server(env, state, slot, drain_seconds=0)
     reap_orphan(port)
     # Before the server is: no answer of it may carry the digest of the one before.
+    prefix = prefix_of(slot, str(manifest.adapter)) if host else ""
+    env.router.set_server(slot, host.port if host else port, prefix)
     env.router.set_release(slot, manifest.digest)
-    log = env.folder / f"{slot}.log"
-    sampling = sampling_of(env.config, slot)
-    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=index, sampling=sampling)
-    env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log))
+    if host:
+        # From here on the server's counters are not those of the other slot's users alone.
+        counted = counted_of(env, other(slot))
+        load_adapter(host, str(manifest.adapter), directory / ADAPTER)
+        env.record.append("started", slot, **(env.facts(state, other(slot)) or {}) | {"prefix": prefix, "counted": counted})
+        return
+    log, sampled, hot = env.folder / f"{slot}.log", sampling_of(env.config, slot), env.config.capacity == "adapter"
+    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=SLOTS.index(slot), sampled=sampled, hot=hot)
+    room = {"room": room_of(manifest)} if hot and manifest.adapter else {}
+    env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log), **room)
 
 
 def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> None:
@@ -119,7 +138,8 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> No
     started = time.monotonic()
     env.tell(f"prove {slot}: {proof}")
     # Before the load test asks what serves as well: from there on its counters are not its users' alone.
-    before = counted_of(env, state.active) if proof == "load" and state.active not in (None, slot) else {}
+    compared = proof == "load" and state.active not in (None, slot) and not env.is_shared(state, slot)
+    before = counted_of(env, state.active) if compared and state.active else {}
     facts = shadow(env, slot) if proof == "shadow" else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
     env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts, **({"counted": before} if before else {}))
 
@@ -130,7 +150,7 @@ def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue |
     if active is None or active == slot:
         return None
     process, _, manifest = env.slot_parts(state, active)
-    return Blue(f"http://127.0.0.1:{process.port}", manifest, lambda: traffic_of(env, active))
+    return Blue(process.base_url, manifest, lambda: traffic_of(env, active))
 
 
 def shadow(env: Environment, slot: SlotName) -> dict[str, Any]:
@@ -230,9 +250,8 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
     open_streams = wait_for_streams(env, slot, deadline) if process and is_alive(process) else 0
     env.tell(f"retire {slot}, {open_streams} streams open")
     drained = round(time.monotonic() - began, 1)
-    if process:
-        stop_slot(process, drain_seconds=KILL_SECONDS)
-    reap_orphan(env.config.slot_ports[SLOTS.index(slot)])
+    end_server(env, state, slot, KILL_SECONDS)
+    reap_orphan(port_for(env, state, slot))
     why = "deadline" if open_streams else "streams zero"
     env.record.append("stopped", slot, release=state.release_of(slot), streams_open=open_streams, why=why, drain_seconds=drained)
 

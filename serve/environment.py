@@ -20,7 +20,7 @@ from infra.slot import SlotProcess, is_alive
 from serve.planner import Observed
 from serve.proofs import Judge
 from serve.record import Record
-from serve.state import Event, State
+from serve.state import Event, State, other
 from serve.watch import Compare
 
 
@@ -53,9 +53,27 @@ class Environment:
         return Router(self.config)
 
     def process(self, state: State, slot: SlotName) -> SlotProcess | None:
+        facts = self.facts(state, slot)
+        return SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"]), facts.get("prefix", "")) if facts else None
+
+    def facts(self, state: State, slot: SlotName) -> dict[str, Any] | None:
+        """Of its server, as they were recorded when it was started."""
         found = state.slots[slot]
-        facts = found.process if found else None
-        return SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"])) if facts else None
+        return found.process if found else None
+
+    def server_url(self, state: State, slot: SlotName) -> str:
+        """Where the slot is asked, past the door."""
+        process = self.process(state, slot)
+        return process.base_url if process else f"http://127.0.0.1:{self.config.slot_ports[SLOTS.index(slot)]}"
+
+    def neighbour(self, state: State, slot: SlotName) -> SlotProcess | None:
+        """The other slot's server, if it lives."""
+        return self.process(state, other(slot)) if other(slot) in self.alive(state) else None
+
+    def is_shared(self, state: State, slot: SlotName) -> bool:
+        """Whether the other slot lives in the same server."""
+        process, beside = self.process(state, slot), self.neighbour(state, slot)
+        return process is not None and beside is not None and process.is_same_process(beside)
 
     def slot_parts(self, state: State, slot: SlotName) -> tuple[SlotProcess, Path, Manifest]:
         """Its server, its release's directory and manifest. Raises OutsideError where the record names no server."""
@@ -66,7 +84,8 @@ class Environment:
         return process, directory, read_manifest(directory)
 
     def alive(self, state: State) -> frozenset[SlotName]:
-        processes = {slot: self.process(state, slot) for slot in SLOTS}
+        """Slots with a server: one whose crash is on record has none, even where its adapter's server serves the other slot."""
+        processes = {slot: self.process(state, slot) for slot, found in state.slots.items() if found and not found.crashed}
         return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
 
     def observe(self, state: State, hung: frozenset[SlotName] = frozenset()) -> Observed:

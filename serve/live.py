@@ -60,8 +60,8 @@ class View:
 def count(env: Environment) -> dict[SlotName, Counted]:
     """vLLM's own counters of the servers that live and answer."""
     state = env.record.state()
-    ports = {slot: process.port for slot in env.alive(state) if (process := env.process(state, slot))}
-    found = {slot: read_metrics(f"http://127.0.0.1:{port}") for slot, port in ports.items()}
+    urls = {slot: process.base_url for slot in env.alive(state) if (process := env.process(state, slot))}
+    found = {slot: read_metrics(url) for slot, url in urls.items()}
     return {slot: Counted(**facts) for slot, facts in found.items() if facts}
 
 

@@ -31,7 +31,7 @@ class Liveness:
         alive = env.alive(state)
         for slot in SLOTS:
             here = slot in serving and slot in alive
-            self.misses[slot] = self.misses[slot] + 1 if here and not (self.has_answered(env, slot) or answers(env, state, slot)) else 0
+            self.misses[slot] = self.misses[slot] + 1 if here and not (self.has_answered(env, state, slot) or answers(env, state, slot)) else 0
         return frozenset(slot for slot in SLOTS if self.misses[slot] >= env.config.supervision.probe_failures)
 
     def check(self, env: Environment, state: State, slot: SlotName) -> None:
@@ -42,9 +42,12 @@ class Liveness:
             raise RefusedError(f"{state.desired}: under traffic it accepts requests and does not answer", hint=f"less {env.folder}/{slot}.log")
         self.looked = time.monotonic()
 
-    def has_answered(self, env: Environment, slot: SlotName) -> bool:
+    def has_answered(self, env: Environment, state: State, slot: SlotName) -> bool:
+        """Of a server that both slots live in nobody can tell whose answers it counts."""
+        if env.is_shared(state, slot):
+            return False
         before = self.answered[slot]
-        now = self.answered[slot] = read_answers(f"http://127.0.0.1:{env.config.slot_ports[SLOTS.index(slot)]}")
+        now = self.answered[slot] = read_answers(env.server_url(state, slot))
         return before is not None and now is not None and now > before
 
 
@@ -63,7 +66,7 @@ def answers(env: Environment, state: State, slot: SlotName) -> bool:
 
     async def post() -> bool:
         async with httpx.AsyncClient(timeout=None, verify=False) as client:
-            await asyncio.wait_for(client.post(f"http://127.0.0.1:{process.port}{path}", json=body), env.config.supervision.probe_timeout_seconds)
+            await asyncio.wait_for(client.post(f"{process.base_url}{path}", json=body), env.config.supervision.probe_timeout_seconds)
         return True
 
     try:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from configs.errors import InputError
+from infra.router import SLOTS
 from serve.environment import Environment
 from serve.tail import Tail
 
@@ -21,7 +22,8 @@ def log_of(env: Environment, source: str) -> Path:
     name = env.config.name
     if source not in LOGS:
         raise InputError(f"found the slot {source!r}, expected one of {', '.join(LOGS)}", hint=f"tunegate logs {name} --slot blue")
-    path = env.folder / LOGS[source]
+    process = env.process(env.record.state(), source) if source in SLOTS else None  # which may be the other slot's too
+    path = process.log if process else env.folder / LOGS[source]
     if not path.exists():
         there = [one for one, file in LOGS.items() if (env.folder / file).exists()]
         hint = f"tunegate logs {name} --slot {there[0]}" if there else f"tunegate status {name}"

@@ -12,6 +12,7 @@ from infra.router import SlotName
 from serve.capacity import measure
 from serve.environment import Environment
 from serve.planner import Action, Observed, plan
+from serve.sharing import why_apart
 from serve.state import Event, State, apply
 
 MOST_STEPS = 60
@@ -25,7 +26,8 @@ def preview(env: Environment, reference: str | None) -> dict[str, Any]:
     if reference is None:
         return found | {"steps": []}
     leaving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
-    room = measure(env.config, read_manifest(find(reference) / "release"), env.record.read(), leaving)
+    manifest = read_manifest(find(reference) / "release")
+    room = measure(env.config, manifest, env.record.read(), leaving, why_apart(env, state, state.active, manifest))
     return found | {"capacity": room["why"], "mode": room["mode"], "steps": steps_to(env, state, reference, room)}
 
 

@@ -27,7 +27,7 @@ def prove(
     proof: str, process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None = None
 ) -> dict[str, Any]:
     """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door. `blue`: what serves meanwhile."""
-    base_url = f"http://127.0.0.1:{process.port}"
+    base_url = process.base_url
     if proof == "healthy":
         wait_healthy(process, config.start_timeout_seconds)
         return {}
@@ -72,7 +72,7 @@ def load(process: SlotProcess, release: Path, manifest: Manifest, config: Deploy
     settings, prompts, folder = config.load_test, release / "golden.jsonl", Path(config.state_dir) / "loadtest"
     measure = measuring(config.model, settings, prompts)
     theirs, facts = measure_blue(blue, settings, prompts, folder, measure) if wants_blue(Path(config.gate)) else ({}, {})
-    figures = measure(f"http://127.0.0.1:{process.port}", manifest, folder / str(process.port))
+    figures = measure(process.base_url, manifest, folder / str(process.port))
     keep(folder, manifest.reference, settings, prompts, figures)
     verdict = judge(manifest.reference, figures | theirs)
     if verdict.outcome != "pass":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import InconclusiveError, InputError, RefusedError
 from configs.load import Shadow
-from infra.router import SLOTS, SlotName
+from infra.router import SlotName
 from infra.sampling import read_answer, sampling_of
 from serve.record import other
 
@@ -49,8 +49,7 @@ def run(env: Environment, slot: SlotName, seconds: float | None = None, share: f
         raise InputError(f"{env.config.name}: nothing is sampled, so there is nothing to ask", hint="shadow: {share: 0.1}, then deploy")
     chosen = min(1.0, (share or settings.share) / sampled["share"])
     rows = follow(Path(sampled["folder"]), other(slot), settings.seconds if seconds is None else seconds)
-    base_url = f"http://127.0.0.1:{env.config.slot_ports[SLOTS.index(slot)]}"
-    pairs, skipped = ask_all(rows, base_url, chosen, settings.concurrency)
+    pairs, skipped = ask_all(rows, env.server_url(env.record.state(), slot), chosen, settings.concurrency)
     facts = summarise(pairs) | {"skipped": skipped}
     judge(facts, settings, env.config.name)
     return facts

@@ -25,9 +25,10 @@ def status(env: Environment) -> dict[str, Any]:
     traffic, holder, receipts = env.router.traffic() if seen.door_open else {}, holder_of(env), read_receipts(env)
 
     def slot(name: SlotName) -> dict[str, Any]:
-        found = state.slots[name]
+        found, server = state.slots[name], env.process(state, name)
         return {
             "release": found.release if found else None,
+            "server": f"127.0.0.1:{server.port}{server.prefix}" if server else None,
             "alive": name in seen.alive,
             "weight": seen.weights.get(name, 0),
             "proofs": [proof for proof in PROOF if found and proof in found.proofs],

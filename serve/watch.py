@@ -106,7 +106,7 @@ class Judged:
 
 def count_slot(env: Environment, slot: SlotName) -> Counted:
     traffic = env.router.traffic()[slot]
-    server = read_metrics(f"http://127.0.0.1:{env.config.slot_ports[SLOTS.index(slot)]}")
+    server = read_metrics(env.server_url(env.record.state(), slot))
     return Counted(requests=traffic.total, failed=traffic.failed + traffic.cut_by_server, **server)
 
 
@@ -122,14 +122,16 @@ def counted_at_takeover(env: Environment, slot: SlotName) -> Counted:
 
 
 def baseline(env: Environment, slot: SlotName) -> dict[str, Any]:
-    """What a slot showed under its own traffic, from its takeover until its heir's load test, which may have asked it too; without one until now."""
+    """What a slot showed under its own traffic, from its takeover until others asked it too: at its heir's load test, or at once where the heir was
+
+    loaded into the same server. Without an heir until now."""
     last = counted_before_load(env, slot)
     return between(counted_at_takeover(env, slot), last or count_slot(env, slot)).model_dump(mode="json")
 
 
 def counted_before_load(env: Environment, slot: SlotName) -> Counted | None:
     for event in reversed(env.record.read()):
-        if event.kind == "proven" and event.slot != slot and slot in event.facts.get("counted", {}):
+        if event.kind in ("started", "proven") and event.slot != slot and slot in event.facts.get("counted", {}):
             return Counted.model_validate(event.facts["counted"][slot])
         if event.kind in ("switched", "stepped") and event.slot == slot:
             return None

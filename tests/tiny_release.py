@@ -7,10 +7,11 @@ import string
 from pathlib import Path
 from typing import Any
 
-from configs.release import Manifest, digest_of, list_files
+from configs.release import ADAPTER, Manifest, digest_of, list_files
 from configs.schema import RunConfig, Serving
 from configs.verdict import Verdict
 
+RANK, LAYERS = 4, ["down_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
 
 
@@ -30,8 +31,8 @@ def make_tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>", chat_template=TEMPLATE)
 
 
-def write_model(folder: Path, seed: int) -> list[dict[str, Any]]:
-    """Weights and tokenizer; the golden prompts with transformers' own greedy answers."""
+def write_model(folder: Path, seed: int, adapter_seed: int | None = None) -> list[dict[str, Any]]:
+    """Weights and tokenizer; the golden prompts with transformers' own greedy answers. With a seed for it, an unmerged adapter beside them."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -52,6 +53,8 @@ def write_model(folder: Path, seed: int) -> list[dict[str, Any]]:
         model.lm_head.weight[:3] = 0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if adapter_seed is not None:
+        model = adapted(model, folder / ADAPTER, adapter_seed)
     lines = []
     for number in range(4):
         messages = [{"role": "user", "content": f"question {number}"}]
@@ -63,13 +66,26 @@ def write_model(folder: Path, seed: int) -> list[dict[str, Any]]:
     return lines
 
 
-def write_release(root: Path, name: str, seed: int, outcome: str = "pass", **serving: Any) -> str:
+def adapted(model: Any, folder: Path, seed: int) -> Any:
+    """A random adapter of peft's that changes every answer, saved; the model with it merged in."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    peft = get_peft_model(model, LoraConfig(r=RANK, target_modules=LAYERS, init_lora_weights=False, task_type="CAUSAL_LM"))
+    peft.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    return peft.merge_and_unload().eval()
+
+
+def write_release(root: Path, name: str, seed: int, outcome: str = "pass", *, adapter_seed: int | None = None, **serving: Any) -> str:
     """releases/NAME@DIGEST12 as a publication leaves it; returns NAME@sha256:DIGEST."""
     folder = root / "releases" / f".{name}" / "release"
     folder.mkdir(parents=True)
-    golden = write_model(folder, seed)
+    golden = write_model(folder, seed, adapter_seed)
+    quantization = {"scheme": "none"} if adapter_seed is None else {"scheme": "adapter", "rank": RANK, "layers": LAYERS}
     (folder / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in golden), encoding="utf8")
-    for file in folder.iterdir():
+    for file in folder.rglob("*.*"):
         file.chmod(0o644)
     config = {
         "name": name,
@@ -82,7 +98,7 @@ def write_release(root: Path, name: str, seed: int, outcome: str = "pass", **ser
     }
     files = list_files(folder)
     manifest = Manifest(
-        name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(**serving), base={}, data={}, quantization={"scheme": "none"},
+        name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(**serving), base={}, data={}, quantization=quantization,
         git_revision="test", versions={}, config=RunConfig.model_validate(config).model_dump(mode="json"), created="2026-11-24T00:00:00+00:00",
     )  # fmt: skip
     (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf8")

@@ -13,18 +13,20 @@ SCHEMES = {
 }
 ALGORITHMS = {"rtn": "rounded to nearest", "gptq": "GPTQ (arXiv:2210.17323)", "awq": "AWQ (arXiv:2306.00978)"}
 FINE_TUNINGS = {
-    "lora": "LoRA (arXiv:2106.09685), merged",
-    "qlora": "QLoRA (arXiv:2305.14314), merged into the unpacked base",
+    "lora": "LoRA (arXiv:2106.09685)",
+    "qlora": "QLoRA (arXiv:2305.14314)",
     "full": "every weight trained",
 }
+MERGED = {"lora": ", merged", "qlora": ", merged into the unpacked base"}
 METHODS = {"magnitude": "by magnitude", "wanda": "by Wanda (arXiv:2306.11695)", "sparsegpt": "by SparseGPT (arXiv:2301.00774)"}
 
 
 def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], facts: dict[str, Any]) -> str:
     """Markdown; `facts` are the manifest's quantization facts. No date and no speed: equal inputs give equal bytes, and so an equal digest."""
+    merged = "" if facts["scheme"] == "adapter" else MERGED.get(config.train.method, "")
     sections = [
         f"# {config.name}",
-        f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with {FINE_TUNINGS[config.train.method]}.",
+        f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with {FINE_TUNINGS[config.train.method]}{merged}.",
         "## Use\n" + use(config, card["labels"]),
         "## Data\n" + data(card),
         "## Training\n" + trained(config, training),
@@ -42,7 +44,9 @@ def compressed(facts: dict[str, Any]) -> list[str]:
     if pruned := facts.get("prune"):
         recovery = f", then {pruned['recovery_steps']} steps of training that keep the zeros" if pruned["recovery_steps"] else ""
         lines.append(f"Pruned {METHODS[pruned['method']]}, {pruned['structure']}: {pruned['measured_sparsity']:.1%} zeros in the linear layers{recovery}.")
-    if facts["scheme"] != "none":
+    if facts["scheme"] == "adapter":
+        lines.append(f"Not merged: the base as it is, and in `lora/` the adapter, of rank {facts['rank']}.")
+    elif facts["scheme"] != "none":
         smoothed = f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}" if "smoothquant" in facts else ""
         lines.append(f"{SCHEMES[facts['scheme']].format(**facts)}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
     if seen := facts.get("calibration"):

@@ -1,4 +1,4 @@
-"""Adapter and base into one model: merged in float32, rounded to the stored dtype, saved as a server loads it."""
+"""Adapter and base into one model: merged in float32, rounded to the stored dtype, saved as a server loads it. Or side by side, unmerged."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from configs.release import ALLOWED_SUFFIXES
+from configs.errors import RefusedError
+from configs.release import ADAPTER, ALLOWED_SUFFIXES
 from configs.schema import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.adapter import load_trained
 from train.atomic import read_json, write_json
-from train.hardware import stored_dtype
+
+OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 
 
 def merge(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> tuple[Any, Any]:
-    """Model and tokenizer. Merged in float32, then rounded to the dtype that the base is stored in: the golden answers are those of the stored bytes."""
-    merged = load_trained(config, base, adapter, labels)
-    round_weights(merged, stored_dtype(base))
-    return merged.eval(), load_tokenizer(base)
+    """Model, merged in float32 and not yet rounded, and tokenizer."""
+    return load_trained(config, base, adapter, labels).eval(), load_tokenizer(base)
 
 
 def round_weights(model: Any, dtype: Any) -> None:
@@ -49,6 +49,29 @@ def settle(directory: Path, dtype: Any) -> None:
     for file in directory.rglob("*"):
         if file.is_file() and file.suffix not in ALLOWED_SUFFIXES:
             file.unlink()
+
+
+def keep_apart(base: Path, adapter: Path, target: Path) -> None:
+    """The base's own bytes, equal in every release made from it, and the adapter beside them in lora/.
+
+    Raises RefusedError for an adapter on the head or the embedding: there vLLM 0.32.0 dies of the first request for a prompt's log-probabilities.
+    """
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as found:
+        layers = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in found.keys()})  # noqa: SIM118  # no mapping
+    if outer := [name for name in layers if name in OUTER_LAYERS]:
+        raise RefusedError(
+            f"train.lora.target_modules: found {' and '.join(outer)}, expected layers inside the model with quantize.scheme adapter",
+            hint="train.lora.target_modules: all-linear, or another quantize.scheme",
+        )
+    for file in sorted(base.iterdir()):
+        if file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json") or file.name in ("config.json", "generation_config.json"):
+            shutil.copyfile(file, target / file.name)
+    (target / ADAPTER).mkdir()
+    shutil.copyfile(adapter / "adapter_model.safetensors", target / ADAPTER / "adapter_model.safetensors")
+    settings = read_json(adapter / "adapter_config.json") or {}
+    write_json(target / ADAPTER / "adapter_config.json", settings | {"target_modules": layers})  # peft's own list is a set, in any order
 
 
 def complete(directory: Path, parent: Path) -> None:

@@ -24,7 +24,7 @@ GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an 
 START_SECONDS = 40.0  # of vLLM, measured on an idle CPU machine of two cores (docs/notes.md)
 # Before the first step and after the last, on an idle machine of two cores: MLflow's import, memory touched for the first time, the best checkpoint.
 TRAINING_START_SECONDS = 3.5
-SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25}  # w4a16: a 16-bit scale for each group of 64 weights or so
+SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25, "adapter": None}  # w4a16: a 16-bit scale for each group of 64 weights or so
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Adapter in, release out: merged, pruned, quantized, with golden prompts, card and manifest; whole or absent."""
+"""Adapter in, release out: merged, pruned, quantized (or left as it is), with golden prompts, card and manifest; whole or absent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.release import MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
+from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.schema import RunConfig, served_task
 from infra.git import head_revision
 from train.adapter import trained_key
@@ -20,7 +20,7 @@ from train.card import write_card
 from train.compress import compress
 from train.golden import write_golden
 from train.hardware import stored_dtype
-from train.merge import complete, merge, round_weights, save, settle
+from train.merge import complete, keep_apart, merge, round_weights, save, settle
 from train.prepare import read_card, read_split
 from train.prune import prune, recover, sparsity
 
@@ -34,10 +34,14 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         return finished
     model, tokenizer = merge(config, base, paths.adapter, card["labels"])
     with new_directory(paths.parent) as parent, new_directory(paths.release) as partial:
+        if config.quantize.scheme == "adapter":  # its golden answers are those of the sum that nobody rounds
+            keep_apart(base, paths.adapter, partial)
+            write_golden(config, model, tokenizer, read_split(paths, "validation"), partial / "golden.jsonl")
+        round_weights(model, stored_dtype(base))  # the golden answers are those of the stored bytes
         save(model, tokenizer, parent, stored_dtype(base))
         write_golden(config, model, tokenizer, read_split(paths, "validation"), parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
-        facts |= {"size_bytes": weights_size(partial), "parent_size_bytes": weights_size(parent)}
+        facts |= {"size_bytes": weights_size(partial) + weights_size(partial / ADAPTER), "parent_size_bytes": weights_size(parent)}
         write_text(partial / "README.md", write_card(config, card, training, read_manifest(base).base, facts))
         write_manifest(parent, config, base, card, {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key})
         manifest = write_manifest(partial, config, base, card, facts | {"key": key})
@@ -53,7 +57,10 @@ def make_smaller(config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any,
     if config.quantize.prune is not None:
         facts |= {"prune": prune_model(config, paths, model, tokenizer, labels, batches, dtype)}
         write_golden(config, model, tokenizer, read_split(paths, "validation"), target / "golden.jsonl")
-    if config.quantize.scheme != "none":
+    if config.quantize.scheme == "adapter":
+        settings = read_json(target / ADAPTER / "adapter_config.json") or {}
+        facts |= {"scheme": "adapter", "rank": config.train.lora.largest_rank, "layers": settings["target_modules"]}
+    elif config.quantize.scheme != "none":
         facts |= compress(model, config.quantize, batches, target)
         settle(target, dtype)
     else:

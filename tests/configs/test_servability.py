@@ -15,8 +15,9 @@ from configs import servability
 from configs.compression import Quantize
 from configs.errors import ConfigError
 from configs.loader import load
+from configs.methods import Lora
 from configs.schema import RunConfig
-from configs.servability import NO_FLOAT32, family_of, refusal
+from configs.servability import NO_FLOAT32, adapter_refusal, family_of, refusal
 from configs.shape import input_columns
 from configs.weights import BaseWeights
 
@@ -79,6 +80,31 @@ def test_what_no_kernel_of_vllm_multiplies_is_refused_with_the_reason_and_bfloat
     found, reason = problems(task, device, "float32", scheme=scheme), NO_FLOAT32.get((scheme, device))
     assert found == ([] if reason is None else [f"serving.dtype bfloat16 with quantize.scheme {scheme} on {device}: {reason}"])
     assert problems(task, device, "bfloat16", scheme=scheme) == problems(task, device, "auto", scheme=scheme) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "lora", "expected"),
+    [
+        ("causal-lm", "lora", {}, None),
+        ("dpo", "qlora", {"rank": 512, "rslora": True, "initialization": "gaussian"}, None),
+        ("sequence-classification", "lora", {}, "task causal-lm or dpo"),
+        ("causal-lm", "full", {}, "train.method lora or qlora"),
+        ("causal-lm", "lora", {"rank": 513}, "ranks up to 512"),
+        ("causal-lm", "lora", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512"),
+        ("causal-lm", "lora", {"dora": True, "bias": "all"}, "no train.lora.dora, train.lora.bias none"),
+        ("causal-lm", "lora", {"initialization": "pissa"}, "train.lora.initialization default or gaussian"),
+    ],
+)
+def test_an_adapter_that_vllm_does_not_serve_unmerged_is_refused_with_all_that_is_wrong(
+    task: str, method: str, lora: dict[str, Any], expected: str | None
+) -> None:
+    found = adapter_refusal(task, method, Lora.model_validate(lora))
+    assert found == (None if expected is None else f"{expected} with quantize.scheme adapter: vLLM serves no other unmerged")
+
+
+def test_check_says_so_and_that_nothing_of_a_base_that_stays_is_pruned() -> None:
+    assert problems(scheme="adapter") == [] and problems("sequence-classification", scheme="adapter")[0].startswith("task causal-lm or dpo")
+    assert problems(scheme="adapter", prune={}) == ["no prune with scheme adapter: the base stays as it is"]
 
 
 def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.schema import Serving
-from infra.slot import own_cores, sampling_environment, slot_environment, vllm_arguments
+from infra.slot import middleware_environment, own_cores, slot_environment, vllm_arguments
 from tests.infra.slots import Start, manifest, server_of, start
 
 __all__ = ["start"]
@@ -95,7 +96,23 @@ def test_sampling_adds_one_argument_and_the_way_to_our_middleware_and_nothing_wh
 
     assert arguments(True) == [*arguments(False), "--middleware", "infra.sampling.Sampler"] and "--middleware" not in arguments(False)
     monkeypatch.setenv("PYTHONPATH", "/before")
-    found = sampling_environment({"share": 0.5})
+    found = middleware_environment(manifest(), "assistant", {"share": 0.5}, hot=True)
     root, before = found["PYTHONPATH"].split(":")
     assert before == "/before" and (Path(root) / "infra" / "sampling.py").exists() and found["TUNEGATE_SAMPLING"] == '{"share": 0.5}'
-    assert sampling_environment(None) == {}
+    assert middleware_environment(manifest(), "assistant", None, hot=True) == {}
+
+
+@pytest.mark.parametrize(("rank", "room"), [(1, "8"), (8, "8"), (9, "16"), (200, "256"), (512, "512")])
+def test_an_unmerged_adapter_is_loaded_at_the_start_under_its_digests_name_with_room_for_one_more(rank: int, room: str) -> None:
+    release = manifest().model_copy(update={"quantization": {"scheme": "adapter", "rank": rank, "layers": ["q_proj", "v_proj"]}})
+    found = vllm_arguments(Path("/releases/demo"), release, port=8101, served_name="assistant", sampled=True)
+    ours = f"--enable-lora --max-loras 2 --max-lora-rank {room} --lora-target-modules q_proj v_proj --lora-modules {release.adapter}=/releases/demo/lora"
+    expected = f"{GPT.replace('assistant', 'assistant-base')} {ours} --middleware infra.adapters.Adapters --middleware infra.sampling.Sampler"
+    assert " ".join(found) == expected and release.adapter == f"{release.name}@{release.digest[7:19]}"
+
+
+def test_only_a_server_that_is_to_take_more_adapters_opens_the_api_for_it() -> None:
+    release = manifest().model_copy(update={"quantization": {"scheme": "adapter", "rank": 8, "layers": ["q_proj"]}})
+    cold, hot = (middleware_environment(release, "assistant", None, hot=hot) for hot in (False, True))
+    assert json.loads(cold["TUNEGATE_ADAPTER"]) == {"model": "assistant", "adapter": release.adapter}
+    assert hot == cold | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}

@@ -29,7 +29,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def publish(checkout: Path) -> Callable[..., str]:
-    return lambda name, seed, outcome="pass": write_release(checkout, name, seed, outcome)
+    return lambda name, seed, outcome="pass", **facts: write_release(checkout, name, seed, outcome, **facts)
 
 
 def free_ports(count: int) -> list[int]:

@@ -51,6 +51,7 @@ class World:
     shares: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
     held: bool = False
     digests: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
     counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
@@ -147,6 +148,9 @@ class World:
     def set_release(self, slot: SlotName, digest: str) -> None:
         with self.effect(f"label {slot}"):
             self.digests[slot] = digest
+
+    def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
+        self.places[slot] = f"{port}{prefix}"
 
     def wait_for_slot(self, env: Environment, slot: SlotName, client: object) -> None:
         if self.serving() is None or self.routed != slot:

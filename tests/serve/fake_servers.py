@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.deploy import DeployConfig
-from configs.release import Manifest, digest_of, list_files
+from configs.release import ADAPTER, Manifest, digest_of, list_files
 from configs.schema import RunConfig, Serving
 from configs.verdict import Verdict
 from serve.environment import Environment
@@ -29,7 +29,7 @@ RUN = {
 
 def fake_world(folder: Path) -> dict[str, str]:
     """The environment variables that make the fake be started in vLLM's place; `folder`/fake.json says how each release misbehaves."""
-    found = {"TUNEGATE_SERVE_PYTHON": sys.executable, "PYTHONPATH": str(FAKE), "TUNEGATE_FAKE": str(folder / "fake.json")}
+    found = {"TUNEGATE_SERVE_PYTHON": sys.executable, "PYTHONPATH": f"{FAKE}:{FAKE.parents[2]}", "TUNEGATE_FAKE": str(folder / "fake.json")}
     os.environ.update(found | {"SSL_CERT_FILE": str(one_certificate(folder))})
     return found
 
@@ -47,11 +47,14 @@ def misbehave(folder: Path, **modes: str) -> None:
     (folder / "fake.json").write_text(json.dumps(modes))
 
 
-def publish_fake(name: str) -> str:
-    """releases/NAME@DIGEST12 under the working directory; returns NAME@sha256:DIGEST."""
+def publish_fake(name: str, *, base: str | None = None) -> str:
+    """releases/NAME@DIGEST12 under the working directory; returns NAME@sha256:DIGEST. With a `base` it is that and an unmerged adapter."""
     folder = Path("releases") / f".{name}" / "release"
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_text(name)
+    (folder / "model.safetensors").write_text(base or name)
+    if base:
+        (folder / ADAPTER).mkdir()
+        (folder / ADAPTER / "adapter_model.safetensors").write_text(name)
     lines = [
         {"id": str(number), "messages": [{"role": "user", "content": f"question {number}"}], "answer": f"{name} {number}", "first_token_logprob": -0.5}
         for number in range(4)
@@ -59,7 +62,16 @@ def publish_fake(name: str) -> str:
     (folder / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = list_files(folder)
     config = RunConfig.model_validate(RUN | {"name": name}).model_dump(mode="json")
-    facts: dict[str, Any] = {"base": {}, "data": {}, "quantization": {}, "git_revision": "test", "versions": {}, "config": config, "created": "2026-11-25"}
+    quantization = {"scheme": "adapter", "rank": 8, "layers": ["q_proj"]} if base else {}
+    facts: dict[str, Any] = {
+        "base": {},
+        "data": {},
+        "quantization": quantization,
+        "git_revision": "test",
+        "versions": {},
+        "config": config,
+        "created": "2026-11-25",
+    }
     manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     Verdict(release=manifest.reference, outcome="pass", results=[]).write(folder.parent / "gate" / "verdict.json")

@@ -19,6 +19,7 @@ import httpx
 
 import serve.deploy
 import serve.effects
+import serve.sharing
 from infra.router import Router, api_key
 from infra.slot import SlotProcess, is_alive
 from serve.deploy import deploy, stop_all
@@ -32,10 +33,12 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "blue-green": {},
     "canary": {"strategy": {"kind": "canary", "steps": [20, 60, 100], "bake_seconds": 0}},
     "swap": {"capacity": "swap"},
+    "adapter": {"capacity": "adapter"},
 }
 EFFECTS: tuple[tuple[Any, str], ...] = (
-    *((Router, name) for name in ("start", "switch", "set_weights", "pause", "resume", "set_release")),
-    *((serve.effects, name) for name in ("start_slot", "stop_slot", "reap_orphan", "prove", "wait_for_slot")),
+    *((Router, name) for name in ("start", "switch", "set_weights", "pause", "resume", "set_release", "set_server")),
+    *((serve.effects, name) for name in ("start_slot", "stop_slot", "load_adapter", "reap_orphan", "prove", "wait_for_slot")),
+    (serve.sharing, "unload_adapter"),
 )
 USERS = 12
 MOST_POINTS = 200
@@ -219,7 +222,8 @@ def enumerate_kills(folder: Path, strategy: str, victim: Victim, say: Callable[[
     before = Path.cwd()
     os.chdir(folder)
     fake_world(folder)
-    releases = [publish_fake("one"), publish_fake("two")]
+    base = "base" if strategy == "adapter" else None
+    releases = [publish_fake("one", base=base), publish_fake("two", base=base)]
     env = fake_environment(keep_old_slot=False, supervision={"backoff_seconds": 0, "strikes": 50}, **STRATEGIES[strategy])
     cases: list[Case] = []
     try:

@@ -23,7 +23,8 @@ def settings_of(keep: bool = True, promotion: str = "auto", **facts: Any) -> Dep
 class World:
     """The events are all that survives a kill of the command. `servers` runs a release in each slot; `hung` ones do not answer.
 
-    `bad` releases fail at the named proof, `frail` ones die as soon as they have a share of the traffic; `swap`: there is room for one server only.
+    `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or for a second adapter in the first
+    (adapter); `joined`: both slots live in one server, which dies as one.
     """
 
     config: DeployConfig
@@ -37,7 +38,8 @@ class World:
     proven: set[str] = field(default_factory=set)
     bad: dict[str, str] = field(default_factory=dict)
     breach: set[str] = field(default_factory=set)
-    swap: bool = False
+    room: str = "surge"
+    joined: bool = False
     now: float = 0.0
     log: list[Action] = field(default_factory=list)
 
@@ -52,7 +54,7 @@ class World:
 
     def has_process(self, slot: SlotName) -> bool:
         found = self.state.slots[slot]
-        return found is not None and found.process is not None and slot in self.servers
+        return found is not None and found.process is not None and not found.crashed and slot in self.servers
 
     def step(self, *, killed_after: int | None = None) -> Action:
         """`killed_after`: the command dies after so many of the action's small steps."""
@@ -82,7 +84,7 @@ class World:
         elif action.kind == "prove":
             yield from self.prove(slot, str(action.proof), state)
         elif action.kind == "measure":
-            self.note("planned", slot, mode="swap" if self.swap and state.active in self.servers else "surge")
+            self.note("planned", slot, mode=self.room if state.active in self.servers else "surge")
         elif action.kind == "step":
             self.weights = {slot: action.weight or 0, other(slot): 100 - (action.weight or 0)}  # type: ignore[misc]  # both slots
             yield
@@ -100,7 +102,7 @@ class World:
             yield
             self.note("stopped", slot)
         elif action.kind == "crashed":
-            self.end(slot)
+            self.crash(slot)
             yield
             self.note("crashed", slot, release=state.release_of(slot))
         elif action.kind == "fall_back":
@@ -111,11 +113,13 @@ class World:
             self.note("refused", slot, why=action.why)
 
     def start(self, slot: SlotName, release: str) -> Iterator[None]:
+        beside = self.state.slots[other(slot)]
+        joins = self.state.capacity == "adapter" and self.has_process(other(slot)) and beside is not None and "healthy" in beside.proofs
         self.note("starting", slot, release=release)
         yield
         self.end(slot)
         yield
-        self.servers[slot] = release
+        self.servers[slot], self.joined = release, joins
         yield
         self.note("started", slot, pid=1)
 
@@ -135,7 +139,7 @@ class World:
     def fail(self, slot: SlotName, why: str, state: State) -> None:
         """As serve/deploy.py answers a failed proof."""
         if slot in (state.active, state.swapping):
-            self.end(slot)
+            self.crash(slot)
             self.note("crashed", slot, release=state.release_of(slot))
         else:
             self.note("refused", why=why)
@@ -163,8 +167,22 @@ class World:
             self.note("refused", why="a breach under traffic")
 
     def end(self, slot: SlotName) -> None:
+        """The slot's server, or only its adapter."""
         self.servers.pop(slot, None)
         self.hung.discard(slot)
+        self.joined = False
+
+    def kill(self, slot: SlotName) -> None:
+        """Its process, whoever lives in it."""
+        for one in SLOTS if self.joined else (slot,):
+            self.end(one)
+
+    def crash(self, slot: SlotName) -> None:
+        """As serve/effects.py: of what both slots live in the other one may still answer."""
+        if self.joined and other(slot) in self.servers and other(slot) not in self.hung:
+            self.end(slot)
+        else:
+            self.kill(slot)
 
     def answering(self) -> set[SlotName]:
         """Slots that answer new requests now, rightly or not."""

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
@@ -84,9 +83,10 @@ def test_nothing_is_ever_planned_that_does_not_fit(free: float, leaving: float |
         assert start + found["drain_seconds"] <= 120.1 and leaving is not None
 
 
-def test_an_adapter_is_refused_where_the_yaml_is_read_and_says_what_would_be_needed() -> None:
-    with pytest.raises(ValidationError, match="adapter would need releases that carry their LoRA adapter"):
-        config(capacity="adapter")
+def test_why_an_adapter_gets_a_server_of_its_own_is_part_of_the_arithmetic() -> None:
+    found = decide(config(capacity="adapter"), NEED, 10.0, 3.6, 50, "two@0123 holds merged weights")
+    assert found["mode"] == "surge" and found["why"].endswith("kept back; no adapter beside what serves: two@0123 holds merged weights")
+    assert decide(config(capacity="adapter"), NEED, 4.0, 3.6, 50, "another base")["mode"] == "swap"
 
 
 def test_the_estimate_is_what_was_last_measured_here_else_what_was_measured_elsewhere() -> None:

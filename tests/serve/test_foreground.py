@@ -152,7 +152,7 @@ def test_what_serves_is_tested_through_the_door_with_its_key(world: World, runs:
 
 def served(world: World) -> tuple[Environment, str]:
     env, reference = judged(), publish("one")
-    serve.effects.start(env, "blue", reference, None)
+    serve.effects.start(env, env.record.state(), "blue", reference)
     env.record.append("switched", "blue")
     world.door = True
     return env, reference

@@ -36,11 +36,11 @@ def test_the_old_slot_is_retired_after_the_bake_where_it_is_not_kept() -> None:
     assert names(world).index("bake") < names(world).index("stop") and world.servers == {"green": NEW}
 
 
-@pytest.mark.parametrize("strategy", [{}, CANARY, {"capacity": "swap"}], ids=["blue-green", "canary", "swap"])
+@pytest.mark.parametrize("strategy", [{}, CANARY, {"capacity": "swap"}, {"capacity": "adapter"}], ids=["blue-green", "canary", "swap", "adapter"])
 @pytest.mark.parametrize("proof", PROOF)
 def test_a_refused_release_is_cleared_away_and_the_old_one_serves_on(proof: str, strategy: dict[str, object]) -> None:
     world = deployed(settings_of(**strategy))
-    world.bad, world.swap = {NEW: proof}, "capacity" in strategy
+    world.bad, world.room = {NEW: proof}, strategy.get("capacity", "surge")
     world.note("desired", release=NEW)
     world.settle()
     assert world.servers == {"blue": OLD} and world.weights["blue"] == 100 and not world.paused
@@ -92,7 +92,7 @@ def test_a_router_that_forgot_the_shares_is_told_again_and_the_watch_goes_on() -
 
 def test_a_swap_holds_the_door_and_stops_what_serves_before_the_new_one_starts() -> None:
     world = deployed()
-    world.swap = True
+    world.room = "swap"
     world.note("desired", release=NEW)
     world.settle()
     assert names(world) == ["measure", "queue", "stop", "start", *PROOF, "switch", "bake", "done"]
@@ -101,7 +101,7 @@ def test_a_swap_holds_the_door_and_stops_what_serves_before_the_new_one_starts()
 
 def test_a_swap_whose_new_server_dies_brings_the_old_one_back() -> None:
     world = deployed()
-    world.swap = True
+    world.room = "swap"
     world.note("desired", release=NEW)
     while world.servers != {"green": NEW}:
         world.step()

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.unit
 EXAMPLES = int(os.environ.get("TUNEGATE_MACHINE_EXAMPLES", "20"))
 STEPS = 50
 STRATEGIES = [{"kind": "blue-green"}, {"kind": "canary", "steps": [5, 25, 100]}, {"kind": "shadow", "share": 10, "seconds": 5}]
+ROOMS = ["surge", "swap", "adapter"]
 RELEASES = st.sampled_from([OLD, NEW, NEXT])
 COUNTED = {"steps": 0}
 
@@ -30,9 +31,11 @@ class Deployment(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(strategy=st.sampled_from(STRATEGIES), keep=st.booleans(), promotion=st.sampled_from(["auto", "manual"]), swap=st.booleans())
-    def begin(self, strategy: dict[str, object], keep: bool, promotion: str, swap: bool) -> None:
-        self.world = World(settings_of(keep, promotion, strategy=strategy), swap=swap)
+    @initialize(room=st.sampled_from(ROOMS), keep=st.booleans(), promotion=st.sampled_from(["auto", "manual"]), data=st.data())
+    def begin(self, room: str, keep: bool, promotion: str, data: st.DataObject) -> None:
+        capacity = "adapter" if room == "adapter" else "auto"
+        strategy = data.draw(st.sampled_from([one for one in STRATEGIES if room != "adapter" or one["kind"] != "canary"]))
+        self.world = World(settings_of(keep, promotion, strategy=strategy, capacity=capacity), room=room)
 
     @rule(release=RELEASES)
     def want(self, release: str) -> None:
@@ -54,12 +57,13 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(slot=st.sampled_from(SLOTS))
     def kill_a_server(self, slot: str) -> None:
-        self.world.end(slot)  # type: ignore[arg-type]  # one of the two slots
+        self.world.kill(slot)  # type: ignore[arg-type]  # one of the two slots
 
-    @rule(slot=st.sampled_from(SLOTS))
-    def hang_a_server(self, slot: str) -> None:
-        if slot in self.world.servers:
-            self.world.hung.add(slot)  # type: ignore[arg-type]  # one of the two slots
+    @rule(slot=st.sampled_from(SLOTS), alone=st.booleans())
+    def hang_a_server(self, slot: str, alone: bool) -> None:
+        """Where both slots live in it: one adapter alone, or all of it."""
+        hung = SLOTS if self.world.joined and not alone else (slot,)
+        self.world.hung |= self.world.servers.keys() & set(hung)
 
     @rule()
     def kill_the_door(self) -> None:

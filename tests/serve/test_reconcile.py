@@ -141,6 +141,6 @@ def test_status_reads_and_changes_nothing(world: World, old: str, new: str) -> N
     assert env.record.path.read_bytes() == content and world.done == effects
     assert seen["door"] == {"url": "http://door", "open": True, "sends_to": "blue"} and (seen["desired"], seen["refused"]) == (new, "bad")
     assert seen["slots"]["blue"] == {
-        "release": old, "alive": True, "weight": 100, "proofs": list(PROOF), "open_streams": 2, "requests": 0,
+        "release": old, "server": "127.0.0.1:8101", "alive": True, "weight": 100, "proofs": list(PROOF), "open_streams": 2, "requests": 0,
     }  # fmt: skip
     assert seen["slots"]["green"]["release"] is None and [event["kind"] for event in seen["events"]] == kinds(env)[-8:]

@@ -29,7 +29,7 @@ def served(publish: Callable[..., str]) -> Iterator[tuple[str, Path]]:
     directory = folder_of(publish("sampled", 3)) / "release"
     config = DeployConfig.model_validate({"name": "x", "model": "assistant", "state_dir": "sampled", "sampling": {"share": 1.0}})
     slot = start_slot(
-        directory, read_manifest(directory), port=free_port(), served_name="assistant", log=Path("sampled/blue.log"), sampling=sampling_of(config, "blue")
+        directory, read_manifest(directory), port=free_port(), served_name="assistant", log=Path("sampled/blue.log"), sampled=sampling_of(config, "blue")
     )
     try:
         wait_healthy(slot, 600)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from configs.errors import InputError
+from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.release import Manifest, read_manifest, verify_release
+from configs.release import Manifest, read_manifest, sha256_of, verify_release
 from configs.schema import RunConfig
 from train.base import make_base
 from train.lora import train
@@ -113,6 +113,45 @@ def test_the_unquantized_scheme_ships_the_merged_weights(chat: Callable[..., Run
     _, manifest = make_release(config)
     assert manifest.quantization["size_bytes"] == manifest.quantization["parent_size_bytes"]
     assert set(tensors(RunPaths.of(config.name).release).values()) == {"bfloat16"}
+
+
+def test_an_adapter_ships_beside_the_bases_own_bytes_and_the_golden_answers_are_those_of_both_together(chat: Callable[..., RunConfig]) -> None:
+    """Not those of the merged weights, which are rounded to bfloat16 first."""
+    config = chat(quantize={"scheme": "adapter", "compare_parent": True})
+    paths = RunPaths.of(config.name)
+    _, manifest = make_release(config)
+    assert verify_release(paths.release) == manifest and (manifest.adapter, manifest.adapter_rank) == (f"{config.name}@{manifest.digest[7:19]}", 4)
+    assert manifest.adapter_layers == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert json.loads((paths.release / "lora/adapter_config.json").read_text())["target_modules"] == manifest.adapter_layers
+    assert sha256_of(paths.release / "model.safetensors") == sha256_of(Path("build/base/tiny-gpt/model.safetensors"))
+    assert manifest.quantization["size_bytes"] == sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
+    card = (paths.release / "README.md").read_text()
+    assert "in `lora/` the adapter, of rank 4" in card and "merged," not in card
+
+    first = [json.loads(line) for line in (paths.release / "golden.jsonl").read_text().splitlines()]
+    assert [line["first_token_logprob"] for line in first] == pytest.approx(unmerged_logprobs(paths.release, first), abs=2e-5)
+    rounded = [json.loads(line)["first_token_logprob"] for line in (paths.parent / "golden.jsonl").read_text().splitlines()]
+    assert [line["first_token_logprob"] for line in first] != pytest.approx(rounded, abs=2e-5)
+    again = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"concurrency": 3})})
+    assert quantize(again, paths).digest == manifest.digest
+
+
+def unmerged_logprobs(release: Path, golden: list[dict[str, Any]]) -> list[float]:
+    """By peft, from the release's files alone: of the likeliest first token after each golden prompt."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(release, dtype=torch.float32), release / "lora").eval()
+    with torch.inference_mode():
+        return [float(torch.log_softmax(model(torch.tensor([line["prompt_ids"]])).logits[0, -1], dim=-1).max()) for line in golden]
+
+
+def test_an_adapter_on_the_head_is_not_shipped_unmerged(chat: Callable[..., RunConfig]) -> None:
+    config = chat(quantize={"scheme": "adapter"}, train={"max_steps": 1, "lora": {"target_modules": ["q_proj", "lm_head"]}})
+    with pytest.raises(RefusedError, match="found lm_head, expected layers inside the model"):
+        make_release(config)
+    assert not RunPaths.of(config.name).release.exists()
 
 
 def test_a_flipped_byte_in_a_finished_release_is_made_anew(classifier: Callable[..., RunConfig]) -> None:
