@@ -2,7 +2,7 @@
 
 .venv/bin/python -m benchmarks.switches fake    # 15 deploys and 15 rollbacks under 64 streams, the fake vLLM of the tests behind the real door
 .venv/bin/python -m benchmarks.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM servers
-.venv/bin/python -m benchmarks.switches adapters    # the same in one real vLLM server: each release is an adapter that is loaded into it
+.venv/bin/python -m benchmarks.switches adapters    # 6 deploys and 5 rollbacks in one real vLLM server: each deploy loads another adapter into it
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Load(NamedTuple):
     rollbacks: int
 
 
-LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2), "adapters": Load(16, 300, 3, 2)}
+LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2), "adapters": Load(16, 300, 6, 5)}
 
 
 async def stream_until(end: Path, url: str, model: str, key: str, load: Load) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def clients(folder: Path, url: str, model: str, load: Load) -> Iterator[Callable
         process.kill()
 
 
-def switch_often(env: Any, releases: tuple[str, str], load: Load) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
+def switch_often(env: Any, releases: tuple[str, ...], load: Load) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
     """What the record says of each switch, the clients' lines, and the seconds of each rollback."""
     from infra.router import api_key
     from serve.deploy import deploy, rollback
@@ -114,14 +114,15 @@ def switch_often(env: Any, releases: tuple[str, str], load: Load) -> tuple[list[
     with clients(Path.cwd(), env.router.base_url, env.config.model, load) as close:
         for number in range(load.deploys):
             wait_for_streams(env, load.streams)
-            deploy(env, releases[1])
+            candidate = releases[1 + number % (len(releases) - 1)]
+            deploy(env, candidate)
             if number < load.rollbacks:
                 wait_for_streams(env, load.streams)
                 started = time.monotonic()
                 rollback(env)
                 rollbacks.append(time.monotonic() - started)
             else:
-                releases = (releases[1], releases[0])
+                releases = (candidate, *(one for one in releases if one != candidate))
             console.print(f"deploy {number + 1} of {load.deploys}, {len(rollbacks)} rollbacks")
         lines = close()
     # The first deployment opened the door; the streams are those of both slots at the flip.
@@ -149,7 +150,7 @@ def wrong_releases(lines: list[dict[str, Any]], golden: dict[str, str], *, by_na
     return sum(one["release"] not in golden or one["text"] not in (None, golden[one["release"]]) for one in completed)
 
 
-def golden_answers(releases: tuple[str, str]) -> dict[str, str]:
+def golden_answers(releases: tuple[str, ...]) -> dict[str, str]:
     from infra.artifacts import folder_of
 
     found = {one: (folder_of(one) / "release/golden.jsonl").read_text(encoding="utf8").splitlines()[0] for one in releases}
@@ -168,7 +169,7 @@ def rows(kind: str) -> list[Row]:
         env, releases = world(kind, folder)
         try:
             flips, lines, rollbacks = switch_often(env, releases, load)
-            golden = golden_answers(releases)
+            golden, started = golden_answers(releases), [event.facts for event in env.record.read() if event.kind == "started"]
         finally:
             from serve.deploy import stop_all
 
@@ -178,7 +179,8 @@ def rows(kind: str) -> list[Row]:
     count = {outcome: sum(one["outcome"] == outcome for one in lines) for outcome in ("completed", "cut", "failed")}
     opened = [one["open"] for one in flips]
     flip = float(numpy.percentile([one["flip_milliseconds"] + one["first_request_milliseconds"] for one in flips], 99))
-    head = f"{len(flips)} switches, {kind} servers, {min(opened)} to {max(opened)} streams open at each"
+    loaded = f"{len(started) - 1} adapters loaded into one real server" if len({one["pid"] for one in started}) == 1 else f"{kind} servers"
+    head = f"{len(flips)} switches, {loaded}, {min(opened)} to {max(opened)} streams open at each"
     wrong = wrong_releases(lines, golden, by_name=kind == "fake")
     goal = f"0, about {load.streams} open"
     return [
@@ -190,8 +192,8 @@ def rows(kind: str) -> list[Row]:
     ]
 
 
-def world(kind: str, folder: Path) -> tuple[Any, tuple[str, str]]:
-    """An environment without a load gate, and two releases that differ."""
+def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
+    """An environment without a load gate, and releases that differ."""
     from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
 
     settings = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
@@ -203,10 +205,8 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, str]]:
 
     os.environ["TUNEGATE_SERVE_PYTHON"] = str(Path(__file__).parents[1] / ".venv-serve/bin/python")
     if kind == "adapters":
-        return fake_environment(capacity="adapter", **settings), (
-            write_release(folder, "one", 1, adapter_seed=1),
-            write_release(folder, "two", 1, adapter_seed=2),
-        )
+        names = ("one", "two", "three", "four")
+        return fake_environment(capacity="adapter", **settings), tuple(write_release(folder, name, 1, adapter_seed=seed) for seed, name in enumerate(names))
     return fake_environment(**settings), (write_release(folder, "one", 1, "pass"), write_release(folder, "two", 2, "pass"))
 
 
