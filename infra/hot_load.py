@@ -16,7 +16,7 @@ LOAD_SECONDS, UNLOAD_SECONDS = 60.0, 5.0
 
 
 def load_adapter(engine: SlotProcess, name: str, folder: Path) -> None:
-    """Into the running server; no stream is cut, but each stands still at the first request to it (docs/notes.md). Raises OutsideError."""
+    """Into the running server; no stream is cut, each waits a little (docs/notes.md). Raises OutsideError."""
     unload_adapter(engine, name)  # of a load that was killed before it was on record
     reply = tell_engine(engine, LOAD, {"lora_name": name, "lora_path": str(folder.absolute())}, LOAD_SECONDS)
     if reply is None or reply.status_code != 200:

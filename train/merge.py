@@ -13,6 +13,7 @@ from infra.tokenizer import load_tokenizer
 from train.adapter import load_trained
 from train.atomic import read_json, write_json
 
+INDEX = ".safetensors.index.json"
 OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 
 
@@ -66,7 +67,7 @@ def keep_apart(base: Path, adapter: Path, target: Path) -> None:
             hint="train.lora.target_modules: all-linear, or another quantize.scheme",
         )
     for file in sorted(base.iterdir()):
-        if file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json") or file.name in ("config.json", "generation_config.json"):
+        if file.name.endswith((".safetensors", INDEX)) or file.name in ("config.json", "generation_config.json"):
             shutil.copyfile(file, target / file.name)
     (target / ADAPTER).mkdir()
     shutil.copyfile(adapter / "adapter_model.safetensors", target / ADAPTER / "adapter_model.safetensors")
@@ -80,7 +81,8 @@ def complete(directory: Path, parent: Path) -> None:
     llmcompressor writes the *base's* config.json, which knows nothing of this task's head: llmcompressor/transformers/compression/compressed_tensors_utils.py.
     """
     for file in sorted(parent.iterdir()):
-        if file.suffix != ".safetensors" and not (directory / file.name).exists():
+        is_weights = file.name.endswith((".safetensors", INDEX))  # an index of the parent's shards would name files that are not here
+        if not is_weights and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)
     written = read_json(directory / "config.json") or {}
     kept = {key: written[key] for key in ("quantization_config", "tie_word_embeddings") if key in written}

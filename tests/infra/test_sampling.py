@@ -69,6 +69,14 @@ def rows(sampler: Sampler) -> list[dict[str, Any]]:
     return read_trace(sampler.writer.folder)
 
 
+def test_of_a_server_that_both_slots_live_in_each_slots_samples_lie_in_its_own_files(tmp_path: Path) -> None:
+    sampler = Sampler(app_of(EVENTS), chosen(tmp_path))
+    exchange(sampler, EVENTS)
+    exchange(sampler, EVENTS, path=f"/slots/green/two@0123456789ab{CHAT}")
+    assert [row["path"] for row in rows(sampler)] == [CHAT, CHAT], "the door's path, as a trace replays it"
+    assert sorted(path.name.partition("-")[0] for path in tmp_path.glob("*.jsonl")) == ["blue", "green"]
+
+
 def test_a_stream_is_written_as_what_was_asked_and_said_without_what_names_a_person(tmp_path: Path) -> None:
     sampler = Sampler(app_of(EVENTS), chosen(tmp_path))
     exchange(sampler, EVENTS)
