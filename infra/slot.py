@@ -21,7 +21,7 @@ from infra import adapters, sampling
 # An address may carry a password, as in postgresql://user:password@host.
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
 DRAIN_SECONDS = 30
-MOST_ADAPTERS = 2  # one for each slot
+MOST_ADAPTERS = 3  # one for each slot, and one whose last streams have not ended
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
@@ -66,7 +66,7 @@ def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name:
 
 
 def adapter_arguments(release: Path, manifest: Manifest) -> list[str]:
-    """Room for two adapters, of which the release's own is the first.
+    """Room for a few adapters, of which the release's own is the first.
 
     Without the list of layers vLLM 0.32.0 makes room on the head too, and dies of a request for a prompt's log-probabilities (docs/notes.md).
     """

@@ -99,11 +99,11 @@ def measure(config: DeployConfig, manifest: Manifest, events: Iterable[Event], l
     import psutil
 
     free = psutil.virtual_memory().available / GIB
-    wanted = config.capacity == "adapter"
-    if wanted and apart is None:
+    if apart is None:
         return decide_adapter(config, adapter_gib(manifest), free)
     leaves = resident_gib(leaving) if leaving else None
-    return decide(config, need_of(manifest), free, leaves, estimate_start(config, events), apart if wanted and leaving else None)
+    told = apart if config.capacity == "adapter" and leaving else None
+    return decide(config, need_of(manifest), free, leaves, estimate_start(config, events), told)
 
 
 def resident_gib(process: SlotProcess) -> float:

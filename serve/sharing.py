@@ -21,6 +21,8 @@ def room_of(manifest: Manifest) -> dict[str, object]:
 
 def why_apart(env: Environment, state: State, slot: SlotName | None, manifest: Manifest) -> str | None:
     """Why `manifest`'s adapter cannot go into the server of `slot`; None where it can."""
+    if env.config.capacity != "adapter":
+        return f"capacity is {env.config.capacity}"
     process = env.process(state, slot) if slot and slot in env.alive(state) else None
     if slot is None or process is None:
         return "nothing serves"

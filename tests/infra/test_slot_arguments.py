@@ -106,7 +106,7 @@ def test_sampling_adds_one_argument_and_the_way_to_our_middleware_and_nothing_wh
 def test_an_unmerged_adapter_is_loaded_at_the_start_under_its_digests_name_with_room_for_one_more(rank: int, room: str) -> None:
     release = manifest().model_copy(update={"quantization": {"scheme": "adapter", "rank": rank, "layers": ["q_proj", "v_proj"]}})
     found = vllm_arguments(Path("/releases/demo"), release, port=8101, served_name="assistant", sampled=True)
-    ours = f"--enable-lora --max-loras 2 --max-lora-rank {room} --lora-target-modules q_proj v_proj --lora-modules {release.adapter}=/releases/demo/lora"
+    ours = f"--enable-lora --max-loras 3 --max-lora-rank {room} --lora-target-modules q_proj v_proj --lora-modules {release.adapter}=/releases/demo/lora"
     expected = f"{GPT.replace('assistant', 'assistant-base')} {ours} --middleware infra.adapters.Adapters --middleware infra.sampling.Sampler"
     assert " ".join(found) == expected and release.adapter == f"{release.name}@{release.digest[7:19]}"
 

@@ -87,6 +87,7 @@ def test_it_gets_a_server_of_its_own_where_none_runs_or_the_one_that_runs_was_no
     env, (one, two) = fake_environment(**ADAPTER), (publish_fake(name, base="base") for name in ("one", "two"))
     merged = publish_fake("merged")
     assert why_apart(env, env.record.state(), None, manifest_of(two)) == "nothing serves"
+    assert why_apart(fake_environment(), env.record.state(), None, manifest_of(two)) == "capacity is auto"
     recorded(env, "blue", one)
     assert why_apart(env, env.record.state(), "blue", manifest_of(two)) == "the server that runs was started without capacity: adapter"
     recorded(env, "blue", merged, **ROOM)
