@@ -16,7 +16,10 @@ from typing import Any
 
 from configs.errors import InputError, OutsideError
 from configs.release import ADAPTER, Manifest
-from infra import adapters, sampling
+from infra.adapters import MIDDLEWARE as ADAPTERS
+from infra.adapters import VARIABLE as ADAPTERS_VARIABLE
+from infra.sampling import MIDDLEWARE as SAMPLER
+from infra.sampling import VARIABLE as SAMPLER_VARIABLE
 
 # An address may carry a password, as in postgresql://user:password@host.
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
@@ -60,7 +63,7 @@ def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name:
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
     arguments += adapter_arguments(release, manifest)
-    arguments += ["--middleware", sampling.MIDDLEWARE] if sampled else []  # the last is the outermost: it sees what applications see
+    arguments += ["--middleware", SAMPLER] if sampled else []  # the last is the outermost: it sees what applications see
     arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
     return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
 
@@ -74,7 +77,7 @@ def adapter_arguments(release: Path, manifest: Manifest) -> list[str]:
         return []
     arguments = ["--enable-lora", "--max-loras", str(MOST_ADAPTERS), "--max-lora-rank", str(padded_rank(manifest))]
     arguments += ["--lora-target-modules", *manifest.adapter_layers]
-    return [*arguments, "--lora-modules", f"{manifest.adapter}={(release / ADAPTER).absolute()}", "--middleware", adapters.MIDDLEWARE]
+    return [*arguments, "--lora-modules", f"{manifest.adapter}={(release / ADAPTER).absolute()}", "--middleware", ADAPTERS]
 
 
 def padded_rank(manifest: Manifest) -> int:
@@ -101,9 +104,9 @@ def own_cores(index: int | None) -> dict[str, str]:
 
 def middleware_environment(manifest: Manifest, served_name: str, sampled: dict[str, Any] | None, *, hot: bool) -> dict[str, str]:
     """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while it runs."""
-    found = {sampling.VARIABLE: json.dumps(sampled)} if sampled is not None else {}
+    found = {SAMPLER_VARIABLE: json.dumps(sampled)} if sampled is not None else {}
     if manifest.adapter:
-        found |= {adapters.VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
+        found |= {ADAPTERS_VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
         found |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if hot else {}
     path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return found | ({"PYTHONPATH": os.pathsep.join(path)} if found else {})

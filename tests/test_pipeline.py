@@ -119,8 +119,9 @@ def imported(module: str) -> set[str]:
         if path in found or path.split("/")[0] not in ("train", "eval", "infra") or not (ROOT / path).exists():
             continue
         found.add(path)
-        nodes = ast.walk(ast.parse((ROOT / path).read_text(encoding="utf8")))
-        waiting += [f"{node.module.replace('.', '/')}.py" for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        nodes = [node for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf8"))) if isinstance(node, ast.ImportFrom) and node.module]
+        names = [name for node in nodes for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)) if name]
+        waiting += [f"{name.replace('.', '/')}.py" for name in names]  # a module may be imported by name from its room
     return found
 
 
