@@ -54,7 +54,8 @@ def score(gained: Any, lost: Any, n: Any, difference: Any) -> Any:
     variance = n * (2 * share + difference * (1 - difference))
     distance = gained - lost - n * difference
     with numpy.errstate(divide="ignore", invalid="ignore"):
-        return numpy.where(variance > 1e-12, distance / numpy.sqrt(numpy.maximum(variance, 1e-12)), numpy.sign(distance) * numpy.inf)
+        beyond = numpy.where(distance == 0, 0.0, numpy.sign(distance) * numpy.inf)  # no pair differs, and none is said to
+        return numpy.where(variance > 1e-12, distance / numpy.sqrt(numpy.maximum(variance, 1e-12)), beyond)
 
 
 def tango_interval(gained: Any, lost: Any, n: Any, confidence: float) -> tuple[Any, Any]:

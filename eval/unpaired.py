@@ -34,6 +34,7 @@ def mean_difference(
     difference, error = mean - ratio * other_mean, math.sqrt(one + other)
     if not error:
         return difference, difference
-    freedom = (one + other) ** 2 / (one**2 / (n - 1) + other**2 / (other_n - 1))
+    share = one / (one + other)  # of shares, for the square of a tiny variance is 0
+    freedom = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (other_n - 1))
     width = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return difference - width, difference + width

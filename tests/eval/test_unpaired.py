@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eval.unpaired import exact_share, mean_difference, share_difference
@@ -46,6 +46,7 @@ def test_a_mean_interval_is_welchs_own() -> None:
 
 
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0, 5), st.floats(0, 5), st.floats(1, 3), CONFIDENCE)
+@example(1.0, 1.0, 1e-170, 0.0, 1.0, 0.95)
 def test_a_ratio_scales_the_other_side_and_no_spread_is_a_point(
     one: float, other: float, spread: float, other_spread: float, ratio: float, conf: float
 ) -> None:
