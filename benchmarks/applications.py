@@ -12,9 +12,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.fuzz import fuzz
 from benchmarks.prove import FOLDER, Row, console
@@ -103,15 +104,11 @@ def asking(base_url: str, key: str) -> Iterator[None]:
 
 
 def rows() -> list[Row]:
-    python, before, folder = proxies().absolute() / "python", Path.cwd(), FOLDER.absolute() / "applications"
+    python, folder = proxies().absolute() / "python", FOLDER.absolute() / "applications"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    os.chdir(folder)
-    os.environ["TUNEGATE_SERVE_PYTHON"] = str(ROOT / ".venv-serve/bin/python")
-    try:
+    with chdir(folder), patch.dict(os.environ, TUNEGATE_SERVE_PYTHON=str(ROOT / ".venv-serve/bin/python")):
         return asked_and_shadowed(folder, python)
-    finally:
-        os.chdir(before)
 
 
 def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:

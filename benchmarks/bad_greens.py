@@ -9,10 +9,12 @@ import os
 import shutil
 import threading
 import time
+from contextlib import chdir
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.prove import FOLDER, Row, console
 
@@ -24,14 +26,11 @@ USERS = 4
 
 
 def rows() -> list[Row]:
-    before, folder = Path.cwd(), FOLDER.absolute() / "bad-greens"
+    folder = FOLDER.absolute() / "bad-greens"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    os.chdir(folder)
-    try:
+    with chdir(folder), patch.dict(os.environ):
         return measure(folder)
-    finally:
-        os.chdir(before)
 
 
 def measure(folder: Path) -> list[Row]:
@@ -39,7 +38,7 @@ def measure(folder: Path) -> list[Row]:
     from serve.deploy import deploy, stop_all
     from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
 
-    fake_world(folder)
+    os.environ.update(fake_world(folder))
     Path("gate.yaml").write_text(GATE, encoding="utf8")
     rules = read_rules(Path("gate.yaml"))
     load = {"users": 2, "seconds": 4, "max_tokens": 8}

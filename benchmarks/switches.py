@@ -14,9 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from benchmarks.prove import FOLDER, Row, console
 
@@ -160,12 +161,11 @@ def golden_answers(releases: tuple[str, ...]) -> dict[str, str]:
 def rows(kind: str) -> list[Row]:
     import numpy
 
-    load, before = LOADS[kind], Path.cwd()
+    load = LOADS[kind]
     folder = FOLDER.absolute() / f"switches-{kind}"
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     folder.mkdir(parents=True)
-    os.chdir(folder)
-    try:
+    with chdir(folder), patch.dict(os.environ):
         env, releases = world(kind, folder)
         try:
             flips, lines, rollbacks = switch_often(env, releases, load)
@@ -174,8 +174,6 @@ def rows(kind: str) -> list[Row]:
             from serve.deploy import stop_all
 
             stop_all(env)
-    finally:
-        os.chdir(before)
     count = {outcome: sum(one["outcome"] == outcome for one in lines) for outcome in ("completed", "cut", "failed")}
     opened = [one["open"] for one in flips]
     flip = float(numpy.percentile([one["flip_milliseconds"] + one["first_request_milliseconds"] for one in flips], 99))
@@ -198,8 +196,7 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
 
     settings = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
     if kind == "fake":
-        fake_world(folder)
-        os.environ["TUNEGATE_FAKE_PACE"] = "0.05"  # 20 tokens a second in each stream, as a small model gives under load
+        os.environ |= fake_world(folder) | {"TUNEGATE_FAKE_PACE": "0.05"}  # 20 tokens a second in each stream, as a small model gives under load
         return fake_environment(**settings), (publish_fake("one"), publish_fake("two"))
     from tests.tiny_release import write_release
 

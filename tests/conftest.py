@@ -5,6 +5,8 @@ No example of hypothesis is timed: a slow machine is no defect.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,17 @@ settings.load_profile("tunegate")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow: set[Path] = {item.path for item in items if item.get_closest_marker("integration")}
     items.sort(key=lambda item: item.path not in slow)  # stable: the order within a file stays
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_for_the_next_file() -> Iterator[None]:
+    """A worker's files share one process: a variable that stays set is a server of another kind for a file that never heard of it."""
+    before = _shared()
+    yield
+    assert _shared() == before
+
+
+def _shared() -> dict[str, str]:
+    """What children inherit; libraries set variables of their own as they are imported."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("TUNEGATE_") or name in ("PYTHONPATH", "SSL_CERT_FILE", "MAKEFLAGS")}
+    return ours | {"working directory": os.getcwd()}

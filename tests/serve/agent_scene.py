@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -62,11 +65,9 @@ def digest(reference: str) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name, value in fake_world(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    return tmp_path
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with chdir(tmp_path), patch.dict(os.environ, fake_world(tmp_path)):
+        yield tmp_path
 
 
 @pytest.fixture

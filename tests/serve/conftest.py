@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -19,12 +21,9 @@ LOCAL = "# tunegate deploy local\nname: x  # an environment\nrelease: null  # pi
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working directory of the module's own: a deployment lives across its tests."""
-    before, folder = Path.cwd(), tmp_path_factory.mktemp("checkout")
-    os.chdir(folder)
-    os.environ["TUNEGATE_SERVE_PYTHON"] = str(ROOT / ".venv-serve/bin/python")
-    yield folder
-    os.environ.pop("TUNEGATE_SERVE_PYTHON")
-    os.chdir(before)
+    folder = tmp_path_factory.mktemp("checkout")
+    with chdir(folder), patch.dict(os.environ, TUNEGATE_SERVE_PYTHON=str(ROOT / ".venv-serve/bin/python")):
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,12 @@ RUN = {
 
 def fake_world(folder: Path) -> dict[str, str]:
     """The environment variables that make the fake be started in vLLM's place; `folder`/fake.json says how each release misbehaves."""
-    found = {"TUNEGATE_SERVE_PYTHON": sys.executable, "PYTHONPATH": f"{FAKE}:{FAKE.parents[2]}", "TUNEGATE_FAKE": str(folder / "fake.json")}
-    os.environ.update(found | {"SSL_CERT_FILE": str(one_certificate(folder))})
-    return found
+    return {
+        "TUNEGATE_SERVE_PYTHON": sys.executable,
+        "PYTHONPATH": f"{FAKE}:{FAKE.parents[2]}",
+        "TUNEGATE_FAKE": str(folder / "fake.json"),
+        "SSL_CERT_FILE": str(one_certificate(folder)),
+    }
 
 
 def one_certificate(folder: Path) -> Path:

@@ -45,10 +45,11 @@ class Story:
         self.config: DeployConfig = fake_environment(supervision=QUICK, **self.facts).config
         self.remote.begin({YAML: self.yaml(None), ".gitignore": "/state/\n/releases/\n"})
         os.chdir(self.remote.clone)
-        fake_world(self.folder)
         # A registry that is down at once: a command waits for one that is slow.
         os.environ.update(
-            QUIET | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "CI_SERVER_URL": self.gitlab.url, "CI_PROJECT_ID": "35", "TUNEGATE_GITLAB_TOKEN": TOKEN}
+            fake_world(self.folder)
+            | QUIET
+            | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "CI_SERVER_URL": self.gitlab.url, "CI_PROJECT_ID": "35", "TUNEGATE_GITLAB_TOKEN": TOKEN}
         )
         self.one, self.two, self.three = (publish_fake(name) for name in ("one", "two", "three"))
         return self

@@ -11,9 +11,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import httpx
 
@@ -219,9 +221,11 @@ def run_case(env: Environment, strategy: str, victim: Victim, point: int, old: s
 
 def enumerate_kills(folder: Path, strategy: str, victim: Victim, say: Callable[[str], object] = lambda line: None) -> list[Case]:
     """Every point of a deploy under `strategy`, one case each; the deployments take turns between the same two releases."""
-    before = Path.cwd()
-    os.chdir(folder)
-    fake_world(folder)
+    with chdir(folder), patch.dict(os.environ, fake_world(folder)):
+        return enumerate_here(strategy, victim, say)
+
+
+def enumerate_here(strategy: str, victim: Victim, say: Callable[[str], object]) -> list[Case]:
     base = "base" if strategy == "adapter" else None
     releases = [publish_fake("one", base=base), publish_fake("two", base=base)]
     env = fake_environment(keep_old_slot=False, supervision={"backoff_seconds": 0, "strikes": 50}, **STRATEGIES[strategy])
@@ -238,4 +242,3 @@ def enumerate_kills(folder: Path, strategy: str, victim: Victim, say: Callable[[
         raise AssertionError(f"a deploy has more than {MOST_POINTS} points")
     finally:
         stop_all(env)
-        os.chdir(before)
