@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -56,17 +58,22 @@ def counted(base_url: str) -> Counted:
     return Counted(**found)
 
 
+def streamed(base_url: str, body: dict[str, object]) -> list[bytes]:
+    """An answer as the server wrote it: one of its chunks a piece, however the network joined them."""
+    connection = HTTPConnection(base_url.removeprefix("http://"), timeout=120)
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    with closing(connection), connection.getresponse() as reply:
+        return list(iter(reply.read1, b""))
+
+
 def test_what_it_says_is_streamed_and_on_disk_without_addresses(served: tuple[str, Path]) -> None:
     base_url, _ = served
     body = {"model": "assistant", "messages": [{"role": "user", "content": "ask ann@example.org"}], "max_tokens": 6, "temperature": 0}
     whole = httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=120).json()["choices"][0]["message"]["content"]
-    chunks, arrivals = [], []
-    with httpx.stream("POST", f"{base_url}/v1/chat/completions", json=body | {"stream": True}, timeout=120) as reply:
-        for line in reply.iter_lines():
-            if line.startswith("data: {"):
-                chunks.append(json.loads(line[6:])["choices"][0]["delta"].get("content") or "")
-                arrivals.append(time.perf_counter())
-    assert "".join(chunks) == whole and len(set(arrivals)) >= 6, "as many pieces as tokens"
+    pieces = streamed(base_url, body | {"stream": True})
+    events = [json.loads(line[6:]) for line in b"".join(pieces).decode().splitlines() if line.startswith("data: {")]
+    assert "".join(event["choices"][0]["delta"].get("content") or "" for event in events) == whole
+    assert len(pieces) >= 3, "the role, some tokens and the end at least: how many tokens vLLM puts into one piece depends on who is faster"
     assert httpx.post(f"{base_url}/v1/chat/completions", json={"messages": 3}, timeout=60).status_code == 400
     rows = sampled(3)
     assert [row["status"] for row in rows] == [200, 200, 400]
