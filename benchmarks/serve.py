@@ -28,7 +28,8 @@ def kills() -> list[Row]:
 
 
 def machine() -> list[Row]:
-    found, passed = counted("tests/serve/test_planner_machine.py", r"planner steps: (\d+)", TUNEGATE_MACHINE_EXAMPLES=str(MACHINE_EXAMPLES))
+    drawn = {"TUNEGATE_MACHINE_EXAMPLES": str(MACHINE_EXAMPLES), "HYPOTHESIS_PROFILE": "search"}
+    found, passed = counted("tests/serve/test_planner_machine.py", r"planner steps: (\d+)", **drawn)
     steps = int(found[-1][0]) if found else 0
     return [Row("steps of the planner's state machine without a broken invariant", steps, "at least 20,000", passed and steps >= 20_000)]
 
