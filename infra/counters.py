@@ -36,7 +36,7 @@ class Histogram(Section):
         rank, low = share * self.n, 0.0
         for high, count in zip(self.edges, self.counts, strict=False):
             if count and rank <= count:
-                return low + (high - low) * rank / count
+                return min(high, low + (high - low) * rank / count)  # which rounding may put above
             rank, low = rank - count, high
         return low if self.n and self.edges else None
 

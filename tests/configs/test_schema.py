@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -193,7 +193,6 @@ def test_the_schemas_that_editors_use_are_those_of_today(tmp_path: Path) -> None
     assert written == shipped and written.keys() == {"run.json", "gate.json", "deploy.json", "verdict.json", "smoke.json"}
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["base", "data", "train", "gate", "name", "zzz", "train.lora", "train.zzz", "data.files"]), VALUES, max_size=4))
 @pytest.mark.parametrize("kind", [RunConfig, GateConfig, DeployConfig])
 def test_whatever_a_file_says_the_answer_is_a_config_or_its_problems(kind: type[Section], changes: dict[str, Any]) -> None:
@@ -209,7 +208,6 @@ def test_whatever_a_file_says_the_answer_is_a_config_or_its_problems(kind: type[
             assert str(error)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["", "data", "train", "train.lora", "evaluate", "evaluate.parity", "serving"]), st.integers(1, 3), min_size=1))
 def test_mistyped_keys_are_all_named_with_their_lines_however_many_and_wherever(where: dict[str, int]) -> None:
     config, wrong = copy.deepcopy(GOOD), {f"{section}.zzz{number}".lstrip(".") for section, count in where.items() for number in range(count)}

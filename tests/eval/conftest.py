@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from configs.release import Manifest, digest_of, list_files
 from configs.schema import RunConfig, Serving
-
-# The suite shares its cores with model servers: a slow example is no failure.
-settings.register_profile("tunegate", deadline=None)
-settings.load_profile("tunegate")
 
 
 @pytest.fixture

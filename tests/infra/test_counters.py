@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infra.counters import Counted, Histogram, between, parse, read_answers, read_metrics
@@ -46,7 +46,6 @@ def test_a_server_that_does_not_answer_is_not_judged() -> None:
     assert read_metrics(fake.base_url) == {} and read_answers(fake.base_url) is None
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(st.lists(st.floats(0, 3), max_size=30), st.lists(st.floats(0, 3), max_size=30))
 def test_a_window_holds_exactly_what_came_between(before: list[float], after: list[float]) -> None:
     def read(values: list[float]) -> Counted:
@@ -75,8 +74,8 @@ def test_a_reading_that_failed_is_no_beginning_and_no_end() -> None:
     assert between(read, Counted(requests=12)) == Counted(requests=3)
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=60), st.floats(0, 1))
+@example([0.5, 0.5, 0.5], 1.0)
 def test_a_quantile_lies_in_the_bucket_that_holds_it(values: list[float], share: float) -> None:
     lows = [0.0, *EDGES]
     counts = [sum(low < one <= high for one in values) for low, high in zip(lows, [*EDGES, 9e9], strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.outbox import METRIC_LINES_A_BATCH, Line, Outbox
@@ -21,7 +21,6 @@ def bare(lines: list[Line]) -> list[Any]:
     return [{key: value for key, value in line.items() if key != "time"} for line in lines]
 
 
-@settings(deadline=None)
 @given(LINES)
 def test_batches_are_the_lines_in_order(lines: list[Line]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -32,7 +31,6 @@ def test_batches_are_the_lines_in_order(lines: list[Line]) -> None:
     assert all(len(batch) == 1 or (len(batch) <= METRIC_LINES_A_BATCH and all("metrics" in line for line in batch)) for batch in batches)
 
 
-@settings(deadline=None)
 @given(LINES, st.integers(0, 200))
 def test_taking_some_batches_leaves_the_others(lines: list[Line], taken: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +44,6 @@ def test_taking_some_batches_leaves_the_others(lines: list[Line], taken: int) ->
         assert bare(done + [line for line, _ in Outbox(Path(folder)).left()]) == lines
 
 
-@settings(deadline=None)
 @given(st.lists(METRICS, min_size=1, max_size=5), st.integers(1, 400))
 def test_a_torn_line_costs_only_itself(lines: list[Line], torn: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -106,7 +106,7 @@ def test_each_chunk_is_with_the_client_before_the_server_makes_the_next(tmp_path
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=8), st.binary(min_size=10, max_size=200), st.sampled_from([200, 400, 500]))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_bytes_are_both_sides_get_them_unchanged(tmp_path: Path, chunks: list[bytes], question: bytes, status: int) -> None:
     heard: list[bytes] = []
     plain, sampled = app_of(chunks, status=status), Sampler(app_of(chunks, heard, status=status), chosen(tmp_path))

@@ -135,7 +135,7 @@ def test_a_stream_is_called_what_it_became_however_politely_it_ended(server: Ser
     assert (found["streams_completed"], found["streams_cut"], found["requests_failed"]) == tuple(outcome == one for one in ("completed", "cut", "failed"))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from(sorted(set(BECOMES) - {"refused", "unauthorized", "no-answer"})) | st.just("refused"), max_size=4))
 def test_every_stream_is_counted_once(server: Server, manners: list[str]) -> None:
     found, expected = counts(server.client(""), *manners), Counter(BECOMES[manner] for manner in manners)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
@@ -62,7 +62,6 @@ def test_what_cannot_fit_or_would_take_too_long_is_refused_with_its_arithmetic(
     assert "3.60 GiB" in error.value.message and error.value.hint
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(
     free=st.floats(0, 64),
     leaving=st.none() | st.floats(0, 32),

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
@@ -49,7 +49,6 @@ def test_an_event_is_a_line_its_reason_first_its_releases_short_its_tables_only_
     assert in_one_line(event) == line
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(st.text(), st.text())
 def test_whatever_a_reason_quotes_it_stays_one_line_and_drives_no_terminal(why: str, other: str) -> None:
     line = in_one_line(Event(at=AT, kind="refused", facts={"why": f"{why}\x1b[2J\r\n", "log": other}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.router import SlotName
@@ -277,7 +277,6 @@ def test_a_third_release_takes_the_idle_slot() -> None:
     assert world.servers == {"blue": NEXT, "green": NEW} and world.serving() == {"blue"}
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), max_size=5))
 def test_the_plan_depends_on_nothing_but_its_inputs(kills: list[int]) -> None:
     world = deployed()

@@ -139,7 +139,7 @@ class Deployment(RuleBasedStateMachine):
 
 
 Deployment.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

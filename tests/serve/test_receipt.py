@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
@@ -34,7 +34,6 @@ def switched(**facts: Any) -> State:
     return State(active="green", slots={"blue": SlotState("old"), "green": SlotState("new")}, switch=switch | facts)
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(
     before=st.tuples(TRAFFIC, TRAFFIC),
     fates=st.lists(st.sampled_from(["completed", "cut", "left", "open"])),
@@ -84,7 +83,6 @@ def test_a_first_deploy_has_no_one_to_drain() -> None:
     assert found["streams_still_open"] == 0 and found["requests_by_release"] == {"new": 7}
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(before=TRAFFIC, now=TRAFFIC)
 def test_a_router_that_was_restarted_in_between_counts_from_zero_and_nothing_is_negative(before: Traffic, now: Traffic) -> None:
     found = since(now, vars(before))

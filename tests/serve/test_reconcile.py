@@ -71,7 +71,7 @@ def test_killed_at_any_point_the_same_command_ends_with_the_desired_release_serv
     raise AssertionError("a deployment has no end")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(kills=st.lists(st.integers(1, 40), max_size=6), bad=st.sampled_from([None, *PROOF]))
 def test_killed_again_and_again_what_serves_is_never_stopped(tmp_path_factory: pytest.TempPathFactory, kills: list[int], bad: str | None) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

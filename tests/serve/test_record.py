@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.deploy import pin
@@ -81,7 +81,6 @@ def test_a_disk_that_takes_no_more_is_said_as_such(record: Record, monkeypatch: 
         record.append("desired", release=RELEASE)
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(cut=st.integers(1, 60))
 def test_a_torn_last_line_is_dropped_and_the_next_append_is_whole(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     record = Record(tmp_path_factory.mktemp("torn") / "events.jsonl")

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.tail import Tail
@@ -26,7 +26,6 @@ def test_no_file_is_no_line_and_one_that_comes_is_read_from_its_beginning(path: 
     assert list(tail.read()) == ["one", "two"] and list(tail.read()) == []
 
 
-@settings(deadline=None)  # others may be at work on the machine
 @given(lines=st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf8")), max_size=8), data=st.data())
 def test_every_line_comes_once_and_whole_wherever_the_writer_paused(tmp_path_factory: pytest.TempPathFactory, lines: list[str], data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("tail") / "some.log"

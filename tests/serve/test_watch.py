@@ -72,7 +72,7 @@ def test_one_that_is_as_good_or_a_little_worse_than_allowed_is_left_alone(facts:
 
 @pytest.mark.unit
 @given(st.integers(0, 200), st.integers(0, 200), st.integers(0, 10**6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_too_few_requests_on_either_side_are_inconclusive_however_bad(n: int, other_n: int, seed: int) -> None:
     found = judge_window(window(other_n, seed=seed), window(n, failed=n, first=3.0, length=1, seed=seed + 1), WATCH, COMPARE)
     if min(n, other_n) < WATCH.minimum_requests:
@@ -83,7 +83,7 @@ def test_too_few_requests_on_either_side_are_inconclusive_however_bad(n: int, ot
 
 @pytest.mark.unit
 @given(st.integers(20, 300), st.integers(0, 300), st.integers(20, 300), st.integers(0, 300), st.integers(1, 10_000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_more_failures_never_look_better_and_more_looks_never_alarm_sooner(n: int, failed: int, other_n: int, other_failed: int, looks: int) -> None:
     def breach(more: int, looks: int) -> bool:
         theirs = Counted(requests=other_n, failed=min(other_n, other_failed))
@@ -94,7 +94,7 @@ def test_more_failures_never_look_better_and_more_looks_never_alarm_sooner(n: in
 
 @pytest.mark.unit
 @given(st.integers(20, 200), st.integers(0, 10**6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_window_is_never_worse_than_itself(n: int, seed: int) -> None:
     same = window(n, failed=n // 3, truncated=n // 2, length=2, seed=seed)
     assert breaches(judge_window(same, same, WATCH, COMPARE)) == []

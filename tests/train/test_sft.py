@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from train.classifier import accuracy, encode_rows
@@ -15,7 +15,6 @@ pytestmark = pytest.mark.unit
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
-@settings(deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=3), TEXT)
 def test_only_the_answer_and_its_end_token_are_learned(tokenizer: Any, asked: list[str], answer: str) -> None:
     messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(asked)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import RefusedError
@@ -44,7 +44,6 @@ def wordpiece() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
 
 
-@settings(deadline=None)
 @given(TAGGED)
 def test_every_word_with_tokens_has_one_learned_place_and_it_holds_its_tag(wordpiece: Any, pairs: list[tuple[str, str]]) -> None:
     words, tags = [word for word, _ in pairs], [tag for _, tag in pairs]
@@ -57,7 +56,6 @@ def test_every_word_with_tokens_has_one_learned_place_and_it_holds_its_tag(wordp
     assert encoded["labels"][0] == encoded["labels"][-1] == IGNORED, "special tokens are not learned"
 
 
-@settings(deadline=None)
 @given(st.lists(WORD, min_size=1, max_size=8))
 def test_the_first_subwords_rise_and_a_words_own_tokens_follow_it(wordpiece: Any, words: list[str]) -> None:
     ids, first = encode_words(wordpiece, words)
