@@ -92,16 +92,13 @@ def run_version(version: str, expected: tuple[int, ...]) -> dict[str, Any]:
     return release_of(version)
 
 
-def deploy(found: dict[str, Any], streams: Streams | None = None) -> dict[str, Any]:
-    """Deploys by the command line; `streams` are opened once the new slot is up, and kept open over the switch."""
+def deploy(found: dict[str, Any]) -> dict[str, Any]:
     command = [*TUNEGATE, "deploy", str(ENVIRONMENT), f"{found['release']}@{found['digest']}", "--json"]
     console.print(f"[bold]$ tunegate {' '.join(command[1:])}", soft_wrap=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr
         for line in process.stderr:
             console.print(f"  {line.rstrip()}", highlight=False, soft_wrap=True)
-            if streams and line.endswith(": load\n"):
-                streams.open()
         output = process.stdout.read()
     if process.returncode:
         raise OutsideError(f"the deployment ended with {process.returncode}", hint=f"tunegate status {ENVIRONMENT}")
@@ -116,10 +113,10 @@ def main() -> None:
     console.rule("v1 goes live")
     deploy(versions["v1"])
     streams = Streams(base_url + "/v1", "assistant", api_key(read_environment(str(ENVIRONMENT))), STREAMS)
-    streams.probe()
     versions["v2"] = run_version("v2", (0,))
     console.rule(f"v2 takes over from v1 under {STREAMS} open streams")
-    receipt = deploy(versions["v2"], streams)
+    streams.open()  # before green starts: the bake holds green's figures against those of blue under the same traffic
+    receipt = deploy(versions["v2"])
     counted = streams.close()
     versions["v3"] = run_version("v3", (1,))
     console.rule("v3 was refused: what served serves on")

@@ -15,12 +15,11 @@ QUESTION: Any = [
     {"role": "user", "content": "I want to go to Lisbon on Monday."},
 ]
 STREAM_TOKENS = 120
-PROBE_SECONDS = 10.0
 
 
 @dataclass
 class Streams:
-    """`count` threads, each with one stream open at any time from `open` to `close`; a slow probe from `probe` on."""
+    """`count` threads, each with one stream open at any time from `open` to `close`."""
 
     base_url: str
     model: str
@@ -28,7 +27,7 @@ class Streams:
     count: int
     _ended: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
-    _results: list[tuple[str, str, str]] = field(default_factory=list)
+    _results: list[tuple[str, str]] = field(default_factory=list)
 
     def client(self) -> OpenAI:
         from openai import OpenAI
@@ -36,29 +35,17 @@ class Streams:
         # No retries: a request that failed once has failed.
         return OpenAI(base_url=self.base_url, api_key=self.api_key, max_retries=0, timeout=600)
 
-    def start(self, work: Any) -> None:
-        thread = threading.Thread(target=work, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def open(self) -> None:
         for _ in range(self.count):
-            self.start(self.keep_streaming)
-
-    def probe(self) -> None:
-        self.start(self.keep_asking)
+            self._threads.append(threading.Thread(target=self.keep_streaming, daemon=True))
+            self._threads[-1].start()
 
     def keep_streaming(self) -> None:
         client = self.client()
         while not self._ended.is_set():
             self.stream(client, STREAM_TOKENS)
 
-    def keep_asking(self) -> None:
-        client = self.client()
-        while not self._ended.wait(PROBE_SECONDS):
-            self.stream(client, 2, kind="probe")
-
-    def stream(self, client: OpenAI, tokens: int, kind: str = "stream") -> None:
+    def stream(self, client: OpenAI, tokens: int) -> None:
         """One stream, read to its end. Without a finish_reason it was cut, whatever the socket says."""
         outcome, release = "failed", ""
         try:
@@ -70,21 +57,19 @@ class Streams:
             outcome = "completed" if reasons and reasons[-1] else "cut"
         except Exception:  # every way to fail is counted, none is excused
             time.sleep(0.2)
-        self._results.append((kind, outcome, release))
+        self._results.append((outcome, release))
 
     def close(self) -> dict[str, int]:
         """Waits for every stream to end; the counts over all of them."""
         self._ended.set()
         for thread in self._threads:
             thread.join()
-        streams = [outcome for kind, outcome, _ in self._results if kind == "stream"]
-        every = [outcome for _, outcome, _ in self._results]
+        became = [outcome for outcome, _ in self._results]
         return {
-            "streams_completed": streams.count("completed"),
-            "streams_cut": every.count("cut"),
-            "requests_failed": every.count("failed"),
-            "probes_completed": every.count("completed") - streams.count("completed"),
-            "releases_seen": len({release for _, _, release in self._results if release}),
+            "streams_completed": became.count("completed"),
+            "streams_cut": became.count("cut"),
+            "requests_failed": became.count("failed"),
+            "releases_seen": len({release for _, release in self._results if release}),
         }
 
     def ask(self) -> dict[str, str]:

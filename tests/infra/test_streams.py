@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra import streams
 from infra.streams import STREAM_TOKENS, Streams
 
 pytestmark = pytest.mark.unit
@@ -140,7 +139,6 @@ def test_a_stream_is_called_what_it_became_however_politely_it_ended(server: Ser
 def test_every_stream_is_counted_once(server: Server, manners: list[str]) -> None:
     found, expected = counts(server.client(""), *manners), Counter(BECOMES[manner] for manner in manners)
     assert (found["streams_completed"], found["streams_cut"], found["requests_failed"]) == (expected["completed"], expected["cut"], expected["failed"])
-    assert found["probes_completed"] == 0
 
 
 def test_nobody_listening_is_a_failed_request() -> None:
@@ -184,17 +182,6 @@ def test_a_stream_that_ended_is_followed_by_another_until_the_end(server: Server
     found = going.close()
     assert found["streams_completed"] == len(server.asked) and found["releases_seen"] == 1
     assert {asked["max_tokens"] for asked in server.asked} == {STREAM_TOKENS}
-
-
-@pytest.mark.parametrize(("manner", "key"), [("whole", "probes_completed"), ("refused", "requests_failed"), ("ends-early", "streams_cut")])
-def test_probes_are_counted_apart_but_their_failures_are_not_hidden(server: Server, monkeypatch: pytest.MonkeyPatch, manner: str, key: str) -> None:
-    monkeypatch.setattr(streams, "PROBE_SECONDS", 0.01)
-    server.asked.clear()
-    probing = server.client(manner)
-    probing.probe()
-    wait_until(lambda: len(server.asked) >= 2)
-    found = probing.close()
-    assert found.pop(key) == len(server.asked) and set(found.values()) == {0}
 
 
 def test_an_answer_comes_with_the_release_and_slot_that_gave_it(server: Server) -> None:
