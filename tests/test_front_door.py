@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from configs.check import schemas
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path for folder in ("finetune", "gates", "deploy", "smoke") for path in (ROOT / "configs" / folder).rglob("*.yaml"))
 MAY_IMPORT = {"configs": set(), "infra": {"configs"}, "train": {"configs", "infra"}, "eval": {"configs", "infra"}, "serve": {"configs", "infra"}}
 

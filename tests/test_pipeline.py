@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.paths import ROOT
 from tunegate import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value")  # inside DVC
-ROOT = Path(__file__).parents[1]
 STAGES = ["prepare", "train", "quantize", "evaluate", "gate"]
 # The demo's spoiled release is trained to be refused: it is no part of what is reproduced.
 LEFT_OUT = {"calls-spoiled", "sentiment-sweep"}

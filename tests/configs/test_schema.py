@@ -26,9 +26,9 @@ from configs.schema import RunConfig, Serving
 from configs.section import Section, stay_inside
 from configs.training import Train
 from configs.weights import BaseWeights
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 GOOD: dict[str, Any] = {
     "name": "demo",
     "task": "causal-lm",

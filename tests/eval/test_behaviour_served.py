@@ -14,10 +14,10 @@ from configs.release import read_manifest
 from configs.schema import RunConfig
 from eval.evaluate import evaluate
 from infra.slot import temporary_slot
+from tests.paths import ROOT
 from tests.tiny_release import write_release
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 ROWS = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "ROWS"}}, "test_split": "test", "doc_to_text": "{{question}}"}
 GENERATED = {"task": "local_words", "output_type": "generate_until", "doc_to_target": "nothing", "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4}}
 CHOSEN = {"task": "local_choice", "output_type": "multiple_choice", "doc_to_choice": ["yes", "no"], "doc_to_target": 0}

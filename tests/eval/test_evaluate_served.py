@@ -12,10 +12,10 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
 from eval.evaluate import evaluate
+from tests.paths import ROOT
 from tests.tiny_release import write_release
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

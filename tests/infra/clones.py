@@ -19,8 +19,8 @@ import tunegate
 from configs.release import Manifest
 from tests.infra.releases import make_run
 from tests.infra.stores import ACCESS_KEY, SECRET_KEY, Server, Tap, files_at, s3
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 NO_MLFLOW = "http://127.0.0.1:1"
 DEMO = "name: demo\ntask: causal-lm\nbase: {path: .dvc}\ndata: {source: files, files: [rows.jsonl]}\ntrain: {max_steps: 1}\ngate: .dvc/config\n"
 

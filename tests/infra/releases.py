@@ -13,8 +13,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, digest_of, list_files
 from configs.schema import Serving
 from configs.verdict import Outcome, Verdict
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 @pytest.fixture

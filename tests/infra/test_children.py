@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 
 from configs.errors import ConfigError, InputError
 from infra.children import CODE, Run, changed_since, jobs_of, pipeline, read_runs, reproducible, touched, write
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 
 
 def run_of(name: str, environment: str | None = None, gate: str = "configs/gates/own.yaml", *rows: str) -> Run:

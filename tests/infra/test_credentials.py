@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from infra import mlflow_client
 from infra.credentials import masked, refuse_written_login
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 WORDS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=6, max_size=20)
 
 

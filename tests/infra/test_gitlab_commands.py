@@ -16,10 +16,10 @@ from infra.gitlab_commands import Stage
 from infra.pinning import Branch
 from infra.reproduce import STAGES
 from tests.infra.gitlab_server import TOKEN, World, gitlab_server
+from tests.paths import ROOT
 from tunegate import app
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 SHA = "a91957a858320c0e17f3a0eca7cfacbff50ea29a"
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from infra import mlflow_client
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 
 
 def test_importing_tracking_imports_no_mlflow() -> None:

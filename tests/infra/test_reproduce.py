@@ -10,9 +10,9 @@ import pytest
 
 from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
 from infra.reproduce import STAGES, known_configs, reproduce
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:_NoneStep.value")]  # the latter inside DVC
-ROOT = Path(__file__).parents[2]
 PIPELINE = """vars:
   - configs: [smoke]
 stages:

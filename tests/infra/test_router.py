@@ -20,6 +20,7 @@ from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError
 from infra.admin import Admin
 from infra.router import Router, api_key
+from tests.paths import ROOT
 from tests.serve.conftest import free_ports
 
 pytestmark = pytest.mark.integration
@@ -164,7 +165,7 @@ def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_door_it_open
     code = (
         "import sys; from configs.deploy import DeployConfig; from infra.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     try:
         words = [sys.executable, "-c", code, config.model_dump_json()]
         run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, timeout=60)

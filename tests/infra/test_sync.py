@@ -23,8 +23,8 @@ from configs.schema import RunConfig
 from infra import mlflow_client, tracking
 from infra.outbox import Outbox
 from infra.sync import sync
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 STEPS = 120
 EMPTY: dict[str, Any] = {"name": "late", "experiment": "late", "key": "k", "git_revision": "abc"}
 

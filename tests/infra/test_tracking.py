@@ -16,6 +16,7 @@ from configs.errors import InputError
 from infra import mlflow_client
 from infra.tracking import register, resume_run, set_champion, start_run
 from tests.infra.mlflow_store import config, here, manifest, mlflow, steps, store
+from tests.paths import ROOT
 
 __all__ = ["here", "mlflow", "store"]
 
@@ -30,7 +31,7 @@ def test_two_first_commands_at_once_make_one_store(here: Path) -> None:
         "while not go.exists(): time.sleep(0.01)\n"
         "print(len(connect(uri).search_experiments()))"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, uri]
     both = [subprocess.Popen([*command, str(here / f"ready{one}"), str(go)], env=environment, stdout=subprocess.PIPE, text=True) for one in range(2)]
     deadline = time.monotonic() + 120

@@ -22,9 +22,9 @@ from serve.deploy import stop_all
 from serve.environment import Environment
 from tests.git_remote import QUIET, Remote
 from tests.infra.gitlab_server import TOKEN, World, gitlab_server
+from tests.paths import ROOT
 from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
 
-ROOT = Path(__file__).parents[2]
 YAML = "configs/deploy/x.yaml"
 QUICK = {"interval_seconds": 0.5, "backoff_seconds": 0}
 PATIENCE_SECONDS = 400  # of a machine that has much else to do; nothing here is timed

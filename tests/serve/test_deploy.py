@@ -24,9 +24,9 @@ from serve.deploy import deploy, promote, rollback, stop_all
 from serve.environment import Environment, locked
 from serve.record import PROOF
 from serve.status import status
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
-ROOT = Path(__file__).parents[2]
 # The command itself, killed by SIGKILL after HAProxy has switched and before the record says so.
 KILLED = """
 import os, sys

@@ -17,10 +17,10 @@ import serve.tail
 import tunegate
 from configs.console import complete_environment
 from serve.record import Record
+from tests.paths import ROOT
 from tests.serve.conftest import LOCAL
 
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("local")]
-ROOT = Path(__file__).parents[2]
 RELEASE = "calls@sha256:" + "a" * 64
 RECEIPT = {
     "from": {"slot": "blue", "release": RELEASE}, "to": {"slot": "green", "release": RELEASE.replace("a", "b")}, "at": "2026-11-25T12:00:00.000+00:00",

@@ -19,13 +19,13 @@ import pytest
 from configs.errors import InputError, OutsideError, TunegateError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
+from tests.paths import ROOT
 from train.base import make_base
 from train.checkpoints import COMPLETE
 from train.launch import LAUNCHER, RENDEZVOUS, check_hardware, failure, is_main, is_worker, launch_arguments, rendezvous
 from train.lora import train
 from train.prepare import prepare
 
-ROOT = Path(__file__).parents[2]
 unit, integration = pytest.mark.unit, pytest.mark.integration
 
 

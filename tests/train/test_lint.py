@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from configs.data import Lint
 from configs.errors import RefusedError
 from configs.schema import RunConfig
+from tests.paths import ROOT
 from train.check_data import check_rows
 from train.files import Fault
 from train.lint import SHOWN, damage_of, first_of, make_personal_data_check, record_findings
 from train.sources import read_sentiment
 
 pytestmark = pytest.mark.unit
-NODE_MODULES = Path(__file__).parents[2] / "infra/npm/node_modules"
+NODE_MODULES = ROOT / "infra/npm/node_modules"
 GOOD_TEXTS = ("café", "don\u2019t", "Привет", "😀")
 Findings = list[dict[str, Any]]
 

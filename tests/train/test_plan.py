@@ -18,6 +18,7 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from configs.training import Train
+from tests.paths import ROOT
 from train import plan, workload
 from train.base import make_base
 from train.devices import Device, find_device
@@ -25,7 +26,6 @@ from train.preflight import START_SECONDS, Rates, training_memory
 from train.shapes import ModelShape
 from train.workload import choose_dtype, describe_workload, find_shape, padding_share, row_lengths, shared_tokens, taught_share
 
-ROOT = Path(__file__).parents[2]
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
 RATES = Rates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3)
 
@@ -214,7 +214,7 @@ def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_f
     labels = ["a", "b"] if task == "sequence-classification" else []
     (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
     planned = training_memory(find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu")))["peak"]
-    command = [sys.executable, str(Path(__file__).with_name("measured_training.py")), config.model_dump_json(), str(paths.root)]
+    command = [sys.executable, str(ROOT / "tests/train/measured_training.py"), config.model_dump_json(), str(paths.root)]
     run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     measured = json.loads(run.stdout.splitlines()[-1])["peak_bytes"]

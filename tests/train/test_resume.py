@@ -17,13 +17,13 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.schema import RunConfig
+from tests.paths import ROOT
 from train.base import make_base
 from train.checkpoints import whole_checkpoints
 from train.lora import train
 from train.prepare import prepare
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 STEPS = 12
 DROPOUT: dict[str, Any] = {"max_steps": STEPS, "eval_every_steps": 3, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
 QUIET = SimpleNamespace(run_id="r", log_metrics=lambda figures, step: None)

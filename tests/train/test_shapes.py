@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InputError
+from tests.paths import ROOT
 from train.origin import find_in_package
 from train.shapes import read_header, read_shape
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_tiny_gpt_is_read_from_its_config_and_headers(tiny_gpt: Path) -> None:

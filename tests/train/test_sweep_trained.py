@@ -17,6 +17,7 @@ from configs.loader import load
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from infra.outbox import Outbox
+from tests.paths import ROOT
 from train.base import make_base
 from train.lora import train
 from train.prepare import prepare
@@ -25,7 +26,6 @@ from train.sweep import sweep
 from train.sweep_report import report
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 RATES = {"train.learning_rate": {"choices": [1e-7, 0.01]}, "train.lora.rank": {"choices": [2, 4]}}
 KILLED = """
 import sys, time

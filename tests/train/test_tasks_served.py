@@ -21,12 +21,12 @@ from eval.metrics import figure, score
 from infra.endpoint import ask, check_parity
 from infra.slot import temporary_slot
 from infra.tokenizer import load_tokenizer, with_tokens
+from tests.paths import ROOT
 from tests.prepared_rows import KINDS, of_kind, write_prepared
 from train.lora import train
 from train.quantize import quantize
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 TRACKER = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
 
 

@@ -18,13 +18,13 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, sha256_of, verify_release
 from configs.schema import RunConfig
+from tests.paths import ROOT
 from train.base import make_base
 from train.lora import train
 from train.prepare import prepare
 from train.quantize import quantize
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 KILLED = """
 import sys, time
 from types import SimpleNamespace
