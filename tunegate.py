@@ -74,7 +74,7 @@ train.commands.add_commands(app, plan_environment)
 
 def compare_by() -> Compare:
     """The gate's statistics, for the watch under traffic."""
-    from eval.unpaired import mean_difference, share_difference
+    from eval.statistics.unpaired import mean_difference, share_difference
     from serve.watch import Compare
 
     return Compare(share_difference, mean_difference)

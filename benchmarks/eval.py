@@ -241,6 +241,6 @@ CHECKS: dict[str, Check] = {
     "statistics": statistics,
     "regressions": regressions,
     "speed": speed,
-    "page": lambda: tested("the page of a failing gate in a headless browser", "tests/eval/test_page_in_browser.py"),
-    "served": lambda: tested("behaviour, judge and harness through vLLM", "tests/eval/test_behaviour_served.py", "tests/eval/test_evaluate_served.py"),
+    "page": lambda: tested("the page of a failing gate in a headless browser", "tests/eval/report/test_page_in_browser.py"),
+    "served": lambda: tested("behaviour, judge and harness through vLLM", "tests/eval/behaviour/test_run_served.py", "tests/eval/test_evaluate_served.py"),
 }

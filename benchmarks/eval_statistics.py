@@ -13,9 +13,9 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from eval.power import effect_of_means, effect_of_outcomes
-from eval.resampling import mean_interval
-from eval.statistics import mcnemar_p, tango_interval
+from eval.statistics.bootstrap import mean_interval
+from eval.statistics.power import effect_of_means, effect_of_outcomes
+from eval.statistics.proportions import mcnemar_p, tango_interval
 
 DRAWS = 10_000
 SEED = 20_261_125
@@ -112,7 +112,7 @@ def references(cases: int = 200) -> dict[str, Any]:
     from scipy.stats import binomtest, bootstrap
     from statsmodels.stats.proportion import proportion_confint
 
-    from eval.statistics import estimate_share
+    from eval.statistics.proportions import estimate_share
 
     random, worst = numpy.random.default_rng(SEED), {"mcnemar": 0.0, "wilson": 0.0, "bca": 0.0}
     for case in range(cases):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.prove import Row, tunegate
-from eval.compare import compare, estimate
+from eval.statistics.by_metric import compare, estimate
 
 ONE_POINT = 0.01
 SHOTS = 4

@@ -63,7 +63,7 @@ def add_commands(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been seen."""
-        from eval.versus import compare_releases
+        from eval.compare import compare_releases
 
         found = compare_releases(release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True))
         typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
@@ -101,14 +101,14 @@ def track_evaluation(paths: RunPaths) -> None:
 
 def explained(wanted: str, run: RunConfig | None, production: str | None) -> str:
     """Without a run: the kinds of rules. With one: its gate's rules, decided again but not written down."""
-    from eval.explain import EXPLANATIONS, choose, explain_kind, explain_result
     from eval.gate import decide_rule, named_in, read_rules
+    from eval.rules.explain import EXPLANATIONS, choose, explain_kind, explain_result
 
     if run is None:
         width = max(map(len, EXPLANATIONS))
         return "\n".join(f"{kind:<{width}}  {one.asks}" for kind, one in EXPLANATIONS.items()) if wanted == "list" else explain_kind(wanted)
     from configs.paths import RunPaths
-    from eval.evidence import gather
+    from eval.rules.evidence import gather
 
     rules = read_rules(Path(run.gate))
     if wanted == "list":

@@ -24,12 +24,12 @@ from configs.loader import load
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from configs.verdict import RuleResult, Verdict, conjunction
-from eval.evidence import Evidence, gather
-from eval.looks import look
-from eval.report import write_reports
-from eval.rules import EVALUATE, decide_parity, decide_quantization, decide_size, decide_threshold, number, result
-from eval.rules_compare import decide_comparing, decide_slices
-from eval.rules_measured import decide_behaviour, decide_goodput, decide_latency
+from eval.report.write import write_reports
+from eval.rules.cost import decide_behaviour, decide_goodput, decide_latency
+from eval.rules.evidence import Evidence, gather
+from eval.rules.holdout import look
+from eval.rules.paired import decide_comparing, decide_slices
+from eval.rules.quality import EVALUATE, decide_parity, decide_quantization, decide_size, decide_threshold, number, result
 
 
 def decide(rules: GateConfig, evidence: Evidence) -> Verdict:

@@ -129,7 +129,7 @@ def imported(module: str) -> set[str]:
 def test_a_stage_sees_all_the_code_that_decides_its_output(stages: dict[str, Any]) -> None:
     """A stage's code is among its own deps or those of a stage before it; else old results would be left standing."""
     entries = {"prepare": ["train/prepare.py"], "train": ["train/lora.py"], "quantize": ["train/quantize.py"]}
-    entries |= {"evaluate": ["eval/evaluate.py"], "gate": ["eval/gate.py", "eval/report.py"]}
+    entries |= {"evaluate": ["eval/evaluate.py"], "gate": ["eval/gate.py", "eval/report/write.py"]}
     seen: set[str] = set()
     for stage in STAGES:
         seen |= {str(dep.def_path) for dep in stages[f"{stage}@smoke"].deps}
@@ -195,7 +195,7 @@ def test_repro_runs_the_whole_way_then_only_what_changed(copy: Path) -> None:
     assert reproduce() == (True, STAGES[2:])  # the adapter stays; the release carries its config
     edit("configs/deploy/local.yaml", "name: local", "name: local # pinned")
     assert reproduce() == (True, ["evaluate", "gate"])  # another champion, perhaps, to be measured on these rows
-    Path("eval/metrics.py").write_text("# measured otherwise\n")
+    Path("eval/metrics/aggregate.py").write_text("# measured otherwise\n")
     assert reproduce() == (True, ["evaluate"])  # the same figures came out, so the verdict stands
     edit("configs/finetune/calls-v2.yaml", "max_steps: 3", "max_steps: 9")
     assert reproduce() == (True, [])

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from configs.gates import GateConfig
-from eval.explain import EXPLANATIONS
+from eval.rules.explain import EXPLANATIONS
 
 pytestmark = pytest.mark.unit
 NAMED, SHORT = "run@sha256:" + "a" * 64, "run@" + "a" * 12

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError
-from eval.calls import match_call
+from eval.metrics.function_calls import match_call
 from train import bfcl as bfcl_module
 from train.bfcl import choose_arguments, is_answerable, is_wrong, read_bfcl, read_bfcl_preferences, render_call, signature
 from train.files import Row

@@ -15,9 +15,9 @@ import pytest
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
-from eval.answers import read_rows
 from eval.evaluate import evaluate
-from eval.metrics import figure, score
+from eval.measure.answers import read_rows
+from eval.metrics.aggregate import figure, score
 from infra.endpoint import ask, check_parity
 from infra.slot import temporary_slot
 from infra.tokenizer import load_tokenizer, with_tokens
