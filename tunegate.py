@@ -14,7 +14,7 @@ import typer
 import infra.commands
 import infra.door_commands
 import infra.gitlab_commands
-import serve.commands
+import serve.commands.deploy
 import train.commands
 from configs.console import Config, Sets, example, print_verdict, read_run
 from configs.errors import TunegateError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from configs.deploy import DeployConfig
     from configs.verdict import Verdict
     from infra.lineage import Use
-    from serve.watch import Compare
+    from serve.watch.watcher import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -62,8 +62,8 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
 def plan_environment(path: Path) -> dict[str, Any]:
     """`train` and `serve` do not know each other either."""
     from configs.console import read_environment
-    from serve.environment import Environment
     from serve.preview import preview
+    from serve.record.environment import Environment
 
     config = read_environment(str(path))
     return preview(Environment(config), config.release)
@@ -75,13 +75,13 @@ train.commands.add_commands(app, plan_environment)
 def compare_by() -> Compare:
     """The gate's statistics, for the watch under traffic."""
     from eval.statistics.unpaired import mean_difference, share_difference
-    from serve.watch import Compare
+    from serve.watch.watcher import Compare
 
     return Compare(share_difference, mean_difference)
 
 
 def used_releases() -> list[Use]:
-    from serve.uses import uses
+    from serve.record.releases_in_use import uses
 
     return uses()
 
@@ -106,7 +106,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 
 
 add_eval_commands(app)
-serve.commands.add_commands(app, judge_of, compare_by)
+serve.commands.deploy.add_commands(app, judge_of, compare_by)
 infra.commands.add_commands(app, used_releases)
 infra.door_commands.add_commands(app)
 infra.gitlab_commands.add_commands(app)

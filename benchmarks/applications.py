@@ -114,7 +114,7 @@ def rows() -> list[Row]:
 def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:
     from infra.router import api_key
     from serve.deploy import deploy, stop_all
-    from tests.serve.fake_servers import fake_environment
+    from tests.support.fake_servers import fake_environment
     from tests.tiny_release import write_release
 
     env = fake_environment(model="assistant", strategy={"kind": "shadow", "share": 100, "seconds": 20}, shadow={"minimum_requests": 5})

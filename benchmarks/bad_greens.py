@@ -36,7 +36,7 @@ def rows() -> list[Row]:
 def measure(folder: Path) -> list[Row]:
     from eval.gate import decide_load, read_rules
     from serve.deploy import deploy, stop_all
-    from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
+    from tests.support.fake_servers import fake_environment, fake_world, publish_fake
 
     os.environ.update(fake_world(folder))
     Path("gate.yaml").write_text(GATE, encoding="utf8")
@@ -55,7 +55,7 @@ def measure(folder: Path) -> list[Row]:
 def stopped_by(env: Any, name: str, words: str, good: str, folder: Path) -> Row:
     from configs.errors import TunegateError
     from serve.deploy import deploy
-    from tests.serve.fake_servers import misbehave, publish_fake
+    from tests.support.fake_servers import misbehave, publish_fake
 
     release = name.replace(" ", "-")
     bad = publish_fake(release)
@@ -88,7 +88,7 @@ def rolled_back(env: Any, good: str, folder: Path) -> Row:
     """It passes every proof and fails its users: seconds from its first failed answer until the old release has all requests again."""
     from configs.errors import TunegateError
     from serve.deploy import deploy
-    from tests.serve.fake_servers import misbehave, publish_fake
+    from tests.support.fake_servers import misbehave, publish_fake
 
     misbehave(folder)
     bad, errors, ended = publish_fake("later"), list[float](), threading.Event()

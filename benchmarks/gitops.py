@@ -33,7 +33,7 @@ def trace() -> list[Row]:
 
 
 def supply() -> list[Row]:
-    paths = ("tests/infra/test_signing.py", "tests/infra/test_audit.py", "tests/serve/test_audit.py")
+    paths = ("tests/infra/test_signing.py", "tests/infra/test_audit.py", "tests/serve/view/test_audit.py")
     return tested("signed releases and a sealed record: a changed byte, another key, an edited line are found", *paths)
 
 

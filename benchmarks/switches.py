@@ -192,7 +192,7 @@ def rows(kind: str) -> list[Row]:
 
 def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
     """An environment without a load gate, and releases that differ."""
-    from tests.serve.fake_servers import fake_environment, fake_world, publish_fake
+    from tests.support.fake_servers import fake_environment, fake_world, publish_fake
 
     settings = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
     if kind == "fake":

@@ -47,7 +47,7 @@ def stamp() -> dict[str, str]:
 
 
 def note(path: Path, kind: str, **facts: Any) -> None:
-    """A line of its own, for what is no business of a slot: that of serve/state.py's Event."""
+    """A line of its own, for what is no business of a slot: that of serve/record/state.py's Event."""
     from filelock import FileLock
 
     line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, "slot": None, "facts": facts, **stamp()}

@@ -19,10 +19,10 @@ from infra.artifacts import find
 from infra.router import api_key
 from infra.signing import verify_signature
 from infra.slot import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
-from serve.effects import what_serves
-from serve.environment import Environment
-from serve.loadtest import measuring
-from serve.relative import ABSENT, measure_blue, wants_blue
+from serve.load.run import measuring
+from serve.proofs.baseline import ABSENT, measure_blue, wants_blue
+from serve.record.environment import Environment
+from serve.switch.effects import what_serves
 
 START_SECONDS = 600
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infra.counters import Counted, Histogram, between, parse, read_answers, read_metrics
-from tests.serve.fake_openai import Fake, histogram, serving
+from tests.support.fake_openai import Fake, histogram, serving
 
 pytestmark = pytest.mark.unit
 EDGES = [0.1, 0.5, 1.0]

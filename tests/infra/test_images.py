@@ -13,8 +13,8 @@ import pytest
 
 from infra.git import head_revision
 from tests.paths import ROOT
-from tests.serve.fake_openai import Fake, serving
-from tests.serve.fake_servers import publish_fake
+from tests.support.fake_openai import Fake, serving
+from tests.support.fake_servers import publish_fake
 
 pytestmark = pytest.mark.unit
 FAKE = """#!/bin/sh

@@ -16,7 +16,7 @@ from configs.release import Manifest, digest_of, list_files
 from configs.schema import Serving
 from infra import pinning
 from infra.pinning import Branch, authorization, pin_release
-from tests.serve.fake_servers import RUN
+from tests.support.fake_servers import RUN
 
 pytestmark = pytest.mark.unit
 POINTER = "outs:\n- md5: 3c61d23f54a47e5124272a29b8e23526.dir\n  path: x\n"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import infra.sampling
 from configs.deploy import DeployConfig
 from infra.sampling import MOST_BYTES, Sampler, Writer, read_answer, sampling_of
-from serve.trace import read_trace
+from serve.load.arrivals import read_trace
 
 pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"

@@ -21,9 +21,9 @@ from eval.gate import decide_load, read_rules
 from infra.router import api_key
 from infra.streams import Streams
 from serve.deploy import deploy, promote, rollback, stop_all
-from serve.environment import Environment, locked
-from serve.record import PROOF
-from serve.status import status
+from serve.record.environment import Environment, locked
+from serve.record.record import PROOF
+from serve.view.status import status
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
