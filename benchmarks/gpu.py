@@ -87,7 +87,7 @@ def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
     from configs.paths import RunPaths
     from infra.tokenizer import load_tokenizer
     from train.prepare import read_split
-    from train.sft import encode_row
+    from train.tasks.sft import encode_row
 
     tokenizer = load_tokenizer(folder / "base")
     encoded = {name: [encode_row(tokenizer, row) for row in read_split(RunPaths.of("prove-gpu"), name)] for name in ("train", "validation")}

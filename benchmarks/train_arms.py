@@ -108,7 +108,7 @@ def run_tunegate(folder: Path) -> None:
     from configs.loader import load
     from configs.paths import RunPaths
     from configs.schema import RunConfig
-    from train.lora import train
+    from train.finetune import train
 
     config = load(folder / "run.yaml", RunConfig)
     train(config, RunPaths.of(config.name), SimpleNamespace(run_id=None, log_metrics=lambda figures, step: None))

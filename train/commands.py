@@ -91,7 +91,7 @@ def add_stages(app: typer.Typer) -> None:
         if plot:
             from shutil import get_terminal_size
 
-            from train.plot import draw_losses
+            from train.loop.loss_curve import draw_losses
 
             typer.echo(draw_losses(record, run.name, get_terminal_size().columns), err=True)
 
@@ -107,8 +107,8 @@ def add_sweep(app: typer.Typer) -> None:
         """Search hyperparameters by the config's `sweep` section; writes the best config and a plot (build/NAME/sweep)."""
         from configs.paths import RunPaths
         from infra.tracking import start_run
+        from train.search.report import report
         from train.sweep import sweep
-        from train.sweep_report import report
 
         run = read_run(config, overrides)
         if run.sweep is None:
@@ -148,7 +148,7 @@ def plan_runs(files: list[Path], overrides: list[str] | None, device: str | None
 
 def run_prepare(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
-    from train.base import make_base
+    from train.model.base import make_base
     from train.prepare import prepare
 
     return prepare(run, RunPaths.of(run.name), make_base(run))
@@ -157,7 +157,7 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
 def run_train(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
     from infra.tracking import start_run
-    from train.lora import train
+    from train.finetune import train
     from train.prepare import read_card
 
     paths = RunPaths.of(run.name)
@@ -173,7 +173,7 @@ def run_train(run: RunConfig) -> dict[str, Any]:
 def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     """Which bytes the model is made from, and where its checkpoints and adapter lie."""
     from configs.release import read_manifest
-    from train.base import make_base
+    from train.model.base import make_base
 
     base = read_manifest(make_base(run))
     places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}

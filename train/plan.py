@@ -8,8 +8,8 @@ from typing import Any
 from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
-from train.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
-from train.preflight import (
+from train.estimate.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
+from train.estimate.memory import (
     Rates,
     Workload,
     evaluation_seconds,
@@ -19,9 +19,9 @@ from train.preflight import (
     training_memory,
     training_seconds,
 )
-from train.probe import measure_rates
-from train.shapes import ModelShape
-from train.workload import describe_workload, find_shape
+from train.estimate.model_shape import ModelShape
+from train.estimate.probe import measure_rates
+from train.estimate.workload import describe_workload, find_shape
 
 
 def make_plan(config: RunConfig, device_name: str | None) -> dict[str, Any]:

@@ -14,19 +14,19 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
-from train.atomic import key_of, new_directory, read_json, write_json, write_text
-from train.damage import shuffle_answers
-from train.data_card import write_page
-from train.files import Fault, Row
-from train.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
-from train.leakage import find_near, sample_rows
-from train.lengths import Measure, make_measure
-from train.lint import Findings, lint_balance, lint_lengths, lint_table, record_findings
-from train.rows import Shape, arrow_schema, labels_of, words_asked
-from train.source import Source
-from train.sources import read_source
-from train.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
-from train.survey import Survey, Surveyor, survey_rows
+from infra.files.atomic import key_of, new_directory, read_json, write_json, write_text
+from train.data.corruption import shuffle_answers
+from train.data.data_card import write_page
+from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
+from train.data.ingest import Survey, Surveyor, survey_rows
+from train.data.lengths import Measure, make_measure
+from train.data.lint import Findings, lint_balance, lint_lengths, lint_table, record_findings
+from train.data.near_duplicates import find_near, sample_rows
+from train.data.rows import Shape, arrow_schema, labels_of, words_asked
+from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
+from train.sources.files import Fault, Row
+from train.sources.reader import read_source
+from train.sources.source import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

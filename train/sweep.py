@@ -18,10 +18,10 @@ from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
 from configs.search import Sweep, with_values
-from train.lora import train
+from train.finetune import train
 from train.prepare import read_card
-from train.study import RETRY, best_so_far, budget, distributions, finished, make_sampler, open_study, retry_interrupted, settle
-from train.sweep_progress import SweepProgress
+from train.search.progress import SweepProgress
+from train.search.study import RETRY, best_so_far, budget, distributions, finished, make_sampler, open_study, retry_interrupted, settle
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

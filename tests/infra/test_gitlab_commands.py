@@ -98,7 +98,7 @@ def test_the_child_pipeline_is_written_from_what_changed(world: World, monkeypat
 
 def test_another_system_gets_the_configs_on_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("dvc.yaml").write_text("vars:\n  - configs: [smoke]\n", encoding="utf8")
-    monkeypatch.setattr(children, "changed_since", lambda base: ["train/lora.py"])
+    monkeypatch.setattr(children, "changed_since", lambda base: ["train/finetune.py"])
     found = run("gitlab", "children", "--base", "before", "--json")
     assert found.output == '[{"name": "smoke", "environment": "sentiment", "pin": "prove"}]\n'
 

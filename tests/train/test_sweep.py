@@ -11,7 +11,7 @@ import pytest
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.schema import RunConfig
-from train.study import finished, grid
+from train.search.study import finished, grid
 from train.sweep import sweep
 
 pytestmark = pytest.mark.unit

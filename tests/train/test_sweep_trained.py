@@ -18,12 +18,12 @@ from configs.paths import RunPaths
 from configs.schema import RunConfig
 from infra.outbox import Outbox
 from tests.paths import ROOT
-from train.base import make_base
-from train.lora import train
+from train.finetune import train
+from train.model.base import make_base
 from train.prepare import prepare
-from train.study import finished
+from train.search.report import report
+from train.search.study import finished
 from train.sweep import sweep
-from train.sweep_report import report
 
 pytestmark = pytest.mark.integration
 RATES = {"train.learning_rate": {"choices": [1e-7, 0.01]}, "train.lora.rank": {"choices": [2, 4]}}

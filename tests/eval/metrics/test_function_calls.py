@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.metrics.function_calls import is_json, match_call, parse_call, standardize_string
-from train.bfcl import choose, choose_arguments, is_answerable
+from train.sources.bfcl import choose, choose_arguments, is_answerable
 
 pytestmark = pytest.mark.unit
 GOLD = '{"name": "f", "accepted": {"a": [1], "b": ["New York", ""]}}'
