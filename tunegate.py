@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import infra.commands
-import infra.door_commands
-import infra.gitlab_commands
+import infra.commands.gitlab
+import infra.commands.keys
+import infra.commands.releases
 import serve.commands.deploy
 import train.commands
 from configs.console import Config, Sets, example, print_verdict, read_run
 from configs.errors import TunegateError
 from eval.commands import Production, run_evaluate, run_gate
 from eval.commands import add_commands as add_eval_commands
-from infra.commands import run_publish
-from infra.credentials import masked
+from infra.commands.releases import run_publish
+from infra.masking import masked
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from configs.deploy import DeployConfig
     from configs.verdict import Verdict
-    from infra.lineage import Use
+    from infra.lineage.trace import Use
     from serve.watch.watcher import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -107,9 +107,9 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 
 add_eval_commands(app)
 serve.commands.deploy.add_commands(app, judge_of, compare_by)
-infra.commands.add_commands(app, used_releases)
-infra.door_commands.add_commands(app)
-infra.gitlab_commands.add_commands(app)
+infra.commands.releases.add_commands(app, used_releases)
+infra.commands.keys.add_commands(app)
+infra.commands.gitlab.add_commands(app)
 ENDED_BY_SIGTERM = 143
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
 

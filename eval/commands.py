@@ -88,7 +88,7 @@ def run_gate(run: RunConfig, production: str | None) -> Verdict:
 
 def track_evaluation(paths: RunPaths) -> None:
     """The MLflow run that training began gets what was measured and judged."""
-    from infra.tracking import resume_run
+    from infra.mlflow.tracking import resume_run
 
     training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
     tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")

@@ -27,9 +27,9 @@ from eval.measure.references import measure_references
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import kind_of, score, summarise
 from eval.metrics.cost import cost, size_of
-from infra.endpoint import check_parity
-from infra.slot import peak_memory_bytes, temporary_slot
 from infra.tokenizer import with_tokens
+from infra.vllm.client import check_parity
+from infra.vllm.server import peak_memory_bytes, temporary_slot
 
 SERVED_NAME = "release"
 TEXTS, LISTS, INTEGERS = {"id", "gold", "answer", "probabilities"}, {"gold_labels", "answer_labels", "slices"}, {"bleu_statistics", "chrf_statistics"}

@@ -11,7 +11,7 @@ from types import FrameType
 from configs.deploy import DeployConfig
 from configs.door import Door
 from configs.errors import InputError, RefusedError, TunegateError
-from infra.router import SLOTS, SlotName, server_entry
+from infra.haproxy.router import SLOTS, SlotName, server_entry
 from serve.deploy import attempt, check_release
 from serve.gitops.follow import Following, Unfollowed
 from serve.plan.planner import ENDS, plan

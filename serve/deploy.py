@@ -9,9 +9,9 @@ from typing import Any
 from configs.deploy import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
 from configs.verdict import Verdict
-from infra.artifacts import find_trusted
-from infra.router import SLOTS, SlotName
-from infra.slot import reap_orphan, stop_slot
+from infra.dvc.releases import find_trusted
+from infra.haproxy.router import SLOTS, SlotName
+from infra.vllm.server import reap_orphan, stop_slot
 from serve.plan.planner import ENDS, Action, plan
 from serve.record.environment import BusyError, Environment, holder_of, locked
 from serve.record.state import State, other

@@ -21,16 +21,16 @@ STAGES = ["prepare", "train", "quantize", "evaluate", "gate"]
 LEFT_OUT = {"calls-spoiled", "sentiment-sweep"}
 # Writes files, draws progress bars, reads git, brings bytes that are named by their digest: decides nothing that a stage puts out.
 # Off while a release is evaluated.
-SAMPLING = {"infra/sampling.py", "infra/redaction.py"}
+SAMPLING = {"infra/vllm/sampling.py", "infra/vllm/redaction.py"}
 PLUMBING = {
     "infra/files/atomic.py",
     "train/loop/callback.py",
-    "infra/git.py",
+    "infra/git/command.py",
     "infra/hub.py",
-    "infra/mlflow_client.py",
-    "infra/outbox.py",
-    "infra/artifacts.py",
-    "infra/credentials.py",
+    "infra/mlflow/client.py",
+    "infra/mlflow/outbox.py",
+    "infra/dvc/releases.py",
+    "infra/masking.py",
     "infra/signing.py",
     *SAMPLING,
 }

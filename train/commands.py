@@ -106,7 +106,7 @@ def add_sweep(app: typer.Typer) -> None:
     def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
         """Search hyperparameters by the config's `sweep` section; writes the best config and a plot (build/NAME/sweep)."""
         from configs.paths import RunPaths
-        from infra.tracking import start_run
+        from infra.mlflow.tracking import start_run
         from train.search.report import report
         from train.sweep import sweep
 
@@ -156,7 +156,7 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
 
 def run_train(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
-    from infra.tracking import start_run
+    from infra.mlflow.tracking import start_run
     from train.finetune import train
     from train.prepare import read_card
 

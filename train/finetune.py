@@ -25,7 +25,7 @@ from train.prepare import read_card
 
 
 class Tracker(Protocol):
-    """What training asks of infra.tracking."""
+    """What training asks of infra.mlflow.tracking."""
 
     @property
     def run_id(self) -> str | None: ...

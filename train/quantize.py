@@ -12,7 +12,7 @@ from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.schema import RunConfig, served_task
 from infra.files.atomic import key_of, new_directory, read_json, write_text
-from infra.git import head_revision
+from infra.git.command import head_revision
 from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """What a sweep asks of infra.tracking."""
+    """What a sweep asks of infra.mlflow.tracking."""
 
     @property
     def run_id(self) -> str | None: ...

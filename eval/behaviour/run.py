@@ -19,8 +19,8 @@ from eval.behaviour.cases import PROMPT, Case, Row, Rows, cases_of
 from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all
 from eval.metrics.aggregate import kind_of, score
-from infra.endpoint import Answer
 from infra.tokenizer import with_tokens
+from infra.vllm.client import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame

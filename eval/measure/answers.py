@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import InputError, TunegateError
 from configs.evaluation import Evaluate
 from configs.release import Manifest
-from infra.endpoint import Answer, ask
+from infra.vllm.client import Answer, ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from configs.errors import OutsideError
 from configs.release import sha256_of
 from configs.schema import RunConfig
 from eval.measure.harness import files_of
-from infra.artifacts import EVALUATION_FILES, find_evaluation, keep_evaluation
+from infra.dvc.releases import EVALUATION_FILES, find_evaluation, keep_evaluation
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
 EDITION = 2

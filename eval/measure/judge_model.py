@@ -19,7 +19,7 @@ from configs.judge import Judge
 from eval.behaviour.cases import draw
 from eval.measure.answers import run_group
 from eval.measure.slices import question_of
-from infra.endpoint import Answer, post
+from infra.vllm.client import Answer, post
 
 if TYPE_CHECKING:
     import httpx

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.release import Manifest
 from configs.schema import RunConfig
-from infra.endpoint import ask, chat_request, post
+from infra.vllm.client import ask, chat_request, post
 
 if TYPE_CHECKING:
     import httpx

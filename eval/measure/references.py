@@ -15,7 +15,7 @@ from configs.loader import load
 from configs.release import read_manifest
 from configs.schema import RunConfig, served_task
 from eval.measure.cache import evaluation_key, recall
-from infra.artifacts import find, folder_of
+from infra.dvc.releases import find, folder_of
 
 CHAMPION = "champion"
 

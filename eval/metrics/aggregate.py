@@ -12,7 +12,7 @@ from configs.schema import Task
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities
-from infra.endpoint import Answer
+from infra.vllm.client import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

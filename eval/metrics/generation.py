@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.evaluation import Evaluate, Normalization
 from eval.metrics.function_calls import is_json, match_call
-from infra.endpoint import Answer
+from infra.vllm.client import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame

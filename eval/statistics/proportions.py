@@ -62,7 +62,7 @@ def tango_interval(gained: Any, lost: Any, n: Any, confidence: float) -> tuple[A
     """The differences that the score test does not refuse, by bisection. Takes arrays.
 
     Chosen over Newcombe's method 10, which passed a true loss of the margin in up to 3.4% of draws where few pairs differ
-    (n = 500, 3% discordant, margin 0.02); this one in 2.2% (benchmarks/eval_statistics.py). Of some width even where no pair differs.
+    (n = 500, 3% discordant, margin 0.02); this one in 2.2% (benchmarks/eval/statistics.py). Of some width even where no pair differs.
     """
     import numpy
     from scipy.stats import norm

@@ -168,7 +168,7 @@ def pin_release(environment: str, release: str) -> DeployConfig:
 
 def resolve(text: str) -> str:
     """The one published release whose reference is `text`, starts with it, or whose name it is (then the newest)."""
-    from infra.artifacts import list_releases
+    from infra.dvc.releases import list_releases
 
     rows = list_releases()
     starting = [row["reference"] for row in rows if row["reference"].replace("@sha256:", "@").startswith(text.replace("@sha256:", "@")) and "@" in text]
@@ -183,8 +183,8 @@ def resolve(text: str) -> str:
 def crown(found: dict[str, Any]) -> None:
     """The registry's alias `champion` follows what serves; a registry that is down never undoes a deployment."""
     from configs.release import read_manifest
-    from infra.artifacts import folder_of
-    from infra.tracking import set_champion
+    from infra.dvc.releases import folder_of
+    from infra.mlflow.tracking import set_champion
 
     if found["release"] and "waiting" not in found:
         set_champion(read_manifest(folder_of(found["release"]) / "release"))

@@ -124,8 +124,8 @@ def add_where_it_comes_from(app: typer.Typer) -> None:
         """From an answer back to the merge request: environment, release, verdict, run, config, data, commit. Says what is missing, and what brings it."""
         import sys
 
-        from infra.lineage import for_machines, for_people, identify
-        from infra.lineage import trace as follow_back
+        from infra.lineage.trace import for_machines, for_people, identify
+        from infra.lineage.trace import trace as follow_back
         from serve.record.releases_in_use import uses
 
         links = follow_back(identify(sys.stdin.read() if what == "-" else what), uses())

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.deploy import pinned_text
 from configs.errors import InputError, TunegateError
-from infra.git import commit_of
-from infra.upstream import Upstream
+from infra.git.command import commit_of
+from infra.git.upstream import Upstream
 from serve.gitops.background import LONGEST_WAIT_SECONDS, Errand
 from serve.gitops.gitlab_status import Report, report_of, send, still_to_tell
 from serve.gitops.rollback import Rollback, rollback_of
@@ -21,7 +21,7 @@ from serve.record.drift_reasons import is_rolled_back
 from serve.record.environment import Environment
 
 if TYPE_CHECKING:
-    from infra.gitlab import GitLab
+    from infra.gitlab.api import GitLab
 
 AT_ONCE = 0.0
 
@@ -174,7 +174,7 @@ def keep(env: Environment, found: dict[str, Any]) -> None:
 
 def follow(text: str, path: Path, signers: Path | None, poll_seconds: float) -> Following:
     """Raises InputError where the YAML is not in a clone with such a remote."""
-    from infra.gitlab import GitLab
+    from infra.gitlab.api import GitLab
 
     upstream = Upstream.of(text, signers)
     return Following(upstream, path_within(upstream, path), Errand(poll_seconds), GitLab.from_environment())
@@ -189,7 +189,7 @@ def path_within(upstream: Upstream, path: Path) -> str:
 
 def write_back(env: Environment, path: Path, follows: str) -> dict[str, Any] | None:
     """At once, where no agent is there to do it; None where the pin says what serves."""
-    from infra.gitlab import GitLab
+    from infra.gitlab.api import GitLab
 
     state, pinned = env.record.state(), env.config.release
     if pinned is None or not is_rolled_back(state, pinned) or state.proposed:

@@ -9,7 +9,7 @@ from serve.record.drift_reasons import reason
 from serve.record.state import State, short
 
 if TYPE_CHECKING:
-    from infra.gitlab import GitLab
+    from infra.gitlab.api import GitLab
 
 
 @dataclass(frozen=True)

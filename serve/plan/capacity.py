@@ -9,7 +9,7 @@ from typing import Any
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
-from infra.slot import SlotProcess
+from infra.vllm.server import SlotProcess
 from serve.record.state import PROOF, Event
 
 GIB = 2**30

@@ -9,7 +9,7 @@ from typing import Literal
 
 from configs.deploy import DeployConfig
 from configs.rollout import Canary, ShadowFirst
-from infra.router import SLOTS, SlotName
+from infra.haproxy.router import SLOTS, SlotName
 from serve.record.state import PROOF, SlotState, State, other
 
 ActionKind = Literal[

@@ -18,7 +18,7 @@ from configs.limits import GoodputRule, LatencyRule
 from configs.load import LoadTest
 from configs.loader import load
 from configs.release import Manifest
-from infra.router import Traffic
+from infra.haproxy.router import Traffic
 
 Measure = Callable[[str, Manifest, Path], dict[str, float]]
 LOOK_SECONDS = 1.0

@@ -13,8 +13,8 @@ from configs.deploy import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.verdict import Verdict
-from infra.endpoint import ask, check_parity
-from infra.slot import SlotProcess, wait_healthy
+from infra.vllm.client import ask, check_parity
+from infra.vllm.server import SlotProcess, wait_healthy
 from serve.load.run import measuring
 from serve.proofs.baseline import Blue, keep, measure_blue, wants_blue
 from serve.proofs.smoke import run_smoke

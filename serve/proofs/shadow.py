@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import InconclusiveError, InputError, RefusedError
 from configs.load import Shadow
-from infra.router import SlotName
-from infra.sampling import read_answer, sampling_of
+from infra.haproxy.router import SlotName
+from infra.vllm.sampling import read_answer, sampling_of
 from serve.record.record import other
 
 if TYPE_CHECKING:

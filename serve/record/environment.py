@@ -14,9 +14,9 @@ from typing import Any
 from configs.deploy import DeployConfig
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest, read_manifest
-from infra.artifacts import folder_of
-from infra.router import SLOTS, Router, SlotName
-from infra.slot import SlotProcess, is_alive
+from infra.dvc.releases import folder_of
+from infra.haproxy.router import SLOTS, Router, SlotName
+from infra.vllm.server import SlotProcess, is_alive
 from serve.plan.planner import Observed
 from serve.proofs.prove import Judge
 from serve.record.record import Record

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.errors import RefusedError
-from infra.admin import write_whole
-from infra.router import SLOTS, SlotName, Traffic
+from infra.haproxy.router import SLOTS, SlotName, Traffic
+from infra.haproxy.runtime_api import write_whole
 from serve.record.environment import Environment
 from serve.record.state import State, other, seconds_between, short
 

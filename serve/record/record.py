@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError
-from infra.audit import append, stamp, whole_lines
-from infra.router import SlotName
+from infra.files.sealed_log import append, stamp, whole_lines
+from infra.haproxy.router import SlotName
 from serve.record.state import PROOF, WISHES, Event, Kind, SlotState, State, fold, other
 
 __all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]

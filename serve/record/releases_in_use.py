@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs.console import read_environment
-from infra.lineage import Use
-from infra.router import SLOTS
+from infra.haproxy.router import SLOTS
+from infra.lineage.trace import Use
 from serve.record.record import Record
 from serve.record.state import Event, State, fold
 

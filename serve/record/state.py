@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from configs.section import Section
-from infra.router import SLOTS, SlotName
+from infra.haproxy.router import SLOTS, SlotName
 
 Kind = Literal[
     "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed", "queued", "switching", "switched", "baked",
@@ -23,7 +23,7 @@ PROOF = ("healthy", "warm", "smoke", "parity", "load")
 
 
 class Event(Section):
-    """One line of events.jsonl. `by` and `commit`, of a wish: who, and from which commit; `seal` ties it to the lines before it (infra/audit.py)."""
+    """One line of events.jsonl. `by` and `commit`, of a wish: who, and from which commit; `seal` ties it to the lines before it (infra/files/sealed_log.py)."""
 
     at: str
     kind: Kind

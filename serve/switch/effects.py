@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import OutsideError
 from configs.release import ADAPTER, read_manifest
 from configs.rollout import ShadowFirst
-from infra.adapters import prefix_of
-from infra.artifacts import find, find_trusted
-from infra.hot_load import load_adapter
-from infra.router import SLOTS, SlotName, Traffic, api_key
-from infra.sampling import sampling_of
-from infra.slot import is_alive, reap_orphan, start_slot, stop_slot
+from infra.dvc.releases import find, find_trusted
+from infra.haproxy.router import SLOTS, SlotName, Traffic, api_key
+from infra.vllm.adapter_names import prefix_of
+from infra.vllm.runtime_adapters import load_adapter
+from infra.vllm.sampling import sampling_of
+from infra.vllm.server import is_alive, reap_orphan, start_slot, stop_slot
 from serve.plan.capacity import measure
 from serve.plan.planner import Action
 from serve.proofs.baseline import Blue

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from configs.release import ADAPTER, Manifest, read_manifest
-from infra.artifacts import folder_of
-from infra.hot_load import unload_adapter
-from infra.router import SLOTS, SlotName
-from infra.slot import SlotProcess, padded_rank, stop_slot
+from infra.dvc.releases import folder_of
+from infra.haproxy.router import SLOTS, SlotName
+from infra.vllm.runtime_adapters import unload_adapter
+from infra.vllm.server import SlotProcess, padded_rank, stop_slot
 from serve.record.environment import Environment
 from serve.record.state import State, other, short
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from configs.errors import InputError, RefusedError
-from infra.audit import Finding, check
+from infra.files.sealed_log import Finding, check
 from serve.record.environment import Environment
 from serve.record.state import WISHES, Event, short
 

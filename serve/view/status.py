@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.router import SLOTS, SlotName
+from infra.haproxy.router import SLOTS, SlotName
 from serve.plan.planner import plan
 from serve.record.drift_reasons import difference
 from serve.record.environment import Environment, holder_of

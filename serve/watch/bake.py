@@ -8,8 +8,8 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.rollout import Canary
-from infra.router import SlotName
-from infra.slot import is_alive
+from infra.haproxy.router import SlotName
+from infra.vllm.server import is_alive
 from serve.record.environment import Environment
 from serve.record.receipt import receipt, since, write_receipt
 from serve.record.state import State, other

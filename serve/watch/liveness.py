@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from configs.errors import RefusedError
 from configs.release import read_manifest
-from infra.artifacts import folder_of
-from infra.counters import read_answers
-from infra.router import SLOTS, SlotName
+from infra.dvc.releases import folder_of
+from infra.haproxy.router import SLOTS, SlotName
+from infra.vllm.counters import read_answers
 from serve.record.environment import Environment
 from serve.record.state import State
 
@@ -55,7 +55,7 @@ def answers(env: Environment, state: State, slot: SlotName) -> bool:
     """One golden prompt, one token. A server that still starts is not asked; one that answers with an error is alive, and the bake's business."""
     import httpx
 
-    from infra.endpoint import request_of
+    from infra.vllm.client import request_of
 
     found, process = state.slots[slot], env.process(state, slot)
     if found is None or process is None or "healthy" not in found.proofs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.counters import Histogram
+from infra.vllm.counters import Histogram
 
 
 def variance(found: Histogram) -> float:

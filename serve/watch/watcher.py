@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from configs.load import Watch
-from infra.counters import Counted, Histogram, between, read_metrics
-from infra.router import SLOTS, SlotName
+from infra.haproxy.router import SLOTS, SlotName
+from infra.vllm.counters import Counted, Histogram, between, read_metrics
 from serve.record.record import other
 from serve.watch.spread import variance
 

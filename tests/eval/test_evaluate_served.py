@@ -13,7 +13,7 @@ from configs.release import read_manifest
 from configs.schema import RunConfig
 from eval.evaluate import evaluate
 from tests.paths import ROOT
-from tests.tiny_release import write_release
+from tests.support.tiny_release import write_release
 
 pytestmark = pytest.mark.integration
 

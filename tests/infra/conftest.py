@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from configs.deploy import DeployConfig
-from infra.router import Router
+from infra.haproxy.router import Router
 from tests.serve.conftest import free_ports
 
 SECRET = "sesame-open"

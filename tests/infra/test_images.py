@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.git import head_revision
+from infra.git.command import head_revision
 from tests.paths import ROOT
 from tests.support.fake_openai import Fake, serving
 from tests.support.fake_servers import publish_fake

@@ -13,7 +13,7 @@ import pytest
 
 from configs.deploy import DeployConfig
 from tests.paths import ROOT
-from tests.tiny_release import write_release
+from tests.support.tiny_release import write_release
 
 LOCAL = "# tunegate deploy local\nname: x  # an environment\nrelease: null  # pinned by hand\nmodel: m\ngate: null\nstate_dir: state\n"
 

@@ -15,11 +15,11 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.serve.streams import Streams
 from configs.deploy import DeployConfig
 from configs.errors import InputError, RefusedError
 from eval.gate import decide_load, read_rules
-from infra.router import api_key
-from infra.streams import Streams
+from infra.haproxy.router import api_key
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.record.environment import Environment, locked
 from serve.record.record import PROOF

@@ -19,7 +19,7 @@ from configs.errors import InputError, OutsideError, RefusedError
 from configs.load import LoadTest, Objective
 from configs.verdict import Verdict
 from infra.signing import sign
-from infra.slot import SlotProcess
+from infra.vllm.server import SlotProcess
 from serve.foreground import load_test, overridden, serve_release
 from serve.record.environment import Environment
 from tests.infra.test_signing import make_pair

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from configs.deploy import DeployConfig
-from infra.router import SlotName, api_key
-from infra.slot import SlotProcess
+from infra.haproxy.router import SlotName, api_key
+from infra.vllm.server import SlotProcess
 from serve.agent import Agent
 from serve.deploy import stop_all
 from serve.record.environment import Environment, locked

@@ -23,8 +23,8 @@ from configs.errors import OutsideError, TunegateError
 from configs.release import Manifest, digest_of, list_files
 from configs.schema import Serving
 from configs.verdict import Outcome, Verdict
-from infra.router import SLOTS, SlotName, Traffic
-from infra.slot import SlotProcess
+from infra.haproxy.router import SLOTS, SlotName, Traffic
+from infra.vllm.server import SlotProcess
 from serve.plan.planner import Action, ActionKind
 from serve.record.environment import Environment
 from serve.record.record import Record, State
@@ -42,7 +42,7 @@ class Killed(KeyboardInterrupt):
 
 @dataclass
 class World:
-    """A machine: its door (a Router's methods), its servers (infra.slot's functions), its clock. `done` lists every effect.
+    """A machine: its door (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists every effect.
 
     An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each effect and each event.
     """

@@ -1,4 +1,4 @@
-"""A clone of a real remote with the real agent in it, over the real door and the fake vLLM; GitLab is the server of tests/infra/gitlab_server.py."""
+"""A clone of a real remote with the real agent in it, over the real door and the fake vLLM; GitLab is the server of tests/support/gitlab_server.py."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import httpx
 import pytest
 
 from configs.deploy import DeployConfig
-from infra.router import api_key
+from infra.haproxy.router import api_key
 from serve.deploy import stop_all
 from serve.record.environment import Environment
-from tests.git_remote import QUIET, Remote
-from tests.infra.gitlab_server import TOKEN, World, gitlab_server
 from tests.paths import ROOT
 from tests.support.fake_servers import fake_environment, fake_world, publish_fake
+from tests.support.git_remote import QUIET, Remote
+from tests.support.gitlab_server import TOKEN, World, gitlab_server
 
 YAML = "configs/deploy/x.yaml"
 QUICK = {"interval_seconds": 0.5, "backoff_seconds": 0}

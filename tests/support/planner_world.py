@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.deploy import DeployConfig
-from infra.router import SLOTS, SlotName
+from infra.haproxy.router import SLOTS, SlotName
 from serve.plan.planner import Action, Observed, plan
 from serve.record.state import PROOF, Event, Kind, State, apply, other
 

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from configs.loader import load
 from configs.paths import RunPaths
 from configs.schema import RunConfig
-from infra.outbox import Outbox
+from infra.mlflow.outbox import Outbox
 from tests.paths import ROOT
 from train.finetune import train
 from train.model.base import make_base
@@ -108,7 +108,7 @@ def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(cl
 def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.tracking import MlflowClient
 
-    from infra.tracking import start_run
+    from infra.mlflow.tracking import start_run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
     choices = {"train.learning_rate": {"choices": [0.01, 1e-7]}}

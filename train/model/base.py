@@ -14,7 +14,7 @@ from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_re
 from configs.schema import RunConfig, Serving, Task, served_task
 from configs.weights import BaseWeights
 from infra.files.atomic import new_directory, write_text
-from infra.git import head_revision
+from infra.git.command import head_revision
 from train.model.find_base import find_weights, folders_of
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "llmcompressor", "compressed-tensors", "tokenizers", "safetensors")

@@ -10,7 +10,7 @@ from configs.errors import InputError, RefusedError
 from configs.weights import BaseWeights
 from infra.files.atomic import read_json
 from infra.hub import fetch_snapshot, list_repository
-from infra.mlflow_client import download_model
+from infra.mlflow.client import download_model
 
 WEIGHTS = re.compile(r"model.*\.safetensors")
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack"}

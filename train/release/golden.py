@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import Problem, RunConfig
-from infra.endpoint import LIKELY, joined, read_tags
 from infra.tokenizer import encode_words
+from infra.vllm.client import LIKELY, joined, read_tags
 from train.sources.reader import Row
 
 

@@ -13,9 +13,9 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.schema import RunConfig
 from eval.evaluate import evaluate
-from infra.slot import temporary_slot
+from infra.vllm.server import temporary_slot
 from tests.paths import ROOT
-from tests.tiny_release import write_release
+from tests.support.tiny_release import write_release
 
 pytestmark = pytest.mark.integration
 ROWS = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "ROWS"}}, "test_split": "test", "doc_to_text": "{{question}}"}

@@ -15,7 +15,7 @@ from configs.errors import InputError, OutsideError
 from configs.evaluation import Evaluate
 from configs.release import Manifest
 from eval.measure.harness import figures_of, files_of, harness_config, read_results, run_harness
-from tests.tiny_release import make_tokenizer
+from tests.support.tiny_release import make_tokenizer
 
 pytestmark = pytest.mark.integration
 QUESTIONS = [{"question": f"word {number}", "answer": "yes" if number < 3 else "no"} for number in range(4)]

@@ -18,7 +18,7 @@ from sklearn.metrics import r2_score
 from configs.evaluation import METRICS, Evaluate
 from eval.evaluate import write_predictions
 from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, score, slice_rows, summarise
-from infra.endpoint import Answer
+from infra.vllm.client import Answer
 
 pytestmark = pytest.mark.unit
 TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-ORG", "I-ORG"]), min_size=1, max_size=8)

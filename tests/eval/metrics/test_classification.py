@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from configs.evaluation import Evaluate
 from eval.metrics.aggregate import figure, score
-from infra.endpoint import Answer
+from infra.vllm.client import Answer
 
 pytestmark = pytest.mark.unit
 NAMES = ("bad", "good", "mixed")

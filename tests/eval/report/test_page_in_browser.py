@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.picture import MOST_BYTES, headless_browser, take
+from benchmarks.eval.picture import MOST_BYTES, headless_browser, take
 from eval.report.write import write_reports
 from tests.support.judged import HOSTILE, evidence, verdict
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.eval_statistics import coverage, false_pass_rate, power_matches, references
+from benchmarks.eval.statistics import coverage, false_pass_rate, power_matches, references
 from eval.statistics.proportions import compare_outcomes, estimate_share, mcnemar_p, score, tango_interval
 
 pytestmark = pytest.mark.unit

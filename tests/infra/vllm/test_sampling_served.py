@@ -15,10 +15,10 @@ import pytest
 from configs.deploy import DeployConfig
 from configs.load import LoadTest
 from configs.release import read_manifest
-from infra.artifacts import folder_of
-from infra.counters import Counted, between, read_metrics
-from infra.sampling import sampling_of
-from infra.slot import free_port, start_slot, stop_slot, wait_healthy
+from infra.dvc.releases import folder_of
+from infra.vllm.counters import Counted, between, read_metrics
+from infra.vllm.sampling import sampling_of
+from infra.vllm.server import free_port, start_slot, stop_slot, wait_healthy
 from serve.load.arrivals import read_trace
 from serve.load.run import run_load_test
 

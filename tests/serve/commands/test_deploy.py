@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import infra.artifacts
-import infra.tracking
+import infra.dvc.releases
+import infra.mlflow.tracking
 import serve.deploy
 import serve.foreground
 import serve.view.status
@@ -33,15 +33,15 @@ FOUND = {"environment": "x", "release": None, "slot": None}
 
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oldest first, as infra.artifacts lists them."""
+    """Oldest first, as infra.dvc.releases lists them."""
     rows = [{"name": name, "reference": reference} for (name, _), reference in zip(ROWS, REFERENCES, strict=True)]
-    monkeypatch.setattr(infra.artifacts, "list_releases", lambda: rows)
+    monkeypatch.setattr(infra.dvc.releases, "list_releases", lambda: rows)
 
 
 @pytest.fixture
 def crowned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
-    monkeypatch.setattr(infra.tracking, "set_champion", lambda manifest: found.append(manifest.reference))
+    monkeypatch.setattr(infra.mlflow.tracking, "set_champion", lambda manifest: found.append(manifest.reference))
     return found
 
 
@@ -85,7 +85,7 @@ def test_what_fits_none_or_several_is_an_input_error_that_names_the_published(li
 @given(index=st.integers(0, len(ROWS) - 1), length=st.integers(13, 64), prefix=st.sampled_from(["", "sha256:"]))
 def test_enough_digits_name_one_release(index: int, length: int, prefix: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(infra.artifacts, "list_releases", lambda: [{"name": name, "reference": f"{name}@sha256:{digest}"} for name, digest in ROWS])
+        monkeypatch.setattr(infra.dvc.releases, "list_releases", lambda: [{"name": name, "reference": f"{name}@sha256:{digest}"} for name, digest in ROWS])
         name, digest = ROWS[index]
         assert resolve(f"{name}@{prefix}{digest[:length]}") == REFERENCES[index]
 

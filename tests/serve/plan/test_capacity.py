@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
-from infra.slot import SlotProcess
+from infra.vllm.server import SlotProcess
 from serve.plan.capacity import OVERHEAD_GIB, RESERVE_GIB, START_SECONDS, Need, decide, estimate_start, need_of, resident_gib
 from serve.record.state import PROOF, Event
 from tests.support.fake_machine import publish
@@ -98,7 +98,7 @@ def test_the_estimate_is_what_was_last_measured_here_else_what_was_measured_else
 
 def test_the_need_of_a_release_is_its_weights_its_cache_and_the_overhead(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from configs.release import read_manifest
-    from infra.artifacts import find
+    from infra.dvc.releases import find
 
     monkeypatch.chdir(tmp_path)
     manifest = read_manifest(find(publish("one")) / "release")

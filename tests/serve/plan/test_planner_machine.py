@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from infra.router import SLOTS
+from infra.haproxy.router import SLOTS
 from serve.record.state import PROOF, other
 from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 

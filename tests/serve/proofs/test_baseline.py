@@ -13,8 +13,8 @@ import serve.proofs.baseline
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
 from configs.load import LoadTest
-from infra.router import Traffic
-from infra.slot import SlotProcess
+from infra.haproxy.router import Traffic
+from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue, keep, kept_at, measure_blue, traffic_now, wants_blue
 from serve.proofs.prove import prove
 from tests.support.fake_openai import Fake, serving

@@ -15,9 +15,9 @@ import serve.proofs.prove
 from configs.deploy import DeployConfig
 from configs.errors import OutsideError, RefusedError
 from configs.verdict import RuleResult, Verdict
-from infra.endpoint import Answer, ParityResult
-from infra.router import Traffic
-from infra.slot import SlotProcess
+from infra.haproxy.router import Traffic
+from infra.vllm.client import Answer, ParityResult
+from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
 

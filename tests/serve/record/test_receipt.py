@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from configs.deploy import DeployConfig
 from configs.errors import RefusedError
-from infra.router import Router, SlotName, Traffic
+from infra.haproxy.router import Router, SlotName, Traffic
 from serve.record.environment import Environment
 from serve.record.receipt import in_one_line, last_receipt, of_rollback, read_receipts, receipt, since, write_receipt
 from serve.record.record import Record

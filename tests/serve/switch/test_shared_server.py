@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from configs.errors import OutsideError, RefusedError
 from configs.release import Manifest, read_manifest
-from infra.adapters import prefix_of
-from infra.artifacts import folder_of
-from infra.hot_load import load_adapter, unload_adapter
-from infra.router import SlotName, api_key
-from infra.slot import SlotProcess, is_alive
+from infra.dvc.releases import folder_of
+from infra.haproxy.router import SlotName, api_key
+from infra.vllm.adapter_names import prefix_of
+from infra.vllm.runtime_adapters import load_adapter, unload_adapter
+from infra.vllm.server import SlotProcess, is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.plan.capacity import GIB, adapter_gib, decide_adapter
 from serve.preview import preview

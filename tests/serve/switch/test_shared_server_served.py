@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.serve.streams import Streams
 from configs.deploy import DeployConfig
 from eval.gate import decide_load, read_rules
-from infra.artifacts import folder_of
-from infra.router import api_key
-from infra.slot import is_alive
-from infra.streams import Streams
+from infra.dvc.releases import folder_of
+from infra.haproxy.router import api_key
+from infra.vllm.server import is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.record.environment import Environment
 from serve.record.state import short
@@ -101,7 +101,7 @@ def test_no_caller_reaches_an_adapter_or_the_base_by_its_name_or_another_path(en
 
 
 def test_a_request_for_a_prompts_log_probabilities_does_not_end_the_server(env: Environment, new: str) -> None:
-    """vLLM 0.32.0 on a CPU dies of it where it has room for an adapter on the head: infra/slot.py, adapter_arguments."""
+    """vLLM 0.32.0 on a CPU dies of it where it has room for an adapter on the head: infra/vllm/server.py, adapter_arguments."""
     for facts in ({"prompt_logprobs": 1}, {"echo": True, "logprobs": 1}):
         reply = post(env, "/v1/completions", {"model": env.config.model, "prompt": "one two three four", "max_tokens": 2} | facts)
         assert reply.status_code == 200

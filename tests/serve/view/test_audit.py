@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import infra.audit
+import infra.files.sealed_log
 import serve.deploy
 import serve.record.record
 import tunegate
 from configs.errors import InputError, RefusedError
-from infra.keys import KeyLimits, Keyring
+from infra.haproxy.api_keys import KeyLimits, Keyring
 from serve.agent import Agent
 from serve.record.environment import Environment, locked
 from serve.record.record import Event, Record
@@ -29,7 +29,7 @@ YAML = "name: x\nmodel: m\nrelease: null\ngate: null\nbake_seconds: 1\ndrain_dea
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(infra.audit, "stamp", lambda: {"by": "ann@here", "commit": "c0ffee"})
+    monkeypatch.setattr(infra.files.sealed_log, "stamp", lambda: {"by": "ann@here", "commit": "c0ffee"})
     monkeypatch.setattr(serve.record.record, "stamp", lambda: {"by": "ann@here", "commit": "c0ffee"})
     Path("x.yaml").write_text(YAML)
     return World().install(monkeypatch)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import serve.view.live
 from configs.errors import InputError, OutsideError, RefusedError
-from infra.counters import Counted, Histogram
+from infra.vllm.counters import Counted, Histogram
 from serve.deploy import deploy
 from serve.operate import pause
 from serve.record.state import short

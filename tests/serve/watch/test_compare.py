@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.counters import Histogram
+from infra.vllm.counters import Histogram
 from serve.watch.spread import variance
 
 pytestmark = pytest.mark.unit

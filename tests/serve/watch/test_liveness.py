@@ -8,7 +8,7 @@ import pytest
 
 import serve.watch.liveness
 from configs.deploy import DeployConfig
-from infra.router import SLOTS, SlotName
+from infra.haproxy.router import SLOTS, SlotName
 from serve.record.environment import Environment
 from serve.record.state import State
 from serve.watch.liveness import Liveness

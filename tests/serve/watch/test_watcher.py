@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import serve.watch.watcher
 from configs.deploy import DeployConfig
 from configs.load import Watch
-from infra.counters import Counted, Histogram
-from infra.router import SlotName
+from infra.haproxy.router import SlotName
+from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Environment
 from serve.record.record import Record
 from serve.watch.watcher import FIGURES, Finding, Watcher, baseline, count_slots, judge_window

@@ -18,11 +18,11 @@ from configs.schema import RunConfig
 from eval.evaluate import evaluate
 from eval.measure.answers import read_rows
 from eval.metrics.aggregate import figure, score
-from infra.endpoint import ask, check_parity
-from infra.slot import temporary_slot
 from infra.tokenizer import load_tokenizer, with_tokens
+from infra.vllm.client import ask, check_parity
+from infra.vllm.server import temporary_slot
 from tests.paths import ROOT
-from tests.prepared_rows import KINDS, of_kind, write_prepared
+from tests.support.prepared_rows import KINDS, of_kind, write_prepared
 from train.finetune import train
 from train.quantize import quantize
 

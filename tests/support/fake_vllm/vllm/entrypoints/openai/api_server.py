@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from infra.adapters import LOAD, UNLOAD, place_of
+from infra.vllm.adapter_names import LOAD, UNLOAD, place_of
 
 ARGUMENTS = {word: sys.argv[at + 1] for at, word in enumerate(sys.argv[:-1]) if word.startswith("--")}
 
