@@ -16,18 +16,18 @@ import infra.commands.keys
 import infra.commands.releases
 import serve.commands.deploy
 import train.commands
-from configs.console import Config, Sets, example, print_verdict, read_run
 from configs.errors import TunegateError
 from eval.commands import Production, run_evaluate, run_gate
 from eval.commands import add_commands as add_eval_commands
 from infra.commands.releases import run_publish
 from infra.masking import masked
+from infra.terminal import Config, Sets, example, print_verdict, read_run
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
     from configs.verdict import Verdict
     from infra.lineage.trace import Use
     from serve.watch.watcher import Compare
@@ -61,7 +61,7 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
 
 def plan_environment(path: Path) -> dict[str, Any]:
     """`train` and `serve` do not know each other either."""
-    from configs.console import read_environment
+    from infra.terminal import read_environment
     from serve.preview import preview
     from serve.record.environment import Environment
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from configs.errors import InputError, RefusedError
-from configs.schema import Problem, Serving, Task
+from configs.run.config import Problem, Serving, Task
 from configs.section import Section
 
 MANIFEST = "manifest.json"

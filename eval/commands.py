@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, Config, Sets, example, print_verdict, read_environment, read_run, show
 from configs.errors import InputError
+from infra.terminal import AsJson, Config, Sets, example, print_verdict, read_environment, read_run, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from configs.verdict import Verdict
 
 Production = Annotated[str | None, typer.Option(help="the environment whose release is the champion; default: the config's")]

@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.behaviour.run import behave, make_asker
 from eval.measure.answers import BATCH_ROWS, Answers, Row, ask_all, read_ids, read_rows
 from eval.measure.cache import answers_key, evaluation_key, keep, recall

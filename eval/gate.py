@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import REFERENCE_PATTERN, DeployConfig
-from configs.gates import (
+from configs.environment.config import REFERENCE_PATTERN, DeployConfig
+from configs.loader import load
+from configs.paths import RunPaths
+from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
+from configs.rules.quality import (
     CalibrationRule,
     FairnessRule,
     GateConfig,
@@ -19,10 +22,7 @@ from configs.gates import (
     SuperiorRule,
     ThresholdRule,
 )  # fmt: skip
-from configs.limits import GoodputRule, LatencyRule, SizeRule
-from configs.loader import load
-from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from configs.verdict import RuleResult, Verdict, conjunction
 from eval.report.write import write_reports
 from eval.rules.cost import decide_behaviour, decide_goodput, decide_latency

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from configs.deploy import DeployConfig
-from configs.door import Door
+from configs.environment.config import DeployConfig
+from configs.environment.router import Door
 from configs.errors import InputError, RefusedError, TunegateError
 from infra.haproxy.router import SLOTS, SlotName, server_entry
 from serve.deploy import attempt, check_release

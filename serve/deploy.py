@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
 from configs.verdict import Verdict
 from infra.dvc.releases import find_trusted

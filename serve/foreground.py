@@ -11,8 +11,8 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from configs.environment.load_test import LoadTest
 from configs.errors import InputError, RefusedError
-from configs.load import LoadTest
 from configs.release import read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.dvc.releases import find

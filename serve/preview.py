@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from configs.environment.strategy import Canary
 from configs.release import read_manifest
-from configs.rollout import Canary
 from infra.dvc.releases import find
 from infra.haproxy.router import SlotName
 from serve.plan.capacity import measure

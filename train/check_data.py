@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.data.lengths import make_measure
 from train.data.lint import record_findings
 from train.prepare import inspect, record_of

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, Config, Sets, example, read_run, show
 from configs.errors import InputError
+from infra.terminal import AsJson, Config, Sets, example, read_run, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
 
 
 def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
@@ -47,7 +47,7 @@ def add_check(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any
     ) -> None:
         """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
         from configs.check import check_files, export, kind_of
-        from configs.deploy import DeployConfig
+        from configs.environment.config import DeployConfig
 
         if export_schemas:
             export(Path("configs/schema"))
@@ -121,7 +121,7 @@ def add_sweep(app: typer.Typer) -> None:
 def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) -> None:
     """Every run's rows are looked at before the first refusal ends the command with 1."""
     from configs.check import kind_of
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from train.check_data import check_rows
 
     found = [check_rows(read_run(path, overrides)) for path in files if kind_of(path) is RunConfig]

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.estimate.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
 from train.estimate.memory import (
     Rates,

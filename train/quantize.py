@@ -10,7 +10,7 @@ from typing import Any
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
-from configs.schema import RunConfig, served_task
+from configs.run.config import RunConfig, served_task
 from infra.files.atomic import key_of, new_directory, read_json, write_text
 from infra.git.command import head_revision
 from train.model.adapter import trained_key

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.search import Sweep, with_values
+from configs.run.config import RunConfig
+from configs.run.sweep import Sweep, with_values
 from train.finetune import train
 from train.prepare import read_card
 from train.search.progress import SweepProgress

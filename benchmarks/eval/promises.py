@@ -13,12 +13,12 @@ from typing import Any
 from benchmarks.eval import statistics
 from benchmarks.eval.regressions import FAULTS, HARMLESS, NAMES, SLICE_WORDS, Case
 from benchmarks.prove import FOLDER, Check, Row, console, run, tested, tunegate, write_section
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError
 from configs.loader import load
 from configs.paths import RunPaths
 from configs.release import digest_of, list_files, read_manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from configs.verdict import Verdict
 
 GATES: dict[str, list[dict[str, Any]]] = {

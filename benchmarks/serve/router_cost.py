@@ -68,7 +68,7 @@ def process(*command: str, url: str, **environment: str) -> Iterator[str]:
 @contextlib.contextmanager
 def door(upstream: int) -> Iterator[str]:
     """The product's own, with its key, its limits and its log."""
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
     from infra.haproxy.router import Router
 
     port = free_port()

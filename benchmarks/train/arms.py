@@ -107,7 +107,7 @@ def run_tunegate(folder: Path) -> None:
 
     from configs.loader import load
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from train.finetune import train
 
     config = load(folder / "run.yaml", RunConfig)

@@ -62,7 +62,7 @@ def few_shot_exact_match(root: Path) -> float:
 
     from configs.paths import RunPaths
     from configs.release import read_manifest
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from eval.evaluate import measure
 
     manifest = read_manifest(root / "release")

@@ -18,7 +18,7 @@ from typing import Any
 from configs.errors import ConfigError
 from configs.loader import load
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.vllm.server import serve_python
 
 ROOT = Path("build/prove")

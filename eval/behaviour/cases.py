@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from configs.behaviour import Abstention, BehaviourTest, Directional, Invariance, Robustness, name_of
+from configs.run.behaviour import Abstention, BehaviourTest, Directional, Invariance, Robustness, name_of
 from eval.behaviour.perturb import change_question, last_question, perturb_row
 
 Row = dict[str, Any]

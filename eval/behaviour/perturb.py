@@ -8,7 +8,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from configs.behaviour import Perturbation
+from configs.run.behaviour import Perturbation
 
 Row = dict[str, Any]
 SPACES = re.compile(r"(\s+)")

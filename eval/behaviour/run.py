@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.behaviour import Abstention, Directional, Invariance, Robustness, name_of
 from configs.errors import InputError
-from configs.evaluation import METRICS, Evaluate
 from configs.release import Manifest
+from configs.run.behaviour import Abstention, Directional, Invariance, Robustness, name_of
+from configs.run.evaluate import METRICS, Evaluate
 from eval.behaviour.cases import PROMPT, Case, Row, Rows, cases_of
 from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError, TunegateError
-from configs.evaluation import Evaluate
 from configs.release import Manifest
+from configs.run.evaluate import Evaluate
 from infra.vllm.client import Answer, ask
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 from configs.errors import OutsideError
 from configs.release import sha256_of
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.measure.harness import files_of
 from infra.dvc.releases import EVALUATION_FILES, find_evaluation, keep_evaluation
 

@@ -12,10 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from configs.behaviour import HarnessTask
 from configs.errors import InputError, OutsideError
-from configs.evaluation import Evaluate
 from configs.release import Manifest, list_files
+from configs.run.behaviour import HarnessTask
+from configs.run.evaluate import Evaluate
 from infra.vllm.server import slot_environment
 
 # What datasets and huggingface_hub say, offline, of rows that are not in this machine's cache.

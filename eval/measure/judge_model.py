@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.data import jinja_environment
 from configs.errors import InputError
-from configs.judge import Judge
+from configs.run.data import jinja_environment
+from configs.run.judge import Judge
 from eval.behaviour.cases import draw
 from eval.measure.answers import run_group
 from eval.measure.slices import question_of

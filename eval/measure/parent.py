@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.vllm.client import ask, chat_request, post
 
 if TYPE_CHECKING:

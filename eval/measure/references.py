@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import REFERENCE_PATTERN, DeployConfig
-from configs.gates import GateConfig
+from configs.environment.config import REFERENCE_PATTERN, DeployConfig
 from configs.loader import load
 from configs.release import read_manifest
-from configs.schema import RunConfig, served_task
+from configs.rules.quality import GateConfig
+from configs.run.config import RunConfig, served_task
 from eval.measure.cache import evaluation_key, recall
 from infra.dvc.releases import find, folder_of
 

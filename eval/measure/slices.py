@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from configs.errors import InputError
-from configs.evaluation import Slice
+from configs.run.evaluate import Slice
 
 Row = dict[str, Any]
 LONGEST_VALUE = 60  # characters of a column's value in a slice's name

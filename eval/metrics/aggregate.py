@@ -7,8 +7,8 @@ from array import array
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from configs.evaluation import METRICS, Evaluate
-from configs.schema import Task
+from configs.run.config import Task
+from configs.run.evaluate import METRICS, Evaluate
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.evaluation import Evaluate, Normalization
+from configs.run.evaluate import Evaluate, Normalization
 from eval.metrics.function_calls import is_json, match_call
 from infra.vllm.client import Answer
 
@@ -91,7 +91,7 @@ def fits_schema(text: str, schema: Path) -> float:
 
 @cache
 def validator_of(schema: str) -> Any:
-    """References that leave the schema are not followed (configs.evaluation refuses them)."""
+    """References that leave the schema are not followed (configs.run.evaluate refuses them)."""
     from jsonschema.validators import validator_for
     from referencing import Registry
 

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from configs.evaluation import METRICS
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest
+from configs.run.evaluate import METRICS
 from configs.verdict import RuleResult, Verdict
 from eval.measure.slices import question_of
 from eval.rules.evidence import Evidence, Measured

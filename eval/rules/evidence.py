@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.paths import RunPaths
 from configs.release import read_manifest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from configs.gates import NonInferiorRule, SliceMinimumRule, SuperiorRule, short
+from configs.rules.quality import NonInferiorRule, SliceMinimumRule, SuperiorRule, short
 from configs.verdict import Outcome, RuleResult
 from eval.metrics.aggregate import figure
 from eval.rules.evidence import Evidence, Measured

@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from configs.gates import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
-from configs.limits import SizeRule
+from configs.rules.cost import SizeRule
+from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
 from configs.verdict import Outcome, RuleResult
 from eval.rules.evidence import Evidence, Measured
 from eval.statistics.by_metric import estimate, higher_is_better

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from configs.console import Config, example, read_run
 from configs.errors import InputError
+from infra.terminal import Config, example, read_run
 
 Stage = Literal["prepare", "train", "quantize", "evaluate", "gate"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, Why, example, read_environment, show
 from configs.errors import InputError
+from infra.terminal import AsJson, EnvironmentName, Why, example, read_environment, show
 
 if TYPE_CHECKING:
     from infra.haproxy.api_keys import Key, KeyLimits, Keyring

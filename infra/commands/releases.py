@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, Config, example, read_run, show
 from configs.errors import InputError
+from infra.terminal import AsJson, Config, example, read_run, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from infra.lineage.trace import Use
 
 

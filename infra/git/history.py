@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import REFERENCE_PATTERN
+from configs.environment.config import REFERENCE_PATTERN
 from configs.errors import OutsideError
 from infra.git.command import git
 from infra.masking import LOGIN_IN_ADDRESS

@@ -44,7 +44,7 @@ def changed_since(base: str) -> list[str]:
 def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
     """Every config that stands. Raises ConfigError for the first that is wrong."""
     from configs.loader import load
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
 
     found = []
     for path in sorted(folder.glob("*.yaml")):

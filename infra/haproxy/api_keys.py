@@ -19,8 +19,8 @@ from typing import get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from configs.deploy import DeployConfig
-from configs.door import Scope
+from configs.environment.config import DeployConfig
+from configs.environment.router import Scope
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, Section
 from infra.files.sealed_log import note

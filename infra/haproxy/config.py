@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
-from configs.deploy import DeployConfig
-from configs.door import SCOPES, OpenPath, Scope
+from configs.environment.config import DeployConfig
+from configs.environment.router import SCOPES, OpenPath, Scope
 from infra.haproxy.jwks import SigningKey, read_jwks
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")

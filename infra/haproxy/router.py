@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError, TunegateError
 from infra.haproxy.api_keys import Keyring
 from infra.haproxy.api_keys import api_key as api_key  # callers know it from here

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.git.command import head_revision
 from infra.mlflow.client import connect, deliver, import_mlflow, tracking_uri, warn
 from infra.mlflow.machine_metrics import SECONDS_BETWEEN_SAMPLES, sample

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import OutsideError, RefusedError
 from configs.release import Manifest
-from configs.schema import RunConfig, Task
+from configs.run.config import RunConfig, Task
 from infra.tokenizer import NO_SUBWORD
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from infra.vllm.adapter_names import place_of
 from infra.vllm.redaction import compiled, redact
 
 if TYPE_CHECKING:
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
 
 VARIABLE = "TUNEGATE_SAMPLING"
 MIDDLEWARE = "infra.vllm.sampling.Sampler"

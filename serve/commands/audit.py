@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, example, read_environment, show
+from infra.terminal import AsJson, EnvironmentName, example, read_environment, show
 
 if TYPE_CHECKING:
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
     from serve.record.environment import Environment
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, Why, environment_path, example, read_environment, show
 from configs.errors import InputError
+from infra.terminal import AsJson, EnvironmentName, Why, environment_path, example, read_environment, show
 
 if TYPE_CHECKING:
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
     from serve.record.environment import Environment
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.console import AsJson, EnvironmentName, environment_path, example, read_environment, show
+from infra.terminal import AsJson, EnvironmentName, environment_path, example, read_environment, show
 
 if TYPE_CHECKING:
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
     from serve.record.environment import Environment
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="print what comes as well, until Ctrl-C")]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from configs.environment.load_test import LoadTest
 from configs.errors import InputError
-from configs.load import LoadTest
 
 HINT = "trace: state_dir/samples, or a .jsonl or .parquet file of at, path, body (docs/operator.md)"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from configs.load import LoadTest, Objective
+from configs.environment.load_test import LoadTest, Objective
 
 PERCENTS = (50, 95, 99)
 ATTAINMENT = 0.9  # DistServe (Zhong et al., OSDI 2024): goodput is the highest rate at which 90% of requests meet the objective

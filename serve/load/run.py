@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from configs.environment.load_test import LoadTest
 from configs.errors import OutsideError
-from configs.load import LoadTest
 from configs.release import Manifest
 from serve.load.arrivals import plan_load, write_plan
 from serve.load.figures import steps_of, summarise

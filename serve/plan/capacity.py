@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
 from infra.vllm.server import SlotProcess

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from configs.deploy import DeployConfig
-from configs.rollout import Canary, ShadowFirst
+from configs.environment.config import DeployConfig
+from configs.environment.strategy import Canary, ShadowFirst
 from infra.haproxy.router import SLOTS, SlotName
 from serve.record.state import PROOF, SlotState, State, other
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.gates import GateConfig
-from configs.limits import GoodputRule, LatencyRule
-from configs.load import LoadTest
+from configs.environment.load_test import LoadTest
 from configs.loader import load
 from configs.release import Manifest
+from configs.rules.cost import GoodputRule, LatencyRule
+from configs.rules.quality import GateConfig
 from infra.haproxy.router import Traffic
 
 Measure = Callable[[str, Manifest, Path], dict[str, float]]

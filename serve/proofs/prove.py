@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.verdict import Verdict

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from configs.environment.load_test import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
-from configs.load import Shadow
 from infra.haproxy.router import SlotName
 from infra.vllm.sampling import read_answer, sampling_of
 from serve.record.record import other

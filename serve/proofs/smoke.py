@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from configs.environment.load_test import Expectation, SmokeConfig, SmokeRequest
 from configs.errors import RefusedError
-from configs.load import Expectation, SmokeConfig, SmokeRequest
 from configs.loader import load
 
 LONGEST_SECONDS = 300.0

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest, read_manifest
 from infra.dvc.releases import folder_of

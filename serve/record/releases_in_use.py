@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.console import read_environment
 from infra.haproxy.router import SLOTS
 from infra.lineage.trace import Use
+from infra.terminal import read_environment
 from serve.record.record import Record
 from serve.record.state import Event, State, fold
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from configs.environment.strategy import ShadowFirst
 from configs.errors import OutsideError
 from configs.release import ADAPTER, read_manifest
-from configs.rollout import ShadowFirst
 from infra.dvc.releases import find, find_trusted
 from infra.haproxy.router import SLOTS, SlotName, Traffic, api_key
 from infra.vllm.adapter_names import prefix_of

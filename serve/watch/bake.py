@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from configs.environment.strategy import Canary
 from configs.errors import RefusedError
-from configs.rollout import Canary
 from infra.haproxy.router import SlotName
 from infra.vllm.server import is_alive
 from serve.record.environment import Environment

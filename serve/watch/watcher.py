@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from configs.load import Watch
+from configs.environment.load_test import Watch
 from infra.haproxy.router import SLOTS, SlotName
 from infra.vllm.counters import Counted, Histogram, between, read_metrics
 from serve.record.record import other

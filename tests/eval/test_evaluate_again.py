@@ -11,7 +11,7 @@ import pytest
 
 from configs.errors import OutsideError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval import evaluate
 from eval.measure import cache
 from eval.rules.evidence import read_measured

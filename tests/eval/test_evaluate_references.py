@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.paths import RunPaths
 from configs.release import Manifest
 from eval import evaluate

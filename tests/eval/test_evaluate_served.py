@@ -10,7 +10,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import read_manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.evaluate import evaluate
 from tests.paths import ROOT
 from tests.support.tiny_release import write_release

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import ConfigError, InputError
 from configs.paths import RunPaths
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from configs.verdict import Verdict
 from eval.gate import judge
 

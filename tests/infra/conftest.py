@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.haproxy.router import Router
 from tests.serve.conftest import free_ports
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from tests.paths import ROOT
 from tests.support.tiny_release import write_release
 

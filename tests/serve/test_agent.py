@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
 from infra.haproxy.router import api_key
 from serve.agent import Agent, end_on_sigterm

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from benchmarks.serve.streams import Streams
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, RefusedError
 from eval.gate import decide_load, read_rules
 from infra.haproxy.router import api_key
@@ -31,14 +31,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import serve.effects
+import serve.switch.effects
 from pathlib import Path
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from eval.gate import decide_load, read_rules
 from serve.deploy import deploy
-serve.effects.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
+serve.switch.effects.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
-deploy(serve.effects.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
+deploy(serve.switch.effects.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
 """
 
 

@@ -15,8 +15,8 @@ import serve.foreground
 import serve.load.run
 import serve.proofs.baseline
 import serve.switch.effects
+from configs.environment.load_test import LoadTest, Objective
 from configs.errors import InputError, OutsideError, RefusedError
-from configs.load import LoadTest, Objective
 from configs.verdict import Verdict
 from infra.signing import sign
 from infra.vllm.server import SlotProcess

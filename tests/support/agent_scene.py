@@ -12,7 +12,7 @@ from unittest.mock import patch
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.haproxy.router import SlotName, api_key
 from infra.vllm.server import SlotProcess
 from serve.agent import Agent

@@ -18,10 +18,10 @@ import serve.record.record
 import serve.switch.effects
 import serve.watch.bake
 import serve.watch.watcher
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, TunegateError
 from configs.release import Manifest, digest_of, list_files
-from configs.schema import Serving
+from configs.run.config import Serving
 from configs.verdict import Outcome, Verdict
 from infra.haproxy.router import SLOTS, SlotName, Traffic
 from infra.vllm.server import SlotProcess

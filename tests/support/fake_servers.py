@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.release import ADAPTER, Manifest, digest_of, list_files
-from configs.schema import RunConfig, Serving
+from configs.run.config import RunConfig, Serving
 from configs.verdict import Verdict
 from serve.record.environment import Environment
 from tests.serve.conftest import free_ports

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.haproxy.router import api_key
 from serve.deploy import stop_all
 from serve.record.environment import Environment

@@ -37,7 +37,7 @@ class NoTracker:
 
 def main(run: str, root: str) -> None:
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from train.finetune import train
 
     import_all()

@@ -17,7 +17,7 @@ import pytest
 from configs.errors import OutsideError
 from configs.paths import RunPaths
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval import evaluate
 from eval.measure import answers, cache, parent
 from infra.vllm.client import Answer

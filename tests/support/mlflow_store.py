@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from configs.data import Data
 from configs.release import Manifest
-from configs.schema import RunConfig, Serving
-from configs.training import Train
-from configs.weights import BaseWeights
+from configs.run.base import BaseWeights
+from configs.run.config import RunConfig, Serving
+from configs.run.data import Data
+from configs.run.train import Train
 from infra.mlflow import client, tracking
 
 

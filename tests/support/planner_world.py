@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.haproxy.router import SLOTS, SlotName
 from serve.plan.planner import Action, Observed, plan
 from serve.record.state import PROOF, Event, Kind, State, apply, other

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 
 Row = dict[str, Any]
 

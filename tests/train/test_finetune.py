@@ -13,8 +13,8 @@ import pytest
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
+from configs.run.config import RunConfig
+from configs.run.train import Train
 from train.batches.collate import Plan
 from train.finetune import stopped_step, train, training_record
 from train.loop.callback import watcher

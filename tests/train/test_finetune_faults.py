@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from configs.errors import OutsideError, RefusedError
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json
 from tests.train.test_finetune_resumed import QUIET, Killed, prepared, stop_after
 from train.finetune import train

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from tests.paths import ROOT
 from train.finetune import train
 from train.loop.checkpoints import whole_checkpoints
@@ -31,8 +31,8 @@ TOLD = """
 import sys
 from types import SimpleNamespace
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from train.lora import train
+from configs.run.config import RunConfig
+from train.finetune import train
 config = RunConfig.model_validate_json(sys.argv[1])
 train(config, RunPaths.of(config.name), SimpleNamespace(run_id="r", log_metrics=lambda figures, step: print(step, "loss" in figures, flush=True)))
 """

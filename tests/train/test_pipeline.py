@@ -17,7 +17,7 @@ import pytest
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, sha256_of, verify_release
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from tests.paths import ROOT
 from train.finetune import train
 from train.model.base import make_base
@@ -29,8 +29,8 @@ KILLED = """
 import sys, time
 from types import SimpleNamespace
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from train.lora import train
+from configs.run.config import RunConfig
+from train.finetune import train
 config = RunConfig.model_validate_json(sys.argv[1])
 slow = SimpleNamespace(run_id="first", log_metrics=lambda figures, step: (print(step, flush=True), time.sleep(0.05)))
 train(config, RunPaths.of(config.name), slow)

@@ -16,8 +16,8 @@ import pytest
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
+from configs.run.config import RunConfig
+from configs.run.train import Train
 from tests.paths import ROOT
 from train import plan
 from train.estimate import workload

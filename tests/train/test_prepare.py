@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train import prepare as module
 from train.data import ingest
 from train.data.corruption import shuffle_answers

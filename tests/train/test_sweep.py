@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.search.study import finished, grid
 from train.sweep import sweep
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from configs.loader import load
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.mlflow.outbox import Outbox
 from tests.paths import ROOT
 from train.finetune import train
@@ -30,7 +30,7 @@ RATES = {"train.learning_rate": {"choices": [1e-7, 0.01]}, "train.lora.rank": {"
 KILLED = """
 import sys, time
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.sweep import sweep
 class Run:
     run_id = None

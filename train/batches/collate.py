@@ -19,7 +19,7 @@ import numpy
 
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.training import Train
+from configs.run.train import Train
 from infra.files.atomic import clear_partials
 from train.sources.reader import Row
 

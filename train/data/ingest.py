@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.data import Data
+from configs.run.data import Data
 from train.data.lengths import Measure
 from train.data.lint import Findings, damage_of, make_personal_data_check
 from train.data.rows import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from configs.data import Lint
 from configs.errors import RefusedError
+from configs.run.data import Lint
 from train.data.rows import texts_of
 from train.sources.files import Fault, Row
 

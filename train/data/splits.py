@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from configs.data import Data
 from configs.errors import InputError
+from configs.run.data import Data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

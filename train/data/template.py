@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from configs.data import Data, Template, columns_of, jinja_environment
+from configs.run.data import Data, Template, columns_of, jinja_environment
 from train.sources.files import Fault, Row
 
 Reading = Callable[[Row], Row | Fault]

@@ -11,8 +11,8 @@ import numpy
 
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
+from configs.run.config import RunConfig
+from configs.run.train import Train
 from infra.files.atomic import read_json
 from train.batches.collate import Plan, order_rows
 from train.data.lengths import load_chat_template

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from configs.errors import InputError
-from configs.training import Train
+from configs.run.train import Train
 
 NAME = "sdpa_by_row"
 

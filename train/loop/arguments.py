@@ -7,8 +7,8 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
+from configs.run.config import RunConfig
+from configs.run.train import Train
 from train.loop.processes import launch_arguments
 from train.model.dtype import choose_dtype
 

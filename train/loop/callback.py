@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from configs.training import Train
+from configs.run.train import Train
 from train.batches.collate import Plan
 from train.loop.checkpoints import complete_checkpoint
 from train.loop.processes import is_main, wait_for_others

@@ -21,7 +21,7 @@ from typing import Any
 
 from configs.errors import InputError, OutsideError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json
 
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it

@@ -7,7 +7,7 @@ import statistics
 from typing import Any
 
 from configs.errors import RefusedError
-from configs.training import Divergence
+from configs.run.train import Divergence
 
 Log = list[dict[str, Any]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.release import sha256_of
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.files.atomic import key_of
 from train.layers.lora import fuse_adapters
 from train.model.dtype import base_dtype

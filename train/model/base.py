@@ -11,8 +11,8 @@ from typing import Any
 
 from configs.errors import InputError, RefusedError
 from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
-from configs.schema import RunConfig, Serving, Task, served_task
-from configs.weights import BaseWeights
+from configs.run.base import BaseWeights
+from configs.run.config import RunConfig, Serving, Task, served_task
 from infra.files.atomic import new_directory, write_text
 from infra.git.command import head_revision
 from train.model.find_base import find_weights, folders_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.methods import CHANGES_BASE
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
+from configs.run.lora import CHANGES_BASE
 
 FAST_BFLOAT16_FLAGS = {"amx_bf16"}
 

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path, PurePath
 
 from configs.errors import InputError, RefusedError
-from configs.weights import BaseWeights
+from configs.run.base import BaseWeights
 from infra.files.atomic import read_json
 from infra.hub import fetch_snapshot, list_repository
 from infra.mlflow.client import download_model

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RefusedError
-from configs.schema import Problem, RunConfig
+from configs.run.config import Problem, RunConfig
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.data.fingerprint import fingerprint
 from train.prepare import read_split
 from train.sources.reader import Row

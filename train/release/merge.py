@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.release import ADAPTER, ALLOWED_SUFFIXES
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json
 from infra.tokenizer import load_tokenizer
 from train.model.adapter import load_trained

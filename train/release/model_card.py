@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 
 SCHEMES = {
     "int8": "INT8 (W8A8: weights per channel, activations per token at run time)",

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from configs.compression import Prune
+from configs.run.quantize import Prune
 from train.release.recipe import UNQUANTIZED, quantized_layers, quiet, run
 
 

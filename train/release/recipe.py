@@ -8,8 +8,8 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from configs.compression import Quantize, choose_group_size
 from configs.errors import InputError
+from configs.run.quantize import Quantize, choose_group_size
 
 # vLLM builds the pooler and the heads as plain linear layers, which cannot hold INT8 (vllm/model_executor/models/bert.py).
 UNQUANTIZED = ["lm_head", "re:.*pooler.*", "re:.*classifier.*", "re:.*score.*"]

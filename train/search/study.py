@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import RunConfig
-from configs.search import Parameter, Sweep, leaf_types
+from configs.run.config import RunConfig
+from configs.run.sweep import Parameter, Sweep, leaf_types
 from infra.files.atomic import key_of, write_text
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from configs.data import suffix_format
 from configs.errors import InputError, OutsideError
+from configs.run.data import suffix_format
 
 Row = dict[str, Any]
 BATCH_ROWS = 8192  # some megabytes of Python objects, whatever the file's size
@@ -23,7 +23,7 @@ BATCH_ROWS = 8192  # some megabytes of Python objects, whatever the file's size
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one row: its kind (a key of configs.data.Lint), what was found, what was expected."""
+    """What is wrong with one row: its kind (a key of configs.run.data.Lint), what was found, what was expected."""
 
     kind: str
     found: str

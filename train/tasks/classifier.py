@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.batches.collate import encode
 from train.model.adapter import adapted_model, speed_up_b

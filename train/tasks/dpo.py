@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.tokenizer import encode_pair, load_tokenizer
 from train.batches.collate import encode
 from train.model.adapter import lora_config, packed_in_four_bits, require_device, speed_up_b

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
 from train.batches.collate import IGNORED, encode, flatten, pack, pad
 from train.layers.attention import use_attention

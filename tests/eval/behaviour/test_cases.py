@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from configs.behaviour import BehaviourTest
+from configs.run.behaviour import BehaviourTest
 from eval.behaviour.cases import Case, cases_of, draw
 from eval.behaviour.perturb import last_question
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.behaviour import Perturbation
+from configs.run.behaviour import Perturbation
 from eval.behaviour.perturb import NEIGHBOURS, change_question, last_question, perturb, perturb_row
 
 pytestmark = pytest.mark.unit

@@ -12,8 +12,8 @@ import pandas
 import pytest
 
 from configs.errors import InputError, OutsideError
-from configs.evaluation import Evaluate
 from configs.release import Manifest
+from configs.run.evaluate import Evaluate
 from eval.behaviour.perturb import last_question
 from eval.behaviour.run import behave, make_asker
 from eval.measure import answers

@@ -11,7 +11,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import read_manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.evaluate import evaluate
 from infra.vllm.server import temporary_slot
 from tests.paths import ROOT

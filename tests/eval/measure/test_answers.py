@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.errors import InputError, OutsideError
-from configs.evaluation import Evaluate
 from configs.release import Manifest
+from configs.run.evaluate import Evaluate
 from eval.evaluate import write_predictions
 from eval.measure import answers as module
 from eval.measure.answers import Answers, ask_all, read_ids, read_rows, write_line

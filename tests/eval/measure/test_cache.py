@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.measure import cache
 from eval.measure.cache import answers_key, evaluation_key, read_finished, recall
 

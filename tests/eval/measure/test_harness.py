@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, OutsideError
-from configs.evaluation import Evaluate
 from configs.release import Manifest
+from configs.run.evaluate import Evaluate
 from eval.measure.harness import figures_of, files_of, harness_config, read_results, run_harness
 from tests.support.tiny_release import make_tokenizer
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError, OutsideError
-from configs.judge import Judge
+from configs.run.judge import Judge
 from eval.measure import judge_model
 from eval.measure.judge_model import judge_rows, read_score, scores_of
 from infra.vllm.client import Answer

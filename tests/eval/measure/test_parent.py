@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.measure import parent
 from eval.measure.parent import Probe, compare, divergence, labels_of, write_card
 from infra.vllm.client import Answer

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from configs.gates import GateConfig
 from configs.release import Manifest
-from configs.schema import RunConfig
+from configs.rules.quality import GateConfig
+from configs.run.config import RunConfig
 from eval.measure.references import misfit, references_of
 
 pytestmark = pytest.mark.unit

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from configs.evaluation import Evaluate
+from configs.run.evaluate import Evaluate
 from eval.metrics.aggregate import figure, score
 from infra.vllm.client import Answer
 

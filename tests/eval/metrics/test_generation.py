@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
-from configs.evaluation import Evaluate
+from configs.run.evaluate import Evaluate
 from eval.metrics.aggregate import figure, score
 from eval.metrics.generation import TEXT, f1, fields, normalize, score_answer
 from infra.vllm.client import Answer

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError
-from configs.evaluation import Evaluate
 from configs.paths import RunPaths
 from configs.release import Manifest
+from configs.run.evaluate import Evaluate
 from eval.evaluate import write_atomically, write_predictions
 from eval.metrics.aggregate import score
 from eval.rules.evidence import find_measured, gather, read_measured

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.environment.signing import Signing
 from configs.errors import InputError, RefusedError
-from configs.signing import Signing
 from infra.dvc import releases
 from infra.signing import KEY, verify_signature
 from tests.infra.test_signing import Pair, make_pair

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from infra.haproxy.api_keys import KeyLimits, Keyring, api_key, hash_of
 from tests.infra.conftest import OpenDoor

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.haproxy.api_keys import KeyLimits, Keyring
 from infra.haproxy.config import render
 from tests.infra.conftest import SECRET, OpenDoor, free_ports

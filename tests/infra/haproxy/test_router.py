@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
 from infra.haproxy.router import Router, api_key
 from infra.haproxy.runtime_api import Admin
@@ -162,7 +162,7 @@ def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_door_it_open
     """HAProxy and its log's writer outlive the command: neither may hold its stdout or stderr, or a CI job would never end."""
     door, *slots = free_ports(3)
     config = DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": slots, "state_dir": "state"})
-    code = "import sys; from configs.deploy import DeployConfig; from infra.haproxy.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
+    code = "import sys; from configs.environment.config import DeployConfig; from infra.haproxy.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     try:
         words = [sys.executable, "-c", code, config.model_dump_json()]

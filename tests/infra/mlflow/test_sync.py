@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, OutsideError
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from infra.mlflow import client, tracking
 from infra.mlflow.outbox import Outbox
 from infra.mlflow.sync import sync

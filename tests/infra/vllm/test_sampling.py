@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import infra.vllm.sampling
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.vllm.sampling import MOST_BYTES, Sampler, Writer, read_answer, sampling_of
 from serve.load.arrivals import read_trace
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
-from configs.load import LoadTest
+from configs.environment.config import DeployConfig
+from configs.environment.load_test import LoadTest
 from configs.release import read_manifest
 from infra.dvc.releases import folder_of
 from infra.vllm.counters import Counted, between, read_metrics

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import serve.view.live
 import serve.view.tail
 import tunegate
-from configs.console import complete_environment
+from infra.terminal import complete_environment
 from serve.record.record import Record
 from tests.paths import ROOT
 from tests.serve.conftest import LOCAL

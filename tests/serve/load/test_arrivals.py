@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.environment.load_test import LoadTest
 from configs.errors import InputError
-from configs.load import LoadTest
 from serve.load.arrivals import plan_load, poisson, read_trace, replay, write_parquet, write_plan
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.load import LoadTest, Objective
+from configs.environment.load_test import LoadTest, Objective
 from serve.load.figures import knee_of, meets, steps_of, summarise
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.load import LoadTest
+from configs.environment.load_test import LoadTest
 from serve.load.figures import steps_of, summarise
 from serve.load.plots import HEIGHT, MOST_POINTS, WIDTH, cumulative, plot
 from serve.load.report import kind_of, page

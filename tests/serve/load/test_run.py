@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from configs.environment.load_test import LoadTest
 from configs.errors import OutsideError
-from configs.load import LoadTest
 from serve.load.run import locust_command, measuring, read_samples, run_load_test
 from tests.support.fake_openai import Fake, serving
 

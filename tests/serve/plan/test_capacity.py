@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from infra.vllm.server import SlotProcess
 from serve.plan.capacity import OVERHEAD_GIB, RESERVE_GIB, START_SECONDS, Need, decide, estimate_start, need_of, resident_gib

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import serve.proofs.baseline
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
+from configs.environment.load_test import LoadTest
 from configs.errors import RefusedError
-from configs.load import LoadTest
 from infra.haproxy.router import Traffic
 from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue, keep, kept_at, measure_blue, traffic_now, wants_blue

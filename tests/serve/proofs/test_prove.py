@@ -12,7 +12,7 @@ import pytest
 import serve.load.run
 import serve.proofs.baseline
 import serve.proofs.prove
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError
 from configs.verdict import RuleResult, Verdict
 from infra.haproxy.router import Traffic

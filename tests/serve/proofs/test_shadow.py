@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import serve.proofs.shadow
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
+from configs.environment.load_test import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
-from configs.load import Shadow
 from serve.proofs.shadow import Pair, compare, follow, judge, labels_of, run, summarise, token_f1
 from serve.record.environment import Environment
 from tests.support.fake_openai import Fake, serving

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from benchmarks.serve.streams import Streams
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from eval.gate import decide_load, read_rules
 from infra.dvc.releases import folder_of
 from infra.haproxy.router import api_key

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import serve.view.logs
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from serve.record.environment import Environment
 from serve.view.logs import LOGS, keeping, log_of, read_log

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import serve.watch.liveness
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from infra.haproxy.router import SLOTS, SlotName
 from serve.record.environment import Environment
 from serve.record.state import State

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import serve.watch.watcher
-from configs.deploy import DeployConfig
-from configs.load import Watch
+from configs.environment.config import DeployConfig
+from configs.environment.load_test import Watch
 from infra.haproxy.router import SlotName
 from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Environment

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
+from configs.run.config import RunConfig
+from configs.run.train import Train
 from train.batches.collate import IGNORED, Plan, encode, flatten, measure_lengths, open_splits, order_rows, pack, pad, total_steps
 from train.layers.attention import attend_by_row, register, use_attention
 from train.prepare import prepare

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.data import Data
+from configs.run.data import Data
 from train.data import ingest
 from train.data.ingest import Surveyor, order_of, seconds_of, survey_rows
 from train.data.lint import record_findings

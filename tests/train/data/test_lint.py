@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.data import Lint
 from configs.errors import RefusedError
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
+from configs.run.data import Lint
 from tests.paths import ROOT
 from train.check_data import check_rows
 from train.data.lint import SHOWN, damage_of, first_of, make_personal_data_check, record_findings

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.data import Data, Template
 from configs.errors import ConfigError
 from configs.loader import load
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
+from configs.run.data import Data, Template
 from train.data.template import make_reading
 from train.sources.files import Fault
 

@@ -8,8 +8,8 @@ import pytest
 
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
+from configs.run.config import RunConfig
+from configs.run.train import Train
 from train.loop.arguments import choose_liger, schedule_arguments, trainer_arguments
 
 pytestmark = pytest.mark.unit

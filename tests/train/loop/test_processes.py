@@ -18,7 +18,7 @@ import pytest
 
 from configs.errors import InputError, OutsideError, TunegateError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from tests.paths import ROOT
 from train.finetune import train
 from train.loop.checkpoints import COMPLETE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from configs.errors import RefusedError
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.model.adapter import adapted_model, load_trained, require_device, save_trained, speed_up_b, trained_key, wrap_model
 from train.model.heads import new_model
 

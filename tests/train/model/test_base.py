@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import InputError, RefusedError
 from configs.release import verify_release
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.model.base import KEPT, library_versions, make_base, weights_size
 
 pytestmark = pytest.mark.unit

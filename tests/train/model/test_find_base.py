@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, RefusedError
-from configs.weights import BaseWeights
+from configs.run.base import BaseWeights
 from train.model import find_base
 from train.model.find_base import check_directory, find_weights, pick
 

@@ -10,7 +10,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import verify_release
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.data.fingerprint import fingerprint
 from train.finetune import train
 from train.model.base import make_base

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.release.golden import write_golden
 from train.release.model_card import write_card
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from configs.compression import Prune
+from configs.run.quantize import Prune
 from train.release.calibration import loader
 from train.release.prune import prune, recover, sparsity
 from train.release.recipe import quantized_layers

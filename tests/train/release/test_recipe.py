@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from configs.compression import Quantize
 from configs.errors import InputError
+from configs.run.quantize import Quantize
 from train.release.calibration import loader
 from train.release.merge import complete, save, settle
 from train.release.recipe import compress, input_columns

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import RefusedError
 from configs.loader import load
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.search.report import report, without_opening
 
 pytestmark = pytest.mark.unit

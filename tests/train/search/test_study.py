@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.schema import RunConfig
-from configs.search import Sweep
+from configs.run.config import RunConfig
+from configs.run.sweep import Sweep
 from train.search.study import RETRY, best_so_far, budget, distributions, finished, grid, make_sampler, open_study, retry_interrupted, settle
 
 pytestmark = pytest.mark.unit

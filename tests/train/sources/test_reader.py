@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from configs.errors import InputError, OutsideError
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.sources import ner_finance, reader
 from train.sources.files import Row
 from train.sources.ner_finance import read_ner_finance, tag_words

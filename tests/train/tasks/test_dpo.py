@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.loop.arguments import schedule_arguments, trainer_arguments
 from train.tasks.dpo import build_dpo_trainer, encode_preference
 from train.tasks.sft import encode_chat

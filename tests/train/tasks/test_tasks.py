@@ -13,7 +13,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import verify_release
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from tests.support.prepared_rows import KINDS, of_kind, write_prepared
 from train.finetune import train
 from train.quantize import quantize

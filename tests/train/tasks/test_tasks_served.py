@@ -14,7 +14,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import read_manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.evaluate import evaluate
 from eval.measure.answers import read_rows
 from eval.metrics.aggregate import figure, score

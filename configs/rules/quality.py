@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from configs.deploy import REFERENCE_PATTERN
-from configs.evaluation import METRICS
-from configs.limits import GoodputRule, LatencyRule, SizeRule, bounds
+from configs.environment.config import REFERENCE_PATTERN
+from configs.rules.cost import GoodputRule, LatencyRule, SizeRule, bounds
+from configs.run.evaluate import METRICS
 from configs.section import Section
 
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.door import Door
+from configs.environment.load_test import LoadTest, Sampling, Shadow, Watch
+from configs.environment.router import Door
+from configs.environment.signing import Signing
+from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervision
 from configs.errors import InputError
-from configs.load import LoadTest, Sampling, Shadow, Watch
-from configs.rollout import BlueGreen, Capacity, Strategy, Supervision
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
-from configs.signing import Signing
 
 REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
 

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.check import export
-from configs.compression import Quantize
-from configs.data import Data
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import ConfigError
-from configs.evaluation import Evaluate, Parity
-from configs.gates import GateConfig
 from configs.loader import load
-from configs.methods import Lora
-from configs.schema import RunConfig, Serving
+from configs.rules.quality import GateConfig
+from configs.run.base import BaseWeights
+from configs.run.config import RunConfig, Serving
+from configs.run.data import Data
+from configs.run.evaluate import Evaluate, Parity
+from configs.run.lora import Lora
+from configs.run.quantize import Quantize
+from configs.run.train import Train
 from configs.section import Section, stay_inside
-from configs.training import Train
-from configs.weights import BaseWeights
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from configs.deploy import DeployConfig
-    from configs.schema import RunConfig
+    from configs.environment.config import DeployConfig
+    from configs.run.config import RunConfig
     from configs.verdict import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
@@ -68,7 +68,7 @@ def environment_path(name: str) -> Path:
 
 
 def read_environment(name: str) -> DeployConfig:
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
     from configs.loader import load
 
     return load(environment_path(name), DeployConfig)
@@ -76,6 +76,6 @@ def read_environment(name: str) -> DeployConfig:
 
 def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
     from configs.loader import load
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
 
     return load(path, RunConfig, overrides)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from configs.launch import Launch
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
+from configs.run.launch import Launch
 
 pytestmark = pytest.mark.unit
 GOOD: dict[str, Any] = {"name": "x", "task": "causal-lm", "base": {"path": "b"}, "data": {"source": "bfcl"}, "train": {"max_steps": 4}, "gate": "g"}

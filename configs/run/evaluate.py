@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from configs.behaviour import BehaviourTest, HarnessTask
-from configs.judge import Judge
+from configs.run.behaviour import BehaviourTest, HarnessTask
+from configs.run.judge import Judge
 from configs.section import ExistingPath, Section
 
 Normalization = Literal["none", "whitespace", "squad"]

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from configs.behaviour import WORDS, BehaviourTest, HarnessTask, Invariance, slots_in
 from configs.errors import ConfigError
 from configs.loader import load
-from configs.schema import RunConfig
+from configs.run.behaviour import WORDS, BehaviourTest, HarnessTask, Invariance, slots_in
+from configs.run.config import RunConfig
 
 pytestmark = pytest.mark.unit
 ADAPTER: TypeAdapter[Any] = TypeAdapter(BehaviourTest)

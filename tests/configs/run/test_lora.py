@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.methods import Lora
-from configs.schema import RunConfig, served_task
+from configs.run.config import RunConfig, served_task
+from configs.run.lora import Lora
 
 pytestmark = pytest.mark.unit
 SOURCES = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}

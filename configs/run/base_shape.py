@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from configs.weights import BaseWeights
+from configs.run.base import BaseWeights
 
 
 def input_columns(base: BaseWeights, root: Path) -> set[int] | None:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError
 from configs.loader import load
-from configs.schema import RunConfig
-from configs.search import Parameter, Sweep, leaf_types, with_values
+from configs.run.config import RunConfig
+from configs.run.sweep import Parameter, Sweep, leaf_types, with_values
 
 pytestmark = pytest.mark.unit
 GOOD: dict[str, Any] = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.compression import GROUP_SIZES, Prune, Quantize, choose_group_size
+from configs.run.quantize import GROUP_SIZES, Prune, Quantize, choose_group_size
 
 pytestmark = pytest.mark.unit
 COLUMNS = st.sets(st.integers(1, 200).map(lambda count: 16 * count), min_size=1, max_size=4)

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from configs.compression import Quantize, Scheme
-from configs.methods import CHANGES_BASE, Lora
+from configs.run.lora import CHANGES_BASE, Lora
+from configs.run.quantize import Quantize, Scheme
 
 Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]

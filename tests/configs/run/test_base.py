@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from configs.weights import BaseWeights
+from configs.run.base import BaseWeights
 
 pytestmark = pytest.mark.unit
 REVISION = "0123456789abcdef0123456789abcdef01234567"

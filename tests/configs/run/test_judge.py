@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from configs.judge import Judge
+from configs.run.judge import Judge
 
 pytestmark = pytest.mark.unit
 GOOD: dict[str, Any] = {"base_url": "http://127.0.0.1:8000/v1", "model": "m", "prompt": "{{ question }} {{ answer }} {{ reference }}", "scale": (1, 5)}

@@ -7,18 +7,18 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from configs.behaviour import misfits as behaviour_misfits
-from configs.compression import Quantize, choose_group_size
-from configs.data import Data
-from configs.evaluation import Evaluate
-from configs.launch import Launch
-from configs.methods import CHANGES_BASE, Lora
-from configs.search import Sweep, check_search
+from configs.run.base import BaseWeights
+from configs.run.base_shape import input_columns
+from configs.run.behaviour import misfits as behaviour_misfits
+from configs.run.data import Data
+from configs.run.evaluate import Evaluate
+from configs.run.launch import Launch
+from configs.run.lora import CHANGES_BASE, Lora
+from configs.run.quantize import Quantize, choose_group_size
+from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
+from configs.run.sweep import Sweep, check_search
+from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
-from configs.shape import input_columns
-from configs.training import Train
-from configs.weights import BaseWeights
 
 Task = Literal["sequence-classification", "token-classification", "causal-lm", "dpo"]
 Problem = Literal["single_label", "multi_label", "regression"]

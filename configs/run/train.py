@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.methods import Lora, Method, Preference
+from configs.run.lora import Lora, Method, Preference
 from configs.section import Section
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.data import SUFFIXES, URL_SCHEMES, Data, suffix_format
+from configs.run.data import SUFFIXES, URL_SCHEMES, Data, suffix_format
 
 pytestmark = pytest.mark.unit
 GIVEN = {"files": ["a.jsonl"], "validation_files": ["a.jsonl"], "test_files": ["a.jsonl"], "split": {"method": "given"}}
