@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serve.streams import Streams
+from configs.environment.config import read_environment
 from configs.errors import OutsideError, TunegateError
 from infra.haproxy.router import api_key
-from infra.terminal import read_environment
 
 FOLDER = Path("build/demo")
 ENVIRONMENT = FOLDER / "deploy.yaml"

@@ -17,19 +17,20 @@ import infra.commands.releases
 import serve.commands.deploy
 import train.commands
 from configs.errors import TunegateError
+from configs.run.config import read_run
 from eval.commands import Production, run_evaluate, run_gate
 from eval.commands import add_commands as add_eval_commands
 from infra.commands.releases import run_publish
 from infra.masking import masked
-from infra.terminal import Config, Sets, example, print_verdict, read_run
+from infra.terminal import Config, Sets, example, print_verdict
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from configs.environment.config import DeployConfig
+    from configs.release import Use
     from configs.verdict import Verdict
-    from infra.lineage.trace import Use
     from serve.watch.watcher import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -61,7 +62,7 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
 
 def plan_environment(path: Path) -> dict[str, Any]:
     """`train` and `serve` do not know each other either."""
-    from infra.terminal import read_environment
+    from configs.environment.config import read_environment
     from serve.preview import preview
     from serve.record.environment import Environment
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from configs.environment.config import DeployConfig
-from configs.environment.load_test import SmokeConfig
+from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
 from configs.loader import load, read_yaml
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
 from configs.section import Section
 from configs.verdict import Verdict

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from configs.environment.config import read_environment
 from configs.errors import InputError
-from infra.terminal import AsJson, Config, Sets, example, print_verdict, read_environment, read_run, show
+from configs.run.config import read_run
+from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from configs.run.evaluate import METRICS
+from configs.run.metrics import METRICS
 from eval.metrics.aggregate import figure
 from eval.rules.evidence import Measured, read_measured
 from eval.rules.paired import slices_of

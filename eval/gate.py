@@ -6,22 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.environment.config import REFERENCE_PATTERN, DeployConfig
+from configs.environment.config import DeployConfig
 from configs.loader import load
 from configs.paths import RunPaths
+from configs.release import REFERENCE_PATTERN
+from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
-from configs.rules.quality import (
-    CalibrationRule,
-    FairnessRule,
-    GateConfig,
-    NonInferiorRule,
-    ParityRule,
-    QuantizationRule,
-    RobustnessRule,
-    SliceMinimumRule,
-    SuperiorRule,
-    ThresholdRule,
-)  # fmt: skip
+from configs.rules.gate import GateConfig
+from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
+from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
 from configs.run.config import RunConfig
 from configs.verdict import RuleResult, Verdict, conjunction
 from eval.report.write import write_reports

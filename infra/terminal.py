@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from configs.environment.config import DeployConfig
-    from configs.run.config import RunConfig
     from configs.verdict import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
@@ -60,22 +58,3 @@ def print_verdict(verdict: Verdict) -> None:
         typer.echo(f"  {result.rule}: {result.sentence}")
     typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
     typer.echo(f"  {verdict.release}")
-
-
-def environment_path(name: str) -> Path:
-    """`local` is configs/deploy/local.yaml; a path to a YAML file is itself."""
-    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
-
-
-def read_environment(name: str) -> DeployConfig:
-    from configs.environment.config import DeployConfig
-    from configs.loader import load
-
-    return load(environment_path(name), DeployConfig)
-
-
-def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
-    from configs.loader import load
-    from configs.run.config import RunConfig
-
-    return load(path, RunConfig, overrides)

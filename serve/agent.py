@@ -11,7 +11,8 @@ from types import FrameType
 from configs.environment.config import DeployConfig
 from configs.environment.router import Door
 from configs.errors import InputError, RefusedError, TunegateError
-from infra.haproxy.router import SLOTS, SlotName, server_entry
+from configs.slots import SLOTS, SlotName
+from infra.haproxy.router import server_entry
 from serve.deploy import attempt, check_release
 from serve.gitops.follow import Following, Unfollowed
 from serve.plan.planner import ENDS, plan

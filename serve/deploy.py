@@ -8,13 +8,13 @@ from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
+from configs.slots import SLOTS, SlotName, other
 from configs.verdict import Verdict
 from infra.dvc.releases import find_trusted
-from infra.haproxy.router import SLOTS, SlotName
 from infra.vllm.server import reap_orphan, stop_slot
 from serve.plan.planner import ENDS, Action, plan
 from serve.record.environment import BusyError, Environment, holder_of, locked
-from serve.record.state import State, other
+from serve.record.state import State
 from serve.switch.effects import KILL_SECONDS, crash, perform
 from serve.watch.bake import analyse, bake
 

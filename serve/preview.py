@@ -7,8 +7,8 @@ from typing import Any
 
 from configs.environment.strategy import Canary
 from configs.release import read_manifest
+from configs.slots import SlotName
 from infra.dvc.releases import find
-from infra.haproxy.router import SlotName
 from serve.plan.capacity import measure
 from serve.plan.planner import Action, Observed, plan
 from serve.record.environment import Environment

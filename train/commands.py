@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from configs.errors import InputError
-from infra.terminal import AsJson, Config, Sets, example, read_run, show
+from configs.run.config import read_run
+from infra.terminal import AsJson, Config, Sets, example, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths

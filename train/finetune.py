@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from configs.digest import key_of
 from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
-from infra.files.atomic import key_of, new_directory, read_json, write_json
+from infra.files.atomic import new_directory, read_json, write_json
 from train.batches.collate import Plan, flatten, measure_lengths, open_splits, order_rows, total_steps
 from train.loop.arguments import schedule_arguments, trainer_arguments
 from train.loop.checkpoints import last_checkpoint, open_run, remember, step_of

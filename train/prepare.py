@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.digest import key_of
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
 from configs.run.data import Data
-from infra.files.atomic import key_of, new_directory, read_json, write_json, write_text
+from infra.files.atomic import new_directory, read_json, write_json, write_text
 from train.data.corruption import shuffle_answers
 from train.data.data_card import write_page
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row

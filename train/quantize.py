@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from configs.digest import key_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
-from configs.run.config import RunConfig, served_task
-from infra.files.atomic import key_of, new_directory, read_json, write_text
+from configs.run.config import RunConfig
+from configs.run.task import served_task
+from infra.files.atomic import new_directory, read_json, write_text
 from infra.git.command import head_revision
 from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size

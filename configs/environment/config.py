@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.environment.load_test import LoadTest, Sampling, Shadow, Watch
+from configs.environment.load_test import LoadTest
 from configs.environment.router import Door
+from configs.environment.sampling import Sampling, Shadow
 from configs.environment.signing import Signing
 from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervision
-from configs.errors import InputError
+from configs.environment.watch import Watch
+from configs.release import REFERENCE_PATTERN
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
-
-REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
 
 
 class DeployConfig(Section):
@@ -51,19 +49,12 @@ class DeployConfig(Section):
         return self
 
 
-def pin(path: Path, reference: str) -> bool:
-    """Rewrites the one `release:` line, comments and all else untouched. True if the file changed. Raises InputError without such a line."""
-    text = path.read_text(encoding="utf8")
-    pinned = pinned_text(text, reference, str(path))
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(pinned, encoding="utf8")
-    os.replace(partial, path)
-    return pinned != text
+def environment_path(name: str) -> Path:
+    """`local` is configs/deploy/local.yaml; a path to a YAML file is itself."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
 
 
-def pinned_text(text: str, reference: str, name: str) -> str:
-    """The YAML with another release pinned; `name` is the file's, for the message. Raises InputError unless exactly one line starts with `release:`."""
-    pinned, count = re.subn(r"(?m)^release:[^#\n]*?(\s*#.*)?$", lambda found: f"release: {reference}{found.group(1) or ''}", text)
-    if count != 1:
-        raise InputError(f"{name}: found {count} lines that start with `release:`, expected one", hint=f"tunegate check {name}")
-    return pinned
+def read_environment(name: str) -> DeployConfig:
+    from configs.loader import load
+
+    return load(environment_path(name), DeployConfig)

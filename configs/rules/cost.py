@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.rules.fields import bounds
 from configs.section import Section
 
 LATENCIES = Literal[
@@ -13,11 +14,6 @@ LATENCIES = Literal[
     "inter_token_p50_ms", "inter_token_p95_ms", "inter_token_p99_ms",
     "time_per_output_token_p50_ms", "time_per_output_token_p95_ms", "time_per_output_token_p99_ms", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms",
 ]  # fmt: skip
-
-
-def bounds(minimum: float | None, maximum: float | None) -> str:
-    parts = [f">= {minimum:g}"] if minimum is not None else []
-    return " and ".join(parts + ([f"<= {maximum:g}"] if maximum is not None else []))
 
 
 class SizeRule(Section):

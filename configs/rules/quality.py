@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from configs.environment.config import REFERENCE_PATTERN
-from configs.rules.cost import GoodputRule, LatencyRule, SizeRule, bounds
-from configs.run.evaluate import METRICS
+from configs.rules.fields import Confidence, ExampleMetric, bounds, of_examples
 from configs.section import Section
-
-
-def of_examples(name: str) -> str:
-    if name.partition(":")[0] not in METRICS:
-        near = get_close_matches(name, METRICS, n=1)
-        raise ValueError(f"a metric of single examples{f', {near[0]}' if near else ': one of ' + ', '.join(METRICS)}")
-    return name
-
-
-ExampleMetric = Annotated[str, AfterValidator(of_examples), Field(description="one of docs/evaluation.md, or f1:LABEL")]
-Reference = Annotated[
-    Literal["champion", "base", "parent"] | Annotated[str, Field(pattern=REFERENCE_PATTERN)],
-    Field(description="what serves, the untuned weights, the unquantized release, or any NAME@sha256:DIGEST"),
-]
-Confidence = Annotated[float, Field(gt=0.5, lt=1, description="of the two-sided interval; the gate spends half of the rest: 0.95 is a one-sided 2.5%")]
-
-
-def check_margin(metric: str, margin: float | None) -> None:
-    if margin is not None and margin > 1 and METRICS[metric.partition(":")[0]].unit_interval:
-        raise ValueError(f"a margin of at most 1: {metric} lies between 0 and 1")
-
-
-def short(reference: str) -> str:
-    """A digest by its first twelve digits."""
-    name, _, digest = reference.partition("@sha256:")
-    return f"{name}@{digest[:12]}" if digest else name
 
 
 class ThresholdRule(Section):
@@ -62,72 +33,6 @@ class ThresholdRule(Section):
         return f"{self.metric} {bounds(self.minimum, self.maximum)}{' confidently' if self.confident else ''}"
 
 
-class NonInferiorRule(Section):
-    """Not worse than the reference by more than `margin`, paired on the same examples."""
-
-    rule: Literal["non_inferior_to"]
-    reference: Reference = "champion"
-    metric: ExampleMetric
-    margin: float = Field(ge=0, description="in the metric's own unit")
-    confidence: Confidence = 0.95
-
-    @model_validator(mode="after")
-    def in_unit(self) -> NonInferiorRule:
-        check_margin(self.metric, self.margin)
-        return self
-
-    @property
-    def name(self) -> str:
-        return f"{self.metric} non-inferior to {short(self.reference)} by {self.margin:g}"
-
-
-class SuperiorRule(Section):
-    """Better than the reference by more than `margin`, paired on the same examples."""
-
-    rule: Literal["superior_to"]
-    reference: Reference = "champion"
-    metric: ExampleMetric
-    margin: float = Field(0.0, ge=0, description="in the metric's own unit")
-    confidence: Confidence = 0.95
-
-    @model_validator(mode="after")
-    def in_unit(self) -> SuperiorRule:
-        check_margin(self.metric, self.margin)
-        return self
-
-    @property
-    def name(self) -> str:
-        return f"{self.metric} superior to {short(self.reference)}{f' by {self.margin:g}' if self.margin else ''}"
-
-
-class SliceMinimumRule(Section):
-    """Every slice at least `minimum`, or no worse than a reference by more than `margin`. A slice shown to be worse (Holm over all slices) fails."""
-
-    rule: Literal["slice_minimum"]
-    metric: ExampleMetric
-    slices: list[str] = Field(["*"], min_length=1, description="names or patterns, as in label=*")
-    minimum: float | None = Field(None, description="of a metric where lower is better: the most it may be")
-    reference: Reference | None = None
-    margin: float | None = Field(None, ge=0, description="in the metric's own unit; with reference")
-    minimum_size: int = Field(20, ge=2, description="smaller slices are named, not judged")
-    confidence: Confidence = 0.95
-
-    @model_validator(mode="after")
-    def one_kind(self) -> SliceMinimumRule:
-        if (self.minimum is None) == (self.reference is None) or (self.margin is None) != (self.reference is None):
-            raise ValueError("minimum, or reference with margin")
-        check_margin(self.metric, self.margin)
-        return self
-
-    @property
-    def name(self) -> str:
-        which = "every slice" if self.slices == ["*"] else f"slices {', '.join(self.slices)}"
-        better = METRICS[self.metric.partition(":")[0]].higher_is_better
-        limits = bounds(self.minimum, None) if better else bounds(None, self.minimum)
-        what = limits if self.minimum is not None else f"non-inferior to {short(str(self.reference))} by {self.margin:g}"
-        return f"{self.metric} of {which} {what}"
-
-
 class CalibrationRule(Section):
     """Stated probabilities may be trusted."""
 
@@ -140,38 +45,6 @@ class CalibrationRule(Section):
     @property
     def name(self) -> str:
         return f"{self.metric} {bounds(None, self.maximum)}{' confidently' if self.confident else ''}"
-
-
-class RobustnessRule(Section):
-    """Spoilt questions change little: of one behaviour test by its name, or of every one but the invariance tests."""
-
-    rule: Literal["robustness"]
-    test: str | None = Field(None, description="a name under evaluate.behaviour; null: all of kind robustness, directional and abstention")
-    maximum_drop: float | None = Field(None, ge=0)
-    maximum_flip_rate: float | None = Field(None, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def bounded(self) -> RobustnessRule:
-        if self.maximum_drop is None and self.maximum_flip_rate is None:
-            raise ValueError("maximum_drop or maximum_flip_rate")
-        return self
-
-    @property
-    def name(self) -> str:
-        limits = {"drop": self.maximum_drop, "flip rate": self.maximum_flip_rate}
-        return f"robust ({self.test or 'all tests'}): {', '.join(f'{name} <= {one:g}' for name, one in limits.items() if one is not None)}"
-
-
-class FairnessRule(Section):
-    """The answers do not hang on a name, a gender, an origin: of one invariance test, or of all."""
-
-    rule: Literal["fairness"]
-    test: str | None = Field(None, description="a name under evaluate.behaviour; null: every invariance test")
-    maximum_gap: float = Field(ge=0)
-
-    @property
-    def name(self) -> str:
-        return f"fair ({self.test or 'all tests'}): gap <= {self.maximum_gap:g}"
 
 
 class ParityRule(Section):
@@ -207,16 +80,3 @@ class QuantizationRule(Section):
         parts += [f"KL divergence {bounds(None, self.maximum_kl_divergence)}"] if self.maximum_kl_divergence is not None else []
         parts += [f"{self.metric} drop {bounds(None, self.maximum_drop)}"] if self.metric is not None else []
         return f"quantization: {', '.join(parts)}"
-
-
-Rule = Annotated[
-    ThresholdRule | NonInferiorRule | SuperiorRule | SliceMinimumRule | CalibrationRule | RobustnessRule | FairnessRule | ParityRule | QuantizationRule
-    | SizeRule | LatencyRule | GoodputRule,
-    Field(discriminator="rule"),
-]  # fmt: skip
-
-
-class GateConfig(Section):
-    """A gate file."""
-
-    rules: list[Rule] = Field(min_length=1)

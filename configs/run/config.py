@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -16,33 +15,15 @@ from configs.run.launch import Launch
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, choose_group_size
 from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
+from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
+from configs.run.task import Problem, Task
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
 
-Task = Literal["sequence-classification", "token-classification", "causal-lm", "dpo"]
-Problem = Literal["single_label", "multi_label", "regression"]
 SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
 
 SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
-
-
-def served_task(task: Task) -> Task:
-    """What a run's release is served and evaluated as: a preference run's is a chat model."""
-    return "causal-lm" if task == "dpo" else task
-
-
-class Serving(Section):
-    """The vLLM arguments that evaluation and production share; they travel in the manifest."""
-
-    max_model_len: int = Field(512, ge=16, le=1_048_576)
-    max_num_seqs: int = Field(32, ge=1, le=4096)
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("float32", description="activations; auto: what vLLM picks")
-    kv_cache_gib: int = Field(1, ge=1, le=4096)
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the release will be served; auto: on a machine like this one")
-    tool_parser: str | None = Field(
-        None, pattern=r"^[a-z0-9_]+$", description="how the model writes a tool call, by vLLM's name (hermes, llama3_json, ...); null: no tools"
-    )
 
 
 class RunConfig(Section):
@@ -122,3 +103,9 @@ class RunConfig(Section):
         if columns:
             choose_group_size(columns, self.quantize.group_size)
         return self
+
+
+def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
+    from configs.loader import load
+
+    return load(path, RunConfig, overrides)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import InputError
 from configs.release import Manifest
 from configs.run.behaviour import Abstention, Directional, Invariance, Robustness, name_of
-from configs.run.evaluate import METRICS, Evaluate
+from configs.run.evaluate import Evaluate
+from configs.run.metrics import METRICS
 from eval.behaviour.cases import PROMPT, Case, Row, Rows, cases_of
 from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from configs.digest import sha256_of
 from configs.errors import OutsideError
-from configs.release import sha256_of
 from configs.run.config import RunConfig
 from eval.measure.harness import files_of
 from infra.dvc.releases import EVALUATION_FILES, find_evaluation, keep_evaluation

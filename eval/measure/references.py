@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from configs.environment.config import REFERENCE_PATTERN, DeployConfig
+from configs.environment.config import DeployConfig
 from configs.loader import load
-from configs.release import read_manifest
-from configs.rules.quality import GateConfig
-from configs.run.config import RunConfig, served_task
+from configs.release import REFERENCE_PATTERN, read_manifest
+from configs.rules.gate import GateConfig
+from configs.run.config import RunConfig
+from configs.run.task import served_task
 from eval.measure.cache import evaluation_key, recall
 from infra.dvc.releases import find, folder_of
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from configs.errors import InputError
-from configs.run.evaluate import Slice
+from configs.run.slices import Slice
 
 Row = dict[str, Any]
 LONGEST_VALUE = 60  # characters of a column's value in a slice's name

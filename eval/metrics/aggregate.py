@@ -7,8 +7,9 @@ from array import array
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from configs.run.config import Task
-from configs.run.evaluate import METRICS, Evaluate
+from configs.run.evaluate import Evaluate
+from configs.run.metrics import METRICS
+from configs.run.task import Task
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest
-from configs.run.evaluate import METRICS
+from configs.run.metrics import METRICS
 from configs.verdict import RuleResult, Verdict
 from eval.measure.slices import question_of
 from eval.rules.evidence import Evidence, Measured

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule
-from configs.rules.quality import FairnessRule, RobustnessRule
 from configs.verdict import RuleResult
 from eval.rules.evidence import Measured
 from eval.rules.quality import EVALUATE, Limit, decide_limits, number, result, section

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from configs.errors import InputError
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from configs.verdict import RuleResult
 
 PAIRED = (

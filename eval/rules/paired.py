@@ -5,7 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from configs.rules.quality import NonInferiorRule, SliceMinimumRule, SuperiorRule, short
+from configs.release import short
+from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
 from configs.verdict import Outcome, RuleResult
 from eval.metrics.aggregate import figure
 from eval.rules.evidence import Evidence, Measured

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from configs.run.evaluate import METRICS
+from configs.run.metrics import METRICS
 from eval.metrics.aggregate import figure
 from eval.statistics.bootstrap import compare_figures, compare_means, estimate_figure, estimate_mean
 from eval.statistics.proportions import Comparison, Estimate, compare_outcomes, estimate_share

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from configs.errors import InputError
-from infra.terminal import Config, example, read_run
+from configs.run.config import read_run
+from infra.terminal import Config, example
 
 Stage = Literal["prepare", "train", "quantize", "evaluate", "gate"]
 

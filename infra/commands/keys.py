@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from configs.environment.config import read_environment
 from configs.errors import InputError
-from infra.terminal import AsJson, EnvironmentName, Why, example, read_environment, show
+from infra.terminal import AsJson, EnvironmentName, Why, example, show
 
 if TYPE_CHECKING:
     from infra.haproxy.api_keys import Key, KeyLimits, Keyring

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import InputError
-from infra.terminal import AsJson, Config, example, read_run, show
+from configs.run.config import read_run
+from infra.terminal import AsJson, Config, example, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
+    from configs.release import Use
     from configs.run.config import RunConfig
-    from infra.lineage.trace import Use
 
 
 def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.environment.config import REFERENCE_PATTERN
 from configs.environment.signing import Signing
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
-from configs.release import Manifest, read_manifest, verify_release
+from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.masking import masked, refuse_written_login
 from infra.signing import sign, signature_of, signing_key, verify_signature

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.environment.config import REFERENCE_PATTERN
 from configs.errors import OutsideError
+from configs.release import REFERENCE_PATTERN
 from infra.git.command import git
 from infra.masking import LOGIN_IN_ADDRESS
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from configs.errors import InputError, OutsideError, TunegateError
-from infra.mlflow.client import cause_of
+from configs.errors import InputError, OutsideError, TunegateError, cause_of
 
 if TYPE_CHECKING:
     from requests import Response

@@ -85,7 +85,7 @@ def fetch(branch: Branch) -> str:
 
 
 def change(tree: Path, name: str, reference: str, pointer: Path, environments: list[str]) -> None:
-    from configs.environment.config import pin
+    from configs.environment.pin import pin
 
     (tree / pointer).parent.mkdir(exist_ok=True)
     (tree / pointer).write_bytes(pointer.read_bytes())

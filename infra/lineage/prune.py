@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError, RefusedError
+from configs.release import Use
 from infra.dvc.releases import RELEASES, folder_of, pointer_of
 from infra.git import history
-from infra.lineage.trace import Use
 
 PRUNED = ".pruned"
 

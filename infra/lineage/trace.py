@@ -10,22 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from configs.errors import InputError, OutsideError, TunegateError
-from configs.release import Manifest, read_manifest
+from configs.release import Manifest, Use, read_manifest
 from infra.dvc.releases import folder_of, list_releases, pointer_of
 from infra.git import history
 
 ASKED = re.compile(r"(?:([a-z0-9][a-z0-9._-]{0,62})@)?(?:sha256:)?([0-9a-f]{12,64})")
 EXPECTED = "expected NAME@sha256:…, sha256:…, at least 12 hex digits of it, or the line x-tunegate-release: … of an answer"
-
-
-class Use(NamedTuple):
-    """An environment that pins or runs a release, or once did (`needed` is then False); `switched` is when it last got the traffic there."""
-
-    environment: str
-    reference: str
-    how: str
-    needed: bool
-    switched: str | None
 
 
 class Asked(NamedTuple):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError, OutsideError, cause_of
 from infra.masking import masked
 from infra.mlflow.outbox import Line, Outbox
 
@@ -169,10 +169,3 @@ def warn(consequence: str, error: Exception) -> None:
     if consequence not in WARNED:
         WARNED.add(consequence)
         print(masked(f"warning: MLflow ({tracking_uri()}): {cause_of(error)}; {consequence}"), file=sys.stderr)
-
-
-def cause_of(error: BaseException) -> str:
-    """The innermost exception: MLflow wraps "connection refused" four times."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError, OutsideError, cause_of
 from infra.masking import masked
-from infra.mlflow.client import cause_of, deliver, tracking_uri
+from infra.mlflow.client import deliver, tracking_uri
 from infra.mlflow.outbox import Outbox
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import OutsideError, RefusedError
 from configs.release import Manifest
-from configs.run.config import RunConfig, Task
+from configs.run.config import RunConfig
+from configs.run.task import Task
 from infra.tokenizer import NO_SUBWORD
 
 if TYPE_CHECKING:

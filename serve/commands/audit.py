@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.terminal import AsJson, EnvironmentName, example, read_environment, show
+from configs.environment.config import read_environment
+from infra.terminal import AsJson, EnvironmentName, example, show
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig

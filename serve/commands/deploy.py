@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from configs.environment.config import environment_path, read_environment
 from configs.errors import InputError, RefusedError
-from infra.terminal import AsJson, EnvironmentName, Why, environment_path, example, print_verdict, read_environment, show
+from infra.terminal import AsJson, EnvironmentName, Why, example, print_verdict, show
 from serve.commands.audit import add_audit_commands
 from serve.commands.operate import add_operator_commands
 from serve.commands.view import add_looking_commands
@@ -133,7 +134,7 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
 
 def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
     """In the file; where the environment follows a branch, by a commit with a merge request, which its agent makes if it is there."""
-    from configs.environment.config import pin
+    from configs.environment.pin import pin
     from serve.gitops.follow import write_back
     from serve.record.environment import holder_of
 
@@ -150,7 +151,7 @@ def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
 
 def pin_release(environment: str, release: str) -> DeployConfig:
     """Bytes and verdict are checked before the pin is touched. Raises RefusedError where the pin is a branch's, and so a commit's."""
-    from configs.environment.config import pin
+    from configs.environment.pin import pin
     from serve.deploy import check_release
     from serve.record.record import Record
 

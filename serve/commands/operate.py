@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from configs.environment.config import environment_path, read_environment
 from configs.errors import InputError
-from infra.terminal import AsJson, EnvironmentName, Why, environment_path, example, read_environment, show
+from infra.terminal import AsJson, EnvironmentName, Why, example, show
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig

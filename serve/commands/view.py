@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.terminal import AsJson, EnvironmentName, environment_path, example, read_environment, show
+from configs.environment.config import environment_path, read_environment
+from infra.terminal import AsJson, EnvironmentName, example, show
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig

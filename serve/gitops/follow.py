@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.environment.config import pinned_text
+from configs.environment.pin import pinned_text
 from configs.errors import InputError, TunegateError
 from infra.git.command import commit_of
 from infra.git.upstream import Upstream

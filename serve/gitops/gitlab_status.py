@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from configs.release import short
 from serve.record.drift_reasons import reason
-from serve.record.state import State, short
+from serve.record.state import State
 
 if TYPE_CHECKING:
     from infra.gitlab.api import GitLab

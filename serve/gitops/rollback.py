@@ -6,9 +6,10 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from configs.release import short
 from serve.record.environment import Environment
 from serve.record.receipt import read_receipts
-from serve.record.state import Event, State, short
+from serve.record.state import Event, State
 from serve.view.events import in_one_line, plain
 
 FIXED = ("strategy", "breach", "flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")  # whenever it is read

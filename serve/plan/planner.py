@@ -9,8 +9,8 @@ from typing import Literal
 
 from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
-from infra.haproxy.router import SLOTS, SlotName
-from serve.record.state import PROOF, SlotState, State, other
+from configs.slots import SLOTS, SlotName, other
+from serve.record.state import PROOF, SlotState, State
 
 ActionKind = Literal[
     "open_door", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse", "await_promotion", "switch", "bake", "stop",

@@ -17,7 +17,7 @@ from configs.environment.load_test import LoadTest
 from configs.loader import load
 from configs.release import Manifest
 from configs.rules.cost import GoodputRule, LatencyRule
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from infra.haproxy.router import Traffic
 
 Measure = Callable[[str, Manifest, Path], dict[str, float]]

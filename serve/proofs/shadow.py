@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from configs.environment.load_test import Shadow
+from configs.environment.sampling import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
-from infra.haproxy.router import SlotName
+from configs.slots import SlotName
 from infra.vllm.sampling import read_answer, sampling_of
 from serve.record.record import other
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from configs.environment.load_test import Expectation, SmokeConfig, SmokeRequest
+from configs.environment.smoke import Expectation, SmokeConfig, SmokeRequest
 from configs.errors import RefusedError
 from configs.loader import load
 

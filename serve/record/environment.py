@@ -14,13 +14,14 @@ from typing import Any
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest, read_manifest
+from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import folder_of
-from infra.haproxy.router import SLOTS, Router, SlotName
+from infra.haproxy.router import Router
 from infra.vllm.server import SlotProcess, is_alive
 from serve.plan.planner import Observed
 from serve.proofs.prove import Judge
 from serve.record.record import Record
-from serve.record.state import Event, State, other
+from serve.record.state import Event, State
 from serve.watch.watcher import Compare
 
 

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.errors import RefusedError
-from infra.haproxy.router import SLOTS, SlotName, Traffic
+from configs.release import short
+from configs.slots import SLOTS, SlotName, other
+from infra.haproxy.router import Traffic
 from infra.haproxy.runtime_api import write_whole
 from serve.record.environment import Environment
-from serve.record.state import State, other, seconds_between, short
+from serve.record.state import State, seconds_between
 
 
 def since(now: Traffic, before: Mapping[str, int]) -> Traffic:

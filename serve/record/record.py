@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError
+from configs.slots import SlotName, other
 from infra.files.sealed_log import append, stamp, whole_lines
-from infra.haproxy.router import SlotName
-from serve.record.state import PROOF, WISHES, Event, Kind, SlotState, State, fold, other
+from serve.record.state import PROOF, WISHES, Event, Kind, SlotState, State, fold
 
 __all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra.haproxy.router import SLOTS
-from infra.lineage.trace import Use
-from infra.terminal import read_environment
+from configs.environment.config import read_environment
+from configs.release import Use
+from configs.slots import SLOTS
 from serve.record.record import Record
 from serve.record.state import Event, State, fold
 

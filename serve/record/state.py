@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from configs.section import Section
-from infra.haproxy.router import SLOTS, SlotName
+from configs.slots import SLOTS, SlotName, other
 
 Kind = Literal[
     "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed", "queued", "switching", "switched", "baked",
@@ -104,16 +104,6 @@ class State:
     def last_good(self) -> str | None:
         """The newest release that came through its bake, the desired and the failed one excepted."""
         return next((one for one in reversed(self.good) if one not in (self.desired, self.failed)), None)
-
-
-def other(slot: SlotName) -> SlotName:
-    return "green" if slot == "blue" else "blue"
-
-
-def short(reference: str | None) -> str:
-    """NAME@DIGEST12."""
-    name, _, digest = (reference or "-").partition("@sha256:")
-    return f"{name}@{digest[:12]}" if digest else name
 
 
 def fold(events: Iterable[Event]) -> State:

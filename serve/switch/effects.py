@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from configs.environment.strategy import ShadowFirst
 from configs.errors import OutsideError
 from configs.release import ADAPTER, read_manifest
+from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import find, find_trusted
-from infra.haproxy.router import SLOTS, SlotName, Traffic, api_key
+from infra.haproxy.router import Traffic, api_key
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter
 from infra.vllm.sampling import sampling_of
@@ -21,7 +22,7 @@ from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
 from serve.record.environment import Environment
 from serve.record.receipt import of_rollback, write_receipt
-from serve.record.state import State, other
+from serve.record.state import State
 from serve.switch.shared_server import end_server, host_for, port_for, room_of, why_apart
 from serve.watch.liveness import answers
 from serve.watch.watcher import count_slot

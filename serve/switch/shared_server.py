@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from configs.release import ADAPTER, Manifest, read_manifest
+from configs.release import ADAPTER, Manifest, read_manifest, short
+from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import folder_of
-from infra.haproxy.router import SLOTS, SlotName
 from infra.vllm.runtime_adapters import unload_adapter
 from infra.vllm.server import SlotProcess, padded_rank, stop_slot
 from serve.record.environment import Environment
-from serve.record.state import State, other, short
+from serve.record.state import State
 
 # Of a release, what a server does not read.
 UNREAD = ("README.md", "golden.jsonl")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, get_args
 
 from configs.errors import InputError
+from configs.release import short
 from serve.record.environment import Environment
-from serve.record.state import Event, Kind, short
+from serve.record.state import Event, Kind
 from serve.view.tail import Tail
 
 LONGEST_WORDS = 300

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import TunegateError
-from infra.haproxy.router import SlotName
+from configs.release import short
+from configs.slots import SlotName
 from infra.vllm.counters import Counted, Histogram, between, read_metrics
 from serve.record.environment import Environment
-from serve.record.state import short
 from serve.view.status import as_tables, in_milliseconds, status
 
 if TYPE_CHECKING:

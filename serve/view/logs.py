@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from configs.errors import InputError
-from infra.haproxy.router import SLOTS
+from configs.slots import SLOTS
 from serve.record.environment import Environment
 from serve.view.tail import Tail
 

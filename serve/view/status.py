@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.haproxy.router import SLOTS, SlotName
+from configs.release import short
+from configs.slots import SLOTS, SlotName
 from serve.plan.planner import plan
 from serve.record.drift_reasons import difference
 from serve.record.environment import Environment, holder_of
 from serve.record.receipt import in_one_line, read_receipts
-from serve.record.state import PROOF, State, short
+from serve.record.state import PROOF, State
 from serve.view.events import plain
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Any
 
 from configs.environment.strategy import Canary
 from configs.errors import RefusedError
-from infra.haproxy.router import SlotName
+from configs.slots import SlotName, other
 from infra.vllm.server import is_alive
 from serve.record.environment import Environment
 from serve.record.receipt import receipt, since, write_receipt
-from serve.record.state import State, other
+from serve.record.state import State
 from serve.watch.liveness import Liveness
 from serve.watch.watcher import Watcher, baseline
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from configs.errors import RefusedError
 from configs.release import read_manifest
+from configs.slots import SLOTS, SlotName
 from infra.dvc.releases import folder_of
-from infra.haproxy.router import SLOTS, SlotName
 from infra.vllm.counters import read_answers
 from serve.record.environment import Environment
 from serve.record.state import State

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from configs.environment.load_test import Watch
-from infra.haproxy.router import SLOTS, SlotName
+from configs.environment.watch import Watch
+from configs.slots import SLOTS, SlotName
 from infra.vllm.counters import Counted, Histogram, between, read_metrics
 from serve.record.record import other
 from serve.watch.spread import variance

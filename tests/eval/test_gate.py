@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from configs.verdict import EXIT_CODES
 from eval.gate import decide, decide_load, read_rules
 from eval.rules.evidence import Evidence, Measured

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from infra.terminal import read_environment
+from configs.environment.config import read_environment
 from tests.infra.conftest import OpenDoor
 from tests.paths import ROOT
 from tests.serve.conftest import free_ports

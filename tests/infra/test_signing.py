@@ -20,7 +20,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.signing import Signing
 from configs.errors import InputError, RefusedError
 from configs.release import Manifest, digest_of, list_files
-from configs.run.config import Serving
+from configs.run.serving import Serving
 from infra.signing import KEY, PASSWORD, sign, signature_of, signing_key, verify_signature
 
 pytestmark = pytest.mark.unit

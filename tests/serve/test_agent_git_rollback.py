@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from serve.record.state import short
+from configs.release import short
 from tests.support.git_remote import run_git
 from tests.support.git_story import YAML, Begin, Story, begin, digest
 from tests.support.kills import kill

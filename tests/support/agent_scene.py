@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
-from infra.haproxy.router import SlotName, api_key
+from configs.slots import SlotName
+from infra.haproxy.router import api_key
 from infra.vllm.server import SlotProcess
 from serve.agent import Agent
 from serve.deploy import stop_all

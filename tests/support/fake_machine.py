@@ -21,9 +21,10 @@ import serve.watch.watcher
 from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, TunegateError
 from configs.release import Manifest, digest_of, list_files
-from configs.run.config import Serving
+from configs.run.serving import Serving
+from configs.slots import SLOTS, SlotName
 from configs.verdict import Outcome, Verdict
-from infra.haproxy.router import SLOTS, SlotName, Traffic
+from infra.haproxy.router import Traffic
 from infra.vllm.server import SlotProcess
 from serve.plan.planner import Action, ActionKind
 from serve.record.environment import Environment

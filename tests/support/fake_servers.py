@@ -9,7 +9,8 @@ from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.release import ADAPTER, Manifest, digest_of, list_files
-from configs.run.config import RunConfig, Serving
+from configs.run.config import RunConfig
+from configs.run.serving import Serving
 from configs.verdict import Verdict
 from serve.record.environment import Environment
 from tests.serve.conftest import free_ports

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.environment.config import DeployConfig
-from infra.haproxy.router import SLOTS, SlotName
+from configs.slots import SLOTS, SlotName, other
 from serve.plan.planner import Action, Observed, plan
-from serve.record.state import PROOF, Event, Kind, State, apply, other
+from serve.record.state import PROOF, Event, Kind, State, apply
 
 OLD, NEW, NEXT = ("old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64, "next@sha256:" + "2" * 64)
 

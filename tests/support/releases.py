@@ -11,7 +11,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import Manifest, digest_of, list_files
-from configs.run.config import Serving
+from configs.run.serving import Serving
 from configs.verdict import Outcome, Verdict
 from tests.paths import ROOT
 

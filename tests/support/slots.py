@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from configs.release import Manifest
-from configs.run.config import Serving
+from configs.run.serving import Serving
 from infra.vllm.server import SlotProcess, free_port, start_slot, wait_healthy
 
 Start = Callable[..., SlotProcess]

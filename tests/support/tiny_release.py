@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.release import ADAPTER, Manifest, digest_of, list_files
-from configs.run.config import RunConfig, Serving
+from configs.run.config import RunConfig
+from configs.run.serving import Serving
 from configs.verdict import Verdict
 
 RANK, LAYERS = 4, ["down_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]

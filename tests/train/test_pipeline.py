@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from configs.digest import sha256_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.release import Manifest, read_manifest, sha256_of, verify_release
+from configs.release import Manifest, read_manifest, verify_release
 from configs.run.config import RunConfig
 from tests.paths import ROOT
 from train.finetune import train

@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from configs.digest import key_of, sha256_of
 from configs.errors import OutsideError
-from configs.release import sha256_of
-from infra.files.atomic import key_of, read_json, write_json
+from infra.files.atomic import read_json, write_json
 from train.batches.collate import HEAD_ROWS
 from train.estimate.memory import Rates, Workload
 from train.estimate.model_shape import ModelShape

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from configs.digest import key_of, sha256_of
 from configs.errors import RefusedError
-from configs.release import sha256_of
 from configs.run.config import RunConfig
-from infra.files.atomic import key_of
 from train.layers.lora import fuse_adapters
 from train.model.dtype import base_dtype
 from train.model.heads import new_model

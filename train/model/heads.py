@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RefusedError
-from configs.run.config import Problem, RunConfig
+from configs.run.config import RunConfig
+from configs.run.task import Problem
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from configs.run.config import Problem, RunConfig
+from configs.run.config import RunConfig
+from configs.run.task import Problem
 from infra.tokenizer import encode_words
 from infra.vllm.client import LIKELY, joined, read_tags
 from train.sources.reader import Row

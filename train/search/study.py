@@ -8,9 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.digest import key_of
 from configs.run.config import RunConfig
 from configs.run.sweep import Parameter, Sweep, leaf_types
-from infra.files.atomic import key_of, write_text
+from infra.files.atomic import write_text
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

@@ -86,7 +86,7 @@ def identify(place: str) -> str:
     """Changes when the bytes do: sha256 of a local file, what the store says of its own (an ETag, say) of a remote one."""
     from fsspec.core import url_to_fs
 
-    from configs.release import sha256_of
+    from configs.digest import sha256_of
 
     with outside(place):
         filesystem, path = url_to_fs(place)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from configs.digest import key_of
 from configs.errors import InputError, OutsideError
 from configs.run.config import RunConfig
 from configs.run.data import Data
-from infra.files.atomic import key_of
 from train.sources.bfcl import read_bfcl, read_bfcl_preferences
 from train.sources.files import BATCH_ROWS, Batch, find_files, identify, read_files
 from train.sources.files import Row as Row  # what a row is, for all of `train`

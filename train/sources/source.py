@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from infra.files.atomic import key_of
+from configs.digest import key_of
 from train.sources.files import Batch
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from eval.rules.explain import EXPLANATIONS
 
 pytestmark = pytest.mark.unit

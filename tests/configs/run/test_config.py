@@ -17,13 +17,14 @@ from configs.check import export
 from configs.environment.config import DeployConfig
 from configs.errors import ConfigError
 from configs.loader import load
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from configs.run.base import BaseWeights
-from configs.run.config import RunConfig, Serving
+from configs.run.config import RunConfig
 from configs.run.data import Data
 from configs.run.evaluate import Evaluate, Parity
 from configs.run.lora import Lora
 from configs.run.quantize import Quantize
+from configs.run.serving import Serving
 from configs.run.train import Train
 from configs.section import Section, stay_inside
 from tests.paths import ROOT

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from configs.errors import ConfigError
 from configs.loader import load
 from configs.run.config import RunConfig
-from configs.run.evaluate import METRICS, Evaluate, Slice, names_in, read_json_schema
+from configs.run.evaluate import Evaluate, read_json_schema
+from configs.run.metrics import METRICS
+from configs.run.slices import Slice, names_in
 
 pytestmark = pytest.mark.unit
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.run.config import RunConfig, served_task
+from configs.run.config import RunConfig
 from configs.run.lora import Lora
+from configs.run.task import served_task
 
 pytestmark = pytest.mark.unit
 SOURCES = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.release import Manifest
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
 from eval.measure.references import misfit, references_of
 

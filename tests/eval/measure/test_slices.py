@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
-from configs.run.evaluate import Evaluate, Slice
+from configs.run.evaluate import Evaluate
+from configs.run.slices import Slice
 from eval.measure.slices import make_slicer, name_of_length, question_of, terciles
 
 pytestmark = pytest.mark.unit

@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 from seqeval import metrics as seqeval
 from sklearn.metrics import r2_score
 
-from configs.run.evaluate import METRICS, Evaluate
+from configs.run.evaluate import Evaluate
+from configs.run.metrics import METRICS
 from eval.evaluate import write_predictions
 from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, score, slice_rows, summarise
 from infra.vllm.client import Answer

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.rules.quality import GateConfig
+from configs.rules.gate import GateConfig
 from configs.verdict import RuleResult
 from eval.gate import changes, decide, decide_load, named_in
 from eval.rules.evidence import Evidence, Measured

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, digest_of, list_files
-from configs.run.config import Serving
+from configs.run.serving import Serving
 from infra.gitlab import pin
 from infra.gitlab.pin import Branch, authorization, pin_release
 from tests.support.fake_servers import RUN

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import OutsideError, RefusedError
+from configs.release import Use
 from infra.dvc import releases
 from infra.lineage import prune
 from infra.lineage.prune import Copy, plan_prune
-from infra.lineage.trace import Use
 from tests.support.releases import checkout, content, evaluation, make_run
 
 __all__ = ["checkout"]

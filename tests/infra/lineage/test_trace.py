@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
+from configs.release import Use
 from infra.dvc import releases
 from infra.lineage import trace as chain
-from infra.lineage.trace import Asked, Link, Use, catalogue, choose, for_machines, for_people, identify, trace
+from infra.lineage.trace import Asked, Link, catalogue, choose, for_machines, for_people, identify, trace
 from infra.mlflow import registry
 from infra.mlflow.registry import Version
 from tests.infra.lineage.test_prune import git

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.errors import cause_of
 from infra.mlflow import client
 from tests.paths import ROOT
 
@@ -26,7 +27,7 @@ def test_cause_of_finds_what_lies_below() -> None:
         except OSError as error:
             raise RuntimeError("wrapped") from error
     except RuntimeError as error:
-        assert client.cause_of(error) == "ConnectionRefusedError: [Errno 111] Connection refused"
+        assert cause_of(error) == "ConnectionRefusedError: [Errno 111] Connection refused"
 
 
 def test_a_run_on_the_default_store_stays_under_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.run.config import Serving
+from configs.run.serving import Serving
 from infra.vllm.server import middleware_environment, own_cores, slot_environment, vllm_arguments
 from tests.support.slots import Start, manifest, server_of, start
 

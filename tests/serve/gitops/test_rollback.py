@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import RefusedError
+from configs.release import short
 from serve.deploy import deploy
 from serve.gitops.rollback import Rollback, cell, rollback_of
 from serve.record.environment import Environment
 from serve.record.receipt import read_receipts
-from serve.record.state import short
 from tests.support.fake_machine import World, environment, publish, world
 
 __all__ = ["world"]

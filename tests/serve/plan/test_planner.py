@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.haproxy.router import SlotName
+from configs.slots import SlotName
 from serve.plan.planner import Action, Observed
 from serve.record.state import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, deployed, names, settings_of

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from infra.haproxy.router import SLOTS
-from serve.record.state import PROOF, other
+from configs.slots import SLOTS, other
+from serve.record.state import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 
 pytestmark = pytest.mark.unit

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import serve.proofs.shadow
 from configs.environment.config import DeployConfig
-from configs.environment.load_test import Shadow
+from configs.environment.sampling import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
 from serve.proofs.shadow import Pair, compare, follow, judge, labels_of, run, summarise, token_f1
 from serve.record.environment import Environment

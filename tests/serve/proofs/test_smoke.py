@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.environment.load_test import Expectation
+from configs.environment.smoke import Expectation
 from configs.errors import ConfigError, RefusedError
 from serve.proofs.smoke import run_smoke, text_of, unmet
 from tests.support.fake_openai import Fake, serving

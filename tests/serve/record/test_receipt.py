@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
-from infra.haproxy.router import Router, SlotName, Traffic
+from configs.slots import SlotName, other
+from infra.haproxy.router import Router, Traffic
 from serve.record.environment import Environment
 from serve.record.receipt import in_one_line, last_receipt, of_rollback, read_receipts, receipt, since, write_receipt
 from serve.record.record import Record
-from serve.record.state import SlotState, State, other
+from serve.record.state import SlotState, State
 
 pytestmark = pytest.mark.unit
 COUNTS = st.integers(0, 1000)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.environment.config import pin
+from configs.environment.pin import pin
 from configs.errors import InputError, OutsideError
 from serve.record.record import PROOF, Record, fold, other
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
-from infra.haproxy.router import SlotName
-from infra.lineage.trace import Use
+from configs.release import Use
+from configs.slots import SlotName
 from serve.record.record import Record
 from serve.record.releases_in_use import environments, needs, uses, uses_of
 from serve.record.state import Event, fold

@@ -17,9 +17,10 @@ import pytest
 from pydantic import ValidationError
 
 from configs.errors import OutsideError, RefusedError
-from configs.release import Manifest, read_manifest
+from configs.release import Manifest, read_manifest, short
+from configs.slots import SlotName
 from infra.dvc.releases import folder_of
-from infra.haproxy.router import SlotName, api_key
+from infra.haproxy.router import api_key
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter, unload_adapter
 from infra.vllm.server import SlotProcess, is_alive
@@ -27,7 +28,6 @@ from serve.deploy import deploy, rollback, stop_all
 from serve.plan.capacity import GIB, adapter_gib, decide_adapter
 from serve.preview import preview
 from serve.record.environment import Environment
-from serve.record.state import short
 from serve.switch.effects import crash
 from serve.switch.shared_server import port_for, read_by_server, why_apart
 from serve.view.logs import log_of

@@ -16,13 +16,13 @@ import pytest
 
 from benchmarks.serve.streams import Streams
 from configs.environment.config import DeployConfig
+from configs.release import short
 from eval.gate import decide_load, read_rules
 from infra.dvc.releases import folder_of
 from infra.haproxy.router import api_key
 from infra.vllm.server import is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.record.environment import Environment
-from serve.record.state import short
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

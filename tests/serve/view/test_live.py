@@ -13,10 +13,10 @@ from rich.console import Console
 
 import serve.view.live
 from configs.errors import InputError, OutsideError, RefusedError
+from configs.release import short
 from infra.vllm.counters import Counted, Histogram
 from serve.deploy import deploy
 from serve.operate import pause
-from serve.record.state import short
 from serve.view.live import View, in_one_line, picture, print_lines, show_live
 from tests.support.fake_machine import World, environment, publish
 

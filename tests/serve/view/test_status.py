@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from configs.errors import RefusedError
+from configs.release import short
 from serve.deploy import deploy
 from serve.operate import pause
 from serve.record.environment import locked
-from serve.record.state import short
 from serve.view.status import as_tables, status
 from tests.support.fake_machine import World, environment, publish, world
 

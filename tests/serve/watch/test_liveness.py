@@ -8,7 +8,7 @@ import pytest
 
 import serve.watch.liveness
 from configs.environment.config import DeployConfig
-from infra.haproxy.router import SLOTS, SlotName
+from configs.slots import SLOTS, SlotName
 from serve.record.environment import Environment
 from serve.record.state import State
 from serve.watch.liveness import Liveness

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import serve.watch.watcher
 from configs.environment.config import DeployConfig
-from configs.environment.load_test import Watch
-from infra.haproxy.router import SlotName
+from configs.environment.watch import Watch
+from configs.slots import SlotName
 from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Environment
 from serve.record.record import Record
