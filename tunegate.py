@@ -14,6 +14,7 @@ import typer
 import infra.commands.gitlab
 import infra.commands.keys
 import infra.commands.releases
+import infra.commands.trace
 import serve.commands.deploy
 import train.commands
 from configs.errors import TunegateError
@@ -109,6 +110,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 add_eval_commands(app)
 serve.commands.deploy.add_commands(app, judge_of, compare_by)
 infra.commands.releases.add_commands(app, used_releases)
+infra.commands.trace.add_commands(app, used_releases)
 infra.commands.keys.add_commands(app)
 infra.commands.gitlab.add_commands(app)
 ENDED_BY_SIGTERM = 143

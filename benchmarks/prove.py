@@ -23,8 +23,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from infra.files.atomic import write_whole
 from infra.git.command import head_revision
-from infra.haproxy.runtime_api import write_whole
 
 FOLDER = Path("build/prove")
 DOCUMENT = Path("docs/benchmarks.md")

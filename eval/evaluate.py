@@ -28,7 +28,7 @@ from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import kind_of, score, summarise
 from eval.metrics.cost import cost, size_of
 from infra.tokenizer import with_tokens
-from infra.vllm.client import check_parity
+from infra.vllm.parity import check_parity
 from infra.vllm.server import peak_memory_bytes, temporary_slot
 
 SERVED_NAME = "release"

@@ -21,7 +21,7 @@ from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all
 from eval.metrics.aggregate import kind_of, score
 from infra.tokenizer import with_tokens
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame

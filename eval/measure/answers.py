@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import InputError, TunegateError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
-from infra.vllm.client import Answer, ask
+from infra.vllm.answer import Answer
+from infra.vllm.client import ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from configs.digest import sha256_of
 from configs.errors import OutsideError
 from configs.run.config import RunConfig
 from eval.measure.harness import files_of
-from infra.dvc.releases import EVALUATION_FILES, find_evaluation, keep_evaluation
+from infra.dvc.evaluations import EVALUATION_FILES, find_evaluation, keep_evaluation
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
 EDITION = 2

@@ -16,7 +16,7 @@ from configs.errors import InputError, OutsideError
 from configs.release import Manifest, list_files
 from configs.run.behaviour import HarnessTask
 from configs.run.evaluate import Evaluate
-from infra.vllm.server import slot_environment
+from infra.vllm.arguments import slot_environment
 
 # What datasets and huggingface_hub say, offline, of rows that are not in this machine's cache.
 NO_DATA = ("OfflineModeIsEnabled", "LocalEntryNotFoundError", "DatasetNotFoundError", "Couldn't reach", "Couldn't find", "ConnectionError", "Cannot find data")

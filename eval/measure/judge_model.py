@@ -19,7 +19,8 @@ from configs.run.judge import Judge
 from eval.behaviour.cases import draw
 from eval.measure.answers import run_group
 from eval.measure.slices import question_of
-from infra.vllm.client import Answer, post
+from infra.vllm.answer import Answer
+from infra.vllm.client import post
 
 if TYPE_CHECKING:
     import httpx

@@ -13,7 +13,7 @@ from configs.run.task import Task
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

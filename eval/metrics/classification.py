@@ -7,7 +7,7 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from infra.vllm.client import Answer, joined
+from infra.vllm.answer import Answer, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.run.evaluate import Evaluate, Normalization
 from eval.metrics.function_calls import is_json, match_call
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame

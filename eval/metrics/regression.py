@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame

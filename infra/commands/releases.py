@@ -100,7 +100,7 @@ def run_publish(run: RunConfig) -> Path:
     from configs.paths import RunPaths
     from configs.release import read_manifest
     from infra.dvc.releases import publish
-    from infra.mlflow.tracking import register
+    from infra.mlflow.registry import register
 
     paths = RunPaths.of(run.name)
     run_id = trained_by(paths)

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,10 @@ from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
-from infra.masking import masked, refuse_written_login
+from infra.dvc.repository import repository
 from infra.signing import sign, signature_of, signing_key, verify_signature
 
 RELEASES = Path("releases")
-# What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
-EVALUATION_FILES = ("predictions.parquet", "probe.json", "behaviour.parquet", "judge.jsonl", "metrics.json")
 # Logs and the evaluation's cache of answers prove nothing that predictions.parquet does not.
 LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
 LINEAGE = "lineage.json"  # of a published release: the MLflow run that trained it, which its manifest is too early to know
@@ -145,46 +141,6 @@ def pointer_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.dvc")
 
 
-def keep_evaluation(key: str, folder: Path) -> None:
-    """Copies a finished evaluation to evaluations/KEY of the DVC remote, metrics.json last; as DVC's own run cache, it wants no pointer in git.
-
-    Raises OutsideError where the remote does not answer.
-    """
-    with evaluation_store(key) as (files, place):
-        files.makedirs(place, exist_ok=True)
-        for name in EVALUATION_FILES:
-            if (folder / name).exists():
-                files.put_file(str(folder / name), files.join(place, name))
-
-
-def find_evaluation(key: str, folder: Path) -> bool:
-    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where the remote does not answer."""
-    with evaluation_store(key) as (files, place):
-        if not files.exists(files.join(place, "metrics.json")):
-            return False
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").unlink(missing_ok=True)
-        for name in EVALUATION_FILES:
-            (folder / name).unlink(missing_ok=True)
-            if files.exists(files.join(place, name)):
-                files.get_file(files.join(place, name), str(folder / f"{name}.partial"))
-                os.replace(folder / f"{name}.partial", folder / name)
-        return True
-
-
-@contextmanager
-def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
-    """The DVC remote's file system, and the folder of one evaluation there."""
-    try:
-        with repository() as repo:
-            remote = repo.cloud.get_remote()
-            yield remote.fs, remote.fs.join(remote.path, "evaluations", key)
-    except OutsideError:
-        raise
-    except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own
-        raise OutsideError(masked(f"DVC remote: {type(error).__name__}: {error}"), hint=".venv/bin/dvc remote list") from error
-
-
 def refuse_unproven(paths: RunPaths, manifest: Manifest) -> None:
     from pydantic import ValidationError
 
@@ -241,18 +197,3 @@ def add(target: Path) -> None:
 def pull(target: Path) -> None:
     with repository() as repo:
         repo.pull(str(pointer_of(target)), force=True)
-
-
-@contextmanager
-def repository() -> Iterator[Any]:
-    """DVC's repository of this checkout; its errors become ours."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(".") as repo:
-            repo.scm_context.quiet = True  # its advice goes to stdout, which belongs to the command line
-            refuse_written_login(repo.config.read("repo"), ".dvc/config")
-            yield repo
-    except (DvcException, OSError) as error:
-        raise OutsideError(masked(f"DVC: {type(error).__name__}: {error}"), hint=".venv/bin/dvc status --cloud") from error

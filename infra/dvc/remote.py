@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from infra.dvc.releases import RELEASES, pointer_of, repository
+from infra.dvc.releases import RELEASES, pointer_of
+from infra.dvc.repository import repository
 
 
 def in_remote(targets: Iterable[Path]) -> set[Path]:

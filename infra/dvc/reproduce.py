@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
-from infra.dvc.releases import repository
+from infra.dvc.repository import repository
 
 STAGES = ("prepare", "train", "quantize", "evaluate", "gate")
 

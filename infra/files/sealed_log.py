@@ -6,18 +6,13 @@ against that, and against lines cut off at the end, a seal that was noted elsewh
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
 import re
-import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from infra.git.command import head_revision
 
 SEALED = re.compile(rb'(\{.*),"seal":"([0-9a-f]{64})"\}')
 PIECE = re.compile(rb"[^\n]*\n|[^\n]+\Z")
@@ -35,25 +30,6 @@ class Finding:
     earlier: int = 0
     broken: str | None = None
     torn: bool = False
-
-
-def stamp() -> dict[str, str]:
-    """Who, and from which commit of the checkout at hand."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number that no name belongs to
-        name = f"uid{os.getuid()}"
-    return {"by": f"{name}@{socket.gethostname()}", "commit": head_revision()}
-
-
-def note(path: Path, kind: str, **facts: Any) -> None:
-    """A line of its own, for what is no business of a slot: that of serve/record/state.py's Event."""
-    from filelock import FileLock
-
-    line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, "slot": None, "facts": facts, **stamp()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        append(path, json.dumps(line, separators=(",", ":")).encode())
 
 
 def append(path: Path, body: bytes) -> str:

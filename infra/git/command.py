@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,3 +90,12 @@ def commit_of(folder: Path, revision: str, path: str | None = None) -> Commit | 
     found = git(folder, "log", "-1", "--first-parent", "--format=%H %an <%ae>", revision, *(["--", path] if path else []))
     sha, _, author = found.partition(" ")
     return Commit(sha, author) if sha else None
+
+
+def stamp() -> dict[str, str]:
+    """Who, and from which commit of the checkout at hand."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that no name belongs to
+        name = f"uid{os.getuid()}"
+    return {"by": f"{name}@{socket.gethostname()}", "commit": head_revision()}

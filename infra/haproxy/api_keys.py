@@ -14,8 +14,9 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -23,8 +24,10 @@ from configs.environment.config import DeployConfig
 from configs.environment.router import Scope
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, Section
-from infra.files.sealed_log import note
-from infra.haproxy.runtime_api import Admin, write_whole
+from infra.files.atomic import write_whole
+from infra.files.sealed_log import append
+from infra.git.command import stamp
+from infra.haproxy.runtime_api import Admin
 
 DEFAULT = "default"
 
@@ -161,3 +164,13 @@ def api_key(config: DeployConfig) -> str:
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_urlsafe(32))
     return path.read_text(encoding="utf8").strip()
+
+
+def note(path: Path, kind: str, **facts: Any) -> None:
+    """A line of its own, for what is no business of a slot: that of serve/record/state.py's Event."""
+    from filelock import FileLock
+
+    line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, "slot": None, "facts": facts, **stamp()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        append(path, json.dumps(line, separators=(",", ":")).encode())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import OutsideError
+from infra.files.atomic import write_whole
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,3 @@ def read_map_file(path: Path) -> dict[str, str]:
     """Empty where there is no file yet."""
     lines = path.read_text(encoding="utf8").splitlines() if path.exists() else []
     return dict(line.split(maxsplit=1) for line in lines if " " in line)
-
-
-def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """A reader sees the old text or the new one; only the owner may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf8") as stream:
-        stream.write(text)
-    os.replace(partial, path)

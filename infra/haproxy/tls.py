@@ -6,7 +6,8 @@ from pathlib import Path
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
-from infra.haproxy.runtime_api import Admin, write_whole
+from infra.files.atomic import write_whole
+from infra.haproxy.runtime_api import Admin
 
 
 def tls_files(config: DeployConfig) -> dict[str, str]:

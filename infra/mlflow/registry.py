@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from configs.release import Manifest
 from infra.masking import LOGIN_IN_ADDRESS
-from infra.mlflow.client import connect, tracking_uri
-from infra.mlflow.tracking import attempt
+from infra.mlflow.client import attempt, connect, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,45 @@ def run_facts(run_id: str) -> dict[str, Any] | None:
         return {"name": info.run_name, "status": info.status, **address}
 
     return attempt(work, f"run {run_id} is not shown") if is_here() else None
+
+
+def register(manifest: Manifest, release_dir: Path, run_id: str | None) -> str | None:
+    """The registered model version of this digest, made once, with the alias candidate; None (and a warning) without MLflow."""
+
+    def work() -> str:
+        client = connect(tracking_uri())
+        version = version_of(client, manifest) or create_version(client, manifest, release_dir, run_id)
+        client.set_registered_model_alias(manifest.name, "candidate", version)
+        return version
+
+    return attempt(work, f"{manifest.reference} is not registered; tunegate releases publish does it again")
+
+
+def set_champion(manifest: Manifest) -> None:
+    """The alias champion: one version for each production environment, whatever its model's name."""
+
+    def work() -> None:
+        client = connect(tracking_uri())
+        version = version_of(client, manifest)
+        if version is None:
+            raise LookupError(f"no registered version has digest {manifest.digest}")
+        client.set_registered_model_alias(manifest.name, "champion", version)
+        for model in client.search_registered_models():
+            if model.name != manifest.name and "champion" in model.aliases and model.tags.get("production") == manifest.config.get("production"):
+                client.delete_registered_model_alias(model.name, "champion")
+
+    attempt(work, f"{manifest.reference} has no alias champion")
+
+
+def version_of(client: Any, manifest: Manifest) -> str | None:
+    found = client.search_model_versions(f"name='{manifest.name}'")
+    return next((str(version.version) for version in found if version.tags.get("digest") == manifest.digest), None)
+
+
+def create_version(client: Any, manifest: Manifest, release_dir: Path, run_id: str | None) -> str:
+    if not client.search_registered_models(filter_string=f"name='{manifest.name}'"):
+        client.create_registered_model(manifest.name, tags={"production": manifest.config.get("production", "")})
+    # A server refuses sources in its own file system (mlflow/server/handlers.py:_validate_source_run): there, DVC's name of the bytes.
+    source = f"dvc://{release_dir.as_posix()}" if tracking_uri().startswith("http") else release_dir.resolve().as_uri()
+    tags = {"digest": manifest.digest, "git_revision": manifest.git_revision, "reference": manifest.reference}
+    return str(client.create_model_version(manifest.name, source, run_id=run_id, tags=tags).version)

@@ -7,7 +7,8 @@ from typing import Any
 
 from configs.errors import InputError, OutsideError, cause_of
 from infra.masking import masked
-from infra.mlflow.client import deliver, tracking_uri
+from infra.mlflow.client import tracking_uri
+from infra.mlflow.delivery import deliver
 from infra.mlflow.outbox import Outbox
 
 

@@ -13,23 +13,19 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from configs.release import Manifest
 from configs.run.config import RunConfig
 from infra.git.command import head_revision
-from infra.mlflow.client import connect, deliver, import_mlflow, tracking_uri, warn
+from infra.mlflow.client import PATIENCE_SECONDS, SILENCE, import_mlflow, tracking_uri, warn
+from infra.mlflow.delivery import deliver
 from infra.mlflow.machine_metrics import SECONDS_BETWEEN_SAMPLES, sample
 from infra.mlflow.outbox import Line, Outbox
 
 SECONDS_BETWEEN_DELIVERIES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
-PATIENCE_SECONDS = 30.0  # at the end of a stage, for what is left; a new SQLite file takes 3, on a busy machine 15
-Result = TypeVar("Result")
 DELIVERING = threading.Lock()
-SILENCE = TimeoutError("no answer yet")
 
 
 class Tracker:
@@ -151,65 +147,3 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """train.lora.rank=16 and its like."""
     parts = [flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)} for key, value in config.items()]
     return {key: value for part in parts for key, value in part.items()}
-
-
-def register(manifest: Manifest, release_dir: Path, run_id: str | None) -> str | None:
-    """The registered model version of this digest, made once, with the alias candidate; None (and a warning) without MLflow."""
-
-    def work() -> str:
-        client = connect(tracking_uri())
-        version = version_of(client, manifest) or create_version(client, manifest, release_dir, run_id)
-        client.set_registered_model_alias(manifest.name, "candidate", version)
-        return version
-
-    return attempt(work, f"{manifest.reference} is not registered; tunegate releases publish does it again")
-
-
-def set_champion(manifest: Manifest) -> None:
-    """The alias champion: one version for each production environment, whatever its model's name."""
-
-    def work() -> None:
-        client = connect(tracking_uri())
-        version = version_of(client, manifest)
-        if version is None:
-            raise LookupError(f"no registered version has digest {manifest.digest}")
-        client.set_registered_model_alias(manifest.name, "champion", version)
-        for model in client.search_registered_models():
-            if model.name != manifest.name and "champion" in model.aliases and model.tags.get("production") == manifest.config.get("production"):
-                client.delete_registered_model_alias(model.name, "champion")
-
-    attempt(work, f"{manifest.reference} has no alias champion")
-
-
-def attempt(work: Callable[[], Result], consequence: str) -> Result | None:
-    """The registry is a view of git and DVC: neither its faults nor its silence may stop a release."""
-    results: list[Result] = []
-    errors: list[Exception] = [SILENCE]
-
-    def target() -> None:
-        try:
-            results.append(work())
-        except Exception as error:
-            errors.append(error)
-
-    import_mlflow(tracking_uri())
-    worker = threading.Thread(target=target, daemon=True)
-    worker.start()
-    worker.join(PATIENCE_SECONDS)
-    if not results:
-        warn(consequence, errors[-1])
-    return results[0] if results else None
-
-
-def version_of(client: Any, manifest: Manifest) -> str | None:
-    found = client.search_model_versions(f"name='{manifest.name}'")
-    return next((str(version.version) for version in found if version.tags.get("digest") == manifest.digest), None)
-
-
-def create_version(client: Any, manifest: Manifest, release_dir: Path, run_id: str | None) -> str:
-    if not client.search_registered_models(filter_string=f"name='{manifest.name}'"):
-        client.create_registered_model(manifest.name, tags={"production": manifest.config.get("production", "")})
-    # A server refuses sources in its own file system (mlflow/server/handlers.py:_validate_source_run): there, DVC's name of the bytes.
-    source = f"dvc://{release_dir.as_posix()}" if tracking_uri().startswith("http") else release_dir.resolve().as_uri()
-    tags = {"digest": manifest.digest, "git_revision": manifest.git_revision, "reference": manifest.reference}
-    return str(client.create_model_version(manifest.name, source, run_id=run_id, tags=tags).version)

@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import OutsideError
 from configs.release import Manifest
-from configs.run.config import RunConfig
 from configs.run.task import Task
-from infra.tokenizer import NO_SUBWORD
+from infra.vllm.answer import Answer, read, read_prompt_logprobs
 
 if TYPE_CHECKING:
     import httpx
 
 REQUEST_TIMEOUT_SECONDS = 300.0
 ATTEMPTS = 4
-LIKELY = 0.5
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the served model said. `probs` maps label to probability; log-probabilities are natural logs.
-
-    `labels`: the likely ones of a many-label classifier, or the tag of each word, whose probabilities are `confidences`.
-    `logprob` sums over `scored_tokens`: a text's, a reference's, or a preference pair's chosen answer's; `rejected_logprob` is the other answer's.
-    """
-
-    text: str
-    label: str | None
-    probs: dict[str, float] | None
-    first_token_logprob: float | None
-    latency_seconds: float
-    completion_tokens: int
-    prompt_tokens: int = 0
-    labels: list[str] | None = None
-    confidences: list[float] | None = None
-    value: float | None = None
-    logprob: float | None = None
-    scored_tokens: int = 0
-    rejected_logprob: float | None = None
-    followed: float | None = None
-
-
-@dataclass(frozen=True)
-class ParityResult:
-    """Agreement in [0, 1]; difference is the mean absolute one of probabilities, values or first-token log-probabilities."""
-
-    agreement: float
-    difference: float
-    prompts: int
-    passed: bool
 
 
 async def ask(
@@ -123,78 +85,6 @@ async def follow_answer(client: httpx.AsyncClient, base_url: str, served_name: s
     return sum(int(next(iter(entry.values()))["rank"]) == 1 for entry in entries) / len(entries)
 
 
-def read(reply: Any, manifest: Manifest, example: dict[str, Any], seconds: float) -> Answer:
-    if manifest.task == "sequence-classification":
-        return read_number(reply, seconds) if manifest.problem == "regression" else read_probs(reply, manifest, seconds)
-    if manifest.task == "token-classification":
-        return read_tags(reply, manifest.labels, example, seconds)
-    if "messages" in example:
-        return read_chat(reply, seconds)
-    if "prompt" in example:
-        return read_completion(reply, seconds)
-    scores = read_prompt_logprobs(reply)
-    return Answer("", None, None, None, seconds, 0, logprob=sum(scores), scored_tokens=len(scores))
-
-
-def read_probs(reply: Any, manifest: Manifest, seconds: float) -> Answer:
-    """vLLM ClassificationData: probs by class index, softmax for one label, a sigmoid each for many.
-
-    The one label is the answer's own word, for that is what applications read: it comes from config.json's map, the probabilities do not.
-    """
-    found = reply["data"][0]
-    values = found["probs"]
-    probs = {label: float(value) for label, value in zip(manifest.labels, values, strict=True)}
-    if manifest.problem == "multi_label":
-        likely = [label for label, value in probs.items() if value > LIKELY]
-        return Answer(joined(likely), None, probs, None, seconds, 0, labels=likely)
-    if found["label"] not in probs:
-        raise ValueError(f"label {found['label']!r}, expected one of {manifest.labels}")
-    return Answer(found["label"], found["label"], probs, None, seconds, 0)
-
-
-def joined(labels: list[str]) -> str:
-    """One text for any number of labels; never empty, for an empty answer is no proof of life."""
-    return ", ".join(labels) or "(none)"
-
-
-def read_number(reply: Any, seconds: float) -> Answer:
-    """vLLM applies no activation to a regression: `probs` holds the number itself."""
-    (value,) = reply["data"][0]["probs"]
-    return Answer(f"{value:.6g}", None, None, None, seconds, 0, value=float(value))
-
-
-def read_tags(reply: Any, labels: list[str], example: dict[str, Any], seconds: float) -> Answer:
-    """Probabilities of every token by tag; a word's tag stands at its first subword. Raises ValueError where the tokens are not those that were sent."""
-    tokens = reply["data"][0]["data"]
-    if len(tokens) != len(example["input_ids"]):
-        raise ValueError(f"{len(tokens)} tokens for {len(example['input_ids'])}")
-    tags, confidences = [], []
-    for index in example["first_subwords"]:
-        probs = dict(zip(labels, tokens[index], strict=True)) if index != NO_SUBWORD else {labels[0]: 1.0}  # "O" comes first
-        tags.append(max(probs, key=probs.__getitem__))
-        confidences.append(float(probs[tags[-1]]))
-    return Answer(" ".join(tags), None, None, None, seconds, 0, labels=tags, confidences=confidences)
-
-
-def read_chat(reply: Any, seconds: float) -> Answer:
-    choice = reply["choices"][0]
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    first = float(tokens[0]["logprob"]) if tokens else None
-    return Answer(choice["message"]["content"] or "", None, None, first, seconds, int(reply["usage"]["completion_tokens"]))
-
-
-def read_completion(reply: Any, seconds: float) -> Answer:
-    choice = reply["choices"][0]
-    scores = (choice.get("logprobs") or {}).get("token_logprobs") or [None]
-    return Answer(choice["text"], None, None, scores[0], seconds, int(reply["usage"]["completion_tokens"]))
-
-
-def read_prompt_logprobs(reply: Any) -> list[float]:
-    """One natural log a prompt token, the first token's excepted: nothing comes before it."""
-    entries = reply["choices"][0]["prompt_logprobs"][1:]
-    return [float(next(iter(entry.values()))["logprob"]) for entry in entries]
-
-
 async def post(client: httpx.AsyncClient, url: str, body: dict[str, Any], api_key: str | None) -> Any:
     """The one HTTP call; foreign exceptions end here."""
     import httpx
@@ -216,49 +106,3 @@ async def post(client: httpx.AsyncClient, url: str, body: dict[str, Any], api_ke
     except (httpx.HTTPError, json.JSONDecodeError) as error:
         raise OutsideError(f"{url}: {type(error).__name__}: {error}", hint=f"curl -i {url}") from error
     raise AssertionError("unreachable: tenacity reraises")
-
-
-def check_parity(base_url: str, served_name: str, release: Path, manifest: Manifest, api_key: str | None = None) -> ParityResult:
-    """Asks every golden prompt. Raises RefusedError if the release has none, OutsideError if the server does not answer."""
-    path = release / "golden.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf8").splitlines() if line.strip()] if path.exists() else []
-    if not lines:
-        raise RefusedError(f"{path}: no golden prompts, so parity cannot be shown", hint="tunegate quantize CONFIG")
-    settings = RunConfig.model_validate(manifest.config).evaluate
-    answers = asyncio.run(ask_all(base_url, served_name, manifest, lines, settings.max_new_tokens, api_key))
-    agreement = sum(agrees(answer, line, settings.parity.max_difference) for answer, line in zip(answers, lines, strict=True)) / len(lines)
-    difference = sum(differ(answer, line) for answer, line in zip(answers, lines, strict=True)) / len(lines)
-    passed = agreement >= settings.parity.min_agreement and difference <= settings.parity.max_difference
-    return ParityResult(agreement, difference, len(lines), passed)
-
-
-async def ask_all(base_url: str, served_name: str, manifest: Manifest, lines: list[dict[str, Any]], max_new_tokens: int, api_key: str | None) -> list[Answer]:
-    import httpx
-
-    async with httpx.AsyncClient() as client:
-        return await asyncio.gather(*(ask(client, base_url, served_name, manifest, line, max_new_tokens=max_new_tokens, api_key=api_key) for line in lines))
-
-
-def agrees(answer: Answer, golden: dict[str, Any], tolerance: float) -> float:
-    """1 or 0; of a tagger the share of words tagged alike, of a GPT that of tokens; of a number, whether it lies within `tolerance`."""
-    if answer.followed is not None:
-        return answer.followed
-    if answer.value is not None:
-        return float(differ(answer, golden) <= tolerance)
-    if answer.confidences is not None:
-        stated = str(golden["answer"]).split(" ")
-        return sum(tag == other for tag, other in zip(answer.labels or [], stated, strict=True)) / len(stated)
-    return float((answer.label or answer.text).strip() == str(golden["answer"]).strip())
-
-
-def differ(answer: Answer, golden: dict[str, Any]) -> float:
-    """Infinite where either side has no figure: absence is never parity."""
-    missing = float("inf")
-    if answer.probs is not None:
-        stated: dict[str, float] = golden.get("probs") or {}
-        return sum(abs(p - stated.get(label, missing)) for label, p in answer.probs.items()) / len(answer.probs)
-    if answer.confidences is not None:
-        confidences: list[float] = golden.get("confidences") or [missing] * len(answer.confidences)
-        return sum(abs(p - other) for p, other in zip(answer.confidences, confidences, strict=True)) / len(confidences)
-    found, key = (answer.value, "value") if answer.value is not None else (answer.first_token_logprob, "first_token_logprob")
-    return abs(found - float(golden[key])) if found is not None and golden.get(key) is not None else missing

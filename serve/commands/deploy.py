@@ -185,7 +185,7 @@ def crown(found: dict[str, Any]) -> None:
     """The registry's alias `champion` follows what serves; a registry that is down never undoes a deployment."""
     from configs.release import read_manifest
     from infra.dvc.releases import folder_of
-    from infra.mlflow.tracking import set_champion
+    from infra.mlflow.registry import set_champion
 
     if found["release"] and "waiting" not in found:
         set_champion(read_manifest(folder_of(found["release"]) / "release"))

@@ -22,7 +22,6 @@ Follow = Annotated[bool, typer.Option("--follow", "-f", help="print what comes a
 def add_looking_commands(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
     add_standing(app, open_environment)
     add_what_was_said(app, open_environment)
-    add_where_it_comes_from(app)
 
 
 def add_standing(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
@@ -114,26 +113,6 @@ def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig
         rows = sorted(read_trace(open_environment(read_environment(environment)).folder / "samples"), key=lambda row: float(row["at"]))
         write_parquet(rows, output)
         show({"samples": len(rows), "file": str(output)}, as_json)
-
-
-def add_where_it_comes_from(app: typer.Typer) -> None:
-    @app.command(epilog=example("tunegate trace calls-v2@sha256:...", "tunegate trace 6ad974496ce5 --json", "tunegate trace 'x-tunegate-release: sha256:...'"))
-    def trace(
-        what: Annotated[str, typer.Argument(metavar="RELEASE", help="a reference, a digest or its first 12 digits, or an answer's headers; -: from stdin")],
-        as_json: AsJson = False,
-    ) -> None:
-        """From an answer back to the merge request: environment, release, verdict, run, config, data, commit. Says what is missing, and what brings it."""
-        import sys
-
-        from infra.lineage.trace import for_machines, for_people, identify
-        from infra.lineage.trace import trace as follow_back
-        from serve.record.releases_in_use import uses
-
-        links = follow_back(identify(sys.stdin.read() if what == "-" else what), uses())
-        if as_json:
-            show(for_machines(links), as_json)
-        else:
-            typer.echo(for_people(links))
 
 
 def complete_log(incomplete: str) -> list[str]:

@@ -13,7 +13,8 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.verdict import Verdict
-from infra.vllm.client import ask, check_parity
+from infra.vllm.client import ask
+from infra.vllm.parity import check_parity
 from infra.vllm.server import SlotProcess, wait_healthy
 from serve.load.run import measuring
 from serve.proofs.baseline import Blue, keep, measure_blue, wants_blue

@@ -10,8 +10,8 @@ from typing import Any
 from configs.errors import RefusedError
 from configs.release import short
 from configs.slots import SLOTS, SlotName, other
+from infra.files.atomic import write_whole
 from infra.haproxy.router import Traffic
-from infra.haproxy.runtime_api import write_whole
 from serve.record.environment import Environment
 from serve.record.state import State, seconds_between
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from configs.errors import OutsideError
 from configs.slots import SlotName, other
-from infra.files.sealed_log import append, stamp, whole_lines
+from infra.files.sealed_log import append, whole_lines
+from infra.git.command import stamp
 from serve.record.state import PROOF, WISHES, Event, Kind, SlotState, State, fold
 
 __all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]

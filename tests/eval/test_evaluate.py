@@ -15,7 +15,7 @@ from configs.errors import InputError, RefusedError
 from configs.release import Manifest
 from eval import evaluate
 from eval.rules.evidence import read_measured
-from infra.vllm.client import ParityResult
+from infra.vllm.parity import ParityResult
 from tests.support.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
 __all__ = ["server"]

@@ -18,7 +18,7 @@ from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval import evaluate
 from eval.measure import answers, cache, judge_model
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 RUN = RunPaths.of("run")

@@ -20,7 +20,7 @@ from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval import evaluate
 from eval.measure import answers, cache, parent
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 WriteRelease, MakeConfig = Callable[..., Manifest], Callable[..., RunConfig]
 RUN = RunPaths.of("run")

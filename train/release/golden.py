@@ -9,7 +9,7 @@ from typing import Any
 from configs.run.config import RunConfig
 from configs.run.task import Problem
 from infra.tokenizer import encode_words
-from infra.vllm.client import LIKELY, joined, read_tags
+from infra.vllm.answer import LIKELY, joined, read_tags
 from train.sources.reader import Row
 
 

@@ -17,7 +17,7 @@ from configs.run.evaluate import Evaluate
 from eval.behaviour.perturb import last_question
 from eval.behaviour.run import behave, make_asker
 from eval.measure import answers
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 Row, Model = dict[str, Any], Callable[[str], float]

@@ -25,7 +25,7 @@ from eval.measure import answers as module
 from eval.measure.answers import Answers, ask_all, read_ids, read_rows, write_line
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import score, summarise
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 ANSWER = Answer("good", "good", {"bad": 0.25, "good": 0.75}, None, 0.1, 0)

@@ -16,7 +16,7 @@ from configs.errors import InputError, OutsideError
 from configs.run.judge import Judge
 from eval.measure import judge_model
 from eval.measure.judge_model import judge_rows, read_score, scores_of
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 ROWS = [

@@ -18,7 +18,7 @@ from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval.measure import parent
 from eval.measure.parent import Probe, compare, divergence, labels_of, write_card
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 WEIGHTS = st.lists(st.floats(0.001, 1), min_size=2, max_size=8)

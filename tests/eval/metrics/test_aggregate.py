@@ -19,7 +19,7 @@ from configs.run.evaluate import Evaluate
 from configs.run.metrics import METRICS
 from eval.evaluate import write_predictions
 from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, score, slice_rows, summarise
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-ORG", "I-ORG"]), min_size=1, max_size=8)

@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from configs.run.evaluate import Evaluate
 from eval.metrics.aggregate import figure, score
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 NAMES = ("bad", "good", "mixed")

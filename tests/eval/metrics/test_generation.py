@@ -17,7 +17,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from configs.run.evaluate import Evaluate
 from eval.metrics.aggregate import figure, score
 from eval.metrics.generation import TEXT, f1, fields, normalize, score_answer
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 CALL = '{"name": "f", "accepted": {"a": [1]}}'

@@ -20,7 +20,7 @@ from configs.run.evaluate import Evaluate
 from eval.evaluate import write_atomically, write_predictions
 from eval.metrics.aggregate import score
 from eval.rules.evidence import find_measured, gather, read_measured
-from infra.vllm.client import Answer
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 WriteRelease, WriteMeasured = Callable[..., Manifest], Callable[..., Path]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError, OutsideError, RefusedError
-from infra.dvc import releases
+from infra.dvc import evaluations, releases
 from tests.support.releases import Killed, checkout, content, evaluation, make_run, untracked
 
 __all__ = ["checkout"]
@@ -83,11 +83,11 @@ def test_list_shows_what_is_here_and_what_only_has_a_pointer(checkout: Path) -> 
 
 def test_an_evaluation_is_found_by_its_key_on_a_machine_that_never_saw_it(checkout: Path) -> None:
     kept = evaluation(checkout / "build/demo/eval", "metrics.json", "predictions.parquet", "vllm.log")
-    releases.keep_evaluation("k" * 64, kept)
+    evaluations.keep_evaluation("k" * 64, kept)
     shutil.rmtree(kept)
-    assert not releases.find_evaluation("0" * 64, kept) and not kept.exists()
+    assert not evaluations.find_evaluation("0" * 64, kept) and not kept.exists()
     there = evaluation(checkout / "elsewhere", "probe.json")
-    assert releases.find_evaluation("k" * 64, there)
+    assert evaluations.find_evaluation("k" * 64, there)
     assert content(there) == {"metrics.json": b"metrics.json 1", "predictions.parquet": b"predictions.parquet 1"}, "no log, and nothing of an earlier one"
     assert untracked() == [], "it wants no pointer in git"
 
@@ -106,11 +106,11 @@ def test_an_evaluation_that_was_cut_short_is_not_found(checkout: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(LocalFileSystem, "put_file", die)
         with pytest.raises(Killed):
-            releases.keep_evaluation("k", kept)
-    assert not releases.find_evaluation("k", checkout / "there")
-    releases.keep_evaluation("k", kept)
-    releases.keep_evaluation("k", evaluation(kept, "metrics.json", text="2"))
-    assert releases.find_evaluation("k", checkout / "there") and content(checkout / "there")["metrics.json"] == b"metrics.json 2"
+            evaluations.keep_evaluation("k", kept)
+    assert not evaluations.find_evaluation("k", checkout / "there")
+    evaluations.keep_evaluation("k", kept)
+    evaluations.keep_evaluation("k", evaluation(kept, "metrics.json", text="2"))
+    assert evaluations.find_evaluation("k", checkout / "there") and content(checkout / "there")["metrics.json"] == b"metrics.json 2"
 
 
 def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,23 +124,23 @@ def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypat
 
     for name in ("exists", "makedirs"):
         monkeypatch.setattr(LocalFileSystem, name, refuse)
-    for act in (releases.keep_evaluation, releases.find_evaluation):
+    for act in (evaluations.keep_evaluation, evaluations.find_evaluation):
         with pytest.raises(OutsideError, match="NoCredentialsError: who are you"):
             act("k", checkout / "eval")
 
 
 def test_kept_evaluations_and_published_releases_leave_each_other_alone(checkout: Path) -> None:
     paths, manifest = make_run()
-    releases.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
+    evaluations.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
     target = releases.publish(paths)
     for folder in (target, Path(".dvc/cache")):
         shutil.rmtree(folder)
-    assert releases.find(manifest.reference) == target and releases.find_evaluation("k", checkout / "there")
+    assert releases.find(manifest.reference) == target and evaluations.find_evaluation("k", checkout / "there")
 
 
 def test_without_a_dvc_repository_the_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths, _ = make_run()
-    for act in (lambda: releases.publish(paths), lambda: releases.keep_evaluation("k", tmp_path), lambda: releases.find_evaluation("k", tmp_path)):
+    for act in (lambda: releases.publish(paths), lambda: evaluations.keep_evaluation("k", tmp_path), lambda: evaluations.find_evaluation("k", tmp_path)):
         with pytest.raises(OutsideError, match="NotDvcRepoError"):
             act()

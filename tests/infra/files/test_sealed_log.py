@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.files import sealed_log
-from infra.files.sealed_log import append, check, note, sealed, stamp, whole_lines
+from infra.files.sealed_log import append, check, sealed, whole_lines
+from infra.git import command
+from infra.git.command import stamp
+from infra.haproxy.api_keys import note
 
 pytestmark = pytest.mark.unit
 BODIES = st.lists(st.dictionaries(st.sampled_from(["at", "kind", "seal", "facts"]), st.text(max_size=8) | st.integers(), min_size=1), min_size=2, max_size=6)
@@ -132,7 +135,7 @@ def test_what_is_appended_is_on_disk_with_its_seal(tmp_path: Path) -> None:
 
 
 def test_a_note_says_who_when_and_from_which_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed_log, "head_revision", lambda: "c0ffee")
+    monkeypatch.setattr(command, "head_revision", lambda: "c0ffee")
     note(tmp_path / "state" / "events.jsonl", "keyed", name="team", why="they left")
     (line,) = whole_lines((tmp_path / "state" / "events.jsonl").read_bytes())
     assert (line["kind"], line["commit"], line["facts"]) == ("keyed", "c0ffee", {"name": "team", "why": "they left"})

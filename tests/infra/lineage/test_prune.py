@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from configs.errors import OutsideError, RefusedError
 from configs.release import Use
-from infra.dvc import releases
+from infra.dvc import evaluations, releases
+from infra.dvc.repository import repository
 from infra.lineage import prune
 from infra.lineage.prune import Copy, plan_prune
 from tests.support.releases import checkout, content, evaluation, make_run
@@ -142,7 +143,7 @@ def test_bytes_that_two_releases_share_stay_in_the_cache_for_the_other(checkout:
 def test_dvc_sees_every_pointer_of_a_checkout(checkout: Path) -> None:
     """With /releases/* in .gitignore it saw none: `dvc gc --workspace` would have taken every release away."""
     _, target = publish("seen", b"weights")
-    with releases.repository() as repo:
+    with repository() as repo:
         assert [Path(out.fs_path).name for out in repo.index.outs] == [target.name]
 
 
@@ -191,7 +192,7 @@ def test_a_prune_killed_half_way_is_finished_by_the_next(checkout: Path, monkeyp
 
 
 def test_the_remote_loses_what_no_commit_points_to_and_nothing_else(checkout: Path) -> None:
-    releases.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
+    evaluations.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
     kept, target = publish("kept", b"weights")
     paths, _ = make_run("stray", weights=b"never committed")
     stray = releases.publish(paths)
@@ -202,7 +203,7 @@ def test_the_remote_loses_what_no_commit_points_to_and_nothing_else(checkout: Pa
     assert prune.prune(nobody, act=True, remote=True)["remote_objects_removed"] == told
     left = content(Path("build/dvc-remote"))
     assert b"never committed" not in left.values() and b"weights" in left.values() and len(before) - len(left) == told
-    assert releases.find_evaluation("k", checkout / "there") and releases.find(kept) == target
+    assert evaluations.find_evaluation("k", checkout / "there") and releases.find(kept) == target
 
 
 def test_what_only_another_branch_points_to_stays_in_the_remote(checkout: Path) -> None:

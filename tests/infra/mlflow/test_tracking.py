@@ -14,7 +14,8 @@ import pytest
 
 from configs.errors import InputError
 from infra.mlflow import client
-from infra.mlflow.tracking import register, resume_run, set_champion, start_run
+from infra.mlflow.registry import register, set_champion
+from infra.mlflow.tracking import resume_run, start_run
 from tests.paths import ROOT
 from tests.support.mlflow_store import config, here, manifest, mlflow, steps, store
 

@@ -13,7 +13,8 @@ import pytest
 from configs.errors import OutsideError
 from infra.mlflow import client, tracking
 from infra.mlflow.outbox import Outbox
-from infra.mlflow.tracking import register, resume_run, set_champion, start_run
+from infra.mlflow.registry import register, set_champion
+from infra.mlflow.tracking import resume_run, start_run
 from tests.support.mlflow_store import config, here, manifest, mlflow, steps, store
 
 __all__ = ["here", "mlflow", "store"]
@@ -75,7 +76,7 @@ def test_a_run_that_mlflow_has_not_taken_has_not_the_last_ones_id(mlflow: Any, h
 def test_a_database_that_cannot_be_opened_holds_nothing_up(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """MLflow itself tries a database for 100 seconds."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.2)
     tracker, began = start_run(config("database"), here / "tracking"), time.monotonic()
     tracker.log_metrics({"loss": 1.0}, 1)
     tracker.finish()
@@ -86,7 +87,7 @@ def test_a_database_that_cannot_be_opened_holds_nothing_up(here: Path, monkeypat
 
 @pytest.mark.integration
 def test_a_server_that_never_answers_holds_nothing_up(hung: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.2)
     tracker = start_run(config("hung"), here / "tracking")
     began = time.monotonic()
     for step in range(1, 200):

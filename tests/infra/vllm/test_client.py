@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from configs.errors import OutsideError
 from configs.release import Manifest
 from infra.tokenizer import NO_SUBWORD
-from infra.vllm.client import Answer, agrees, ask, differ, read_tags
+from infra.vllm.answer import Answer, read_tags
+from infra.vllm.client import ask
+from infra.vllm.parity import agrees, differ
 
 pytestmark = pytest.mark.unit
 

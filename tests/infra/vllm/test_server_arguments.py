@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.run.serving import Serving
-from infra.vllm.server import middleware_environment, own_cores, slot_environment, vllm_arguments
+from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from tests.support.slots import Start, manifest, server_of, start
 
 __all__ = ["start"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import infra.dvc.releases
-import infra.mlflow.tracking
+import infra.mlflow.registry
 import serve.deploy
 import serve.foreground
 import serve.view.status
@@ -41,7 +41,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def crowned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
-    monkeypatch.setattr(infra.mlflow.tracking, "set_champion", lambda manifest: found.append(manifest.reference))
+    monkeypatch.setattr(infra.mlflow.registry, "set_champion", lambda manifest: found.append(manifest.reference))
     return found
 
 

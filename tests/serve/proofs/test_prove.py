@@ -16,7 +16,8 @@ from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError
 from configs.verdict import RuleResult, Verdict
 from infra.haproxy.router import Traffic
-from infra.vllm.client import Answer, ParityResult
+from infra.vllm.answer import Answer
+from infra.vllm.parity import ParityResult
 from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import infra.files.sealed_log
+import infra.haproxy.api_keys
 import serve.deploy
 import serve.record.record
 import tunegate
@@ -29,7 +29,7 @@ YAML = "name: x\nmodel: m\nrelease: null\ngate: null\nbake_seconds: 1\ndrain_dea
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(infra.files.sealed_log, "stamp", lambda: {"by": "ann@here", "commit": "c0ffee"})
+    monkeypatch.setattr(infra.haproxy.api_keys, "stamp", lambda: {"by": "ann@here", "commit": "c0ffee"})
     monkeypatch.setattr(serve.record.record, "stamp", lambda: {"by": "ann@here", "commit": "c0ffee"})
     Path("x.yaml").write_text(YAML)
     return World().install(monkeypatch)

@@ -19,7 +19,8 @@ from eval.evaluate import evaluate
 from eval.measure.answers import read_rows
 from eval.metrics.aggregate import figure, score
 from infra.tokenizer import load_tokenizer, with_tokens
-from infra.vllm.client import ask, check_parity
+from infra.vllm.client import ask
+from infra.vllm.parity import check_parity
 from infra.vllm.server import temporary_slot
 from tests.paths import ROOT
 from tests.support.prepared_rows import KINDS, of_kind, write_prepared
