@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.serve.streams import Streams
 from configs.environment.config import read_environment
 from configs.errors import OutsideError, TunegateError
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 
 FOLDER = Path("build/demo")
 ENVIRONMENT = FOLDER / "deploy.yaml"

@@ -16,7 +16,7 @@ from configs.errors import InputError, RefusedError
 from configs.release import read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.dvc.releases import find
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from infra.signing import verify_signature
 from infra.vllm.server import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
 from serve.load.run import measuring

@@ -8,9 +8,10 @@ from typing import Any
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from train.data.findings import record_findings
 from train.data.lengths import make_measure
-from train.data.lint import record_findings
-from train.prepare import inspect, record_of
+from train.data.pipeline import inspect
+from train.data.prepared import record_of
 from train.sources.reader import read_source
 
 

@@ -158,12 +158,12 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
 def run_train(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
     from infra.mlflow.tracking import start_run
-    from train.finetune import train
-    from train.prepare import read_card
+    from train.data.prepared import read_card
+    from train.finetune import finetune
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = train(run, paths, tracker)
+    record = finetune(run, paths, tracker)
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
         tracker.log_tags(lineage(run, paths))
         tracker.log_dataset(read_card(paths))

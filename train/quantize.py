@@ -15,10 +15,10 @@ from configs.run.config import RunConfig
 from configs.run.task import served_task
 from infra.files.atomic import new_directory, read_json, write_text
 from infra.git.command import head_revision
+from train.data.prepared import read_card, read_split
 from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
-from train.prepare import read_card, read_split
 from train.release.calibration import calibration_rows, describe, encode, loader
 from train.release.golden import write_golden
 from train.release.merge import complete, keep_apart, merge, round_weights, save, settle

@@ -18,8 +18,8 @@ from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.sweep import Sweep, with_values
-from train.finetune import train
-from train.prepare import read_card
+from train.data.prepared import read_card
+from train.finetune import finetune
 from train.search.progress import SweepProgress
 from train.search.study import RETRY, best_so_far, budget, distributions, finished, make_sampler, open_study, retry_interrupted, settle
 
@@ -104,7 +104,7 @@ def outcome(settings: RunConfig, folder: RunPaths, judge: Judge) -> tuple[str, f
     import torch
 
     try:
-        value = train(settings, folder, judge, show=False)["best_validation_loss"]
+        value = finetune(settings, folder, judge, show=False)["best_validation_loss"]
     except optuna.TrialPruned:
         return "PRUNED", None, None
     except (RefusedError, torch.OutOfMemoryError) as error:

@@ -112,7 +112,7 @@ def rows() -> list[Row]:
 
 
 def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:
-    from infra.haproxy.router import api_key
+    from infra.haproxy.api_keys import api_key
     from serve.deploy import deploy, stop_all
     from tests.support.fake_servers import fake_environment
     from tests.support.tiny_release import write_release

@@ -77,7 +77,7 @@ def stopped_by(env: Any, name: str, words: str, good: str, folder: Path) -> Row:
 def ask(env: Any) -> tuple[int, str | None]:
     import httpx
 
-    from infra.haproxy.router import api_key
+    from infra.haproxy.api_keys import api_key
 
     body = {"model": env.config.model, "messages": [{"role": "user", "content": "question 0"}], "max_tokens": 2}
     reply = httpx.post(f"{env.router.base_url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {api_key(env.config)}"}, timeout=20)

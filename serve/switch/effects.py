@@ -11,7 +11,8 @@ from configs.errors import OutsideError
 from configs.release import ADAPTER, read_manifest
 from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import find, find_trusted
-from infra.haproxy.router import Traffic, api_key
+from infra.haproxy.api_keys import api_key
+from infra.haproxy.router import Traffic
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter
 from infra.vllm.sampling import sampling_of

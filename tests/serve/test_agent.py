@@ -12,7 +12,7 @@ import pytest
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from serve.agent import Agent, end_on_sigterm
 from serve.deploy import promote, rollback, stop_all
 from serve.operate import abort, hold, pause

@@ -19,7 +19,7 @@ from benchmarks.serve.streams import Streams
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, RefusedError
 from eval.gate import decide_load, read_rules
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.record.environment import Environment, locked
 from serve.record.record import PROOF

@@ -14,7 +14,7 @@ import pytest
 
 from configs.environment.config import DeployConfig
 from configs.slots import SlotName
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from infra.vllm.server import SlotProcess
 from serve.agent import Agent
 from serve.deploy import stop_all

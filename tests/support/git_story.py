@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from serve.deploy import stop_all
 from serve.record.environment import Environment
 from tests.paths import ROOT

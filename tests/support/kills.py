@@ -22,7 +22,8 @@ import httpx
 import serve.deploy
 import serve.switch.effects
 import serve.switch.shared_server
-from infra.haproxy.router import Router, api_key
+from infra.haproxy.api_keys import api_key
+from infra.haproxy.router import Router
 from infra.vllm.server import SlotProcess, is_alive
 from serve.deploy import deploy, stop_all
 from serve.record.environment import Environment

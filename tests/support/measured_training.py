@@ -38,12 +38,12 @@ class NoTracker:
 def main(run: str, root: str) -> None:
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
-    from train.finetune import train
+    from train.finetune import finetune
 
     import_all()
     before, tracker = resident("VmRSS"), NoTracker()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew (man 5 proc)
-    record = train(RunConfig.model_validate_json(run), RunPaths(Path(root)), tracker)
+    record = finetune(RunConfig.model_validate_json(run), RunPaths(Path(root)), tracker)
     gaps = [later - earlier for earlier, later in zip(tracker.times, tracker.times[1:], strict=False)]
     print(json.dumps({"peak_bytes": resident("VmHWM") - before, "step_seconds": sorted(gaps)[len(gaps) // 2] if gaps else None, "record": record}))
 

@@ -15,10 +15,11 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
-from train.batches.collate import Plan
-from train.finetune import stopped_step, train, training_record
+from train.batches.order import Plan
+from train.finetune import finetune
 from train.loop.callback import watcher
 from train.loop.checkpoints import COMPLETE
+from train.loop.trainer import stopped_step, training_record
 from train.model.dtype import base_dtype, choose_dtype, cpu_flags
 
 pytestmark = pytest.mark.unit
@@ -45,7 +46,7 @@ def test_the_record_counts_only_the_steps_of_this_process() -> None:
 
 def test_train_before_prepare_names_the_command(classifier: Callable[..., RunConfig]) -> None:
     with pytest.raises(InputError, match="tunegate prepare"):
-        train(classifier(), RunPaths.of("x"), SimpleNamespace(run_id=None, log_metrics=lambda *_: None))
+        finetune(classifier(), RunPaths.of("x"), SimpleNamespace(run_id=None, log_metrics=lambda *_: None))
 
 
 @pytest.mark.parametrize(("flags", "dtype"), [("fma avx2", "float32"), ("avx2 avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16"), ("", "float32")])

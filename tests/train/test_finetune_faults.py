@@ -14,7 +14,7 @@ from configs.errors import OutsideError, RefusedError
 from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json
 from tests.train.test_finetune_resumed import QUIET, Killed, prepared, stop_after
-from train.finetune import train
+from train.finetune import finetune
 from train.loop.checkpoints import whole_checkpoints
 
 pytestmark = pytest.mark.integration
@@ -64,9 +64,9 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_losses(
     make: Callable[..., RunConfig] = request.getfixturevalue(family)
     turn_off_dropout()
     roomy, tight = make(name="roomy", train=EXACT), make(name="tight", train=EXACT)
-    whole = train(roomy, prepared(roomy), QUIET)
+    whole = finetune(roomy, prepared(roomy), QUIET)
     with memory_for(1, monkeypatch, error, from_step=3) as fitted:
-        record = train(tight, prepared(tight), QUIET)
+        record = finetune(tight, prepared(tight), QUIET)
     assert fitted == [4] * 3 + [2] * 2 + [1] * 16, "3 steps of 4; again step 3 in halves; again steps 3 to 6 row by row"
     assert record["micro_batch"] == 1 and record["resumed_from_step"] == 2, "from the last checkpoint, not from the beginning"
     assert [line["loss"] for line in record["losses"]] == pytest.approx([line["loss"] for line in whole["losses"]], rel=1e-4)
@@ -78,21 +78,21 @@ def test_a_run_killed_after_it_was_halved_does_not_try_the_larger_one_again(chat
     paths = prepared(config)
     with memory_for(2, monkeypatch) as fitted:
         with pytest.raises(Killed):
-            train(config, paths, stop_after(3))
+            finetune(config, paths, stop_after(3))
         fitted.clear()
-        assert train(config, paths, QUIET)["micro_batch"] == 2 and set(fitted) == {2}
+        assert finetune(config, paths, QUIET)["micro_batch"] == 2 and set(fitted) == {2}
 
 
 def test_one_row_that_does_not_fit_ends_the_training_with_what_would_help(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     config = chat(train=EXACT)
     with memory_for(0, monkeypatch), pytest.raises(OutsideError, match="gradient_checkpointing"):
-        train(config, prepared(config), QUIET)
+        finetune(config, prepared(config), QUIET)
 
 
 def test_other_errors_are_not_taken_for_memory(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     config = chat(train=EXACT)
     with memory_for(0, monkeypatch, lambda: RuntimeError("shapes do not match")), pytest.raises(RuntimeError, match="shapes"):
-        train(config, prepared(config), QUIET)
+        finetune(config, prepared(config), QUIET)
 
 
 @contextmanager
@@ -116,17 +116,17 @@ def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_last_good_chec
     paths = prepared(config)
     said = r"diverged at step 4: loss is nan; the last good checkpoint is .*checkpoint-2\n  try: .*learning_rate"
     with spoiled_from(3, monkeypatch, lambda loss: loss * float("nan")), pytest.raises(RefusedError, match=said) as refusal:
-        train(config, paths, QUIET)
+        finetune(config, paths, QUIET)
     assert not paths.adapter.exists() and refusal.value.exit_code == 1
     assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2"]
     assert "loss is nan" in (read_json(paths.checkpoints / "run.json") or {})["diverged"], "the record says what happened"
     with pytest.raises(RefusedError, match="loss is nan"):
-        train(config, paths, stop_after(1))
+        finetune(config, paths, stop_after(1))
     slower = chat(train=EXACT | {"learning_rate": 0.001})
-    assert train(slower, paths, QUIET)["resumed_from_step"] is None, "another learning rate starts afresh"
+    assert finetune(slower, paths, QUIET)["resumed_from_step"] is None, "another learning rate starts afresh"
 
 
 def test_a_loss_that_explodes_ends_the_training(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     config = chat(train={"max_steps": 12, "divergence": {"window": 4, "patience": 2}})
     with spoiled_from(7, monkeypatch, lambda loss: loss * 10), pytest.raises(RefusedError, match="diverged at step 9: 2 losses in a row above 3 times"):
-        train(config, prepared(config), QUIET)
+        finetune(config, prepared(config), QUIET)

@@ -18,7 +18,7 @@ import pytest
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from tests.paths import ROOT
-from train.finetune import train
+from train.finetune import finetune
 from train.loop.checkpoints import whole_checkpoints
 from train.model.base import make_base
 from train.prepare import prepare
@@ -32,9 +32,9 @@ import sys
 from types import SimpleNamespace
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from train.finetune import train
+from train.finetune import finetune
 config = RunConfig.model_validate_json(sys.argv[1])
-train(config, RunPaths.of(config.name), SimpleNamespace(run_id="r", log_metrics=lambda figures, step: print(step, "loss" in figures, flush=True)))
+finetune(config, RunPaths.of(config.name), SimpleNamespace(run_id="r", log_metrics=lambda figures, step: print(step, "loss" in figures, flush=True)))
 """
 
 
@@ -65,13 +65,13 @@ def sha256(adapter: Path) -> str:
 def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bytes(family: str, request: pytest.FixtureRequest) -> None:
     make: Callable[..., RunConfig] = request.getfixturevalue(family)
     straight, killed = make(name="straight", train=DROPOUT), make(name="killed", train=DROPOUT)
-    whole = train(straight, prepared(straight), QUIET)
+    whole = finetune(straight, prepared(straight), QUIET)
     paths = prepared(killed)
     steps = sorted(random.Random(family).sample(range(2, STEPS), 2))
     for step in steps:
         kill_at(killed, step)
         assert not paths.adapter.exists(), "nothing that looks finished"
-    resumed = train(killed, paths, QUIET)
+    resumed = finetune(killed, paths, QUIET)
     assert resumed["resumed_from_step"], f"killed at {steps}, it goes on and does not start anew"
     assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in whole["losses"]], "bit for bit, dropout included"
     assert resumed["validation"] == whole["validation"] and resumed["best_step"] == whole["best_step"]
@@ -95,10 +95,10 @@ def stop_after(step: int) -> Any:
 def test_accumulation_packing_and_schedule_resume_exactly(chat: Callable[..., RunConfig], section: dict[str, Any]) -> None:
     settings = DROPOUT | {"max_steps": 6, "eval_every_steps": 2} | section
     straight, killed = chat(name="straight", train=settings), chat(name="killed", train=settings)
-    train(straight, prepared(straight), QUIET)
+    finetune(straight, prepared(straight), QUIET)
     with pytest.raises(Killed):
-        train(killed, prepared(killed), stop_after(5))
-    assert train(killed, RunPaths.of("killed"), QUIET)["resumed_from_step"] == 4
+        finetune(killed, prepared(killed), stop_after(5))
+    assert finetune(killed, RunPaths.of("killed"), QUIET)["resumed_from_step"] == 4
     assert sha256(RunPaths.of("killed").adapter) == sha256(RunPaths.of("straight").adapter)
 
 
@@ -108,21 +108,21 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
     with monkeypatch.context() as patch:
         patch.setattr("train.finetune.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            train(config, paths, QUIET)
+            finetune(config, paths, QUIET)
     assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2", "checkpoint-4"]
     told: list[int] = []
-    record = train(config, paths, SimpleNamespace(run_id="r", log_metrics=lambda figures, step: told.extend([step] if "loss" in figures else [])))
+    record = finetune(config, paths, SimpleNamespace(run_id="r", log_metrics=lambda figures, step: told.extend([step] if "loss" in figures else [])))
     assert told == [] and record["steps"] == 4 and record["best_validation_loss"] == min(line["eval_loss"] for line in record["validation"])
 
 
 def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"max_steps": 30, "eval_every_steps": 2, "early_stopping_patience": 2, "learning_rate": 1e-12}
     straight, killed = chat(name="straight", train=settings), chat(name="killed", train=settings)
-    record = train(straight, prepared(straight), QUIET)
+    record = finetune(straight, prepared(straight), QUIET)
     assert (record["best_step"], record["steps"]) == (2, 6), "a rate that moves nothing: the first one, and two without a new best"
     with monkeypatch.context() as patch:
         patch.setattr("train.finetune.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
-            train(killed, prepared(killed), QUIET)
-    assert train(killed, RunPaths.of("killed"), QUIET)["steps"] == record["steps"]
+            finetune(killed, prepared(killed), QUIET)
+    assert finetune(killed, RunPaths.of("killed"), QUIET)["steps"] == record["steps"]
     assert sha256(RunPaths.of("killed").adapter) == sha256(RunPaths.of("straight").adapter)

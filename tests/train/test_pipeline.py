@@ -20,7 +20,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, verify_release
 from configs.run.config import RunConfig
 from tests.paths import ROOT
-from train.finetune import train
+from train.finetune import finetune
 from train.model.base import make_base
 from train.prepare import prepare
 from train.quantize import quantize
@@ -31,10 +31,10 @@ import sys, time
 from types import SimpleNamespace
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from train.finetune import train
+from train.finetune import finetune
 config = RunConfig.model_validate_json(sys.argv[1])
 slow = SimpleNamespace(run_id="first", log_metrics=lambda figures, step: (print(step, flush=True), time.sleep(0.05)))
-train(config, RunPaths.of(config.name), slow)
+finetune(config, RunPaths.of(config.name), slow)
 """
 
 
@@ -53,7 +53,7 @@ class Record:
 def make_release(config: RunConfig) -> tuple[dict[str, Any], Manifest]:
     paths = RunPaths.of(config.name)
     prepare(config, paths, make_base(config))
-    return train(config, paths, Record()), quantize(config, paths)
+    return finetune(config, paths, Record()), quantize(config, paths)
 
 
 def modified(folder: Path) -> dict[str, int]:
@@ -195,7 +195,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(classifier: Callable
     assert not paths.adapter.exists(), "nothing that looks finished"
     tracker = Record()
     started = time.perf_counter()
-    resumed = train(config, paths, tracker)
+    resumed = finetune(config, paths, tracker)
     assert resumed["resumed_from_step"] in {4, 8} and resumed["steps"] == 12
     assert resumed["seconds"] <= time.perf_counter() - started
     assert min(step for figures, step in tracker.logged if "loss" in figures) == resumed["resumed_from_step"] + 1
@@ -203,7 +203,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(classifier: Callable
 
     whole = config.model_copy(update={"name": "whole"})
     prepare(whole, RunPaths.of("whole"), make_base(whole))
-    straight = train(whole, RunPaths.of("whole"), Record())
+    straight = finetune(whole, RunPaths.of("whole"), Record())
     assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in straight["losses"]], "as if never killed"
 
 
@@ -211,6 +211,6 @@ def test_another_learning_rate_is_another_training(classifier: Callable[..., Run
     config, slower = classifier(train={"max_steps": 2}), classifier(train={"max_steps": 2, "learning_rate": 0.001})
     paths = RunPaths.of(config.name)
     prepare(config, paths, make_base(config))
-    first = train(config, paths, Record())
-    second = train(slower, paths, Record())
+    first = finetune(config, paths, Record())
+    second = finetune(slower, paths, Record())
     assert second["key"] != first["key"] and second["validation"] != first["validation"]

@@ -22,7 +22,8 @@ from tests.paths import ROOT
 from train import plan
 from train.estimate import workload
 from train.estimate.devices import Device, find_device
-from train.estimate.memory import START_SECONDS, Rates, training_memory
+from train.estimate.duration import START_SECONDS, Rates
+from train.estimate.memory import training_memory
 from train.estimate.model_shape import ModelShape
 from train.estimate.workload import choose_dtype, describe_workload, find_shape, padding_share, row_lengths, shared_tokens, taught_share
 from train.model.base import make_base

@@ -19,8 +19,10 @@ from train import prepare as module
 from train.data import ingest
 from train.data.corruption import shuffle_answers
 from train.data.fingerprint import fingerprint, fingerprint_of
+from train.data.prepared import read_card, read_split
+from train.data.write_splits import check_labels
 from train.model.base import make_base
-from train.prepare import check_labels, prepare, read_card, read_split
+from train.prepare import prepare
 
 pytestmark = pytest.mark.unit
 

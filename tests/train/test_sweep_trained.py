@@ -18,7 +18,7 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from infra.mlflow.outbox import Outbox
 from tests.paths import ROOT
-from train.finetune import train
+from train.finetune import finetune
 from train.model.base import make_base
 from train.prepare import prepare
 from train.search.report import report
@@ -101,7 +101,7 @@ def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(cl
     figures = report(resumed, Path("run.yaml"), [], paths.root / "sweep")
     assert (figures["complete"], figures["interrupted"]) == (4, 1)
     best = load(paths.root / "sweep/best.yaml", RunConfig)
-    record = train(best, paths, Silent())
+    record = finetune(best, paths, Silent())
     assert record["best_validation_loss"] == pytest.approx(resumed.best_value), "it is the training that won"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from train.sources.files import Row
+from train.sources.source import Row
 
 
 def shuffle_answers(rows: list[Row], seed: int) -> list[Row]:

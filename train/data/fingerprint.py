@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from train.sources.files import Row
+from train.sources.source import Row
 
 HASH_BYTES = 32
 

@@ -8,62 +8,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.run.data import Data
+from train.data.findings import Findings
 from train.data.lengths import Measure
-from train.data.lint import Findings, damage_of, make_personal_data_check
+from train.data.lint import damage_of, make_personal_data_check
 from train.data.rows import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
+from train.data.table import COLUMNS, Survey, hash_text
 from train.data.template import make_reading
-from train.sources.files import Batch, Fault, Row
+from train.sources.source import Batch, Fault, Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PARTS = ("", "train", "validation", "test")
 WINDOW = 65_536  # rows that are held as Python objects at a time, some hundred megabytes at the most
-# Hashes of 64 bits: among 5 million rows two differing ones meet with a chance of one in a million.
-COLUMNS = {
-    "file": "int32", "number": "int32", "part": "int8", "identity": "uint64", "question": "uint64", "answer": "uint64",
-    "length": "int32", "prompt_length": "int32", "group": "uint64", "time": "float64",
-}  # fmt: skip
-
-
-class Survey:
-    """Arrays of one length, a row each that could be read; 66 bytes a row. `kept` says which rows are still in."""
-
-    def __init__(self, columns: dict[str, NDArray[Any]], files: list[str], shape: Shape, left_out: Counter[str]) -> None:
-        import numpy
-
-        self.file, self.number, self.part = columns["file"], columns["number"], columns["part"]
-        self.identity, self.question, self.answer = columns["identity"], columns["question"], columns["answer"]
-        self.length, self.prompt_length = columns["length"], columns["prompt_length"]
-        self.group, self.time = columns["group"], columns["time"]
-        self.kept = numpy.ones(len(self.file), dtype=bool)
-        self.files, self.shape, self.left_out = files, shape, left_out
-        self.unread = left_out.total()  # rows that are in none of the arrays
-
-    def where(self, row: int) -> tuple[str, int]:
-        return self.files[self.file[row]], int(self.number[row])
-
-    def place(self, row: int) -> str:
-        return "{}:{}".format(*self.where(row))
-
-    def rows_where(self, condition: NDArray[Any]) -> NDArray[Any]:
-        import numpy
-
-        return numpy.flatnonzero(condition)
-
-    def leave_out(self, rows: NDArray[Any] | list[int], kind: str) -> None:
-        """Each row is counted once, by the first reason for which it went."""
-        self.left_out[kind] += int(self.kept[rows].sum())
-        self.kept[rows] = False
-
-
-def hash_text(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class Surveyor:

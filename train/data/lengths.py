@@ -11,7 +11,7 @@ from typing import Any
 
 from configs.errors import InputError
 from train.data.rows import Shape, answer_of
-from train.sources.files import Row
+from train.sources.source import Row
 
 Lengths = tuple[list[int], list[int]]  # of whole rows, and of their prompts alone; in tokens
 Measure = Callable[[list[Row]], Lengths]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from train.sources.files import Fault, Row
+from train.sources.source import Fault, Row, compact
 
 Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference"]
 INVISIBLE = re.compile(r"[\s\u200b-\u200f\ufeff]*")
@@ -128,10 +128,6 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
         reference = found.get("reference")
         row["reference"] = answer_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
     return row
-
-
-def compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
 
 
 def labels_of(row: Row) -> list[str]:

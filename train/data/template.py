@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from configs.run.data import Data, Template, columns_of, jinja_environment
-from train.sources.files import Fault, Row
+from train.sources.source import Fault, Row
 
 Reading = Callable[[Row], Row | Fault]
 

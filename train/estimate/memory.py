@@ -2,7 +2,7 @@
 
 Every formula counts what autograd keeps for the backward pass, tensor by tensor, as in Korthikanti et al. 2022
 (arXiv:2205.05198, section 4.1), here for frozen weights with adapters beside them: a frozen linear module keeps no
-input, an adapter's A keeps one (train/layers/low_rank.py; peft/tuners/lora/layer.py:Linear.forward).
+input, an adapter's A keeps one (train/layers/lora.py; peft/tuners/lora/layer.py:Linear.forward).
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of Smol
 # fixed at 128 KiB it is none, for many page faults more.
 HEAP_SHARE = 0.27
 GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an assumption, not measured
-START_SECONDS = 40.0  # of vLLM, measured on an idle CPU machine of two cores (docs/notes.md)
-# Before the first step and after the last, on an idle machine of two cores: MLflow's import, memory touched for the first time, the best checkpoint.
-TRAINING_START_SECONDS = 3.5
 SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25, "adapter": None}  # w4a16: a 16-bit scale for each group of 64 weights or so
 
 
@@ -187,44 +184,3 @@ def serving_memory(shape: ModelShape, scheme: str, dtype_width: int, kv_cache_gi
 def key_value_bytes(shape: ModelShape, dtype_width: int) -> int:
     """Of one token: a key and a value in each layer (Kwon et al. 2023, arXiv:2309.06180, section 3)."""
     return 2 * shape.layers * shape.key_value_width * dtype_width
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds on the device: forward and backward of a layer, of what a model does once, of the head on a taught token; a decoded token's parts."""
-
-    layer_seconds_per_token: float
-    once_seconds_per_token: float
-    head_seconds_per_token: float
-    decode_layer_seconds: float
-    decode_head_seconds: float
-
-
-def rates_of(shape: ModelShape, load: Workload, flops: float, bytes_per_second: float) -> Rates:
-    """For a GPU of a data sheet. A frozen weight is multiplied twice a token, forward and for the gradient of its input, an
-    adapter's three times (Kaplan et al. 2020, arXiv:2001.08361, section 2.1: 2 FLOPs a weight and pass); decoding reads every weight once a step."""
-    layer = shape.linear_parameters / shape.layers
-    trained = adapter_parameters(shape, load.rank) / shape.layers if load.adapted else 0.0
-    passes = 4 if load.adapted else 6
-    pairs = 3 * 4 * load.longest * shape.heads * shape.head_size / (2 if shape.family == "decoder" else 1)
-    head = shape.vocabulary * shape.hidden
-    return Rates((passes * layer + 6 * trained + pairs) / flops, 0.0, 4 * head / flops, 2 * layer / bytes_per_second, 2 * head / bytes_per_second)
-
-
-def training_seconds(shape: ModelShape, load: Workload, rates: Rates) -> float:
-    """All steps and their validations. Checkpointing runs the layers' forward pass once more (arXiv:1604.06174)."""
-    layers = shape.layers * rates.layer_seconds_per_token * (1 + load.forward_share * load.checkpointing)
-    head = rates.head_seconds_per_token * load.taught_share if shape.family == "decoder" else 0.0
-    row = (layers + rates.once_seconds_per_token) * load.row_tokens + head * load.mean
-    validated = math.ceil(load.steps / load.eval_every) * load.validation_rows
-    return TRAINING_START_SECONDS + row * (load.steps * load.batch * load.accumulation + validated * load.forward_share)
-
-
-def evaluation_seconds(shape: ModelShape, load: Workload, rates: Rates, new_tokens: int, concurrency: int, device_shares_reads: bool) -> float:
-    """vLLM's start, the prompts' forward pass, and for a language model every new token; a GPU reads its weights once for all rows in flight."""
-    prompts = load.test_rows * load.mean * shape.layers * rates.layer_seconds_per_token * load.forward_share
-    if shape.family == "encoder":
-        return START_SECONDS + prompts
-    token = shape.layers * rates.decode_layer_seconds + rates.decode_head_seconds
-    together = min(concurrency, load.test_rows) if device_shares_reads else 1
-    return START_SECONDS + prompts + token * load.test_rows * new_tokens / together

@@ -19,9 +19,9 @@ from configs.digest import key_of, sha256_of
 from configs.errors import OutsideError
 from infra.files.atomic import read_json, write_json
 from train.batches.collate import HEAD_ROWS
-from train.estimate.memory import Rates, Workload
+from train.estimate.duration import Rates
+from train.estimate.memory import Workload
 from train.estimate.model_shape import ModelShape
-from train.layers.lora import fuse_adapters
 
 MOST_TOKENS = 1024  # seconds grow with the tokens from here on
 ROUNDS = 5
@@ -85,6 +85,7 @@ def build_layers(shape: ModelShape, rank: int | None, dtype: Any) -> Any:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel, BertConfig, LlamaConfig
 
+    from train.layers.lora import fuse_adapters
     from train.layers.rms_norm import fuse_norms
 
     sizes: dict[str, Any] = {

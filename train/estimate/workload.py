@@ -14,7 +14,7 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
 from infra.files.atomic import read_json
-from train.batches.collate import Plan, order_rows
+from train.batches.order import Plan, order_rows
 from train.data.lengths import load_chat_template
 from train.estimate.devices import Device
 from train.estimate.memory import Workload

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.train import Train
-from train.batches.collate import Plan
+from train.batches.order import Plan
 from train.loop.checkpoints import complete_checkpoint
 from train.loop.processes import is_main, wait_for_others
 from train.loop.stopping import DivergedError, find_divergence, has_stalled

@@ -8,7 +8,6 @@ from typing import Any
 from configs.digest import key_of, sha256_of
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
-from train.layers.lora import fuse_adapters
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 
@@ -19,6 +18,7 @@ HEADS = r"(.*\.)?(classifier|score)(\..*)?"
 
 def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
     """What training starts from. Raises RefusedError where the hardware cannot do the method."""
+    from train.layers.lora import fuse_adapters
     from train.layers.rms_norm import fuse_norms
 
     require_device(config)

@@ -8,8 +8,8 @@ from typing import Any
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.data.fingerprint import fingerprint
-from train.prepare import read_split
-from train.sources.reader import Row
+from train.data.prepared import read_split
+from train.sources.source import Row
 
 
 def calibration_rows(config: RunConfig, paths: RunPaths) -> list[Row]:

@@ -10,7 +10,7 @@ from configs.run.config import RunConfig
 from configs.run.task import Problem
 from infra.tokenizer import encode_words
 from infra.vllm.answer import LIKELY, joined, read_tags
-from train.sources.reader import Row
+from train.sources.source import Row
 
 
 def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row], target: Path) -> None:

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from train.data.rows import compact
-from train.sources.files import Batch, Row
-from train.sources.source import Source, packaged
+from train.sources.source import Batch, Row, Source, compact, packaged
 
 BFCL_FILES = ("BFCL_v4_simple_python.json", "BFCL_v4_live_simple.json")
 INSTRUCTION = "Answer with one JSON function call."

@@ -8,8 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from configs.errors import InputError
-from train.sources.files import Batch, Row
-from train.sources.source import Source, packaged
+from train.sources.source import Batch, Row, Source, packaged
 
 SAMPLES = "evals/registry/data/ner_finance/samples.jsonl"
 TYPES = {"PERSON": "PER", "ORGANIZATION": "ORG", "LOCATION": "LOC"}

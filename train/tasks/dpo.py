@@ -7,11 +7,11 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import encode_pair, load_tokenizer
-from train.batches.collate import encode
+from train.batches.dataset import encode
 from train.model.adapter import lora_config, packed_in_four_bits, require_device, speed_up_b
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
-from train.sources.reader import Row
+from train.sources.source import Row
 
 
 def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:

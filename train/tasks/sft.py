@@ -7,10 +7,11 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
-from train.batches.collate import IGNORED, encode, flatten, pack, pad
+from train.batches.collate import IGNORED, flatten, pack, pad
+from train.batches.dataset import encode
 from train.layers.attention import use_attention
 from train.model.adapter import adapted_model, speed_up_b
-from train.sources.reader import Row
+from train.sources.source import Row
 
 
 def encode_row(tokenizer: Any, row: Row) -> dict[str, list[int]]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import NO_SUBWORD, encode_words, load_tokenizer
-from train.batches.collate import IGNORED, encode
+from train.batches.collate import IGNORED
+from train.batches.dataset import encode
 from train.model.adapter import adapted_model, speed_up_b
-from train.sources.reader import Row
+from train.sources.source import Row
 
 
 def build_tagger_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]) -> Any:

@@ -18,7 +18,8 @@ import pytest
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
-from infra.haproxy.router import Router, api_key
+from infra.haproxy.api_keys import api_key
+from infra.haproxy.router import Router
 from infra.haproxy.runtime_api import Admin
 from tests.paths import ROOT
 from tests.serve.conftest import free_ports

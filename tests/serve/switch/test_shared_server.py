@@ -20,7 +20,7 @@ from configs.errors import OutsideError, RefusedError
 from configs.release import Manifest, read_manifest, short
 from configs.slots import SlotName
 from infra.dvc.releases import folder_of
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter, unload_adapter
 from infra.vllm.server import SlotProcess, is_alive

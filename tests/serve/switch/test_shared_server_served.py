@@ -19,7 +19,7 @@ from configs.environment.config import DeployConfig
 from configs.release import short
 from eval.gate import decide_load, read_rules
 from infra.dvc.releases import folder_of
-from infra.haproxy.router import api_key
+from infra.haproxy.api_keys import api_key
 from infra.vllm.server import is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.record.environment import Environment

@@ -17,7 +17,9 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
-from train.batches.collate import IGNORED, Plan, encode, flatten, measure_lengths, open_splits, order_rows, pack, pad, total_steps
+from train.batches.collate import IGNORED, flatten, pack, pad
+from train.batches.dataset import encode, open_splits
+from train.batches.order import Plan, measure_lengths, order_rows, total_steps
 from train.layers.attention import attend_by_row, register, use_attention
 from train.prepare import prepare
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from configs.run.data import Data
 from train.data import ingest
+from train.data.findings import record_findings
 from train.data.ingest import Surveyor, order_of, seconds_of, survey_rows
-from train.data.lint import record_findings
-from train.sources.files import Batch, Fault
+from train.data.table import Survey
+from train.sources.source import Batch, Fault
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +26,7 @@ def settings(**changes: Any) -> Data:
     return Data.model_validate({"source": "files", "files": ["x.jsonl"]} | changes)
 
 
-def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[ingest.Survey, list[dict[str, Any]]]:
+def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[Survey, list[dict[str, Any]]]:
     with record_findings(data.lint, tmp_path / "lint.jsonl") as findings:
         surveyor = Surveyor(data, "sequence-classification", "single_label", findings)
         batches = [Batch("x.jsonl", parts, list(range(1, len(rows) + 1)), rows, "x")]

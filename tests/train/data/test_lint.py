@@ -17,9 +17,10 @@ from configs.run.config import RunConfig
 from configs.run.data import Lint
 from tests.paths import ROOT
 from train.check_data import check_rows
-from train.data.lint import SHOWN, damage_of, first_of, make_personal_data_check, record_findings
-from train.sources.files import Fault
-from train.sources.reader import read_sentiment
+from train.data.findings import SHOWN, record_findings
+from train.data.lint import damage_of, first_of, make_personal_data_check
+from train.sources.sentiment import read_sentiment
+from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
 NODE_MODULES = ROOT / "infra/npm/node_modules"

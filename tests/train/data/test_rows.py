@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.data.rows import Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of, texts_of, words_asked
-from train.sources.files import Fault
+from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
 TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]

@@ -15,7 +15,7 @@ from configs.loader import load
 from configs.run.config import RunConfig
 from configs.run.data import Data, Template
 from train.data.template import make_reading
-from train.sources.files import Fault
+from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
 TEMPLATE = {"system": "Answer in {{ language }}.", "prompt": "Q: {{ question }}\n", "completion": "{{ answer }}"}

@@ -10,22 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.batches.collate import HEAD_ROWS
+from train.estimate.duration import START_SECONDS, TRAINING_START_SECONDS, Rates, evaluation_seconds, rates_of, training_seconds
 from train.estimate.memory import (
-    START_SECONDS,
-    TRAINING_START_SECONDS,
-    Rates,
     Workload,
     activation_bytes,
     adapter_parameters,
-    evaluation_seconds,
     key_value_bytes,
     layer_bytes,
     logits_bytes,
     quantizing_memory,
-    rates_of,
     serving_memory,
     training_memory,
-    training_seconds,
 )
 from train.estimate.model_shape import ModelShape
 

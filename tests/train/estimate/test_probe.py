@@ -15,7 +15,8 @@ import pytest
 
 from configs.errors import OutsideError
 from train.estimate import probe
-from train.estimate.memory import Rates, Workload
+from train.estimate.duration import Rates
+from train.estimate.memory import Workload
 from train.estimate.model_shape import ModelShape
 
 pytestmark = pytest.mark.unit

@@ -20,7 +20,7 @@ from configs.errors import InputError, OutsideError, TunegateError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from tests.paths import ROOT
-from train.finetune import train
+from train.finetune import finetune
 from train.loop.checkpoints import COMPLETE
 from train.loop.processes import LAUNCHER, RENDEZVOUS, check_hardware, failure, is_main, is_worker, launch_arguments, rendezvous
 from train.model.base import make_base
@@ -104,10 +104,10 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
     alone = make(train=section, data={"validation_rows": 8})
     tracker = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
     prepared(alone)
-    expected = train(alone, RunPaths.of(alone.name), tracker)
+    expected = finetune(alone, RunPaths.of(alone.name), tracker)
     together = two(alone)
     paths = prepared(together)
-    found = train(together, paths, tracker)
+    found = finetune(together, paths, tracker)
 
     assert [process["rank"] for process in found["processes"]] == [0, 1] and {process["backend"] for process in found["processes"]} == {"gloo"}
     pids = {process["pid"] for process in found["processes"]}
@@ -118,7 +118,7 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
     assert [line["eval_loss"] for line in found["validation"]] == pytest.approx([line["eval_loss"] for line in expected["validation"]], rel=1e-2)
     assert found["steps"] == expected["steps"] == 8 and found["key"] == expected["key"]
     assert adapters_differ_by(RunPaths.of(alone.name).adapter, paths.adapter) < 1e-3
-    assert not paths.checkpoints.exists() and train(together, paths, tracker) == found, "a second call does nothing"
+    assert not paths.checkpoints.exists() and finetune(together, paths, tracker) == found, "a second call does nothing"
 
 
 def without_dropout(config: Path) -> None:

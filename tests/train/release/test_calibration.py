@@ -12,9 +12,10 @@ from configs.paths import RunPaths
 from configs.release import verify_release
 from configs.run.config import RunConfig
 from train.data.fingerprint import fingerprint
-from train.finetune import train
+from train.data.prepared import read_split
+from train.finetune import finetune
 from train.model.base import make_base
-from train.prepare import prepare, read_split
+from train.prepare import prepare
 from train.quantize import quantize
 from train.release.calibration import calibration_rows, describe
 
@@ -64,7 +65,7 @@ def test_no_row_but_trains_reaches_llmcompressor_and_the_manifest_says_which(cha
     for module in ("train.release.recipe", "train.release.prune"):
         monkeypatch.setattr(f"{module}.run", watched_run)
     monkeypatch.setattr("train.quantize.recover", watched_recover)
-    train(config, paths, Silent())
+    finetune(config, paths, Silent())
     manifest = quantize(config, paths)
     tokenizer = tokenizer_of(paths)
     text = [tokenizer.decode(ids) for ids in seen]

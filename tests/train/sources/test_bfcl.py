@@ -11,8 +11,7 @@ from configs.errors import InputError
 from eval.metrics.function_calls import match_call
 from train.sources import bfcl as bfcl_module
 from train.sources.bfcl import choose_arguments, is_answerable, is_wrong, read_bfcl, read_bfcl_preferences, render_call, signature
-from train.sources.files import Row
-from train.sources.source import Source
+from train.sources.source import Row, Source
 
 pytestmark = pytest.mark.unit
 

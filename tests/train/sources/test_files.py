@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError, OutsideError
 from train.sources import files
-from train.sources.files import Fault, find_files, identify, parse_line, read_csv, read_files
+from train.sources.files import find_files, identify, parse_line, read_csv, read_files
+from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
 ROWS = [{"text": f"a film, no {number}\nof many", "label": "good"} for number in range(5)]

@@ -11,11 +11,11 @@ import pytest
 
 from configs.errors import InputError, OutsideError
 from configs.run.config import RunConfig
-from train.sources import ner_finance, reader
-from train.sources.files import Row
+from train.sources import ner_finance, sentiment
 from train.sources.ner_finance import read_ner_finance, tag_words
-from train.sources.reader import read_sentiment, read_source
-from train.sources.source import Source
+from train.sources.reader import read_source
+from train.sources.sentiment import read_sentiment
+from train.sources.source import Row, Source
 
 pytestmark = pytest.mark.unit
 
@@ -40,7 +40,7 @@ def test_the_environment_says_where_node_modules_are(tmp_path: Path, monkeypatch
     fixtures = tmp_path / "sentiment" / "test" / "fixtures"
     fixtures.mkdir(parents=True)
     (tmp_path / "sentiment" / "package.json").write_text('{"version": "9"}')
-    for name in reader.SENTIMENT_FILES:
+    for name in sentiment.SENTIMENT_FILES:
         (fixtures / name).write_text('[{"text": " so so ", "class": 1}]')
     monkeypatch.setenv("TUNEGATE_NODE_MODULES", str(tmp_path))
     found = read_sentiment()

@@ -15,7 +15,7 @@ from configs.paths import RunPaths
 from configs.release import verify_release
 from configs.run.config import RunConfig
 from tests.support.prepared_rows import KINDS, of_kind, write_prepared
-from train.finetune import train
+from train.finetune import finetune
 from train.quantize import quantize
 
 pytestmark = pytest.mark.unit
@@ -29,7 +29,7 @@ def test_a_task_ends_in_a_release_that_says_what_it_is(chat: Callable[..., RunCo
     config = of_kind((chat if task in ("causal-lm", "dpo") else classifier)(train={"max_steps": 6}), kind)
     paths = RunPaths.of("x")
     write_prepared(paths, row, labels)
-    record = train(config, paths, TRACKER)
+    record = finetune(config, paths, TRACKER)
     assert record["steps"] == 6 and all(math.isfinite(line["loss"]) for line in record["losses"])
     assert record["best_validation_loss"] <= record["validation"][0]["eval_loss"]
     quantize(config, paths)
@@ -54,8 +54,8 @@ def test_a_method_ends_in_the_same_kind_of_release(classifier: Callable[..., Run
     del document["train"]["lora"]
     config, paths = of_kind(RunConfig.model_validate(document | {"train": document["train"] | section}), "tags"), RunPaths.of("x")
     write_prepared(paths, *KINDS["tags"][2:])
-    first = train(config, paths, TRACKER)
-    assert len(first["losses"]) == 4 and train(config, paths, TRACKER) == first, "a finished training does nothing"
+    first = finetune(config, paths, TRACKER)
+    assert len(first["losses"]) == 4 and finetune(config, paths, TRACKER) == first, "a finished training does nothing"
     manifest = quantize(config, paths)
     assert quantize(config, paths) == manifest == verify_release(paths.release)
     assert "BertForTokenClassification" in (paths.release / "config.json").read_text()

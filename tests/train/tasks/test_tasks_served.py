@@ -24,7 +24,7 @@ from infra.vllm.parity import check_parity
 from infra.vllm.server import temporary_slot
 from tests.paths import ROOT
 from tests.support.prepared_rows import KINDS, of_kind, write_prepared
-from train.finetune import train
+from train.finetune import finetune
 from train.quantize import quantize
 
 pytestmark = pytest.mark.integration
@@ -39,7 +39,7 @@ def serve_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def released(config: RunConfig, kind: str) -> tuple[RunConfig, RunPaths]:
     config, paths = of_kind(config, kind), RunPaths.of(kind.replace(" ", "-"))
     write_prepared(paths, *KINDS[kind][2:])
-    train(config, paths, TRACKER)
+    finetune(config, paths, TRACKER)
     quantize(config, paths)
     return config, paths
 
