@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from configs.environment.config import DeployConfig
     from configs.release import Use
     from configs.verdict import Verdict
-    from serve.watch.watcher import Compare
+    from serve.record.environment import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -55,7 +55,8 @@ def front(version: Annotated[bool, typer.Option("--version", callback=print_vers
 
 def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
     """`serve` and `eval` do not know each other: the front door hands the gate over."""
-    from eval.gate import decide_load, read_rules
+    from eval.gate import read_rules
+    from eval.rules.decide import decide_load
 
     rules = read_rules(Path(config.gate)) if config.gate else None
     return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
@@ -77,7 +78,7 @@ train.commands.add_commands(app, plan_environment)
 def compare_by() -> Compare:
     """The gate's statistics, for the watch under traffic."""
     from eval.statistics.unpaired import mean_difference, share_difference
-    from serve.watch.watcher import Compare
+    from serve.record.environment import Compare
 
     return Compare(share_difference, mean_difference)
 

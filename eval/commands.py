@@ -103,7 +103,8 @@ def track_evaluation(paths: RunPaths) -> None:
 
 def explained(wanted: str, run: RunConfig | None, production: str | None) -> str:
     """Without a run: the kinds of rules. With one: its gate's rules, decided again but not written down."""
-    from eval.gate import decide_rule, named_in, read_rules
+    from eval.gate import named_in, read_rules
+    from eval.rules.decide import decide_rule
     from eval.rules.explain import EXPLANATIONS, choose, explain_kind, explain_result
 
     if run is None:

@@ -10,9 +10,8 @@ from typing import Any
 from configs.errors import InputError
 from configs.run.metrics import METRICS
 from eval.metrics.aggregate import figure
-from eval.rules.evidence import Measured, read_measured
-from eval.rules.paired import slices_of
-from eval.rules.quality import describe, number
+from eval.rules.evidence import Measured, read_measured, slices_of
+from eval.rules.result import describe, number
 from eval.statistics.by_metric import compare
 
 HELPS = "tunegate evaluate CONFIG   (a rule of its gate that names NAME@sha256:DIGEST has that release measured on the same rows)"

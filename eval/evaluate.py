@@ -18,21 +18,23 @@ from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
 from configs.run.config import RunConfig
 from eval.behaviour.run import behave, make_asker
-from eval.measure.answers import BATCH_ROWS, Answers, Row, ask_all, read_ids, read_rows
+from eval.measure.answers import Answers, ask_all
 from eval.measure.cache import answers_key, evaluation_key, keep, recall
 from eval.measure.harness import figures_of, run_harness
 from eval.measure.judge_model import judge_rows, scores_of
 from eval.measure.parent import PROBED_ROWS, compare, probe, write_card
+from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
+from eval.measure.rows import BATCH_ROWS, Row, read_ids, read_rows
 from eval.measure.slices import make_slicer
-from eval.metrics.aggregate import kind_of, score, summarise
+from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
+from eval.metrics.score import kind_of, score
 from infra.tokenizer import with_tokens
 from infra.vllm.parity import check_parity
 from infra.vllm.server import peak_memory_bytes, temporary_slot
 
 SERVED_NAME = "release"
-TEXTS, LISTS, INTEGERS = {"id", "gold", "answer", "probabilities"}, {"gold_labels", "answer_labels", "slices"}, {"bleu_statistics", "chrf_statistics"}
 
 
 def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None = None) -> dict[str, Any]:
@@ -115,34 +117,6 @@ def dataset_of(paths: RunPaths) -> str:
         return str(json.loads((paths.data / "data_card.json").read_text(encoding="utf8"))["test_fingerprint"])
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{paths.data}/data_card.json: no test rows were prepared", hint="tunegate prepare CONFIG") from error
-
-
-def write_predictions(target: Path, scored: Iterator[Row]) -> None:
-    """predictions.parquet, BATCH_ROWS rows in memory at a time; the first row has the columns of all."""
-    import pyarrow.parquet
-
-    partial, schema = target / "predictions.parquet.partial", None
-    while chunk := list(islice(scored, BATCH_ROWS)):
-        if schema is None:
-            schema = arrow_schema(chunk[0])
-            writer = pyarrow.parquet.ParquetWriter(partial, schema)
-        writer.write_table(pyarrow.Table.from_pylist(chunk, schema=schema))
-    writer.close()
-    os.replace(partial, target / "predictions.parquet")
-
-
-def arrow_schema(row: Row) -> Any:
-    """Texts and lists by name, a regression's gold and answer as its other figures: float64."""
-    import pyarrow
-
-    def kind(name: str) -> Any:
-        if name in LISTS:
-            return pyarrow.list_(pyarrow.string())
-        if name in INTEGERS:
-            return pyarrow.list_(pyarrow.int64())
-        return pyarrow.string() if name in TEXTS and not isinstance(row[name], float) else pyarrow.float64()
-
-    return pyarrow.schema([(name, kind(name)) for name in row])
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -13,11 +13,12 @@ from configs.environment.router import Door
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.router import server_entry
-from serve.deploy import attempt, check_release
 from serve.gitops.follow import Following, Unfollowed
+from serve.plan.observe import observe
 from serve.plan.planner import ENDS, plan
 from serve.record.environment import Environment, locked
 from serve.record.state import State
+from serve.switch.reconcile import attempt, check_release
 from serve.watch.liveness import Liveness
 
 WAKE_SECONDS = 0.1
@@ -117,7 +118,7 @@ class Agent:
     def look_at_door(self) -> None:
         """Settings that changed reach the open door, once no deploy is under way: a reload begins its counters anew."""
         env, state = self.env, self.env.record.state()
-        seen = env.observe(state)
+        seen = observe(env, state)
         if self.door == env.config.door or not seen.door_open or plan(state, env.config, seen).kind not in ENDS:
             return
         changed = env.router.reload()
@@ -130,7 +131,7 @@ class Agent:
         hung = self.probe(self.env.record.state())
         for _ in range(MOST_ACTIONS_A_TURN):
             state = self.env.record.state()
-            action = plan(state, self.env.config, self.env.observe(state, hung))
+            action = plan(state, self.env.config, observe(self.env, state, hung))
             if action.kind in ENDS:
                 return
             hung = frozenset() if action.kind in ("crashed", "start") else hung

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from configs.errors import RefusedError
-from serve.deploy import act, deploy, outcome
+from serve.deploy import deploy
 from serve.record.environment import Environment
+from serve.switch.reconcile import act, outcome
 
 ABORTED = "aborted by the operator"
 

@@ -10,9 +10,11 @@ from configs.release import read_manifest
 from configs.slots import SlotName
 from infra.dvc.releases import find
 from serve.plan.capacity import measure
+from serve.plan.observe import observe
 from serve.plan.planner import Action, Observed, plan
 from serve.record.environment import Environment
-from serve.record.state import Event, State, apply
+from serve.record.event import Event
+from serve.record.state import State, apply
 from serve.switch.shared_server import why_apart
 
 MOST_STEPS = 60
@@ -40,7 +42,7 @@ def said(env: Environment) -> str:
 def steps_to(env: Environment, state: State, reference: str, room: dict[str, Any]) -> list[str]:
     """The planner itself, asked what comes next where every step goes well."""
     state = apply(state, Event(at=NEVER, kind="desired", facts={"release": reference})) if state.desired != reference else state
-    seen = env.observe(state)
+    seen = observe(env, state)
     steps: list[str] = []
     seen = replace(seen, alive=frozenset(slot for slot in seen.alive if slot), door_open=True)
     for _ in range(MOST_STEPS):

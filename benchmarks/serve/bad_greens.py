@@ -34,7 +34,8 @@ def rows() -> list[Row]:
 
 
 def measure(folder: Path) -> list[Row]:
-    from eval.gate import decide_load, read_rules
+    from eval.gate import read_rules
+    from eval.rules.decide import decide_load
     from serve.deploy import deploy, stop_all
     from tests.support.fake_servers import fake_environment, fake_world, publish_fake
 

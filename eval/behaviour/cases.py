@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from configs.run.behaviour import Abstention, BehaviourTest, Directional, Invariance, Robustness, name_of
 from eval.behaviour.perturb import change_question, last_question, perturb_row
+from eval.measure.rows import Row, Rows, draw
 
-Row = dict[str, Any]
-Rows = Callable[[], Iterable[Row]]
 PROMPT, ORDINARY = "prompt", "ordinary"
 
 
@@ -43,16 +40,6 @@ def cases_of(test: BehaviourTest, rows: Rows) -> Iterator[Case]:
     if isinstance(test, Abstention):
         return abstention_cases(test, rows)
     return swap_cases(test, rows) if test.swap else template_cases(test, rows)
-
-
-def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:
-    """`count` numbered rows in their order, each as likely as any other, `count` of them in memory (reservoir sampling: Vitter 1985, algorithm R)."""
-    generator, kept = random.Random(seed), list[tuple[int, Row]]()
-    for seen, numbered in enumerate(numbered for numbered in enumerate(rows) if numbered[1]):
-        place = seen if seen < count else generator.randint(0, seen)
-        if place < count:
-            kept[place : place + 1] = [numbered]
-    return sorted(kept, key=lambda numbered: numbered[0])
 
 
 def bare(row: Row, identity: str) -> Row:

@@ -16,10 +16,11 @@ from configs.release import Manifest
 from configs.run.behaviour import Abstention, Directional, Invariance, Robustness, name_of
 from configs.run.evaluate import Evaluate
 from configs.run.metrics import METRICS
-from eval.behaviour.cases import PROMPT, Case, Row, Rows, cases_of
+from eval.behaviour.cases import PROMPT, Case, cases_of
 from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all
-from eval.metrics.aggregate import kind_of, score
+from eval.measure.rows import Row, Rows
+from eval.metrics.score import kind_of, score
 from infra.tokenizer import with_tokens
 from infra.vllm.answer import Answer
 

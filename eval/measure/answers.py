@@ -10,41 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import InputError, TunegateError
+from configs.errors import TunegateError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
+from eval.measure.rows import Row
 from infra.vllm.answer import Answer
 from infra.vllm.client import ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Row = dict[str, Any]
-BATCH_ROWS = 2048
-HINT = "tunegate prepare CONFIG"
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a parquet file, BATCH_ROWS in memory at a time. Raises InputError where it is missing."""
-    import pyarrow.parquet
-
-    if not path.exists():
-        raise InputError(f"{path}: missing", hint=HINT)
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield from batch.to_pylist()
-
-
-def read_ids(path: Path) -> Any:
-    """The ids as a pyarrow array of texts. Raises InputError unless there are some and none repeats."""
-    import pyarrow.parquet
-
-    if not path.exists():
-        raise InputError(f"{path}: missing", hint=HINT)
-    ids = pyarrow.parquet.read_table(path, columns=["id"])["id"].cast("string").combine_chunks()
-    if not len(ids) or len(ids.unique()) != len(ids):
-        raise InputError(f"{path}: no rows, or ids that repeat", hint=HINT)
-    return ids
 
 
 @dataclass(frozen=True)

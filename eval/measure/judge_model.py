@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import InputError
 from configs.run.data import jinja_environment
 from configs.run.judge import Judge
-from eval.behaviour.cases import draw
 from eval.measure.answers import run_group
-from eval.measure.slices import question_of
+from eval.measure.rows import draw, question_of
 from infra.vllm.answer import Answer
 from infra.vllm.client import post
 

@@ -6,12 +6,11 @@ import json
 from array import array
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Any
 
 from configs.errors import InputError
 from configs.run.slices import Slice
+from eval.measure.rows import Row, question_of
 
-Row = dict[str, Any]
 LONGEST_VALUE = 60  # characters of a column's value in a slice's name
 
 
@@ -55,13 +54,6 @@ def features_of(row: Row) -> Row:
         labels = sorted({tag.split("-", 1)[-1] for tag in row["tags"] if tag != "O"})
     kept: Row = json.loads(row.get("kept") or "{}")
     return kept | {"length": len(question.split()), "question": question} | ({} if labels is None else {"label": labels})
-
-
-def question_of(row: Row) -> str:
-    """What is asked: of a conversation every turn but the system's and the last answer."""
-    if "messages" in row:
-        return "\n".join(turn["content"] for turn in list(row["messages"])[:-1] if turn["role"] != "system")
-    return " ".join(row["tokens"]) if "tokens" in row else str(row["prompt"] if "prompt" in row else row["text"])
 
 
 def terciles(lengths: Iterable[int]) -> list[int]:

@@ -11,7 +11,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest
 from configs.run.metrics import METRICS
 from configs.verdict import RuleResult, Verdict
-from eval.measure.slices import question_of
+from eval.measure.rows import question_of
 from eval.rules.evidence import Evidence, Measured
 
 if TYPE_CHECKING:

@@ -4,40 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.rules.behaviour import FairnessRule, RobustnessRule
-from configs.rules.cost import GoodputRule, LatencyRule
+from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
 from configs.verdict import RuleResult
-from eval.rules.evidence import Measured
-from eval.rules.quality import EVALUATE, Limit, decide_limits, number, result, section
+from eval.rules.evidence import Evidence, Measured
+from eval.rules.result import EVALUATE, Limit, decide_limits, number, result
 
 LOADTEST = "tunegate loadtest ENV"
 NOTHING_ELSE = "Nothing else serves: there is no blue to be compared with."
-KINDS = {"robustness": ("robustness", "directional", "abstention"), "fairness": ("invariance",)}
-
-
-def decide_behaviour(rule: RobustnessRule | FairnessRule, measured: Measured) -> RuleResult:
-    """Of the tests that the rule names, the one that is furthest over its limit is shown."""
-    tests = {name: one for name, one in section(measured, "behaviour").items() if isinstance(one, dict)}
-    wanted = {name: one for name, one in tests.items() if (name == rule.test if rule.test else one.get("kind") in KINDS[rule.rule])}
-    if not wanted:
-        known = f"; measured: {', '.join(tests)}" if tests else ""
-        return result(rule, "inconclusive", f"No such behaviour test was measured{known}: add it to evaluate.behaviour, then {EVALUATE}.")
-    limits = [limit for name, one in wanted.items() for limit in limits_of(rule, name, one)]
-    return decide_limits(rule, limits, EVALUATE, n=sum(int(number(one.get("n")) or 0) for one in wanted.values()))
-
-
-def limits_of(rule: RobustnessRule | FairnessRule, name: str, test: dict[str, Any]) -> list[Limit]:
-    """A test of no rows has no figures. Abstention has no flip rate: only its drop is asked for where all tests are."""
-    counted = bool(number(test.get("n")))
-
-    def limit(figure: str, most: float) -> Limit:
-        return f"{name} {figure.replace('_', ' ')}", number(test.get(figure)) if counted else None, most, False
-
-    if isinstance(rule, FairnessRule):
-        return [limit("gap", rule.maximum_gap)]
-    found = [limit("drop", rule.maximum_drop)] if rule.maximum_drop is not None else []
-    asked = rule.maximum_flip_rate is not None and (rule.test is not None or test.get("kind") == "robustness")
-    return found + ([limit("flip_rate", rule.maximum_flip_rate or 0.0)] if asked else [])
 
 
 def decide_latency(rule: LatencyRule, load: dict[str, Any]) -> RuleResult:
@@ -66,3 +39,17 @@ def ratio(value: float | None, load: dict[str, Any], metric: str) -> float | Non
     """Blue's figures of the same load lie beside green's, as `blue_METRIC`."""
     blue = number(load.get(f"blue_{metric}"))
     return value / blue if value is not None and blue else None
+
+
+def decide_size(rule: SizeRule, measured: Measured, evidence: Evidence) -> RuleResult:
+    size = number(measured.record.get("size_bytes"))
+    if rule.maximum_bytes is not None:
+        return decide_limits(rule, [("bytes of weights", size, rule.maximum_bytes, False)], EVALUATE)
+    if rule.relative_to == "champion" and evidence.champion is None:
+        return result(rule, "pass", "Nothing is pinned in production: a first release has no champion to be larger than.")
+    other = evidence.references.get(str(rule.relative_to))
+    theirs = number(other.record.get("size_bytes")) if other else None
+    if rule.relative_to == "champion" and other and other.record.get("release") != evidence.champion:
+        theirs = None
+    ratio = size / theirs if size is not None and theirs else None
+    return decide_limits(rule, [(f"size by the {rule.relative_to}'s", ratio, rule.maximum_ratio or 0.0, False)], EVALUATE, reference=rule.relative_to)

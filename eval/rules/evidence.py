@@ -79,3 +79,10 @@ def find_measured(reference: str, dataset: str | None) -> Measured | None:
     folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
     found = [measured for folder in folders if (measured := read_measured(folder)) and measured.record.get("release") == reference]
     return next((measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None)
+
+
+def slices_of(predictions: DataFrame) -> dict[str, DataFrame]:
+    if "slices" not in predictions:
+        return {}
+    named = predictions["slices"].explode().dropna()
+    return {str(name): predictions.loc[rows.index] for name, rows in named.groupby(named)}

@@ -9,8 +9,8 @@ from configs.release import short
 from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
 from configs.verdict import Outcome, RuleResult
 from eval.metrics.aggregate import figure
-from eval.rules.evidence import Evidence, Measured
-from eval.rules.quality import EVALUATE, advice, describe, result
+from eval.rules.evidence import Evidence, Measured, slices_of
+from eval.rules.result import EVALUATE, advice, describe, result
 from eval.statistics.by_metric import compare, estimate, higher_is_better
 from eval.statistics.power import more_examples, power_to_pass
 
@@ -100,13 +100,6 @@ def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence
     except ValueError as error:
         return result(rule, "inconclusive", f"The slices cannot be judged ({error}): {EVALUATE}.", **facts)
     return weigh_slices(rule, adjust(rows), sorted(parts.keys() - large.keys()), facts)
-
-
-def slices_of(predictions: DataFrame) -> dict[str, DataFrame]:
-    if "slices" not in predictions:
-        return {}
-    named = predictions["slices"].explode().dropna()
-    return {str(name): predictions.loc[rows.index] for name, rows in named.groupby(named)}
 
 
 def judge_slice(rule: SliceMinimumRule, name: str, part: DataFrame, theirs: DataFrame | None) -> dict[str, Any]:

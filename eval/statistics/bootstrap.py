@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from eval.statistics.comparison import Comparison, Estimate
 from eval.statistics.power import effect_of_means, normal
-from eval.statistics.proportions import Comparison, Estimate
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from configs.run.metrics import METRICS
 from eval.metrics.aggregate import figure
 from eval.statistics.bootstrap import compare_figures, compare_means, estimate_figure, estimate_mean
-from eval.statistics.proportions import Comparison, Estimate, compare_outcomes, estimate_share
+from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.proportions import compare_outcomes, estimate_share
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -3,42 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's difference; nan where none was seen.
-
-    A two-sided interval of confidence c spends (1 - c) / 2 on each side: at 0.95 the gate calls a release non-inferior falsely in 2.5% of cases.
-    """
-
-    difference: float
-    low: float
-    high: float
-    confidence: float
-    p_value: float
-    p_worse: float
-    n: int
-    deviation: float
-    method: str
-    minimum_detectable_effect: float | None = None
-    gained: int | None = None
-    lost: int | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One system's figure over n examples. `p_below`: one-sided, of the figure being truly at least the bound it was held against."""
-
-    value: float
-    low: float
-    high: float
-    confidence: float
-    n: int
-    method: str
-    p_below: float = math.nan
+from eval.statistics.comparison import Comparison, Estimate
 
 
 def score(gained: Any, lost: Any, n: Any, difference: Any) -> Any:

@@ -88,7 +88,8 @@ def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig
         as_json: AsJson = False,
     ) -> None:
         """The append-only record, a line an event: moment (UTC), slot, kind, facts. With --json one JSON object a line."""
-        from serve.view.events import in_one_line, read_events
+        from serve.record.event import in_one_line
+        from serve.view.events import read_events
 
         found = read_events(open_environment(read_environment(environment)), kind or (), limit, follow=follow)
         print_all(event.model_dump_json() if as_json else in_one_line(event) for event in found)
@@ -108,7 +109,7 @@ def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig
     @app.command(epilog=example("tunegate samples local samples.parquet", "tunegate loadtest local --trace samples.parquet"))
     def samples(environment: EnvironmentName, output: Annotated[Path, typer.Argument(help="a .parquet file")], as_json: AsJson = False) -> None:
         """Sampled requests and answers of every slot, oldest first, in one file: for monitoring, or as a load test's trace."""
-        from serve.load.arrivals import read_trace, write_parquet
+        from serve.load.samples import read_trace, write_parquet
 
         rows = sorted(read_trace(open_environment(read_environment(environment)).folder / "samples"), key=lambda row: float(row["at"]))
         write_parquet(rows, output)

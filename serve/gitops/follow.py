@@ -17,7 +17,7 @@ from infra.git.upstream import Upstream
 from serve.gitops.background import LONGEST_WAIT_SECONDS, Errand
 from serve.gitops.gitlab_status import Report, report_of, send, still_to_tell
 from serve.gitops.rollback import Rollback, rollback_of
-from serve.record.drift_reasons import is_rolled_back
+from serve.record.drift import is_rolled_back
 from serve.record.environment import Environment
 
 if TYPE_CHECKING:

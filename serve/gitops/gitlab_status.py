@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from configs.release import short
-from serve.record.drift_reasons import reason
+from serve.record.drift import reason
 from serve.record.state import State
 
 if TYPE_CHECKING:

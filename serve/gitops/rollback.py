@@ -8,9 +8,9 @@ from typing import Any
 
 from configs.release import short
 from serve.record.environment import Environment
+from serve.record.event import Event, in_one_line, plain
 from serve.record.receipt import read_receipts
-from serve.record.state import Event, State
-from serve.view.events import in_one_line, plain
+from serve.record.state import State
 
 FIXED = ("strategy", "breach", "flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")  # whenever it is read
 NUMBERS = (*FIXED, "streams_completed", "streams_cut", "requests_by_release", "requests_failed", "seconds_watched", "watch")

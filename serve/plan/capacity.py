@@ -10,7 +10,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
 from infra.vllm.server import SlotProcess
-from serve.record.state import PROOF, Event
+from serve.record.event import PROOF, Event
 
 GIB = 2**30
 # SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three processes (vLLM 0.32.0 on a CPU).

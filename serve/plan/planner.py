@@ -10,7 +10,8 @@ from typing import Literal
 from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
 from configs.slots import SLOTS, SlotName, other
-from serve.record.state import PROOF, SlotState, State
+from serve.record.event import PROOF
+from serve.record.state import SlotState, State
 
 ActionKind = Literal[
     "open_door", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse", "await_promotion", "switch", "bake", "stop",

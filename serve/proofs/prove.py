@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ from typing import Any
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
-from configs.verdict import Verdict
 from infra.vllm.client import ask
 from infra.vllm.parity import check_parity
 from infra.vllm.server import SlotProcess, wait_healthy
 from serve.load.run import measuring
 from serve.proofs.baseline import Blue, keep, measure_blue, wants_blue
 from serve.proofs.smoke import run_smoke
+from serve.record.environment import Judge
 
-Judge = Callable[[str, dict[str, float]], Verdict]
 WARM_REQUESTS = 4
 
 

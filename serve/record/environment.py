@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
+from configs.verdict import Verdict
 from infra.dvc.releases import folder_of
 from infra.haproxy.router import Router
 from infra.vllm.server import SlotProcess, is_alive
-from serve.plan.planner import Observed
-from serve.proofs.prove import Judge
+from serve.record.event import Event
 from serve.record.record import Record
-from serve.record.state import Event, State
-from serve.watch.watcher import Compare
+from serve.record.state import State
 
 
 class BusyError(InputError):
@@ -89,10 +87,6 @@ class Environment:
         processes = {slot: self.process(state, slot) for slot, found in state.slots.items() if found and not found.crashed}
         return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
 
-    def observe(self, state: State, hung: frozenset[SlotName] = frozenset()) -> Observed:
-        door = self.router.is_running()
-        return Observed(door, self.router.weights() if door else {}, self.alive(state), hung, datetime.now(UTC).timestamp())
-
 
 @contextmanager
 def locked(env: Environment, command: str = "command", follows: str | None = None) -> Iterator[Environment]:
@@ -124,3 +118,17 @@ def holder_of(env: Environment) -> Event | None:
 
     held = [event for event in env.record.read() if event.kind == "acquired"][-1:]
     return next((event for event in held if event.facts["host"] == socket.gethostname() and psutil.pid_exists(event.facts["pid"])), None)
+
+
+Judge = Callable[[str, dict[str, float]], Verdict]
+
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """The gate's statistics (eval.unpaired), handed over by the front door, for this room does not know that one."""
+
+    shares: Callable[[int, int, int, int, float], Interval]
+    means: Callable[[float, float, int, float, float, int, float, float], Interval]

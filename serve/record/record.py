@@ -11,7 +11,8 @@ from configs.errors import OutsideError
 from configs.slots import SlotName, other
 from infra.files.sealed_log import append, whole_lines
 from infra.git.command import stamp
-from serve.record.state import PROOF, WISHES, Event, Kind, SlotState, State, fold
+from serve.record.event import PROOF, WISHES, Event, Kind
+from serve.record.state import SlotState, State, fold
 
 __all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]
 

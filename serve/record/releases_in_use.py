@@ -8,8 +8,9 @@ from pathlib import Path
 from configs.environment.config import read_environment
 from configs.release import Use
 from configs.slots import SLOTS
+from serve.record.event import Event
 from serve.record.record import Record
-from serve.record.state import Event, State, fold
+from serve.record.state import State, fold
 
 RECORD = "events.jsonl"
 

@@ -5,33 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from configs.section import Section
 from configs.slots import SLOTS, SlotName, other
-
-Kind = Literal[
-    "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed", "queued", "switching", "switched", "baked",
-    "stopped", "paused", "resumed", "aborted", "held", "crashed", "paged", "failed", "pulled", "proposed", "reported", "keyed",
-]  # fmt: skip
-# What somebody wanted; the rest is what came of it.
-WISHES = ("desired", "promoted", "paused", "resumed", "aborted", "held")
-# What a slot must show, in this order, before any traffic reaches it.
-PROOF = ("healthy", "warm", "smoke", "parity", "load")
-
-
-class Event(Section):
-    """One line of events.jsonl. `by` and `commit`, of a wish: who, and from which commit; `seal` ties it to the lines before it (infra/files/sealed_log.py)."""
-
-    at: str
-    kind: Kind
-    slot: SlotName | None = None
-    facts: dict[str, Any] = Field(default_factory=dict)
-    by: str | None = None
-    commit: str | None = None
-    seal: str | None = None
+from serve.record.event import PROOF, Event
 
 
 @dataclass(frozen=True)

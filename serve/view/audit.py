@@ -9,7 +9,7 @@ from configs.errors import InputError, RefusedError
 from configs.release import short
 from infra.files.sealed_log import Finding, check
 from serve.record.environment import Environment
-from serve.record.state import WISHES, Event
+from serve.record.event import WISHES, Event
 
 # Beside the wishes: what moved traffic or keys, was refused, was taken from a branch or proposed to it.
 OUTCOMES = ("switched", "baked", "refused", "failed", "crashed", "paged", "keyed", "pulled", "proposed")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, get_args
+from typing import get_args
 
 from configs.errors import InputError
-from configs.release import short
 from serve.record.environment import Environment
-from serve.record.state import Event, Kind
+from serve.record.event import Event, Kind
 from serve.view.tail import Tail
-
-LONGEST_WORDS = 300
 
 
 def read_events(
@@ -46,23 +43,3 @@ def chosen(lines: Iterator[str], kinds: Collection[str]) -> Iterator[Event]:
             continue
         if not kinds or event.kind in kinds:
             yield event
-
-
-def in_one_line(event: Event) -> str:
-    """Moment (UTC), slot, kind, the reason, then facts by name; what has parts of its own is only named (`--json` shows it)."""
-    facts = dict(event.facts)
-    words = [plain(facts.pop("why"))] if "why" in facts else []
-    words += [f"{name}={worded(value)}" for name, value in facts.items() if value is not None]
-    return f"{event.at[:19]}Z  {event.slot or '-':<5}  {event.kind:<9}  {'  '.join(words)}".rstrip()
-
-
-def worded(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "{…}" if value else "{}"
-    return plain(short(value) if isinstance(value, str) else value)
-
-
-def plain(value: Any) -> str:
-    """On one line and without control characters: a reason may quote a server's log."""
-    text = "".join(character for character in " ".join(str(value).split()) if character.isprintable())
-    return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}…"

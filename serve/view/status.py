@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from configs.release import short
 from configs.slots import SLOTS, SlotName
+from serve.plan.observe import observe
 from serve.plan.planner import plan
-from serve.record.drift_reasons import difference
+from serve.record.drift import difference
 from serve.record.environment import Environment, holder_of
+from serve.record.event import PROOF, plain
 from serve.record.receipt import in_one_line, read_receipts
-from serve.record.state import PROOF, State
-from serve.view.events import plain
+from serve.record.state import State
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +23,7 @@ LAST_EVENTS = 8
 def status(env: Environment) -> dict[str, Any]:
     """Everything at once, as JSON would have it."""
     state = env.record.state()
-    seen, events = env.observe(state), [event for event in env.record.read() if event.kind != "acquired"]
+    seen, events = observe(env, state), [event for event in env.record.read() if event.kind != "acquired"]
     traffic, holder, receipts = env.router.traffic() if seen.door_open else {}, holder_of(env), read_receipts(env)
 
     def slot(name: SlotName) -> dict[str, Any]:

@@ -3,105 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from configs.environment.watch import Watch
 from configs.slots import SLOTS, SlotName
-from infra.vllm.counters import Counted, Histogram, between, read_metrics
+from infra.vllm.counters import Counted, between, read_metrics
 from serve.record.record import other
-from serve.watch.spread import variance
+from serve.watch.compare import Finding, judge_window
 
 if TYPE_CHECKING:
     from serve.record.environment import Environment
-
-# Answers that did not go through the door (probes, load tests, shadows): with more of them a server's own figures say little about its users.
-MOST_DIRECT = 0.2
-FIGURES = 7  # error rate, first token, per token, empty, truncated, longer, shorter: each may alarm
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Compare:
-    """The gate's statistics (eval.unpaired), handed over by the front door, for this room does not know that one."""
-
-    shares: Callable[[int, int, int, int, float], Interval]
-    means: Callable[[float, float, int, float, float, int, float, float], Interval]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One figure of a window against the baseline. `fine` is: not shown to be worse by more than the limit."""
-
-    figure: str
-    outcome: Literal["fine", "breach", "inconclusive"]
-    sentence: str
-
-
-def judge_window(baseline: Counted, window: Counted, settings: Watch, compare: Compare, looks: int = 1) -> list[Finding]:
-    """Pure. A breach is an interval that lies wholly beyond its limit; with fewer than minimum_requests on either side nothing is said to be shown.
-
-    `looks`: how often the window will be judged; Bonferroni over looks and figures keeps the chance of any false breach below false_alarm.
-    """
-    confidence = 1 - 2 * settings.false_alarm / (FIGURES * max(1, looks))
-    judged = Judged(settings, compare, confidence)
-    found = [judged.share("error rate", (window.failed, window.requests), (baseline.failed, baseline.requests), settings.error_rate_increase)]
-    for side, one in (("new", window), ("old", baseline)):
-        direct = (one.answers or 0) - one.requests
-        if direct > MOST_DIRECT * (one.answers or 0):
-            words = f"answers are inconclusive: {direct} of the {side} release's {one.answers} did not go through the door"
-            return [*found, Finding("answers", "inconclusive", f"{words} (probes, load tests): only the error rate is compared")]
-    found += judged.times("time to first token", window.first, baseline.first, settings.time_to_first_token_ratio)
-    found += judged.times("time per output token", window.per_token, baseline.per_token, settings.inter_token_ratio)
-    if window.answers is None or baseline.answers is None:
-        found.append(Finding("answers", "inconclusive", "vLLM's counters were not read: only the error rate is compared"))
-    if window.lengths is None or baseline.lengths is None:
-        return found
-    lengths = window.lengths, baseline.lengths
-    empty = [(one.at_most(1), one.n) for one in lengths]
-    found.append(judged.share("share of empty answers", empty[0], empty[1], settings.empty_increase))
-    cut = [(one.truncated, one.answers or 0) for one in (window, baseline)]
-    found.append(judged.share("share of truncated answers", cut[0], cut[1], settings.truncated_increase))
-    return [
-        *found,
-        *judged.times("answer length", *lengths, settings.length_ratio),
-        *judged.times("answer length", *lengths[::-1], settings.length_ratio, "less"),
-    ]
-
-
-@dataclass(frozen=True)
-class Judged:
-    settings: Watch
-    compare: Compare
-    confidence: float
-
-    def too_few(self, figure: str, n: int, other_n: int) -> Finding | None:
-        least = self.settings.minimum_requests
-        words = f"{figure} is inconclusive: {n} observations, {other_n} of the old release, at least {least} of each are needed"
-        return Finding(figure, "inconclusive", words) if min(n, other_n) < least else None
-
-    def share(self, figure: str, mine: tuple[int, int], theirs: tuple[int, int], limit: float) -> Finding:
-        few = self.too_few(figure, mine[1], theirs[1])
-        if few:
-            return few
-        count, n, other_count, other_n = min(mine), mine[1], min(theirs), theirs[1]  # a request may fail twice: refused, then cut
-        low, _ = self.compare.shares(count, n, other_count, other_n, self.confidence)
-        words = f"{figure} {count / n:.1%} of {n} against {other_count / other_n:.1%} of {other_n}, at least {low:+.1%} more (limit {limit:+.1%})"
-        return Finding(figure, "breach" if low > limit else "fine", words)
-
-    def times(self, figure: str, mine: Histogram | None, theirs: Histogram | None, ratio: float, word: str = "more") -> list[Finding]:
-        """`less`: the sides are swapped, the sentence still begins with the new release's."""
-        if mine is None or theirs is None:
-            return []
-        few = self.too_few(figure, *((mine.n, theirs.n) if word == "more" else (theirs.n, mine.n)))
-        if few:
-            return [few]
-        means = mine.total / mine.n, theirs.total / theirs.n
-        low, _ = self.compare.means(means[0], variance(mine), mine.n, means[1], variance(theirs), theirs.n, ratio, self.confidence)
-        new, old = means if word == "more" else means[::-1]
-        words = f"mean {figure} {new:.4g} against {old:.4g}, {'shown' if low > 0 else 'not shown'} to be over {ratio:g} times {word}"
-        return [Finding(figure, "breach" if low > 0 else "fine", words)]
 
 
 def count_slot(env: Environment, slot: SlotName) -> Counted:

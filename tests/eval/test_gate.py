@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from configs.errors import ConfigError
 from configs.rules.gate import GateConfig
 from configs.verdict import EXIT_CODES
-from eval.gate import decide, decide_load, read_rules
+from eval.gate import read_rules
+from eval.rules.decide import decide, decide_load
 from eval.rules.evidence import Evidence, Measured
 
 pytestmark = pytest.mark.unit

@@ -18,7 +18,8 @@ import pytest
 from benchmarks.serve.streams import Streams
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, RefusedError
-from eval.gate import decide_load, read_rules
+from eval.gate import read_rules
+from eval.rules.decide import decide_load
 from infra.haproxy.api_keys import api_key
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.record.environment import Environment, locked
@@ -31,14 +32,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import serve.switch.effects
+import serve.switch.traffic
 from pathlib import Path
 from configs.environment.config import DeployConfig
 from eval.gate import decide_load, read_rules
 from serve.deploy import deploy
-serve.switch.effects.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
+serve.switch.traffic.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
-deploy(serve.switch.effects.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
+deploy(serve.switch.traffic.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
 """
 
 

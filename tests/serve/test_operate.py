@@ -88,7 +88,7 @@ def test_beside_a_command_at_work_the_wish_is_recorded_and_its_holder_followed(w
     with locked(waiting):
         with pytest.raises(BusyError):
             promote(waiting)
-        monkeypatch.setattr("serve.deploy.holder_of", Holders(waiting))
+        monkeypatch.setattr("serve.switch.reconcile.holder_of", Holders(waiting))
         with pytest.raises(OutsideError, match="ended before the wish was carried out"):
             abort(waiting)
     assert kinds(waiting)[-1] == "aborted"

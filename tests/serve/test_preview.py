@@ -10,7 +10,7 @@ import serve.plan.capacity
 from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.preview import preview
-from serve.record.state import PROOF
+from serve.record.event import PROOF
 from tests.support.fake_machine import World, environment, publish, world
 
 __all__ = ["world"]

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 
 import serve.deploy
+import serve.plan.observe
 import serve.record.environment
 import serve.record.record
 import serve.switch.effects
+import serve.switch.reconcile
+import serve.switch.servers
+import serve.switch.traffic
 import serve.watch.bake
 import serve.watch.watcher
 from configs.environment.config import DeployConfig
@@ -33,6 +37,18 @@ from serve.switch.effects import perform
 from serve.watch.liveness import Liveness
 
 APPEND = Record.append
+FAKED = (
+    serve.deploy,
+    serve.plan.observe,
+    serve.record.environment,
+    serve.record.record,
+    serve.switch.effects,
+    serve.switch.reconcile,
+    serve.switch.servers,
+    serve.switch.traffic,
+    serve.watch.bake,
+    serve.watch.watcher,
+)
 PORTS = {"blue": 8101, "green": 8102}
 NONE = Traffic(0, 0, 0, 0, 0)
 
@@ -71,7 +87,7 @@ class World:
         replaced = {name: getattr(self, name) for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")}
         replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
         replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
-        for module in (serve.switch.effects, serve.deploy, serve.record.record, serve.record.environment, serve.watch.bake, serve.watch.watcher):
+        for module in FAKED:
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
         monkeypatch.setattr(Liveness, "hung", lambda *facts: frozenset())  # no server here hangs

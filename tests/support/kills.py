@@ -27,8 +27,8 @@ from infra.haproxy.router import Router
 from infra.vllm.server import SlotProcess, is_alive
 from serve.deploy import deploy, stop_all
 from serve.record.environment import Environment
+from serve.record.event import PROOF
 from serve.record.record import Record
-from serve.record.state import PROOF
 from tests.support.fake_servers import fake_environment, fake_world, publish_fake
 
 Victim = Literal["agent", "torn", "green", "blue", "haproxy"]

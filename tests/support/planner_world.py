@@ -10,7 +10,8 @@ from typing import Any
 from configs.environment.config import DeployConfig
 from configs.slots import SLOTS, SlotName, other
 from serve.plan.planner import Action, Observed, plan
-from serve.record.state import PROOF, Event, Kind, State, apply
+from serve.record.event import PROOF, Event, Kind
+from serve.record.state import State, apply
 
 OLD, NEW, NEXT = ("old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64, "next@sha256:" + "2" * 64)
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from configs.run.behaviour import BehaviourTest
-from eval.behaviour.cases import Case, cases_of, draw
+from eval.behaviour.cases import Case, cases_of
 from eval.behaviour.perturb import last_question
+from eval.measure.rows import draw
 
 pytestmark = pytest.mark.unit
 ADAPTER: TypeAdapter[Any] = TypeAdapter(BehaviourTest)

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
-from eval.evaluate import write_predictions
 from eval.measure import answers as module
-from eval.measure.answers import Answers, ask_all, read_ids, read_rows, write_line
+from eval.measure.answers import Answers, ask_all, write_line
+from eval.measure.predictions import write_predictions
+from eval.measure.rows import read_ids, read_rows
 from eval.measure.slices import make_slicer
-from eval.metrics.aggregate import score, summarise
+from eval.metrics.aggregate import summarise
+from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from configs.errors import InputError
 from configs.run.evaluate import Evaluate
 from configs.run.slices import Slice
-from eval.measure.slices import make_slicer, name_of_length, question_of, terciles
+from eval.measure.rows import question_of
+from eval.measure.slices import make_slicer, name_of_length, terciles
 
 pytestmark = pytest.mark.unit
 

@@ -17,8 +17,9 @@ from sklearn.metrics import r2_score
 
 from configs.run.evaluate import Evaluate
 from configs.run.metrics import METRICS
-from eval.evaluate import write_predictions
-from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, score, slice_rows, summarise
+from eval.measure.predictions import write_predictions
+from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, slice_rows, summarise
+from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
@@ -94,7 +95,7 @@ def test_figures_of_another_kind_are_not_numbers() -> None:
 
 
 def test_rows_of_a_slice_are_found_over_the_borders_of_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eval.evaluate.BATCH_ROWS", 7)
+    monkeypatch.setattr("eval.measure.predictions.BATCH_ROWS", 7)
     write_predictions(tmp_path, iter(scored("text", 70_000 // 1000)))
     rows = slice_rows(tmp_path / "predictions.parquet")
     assert rows["third=1"].tolist() == list(range(1, 70, 3)) and rows["all"].tolist() == list(range(70))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from configs.run.evaluate import Evaluate
-from eval.metrics.aggregate import figure, score
+from eval.metrics.aggregate import figure
+from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit

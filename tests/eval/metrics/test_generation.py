@@ -15,8 +15,9 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
 from configs.run.evaluate import Evaluate
-from eval.metrics.aggregate import figure, score
+from eval.metrics.aggregate import figure
 from eval.metrics.generation import TEXT, f1, fields, normalize, score_answer
+from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit

@@ -19,8 +19,9 @@ from configs.check import schemas
 from configs.paths import RunPaths
 from configs.verdict import Outcome, RuleResult, Verdict, conjunction
 from eval.report import summary
+from eval.report.ci import escape, open_metrics
 from eval.report.markdown import printable
-from eval.report.write import escape, links_of, open_metrics, write_reports
+from eval.report.write import links_of, write_reports
 from eval.rules.evidence import Evidence, Measured
 from tests.support import judged
 

@@ -17,8 +17,9 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
-from eval.evaluate import write_atomically, write_predictions
-from eval.metrics.aggregate import score
+from eval.evaluate import write_atomically
+from eval.measure.predictions import write_predictions
+from eval.metrics.score import score
 from eval.rules.evidence import find_measured, gather, read_measured
 from infra.vllm.answer import Answer
 

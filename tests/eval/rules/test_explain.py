@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.rules.gate import GateConfig
-from eval.gate import decide
+from eval.rules.decide import decide
 from eval.rules.evidence import Evidence, Measured
 from eval.rules.explain import EXPLANATIONS, choose, explain_kind, explain_result
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from configs.rules.gate import GateConfig
 from configs.verdict import RuleResult
-from eval.gate import changes, decide, decide_load, named_in
+from eval.gate import named_in
+from eval.rules.decide import changes, decide, decide_load
 from eval.rules.evidence import Evidence, Measured
 
 pytestmark = pytest.mark.unit

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import infra.vllm.sampling
 from configs.environment.config import DeployConfig
 from infra.vllm.sampling import MOST_BYTES, Sampler, Writer, read_answer, sampling_of
-from serve.load.arrivals import read_trace
+from serve.load.samples import read_trace
 
 pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"

@@ -19,8 +19,8 @@ from infra.dvc.releases import folder_of
 from infra.vllm.counters import Counted, between, read_metrics
 from infra.vllm.sampling import sampling_of
 from infra.vllm.server import free_port, start_slot, stop_slot, wait_healthy
-from serve.load.arrivals import read_trace
 from serve.load.run import run_load_test
+from serve.load.samples import read_trace
 
 pytestmark = pytest.mark.integration
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 import infra.dvc.releases
 import infra.mlflow.registry
 import serve.deploy
-import serve.foreground
+import serve.loadtest
 import serve.view.status
 import tunegate
 from configs.errors import InputError, OutsideError, RefusedError, TunegateError
 from configs.verdict import EXIT_CODES, Outcome, Verdict
-from serve.commands.deploy import pin_release, resolve
+from serve.pin import pin_release, resolve
 from tests.serve.conftest import LOCAL
 from tests.support.fake_machine import publish
 
@@ -167,7 +167,7 @@ def test_status_takes_a_file_as_well_as_a_name_and_passes_on_what_it_found(local
 def test_a_load_test_ends_with_the_exit_code_of_its_verdict(local: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
     calls: list[tuple[Any, ...]] = []
     verdict = Verdict(release=REFERENCES[0], outcome=outcome, results=[])
-    monkeypatch.setattr(serve.foreground, "load_test", lambda *facts: (calls.append(facts), ({"requests": 3}, verdict, Path("report.html")))[1])
+    monkeypatch.setattr(serve.loadtest, "load_test", lambda *facts: (calls.append(facts), ({"requests": 3}, verdict, Path("report.html")))[1])
     result = CliRunner().invoke(tunegate.app, ["loadtest", "local", "--users", "9", "--json"])
     assert result.exit_code == EXIT_CODES[outcome] and json.loads(result.stdout) == {"requests": 3, "verdict": outcome, "report": "report.html"}
     CliRunner().invoke(tunegate.app, ["loadtest", "local", "--release", "r", "--ramp", "1,2.5", "--processes", "2"])

@@ -115,7 +115,7 @@ def test_the_shell_gets_them_from_every_command(words: str, offered: str) -> Non
 
 
 def test_samples_of_both_slots_become_one_file_in_order_of_time_that_only_its_owner_reads(local: Path) -> None:
-    from serve.load.arrivals import read_trace
+    from serve.load.samples import read_trace
 
     folder = Path("state/samples")
     folder.mkdir(parents=True)

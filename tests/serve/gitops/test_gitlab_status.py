@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.gitops.gitlab_status import Report, report_of, send, still_to_tell
-from serve.record.state import Event, State, fold
+from serve.record.event import Event
+from serve.record.state import State, fold
 from tests.serve.record.test_drift_reasons import BACK, BROKEN, GOOD, event
 from tests.support.planner_world import NEW, OLD
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from configs.environment.load_test import LoadTest
 from configs.errors import InputError
-from serve.load.arrivals import plan_load, poisson, read_trace, replay, write_parquet, write_plan
+from serve.load.arrivals import plan_load, poisson, replay, write_plan
+from serve.load.samples import read_trace, write_parquet
 
 pytestmark = pytest.mark.unit
 ROWS = [{"at": 10.0 + number, "path": "/v1/chat/completions", "body": {"messages": [], "n": number}, "answer": {"text": str(number)}} for number in range(4)]

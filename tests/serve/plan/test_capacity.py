@@ -12,7 +12,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from infra.vllm.server import SlotProcess
 from serve.plan.capacity import OVERHEAD_GIB, RESERVE_GIB, START_SECONDS, Need, decide, estimate_start, need_of, resident_gib
-from serve.record.state import PROOF, Event
+from serve.record.event import PROOF, Event
 from tests.support.fake_machine import publish
 
 pytestmark = pytest.mark.unit

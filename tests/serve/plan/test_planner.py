@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from configs.slots import SlotName
 from serve.plan.planner import Action, Observed
-from serve.record.state import PROOF
+from serve.record.event import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, deployed, names, settings_of
 
 pytestmark = pytest.mark.unit

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from configs.slots import SLOTS, other
-from serve.record.state import PROOF
+from serve.record.event import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 
 pytestmark = pytest.mark.unit

@@ -110,7 +110,8 @@ def test_blue_is_measured_only_where_a_rule_compares(tmp_path: Path, rule: str, 
 @pytest.mark.integration
 def test_a_release_that_became_slow_is_stopped_by_the_real_load_and_the_real_gate(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are loaded by locust with the same plan; green's first token takes 3 s, blue's none."""
-    from eval.gate import decide_load, read_rules
+    from eval.gate import read_rules
+    from eval.rules.decide import decide_load
 
     monkeypatch.chdir(prompts.parent)
     prompts.write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")

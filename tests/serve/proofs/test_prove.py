@@ -128,7 +128,8 @@ def blue_of(*traffic: Traffic) -> Blue:
 
 def test_a_rule_relative_to_blue_is_judged_by_what_blue_showed_under_the_same_load(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real gate: green is as fast as blue here, which is not twice as fast."""
-    from eval.gate import decide_load, read_rules
+    from eval.gate import read_rules
+    from eval.rules.decide import decide_load
 
     runs, blue = load_test(monkeypatch), blue_of(Traffic(0, 7, 0, 0, 0))
 
@@ -148,7 +149,8 @@ def test_a_rule_relative_to_blue_is_judged_by_what_blue_showed_under_the_same_lo
 
 
 def test_a_first_release_has_no_blue_to_be_compared_with(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eval.gate import decide_load, read_rules
+    from eval.gate import read_rules
+    from eval.rules.decide import decide_load
 
     load_test(monkeypatch)
     Path("load.yaml").write_text("rules: [{rule: goodput, relative_to: blue, minimum_ratio: 1, maximum_error_rate: 0}]")

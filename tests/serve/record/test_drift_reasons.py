@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.record.drift_reasons import difference, is_rolled_back
-from serve.record.state import Event, Kind, State, fold
+from serve.record.drift import difference, is_rolled_back
+from serve.record.event import Event, Kind
+from serve.record.state import State, fold
 from tests.support.planner_world import NEW, NEXT, OLD
 
 pytestmark = pytest.mark.unit

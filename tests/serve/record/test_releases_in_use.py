@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from configs.errors import InputError
 from configs.release import Use
 from configs.slots import SlotName
+from serve.record.event import Event
 from serve.record.record import Record
 from serve.record.releases_in_use import environments, needs, uses, uses_of
-from serve.record.state import Event, fold
+from serve.record.state import fold
 
 pytestmark = pytest.mark.unit
 ONE, TWO, THREE = (f"calls@sha256:{digit * 64}" for digit in "123")

@@ -10,6 +10,7 @@ import serve.deploy
 import serve.switch.effects
 from configs.errors import InputError, OutsideError, RefusedError
 from infra.signing import sign
+from serve.plan.observe import observe
 from serve.record.environment import Environment
 from tests.infra.test_signing import make_pair
 from tests.support.fake_machine import World, do, env, environment, kinds, publish, release, world
@@ -82,7 +83,7 @@ def test_one_wrong_byte_and_nothing_is_recorded_nor_started(world: World, env: E
 
 def test_a_proof_is_recorded_with_its_facts_and_may_be_repeated(world: World, env: Environment, release: str, monkeypatch: pytest.MonkeyPatch) -> None:
     do(env, "start", "blue", release=release)
-    monkeypatch.setattr(serve.switch.effects, "prove", lambda proof, *rest: {"agreement": 1.0})
+    monkeypatch.setattr(serve.switch.servers, "prove", lambda proof, *rest: {"agreement": 1.0})
     for _ in range(2):
         state = do(env, "prove", "blue", proof="parity")
     assert state.slots["blue"] and state.slots["blue"].proofs == {"parity"}
@@ -109,8 +110,8 @@ def test_people_are_told_one_line_a_step(world: World, release: str) -> None:
 def test_what_is_observed_comes_from_the_door_and_the_processes_never_from_the_record(world: World, env: Environment, release: str) -> None:
     state = do(env, "start", "blue", release=release)
     world.routed = "blue"
-    assert vars(env.observe(state)) == {"door_open": False, "weights": {}, "alive": {"blue"}, "hung": frozenset(), "now": world.now.timestamp()}
+    assert vars(observe(env, state)) == {"door_open": False, "weights": {}, "alive": {"blue"}, "hung": frozenset(), "now": world.now.timestamp()}
     world.servers.clear()
     world.door = True
-    seen = env.observe(state)
+    seen = observe(env, state)
     assert (seen.door_open, seen.routed, seen.alive) == (True, "blue", frozenset())

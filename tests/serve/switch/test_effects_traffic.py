@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from configs.errors import OutsideError
 from serve.record.environment import Environment
-from serve.switch.effects import door_client, traffic_of, wait_for_slot, wait_for_streams
+from serve.switch.servers import wait_for_streams
+from serve.switch.traffic import door_client, traffic_of, wait_for_slot
 from tests.support.fake_machine import NONE, World, do, env, release, world
 
 __all__ = ["env", "release", "world"]

@@ -28,7 +28,7 @@ from serve.deploy import deploy, rollback, stop_all
 from serve.plan.capacity import GIB, adapter_gib, decide_adapter
 from serve.preview import preview
 from serve.record.environment import Environment
-from serve.switch.effects import crash
+from serve.switch.servers import crash
 from serve.switch.shared_server import port_for, read_by_server, why_apart
 from serve.view.logs import log_of
 from serve.view.status import status

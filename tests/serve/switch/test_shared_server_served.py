@@ -17,7 +17,8 @@ import pytest
 from benchmarks.serve.streams import Streams
 from configs.environment.config import DeployConfig
 from configs.release import short
-from eval.gate import decide_load, read_rules
+from eval.gate import read_rules
+from eval.rules.decide import decide_load
 from infra.dvc.releases import folder_of
 from infra.haproxy.api_keys import api_key
 from infra.vllm.server import is_alive

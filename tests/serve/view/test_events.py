@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from serve.record.environment import Environment
-from serve.record.state import Event
-from serve.view.events import in_one_line, read_events
+from serve.record.event import Event, in_one_line
+from serve.view.events import read_events
 
 pytestmark = pytest.mark.unit
 RELEASE = "calls@sha256:" + "a" * 64

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.vllm.counters import Histogram
-from serve.watch.spread import variance
+from serve.watch.compare import variance
 
 pytestmark = pytest.mark.unit
 

@@ -22,7 +22,8 @@ from configs.slots import SlotName
 from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Environment
 from serve.record.record import Record
-from serve.watch.watcher import FIGURES, Finding, Watcher, baseline, count_slots, judge_window
+from serve.watch.compare import FIGURES, Finding, judge_window
+from serve.watch.watcher import Watcher, baseline, count_slots
 from tests.serve.conftest import free_ports
 from tests.support.fake_openai import FIRSTS, GAPS, LENGTHS, Fake, serving
 from tunegate import compare_by

@@ -16,8 +16,9 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
 from eval.evaluate import evaluate
-from eval.measure.answers import read_rows
-from eval.metrics.aggregate import figure, score
+from eval.measure.rows import read_rows
+from eval.metrics.aggregate import figure
+from eval.metrics.score import score
 from infra.tokenizer import load_tokenizer, with_tokens
 from infra.vllm.client import ask
 from infra.vllm.parity import check_parity

@@ -1,0 +1,61 @@
+"""Test rows as they are read, drawn and asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError
+
+Row = dict[str, Any]
+
+
+BATCH_ROWS = 2048
+
+
+HINT = "tunegate prepare CONFIG"
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a parquet file, BATCH_ROWS in memory at a time. Raises InputError where it is missing."""
+    import pyarrow.parquet
+
+    if not path.exists():
+        raise InputError(f"{path}: missing", hint=HINT)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield from batch.to_pylist()
+
+
+def read_ids(path: Path) -> Any:
+    """The ids as a pyarrow array of texts. Raises InputError unless there are some and none repeats."""
+    import pyarrow.parquet
+
+    if not path.exists():
+        raise InputError(f"{path}: missing", hint=HINT)
+    ids = pyarrow.parquet.read_table(path, columns=["id"])["id"].cast("string").combine_chunks()
+    if not len(ids) or len(ids.unique()) != len(ids):
+        raise InputError(f"{path}: no rows, or ids that repeat", hint=HINT)
+    return ids
+
+
+Rows = Callable[[], Iterable[Row]]
+
+
+def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:
+    """`count` numbered rows in their order, each as likely as any other, `count` of them in memory (reservoir sampling: Vitter 1985, algorithm R)."""
+    generator, kept = random.Random(seed), list[tuple[int, Row]]()
+    for seen, numbered in enumerate(numbered for numbered in enumerate(rows) if numbered[1]):
+        place = seen if seen < count else generator.randint(0, seen)
+        if place < count:
+            kept[place : place + 1] = [numbered]
+    return sorted(kept, key=lambda numbered: numbered[0])
+
+
+def question_of(row: Row) -> str:
+    """What is asked: of a conversation every turn but the system's and the last answer."""
+    if "messages" in row:
+        return "\n".join(turn["content"] for turn in list(row["messages"])[:-1] if turn["role"] != "system")
+    return " ".join(row["tokens"]) if "tokens" in row else str(row["prompt"] if "prompt" in row else row["text"])

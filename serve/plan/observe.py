@@ -1,0 +1,15 @@
+"""What is so right now, for the planner: the router, the traffic that each slot gets, the servers that live."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from configs.slots import SlotName
+from serve.plan.planner import Observed
+from serve.record.environment import Environment
+from serve.record.state import State
+
+
+def observe(env: Environment, state: State, hung: frozenset[SlotName] = frozenset()) -> Observed:
+    door = env.router.is_running()
+    return Observed(door, env.router.weights() if door else {}, env.alive(state), hung, datetime.now(UTC).timestamp())

@@ -1,0 +1,100 @@
+"""Effects on traffic: moved step by step, and counted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import OutsideError
+from configs.slots import SlotName, other
+from infra.haproxy.router import Traffic
+from serve.record.environment import Environment
+from serve.record.receipt import of_rollback, write_receipt
+from serve.record.state import State
+from serve.watch.watcher import count_slot
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def counts_of(env: Environment) -> dict[str, dict[str, int]]:
+    return {name: dict(vars(one)) for name, one in env.router.traffic().items()}
+
+
+def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
+    """vLLM's own counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a rollback waits for nobody."""
+    return {slot: count_slot(env, slot).model_dump(mode="json")}
+
+
+def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
+    """Gives the candidate its share of new requests, or takes a share back that nobody gave."""
+    counted, before = counted_of(env, slot) if weight else {}, counts_of(env)
+    if weight != state.weight:
+        env.tell(f"{weight} % of new requests to {slot}")
+    env.router.set_weights({other(slot): 100 - weight, slot: weight})
+    if env.router.is_paused():
+        env.router.resume()
+    env.record.append("stepped", slot, weight=weight, before=before, counted=counted, release=state.release_of(slot))
+
+
+def queue(env: Environment, state: State, slot: SlotName) -> None:
+    """The intent alone: from here on the door is held, by whichever effect comes next."""
+    env.tell(f"swap: new requests wait in the door while {slot} makes room")
+    env.record.append("queued", slot, release=state.release_of(slot), before=counts_of(env))
+
+
+def switch(env: Environment, state: State, slot: SlotName) -> None:
+    """Moves new requests; the counts of the other slot are kept, so that the receipt can say what became of its streams."""
+    env.tell(f"switch to {slot}")
+    old = None if state.active is None and state.swapping is None else other(slot)
+    env.record.append("switching", slot)
+    counted, before = counted_of(env, slot), counts_of(env)
+    with door_client(env) as client:
+        started = time.perf_counter()
+        env.router.switch(slot)
+        if env.router.is_paused():
+            env.router.resume()
+        flipped = time.perf_counter()
+        wait_for_slot(env, slot, client)
+        first = time.perf_counter()
+    facts = {
+        "before": before,
+        "counted": counted,
+        "flip_milliseconds": round(1000 * (flipped - started), 1),
+        "first_request_milliseconds": round(1000 * (first - flipped), 1),
+        "streams_open_at_switch": before[old]["open"] if old else 0,
+        "from": old,
+        "from_release": state.release_of(old) or state.ledger.get("release"),
+    }
+    env.record.append("switched", slot, **facts)
+    if state.rollback:
+        after = env.record.state()
+        write_receipt(env, after, of_rollback(env, after))
+
+
+def door_client(env: Environment) -> httpx.Client:
+    """For the door's own probe, which needs no key and goes over loopback: reading certificates would cost 70 ms."""
+    import httpx
+
+    return httpx.Client(base_url=env.router.base_url, timeout=5, verify=False)
+
+
+def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, seconds: float = 10) -> None:
+    """Until a request through the door is answered by `slot`: what a client sees, not what the router believes."""
+    import httpx
+
+    deadline = time.monotonic() + seconds
+    seen: object = None
+    while time.monotonic() < deadline:
+        try:
+            seen = client.get("/health").headers.get("x-tunegate-slot")  # no key, no limit, open whatever door.paths says
+        except httpx.HTTPError as error:
+            seen = type(error).__name__
+        if seen == slot:
+            return
+        time.sleep(0.002)
+    raise OutsideError(f"the door still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}")
+
+
+def traffic_of(env: Environment, slot: SlotName) -> Traffic:
+    return env.router.traffic()[slot] if env.router.is_running() else Traffic(0, 0, 0, 0, 0)
