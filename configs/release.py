@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError
 from configs.digest import sha256_of
 from configs.errors import InputError, RefusedError
 from configs.run.serving import Serving
-from configs.run.task import Problem, Task
 from configs.section import Section
+from configs.task import Problem, Task
 
 MANIFEST = "manifest.json"
 ADAPTER = "lora"  # the folder of an unmerged adapter, in peft's own form

@@ -12,7 +12,7 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.config import RunConfig
-from configs.run.task import served_task
+from configs.task import served_task
 from infra.files.atomic import new_directory, read_json, write_text
 from infra.git.command import head_revision
 from train.data.prepared import read_card, read_split

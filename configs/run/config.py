@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from configs.run.base import BaseWeights
-from configs.run.base_shape import input_columns
+from configs.run.base import BaseWeights, input_columns
 from configs.run.behaviour import misfits as behaviour_misfits
 from configs.run.data import Data
 from configs.run.evaluate import Evaluate
@@ -17,9 +16,9 @@ from configs.run.quantize import Quantize, choose_group_size
 from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
-from configs.run.task import Problem, Task
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
+from configs.task import Problem, Task
 
 SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
 

@@ -14,7 +14,7 @@ from configs.loader import load
 from configs.release import REFERENCE_PATTERN, read_manifest
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
-from configs.run.task import served_task
+from configs.task import served_task
 from eval.measure.cache import evaluation_key, recall
 from infra.dvc.releases import find, folder_of
 

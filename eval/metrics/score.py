@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from configs.run.evaluate import Evaluate
-from configs.run.task import Task
+from configs.task import Task
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.aggregate import Row
 from infra.vllm.answer import Answer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import OutsideError
 from configs.release import Manifest
-from configs.run.task import Task
+from configs.task import Task
 from infra.vllm.answer import Answer, read, read_prompt_logprobs
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_re
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from configs.run.serving import Serving
-from configs.run.task import Task, served_task
+from configs.task import Task, served_task
 from infra.files.atomic import new_directory, write_text
 from infra.git.command import head_revision
 from train.model.find_base import find_weights, folders_of

