@@ -1,7 +1,8 @@
-"""`make demo`: the main job end to end, by the commands that people type. Every figure in the summary is measured in this run.
+"""`make demo`: the main job end to end, by the commands that people type. Every figure in the summary is measured in
+this run.
 
-v1 is trained, gated, deployed; v2 is trained while v1 serves, gated against it on the same examples, and switched in under
-open streams; v3 is spoiled on purpose and must be refused. The endpoint is left running.
+v1 is trained, gated, deployed; v2 is trained while v1 serves, gated against it on the same examples, and switched in
+under open streams; v3 is spoiled on purpose and must be refused. The endpoint is left running.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def tunegate(*arguments: str, expected: tuple[int, ...] = (0,)) -> int:
     console.print(f"[bold]$ tunegate {' '.join(arguments)}", soft_wrap=True)
     code = subprocess.run([*TUNEGATE, *arguments]).returncode
     if code not in expected:
-        raise OutsideError(f"tunegate {' '.join(arguments)} ended with {code}, expected {expected}", hint=f"tunegate {' '.join(arguments)}")
+        raise OutsideError(
+            f"tunegate {' '.join(arguments)} ended with {code}, expected {expected}",
+            hint=f"tunegate {' '.join(arguments)}",
+        )
     return code
 
 
@@ -73,7 +77,8 @@ def release_of(version: str) -> dict[str, Any]:
     """What the run of one version left behind, read from its own files."""
     root = Path("build") / VERSIONS[version]
     verdict, metrics, training = (
-        json.loads((root / file).read_text(encoding="utf8")) for file in ("gate/verdict.json", "eval/metrics.json", "adapter/training.json")
+        json.loads((root / file).read_text(encoding="utf8"))
+        for file in ("gate/verdict.json", "eval/metrics.json", "adapter/training.json")
     )
     return {
         "release": verdict["release"].partition("@")[0],
@@ -126,7 +131,10 @@ def main() -> None:
     summary = {
         "wall_seconds": round(time.time() - started, 1),
         "versions": versions,
-        "quality": {"base": base["metrics"]["exact_match"], **{name: found["metrics"]["exact_match"] for name, found in versions.items()}},
+        "quality": {
+            "base": base["metrics"]["exact_match"],
+            **{name: found["metrics"]["exact_match"] for name, found in versions.items()},
+        },
         "switch": {
             "streams_open_at_switch": receipt["streams_open_at_switch"],
             **counted,
@@ -147,17 +155,26 @@ def check(summary: dict[str, Any]) -> None:
         text
         for holds, text in (
             (quality["base"] < quality["v1"] < quality["v2"], f"exact match did not rise: {quality}"),
-            (switch["streams_open_at_switch"] >= 8, f"{switch['streams_open_at_switch']} streams were open at the switch, expected 8 or more"),
+            (
+                switch["streams_open_at_switch"] >= 8,
+                f"{switch['streams_open_at_switch']} streams were open at the switch, expected 8 or more",
+            ),
             (
                 switch["streams_cut"] == 0 and switch["requests_failed"] == 0,
                 f"{switch['streams_cut']} streams cut, {switch['requests_failed']} requests failed",
             ),
-            (summary["served"]["release"] == summary["versions"]["v2"]["digest"], f"{summary['served']['release']} serves, expected v2"),
+            (
+                summary["served"]["release"] == summary["versions"]["v2"]["digest"],
+                f"{summary['served']['release']} serves, expected v2",
+            ),
         )
         if not holds
     ]
     if wrong:
-        raise OutsideError("the demo did not show what it promises:\n" + "\n".join(f"  {line}" for line in wrong), hint=f"less {FOLDER}/summary.json")
+        raise OutsideError(
+            "the demo did not show what it promises:\n" + "\n".join(f"  {line}" for line in wrong),
+            hint=f"less {FOLDER}/summary.json",
+        )
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -166,10 +183,19 @@ def show(summary: dict[str, Any]) -> None:
         table.add_column(column)
     table.add_row("base", "", f"{summary['quality']['base']:.3f}", "", "the untuned weights")
     for name, found in summary["versions"].items():
-        table.add_row(name, found["digest"][7:19], f"{found['metrics']['exact_match']:.3f}", found["verdict"], "\n".join(found["reasons"]))
+        table.add_row(
+            name,
+            found["digest"][7:19],
+            f"{found['metrics']['exact_match']:.3f}",
+            found["verdict"],
+            "\n".join(found["reasons"]),
+        )
     console.print(table)
     switch, served = summary["switch"], summary["served"]
-    counts = ", ".join(f"{switch[name]} {name.replace('_', ' ')}" for name in ("streams_open_at_switch", "streams_completed", "streams_cut", "requests_failed"))
+    counts = ", ".join(
+        f"{switch[name]} {name.replace('_', ' ')}"
+        for name in ("streams_open_at_switch", "streams_completed", "streams_cut", "requests_failed")
+    )
     console.print(f"switch in {switch['flip_milliseconds']} ms: {counts}")
     body = json.dumps({"model": "assistant", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16})
     print(f"curl -i {served['base_url']}/chat/completions -H 'Content-Type: application/json' \\")

@@ -46,7 +46,11 @@ def print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def front(version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="print the version and end")] = False) -> None:
+def front(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
     """From one YAML file to a served model, safely.
 
     Start with: tunegate run configs/finetune/smoke.yaml
@@ -89,7 +93,12 @@ def used_releases() -> list[Use]:
     return uses()
 
 
-@app.command(epilog=example("tunegate run configs/finetune/smoke.yaml", "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4"))
+@app.command(
+    epilog=example(
+        "tunegate run configs/finetune/smoke.yaml",
+        "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4",
+    )
+)
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
     from configs.verdict import EXIT_CODES
@@ -115,7 +124,12 @@ infra.commands.trace.add_commands(app, used_releases)
 infra.commands.keys.add_commands(app)
 infra.commands.gitlab.add_commands(app)
 ENDED_BY_SIGTERM = 143
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+    "LLM_COMPRESSOR_LOG_LEVEL": "ERROR",
+}
 
 
 def end(number: int, frame: FrameType | None) -> None:
@@ -123,7 +137,8 @@ def end(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Runs the app; our own errors become one message and an exit code, never a traceback. SIGTERM ends it as Ctrl-C does: servers that it started end too."""
+    """Runs the app; our own errors become one message and an exit code, never a traceback. SIGTERM ends it as Ctrl-C
+    does: servers that it started end too."""
     signal.signal(signal.SIGTERM, end)
     for name, value in QUIET.items():  # libraries read these when imported; who wants their chatter sets them
         os.environ.setdefault(name, value)

@@ -1,4 +1,5 @@
-"""`make prove-train` and its like: every promise of a room measured in one run, as a table, as JSON, and in docs/benchmarks.md.
+"""`make prove-train` and its like: every promise of a room measured in one run, as a table, as JSON, and in
+docs/benchmarks.md.
 
 .venv/bin/python -m benchmarks.prove train            # all
 .venv/bin/python -m benchmarks.prove train speed ner  # only these; writes no file
@@ -50,8 +51,11 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def run_checks(checks: dict[str, Check], before: dict[str, Ended], keep: Callable[[dict[str, Ended]], None]) -> dict[str, Ended]:
-    """A check that breaks is a goal that is missed; those after it run all the same. Those that ended `before` a kill are not run again, well or badly."""
+def run_checks(
+    checks: dict[str, Check], before: dict[str, Ended], keep: Callable[[dict[str, Ended]], None]
+) -> dict[str, Ended]:
+    """A check that breaks is a goal that is missed; those after it run all the same. Those that ended `before` a kill
+    are not run again, well or badly."""
     ended = dict(before)
     for name, check in checks.items():
         console.rule(name)
@@ -61,8 +65,12 @@ def run_checks(checks: dict[str, Check], before: dict[str, Ended], keep: Callabl
             ended[name] = Ended(rows, time.monotonic() - started)
             keep(ended)
         for row in ended[name].rows:
-            console.print(f"{'holds ' if row.holds else 'MISSED'}  {row.name}: {row.value}   (goal: {row.goal})", markup=False)
-        console.print(f"{name} took {ended[name].seconds:.0f} s{', before this run was stopped' if name in before else ''}")
+            console.print(
+                f"{'holds ' if row.holds else 'MISSED'}  {row.name}: {row.value}   (goal: {row.goal})", markup=False
+            )
+        console.print(
+            f"{name} took {ended[name].seconds:.0f} s{', before this run was stopped' if name in before else ''}"
+        )
     return ended
 
 
@@ -78,15 +86,23 @@ def ended_before(path: Path, here: str) -> dict[str, Ended]:
     """What a killed run of this very commit on this machine had seen; nothing of another."""
     found = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
     same = found.get("here") == here and not here.startswith("unknown") and "-dirty" not in here
-    return {name: Ended([Row(*row) for row in rows], seconds) for name, (rows, seconds) in found["ended"].items()} if same else {}
+    return (
+        {name: Ended([Row(*row) for row in rows], seconds) for name, (rows, seconds) in found["ended"].items()}
+        if same
+        else {}
+    )
 
 
-def run(*command: str, expected: tuple[int, ...] = (0,), environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, expected: tuple[int, ...] = (0,), environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command with its own progress on the terminal; stdout comes back. Raises RuntimeError on another exit code."""
     console.print(f"[bold]$ {' '.join(command)[:200]}", soft_wrap=True)
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {}))
     if done.returncode not in expected:
-        raise RuntimeError(f"{' '.join(command)[:200]} ended with {done.returncode}, expected {expected}: {done.stdout[-300:]}")
+        raise RuntimeError(
+            f"{' '.join(command)[:200]} ended with {done.returncode}, expected {expected}: {done.stdout[-300:]}"
+        )
     return done
 
 
@@ -148,7 +164,9 @@ def main() -> int:
     rows = [row for name in asked for row in ended[name].rows]
     show(rows)
     if not chosen:
-        (FOLDER / f"{room}.json").write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf8")
+        (FOLDER / f"{room}.json").write_text(
+            json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf8"
+        )
         write_document(room, rows, sum(one.seconds for one in ended.values()))
         partial.unlink(missing_ok=True)
     return int(not rows or not all(row.holds for row in rows))

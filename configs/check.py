@@ -19,7 +19,12 @@ KINDS: dict[str, type[Section]] = {"run": RunConfig, "gate": GateConfig, "deploy
 
 def kind_of(path: Path) -> type[Section]:
     """By folder, else by the keys that only one kind has."""
-    folders: dict[str, type[Section]] = {"finetune": RunConfig, "gates": GateConfig, "deploy": DeployConfig, "smoke": SmokeConfig}
+    folders: dict[str, type[Section]] = {
+        "finetune": RunConfig,
+        "gates": GateConfig,
+        "deploy": DeployConfig,
+        "smoke": SmokeConfig,
+    }
     if path.parent.name in folders:
         return folders[path.parent.name]
     keys = read_yaml(path)[0].keys()

@@ -16,4 +16,6 @@ def sha256_of(path: Path) -> str:
 
 def key_of(*parts: Any) -> str:
     """Hex sha256 over canonical JSON: what a stage's work depends on, in one word."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    ).hexdigest()

@@ -50,7 +50,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise broken(None, "bytes that are not UTF-8", "a YAML file in UTF-8") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        raise broken(mark.line + 1 if mark else None, " ".join(str(error.problem).split()).removeprefix("found "), "valid YAML") from None
+        raise broken(
+            mark.line + 1 if mark else None, " ".join(str(error.problem).split()).removeprefix("found "), "valid YAML"
+        ) from None
     except (YAMLError, *YAML_SLIPS) as error:
         raise broken(None, shorten(" ".join(str(error).split())), "valid YAML") from None
     if document is None:
@@ -61,7 +63,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
 
 
 def line_numbers(node: Any, location: Location, lines: dict[Location, int]) -> dict[Location, int]:
-    """Where each key and item stands (1-based), aliases followed. Raises ValueError where they multiply past all use."""
+    """Where each key and item stands (1-based), aliases followed. Raises ValueError where they multiply past all
+    use."""
     if len(lines) > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES} values, each alias counted where it is used")
     if node is not None and not isinstance(node.value, str):
@@ -92,7 +95,9 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
         key, separator, text = override.partition("=")
         parts = tuple(key.split("."))
         if not separator or not all(parts):
-            raise ConfigError([Problem("--set", None, "", repr(override), "section.key=value, as in train.learning_rate=1e-4")])
+            raise ConfigError(
+                [Problem("--set", None, "", repr(override), "section.key=value, as in train.learning_rate=1e-4")]
+            )
         target: Any = raw
         for part in parts[:-1]:
             target = target.setdefault(part, {}) if isinstance(target, dict) else None
@@ -101,7 +106,9 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
         try:
             target[parts[-1]] = plain(YAML(typ="safe", pure=True).load(text))
         except (YAMLError, *YAML_SLIPS):
-            raise ConfigError([Problem("--set", None, key, shorten(repr(text)), "a value written as in YAML")]) from None
+            raise ConfigError(
+                [Problem("--set", None, key, shorten(repr(text)), "a value written as in YAML")]
+            ) from None
         touched.add(parts)
     return touched
 
@@ -134,14 +141,20 @@ def caused_by_removal(detail: ErrorDetails, raw: dict[str, Any], taken: list[Loc
     location, there = real_location(raw, detail["loc"])
     if detail["type"] == "missing":
         return there
-    return isinstance(detail["input"], dict | list | BaseModel) and any(other[: len(location)] == location for other in taken)
+    return isinstance(detail["input"], dict | list | BaseModel) and any(
+        other[: len(location)] == location for other in taken
+    )
 
 
 def real_location(raw: Any, location: Location) -> tuple[Location, bool]:
     """`location` without the union tags pydantic adds, and whether the whole of it stands in `raw`."""
     real: list[str | int] = []
     for position, part in enumerate(location):
-        if (part in raw) if isinstance(raw, dict) else (isinstance(raw, list) and isinstance(part, int) and part < len(raw)):
+        if (
+            (part in raw)
+            if isinstance(raw, dict)
+            else (isinstance(raw, list) and isinstance(part, int) and part < len(raw))
+        ):
             raw = raw[part]
         elif position < len(location) - 1 or not isinstance(raw, dict | list):
             continue
@@ -164,7 +177,14 @@ def remove(raw: Any, location: Location) -> bool:
     return True
 
 
-def describe(detail: ErrorDetails, model: type[BaseModel], raw: dict[str, Any], path: Path, lines: dict[Location, int], overridden: set[Location]) -> Problem:
+def describe(
+    detail: ErrorDetails,
+    model: type[BaseModel],
+    raw: dict[str, Any],
+    path: Path,
+    lines: dict[Location, int],
+    overridden: set[Location],
+) -> Problem:
     location, there = real_location(raw, detail["loc"])
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
     file = "--set" if location in overridden else str(path)
@@ -174,7 +194,10 @@ def describe(detail: ErrorDetails, model: type[BaseModel], raw: dict[str, Any], 
     if detail["type"] == "extra_forbidden":
         known = fields_at(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        found, expected = f"an unknown key {str(location[-1])!r}", f"{near[0]!r}?" if near else "one of " + ", ".join(sorted(known))
+        found, expected = (
+            f"an unknown key {str(location[-1])!r}",
+            f"{near[0]!r}?" if near else "one of " + ", ".join(sorted(known)),
+        )
     elif detail["type"] == "missing":
         found, expected = "nothing", "a value, for it has no default"
     elif detail["type"] == "value_error" and not isinstance(detail["input"], str):
@@ -187,7 +210,12 @@ def fields_at(model: Any, location: Location) -> list[str]:
     candidates = [model]
     for part in location:
         if isinstance(part, str):
-            candidates = [found for candidate in candidates if part in candidate.model_fields for found in sections_in(candidate.model_fields[part].annotation)]
+            candidates = [
+                found
+                for candidate in candidates
+                if part in candidate.model_fields
+                for found in sections_in(candidate.model_fields[part].annotation)
+            ]
     return sorted({name for candidate in candidates for name in candidate.model_fields})
 
 

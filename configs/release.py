@@ -71,7 +71,10 @@ class Manifest(Section):
 def list_files(directory: Path) -> list[ReleaseFile]:
     """Every file of a release but the manifest, sorted by path."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
-    return [ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=sha256_of(path)) for path in paths]
+    return [
+        ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=sha256_of(path))
+        for path in paths
+    ]
 
 
 def digest_of(files: list[ReleaseFile]) -> str:
@@ -86,9 +89,13 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_text(encoding="utf8"))
     except FileNotFoundError:
-        raise InputError(f"{directory}: no {MANIFEST}, so this is not a release", hint="tunegate quantize CONFIG") from None
+        raise InputError(
+            f"{directory}: no {MANIFEST}, so this is not a release", hint="tunegate quantize CONFIG"
+        ) from None
     except ValidationError as error:
-        raise InputError(f"{path}: not a manifest: {error.error_count()} problems", hint="tunegate quantize CONFIG") from error
+        raise InputError(
+            f"{path}: not a manifest: {error.error_count()} problems", hint="tunegate quantize CONFIG"
+        ) from error
 
 
 def verify_release(directory: Path, expected_digest: str | None = None) -> Manifest:
@@ -103,7 +110,11 @@ def verify_release(directory: Path, expected_digest: str | None = None) -> Manif
         for path in sorted(found.keys() & stated.keys())
         if found[path] != stated[path]
     ]
-    problems += [f"{path}: a file type that no release may hold" for path in sorted(found) if Path(path).suffix not in ALLOWED_SUFFIXES]
+    problems += [
+        f"{path}: a file type that no release may hold"
+        for path in sorted(found)
+        if Path(path).suffix not in ALLOWED_SUFFIXES
+    ]
     if not problems and digest_of(manifest.files) != manifest.digest:
         problems.append(f"{MANIFEST}: its digest is not that of its files")
     if not problems and expected_digest and manifest.digest != expected_digest:
@@ -126,7 +137,8 @@ def short(reference: str | None) -> str:
 
 
 class Use(NamedTuple):
-    """An environment that pins or runs a release, or once did (`needed` is then False); `switched` is when it last got the traffic there."""
+    """An environment that pins or runs a release, or once did (`needed` is then False); `switched` is when it last got
+    the traffic there."""
 
     environment: str
     reference: str

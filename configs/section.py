@@ -20,7 +20,9 @@ def stay_inside(path: str) -> str:
 
 def must_exist(path: str, info: ValidationInfo) -> str:
     """Looks only when the loader passes the checkout's root: a manifest's copy is not looked up again."""
-    if info.context and not os.path.exists(info.context["root"] / path):  # which, unlike Path.exists, takes a name too long for no
+    if info.context and not os.path.exists(
+        info.context["root"] / path
+    ):  # which, unlike Path.exists, takes a name too long for no
         raise ValueError("a file or folder that exists")
     return path
 

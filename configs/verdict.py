@@ -20,7 +20,8 @@ class RuleResult(Section):
     outcome: Outcome
     sentence: str
     evidence: dict[str, Any] = Field(
-        default_factory=dict, description="kind, metric, value or difference, low, high, n, p_value, bound, ...: whatever the rule measured"
+        default_factory=dict,
+        description="kind, metric, value or difference, low, high, n, p_value, bound, ...: whatever the rule measured",
     )
 
 
@@ -32,8 +33,13 @@ class Verdict(Section):
     outcome: Outcome
     results: list[RuleResult]
     dataset: str | None = Field(None, description="fingerprint of the test rows")
-    looks: int | None = Field(None, description="distinct releases judged at these test rows, this one included: each look wears them out a little")
-    changes: dict[str, dict[str, float | None]] = Field(default_factory=dict, description="metric to its value by release, champion, base, parent")
+    looks: int | None = Field(
+        None,
+        description="distinct releases judged at these test rows, this one included: each look wears them out a little",
+    )
+    changes: dict[str, dict[str, float | None]] = Field(
+        default_factory=dict, description="metric to its value by release, champion, base, parent"
+    )
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

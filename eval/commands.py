@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     from configs.run.config import RunConfig
     from configs.verdict import Verdict
 
-Production = Annotated[str | None, typer.Option(help="the environment whose release is the champion; default: the config's")]
-Explain = Annotated[str | None, typer.Option(help="list, or a rule by its number, kind or name: what it asks, its method, this run's numbers; judges nothing")]
+Production = Annotated[
+    str | None, typer.Option(help="the environment whose release is the champion; default: the config's")
+]
+Explain = Annotated[
+    str | None,
+    typer.Option(
+        help="list, or a rule by its number, kind or name: what it asks, its method, this run's numbers; judges nothing"
+    ),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))
-    def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
+    def evaluate(
+        config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False
+    ) -> None:
         """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
         show(run_evaluate(read_run(config, overrides), production), as_json)
 
@@ -56,18 +65,28 @@ def add_commands(app: typer.Typer) -> None:
         typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
         raise typer.Exit(EXIT_CODES[verdict.outcome])
 
-    @app.command(epilog=example("tunegate compare build/smoke build/sentiment", "tunegate compare calls-v2@f0b00a calls-v1 --metric valid_json --json"))
+    @app.command(
+        epilog=example(
+            "tunegate compare build/smoke build/sentiment",
+            "tunegate compare calls-v2@f0b00a calls-v1 --metric valid_json --json",
+        )
+    )
     def compare(
         release: Annotated[str, typer.Argument(help="build/NAME, a name, NAME@DIGEST or the beginning of a digest")],
         reference: Annotated[str, typer.Argument(help="the same")],
-        metric: Annotated[str | None, typer.Option(help="the one shown by slices; default: the first with a value an example")] = None,
+        metric: Annotated[
+            str | None, typer.Option(help="the one shown by slices; default: the first with a value an example")
+        ] = None,
         confidence: Annotated[float, typer.Option(min=0.51, max=0.999)] = 0.95,
         as_json: AsJson = False,
     ) -> None:
-        """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been seen."""
+        """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been
+        seen."""
         from eval.compare import compare_releases
 
-        found = compare_releases(release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True))
+        found = compare_releases(
+            release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True)
+        )
         typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
 
 
@@ -92,7 +111,10 @@ def track_evaluation(paths: RunPaths) -> None:
     """The MLflow run that training began gets what was measured and judged."""
     from infra.mlflow.tracking import resume_run
 
-    training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
+    training, metrics = (
+        json.loads(path.read_text(encoding="utf8"))
+        for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json")
+    )
     tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
     tracker.log_tags({"tunegate.release": metrics["release"]})
     tracker.log_metrics(metrics["metrics"], training["steps"])
@@ -109,7 +131,11 @@ def explained(wanted: str, run: RunConfig | None, production: str | None) -> str
 
     if run is None:
         width = max(map(len, EXPLANATIONS))
-        return "\n".join(f"{kind:<{width}}  {one.asks}" for kind, one in EXPLANATIONS.items()) if wanted == "list" else explain_kind(wanted)
+        return (
+            "\n".join(f"{kind:<{width}}  {one.asks}" for kind, one in EXPLANATIONS.items())
+            if wanted == "list"
+            else explain_kind(wanted)
+        )
     from configs.paths import RunPaths
     from eval.rules.evidence import gather
 
@@ -127,7 +153,9 @@ def print_comparison(found: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{found['release']}\n  against  {found['reference']}\n  on       {found['n']} examples of {found['dataset']}\n")
+    console.print(
+        f"{found['release']}\n  against  {found['reference']}\n  on       {found['n']} examples of {found['dataset']}\n"
+    )
     tables = {"metric": found["metrics"], f"{found['sliced_metric']} by slice": found["slices"]}
     for title, rows in tables.items():
         if rows:
@@ -151,6 +179,12 @@ def cells(row: dict[str, Any], adjusted: bool) -> list[str]:
     if "difference" not in row:
         return ["", "", "", row["why_not"]]
     least = row.get("minimum_detectable_effect")
-    figures = [f"{row['n']}", f"{row['value']:.4g}", f"{row['reference_value']:.4g}", f"{row['difference']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
+    figures = [
+        f"{row['n']}",
+        f"{row['value']:.4g}",
+        f"{row['reference_value']:.4g}",
+        f"{row['difference']:+.3f}",
+        f"{row['low']:+.3f} to {row['high']:+.3f}",
+    ]
     holm = [f"{row['p_adjusted']:.3g}" if "p_adjusted" in row else ""] if adjusted else []
     return [*figures, f"{row['p_value']:.3g}", *holm, f"{least:.3g}" if least is not None else ""]

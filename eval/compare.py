@@ -1,4 +1,5 @@
-"""Any two releases beside each other: every metric that both have, paired on the same test rows, and the slices of one metric."""
+"""Any two releases beside each other: every metric that both have, paired on the same test rows, and the slices of one
+metric."""
 
 from __future__ import annotations
 
@@ -17,11 +18,17 @@ from eval.statistics.by_metric import compare
 HELPS = "tunegate evaluate CONFIG   (a rule of its gate that names NAME@sha256:DIGEST has that release measured on the same rows)"
 
 
-def compare_releases(one: str, other: str, confidence: float, metric: str | None, tell: Callable[[str], None]) -> dict[str, Any]:
+def compare_releases(
+    one: str, other: str, confidence: float, metric: str | None, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """`difference` is one minus other. Raises InputError for what was not measured, or not on the same rows."""
     mine, theirs = same_rows(find(one), find(other), one, other)
     ours, reference = mine.record["metrics"], theirs.record["metrics"]
-    shared = [name for name in ours if name in METRICS and number(ours[name]) is not None and number(reference.get(name)) is not None]
+    shared = [
+        name
+        for name in ours
+        if name in METRICS and number(ours[name]) is not None and number(reference.get(name)) is not None
+    ]
     rows = []
     for name in shared:
         tell(f"compare {name}")
@@ -48,7 +55,9 @@ def paired(metric: str, mine: Any, theirs: Any, confidence: float) -> dict[str, 
     return {"value": figure(metric, mine), "reference_value": figure(metric, theirs), **describe(found)}
 
 
-def slice_rows(metric: str, mine: Measured, theirs: Measured, confidence: float, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+def slice_rows(
+    metric: str, mine: Measured, theirs: Measured, confidence: float, tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """Slices of at least 20 rows; p adjusted by Holm over them."""
     from statsmodels.stats.multitest import multipletests
 
@@ -56,26 +65,40 @@ def slice_rows(metric: str, mine: Measured, theirs: Measured, confidence: float,
     for name, part in slices_of(mine.frame).items() if mine.frame is not None else ():
         if len(part) >= 20 and theirs.frame is not None:
             tell(f"compare slice {name}")
-            rows.append({"name": name, **paired(metric, part, theirs.frame[theirs.frame["id"].isin(part["id"])], confidence)})
+            rows.append(
+                {"name": name, **paired(metric, part, theirs.frame[theirs.frame["id"].isin(part["id"])], confidence)}
+            )
     judged = [row for row in rows if "p_value" in row]
-    for row, p in zip(judged, multipletests([row["p_value"] for row in judged], method="holm")[1] if judged else (), strict=True):
+    for row, p in zip(
+        judged, multipletests([row["p_value"] for row in judged], method="holm")[1] if judged else (), strict=True
+    ):
         row["p_adjusted"] = float(p)
     return sorted(judged, key=lambda row: row["difference"])
 
 
 def find(text: str) -> list[Path]:
-    """Evaluations of the one release that `text` means: a folder of build, NAME@sha256:DIGEST or the beginning of it, a name, or a digest's beginning."""
+    """Evaluations of the one release that `text` means: a folder of build, NAME@sha256:DIGEST or the beginning of it, a
+    name, or a digest's beginning."""
     folder = Path(text)
     if (folder / "eval" / "metrics.json").exists():
         return [folder / "eval"]
     plain, places = text.replace("@sha256:", "@"), dict[str, list[Path]]()
     for path, reference in evaluations():
         name, digest = reference.split("@sha256:")
-        if f"{name}@{digest}".startswith(plain) if "@" in plain else plain == name or (len(plain) >= 6 and digest.startswith(plain.removeprefix("sha256:"))):
+        if (
+            f"{name}@{digest}".startswith(plain)
+            if "@" in plain
+            else plain == name or (len(plain) >= 6 and digest.startswith(plain.removeprefix("sha256:")))
+        ):
             places.setdefault(reference, []).append(path)
     if len(places) != 1:
-        known = "".join(f"\n  {one}" for one in sorted({*places} or {reference for _, reference in evaluations()})) or " none"
-        raise InputError(f"{text}: {len(places)} evaluated releases fit, expected one of{known}", hint="tunegate evaluate CONFIG")
+        known = (
+            "".join(f"\n  {one}" for one in sorted({*places} or {reference for _, reference in evaluations()}))
+            or " none"
+        )
+        raise InputError(
+            f"{text}: {len(places)} evaluated releases fit, expected one of{known}", hint="tunegate evaluate CONFIG"
+        )
     return next(iter(places.values()))
 
 
@@ -91,10 +114,15 @@ def evaluations() -> Iterator[tuple[Path, str]]:
 
 
 def same_rows(one: list[Path], other: list[Path], name: str, other_name: str) -> tuple[Measured, Measured]:
-    pairs = [(mine, theirs) for mine in map(read_measured, one) for theirs in map(read_measured, other) if mine and theirs]
+    pairs = [
+        (mine, theirs) for mine in map(read_measured, one) for theirs in map(read_measured, other) if mine and theirs
+    ]
     for mine, theirs in pairs:
         if mine.record.get("dataset") and mine.record["dataset"] == theirs.record.get("dataset"):
             return mine, theirs
     if not pairs:
-        raise InputError(f"{name}, {other_name}: an evaluation is not whole, expected metrics.json and predictions.parquet", hint="tunegate evaluate CONFIG")
+        raise InputError(
+            f"{name}, {other_name}: an evaluation is not whole, expected metrics.json and predictions.parquet",
+            hint="tunegate evaluate CONFIG",
+        )
     raise InputError(f"{name} and {other_name} were measured on different test rows, expected the same", hint=HELPS)

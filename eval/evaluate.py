@@ -38,9 +38,11 @@ SERVED_NAME = "release"
 
 
 def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None = None) -> dict[str, Any]:
-    """The contents of metrics.json. Raises RefusedError on wrong bytes, InputError without data, OutsideError if vLLM fails.
+    """The contents of metrics.json. Raises RefusedError on wrong bytes, InputError without data, OutsideError if vLLM
+    fails.
 
-    Beside it the base and the parent where the config asks for them, and the releases that its gate compares with, the one in `production` first.
+    Beside it the base and the parent where the config asks for them, and the releases that its gate compares with, the
+    one in `production` first.
     """
     target = paths.evaluation
     record = measure(config, paths, paths.release, target, probed=paths.parent.exists())
@@ -58,12 +60,19 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
     else:
         shutil.rmtree(target / "base", ignore_errors=True)
     if production is not None:
-        measure_references(config, dataset_of(paths), production, target, lambda release, folder: measure(config, paths, release, folder))
+        measure_references(
+            config,
+            dataset_of(paths),
+            production,
+            target,
+            lambda release, folder: measure(config, paths, release, folder),
+        )
     return record
 
 
 def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, probed: bool = False) -> dict[str, Any]:
-    """One release, one set of rows; what was measured anywhere is not measured again, what was asked here is not asked again.
+    """One release, one set of rows; what was measured anywhere is not measured again, what was asked here is not asked
+    again.
 
     `probed`: also what a comparison with the parent needs.
     """
@@ -72,15 +81,28 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
     finished = recall(key, target, manifest.reference, probed)
     if finished is not None:
         return finished
-    answers = Answers.open(paths.root / "answers" / f"{answers_key(manifest.digest, dataset, config)}.jsonl", read_ids(test))
+    answers = Answers.open(
+        paths.root / "answers" / f"{answers_key(manifest.digest, dataset, config)}.jsonl", read_ids(test)
+    )
     slicer = make_slicer(settings.cuts, read_rows(test))
     target.mkdir(parents=True, exist_ok=True)
     for stale in ("metrics.json", "probe.json"):
         (target / stale).unlink(missing_ok=True)
     log = target / "vllm.log"
     with temporary_slot(release, manifest, served_name=SERVED_NAME, log=log) as base_url:
-        ask_all(base_url, SERVED_NAME, manifest, encoded(manifest, release, answers.missing(read_rows(test)), settings.perplexity), answers, settings)
-        parity = asdict(check_parity(base_url, SERVED_NAME, release, manifest)) if (release / "golden.jsonl").exists() else None
+        ask_all(
+            base_url,
+            SERVED_NAME,
+            manifest,
+            encoded(manifest, release, answers.missing(read_rows(test)), settings.perplexity),
+            answers,
+            settings,
+        )
+        parity = (
+            asdict(check_parity(base_url, SERVED_NAME, release, manifest))
+            if (release / "golden.jsonl").exists()
+            else None
+        )
         if probed:
             first = with_tokens(manifest, release, list(islice(read_rows(test), PROBED_ROWS)))
             write_atomically(target / "probe.json", probe(base_url, SERVED_NAME, manifest, first, config).as_json())
@@ -92,10 +114,23 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
         parity["difference"] = None
     judged = judge_rows(settings.judge, read_rows(test), answers.at, target) if settings.judge else {}
     rows = zip(read_rows(test), answers.in_order(), strict=True)
-    write_predictions(target, (score(manifest.task, row, answer, settings) | scores_of(judged, row["id"]) | {"slices": slicer(row)} for row, answer in rows))
+    write_predictions(
+        target,
+        (
+            score(manifest.task, row, answer, settings) | scores_of(judged, row["id"]) | {"slices": slicer(row)}
+            for row, answer in rows
+        ),
+    )
     kind = kind_of(manifest.task, next(read_rows(test)))
     figures = summarise(target / "predictions.parquet", kind, settings.minimum_slice)
-    record = {"release": manifest.reference, "dataset": dataset, "n": len(answers.ids), **figures, "parity": parity, "size_bytes": size_of(manifest)}
+    record = {
+        "release": manifest.reference,
+        "dataset": dataset,
+        "n": len(answers.ids),
+        **figures,
+        "parity": parity,
+        "size_bytes": size_of(manifest),
+    }
     record["metrics"] |= figures_of(harness)
     record |= {"behaviour": behaviour, "harness": harness}
     record |= {"cost": cost(target / "predictions.parquet", manifest, memory), "key": key}
@@ -104,7 +139,9 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
     return record
 
 
-def encoded(manifest: Manifest, release: Path, rows: Iterable[tuple[int, Row]], references: bool) -> Iterator[tuple[int, Row]]:
+def encoded(
+    manifest: Manifest, release: Path, rows: Iterable[tuple[int, Row]], references: bool
+) -> Iterator[tuple[int, Row]]:
     """Numbered rows with the tokens that they are asked by, BATCH_ROWS at a time."""
     numbered = iter(rows)
     while chunk := list(islice(numbered, BATCH_ROWS)):
@@ -116,7 +153,9 @@ def dataset_of(paths: RunPaths) -> str:
     try:
         return str(json.loads((paths.data / "data_card.json").read_text(encoding="utf8"))["test_fingerprint"])
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{paths.data}/data_card.json: no test rows were prepared", hint="tunegate prepare CONFIG") from error
+        raise InputError(
+            f"{paths.data}/data_card.json: no test rows were prepared", hint="tunegate prepare CONFIG"
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,4 +1,5 @@
-"""The gate: rules and evidence in, a verdict out. `decide` is pure; `judge` has the evidence gathered and the reports written."""
+"""The gate: rules and evidence in, a verdict out. `decide` is pure; `judge` has the evidence gathered and the reports
+written."""
 
 from __future__ import annotations
 

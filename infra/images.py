@@ -1,7 +1,8 @@
-"""Builds and runs the images `agent` and `serve` (CPU) on this machine: python -m infra.images BASE --release DIR. Docker must be running.
+"""Builds and runs the images `agent` and `serve` (CPU) on this machine: python -m infra.images BASE --release DIR.
+Docker must be running.
 
-BASE is a local image with Python 3.11 and apt (docs/images.md says how to make one without a registry). Prints what was seen; exit 3 where docker fails,
-1 where an image does not do what it must. What only a GPU shows is not looked at.
+BASE is a local image with Python 3.11 and apt (docs/images.md says how to make one without a registry). Prints what was
+seen; exit 3 where docker fails, 1 where an image does not do what it must. What only a GPU shows is not looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from infra.git.command import head_revision
 
 DOCKERFILE = "Dockerfile.gpu"
 # As a cautious operator would: nothing may be written but what is named, and no right be gained.
-CAUTIOUS = ["--network", "host", "--read-only", "--tmpfs", "/tmp:exec", "--tmpfs", "/home/tunegate:uid=10001", "--cap-drop", "ALL"]
+CAUTIOUS = [
+    "--network",
+    "host",
+    "--read-only",
+    "--tmpfs",
+    "/tmp:exec",
+    "--tmpfs",
+    "/home/tunegate:uid=10001",
+    "--cap-drop",
+    "ALL",
+]
 CAUTIOUS += ["--security-opt", "no-new-privileges"]
 HEALTHY_SECONDS = 900
 SERVER_LOG = Path("build/image-serve.log")
@@ -36,13 +47,16 @@ except OSError:
 
 
 def docker(*words: str, errors: bool = False) -> str:
-    """Its output, with what stands on stderr if `errors`. Raises OutsideError with its last words: the old builder says on stdout why a step failed."""
+    """Its output, with what stands on stderr if `errors`. Raises OutsideError with its last words: the old builder says
+    on stdout why a step failed."""
     try:
         run = subprocess.run(["docker", *words], capture_output=True, text=True)
     except FileNotFoundError:
         raise OutsideError("docker is not installed", hint="apt-get install docker.io") from None
     if run.returncode:
-        raise OutsideError(f"docker {' '.join(words[:3])}: {(run.stdout[-1500:] + run.stderr[-1500:]).strip()}", hint="docker info")
+        raise OutsideError(
+            f"docker {' '.join(words[:3])}: {(run.stdout[-1500:] + run.stderr[-1500:]).strip()}", hint="docker info"
+        )
     return (run.stdout + run.stderr * errors).strip()
 
 
@@ -51,7 +65,9 @@ def build(target: str, base: str, settings: dict[str, str]) -> str:
     values = {"BASE": base, "REVISION": head_revision()} | settings
     arguments = [word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")]
     started = time.monotonic()
-    docker("build", "--network", "host", "-f", DOCKERFILE, "--target", target, "-t", f"tunegate-{target}", *arguments, ".")
+    docker(
+        "build", "--network", "host", "-f", DOCKERFILE, "--target", target, "-t", f"tunegate-{target}", *arguments, "."
+    )
     size = int(docker("image", "inspect", "--format", "{{.Size}}", f"tunegate-{target}"))
     print(f"tunegate-{target}: built in {time.monotonic() - started:.0f} s, {size / 1e6:.0f} MB")
     return f"tunegate-{target}"
@@ -62,13 +78,22 @@ def look(image: str) -> None:
     config = json.loads(docker("image", "inspect", image))[0]["Config"]
     revision = config["Labels"].get("org.opencontainers.image.revision")
     if revision != head_revision() or config["User"] != "10001" or "Healthcheck" not in config:
-        raise RefusedError(f"{image}: found revision {revision}, user {config['User']!r}, health check {config.get('Healthcheck')}", hint=f"less {DOCKERFILE}")
-    print(f"{image}: revision {revision[:12]}, user {config['User']}, health check {config['Healthcheck']['Test'][1]} …")
+        raise RefusedError(
+            f"{image}: found revision {revision}, user {config['User']!r}, health check {config.get('Healthcheck')}",
+            hint=f"less {DOCKERFILE}",
+        )
+    print(
+        f"{image}: revision {revision[:12]}, user {config['User']}, health check {config['Healthcheck']['Test'][1]} …"
+    )
 
 
 def try_agent(image: str) -> None:
-    """The command line, the door's binary, and an agent's turn in a checkout that is mounted, the root read-only. Raises RefusedError if it can write."""
-    configs, build = ["-v", f"{Path.cwd()}/configs:/srv/tunegate/configs:ro"], ["--tmpfs", "/srv/tunegate/build:uid=10001"]
+    """The command line, the door's binary, and an agent's turn in a checkout that is mounted, the root read-only.
+    Raises RefusedError if it can write."""
+    configs, build = (
+        ["-v", f"{Path.cwd()}/configs:/srv/tunegate/configs:ro"],
+        ["--tmpfs", "/srv/tunegate/build:uid=10001"],
+    )
     python = ["run", "--rm", "--network", "host", "--entrypoint", "python", image, "-c"]
     print(f"{image}: {docker('run', '--rm', *CAUTIOUS, image, '--version')}")
     print(docker("run", "--rm", *CAUTIOUS, *configs, image, "check", "configs/deploy/local.yaml"))
@@ -80,20 +105,35 @@ def try_agent(image: str) -> None:
 
 
 def try_serve(image: str, release: Path, port: int) -> None:
-    """A real vLLM in it serves `release` until docker calls it healthy, then answers one prompt. Raises RefusedError where it does not."""
+    """A real vLLM in it serves `release` until docker calls it healthy, then answers one prompt. Raises RefusedError
+    where it does not."""
     manifest = read_manifest(release)
-    # A volume takes the owner of the image's folder, and what the server said can be fetched from it when the container has ended.
-    mounts = ["-v", f"{release.absolute()}:/release:ro", "-v", "/srv/tunegate", "--env", f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health"]
+    # A volume takes the owner of the image's folder, and what the server said can be fetched from it when the container
+    # has ended.
+    mounts = [
+        "-v",
+        f"{release.absolute()}:/release:ro",
+        "-v",
+        "/srv/tunegate",
+        "--env",
+        f"TUNEGATE_HEALTH=http://127.0.0.1:{port}/health",
+    ]
     started = time.monotonic()
-    container = docker("run", "-d", *CAUTIOUS, "--shm-size", "1g", *mounts, image, "serve", "/release", "--port", str(port))
+    container = docker(
+        "run", "-d", *CAUTIOUS, "--shm-size", "1g", *mounts, image, "serve", "/release", "--port", str(port)
+    )
     try:
-        while (state := docker("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container)) != "running healthy":
+        while (
+            state := docker("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", container)
+        ) != "running healthy":
             if not state.startswith("running") or time.monotonic() - started > HEALTHY_SECONDS:
                 said = docker("logs", container, errors=True)
                 SERVER_LOG.parent.mkdir(exist_ok=True)
                 with contextlib.suppress(OutsideError):  # there is none where the release was refused
                     docker("cp", f"{container}:/srv/tunegate/build/serve/{port}.log", str(SERVER_LOG))
-                raise RefusedError(f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {SERVER_LOG}")
+                raise RefusedError(
+                    f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {SERVER_LOG}"
+                )
             time.sleep(2)
         print(f"{image}: healthy after {time.monotonic() - started:.0f} s; {ask(port, manifest.name)}")
     finally:
@@ -101,8 +141,12 @@ def try_serve(image: str, release: Path, port: int) -> None:
 
 
 def ask(port: int, model: str) -> str:
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"content-type": "application/json"})
+    body = json.dumps(
+        {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+    ).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions", body, {"content-type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
             return f"it answered {json.load(answer)['choices'][0]['message']['content']!r}"
@@ -113,8 +157,14 @@ def ask(port: int, model: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("base", help="a local image with Python 3.11 and apt")
-    parser.add_argument("--release", type=Path, help="a GPT's release directory, to build and run `serve` (CPU) as well")
-    parser.add_argument("--uv-flags", default="--torch-backend=cpu", help="of uv pip install, for the CPU's torch; its wheel in the base: --find-links DIR")
+    parser.add_argument(
+        "--release", type=Path, help="a GPT's release directory, to build and run `serve` (CPU) as well"
+    )
+    parser.add_argument(
+        "--uv-flags",
+        default="--torch-backend=cpu",
+        help="of uv pip install, for the CPU's torch; its wheel in the base: --find-links DIR",
+    )
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     try:

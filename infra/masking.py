@@ -8,7 +8,8 @@ from typing import Any
 
 from configs.errors import RefusedError
 
-# AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, PGPASSWORD, CI_JOB_TOKEN and their like.
+# AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, PGPASSWORD, CI_JOB_TOKEN
+# and their like.
 SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSPHRASE|CREDENTIAL|API_KEY")
 LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@'\"]+@")
 PASSWORD_IN_ADDRESS = re.compile(r"://[^\s/@'\"]*:[^\s/@'\"]+@")
@@ -23,7 +24,11 @@ SECRET_KEYS = {
 def masked(text: str) -> str:
     """`text`, fit for a log."""
     text = LOGIN_IN_ADDRESS.sub("***@", text)
-    secrets = {value for name, value in os.environ.items() if SECRET_NAME.search(name.upper()) and len(value) >= SHORTEST_SECRET}
+    secrets = {
+        value
+        for name, value in os.environ.items()
+        if SECRET_NAME.search(name.upper()) and len(value) >= SHORTEST_SECRET
+    }
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

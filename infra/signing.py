@@ -1,7 +1,8 @@
-"""The seam to sigstore's model-signing, its only user: a release is signed when it is published and verified before it is loaded.
+"""The seam to sigstore's model-signing, its only user: a release is signed when it is published and verified before it
+is loaded.
 
-The signature is a Sigstore bundle of an in-toto statement that names every file of release/ with its SHA-256. It lies beside
-release/, for a signature cannot be among the bytes it signs: the digest stays what it was.
+The signature is a Sigstore bundle of an in-toto statement that names every file of release/ with its SHA-256. It lies
+beside release/, for a signature cannot be among the bytes it signs: the digest stays what it was.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def signing_key() -> Path | None:
 
 
 def sign(release: Path, key: Path) -> Path:
-    """The signature's path; it is written whole or not at all. Raises InputError where the key, or its password, cannot be used."""
+    """The signature's path; it is written whole or not at all. Raises InputError where the key, or its password, cannot
+    be used."""
     from model_signing import signing
 
     password = os.environ.get(PASSWORD)
@@ -54,7 +56,8 @@ def sign(release: Path, key: Path) -> Path:
 def verify_signature(release: Path, public_key: str) -> None:
     """`public_key`: PEM or the path of one. Rehashes every byte of `release`.
 
-    Raises InputError where the key cannot be read, RefusedError where the release is unsigned, signed by another key, or not what was signed.
+    Raises InputError where the key cannot be read, RefusedError where the release is unsigned, signed by another key,
+    or not what was signed.
     """
     from model_signing import verifying
 
@@ -67,7 +70,9 @@ def verify_signature(release: Path, public_key: str) -> None:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"signing.public_key: {path}: {error}", hint=MAKE_KEY) from error
         if not signature.exists():
-            raise RefusedError(f"{release}: found no {signature}, expected a signature by the key that the environment pins", hint=hint)
+            raise RefusedError(
+                f"{release}: found no {signature}, expected a signature by the key that the environment pins", hint=hint
+            )
         try:
             config.verify(release, signature)
         except Exception as error:  # what a forged file can make the parsers below raise is not bounded: whatever it is, it is no signature

@@ -23,7 +23,12 @@ def complete_environment(incomplete: str) -> list[str]:
 
 
 EnvironmentName = Annotated[
-    str, typer.Argument(metavar="ENV", help="an environment: its name under configs/deploy, or a YAML file", autocompletion=complete_environment)
+    str,
+    typer.Argument(
+        metavar="ENV",
+        help="an environment: its name under configs/deploy, or a YAML file",
+        autocompletion=complete_environment,
+    ),
 ]
 
 
@@ -48,7 +53,9 @@ def brief(item: Any) -> str:
     if not isinstance(item, dict | list):
         return str(item)
     text = json.dumps(item, default=str)
-    return text if len(text) <= (2_000 if isinstance(item, dict) else 400) else f"{len(item)} entries (--json shows them)"
+    return (
+        text if len(text) <= (2_000 if isinstance(item, dict) else 400) else f"{len(item)} entries (--json shows them)"
+    )
 
 
 def print_verdict(verdict: Verdict) -> None:

@@ -17,7 +17,8 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def encode_words(tokenizer: Any, words: list[str]) -> tuple[list[int], list[int]]:
-    """input_ids with special tokens, and for each word the index of its first subword; NO_SUBWORD for a word that leaves no token."""
+    """input_ids with special tokens, and for each word the index of its first subword; NO_SUBWORD for a word that
+    leaves no token."""
     encoded = tokenizer(words, is_split_into_words=True, truncation=False, verbose=False)
     first: dict[int, int] = {}
     for index, word in enumerate(encoded.word_ids()):
@@ -28,7 +29,9 @@ def encode_words(tokenizer: Any, words: list[str]) -> tuple[list[int], list[int]
 
 def encode_turns(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
     """The prompt's tokens, exactly those that serving sends, and the answer's with its end token."""
-    prompt: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    prompt: list[int] = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
     return prompt, encode_answer(tokenizer, answer)
 
 
@@ -37,14 +40,20 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
     return [*tokens, tokenizer.eos_token_id]
 
 
-def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool = False) -> list[dict[str, Any]]:
-    """Rows that are asked about by their tokens get them: tagged words, both answers of a preference pair, and with `references` the right answer.
+def with_tokens(
+    manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool = False
+) -> list[dict[str, Any]]:
+    """Rows that are asked about by their tokens get them: tagged words, both answers of a preference pair, and with
+    `references` the right answer.
 
     Other rows stay as they are.
     """
     if manifest.task == "token-classification":
         tokenizer = load_tokenizer(release)
-        return [row | dict(zip(("input_ids", "first_subwords"), encode_words(tokenizer, list(row["tokens"])), strict=True)) for row in rows]
+        return [
+            row | dict(zip(("input_ids", "first_subwords"), encode_words(tokenizer, list(row["tokens"])), strict=True))
+            for row in rows
+        ]
     if rows and "rejected" in rows[0]:
         tokenizer = load_tokenizer(release)
         return [row | encode_pair(tokenizer, row) for row in rows]
@@ -57,7 +66,10 @@ def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]], *
 def encode_reference(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
     """prompt_ids and chosen_ids of a conversation or a completion, as training saw them."""
     if "messages" not in row:
-        return {"prompt_ids": tokenizer(row["prompt"])["input_ids"], "chosen_ids": encode_answer(tokenizer, row["completion"])}
+        return {
+            "prompt_ids": tokenizer(row["prompt"])["input_ids"],
+            "chosen_ids": encode_answer(tokenizer, row["completion"]),
+        }
     *asked, answer = [dict(message) for message in row["messages"]]
     return dict(zip(("prompt_ids", "chosen_ids"), encode_turns(tokenizer, asked, answer["content"]), strict=True))
 

@@ -1,4 +1,5 @@
-"""The agent: reads the YAML anew each turn, reconciles, supervises. It keeps nothing in memory that a restart would miss."""
+"""The agent: reads the YAML anew each turn, reconciles, supervises. It keeps nothing in memory that a restart would
+miss."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
 
 @dataclass
 class Agent:
-    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `said` is what each part of a turn complains of,
-    `door` the settings that HAProxy was last told."""
+    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `said` is what each
+    part of a turn complains of, `door` the settings that HAProxy was last told."""
 
     env: Environment
     read: Callable[[], DeployConfig]
@@ -39,7 +40,8 @@ class Agent:
     door: Door | None = None
 
     def run(self, interval_seconds: float | None, *, once: bool) -> None:
-        """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at work."""
+        """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at
+        work."""
         with locked(self.env, "agent", self.git.name) as held:
             self.env = held
             if once:
@@ -59,10 +61,19 @@ class Agent:
             self.do(self.write_back, self.report)
 
     def turn(self) -> None:
-        """Whatever fails is told and tried again in the next turn; a wrong YAML keeps no server from being watched over. Raises OutsideError
-        where another holder has taken over."""
+        """Whatever fails is told and tried again in the next turn; a wrong YAML keeps no server from being watched
+        over. Raises OutsideError where another holder has taken over."""
         self.env.record.check_token()
-        self.do(self.pull, self.look_at_wishes, self.report, self.reconcile, self.mend_door, self.look_at_door, self.write_back, self.report)
+        self.do(
+            self.pull,
+            self.look_at_wishes,
+            self.report,
+            self.reconcile,
+            self.mend_door,
+            self.look_at_door,
+            self.write_back,
+            self.report,
+        )
 
     def do(self, *parts: Callable[[], None]) -> None:
         for part in parts:
@@ -87,13 +98,23 @@ class Agent:
         self.git.check()
         config = self.read()
         if config.state_dir != self.env.config.state_dir:
-            raise InputError(f"{config.name}: state_dir changed from {self.env.config.state_dir} to {config.state_dir}", hint="start the agent again")
+            raise InputError(
+                f"{config.name}: state_dir changed from {self.env.config.state_dir} to {config.state_dir}",
+                hint="start the agent again",
+            )
         self.env = replace(self.env, config=config)
         state = self.env.record.state()
         if config.release is None or state.held or config.release == state.pinned:
             return
         if config.release == state.desired and state.rollback:  # the pin follows a rollback
-            self.env.record.append("desired", release=config.release, rollback=True, pinned=True, failed=state.failed, **self.git.pinned_by())
+            self.env.record.append(
+                "desired",
+                release=config.release,
+                rollback=True,
+                pinned=True,
+                failed=state.failed,
+                **self.git.pinned_by(),
+            )
             return
         try:
             check_release(config, config.release)
@@ -107,9 +128,13 @@ class Agent:
         state = self.env.record.state()
         if state.active is None or state.swapping or state.switching or not self.env.router.is_running():
             return
-        digests: dict[str, str] = {slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found}
+        digests: dict[str, str] = {
+            slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found
+        }
         green = state.weight if state.active == "blue" else 100 - state.weight
-        servers: dict[str, str] = {slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot))}
+        servers: dict[str, str] = {
+            slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot))
+        }
         wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
         mended = self.env.router.mend(wanted)
         if mended:
@@ -127,7 +152,8 @@ class Agent:
             env.tell(f"the door read anew: {', '.join(changed)}")
 
     def reconcile(self) -> None:
-        """Until nothing is left to do now. A probe of what serves comes first, or a hung server would never be missed."""
+        """Until nothing is left to do now. A probe of what serves comes first, or a hung server would never be
+        missed."""
         hung = self.probe(self.env.record.state())
         for _ in range(MOST_ACTIONS_A_TURN):
             state = self.env.record.state()
@@ -141,7 +167,11 @@ class Agent:
 
     def probe(self, state: State) -> frozenset[SlotName]:
         """The slots under traffic that accept and do not answer."""
-        serving = [slot for slot in SLOTS if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.weight))]
+        serving = [
+            slot
+            for slot in SLOTS
+            if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.weight))
+        ]
         return self.liveness.hung(self.env, state, serving)
 
     def complain(self, error: TunegateError | OSError, part: str) -> None:

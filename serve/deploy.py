@@ -23,7 +23,10 @@ def deploy(env: Environment, reference: str) -> dict[str, Any]:
     def wish(env: Environment) -> None:
         state = env.record.state()
         if state.held:
-            raise RefusedError(f"{env.config.name} is held at {state.release_of(state.active)}", hint=f"tunegate resume {env.config.name}")
+            raise RefusedError(
+                f"{env.config.name} is held at {state.release_of(state.active)}",
+                hint=f"tunegate resume {env.config.name}",
+            )
         if state.desired != reference or state.refused is not None or state.rollback or state.paged:
             env.record.append("desired", release=reference)
 
@@ -31,14 +34,18 @@ def deploy(env: Environment, reference: str) -> dict[str, Any]:
 
 
 def rollback(env: Environment) -> dict[str, Any]:
-    """Back to the warm other slot at once: no proof is repeated, nothing starts. Raises RefusedError where none is warm."""
+    """Back to the warm other slot at once: no proof is repeated, nothing starts. Raises RefusedError where none is
+    warm."""
 
     def wish(env: Environment) -> None:
         state = env.record.state()
         heir = other(state.active) if state.active else None
         slot = state.slots[heir] if heir else None
         if heir is None or slot is None or heir not in env.alive(state) or not slot.is_proven:
-            raise RefusedError("no proven release is warm in the other slot", hint=f"tunegate deploy {env.config.name} RELEASE   (tunegate releases list)")
+            raise RefusedError(
+                "no proven release is warm in the other slot",
+                hint=f"tunegate deploy {env.config.name} RELEASE   (tunegate releases list)",
+            )
         env.record.append("desired", release=slot.release, rollback=True, why=env.why or "rolled back by a person")
 
     return act(env, wish)

@@ -17,7 +17,8 @@ START_SECONDS = 600
 
 
 def serve_release(directory: Path, port: int, public_key: str | None = None) -> None:
-    """Blocks. Raises RefusedError on wrong bytes or a missing signature, OutsideError if vLLM does not come up or dies."""
+    """Blocks. Raises RefusedError on wrong bytes or a missing signature, OutsideError if vLLM does not come up or
+    dies."""
     manifest = verify_release(directory)
     if public_key:
         verify_signature(directory, public_key)
@@ -31,7 +32,9 @@ def serve_release(directory: Path, port: int, public_key: str | None = None) -> 
     try:
         typer.echo(f"starting {manifest.reference}, log in {log}", err=True)
         wait_healthy(slot, START_SECONDS)
-        path = {"sequence-classification": "/classify", "token-classification": "/pooling"}.get(manifest.task, "/v1/chat/completions")
+        path = {"sequence-classification": "/classify", "token-classification": "/pooling"}.get(
+            manifest.task, "/v1/chat/completions"
+        )
         typer.echo(f"serving {manifest.name} at http://127.0.0.1:{port}{path}   (Ctrl-C ends it)", err=True)
         while is_alive(slot):
             time.sleep(0.5)

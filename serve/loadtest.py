@@ -23,11 +23,16 @@ Figures = dict[str, float]
 
 
 def load_test(env: Environment, directory: Path | None, given: dict[str, Any]) -> tuple[Figures, Verdict, Path]:
-    """Figures, their verdict and the page: of a release directory served for the test, or of what the door answers from. `given` overrides load_test."""
+    """Figures, their verdict and the page: of a release directory served for the test, or of what the door answers
+    from. `given` overrides load_test."""
     if env.judge is None or env.config.gate is None:
-        raise InputError(f"{env.config.name}: no gate is named, so nothing can be judged", hint="gate: configs/gates/load.yaml")
+        raise InputError(
+            f"{env.config.name}: no gate is named, so nothing can be judged", hint="gate: configs/gates/load.yaml"
+        )
     settings = overridden(env.config.load_test, given)
-    reference, figures, theirs, folder = load_release(env, directory, settings) if directory else load_door(env, settings)
+    reference, figures, theirs, folder = (
+        load_release(env, directory, settings) if directory else load_door(env, settings)
+    )
     return figures, env.judge(reference, figures | theirs), folder / "report.html"
 
 
@@ -37,7 +42,11 @@ def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple
     prompts = directory / "golden.jsonl"
     measure = measuring(env.config.model, settings, prompts)
     compared = wants_blue(Path(str(env.config.gate)))
-    theirs = measure_blue(what_serves(env, env.record.state(), None), settings, prompts, folder, measure)[0] if compared else {}
+    theirs = (
+        measure_blue(what_serves(env, env.record.state(), None), settings, prompts, folder, measure)[0]
+        if compared
+        else {}
+    )
     with temporary_slot(directory, manifest, served_name=env.config.model, log=env.folder / "loadtest.log") as base_url:
         return manifest.reference, measure(base_url, manifest, folder / "release"), theirs, folder / "release"
 
@@ -61,4 +70,6 @@ def overridden(settings: LoadTest, given: dict[str, Any]) -> LoadTest:
         return LoadTest.model_validate(settings.model_dump() | fresh | given)
     except ValidationError as error:
         one = error.errors()[0]
-        raise InputError(f"load test: {'.'.join(map(str, one['loc']))}: {one['msg']}", hint="tunegate loadtest --help") from None
+        raise InputError(
+            f"load test: {'.'.join(map(str, one['loc']))}: {one['msg']}", hint="tunegate loadtest --help"
+        ) from None

@@ -1,4 +1,5 @@
-"""What an operator may say to a deployment that is under way: pause, resume, abort, hold. Each is an event; the plan does the rest."""
+"""What an operator may say to a deployment that is under way: pause, resume, abort, hold. Each is an event; the plan
+does the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ ABORTED = "aborted by the operator"
 
 
 def pause(env: Environment) -> dict[str, Any]:
-    """Nothing goes further until `resume`: shares stay, what is watched is watched on, what dies is still brought back. Takes no lock."""
+    """Nothing goes further until `resume`: shares stay, what is watched is watched on, what dies is still brought back.
+    Takes no lock."""
     state = env.record.state()
     if not state.paused:
         env.record.append("paused")
@@ -27,7 +29,10 @@ def resume(env: Environment) -> dict[str, Any]:
     def wish(env: Environment) -> None:
         state = env.record.state()
         if not (state.paused or state.held or state.paged):
-            raise RefusedError(f"{env.config.name} is neither paused, held nor waiting for a person", hint=f"tunegate status {env.config.name}")
+            raise RefusedError(
+                f"{env.config.name} is neither paused, held nor waiting for a person",
+                hint=f"tunegate status {env.config.name}",
+            )
         env.record.append("resumed")
 
     found = act(env, wish, beside=True)
@@ -35,7 +40,8 @@ def resume(env: Environment) -> dict[str, Any]:
 
 
 def abort(env: Environment) -> dict[str, Any]:
-    """Back to what served before; the new release's server is stopped. Raises RefusedError where nothing is under way."""
+    """Back to what served before; the new release's server is stopped. Raises RefusedError where nothing is under
+    way."""
 
     def wish(env: Environment) -> None:
         state = env.record.state()
@@ -54,12 +60,15 @@ def abort(env: Environment) -> dict[str, Any]:
 
 
 def hold(env: Environment) -> dict[str, Any]:
-    """What serves is kept, whatever the YAML pins, until `resume`; what was under way is called off. Raises RefusedError where nothing serves."""
+    """What serves is kept, whatever the YAML pins, until `resume`; what was under way is called off. Raises
+    RefusedError where nothing serves."""
 
     def wish(env: Environment) -> None:
         state = env.record.state()
         if state.active is None:
-            raise RefusedError(f"{env.config.name}: nothing serves that could be held", hint=f"tunegate status {env.config.name}")
+            raise RefusedError(
+                f"{env.config.name}: nothing serves that could be held", hint=f"tunegate status {env.config.name}"
+            )
         env.record.append("held", release=state.release_of(state.active))
 
     return act(env, wish, beside=True)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
-    """In the file; where the environment follows a branch, by a commit with a merge request, which its agent makes if it is there."""
+    """In the file; where the environment follows a branch, by a commit with a merge request, which its agent makes if
+    it is there."""
     from configs.environment.pin import pin
     from serve.gitops.follow import write_back
     from serve.record.environment import holder_of
@@ -31,7 +32,8 @@ def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
 
 
 def pin_release(environment: str, release: str) -> DeployConfig:
-    """Bytes and verdict are checked before the pin is touched. Raises RefusedError where the pin is a branch's, and so a commit's."""
+    """Bytes and verdict are checked before the pin is touched. Raises RefusedError where the pin is a branch's, and so
+    a commit's."""
     from configs.environment.pin import pin
     from serve.record.record import Record
     from serve.switch.reconcile import check_release
@@ -40,7 +42,8 @@ def pin_release(environment: str, release: str) -> DeployConfig:
     follows = Record(Path(config.state_dir) / "events.jsonl").state().follows
     if follows:
         raise RefusedError(
-            f"{config.name} follows {follows}: a release is pinned by a commit there", hint=f"change {environment_path(environment)} by a merge request"
+            f"{config.name} follows {follows}: a release is pinned by a commit there",
+            hint=f"change {environment_path(environment)} by a merge request",
         )
     reference = resolve(release)
     check_release(config, reference)
@@ -53,12 +56,19 @@ def resolve(text: str) -> str:
     from infra.dvc.releases import list_releases
 
     rows = list_releases()
-    starting = [row["reference"] for row in rows if row["reference"].replace("@sha256:", "@").startswith(text.replace("@sha256:", "@")) and "@" in text]
+    starting = [
+        row["reference"]
+        for row in rows
+        if row["reference"].replace("@sha256:", "@").startswith(text.replace("@sha256:", "@")) and "@" in text
+    ]
     named = [row["reference"] for row in rows if row["name"] == text][-1:]
     found = starting or named
     if len(found) != 1:
         known = ", ".join(sorted({row["name"] for row in rows})) or "none"
-        raise InputError(f"{text}: {len(found)} published releases fit, expected one; published: {known}", hint="tunegate releases list")
+        raise InputError(
+            f"{text}: {len(found)} published releases fit, expected one; published: {known}",
+            hint="tunegate releases list",
+        )
     return str(found[0])
 
 

@@ -24,7 +24,12 @@ NEVER = "1970-01-01T00:00:00+00:00"
 def preview(env: Environment, reference: str | None) -> dict[str, Any]:
     """Raises RefusedError where there is no room; a release that is not here yet is fetched, for its size decides."""
     state = env.record.state()
-    found: dict[str, Any] = {"environment": env.config.name, "serves": state.release_of(state.active), "release": reference, "strategy": said(env)}
+    found: dict[str, Any] = {
+        "environment": env.config.name,
+        "serves": state.release_of(state.active),
+        "release": reference,
+        "strategy": said(env),
+    }
     if reference is None:
         return found | {"steps": []}
     leaving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
@@ -41,7 +46,11 @@ def said(env: Environment) -> str:
 
 def steps_to(env: Environment, state: State, reference: str, room: dict[str, Any]) -> list[str]:
     """The planner itself, asked what comes next where every step goes well."""
-    state = apply(state, Event(at=NEVER, kind="desired", facts={"release": reference})) if state.desired != reference else state
+    state = (
+        apply(state, Event(at=NEVER, kind="desired", facts={"release": reference}))
+        if state.desired != reference
+        else state
+    )
     seen = observe(env, state)
     steps: list[str] = []
     seen = replace(seen, alive=frozenset(slot for slot in seen.alive if slot), door_open=True)
@@ -78,7 +87,10 @@ def succeed(state: State, seen: Observed, action: Action, room: dict[str, Any]) 
 
     share: dict[SlotName, int] = dict(seen.weights)
     if action.kind == "start" and slot:
-        events, seen = [event("starting", release=action.release), event("started", pid=0)], replace(seen, alive=seen.alive | {slot})
+        events, seen = (
+            [event("starting", release=action.release), event("started", pid=0)],
+            replace(seen, alive=seen.alive | {slot}),
+        )
     elif action.kind == "stop" and slot:
         events, seen = [event("stopped")], replace(seen, alive=seen.alive - {slot})
     elif action.kind == "switch" and slot:
@@ -88,7 +100,14 @@ def succeed(state: State, seen: Observed, action: Action, room: dict[str, Any]) 
         events = [event("stepped", weight=action.weight, **counts)]
         share = {state.active: 100 - (action.weight or 0), slot: action.weight or 0}
     else:
-        kinds = {"prove": "proven", "measure": "planned", "analyse": "analysed", "bake": "baked", "queue": "queued", "crashed": "crashed"}
+        kinds = {
+            "prove": "proven",
+            "measure": "planned",
+            "analyse": "analysed",
+            "bake": "baked",
+            "queue": "queued",
+            "crashed": "crashed",
+        }
         facts = {"prove": {"proof": action.proof}, "measure": room, "queue": counts}.get(action.kind, {})
         events = [event(kinds.get(action.kind, "resumed"), **facts)]
     return imagine(state, *events), replace(seen, weights=share)

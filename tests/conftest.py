@@ -1,7 +1,7 @@
 """Order: files that start servers come first, so that the quick ones fill what time is left at the end of two workers.
 
-No example of hypothesis is timed: a slow machine is no defect. Its examples are drawn alike each time, so that a commit passes or fails wherever
-it is tested; HYPOTHESIS_PROFILE=search draws others, and more of them.
+No example of hypothesis is timed: a slow machine is no defect. Its examples are drawn alike each time, so that a commit
+passes or fails wherever it is tested; HYPOTHESIS_PROFILE=search draws others, and more of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_left_for_the_next_file() -> Iterator[None]:
-    """A worker's files share one process: a variable that stays set is a server of another kind for a file that never heard of it."""
+    """A worker's files share one process: a variable that stays set is a server of another kind for a file that never
+    heard of it."""
     before = _shared()
     yield
     assert _shared() == before
@@ -33,5 +34,9 @@ def _nothing_is_left_for_the_next_file() -> Iterator[None]:
 
 def _shared() -> dict[str, str]:
     """What children inherit; libraries set variables of their own as they are imported."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith("TUNEGATE_") or name in ("PYTHONPATH", "SSL_CERT_FILE", "MAKEFLAGS")}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("TUNEGATE_") or name in ("PYTHONPATH", "SSL_CERT_FILE", "MAKEFLAGS")
+    }
     return ours | {"working directory": os.getcwd()}

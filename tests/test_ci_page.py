@@ -18,7 +18,11 @@ def ci_page() -> str:
 
 
 def test_what_no_local_runner_shows_is_listed_with_a_check_that_exists() -> None:
-    checks = {name for path in (ROOT / "tests").glob("test_gitlab*.py") for name in re.findall(r"(?m)^def (test_\w+)", path.read_text(encoding="utf8"))}
+    checks = {
+        name
+        for path in (ROOT / "tests").glob("test_gitlab*.py")
+        for name in re.findall(r"(?m)^def (test_\w+)", path.read_text(encoding="utf8"))
+    }
     table = ci_page().partition("## What no local runner shows")[2].partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10
@@ -35,7 +39,12 @@ def test_the_page_names_every_variable_that_a_project_may_set() -> None:
 def test_the_github_equivalent_is_valid_and_runs_the_same_commands(tmp_path: Path) -> None:
     text = re.findall(r"```yaml\n(.*?)```", ci_page(), flags=re.DOTALL)[0]
     (tmp_path / "merge-request.yml").write_text(text, encoding="utf8")
-    checker = [str(ROOT / ".venv/bin/check-jsonschema"), "--builtin-schema", "vendor.github-workflows", str(tmp_path / "merge-request.yml")]
+    checker = [
+        str(ROOT / ".venv/bin/check-jsonschema"),
+        "--builtin-schema",
+        "vendor.github-workflows",
+        str(tmp_path / "merge-request.yml"),
+    ]
     run = subprocess.run(checker, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     for command in (

@@ -22,7 +22,11 @@ def services() -> dict[str, Any]:
 
 
 def test_it_is_what_the_compose_specification_describes() -> None:
-    run = subprocess.run([ROOT / ".venv/bin/check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE], capture_output=True, text=True)
+    run = subprocess.run(
+        [ROOT / ".venv/bin/check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stdout
 
 
@@ -33,12 +37,18 @@ def test_every_published_port_is_on_loopback(services: dict[str, Any]) -> None:
 
 def test_no_secret_is_in_it_and_none_has_a_default(services: dict[str, Any]) -> None:
     values = [value for service in services.values() for value in (service.get("environment") or {}).items()]
-    secrets = [str(value) for name, value in values if re.search("PASSWORD|SECRET|KEY|STORE_URI", name) and name != "TUNEGATE_HEALTH"]
+    secrets = [
+        str(value)
+        for name, value in values
+        if re.search("PASSWORD|SECRET|KEY|STORE_URI", name) and name != "TUNEGATE_HEALTH"
+    ]
     assert len(secrets) >= 8
     assert [value for value in secrets if not re.search(r"\$\{[A-Z0-9_]+:\?\}", value)] == []
 
 
-@pytest.mark.parametrize(("profile", "agent", "prometheus"), [("cpu", "agent-cpu", "prometheus-cpu"), ("gpu", "agent", "prometheus")])
+@pytest.mark.parametrize(
+    ("profile", "agent", "prometheus"), [("cpu", "agent-cpu", "prometheus-cpu"), ("gpu", "agent", "prometheus")]
+)
 def test_each_profile_is_the_whole_stack(services: dict[str, Any], profile: str, agent: str, prometheus: str) -> None:
     runs = {name for name, service in services.items() if profile in service.get("profiles", [profile])}
     assert runs == {agent, prometheus, "mlflow", "postgres", "s3", "buckets", "grafana"}
@@ -49,16 +59,31 @@ def test_each_profile_is_the_whole_stack(services: dict[str, Any], profile: str,
 def test_the_agent_may_write_nothing_but_its_checkout_and_has_no_rights(services: dict[str, Any]) -> None:
     for name in ("agent", "agent-cpu"):
         service = services[name]
-        assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"] and service["init"]
-        assert [volume.rpartition(":")[2] for volume in service["volumes"]] == ["/srv/tunegate"] and not service.get("privileged")
+        assert (
+            service["read_only"]
+            and service["cap_drop"] == ["ALL"]
+            and service["security_opt"] == ["no-new-privileges:true"]
+            and service["init"]
+        )
+        assert [volume.rpartition(":")[2] for volume in service["volumes"]] == ["/srv/tunegate"] and not service.get(
+            "privileged"
+        )
 
 
 def test_what_is_mounted_from_here_exists(services: dict[str, Any]) -> None:
-    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", []) if volume.startswith("./")]
+    mounted = [
+        volume.split(":")[0]
+        for service in services.values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./")
+    ]
     assert len(mounted) >= 3 and [path for path in mounted if not (COMPOSE.parent / path).exists()] == []
 
 
 def test_nothing_starts_before_what_it_needs_is_healthy(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for needed, how in service.get("depends_on", {}).items():
-            assert how["condition"] == "service_completed_successfully" or "healthcheck" in services[needed], (name, needed)
+            assert how["condition"] == "service_completed_successfully" or "healthcheck" in services[needed], (
+                name,
+                needed,
+            )

@@ -77,7 +77,9 @@ def test_a_port_that_is_taken_is_replaced_and_one_that_is_free_is_kept() -> None
     assert found[0] not in (taken, 0) and found[1] == spare
 
 
-def test_the_environment_that_is_written_is_a_valid_one_of_the_demos_own(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_that_is_written_is_a_valid_one_of_the_demos_own(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "free", lambda ports: [port + 1 for port in ports])
     assert demo.make_environment() == "http://127.0.0.1:8081"
     config = load(demo.ENVIRONMENT, DeployConfig)
@@ -93,12 +95,17 @@ def test_an_earlier_demo_is_stopped_before_its_folder_goes(checkout: Path, monke
     demo.make_environment()
     (demo.FOLDER / "summary.json").write_text("{}")
     demo.make_environment()
-    assert ran == [("stop", str(demo.ENVIRONMENT), "True")] and [path.name for path in demo.FOLDER.iterdir()] == ["deploy.yaml"]
+    assert ran == [("stop", str(demo.ENVIRONMENT), "True")] and [path.name for path in demo.FOLDER.iterdir()] == [
+        "deploy.yaml"
+    ]
 
 
 def test_what_a_version_left_behind_is_read_from_its_files(checkout: Path) -> None:
     root = Path("build/calls-v2")
-    results = [RuleResult(rule="one", outcome="pass", sentence="good"), RuleResult(rule="two", outcome="fail", sentence="too slow")]
+    results = [
+        RuleResult(rule="one", outcome="pass", sentence="good"),
+        RuleResult(rule="two", outcome="fail", sentence="too slow"),
+    ]
     Verdict(release=f"calls-v2@{DIGEST}", outcome="fail", results=results).write(root / "gate/verdict.json")
     for file, content in (
         ("eval/metrics.json", {"metrics": {"exact_match": 0.5}, "size_bytes": 7, "more": 1}),
@@ -119,14 +126,18 @@ print(json.dumps({"receipt": {"streams_cut": 0, "arguments": sys.argv[1:]}}))
 """
 
 
-def test_a_deployment_says_what_it_does_and_gives_its_receipt(checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deployment_says_what_it_does_and_gives_its_receipt(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(demo, "TUNEGATE", [sys.executable, "-c", COMMAND])
     receipt = demo.deploy({"release": "calls-v2", "digest": DIGEST})
     assert receipt == {"streams_cut": 0, "arguments": ["deploy", str(demo.ENVIRONMENT), f"calls-v2@{DIGEST}", "--json"]}
     assert "prove green: parity" in "".join(capsys.readouterr())
 
 
-def test_a_command_that_ends_otherwise_than_expected_ends_the_demo(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_ends_otherwise_than_expected_ends_the_demo(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(demo, "TUNEGATE", [sys.executable, "-c", "raise SystemExit(1)"])
     assert demo.tunegate("run", expected=(1, 2)) == 1
     with pytest.raises(OutsideError, match=r"tunegate stop ended with 1, expected \(0,\)"):

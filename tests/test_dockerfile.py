@@ -1,4 +1,5 @@
-"""The GPU image and its locks: lint, who runs it, what it copies, what it must not hold. Nothing here needs a GPU or Docker."""
+"""The GPU image and its locks: lint, who runs it, what it copies, what it must not hold. Nothing here needs a GPU or
+Docker."""
 
 from __future__ import annotations
 
@@ -29,8 +30,14 @@ def targets() -> dict[str, str]:
 
 def pins(name: str) -> dict[str, str]:
     """Package to version, as a lock names them; every requirement line must be an exact pin."""
-    found = [line.split(" ;")[0] for line in (ROOT / "requirements" / name).read_text(encoding="utf8").splitlines() if line and line[0] not in "# "]
-    assert all(re.fullmatch(r"[a-z0-9._\[\],-]+==\S+", line) for line in found), [line for line in found if "==" not in line]
+    found = [
+        line.split(" ;")[0]
+        for line in (ROOT / "requirements" / name).read_text(encoding="utf8").splitlines()
+        if line and line[0] not in "# "
+    ]
+    assert all(re.fullmatch(r"[a-z0-9._\[\],-]+==\S+", line) for line in found), [
+        line for line in found if "==" not in line
+    ]
     return dict(line.split("==") for line in found)
 
 
@@ -42,8 +49,19 @@ def test_hadolint_has_nothing_to_say() -> None:
 
 @pytest.mark.unit
 def test_agent_serve_and_train_are_targets_of_one_base_and_what_makes_them_stays_behind() -> None:
-    assert list(targets()) == ["base", "tools", "agent-environment", "agent", "serve-environment", "serve", "train-environment", "train"]
-    assert {("base", "agent"), ("agent", "serve"), ("base", "train")} <= set(re.findall(r"(?m)^FROM (\S+) AS (\S+)$", text()))
+    assert list(targets()) == [
+        "base",
+        "tools",
+        "agent-environment",
+        "agent",
+        "serve-environment",
+        "serve",
+        "train-environment",
+        "train",
+    ]
+    assert {("base", "agent"), ("agent", "serve"), ("base", "train")} <= set(
+        re.findall(r"(?m)^FROM (\S+) AS (\S+)$", text())
+    )
     assert "ARG BASE=python:3.11-" in text() and "FROM ${BASE} AS base" in text()
     assert not any("pip" in targets()[name] for name in FINAL), "no installer in what is shipped"
 
@@ -74,7 +92,8 @@ def test_the_lock_is_copied_and_installed_before_the_code_so_that_a_code_change_
 
 @pytest.mark.unit
 def test_each_environment_names_the_installers_flags_itself() -> None:
-    """The old builder hands no ARG on to a stage that is made from another: `serve` was built without the wheels of its base."""
+    """The old builder hands no ARG on to a stage that is made from another: `serve` was built without the wheels of its
+    base."""
     for name in FINAL:
         stage = targets()[f"{name}-environment"]
         assert 0 <= stage.find('ARG UV_FLAGS=""') < stage.index("$UV_FLAGS")
@@ -100,7 +119,10 @@ def test_what_must_not_enter_an_image_is_left_out() -> None:
 def test_images_that_stay_are_asked_for_their_health_and_one_that_ends_by_itself_is_not() -> None:
     health = {name: re.findall(r"TUNEGATE_HEALTH=(\S+)", targets()[name]) for name in ("agent", "serve")}
     assert health == {"agent": ["http://127.0.0.1:8080/health"], "serve": ["http://127.0.0.1:8000/health"]}
-    assert all("HEALTHCHECK --start-period=600s" in targets()[name] for name in health) and "HEALTHCHECK NONE" in targets()["train"]
+    assert (
+        all("HEALTHCHECK --start-period=600s" in targets()[name] for name in health)
+        and "HEALTHCHECK NONE" in targets()["train"]
+    )
     assert 'CMD ["serve", "/release", "--port", "8000"]' in targets()["serve"]
 
 

@@ -48,4 +48,6 @@ def test_files_named_in_code_spans_exist(page: Path) -> None:
 
 @pytest.mark.unit
 def test_every_reader_has_a_page() -> None:
-    assert {"ml-engineer", "reviewer", "application-developer", "operator", "gpu", "notes"} <= {page.stem for page in PAGES}
+    assert {"ml-engineer", "reviewer", "application-developer", "operator", "gpu", "notes"} <= {
+        page.stem for page in PAGES
+    }

@@ -13,7 +13,9 @@ from configs.check import schemas
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
-SHIPPED = sorted(path for folder in ("finetune", "gates", "deploy", "smoke") for path in (ROOT / "configs" / folder).rglob("*.yaml"))
+SHIPPED = sorted(
+    path for folder in ("finetune", "gates", "deploy", "smoke") for path in (ROOT / "configs" / folder).rglob("*.yaml")
+)
 
 
 def tunegate(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +35,9 @@ def test_every_shipped_yaml_opens_with_the_command_that_runs_it(path: Path) -> N
 
 def test_help_and_check_never_import_torch() -> None:
     code = "import sys, tunegate, configs.check, configs.environment.config; print(bool({'torch', 'transformers', 'mlflow'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "False"
+    )
 
 
 def test_a_wrong_file_exits_2_with_its_name_and_no_traceback(tmp_path: Path) -> None:
@@ -55,7 +59,9 @@ def test_every_command_has_help_with_an_example() -> None:
 
 def test_exported_schemas_are_current() -> None:
     for name, text in schemas().items():
-        assert (ROOT / "configs/schema" / name).read_text(encoding="utf8") == text, "run: tunegate check --export-schemas"
+        assert (ROOT / "configs/schema" / name).read_text(encoding="utf8") == text, (
+            "run: tunegate check --export-schemas"
+        )
 
 
 @pytest.mark.unit
@@ -70,7 +76,9 @@ def test_sigterm_lets_a_command_clean_up_as_ctrl_c_does() -> None:
         "        print('cleaned up', flush=True)\n"
         "tunegate.main()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, "hang"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "hang"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     process.terminate()
     out, err = process.communicate(timeout=30)

@@ -1,4 +1,5 @@
-"""The pipeline's pages: GitLab's own schema, the seams between jobs, and what gitlab-ci-local cannot show (docs/ci.md lists it)."""
+"""The pipeline's pages: GitLab's own schema, the seams between jobs, and what gitlab-ci-local cannot show (docs/ci.md
+lists it)."""
 
 from __future__ import annotations
 
@@ -14,11 +15,28 @@ import pytest
 import yaml
 
 from infra.gitlab.child_pipeline import CODE, Run, pipeline, write
-from tests.support.gitlab_pages import CHILD, DEPLOYS, MAIN, PAGES, ROOT, all_jobs, child_jobs, conditions, jobs, page, read
+from tests.support.gitlab_pages import (
+    CHILD,
+    DEPLOYS,
+    MAIN,
+    PAGES,
+    ROOT,
+    all_jobs,
+    child_jobs,
+    conditions,
+    jobs,
+    page,
+    read,
+)
 
 pytestmark = pytest.mark.unit
 # What each command reads of the folders that an earlier job wrote.
-READS = {"loadtest": {"release"}, "publish": {"release", "eval", "gate"}, "pin": {"release", "dvc.lock"}, "note": {"gate"}}
+READS = {
+    "loadtest": {"release"},
+    "publish": {"release", "eval", "gate"},
+    "pin": {"release", "dvc.lock"},
+    "note": {"gate"},
+}
 SECRET = ("TUNEGATE_GITLAB_TOKEN", "SIGSTORE_ID_TOKEN")
 
 
@@ -30,7 +48,13 @@ def lines() -> Iterator[tuple[str, str]]:
 
 
 def filled(line: str) -> str:
-    values = {"CONFIG": "smoke", "ENVIRONMENTS": "sentiment staging", "ENVIRONMENT": "sentiment", "STAGING": "staging", "PRODUCTION": "sentiment"}
+    values = {
+        "CONFIG": "smoke",
+        "ENVIRONMENTS": "sentiment staging",
+        "ENVIRONMENT": "sentiment",
+        "STAGING": "staging",
+        "PRODUCTION": "sentiment",
+    }
     for name, value in values.items():
         line = line.replace(f"${name}", value)
     return line
@@ -50,7 +74,14 @@ def command_of(line: str) -> str | None:
 def test_every_page_is_valid_by_gitlabs_own_schema(path: Path | str, tmp_path: Path) -> None:
     if path == "child":
         path = tmp_path / "children.yml"
-        write(path, pipeline({Run("smoke", "sentiment", frozenset()): "pin", Run("calls-v1", None, frozenset()): "prove"}, "sentiment", "staging"))
+        write(
+            path,
+            pipeline(
+                {Run("smoke", "sentiment", frozenset()): "pin", Run("calls-v1", None, frozenset()): "prove"},
+                "sentiment",
+                "staging",
+            ),
+        )
     checker = [str(ROOT / ".venv/bin/check-jsonschema"), "--builtin-schema", "vendor.gitlab-ci", str(path)]
     run = subprocess.run(checker, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -91,14 +122,18 @@ def test_every_tunegate_line_is_understood_by_the_command_line() -> None:
         command, arguments = group.commands[words[1]], words[2:]
         if words[1] in ("releases", "gitlab"):
             command, arguments = command.commands[words[2]], words[3:]
-        context = command.make_context(command.name, arguments, resilient_parsing=True)  # what the environment gives is not here
+        context = command.make_context(
+            command.name, arguments, resilient_parsing=True
+        )  # what the environment gives is not here
         assert not context.args, f"{line}: {context.args} left over"
         known = {name for one in command.params for name in one.opts}
         assert {word for word in arguments if word.startswith("--")} <= known, line
 
 
 def test_make_targets_exist() -> None:
-    targets = {line.split(":")[0] for line in (ROOT / "Makefile").read_text(encoding="utf8").splitlines() if ":" in line}
+    targets = {
+        line.split(":")[0] for line in (ROOT / "Makefile").read_text(encoding="utf8").splitlines() if ":" in line
+    }
     assert {line.split()[1] for _, line in lines() if line.startswith("make ")} <= targets
 
 
@@ -113,7 +148,12 @@ def test_the_environments_that_the_pipeline_names_are_here() -> None:
     for name in ("PRODUCTION", "STAGING"):
         config = yaml.safe_load((ROOT / f"configs/deploy/{variables[name]}.yaml").read_text(encoding="utf8"))
         assert variables[f"{name}_URL"] == f"http://127.0.0.1:{config['door']['port']}"
-        assert config["model"] == yaml.safe_load((ROOT / f"configs/deploy/{variables['PRODUCTION']}.yaml").read_text(encoding="utf8"))["model"]
+        assert (
+            config["model"]
+            == yaml.safe_load((ROOT / f"configs/deploy/{variables['PRODUCTION']}.yaml").read_text(encoding="utf8"))[
+                "model"
+            ]
+        )
 
 
 # The merge request
@@ -122,7 +162,11 @@ def test_the_environments_that_the_pipeline_names_are_here() -> None:
 def test_each_job_gets_the_folders_it_reads_from_the_jobs_it_needs() -> None:
     found, read_at_all = child_jobs(), set()
     for name, job in found.items():
-        have = {Path(path).name for need in job.get("needs", []) for path in found[need].get("artifacts", {}).get("paths", [])}
+        have = {
+            Path(path).name
+            for need in job.get("needs", [])
+            for path in found[need].get("artifacts", {}).get("paths", [])
+        }
         for line in job["script"]:
             wanted = READS.get(command_of(line) or "", set())
             assert wanted <= have, (name, line)
@@ -141,7 +185,10 @@ def test_a_failed_gate_still_shows_its_report_in_the_merge_request() -> None:
     found = child_jobs()
     artifacts = found["evaluate smoke"]["artifacts"]
     assert artifacts["when"] == "always"
-    assert artifacts["reports"] == {"junit": "build/$CONFIG/gate/junit.xml", "metrics": "build/$CONFIG/gate/metrics.txt"}
+    assert artifacts["reports"] == {
+        "junit": "build/$CONFIG/gate/junit.xml",
+        "metrics": "build/$CONFIG/gate/metrics.txt",
+    }
     assert [rule["when"] for rule in found["note smoke"]["rules"]] == ["always"]
 
 
@@ -170,7 +217,10 @@ def matches(path: str, pattern: str) -> bool:
     found = re.search(r"\{([^}]*)\}", pattern)
     if found:
         return any(matches(path, pattern.replace(found[0], choice)) for choice in found[1].split(","))
-    expression = "".join("(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part) for part in re.split(r"(\*\*/|\*)", pattern))
+    expression = "".join(
+        "(?:.*/)?" if part == "**/" else "[^/]*" if part == "*" else re.escape(part)
+        for part in re.split(r"(\*\*/|\*)", pattern)
+    )
     return re.fullmatch(expression, path) is not None
 
 
@@ -178,9 +228,17 @@ def test_a_change_of_documents_alone_starts_no_child_and_any_other_that_counts_d
     (rule,) = jobs(page(MAIN))["tune"]["rules"]
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     started = {path for path in tracked if any(matches(path, pattern) for pattern in rule["changes"])}
-    counted = {path for path in tracked if any(fnmatchcase(path, pattern) for pattern in (*CODE, "configs/finetune/*", "configs/gates/*"))}
+    counted = {
+        path
+        for path in tracked
+        if any(fnmatchcase(path, pattern) for pattern in (*CODE, "configs/finetune/*", "configs/gates/*"))
+    }
     assert counted and counted <= started
-    assert not [path for path in started if path.startswith(("docs/", "releases/", "configs/deploy/", "tests/", "LICENSE")) or path.endswith(".md")]
+    assert not [
+        path
+        for path in started
+        if path.startswith(("docs/", "releases/", "configs/deploy/", "tests/", "LICENSE")) or path.endswith(".md")
+    ]
     assert jobs(page(MAIN))["children"]["rules"] == jobs(page(MAIN))["tune"]["rules"]
     assert matches("data/mine/rows.jsonl", rule["changes"][-1]) and matches("rows.csv", rule["changes"][-1])
 
@@ -188,7 +246,9 @@ def test_a_change_of_documents_alone_starts_no_child_and_any_other_that_counts_d
 def test_what_the_bot_pushes_starts_no_pipeline() -> None:
     first = page(MAIN)["workflow"]["rules"][0]
     assert first["when"] == "never"
-    assert "$GITLAB_USER_LOGIN == $TUNEGATE_BOT" in first["if"], "who pushed, not who is named as the author: that can be written by anybody"
+    assert "$GITLAB_USER_LOGIN == $TUNEGATE_BOT" in first["if"], (
+        "who pushed, not who is named as the author: that can be written by anybody"
+    )
     assert first["if"].startswith("$TUNEGATE_BOT &&"), "unset, it must not match an unset login"
     assert "merge_request_event" in first["if"], "on the default branch the same commit has to be deployed"
 
@@ -199,19 +259,27 @@ def test_what_the_bot_pushes_starts_no_pipeline() -> None:
 def test_no_secret_is_written_in_the_pages() -> None:
     for path in PAGES:
         text = path.read_text(encoding="utf8")
-        assert not re.search(r"(?i)(glpat-|AKIA[0-9A-Z]{16}|(password|secret|token|key): *['\"]?[\w/+-]{12,})", text), path
+        assert not re.search(r"(?i)(glpat-|AKIA[0-9A-Z]{16}|(password|secret|token|key): *['\"]?[\w/+-]{12,})", text), (
+            path
+        )
 
 
 def test_a_forks_merge_request_meets_no_job_that_wants_a_secret() -> None:
     found = all_jobs()
-    wanting = {name for name, job in found.items() if "id_tokens" in job or command_of((job.get("script") or ["make"])[-1]) in ("note", "pin")}
+    wanting = {
+        name
+        for name, job in found.items()
+        if "id_tokens" in job or command_of((job.get("script") or ["make"])[-1]) in ("note", "pin")
+    }
     assert {name.split()[0] for name in wanting} == {"note", "pin"}
     for name in wanting:
         for condition in conditions(found[name]):
             assert "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID" in condition, name
             assert condition.startswith("$TUNEGATE_GITLAB_TOKEN &&"), name
     for name in DEPLOYS:
-        assert all("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" in condition for condition in conditions(found[name])), name
+        assert all("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" in condition for condition in conditions(found[name])), (
+            name
+        )
 
 
 def test_tokens_come_from_the_project_or_from_gitlabs_own_identity_and_never_from_a_page() -> None:

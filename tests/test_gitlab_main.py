@@ -19,7 +19,10 @@ def test_traffic_moves_only_on_the_default_branch_one_job_at_a_time(name: str) -
     assert job["environment"]["name"] == ("$STAGING" if staged else "$PRODUCTION")
     assert job["interruptible"] is False
     assert job["tags"] == ["$SERVE_RUNNER_TAG"]
-    assert all('$CI_PIPELINE_SOURCE != "schedule" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH' in condition for condition in conditions(job))
+    assert all(
+        '$CI_PIPELINE_SOURCE != "schedule" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH' in condition
+        for condition in conditions(job)
+    )
 
 
 def test_production_comes_after_a_load_test_in_staging() -> None:
@@ -40,9 +43,15 @@ def test_production_is_by_hand_until_the_project_says_automatic() -> None:
 
 def test_only_a_changed_pin_is_deployed() -> None:
     found = jobs(page(MAIN))
-    assert {tuple(rule["changes"]) for name in ("staging", "load staging") for rule in found[name]["rules"][1:]} == {("configs/deploy/$STAGING.yaml",)}
-    assert {tuple(rule["changes"]) for rule in found["production"]["rules"][1:]} == {("configs/deploy/$PRODUCTION.yaml",)}
-    assert found["production"]["needs"] == [{"job": "load staging", "optional": True}], "a rollback's commit changes production alone"
+    assert {tuple(rule["changes"]) for name in ("staging", "load staging") for rule in found[name]["rules"][1:]} == {
+        ("configs/deploy/$STAGING.yaml",)
+    }
+    assert {tuple(rule["changes"]) for rule in found["production"]["rules"][1:]} == {
+        ("configs/deploy/$PRODUCTION.yaml",)
+    }
+    assert found["production"]["needs"] == [{"job": "load staging", "optional": True}], (
+        "a rollback's commit changes production alone"
+    )
 
 
 def test_in_a_freeze_nothing_is_deployed_and_a_rollback_is_still_possible() -> None:
@@ -57,7 +66,12 @@ def test_environments_have_a_url_a_tier_and_a_job_that_stops_them() -> None:
     found = jobs(page(MAIN))
     for name, variable in (("staging", "STAGING"), ("production", "PRODUCTION")):
         environment = found[name]["environment"]
-        assert environment == {"name": f"${variable}", "url": f"${variable}_URL", "deployment_tier": name, "on_stop": f"stop {name}"}
+        assert environment == {
+            "name": f"${variable}",
+            "url": f"${variable}_URL",
+            "deployment_tier": name,
+            "on_stop": f"stop {name}",
+        }
         stop = found[f"stop {name}"]
         assert stop["environment"] == {"name": f"${variable}", "action": "stop"}
         assert [rule["when"] for rule in stop["rules"]] == ["manual"]
@@ -73,7 +87,11 @@ def test_a_schedule_asks_whether_what_runs_is_what_git_says_and_does_nothing_els
     assert all(job["environment"]["action"] == "verify" for job in verifying.values())
     for name, job in found.items():
         scheduled = [condition for condition in conditions(job) if condition == '$CI_PIPELINE_SOURCE == "schedule"']
-        other = [condition for condition in conditions(job) if "merge_request_event" in condition or '!= "schedule"' in condition]
+        other = [
+            condition
+            for condition in conditions(job)
+            if "merge_request_event" in condition or '!= "schedule"' in condition
+        ]
         assert (len(scheduled), len(other)) == ((1, 0) if name in verifying else (0, len(conditions(job)))), name
 
 
@@ -106,9 +124,15 @@ def test_a_large_machine_trains_one_config_at_a_time_and_the_smoke_config_needs_
 
 def test_the_gpu_path_is_a_matter_of_variables() -> None:
     assert page(MAIN)["default"]["image"] == "$IMAGE"
-    assert {"RUNNER_TAG", "CPU_RUNNER_TAG", "SERVE_RUNNER_TAG", "LARGE_ACCELERATOR", "IMAGE"} <= page(MAIN)["variables"].keys()
-    assert page(MAIN)["variables"]["ACCELERATOR"] == "cpu", "check and test want the CPU locks, wherever the training runs"
-    assert jobs(page(MAIN))["tune"]["inherit"] == {"variables": False}, "else this cpu would win over what the child's jobs say"
+    assert {"RUNNER_TAG", "CPU_RUNNER_TAG", "SERVE_RUNNER_TAG", "LARGE_ACCELERATOR", "IMAGE"} <= page(MAIN)[
+        "variables"
+    ].keys()
+    assert page(MAIN)["variables"]["ACCELERATOR"] == "cpu", (
+        "check and test want the CPU locks, wherever the training runs"
+    )
+    assert jobs(page(MAIN))["tune"]["inherit"] == {"variables": False}, (
+        "else this cpu would win over what the child's jobs say"
+    )
     assert {jobs(page(MAIN))[name]["variables"]["ACCELERATOR"] for name in DEPLOYS} == {"$LARGE_ACCELERATOR"}
     assert page(MAIN)["default"]["cache"]["key"]["prefix"] == "$ACCELERATOR"
 
@@ -121,4 +145,6 @@ def test_artifacts_expire_and_environments_are_cached_by_their_locks() -> None:
 
 
 def test_one_pin_of_a_merge_request_at_a_time() -> None:
-    assert {job["resource_group"] for name, job in child_jobs().items() if name.startswith("pin ")} == {"pin-$CI_MERGE_REQUEST_IID"}
+    assert {job["resource_group"] for name, job in child_jobs().items() if name.startswith("pin ")} == {
+        "pin-$CI_MERGE_REQUEST_IID"
+    }

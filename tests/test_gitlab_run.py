@@ -1,4 +1,5 @@
-"""The pipeline run for real by gitlab-ci-local on the smoke config: judged and pinned in a merge request, served by vLLM on the default branch."""
+"""The pipeline run for real by gitlab-ci-local on the smoke config: judged and pinned in a merge request, served by
+vLLM on the default branch."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ class Project:
         return {
             "CI_SERVER_URL": self.gitlab.url,
             "CI_PROJECT_ID": "35",
-            "CI_PROJECT_URL": f"file://{self.bare}".removesuffix(".git"),  # a bare path would be a file variable to gitlab-ci-local
+            "CI_PROJECT_URL": f"file://{self.bare}".removesuffix(
+                ".git"
+            ),  # a bare path would be a file variable to gitlab-ci-local
             "TUNEGATE_GITLAB_TOKEN": TOKEN,
             "CI_MERGE_REQUEST_IID": "1",
             "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "35",
@@ -46,7 +49,9 @@ class Project:
 
     def merge_request(self, *jobs: str, **others: str) -> subprocess.CompletedProcess[str]:
         """Without names all of it, the child as well: gitlab-ci-local would look for the names in the child too."""
-        return gitlab_ci_local(self.checkout, *jobs, "--variable", "CI_PIPELINE_SOURCE=merge_request_event", **self.variables(**others))
+        return gitlab_ci_local(
+            self.checkout, *jobs, "--variable", "CI_PIPELINE_SOURCE=merge_request_event", **self.variables(**others)
+        )
 
     def branch(self, path: str, old: str, new: str) -> str:
         """`tune`, from `main`, with one edit, pushed."""
@@ -60,7 +65,9 @@ class Project:
         return found
 
     def pinned(self, ref: str, environment: str) -> str | None:
-        found: str | None = yaml.safe_load(git(self.bare, "show", f"{ref}:configs/deploy/{environment}.yaml"))["release"]
+        found: str | None = yaml.safe_load(git(self.bare, "show", f"{ref}:configs/deploy/{environment}.yaml"))[
+            "release"
+        ]
         return found
 
     def verdict(self) -> dict[str, Any]:
@@ -95,11 +102,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def test_the_rules_choose_the_jobs_of_each_kind_of_pipeline(project: Project) -> None:
-    """By gitlab-ci-local's reading of them; it knows no variables in `changes`, so on the default branch every change counts."""
+    """By gitlab-ci-local's reading of them; it knows no variables in `changes`, so on the default branch every change
+    counts."""
     always = {"check": "on_success", "test": "on_success"}
     tuned = {"children": "on_success", "tune": "on_success"}
     by_hand = {"stop staging": "manual", "stop production": "manual", "rollback": "manual"}
-    request, nowhere = ("--variable", "CI_PIPELINE_SOURCE=merge_request_event"), ("--unset-variable", "CI_COMMIT_BRANCH")
+    request, nowhere = (
+        ("--variable", "CI_PIPELINE_SOURCE=merge_request_event"),
+        ("--unset-variable", "CI_COMMIT_BRANCH"),
+    )
     every = "--no-evaluate-rule-changes"
     automatic = {"staging": "on_success", "load staging": "on_success", "production": "on_success"}
     project.branch("docs/notes.md", "\n", "\n\n")
@@ -110,7 +121,10 @@ def test_the_rules_choose_the_jobs_of_each_kind_of_pipeline(project: Project) ->
     assert listed(project.checkout, every) == always | by_hand | automatic | {"production": "manual"}
     assert listed(project.checkout, every, PRODUCTION_DEPLOY="automatic") == always | by_hand | automatic
     assert listed(project.checkout, every, CI_DEPLOY_FREEZE="true") == always | by_hand
-    assert listed(project.checkout, "--variable", "CI_PIPELINE_SOURCE=schedule") == {"verify staging": "on_success", "verify production": "on_success"}
+    assert listed(project.checkout, "--variable", "CI_PIPELINE_SOURCE=schedule") == {
+        "verify staging": "on_success",
+        "verify production": "on_success",
+    }
 
 
 def test_everything_is_checked_first(project: Project) -> None:
@@ -130,12 +144,19 @@ def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project
     reference = f"smoke@{manifest['digest']}"
     assert (project.verdict()["outcome"], project.verdict()["release"]) == ("pass", reference)
     assert (project.checkout / "build/smoke/gate/junit.xml").exists()
-    assert (project.checkout / "build/deploy/sentiment/loadtest/release/samples.jsonl").read_text(encoding="utf8").count('"ok": true') > 0
+    assert (project.checkout / "build/deploy/sentiment/loadtest/release/samples.jsonl").read_text(
+        encoding="utf8"
+    ).count('"ok": true') > 0
     (note,) = project.gitlab.notes[1]
     assert note["body"].startswith("<!-- tunegate:gate smoke -->") and reference[:18] in note["body"]
     assert project.pinned("tune", "sentiment") == project.pinned("tune", "staging") == reference
     changed = git(project.bare, "diff", "--name-only", judged, "tune").splitlines()
-    assert changed == ["configs/deploy/sentiment.yaml", "configs/deploy/staging.yaml", "dvc.lock", f"releases/smoke@{manifest['digest'][7:19]}.dvc"]
+    assert changed == [
+        "configs/deploy/sentiment.yaml",
+        "configs/deploy/staging.yaml",
+        "dvc.lock",
+        f"releases/smoke@{manifest['digest'][7:19]}.dvc",
+    ]
     assert [status["sha"] for status in project.gitlab.statuses] == [git(project.bare, "rev-parse", "tune")]
     assert project.pinned("main", "sentiment") is None, "nothing serves that no merge request brought"
 
@@ -144,22 +165,37 @@ def test_merged_it_serves_in_staging_and_then_in_production(project: Project) ->
     if project.pinned("tune", "sentiment") is None:
         pytest.fail("nothing was pinned; the test before says why")
     git(project.checkout, "fetch", "-q", str(project.bare), "tune")
-    git(project.checkout, "checkout", "-qf", "-B", "main", "FETCH_HEAD")  # the jobs of a shell runner left their files here
+    git(
+        project.checkout, "checkout", "-qf", "-B", "main", "FETCH_HEAD"
+    )  # the jobs of a shell runner left their files here
     git(project.checkout, "push", "-q", str(project.bare), "main")
-    run = gitlab_ci_local(project.checkout, "staging", "load staging", "production", **project.variables(PRODUCTION_DEPLOY="automatic", **DRY))
+    run = gitlab_ci_local(
+        project.checkout,
+        "staging",
+        "load staging",
+        "production",
+        **project.variables(PRODUCTION_DEPLOY="automatic", **DRY),
+    )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
     begun = re.findall(r"(?m)^(staging|load staging|production) +starting", plain)
     assert begun == ["staging", "load staging", "production"]
     scheduled = gitlab_ci_local(
-        project.checkout, "verify staging", "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables(**DRY)
+        project.checkout,
+        "verify staging",
+        "verify production",
+        "--variable",
+        "CI_PIPELINE_SOURCE=schedule",
+        **project.variables(**DRY),
     )
     assert scheduled.returncode == 0, scheduled.stdout[-4000:] + scheduled.stderr[-4000:]
     reference = str(project.pinned("main", "sentiment"))
     assert f"sentiment: {reference} serves" in scheduled.stdout and f"staging: {reference} serves" in scheduled.stdout
     stopped = gitlab_ci_local(project.checkout, "stop staging", "stop production", **project.variables(**DRY))
     assert stopped.returncode == 0, stopped.stdout[-4000:] + stopped.stderr[-4000:]
-    missed = gitlab_ci_local(project.checkout, "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables(**DRY))
+    missed = gitlab_ci_local(
+        project.checkout, "verify production", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.variables(**DRY)
+    )
     assert missed.returncode != 0 and reference in missed.stdout + missed.stderr
 
 
@@ -170,8 +206,11 @@ def test_a_refused_release_ends_the_pipeline_before_any_pin_and_any_deploy(proje
     served = project.checkout / "build/deploy/sentiment/events.jsonl"
     events = served.read_text(encoding="utf8") if served.exists() else ""
     run = project.merge_request(**DRY)
-    # gitlab-ci-local's own exit code knows nothing of a child; that a child decides over its parent is a check of the page.
-    failed = re.findall(r"(?m)evaluate smoke +finished in [^\n]*FAIL (\d+)", re.sub(r"\x1b\[[0-9;]*m", "", run.stdout + run.stderr))
+    # gitlab-ci-local's own exit code knows nothing of a child; that a child decides over its parent is a check of the
+    # page.
+    failed = re.findall(
+        r"(?m)evaluate smoke +finished in [^\n]*FAIL (\d+)", re.sub(r"\x1b\[[0-9;]*m", "", run.stdout + run.stderr)
+    )
     assert failed == ["1"], run.stdout[-6000:] + run.stderr[-6000:]
     assert project.verdict()["outcome"] == "fail"
     junit = (project.checkout / "build/smoke/gate/junit.xml").read_text(encoding="utf8")

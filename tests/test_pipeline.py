@@ -19,7 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value")  # inside DVC
 STAGES = ["prepare", "train", "quantize", "evaluate", "gate"]
 # The demo's spoiled release is trained to be refused: it is no part of what is reproduced.
 LEFT_OUT = {"calls-spoiled", "sentiment-sweep"}
-# Writes files, draws progress bars, reads git, brings bytes that are named by their digest: decides nothing that a stage puts out.
+# Writes files, draws progress bars, reads git, brings bytes that are named by their digest: decides nothing that a
+# stage puts out.
 # Off while a release is evaluated.
 SAMPLING = {"infra/vllm/sampling.py", "infra/vllm/redaction.py"}
 PLUMBING = {
@@ -107,7 +108,9 @@ def test_every_command_is_one_of_the_command_line(stages: dict[str, Any]) -> Non
 @pytest.mark.unit
 def test_every_file_that_a_stage_depends_on_is_here(stages: dict[str, Any]) -> None:
     paths = {str(dep.def_path) for stage in stages.values() for dep in stage.deps}
-    missing = {path for path in paths if not path.startswith(("build/", "configs/finetune/")) and not (ROOT / path).exists()}
+    missing = {
+        path for path in paths if not path.startswith(("build/", "configs/finetune/")) and not (ROOT / path).exists()
+    }
     assert not missing
 
 
@@ -119,8 +122,17 @@ def imported(module: str) -> set[str]:
         if path in found or path.split("/")[0] not in ("train", "eval", "infra") or not (ROOT / path).exists():
             continue
         found.add(path)
-        nodes = [node for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf8"))) if isinstance(node, ast.ImportFrom) and node.module]
-        names = [name for node in nodes for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)) if name]
+        nodes = [
+            node
+            for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf8")))
+            if isinstance(node, ast.ImportFrom) and node.module
+        ]
+        names = [
+            name
+            for node in nodes
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            if name
+        ]
         waiting += [f"{name.replace('.', '/')}.py" for name in names]  # a module may be imported by name from its room
     return found
 

@@ -1,4 +1,5 @@
-"""`make prove-ROOM`: a broken check is a missed goal, and a run that was stopped is gone on with, never begun anew with what it had not liked."""
+"""`make prove-ROOM`: a broken check is a missed goal, and a run that was stopped is gone on with, never begun anew with
+what it had not liked."""
 
 from __future__ import annotations
 
@@ -44,8 +45,13 @@ def counting(rows: list[Row]) -> tuple[Callable[[], list[Row]], list[int]]:
 def test_a_check_that_breaks_is_a_missed_goal_and_those_after_it_run(prove: Prove) -> None:
     assert prove("a1", bad=lambda: [][1], good=lambda: [Row("good", 1, "1", True)]) == 1
     found = json.loads(Path("build/prove/room.json").read_text())
-    assert [(row["name"], row["holds"]) for row in found] == [("bad", False), ("good", True)] and "IndexError" in found[0]["value"]
-    assert "| bad | IndexError: list index out of range | no error | **missed** |" in Path("docs/benchmarks.md").read_text()
+    assert [(row["name"], row["holds"]) for row in found] == [("bad", False), ("good", True)] and "IndexError" in found[
+        0
+    ]["value"]
+    assert (
+        "| bad | IndexError: list index out of range | no error | **missed** |"
+        in Path("docs/benchmarks.md").read_text()
+    )
 
 
 def test_a_stopped_run_goes_on_with_what_it_had_seen_good_or_bad(prove: Prove) -> None:

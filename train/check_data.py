@@ -16,20 +16,29 @@ from train.sources.reader import read_source
 
 
 def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
-    """A report for machines and the first findings of each kind as lines; all of them are listed in build/NAME/lint.jsonl.
+    """A report for machines and the first findings of each kind as lines; all of them are listed in
+    build/NAME/lint.jsonl.
 
     Tokens are counted only where the base's tokenizer is there already, for making the base would load torch.
     """
     base, record = Path("build/base") / config.base.name, record_of(RunPaths.of(config.name))
     measured = (base / "tokenizer.json").exists()
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
-        drawn = inspect(config, read_source(config), Path(folder) / "rows.parquet", findings, (lambda shape: make_measure(base, shape)) if measured else None)
+        drawn = inspect(
+            config,
+            read_source(config),
+            Path(folder) / "rows.parquet",
+            findings,
+            (lambda shape: make_measure(base, shape)) if measured else None,
+        )
     report = {
         "name": config.name,
         "rows": len(drawn.survey.kept) + drawn.survey.unread,
         "refused": findings.refused(),
         "findings": dict(findings.counts),
-        "tokens": "tokens counted" if measured else f"tokens not counted, for {base} is not made yet: tunegate prepare makes it",
+        "tokens": "tokens counted"
+        if measured
+        else f"tokens not counted, for {base} is not made yet: tunegate prepare makes it",
         "listed_in": str(record),
         "examples": [vars(finding) for kind in findings.first for finding in findings.first[kind]],
     }

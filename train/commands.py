@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
-    """Heavy imports stay inside the commands that need them. `plan_environment` says what a deploy would do; it comes from `serve`."""
+    """Heavy imports stay inside the commands that need them. `plan_environment` says what a deploy would do; it comes
+    from `serve`."""
     add_check(app, plan_environment)
     add_stages(app)
     add_sweep(app)
@@ -39,12 +40,22 @@ def add_check(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any
         files: Annotated[list[Path] | None, typer.Argument(help="run, gate or deploy files")] = None,
         overrides: Sets = None,
         as_json: AsJson = False,
-        data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
-        export_schemas: Annotated[bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")] = False,
-        plan: Annotated[
-            bool, typer.Option("--plan", help="memory and time of each run; of an environment the steps of its next deploy, and whether there is room")
+        data: Annotated[
+            bool, typer.Option("--data", help="also read the rows and name each one that is at fault")
         ] = False,
-        device: Annotated[str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")] = None,
+        export_schemas: Annotated[
+            bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")
+        ] = False,
+        plan: Annotated[
+            bool,
+            typer.Option(
+                "--plan",
+                help="memory and time of each run; of an environment the steps of its next deploy, and whether there is room",
+            ),
+        ] = False,
+        device: Annotated[
+            str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")
+        ] = None,
     ) -> None:
         """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
         from configs.check import check_files, export, kind_of
@@ -67,7 +78,12 @@ def add_check(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any
             environments = [path for path in files or [] if kind_of(path) is DeployConfig]
             for path in environments:
                 show(plan_environment(path), as_json)
-            plan_runs([path for path in files or [] if path not in environments], overrides, device, as_json and not environments)
+            plan_runs(
+                [path for path in files or [] if path not in environments],
+                overrides,
+                device,
+                as_json and not environments,
+            )
         if files and not (data or plan or as_json):
             typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
 
@@ -78,12 +94,19 @@ def add_stages(app: typer.Typer) -> None:
         """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
         show(run_prepare(read_run(config, overrides)), as_json)
 
-    @app.command(epilog=example("tunegate train configs/finetune/smoke.yaml", "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4 --plot"))
+    @app.command(
+        epilog=example(
+            "tunegate train configs/finetune/smoke.yaml",
+            "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4 --plot",
+        )
+    )
     def train(
         config: Config,
         overrides: Sets = None,
         as_json: AsJson = False,
-        plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
+        plot: Annotated[
+            bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")
+        ] = False,
     ) -> None:
         """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
         run = read_run(config, overrides)
@@ -105,7 +128,8 @@ def add_stages(app: typer.Typer) -> None:
 def add_sweep(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))
     def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
-        """Search hyperparameters by the config's `sweep` section; writes the best config and a plot (build/NAME/sweep)."""
+        """Search hyperparameters by the config's `sweep` section; writes the best config and a plot
+        (build/NAME/sweep)."""
         from configs.paths import RunPaths
         from infra.mlflow.tracking import start_run
         from train.search.report import report
@@ -113,7 +137,10 @@ def add_sweep(app: typer.Typer) -> None:
 
         run = read_run(config, overrides)
         if run.sweep is None:
-            raise InputError(f"{config}: found no section sweep, expected one", hint="tunegate check --export-schemas   (configs/schema/run.json describes it)")
+            raise InputError(
+                f"{config}: found no section sweep, expected one",
+                hint="tunegate check --export-schemas   (configs/schema/run.json describes it)",
+            )
         run_prepare(run)
         study = sweep(run, run.sweep, RunPaths.of(run.name), start_run)
         show(report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep"), as_json)
@@ -129,7 +156,14 @@ def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) ->
     if as_json:
         show([report for report, _ in found], True)
     for report, lines in found if not as_json else []:
-        typer.echo("\n".join([*lines, f"{report['name']}: {report['rows']} rows read, {sum(report['findings'].values())} findings, {report['tokens']}"]))
+        typer.echo(
+            "\n".join(
+                [
+                    *lines,
+                    f"{report['name']}: {report['rows']} rows read, {sum(report['findings'].values())} findings, {report['tokens']}",
+                ]
+            )
+        )
     if any(report["refused"] for report, _ in found):
         raise typer.Exit(1)
 
@@ -178,7 +212,10 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
 
     base = read_manifest(make_base(run))
     places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}
-    return {"tunegate.base": f"{base.base['name']} {base.base['version']}", "tunegate.base_digest": base.digest} | places
+    return {
+        "tunegate.base": f"{base.base['name']} {base.base['version']}",
+        "tunegate.base_digest": base.digest,
+    } | places
 
 
 def run_quantize(run: RunConfig) -> dict[str, Any]:

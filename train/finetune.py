@@ -1,4 +1,5 @@
-"""Training from YAML to adapter: the best checkpoint, exact resumption after a kill, smaller micro-batches where memory runs out."""
+"""Training from YAML to adapter: the best checkpoint, exact resumption after a kill, smaller micro-batches where memory
+runs out."""
 
 from __future__ import annotations
 
@@ -24,21 +25,31 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     """The training record, also adapter/training.json. A second call with the same config and data does nothing.
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
-    it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again, without
-    training, until the config changes), OutsideError when one row is too much for the memory.
+    it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again,
+    without training, until the config changes), OutsideError when one row is too much for the memory.
     """
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
-    key = key_of(config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
+    key = key_of(
+        config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"]
+    )
     finished = read_json(paths.adapter / "training.json")
     if finished and finished.get("key") == key:
         return finished
-    facts = open_run(paths.checkpoints, key, {"threads": max(1, thread_count() // config.launch.processes), "micro_batch": config.train.batch_size})
+    facts = open_run(
+        paths.checkpoints,
+        key,
+        {"threads": max(1, thread_count() // config.launch.processes), "micro_batch": config.train.batch_size},
+    )
     refuse_diverged(facts, paths)
     use_threads(facts["threads"])
     while True:
         try:
-            record = launch(config, paths, facts) if must_launch(config) else train_once(config, paths, tracker, base, card["labels"], facts, show)
+            record = (
+                launch(config, paths, facts)
+                if must_launch(config)
+                else train_once(config, paths, tracker, base, card["labels"], facts, show)
+            )
             break
         except DivergedError as error:
             facts |= {"diverged": error.message}
@@ -49,7 +60,9 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             if not is_out_of_memory(error):
                 raise
             report_out_of_memory()
-        facts = remember(paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"], config.launch.world_size)})
+        facts = remember(
+            paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"], config.launch.world_size)}
+        )
     if not is_worker():
         shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return record
@@ -67,4 +80,7 @@ def refuse_diverged(facts: dict[str, Any], paths: RunPaths) -> None:
     if "diverged" in facts:
         kept = last_checkpoint(paths.checkpoints)
         place = f"; the last good checkpoint is {kept}" if kept else ""
-        raise RefusedError(f"{facts['diverged']}{place}", hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)")
+        raise RefusedError(
+            f"{facts['diverged']}{place}",
+            hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)",
+        )

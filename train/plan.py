@@ -17,7 +17,8 @@ from train.estimate.workload import describe_workload, find_shape
 
 
 def make_plan(config: RunConfig, device_name: str | None) -> dict[str, Any]:
-    """Bytes by stage and part, seconds, whether it fits. Raises InputError for an unknown device or a base that is not here."""
+    """Bytes by stage and part, seconds, whether it fits. Raises InputError for an unknown device or a base that is not
+    here."""
     device, shape, paths = find_device(device_name), find_shape(config), RunPaths.of(config.name)
     load = describe_workload(config, shape, paths, device)
     memory = stage_memory(config, shape, load)
@@ -38,7 +39,9 @@ def make_plan(config: RunConfig, device_name: str | None) -> dict[str, Any]:
 
 def stage_memory(config: RunConfig, shape: ModelShape, load: Workload) -> dict[str, dict[str, int]]:
     """`quantize` runs on the CPU's memory wherever training runs, so a GPU plan leaves it out."""
-    serving = serving_memory(shape, config.quantize.scheme, 4 if config.serving.dtype == "float32" else 2, config.serving.kv_cache_gib)
+    serving = serving_memory(
+        shape, config.quantize.scheme, 4 if config.serving.dtype == "float32" else 2, config.serving.kv_cache_gib
+    )
     stages = {"train": training_memory(shape, load)} | ({"quantize": quantizing_memory(shape)} if load.on_cpu else {})
     return stages | {"serve": serving}
 
@@ -48,7 +51,9 @@ def seconds(config: RunConfig, shape: ModelShape, load: Workload, device: Device
     if rates is None:
         return None
     asked = config.evaluate
-    evaluation = evaluation_seconds(shape, load, rates, asked.max_new_tokens, asked.concurrency, device_shares_reads=not load.on_cpu)
+    evaluation = evaluation_seconds(
+        shape, load, rates, asked.max_new_tokens, asked.concurrency, device_shares_reads=not load.on_cpu
+    )
     return {"train": round(training_seconds(shape, load, rates), 1), "evaluate": round(evaluation, 1)}
 
 
@@ -64,16 +69,28 @@ def find_rates(shape: ModelShape, load: Workload, device: Device) -> Rates | Non
 def levers(config: RunConfig, shape: ModelShape, load: Workload, device: Device) -> list[str]:
     """Each change that would let training fit by itself; all of them together where none does."""
     smaller = [batch for batch in halves(load.batch) if peak(shape, replace(load, batch=batch)) <= device.memory_bytes]
-    found = [f"train.batch_size={smaller[0]} train.gradient_accumulation_steps={load.accumulation * load.batch // smaller[0]}"] if smaller else []
+    found = (
+        [
+            f"train.batch_size={smaller[0]} train.gradient_accumulation_steps={load.accumulation * load.batch // smaller[0]}"
+        ]
+        if smaller
+        else []
+    )
     if not load.checkpointing and peak(shape, replace(load, checkpointing=True)) <= device.memory_bytes:
         found.append("train.gradient_checkpointing=true")
-    ranks = [rank for rank in halves(load.rank) if load.adapted and peak(shape, replace(load, rank=rank)) <= device.memory_bytes]
+    ranks = [
+        rank
+        for rank in halves(load.rank)
+        if load.adapted and peak(shape, replace(load, rank=rank)) <= device.memory_bytes
+    ]
     found += [f"train.lora.rank={ranks[0]}"] if ranks else []
     if not load.adapted and peak(shape, replace(load, adapted=True)) <= device.memory_bytes:
         found.append("train.method=lora")
     together = replace(load, batch=1, checkpointing=True, rank=min(load.rank, 8), adapted=True)
     if not found and peak(shape, together) <= device.memory_bytes:
-        found.append(f"train.batch_size=1 train.gradient_checkpointing=true train.method=lora train.lora.rank={together.rank}")
+        found.append(
+            f"train.batch_size=1 train.gradient_checkpointing=true train.method=lora train.lora.rank={together.rank}"
+        )
     return found
 
 
@@ -91,8 +108,13 @@ def refuse_what_does_not_fit(plan: dict[str, Any], path: str) -> None:
     if plan["fits"]:
         return
     room = plan["device_bytes"]
-    found = ", ".join(f"{name} {stage['peak'] / GIB:.2f} GiB" for name, stage in plan["memory"].items() if stage["peak"] > room)
-    choices = "\n".join(f"  --set {' --set '.join(lever.split())}" for lever in plan["levers"]) or "  a smaller base, or a larger device"
+    found = ", ".join(
+        f"{name} {stage['peak'] / GIB:.2f} GiB" for name, stage in plan["memory"].items() if stage["peak"] > room
+    )
+    choices = (
+        "\n".join(f"  --set {' --set '.join(lever.split())}" for lever in plan["levers"])
+        or "  a smaller base, or a larger device"
+    )
     message = f"{plan['name']}: found a peak of {found}, expected at most the {room / GIB:.2f} GiB of {plan['device']}; what would fit:\n{choices}"
     raise RefusedError(message, hint=f"tunegate check {path} --plan --device {plan['device']} --set KEY=VALUE")
 
@@ -108,9 +130,17 @@ def print_plan(plan: dict[str, Any]) -> None:
         table.add_column("part")
         table.add_column("MiB", justify="right")
         for part, value in stage.items():
-            table.add_row(part, f"{value:,}" if part == "cached_tokens" else f"{value / 2**20:,.0f}", style="bold" if part == "peak" else None)
+            table.add_row(
+                part,
+                f"{value:,}" if part == "cached_tokens" else f"{value / 2**20:,.0f}",
+                style="bold" if part == "peak" else None,
+            )
         console.print(table)
-    kind = "measured here, as busy as the machine is now" if plan["measured"] else "estimate from the data sheet, unmeasured"
+    kind = (
+        "measured here, as busy as the machine is now"
+        if plan["measured"]
+        else "estimate from the data sheet, unmeasured"
+    )
     took = ", ".join(f"{name} {value:,.0f} s" for name, value in (plan["seconds"] or {}).items()) or "unknown"
     console.print(
         f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB; {plan['steps']} steps, rows of up to {plan['longest_tokens']} tokens; {took} ({kind})"

@@ -1,4 +1,5 @@
-"""Raw rows in, three parquet files and a data card out: checked, measured, split by seed. Memory stays flat, whatever the number of rows."""
+"""Raw rows in, three parquet files and a data card out: checked, measured, split by seed. Memory stays flat, whatever
+the number of rows."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> dict[st
     Raises InputError where the data is missing or too small, RefusedError naming the rows that the lint refuses.
     """
     source = read_source(config)
-    key = key_of(config.task, config.problem, config.data.model_dump(), read_manifest(base_directory).digest, source.identity())
+    key = key_of(
+        config.task, config.problem, config.data.model_dump(), read_manifest(base_directory).digest, source.identity()
+    )
     finished = read_json(paths.data / "data_card.json")
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished

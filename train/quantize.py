@@ -1,4 +1,5 @@
-"""Adapter in, release out: merged, pruned, quantized (or left as it is), with golden prompts, card and manifest; whole or absent."""
+"""Adapter in, release out: merged, pruned, quantized (or left as it is), with golden prompts, card and manifest; whole
+or absent."""
 
 from __future__ import annotations
 
@@ -43,17 +44,25 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         save(model, tokenizer, parent, stored_dtype(base))
         write_golden(config, model, tokenizer, read_split(paths, "validation"), parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
-        facts |= {"size_bytes": weights_size(partial) + weights_size(partial / ADAPTER), "parent_size_bytes": weights_size(parent)}
+        facts |= {
+            "size_bytes": weights_size(partial) + weights_size(partial / ADAPTER),
+            "parent_size_bytes": weights_size(parent),
+        }
         write_text(partial / "README.md", write_card(config, card, training, read_manifest(base).base, facts))
-        write_manifest(parent, config, base, card, {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key})
+        write_manifest(
+            parent, config, base, card, {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key}
+        )
         manifest = write_manifest(partial, config, base, card, facts | {"key": key})
     if not config.quantize.compare_parent:
         shutil.rmtree(paths.parent)
     return manifest
 
 
-def make_smaller(config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], parent: Path, target: Path) -> dict[str, Any]:
-    """Prunes, quantizes and saves into `target`; returns the manifest's quantization facts. The golden answers of a pruned release are the pruned model's."""
+def make_smaller(
+    config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], parent: Path, target: Path
+) -> dict[str, Any]:
+    """Prunes, quantizes and saves into `target`; returns the manifest's quantization facts. The golden answers of a
+    pruned release are the pruned model's."""
     rows, dtype, facts = calibration_rows(config, paths), stored_dtype(parent), dict[str, Any]()
     batches = loader(encode(config, tokenizer, rows, labels)) if rows else None
     if config.quantize.prune is not None:
@@ -72,7 +81,9 @@ def make_smaller(config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any,
     return facts | describe(config, rows)
 
 
-def prune_model(config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], batches: Any, dtype: Any) -> dict[str, Any]:
+def prune_model(
+    config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], batches: Any, dtype: Any
+) -> dict[str, Any]:
     settings = config.quantize.prune
     assert settings is not None
     prune(model, settings, batches)
@@ -100,7 +111,9 @@ def read_finished(config: RunConfig, paths: RunPaths, key: str) -> Manifest | No
     return manifests[0] if all(manifest.quantization.get("key") == key for manifest in manifests) else None
 
 
-def write_manifest(directory: Path, config: RunConfig, base: Path, card: dict[str, Any], quantization: dict[str, Any]) -> Manifest:
+def write_manifest(
+    directory: Path, config: RunConfig, base: Path, card: dict[str, Any], quantization: dict[str, Any]
+) -> Manifest:
     """Last of all: a directory without it is no release."""
     files, origin = list_files(directory), read_manifest(base)
     manifest = Manifest(

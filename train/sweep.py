@@ -1,4 +1,5 @@
-"""Trainings with other hyperparameters, one after the other: the lowest validation loss wins. Killed at any moment, the next call goes on."""
+"""Trainings with other hyperparameters, one after the other: the lowest validation loss wins. Killed at any moment, the
+next call goes on."""
 
 from __future__ import annotations
 
@@ -21,7 +22,17 @@ from configs.run.sweep import Sweep, with_values
 from train.data.prepared import read_card
 from train.finetune import finetune
 from train.search.progress import SweepProgress
-from train.search.study import RETRY, best_so_far, budget, distributions, finished, make_sampler, open_study, retry_interrupted, settle
+from train.search.study import (
+    RETRY,
+    best_so_far,
+    budget,
+    distributions,
+    finished,
+    make_sampler,
+    open_study,
+    retry_interrupted,
+    settle,
+)
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -66,17 +77,23 @@ def sweep(config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun) 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """The kernel lets go of the lock with the process, however that ends: so a running trial found under it is a dead one's."""
+    """The kernel lets go of the lock with the process, however that ends: so a running trial found under it is a dead
+    one's."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutsideError(f"{folder}: another process sweeps here", hint="wait for it, or end it: the same command goes on from there") from None
+            raise OutsideError(
+                f"{folder}: another process sweeps here",
+                hint="wait for it, or end it: the same command goes on from there",
+            ) from None
         yield
 
 
-def run_trial(study: Study, config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun, progress: SweepProgress) -> None:
+def run_trial(
+    study: Study, config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun, progress: SweepProgress
+) -> None:
     """One training, told to the study as complete, pruned or failed. The same parameters are trained once only."""
     before = finished(study)
     study.sampler = make_sampler(search, len(before))
@@ -92,14 +109,17 @@ def run_trial(study: Study, config: RunConfig, search: Sweep, paths: RunPaths, o
     except ValidationError as error:
         settle(study, trial, "FAIL", None, error.errors()[0]["msg"])
         return
-    child = open_run(settings, folder.root / "tracking", f"{config.name} trial {trial.number}", paths.root / "sweep" / "tracking")
+    child = open_run(
+        settings, folder.root / "tracking", f"{config.name} trial {trial.number}", paths.root / "sweep" / "tracking"
+    )
     settle(study, trial, *outcome(settings, folder, Judge(child, trial, progress)))
     child.finish({"COMPLETE": "FINISHED", "PRUNED": "KILLED"}.get(study.trials[trial.number].state.name, "FAILED"))
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
 
 def outcome(settings: RunConfig, folder: RunPaths, judge: Judge) -> tuple[str, float | None, str | None]:
-    """State, validation loss and reason. What refuses or outgrows one trial is that trial's fault; anything else ends the sweep."""
+    """State, validation loss and reason. What refuses or outgrows one trial is that trial's fault; anything else ends
+    the sweep."""
     import optuna
     import torch
 
@@ -109,11 +129,16 @@ def outcome(settings: RunConfig, folder: RunPaths, judge: Judge) -> tuple[str, f
         return "PRUNED", None, None
     except (RefusedError, torch.OutOfMemoryError) as error:
         return "FAIL", None, str(error)
-    return ("COMPLETE", value, None) if value is not None and math.isfinite(value) else ("FAIL", None, f"validation loss {value}")
+    return (
+        ("COMPLETE", value, None)
+        if value is not None and math.isfinite(value)
+        else ("FAIL", None, f"validation loss {value}")
+    )
 
 
 def trial_paths(study: Study, trial: Trial, paths: RunPaths) -> RunPaths:
-    """build/NAME/sweep/trial-N, over the run's own data; a repetition takes over the folder of what it repeats, checkpoints and all."""
+    """build/NAME/sweep/trial-N, over the run's own data; a repetition takes over the folder of what it repeats,
+    checkpoints and all."""
     made = RunPaths(paths.root / "sweep" / f"trial-{trial.number}")
     interrupted = made.root.with_name(f"trial-{study.trials[trial.number].user_attrs.get(RETRY)}")
     if interrupted.exists() and not made.root.exists():

@@ -23,7 +23,9 @@ def headless_browser() -> Iterator[Any]:
     found = {"LD_LIBRARY_PATH": str(CHROMIUM / "al2023/lib"), "FONTCONFIG_PATH": str(CHROMIUM / "fonts")}
     with sync_playwright() as playwright:
         # Root has no sandbox (CI in a container); the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM / "chromium", args=["--no-sandbox"], env={**os.environ, **found})
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM / "chromium", args=["--no-sandbox"], env={**os.environ, **found}
+        )
         yield browser
         browser.close()
 
@@ -32,7 +34,9 @@ def take(browser: Any, page: Path, picture: Path) -> None:
     """The top of the page as PNG, at most MOST_BYTES: 256 colours are enough for text and bars."""
     from PIL import Image
 
-    view = browser.new_context(offline=True, viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light").new_page()
+    view = browser.new_context(
+        offline=True, viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light"
+    ).new_page()
     view.goto(page.resolve().as_uri())
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.open(io.BytesIO(view.screenshot())).convert("RGB").quantize(256).save(picture, optimize=True)

@@ -25,7 +25,13 @@ GATES: dict[str, list[dict[str, Any]]] = {
     "sentiment": [
         {"rule": "threshold", "metric": "accuracy", "minimum": 0.85},
         {"rule": "non_inferior_to", "metric": "accuracy", "margin": 0.04},
-        {"rule": "slice_minimum", "metric": "accuracy", "reference": "champion", "margin": 0.1, "slices": ["goods", "other"]},
+        {
+            "rule": "slice_minimum",
+            "metric": "accuracy",
+            "reference": "champion",
+            "margin": 0.1,
+            "slices": ["goods", "other"],
+        },
         {"rule": "calibration", "metric": "expected_calibration_error", "maximum": 0.06},
         {"rule": "robustness", "maximum_drop": 0.1},
         {"rule": "fairness", "maximum_gap": 0.1},
@@ -46,7 +52,12 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "slices": [{"name": "goods", "where": GOODS}, {"name": "other", "where": f"not ({GOODS})"}],
         "behaviour": [
             {"test": "robustness", "perturb": ["case", "typos"], "rate": 0.2, "rows": 200},
-            {"test": "invariance", "templates": ["{who} was there.", "I went with {who}.", "{who} told me about it."], "groups": NAMES, "label": "positive"},
+            {
+                "test": "invariance",
+                "templates": ["{who} was there.", "I went with {who}.", "{who} told me about it."],
+                "groups": NAMES,
+                "label": "positive",
+            },
         ],
     },
     "calls": {"baseline": False},
@@ -55,7 +66,8 @@ CONFIGS = {"sentiment": "sentiment", "calls": "calls-v2"}
 
 
 def gate_arithmetic() -> list[Row]:
-    """The gate's arithmetic against the libraries' own, and its promises by simulation (benchmarks/eval/statistics.py)."""
+    """The gate's arithmetic against the libraries' own, and its promises by simulation
+    (benchmarks/eval/statistics.py)."""
     same, held, false = statistics.references(), statistics.coverage(), statistics.false_pass_rate()
     seen, means = statistics.power_matches(), statistics.mean_power()
     return [
@@ -70,7 +82,12 @@ def gate_arithmetic() -> list[Row]:
 
 
 def within(name: str, found: dict[str, Any], low: float, high: float) -> Row:
-    return Row(name, f"{found['lowest']:.3f} to {found['highest']:.3f}", f"{low:.2f} to {high:.2f}", low <= found["lowest"] and found["highest"] <= high)
+    return Row(
+        name,
+        f"{found['lowest']:.3f} to {found['highest']:.3f}",
+        f"{low:.2f} to {high:.2f}",
+        low <= found["lowest"] and found["highest"] <= high,
+    )
 
 
 def regressions() -> list[Row]:
@@ -84,7 +101,9 @@ def regressions() -> list[Row]:
     faults, harmless = found[: len(FAULTS)], found[len(FAULTS) :]
     caught = [one for one in faults if one[1] != "pass"]
     named = [one for one in caught if {*one[0].hoped} & {*one[2]}]
-    refused, open_ = ([case.name for case, outcome, _ in harmless if outcome == wanted] for wanted in ("fail", "inconclusive"))
+    refused, open_ = (
+        [case.name for case, outcome, _ in harmless if outcome == wanted] for wanted in ("fail", "inconclusive")
+    )
     return [
         Row("planted regressions refused", f"{len(caught)} of {len(FAULTS)}", "all, 20 at least", len(caught) == len(FAULTS) >= 20),
         Row("of these refused by the rule one would hope for", f"{len(named)} of {len(FAULTS)}", "all", len(named) == len(FAULTS)),
@@ -154,12 +173,16 @@ def sign(release: Path, name: str) -> None:
 
 
 def table(found: list[tuple[Case, str, list[str]]]) -> list[str]:
-    lines = [f"| {case.family} | {case.name} | {outcome} | {', '.join(dict.fromkeys(kinds))} |" for case, outcome, kinds in found]
+    lines = [
+        f"| {case.family} | {case.name} | {outcome} | {', '.join(dict.fromkeys(kinds))} |"
+        for case, outcome, kinds in found
+    ]
     return ["| release | what was done to it | verdict | rules that did not pass |", "|---|---|---|---|", *lines]
 
 
 def speed() -> list[Row]:
-    """500 chats answered by our path and by lm-evaluation-harness with its HF backend, its own batch size and ours; start-up counts in all."""
+    """500 chats answered by our path and by lm-evaluation-harness with its HF backend, its own batch size and ours;
+    start-up counts in all."""
     config = prepare_chats()
     started = time.monotonic()
     tunegate("evaluate", str(config))
@@ -180,7 +203,8 @@ def speed() -> list[Row]:
 
 
 def prepare_chats() -> Path:
-    """A release as its weights are, so that transformers can load it: calls-v2's, unquantized, with 500 test rows (and what is left to train on)."""
+    """A release as its weights are, so that transformers can load it: calls-v2's, unquantized, with 500 test rows (and
+    what is left to train on)."""
     from ruamel.yaml import YAML
 
     config = YAML(typ="safe").load(Path("configs/finetune/calls-v2.yaml").read_text(encoding="utf8"))
@@ -204,7 +228,8 @@ def answers_of(paths: RunPaths) -> dict[str, str]:
 
 
 def ask_harness(paths: RunPaths, batch: int) -> dict[str, str]:
-    """By id, the text that `lm_eval --model hf` generates for the very prompts, rendered by the release's own template."""
+    """By id, the text that `lm_eval --model hf` generates for the very prompts, rendered by the release's own
+    template."""
     import pandas
     from transformers import AutoTokenizer
 
@@ -212,7 +237,10 @@ def ask_harness(paths: RunPaths, batch: int) -> dict[str, str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rows = pandas.read_parquet(paths.data / "test.parquet")
-    prompts = [tokenizer.apply_chat_template([dict(turn) for turn in turns][:-1], add_generation_prompt=True, tokenize=False) for turns in rows["messages"]]
+    prompts = [
+        tokenizer.apply_chat_template([dict(turn) for turn in turns][:-1], add_generation_prompt=True, tokenize=False)
+        for turns in rows["messages"]
+    ]
     lines = [json.dumps({"id": str(name), "prompt": prompt}) for name, prompt in zip(rows["id"], prompts, strict=True)]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     task = {
@@ -232,7 +260,15 @@ def ask_harness(paths: RunPaths, batch: int) -> dict[str, str]:
         "output_path": folder / "out",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    run(sys.executable, "-m", "lm_eval", "run", *words, "--log_samples", environment={"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"})
+    run(
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        *words,
+        "--log_samples",
+        environment={"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"},
+    )
     samples = next((folder / "out").rglob("samples_*.jsonl")).read_text(encoding="utf8").splitlines()
     return {one["doc"]["id"]: one["resps"][0][0] for one in map(json.loads, samples)}
 
@@ -241,6 +277,12 @@ CHECKS: dict[str, Check] = {
     "statistics": gate_arithmetic,
     "regressions": regressions,
     "speed": speed,
-    "page": lambda: tested("the page of a failing gate in a headless browser", "tests/eval/report/test_page_in_browser.py"),
-    "served": lambda: tested("behaviour, judge and harness through vLLM", "tests/eval/behaviour/test_run_served.py", "tests/eval/test_evaluate_served.py"),
+    "page": lambda: tested(
+        "the page of a failing gate in a headless browser", "tests/eval/report/test_page_in_browser.py"
+    ),
+    "served": lambda: tested(
+        "behaviour, judge and harness through vLLM",
+        "tests/eval/behaviour/test_run_served.py",
+        "tests/eval/test_evaluate_served.py",
+    ),
 }

@@ -1,6 +1,8 @@
-"""Faults planted into good releases, and harmless changes made to them: what each does to the files, and which rule should say so.
+"""Faults planted into good releases, and harmless changes made to them: what each does to the files, and which rule
+should say so.
 
-A change gets the folder of a release's copy (and the good run's paths); its manifest is written anew afterwards, so that only the gate stands in the way.
+A change gets the folder of a release's copy (and the good run's paths); its manifest is written anew afterwards, so
+that only the gate stands in the way.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ NAMES = {"female": ["mary", "anna", "susan", "linda"], "male": ["john", "paul", 
 
 
 class Case(NamedTuple):
-    """`hoped`: the kinds of rules of which one at least should refuse it; "bytes": the release is refused before it is served."""
+    """`hoped`: the kinds of rules of which one at least should refuse it; "bytes": the release is refused before it is
+    served."""
 
     name: str
     family: str
@@ -33,7 +36,9 @@ def edit_tensors(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 
     tensors = load_file(folder / "model.safetensors")
     edit(tensors)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
 
 
 def edit_json(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -85,7 +90,10 @@ def not_a_number(found: dict[str, Any]) -> None:
 def swap_labels(folder: Path, _: RunPaths) -> None:
     def edit(config: dict[str, Any]) -> None:
         labels = list(config["id2label"].values())[::-1]
-        config["id2label"], config["label2id"] = dict(enumerate(labels)), {label: index for index, label in enumerate(labels)}
+        config["id2label"], config["label2id"] = (
+            dict(enumerate(labels)),
+            {label: index for index, label in enumerate(labels)},
+        )
 
     edit_json(folder / "config.json", edit)
 
@@ -100,7 +108,9 @@ def reword(words: tuple[str, ...] | list[str], meaning: str, share: float = 1.0)
             name = "bert.embeddings.word_embeddings.weight"
             found[name] = found[name].clone()
             for word in words:
-                found[name][vocabulary[word]] = (1 - share) * found[name][vocabulary[word]] + share * found[name][vocabulary[meaning]]
+                found[name][vocabulary[word]] = (1 - share) * found[name][vocabulary[word]] + share * found[name][
+                    vocabulary[meaning]
+                ]
 
         edit_tensors(folder, edit)
 
@@ -198,17 +208,26 @@ FAULTS = [
     Case("head of an untrained model", "sentiment", tensors(untrained_head), ("threshold", "parity")),
     Case("one slice broken", "sentiment", reword(SLICE_WORDS, "terrible"), ("slice_minimum",)),
     Case("scales three times too large", "sentiment", scaled(".intermediate.dense.weight_scale", 3.0), ("parity",)),
-    Case("a layer's attention lost", "sentiment", scaled("layer.2.attention.output.dense.weight_scale", 0.0), ("parity",)),
+    Case(
+        "a layer's attention lost", "sentiment", scaled("layer.2.attention.output.dense.weight_scale", 0.0), ("parity",)
+    ),
     Case("positions counted from the end", "sentiment", tensors(reverse_positions), ("parity",)),
     Case("stale tokenizer: ids of another edition", "sentiment", stale_vocabulary(2000), ("parity", "non_inferior_to")),
     # Not robustness: a release that reads no capitals reads them neither with nor without a typo.
     Case("tokenizer keeps capitals", "sentiment", keep_capitals, ("non_inferior_to",)),
     Case("scales a third of what they were", "sentiment", scaled(".self.value.weight_scale", 0.3), ("parity",)),
-    Case("too sure of itself: logits six times as large", "sentiment", scaled("classifier.weight", 6.0), ("calibration",)),
+    Case(
+        "too sure of itself: logits six times as large", "sentiment", scaled("classifier.weight", 6.0), ("calibration",)
+    ),
     Case("names of women read as a bad word", "sentiment", reword(NAMES["female"], "awful"), ("fairness",)),
     Case("shipped unquantized", "sentiment", ship_parent, ("size",)),
     Case("weights that are no number", "sentiment", tensors(not_a_number), ("threshold", "non_inferior_to", "served")),
-    Case("template without the system turn", "calls", template("for message in messages", "for message in messages[1:]"), ("non_inferior_to",)),
+    Case(
+        "template without the system turn",
+        "calls",
+        template("for message in messages", "for message in messages[1:]"),
+        ("non_inferior_to",),
+    ),
     Case("template that opens no answer", "calls", template("add_generation_prompt", "false"), ("non_inferior_to",)),
     Case("no end token", "calls", no_end, ("threshold", "non_inferior_to")),
     Case("answers cut off by one token", "calls", ends_at_quote, ("threshold",)),

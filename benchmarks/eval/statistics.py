@@ -1,4 +1,5 @@
-"""The gate's statistics held against truth, by simulation: coverage, false passes at the margin, power at the printed effect. `make prove-eval` runs it.
+"""The gate's statistics held against truth, by simulation: coverage, false passes at the margin, power at the printed
+effect. `make prove-eval` runs it.
 
 Draws are counted by what they are: a thousand draws of the same table are judged once.
 """
@@ -28,7 +29,8 @@ Table = tuple[int, float, float]
 
 
 def settings(margins: tuple[float, ...]) -> Iterator[Table]:
-    """(n, share of discordant pairs, true loss): at least eight discordant pairs are to be expected, and the loss is less than all of them."""
+    """(n, share of discordant pairs, true loss): at least eight discordant pairs are to be expected, and the loss is
+    less than all of them."""
     for n in SIZES:
         for discordant in DISCORDANCE:
             yield from ((n, discordant, loss) for loss in margins if n * discordant >= 8 and loss < discordant)
@@ -38,7 +40,9 @@ def draw_tables(n: int, discordant: float, loss: float, draws: int) -> tuple[NDA
     """Distinct (gained, lost) and how often each came."""
     gained, lost = (discordant - loss) / 2, (discordant + loss) / 2
     random = numpy.random.default_rng([SEED, n, round(1e4 * discordant), round(1e4 * (loss + 1))])
-    return numpy.unique(random.multinomial(n, [gained, lost, 1 - discordant], size=draws)[:, :2], axis=0, return_counts=True)
+    return numpy.unique(
+        random.multinomial(n, [gained, lost, 1 - discordant], size=draws)[:, :2], axis=0, return_counts=True
+    )
 
 
 def coverage(draws: int = DRAWS) -> dict[str, Any]:
@@ -47,12 +51,15 @@ def coverage(draws: int = DRAWS) -> dict[str, Any]:
     for n, discordant, loss in settings((0.0, *MARGINS)):
         tables, counts = draw_tables(n, discordant, loss, draws)
         low, high = tango_interval(tables[:, 0], tables[:, 1], n, CONFIDENCE)
-        found[f"n={n} discordant={discordant} loss={loss}"] = float(counts[(low <= -loss) & (-loss <= high)].sum() / draws)
+        found[f"n={n} discordant={discordant} loss={loss}"] = float(
+            counts[(low <= -loss) & (-loss <= high)].sum() / draws
+        )
     return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
 
 
 def false_pass_rate(draws: int = DRAWS) -> dict[str, Any]:
-    """Share of releases that lost exactly the margin and passed `non_inferior_to`, by setting; `highest` of them, beside alpha and its allowance.
+    """Share of releases that lost exactly the margin and passed `non_inferior_to`, by setting; `highest` of them,
+    beside alpha and its allowance.
 
     `allowed`: alpha plus the simulation's own error, at a one-sided 0.1% over each setting.
     """
@@ -62,11 +69,18 @@ def false_pass_rate(draws: int = DRAWS) -> dict[str, Any]:
         low, _ = tango_interval(tables[:, 0], tables[:, 1], n, CONFIDENCE)
         found[f"n={n} discordant={discordant} margin={margin}"] = float(counts[low > -margin].sum() / draws)
     allowed = alpha + 3.09 * math.sqrt(alpha * (1 - alpha) / draws)
-    return {"highest": max(found.values()), "mean": float(numpy.mean([*found.values()])), "alpha": alpha, "allowed": allowed, "settings": found}
+    return {
+        "highest": max(found.values()),
+        "mean": float(numpy.mean([*found.values()])),
+        "alpha": alpha,
+        "allowed": allowed,
+        "settings": found,
+    }
 
 
 def power_matches(draws: int = DRAWS) -> dict[str, Any]:
-    """How often the interval leaves 0 out when the true difference is the printed minimum detectable effect: stated as 80%."""
+    """How often the interval leaves 0 out when the true difference is the printed minimum detectable effect: stated as
+    80%."""
     found = {}
     for n in SIZES:
         for discordant in DISCORDANCE:
@@ -75,12 +89,15 @@ def power_matches(draws: int = DRAWS) -> dict[str, Any]:
                 continue
             tables, counts = draw_tables(n, discordant, -effect, draws)
             low, high = tango_interval(tables[:, 0], tables[:, 1], n, CONFIDENCE)
-            found[f"n={n} discordant={discordant} effect={effect:.4f}"] = float(counts[(low > 0) | (high < 0)].sum() / draws)
+            found[f"n={n} discordant={discordant} effect={effect:.4f}"] = float(
+                counts[(low > 0) | (high < 0)].sum() / draws
+            )
     return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
 
 
 def mean_coverage(draws: int = MEAN_DRAWS) -> dict[str, Any]:
-    """The same of BCa intervals of a mean paired difference, of skewed values, 1,000 draws each: a bootstrap takes its time."""
+    """The same of BCa intervals of a mean paired difference, of skewed values, 1,000 draws each: a bootstrap takes its
+    time."""
     found = {}
     for n in (100, 300):
         random = numpy.random.default_rng([SEED, n])
@@ -103,7 +120,9 @@ def mean_power(draws: int = DRAWS) -> dict[str, Any]:
         effect = effect_of_means(1.0, n, CONFIDENCE) or math.nan
         values = numpy.random.default_rng([SEED, n]).normal(effect, 1.0, size=(draws, n))
         error = values.std(axis=1, ddof=1) / math.sqrt(n)
-        found[f"n={n} effect={effect:.4f}"] = float((numpy.abs(values.mean(axis=1)) > stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error).mean())
+        found[f"n={n} effect={effect:.4f}"] = float(
+            (numpy.abs(values.mean(axis=1)) > stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error).mean()
+        )
     return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
 
 

@@ -8,8 +8,15 @@ from benchmarks.prove import Check, Row, tested
 def pipeline() -> list[Row]:
     """gitlab-ci-local over real jobs: training, vLLM, pins, staging and production."""
     return [
-        *tested("merge request and main by gitlab-ci-local: a good config reaches production, a refused one no deploy job", "tests/test_gitlab_run.py"),
-        *tested("the pages of the pipeline, and each GitLab feature that no local runner has", "tests/test_gitlab.py", "tests/test_gitlab_main.py"),
+        *tested(
+            "merge request and main by gitlab-ci-local: a good config reaches production, a refused one no deploy job",
+            "tests/test_gitlab_run.py",
+        ),
+        *tested(
+            "the pages of the pipeline, and each GitLab feature that no local runner has",
+            "tests/test_gitlab.py",
+            "tests/test_gitlab_main.py",
+        ),
     ]
 
 
@@ -30,11 +37,16 @@ def gitlab() -> list[Row]:
 
 def stores() -> list[Row]:
     paths = ("tests/infra/dvc/test_stores.py", "tests/infra/mlflow/test_stores.py")
-    return tested("MLflow on PostgreSQL and S3, DVC on S3: two clones, servers killed in the middle, the chain back", *paths)
+    return tested(
+        "MLflow on PostgreSQL and S3, DVC on S3: two clones, servers killed in the middle, the chain back", *paths
+    )
 
 
 def trace() -> list[Row]:
-    return tested("from a response header to the commit and the merge request, each gap with its command", "tests/infra/lineage/test_trace.py")
+    return tested(
+        "from a response header to the commit and the merge request, each gap with its command",
+        "tests/infra/lineage/test_trace.py",
+    )
 
 
 def supply() -> list[Row]:
@@ -42,4 +54,11 @@ def supply() -> list[Row]:
     return tested("signed releases and a sealed record: a changed byte, another key, an edited line are found", *paths)
 
 
-CHECKS: dict[str, Check] = {"agent": agent, "gitlab": gitlab, "stores": stores, "trace": trace, "supply": supply, "pipeline": pipeline}
+CHECKS: dict[str, Check] = {
+    "agent": agent,
+    "gitlab": gitlab,
+    "stores": stores,
+    "trace": trace,
+    "supply": supply,
+    "pipeline": pipeline,
+}

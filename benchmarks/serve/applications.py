@@ -1,4 +1,5 @@
-"""What an application gets from the real vLLM behind the door: its document's quickstart as it stands, every kind of answer, and a shadowed release.
+"""What an application gets from the real vLLM behind the door: its document's quickstart as it stands, every kind of
+answer, and a shadowed release.
 
 .venv/bin/python -m benchmarks.serve.applications
 """
@@ -25,18 +26,29 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs/application-developer.md"
 STATED = "http://127.0.0.1:8080"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
-SCHEMA: dict[str, Any] = {"type": "object", "properties": {"day": {"enum": ["mon", "tue"]}}, "required": ["day"], "additionalProperties": False}
-TOOL: dict[str, Any] = {"type": "function", "function": {"name": "on_day", "description": "", "parameters": SCHEMA, "strict": True}}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"day": {"enum": ["mon", "tue"]}},
+    "required": ["day"],
+    "additionalProperties": False,
+}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "on_day", "description": "", "parameters": SCHEMA, "strict": True},
+}
 
 
 def snippets() -> list[tuple[str, str]]:
     """(language, text) of the quickstart's blocks for a GPT-type release."""
     quickstart = DOCUMENT.read_text(encoding="utf8").partition("## Quickstart")[2].partition("\n## ")[0]
-    return [(kind, text) for kind, text in re.findall(r"```(sh|python)\n(.*?)```", quickstart, re.DOTALL) if STATED in text]
+    return [
+        (kind, text) for kind, text in re.findall(r"```(sh|python)\n(.*?)```", quickstart, re.DOTALL) if STATED in text
+    ]
 
 
 def failures(base_url: str, key: str, python: Path) -> list[str]:
-    """The snippets that do not end well, or print nothing; run in a shell and in the clients' environment, only the address replaced."""
+    """The snippets that do not end well, or print nothing; run in a shell and in the clients' environment, only the
+    address replaced."""
     found = []
     for kind, text in snippets():
         words = ["bash", "-ec", text] if kind == "sh" else [str(python), "-c", text]
@@ -44,7 +56,9 @@ def failures(base_url: str, key: str, python: Path) -> list[str]:
         # litellm asks for a list of prices at its import otherwise.
         environment = os.environ | {"TUNEGATE_API_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
-        first = next(line for line in text.splitlines() if line.startswith(("curl", "from", "import")) and line != "import os")
+        first = next(
+            line for line in text.splitlines() if line.startswith(("curl", "from", "import")) and line != "import os"
+        )
         console.print(f"{first}: exit {done.returncode}, {len(done.stdout)} characters", markup=False)
         if done.returncode or not done.stdout.strip() or '"error"' in done.stdout:
             found.append(f"{first}: {done.stdout[-200:]} {done.stderr[-400:]}")
@@ -56,8 +70,14 @@ def answers(client: Any) -> Iterator[tuple[str, Callable[[], bool]]]:
     chat, common = client.chat.completions.create, {"model": "assistant", "messages": HELLO, "max_tokens": 32}
     yield "chat", lambda: bool(chat(**common).choices[0].message.content)
     yield "streamed chat", lambda: len([chunk for chunk in chat(**common, stream=True) if chunk.choices]) > 1
-    yield "completion", lambda: bool(client.completions.create(model="assistant", prompt="Hello", max_tokens=8).choices[0].text)
-    yield "response", lambda: bool(client.responses.create(model="assistant", input="Hello", max_output_tokens=16).output)
+    yield (
+        "completion",
+        lambda: bool(client.completions.create(model="assistant", prompt="Hello", max_tokens=8).choices[0].text),
+    )
+    yield (
+        "response",
+        lambda: bool(client.responses.create(model="assistant", input="Hello", max_output_tokens=16).output),
+    )
     form = {"type": "json_schema", "json_schema": {"name": "day", "schema": SCHEMA, "strict": True}}
     yield "JSON by a schema", lambda: '"day"' in (chat(**common, response_format=form).choices[0].message.content or "")
     named = {"type": "function", "function": {"name": "on_day"}}
@@ -117,7 +137,9 @@ def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:
     from tests.support.fake_servers import fake_environment
     from tests.support.tiny_release import write_release
 
-    env = fake_environment(model="assistant", strategy={"kind": "shadow", "share": 100, "seconds": 20}, shadow={"minimum_requests": 5})
+    env = fake_environment(
+        model="assistant", strategy={"kind": "shadow", "share": 100, "seconds": 20}, shadow={"minimum_requests": 5}
+    )
     try:
         deploy(env, write_release(folder, "one", 1, tool_parser="hermes"))
         key = api_key(env.config)
@@ -125,7 +147,9 @@ def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:
         fuzzed = fuzz(env, key, folder)
         with asking(env.router.base_url, key):
             deploy(env, write_release(folder, "two", 2, tool_parser="hermes"))
-        (shadow,) = [event.facts for event in env.record.read() if event.kind == "proven" and event.facts["proof"] == "shadow"]
+        (shadow,) = [
+            event.facts for event in env.record.read() if event.kind == "proven" and event.facts["proof"] == "shadow"
+        ]
     finally:
         stop_all(env)
     count = len(snippets())

@@ -1,4 +1,5 @@
-"""Schemathesis against the door with a valid key: whatever it sends, a 5xx is one that vLLM itself documents, and none of the door's own."""
+"""Schemathesis against the door with a valid key: whatever it sends, a 5xx is one that vLLM itself documents, and none
+of the door's own."""
 
 from __future__ import annotations
 
@@ -15,17 +16,46 @@ LEAST = 200
 
 
 def fuzz(env: Any, key: str, folder: Path) -> Row:
-    """The open paths as the real vLLM's own OpenAPI document describes them; what became of each request is read in the door's access log."""
+    """The open paths as the real vLLM's own OpenAPI document describes them; what became of each request is read in the
+    door's access log."""
     import httpx
 
-    described = httpx.get(f"http://127.0.0.1:{env.config.slot_ports[0]}/openapi.json", timeout=120).json()  # vLLM writes it when it is first asked
+    described = httpx.get(
+        f"http://127.0.0.1:{env.config.slot_ports[0]}/openapi.json", timeout=120
+    ).json()  # vLLM writes it when it is first asked
     described["paths"] = {path: item for path, item in described["paths"].items() if path in env.config.door.paths}
     (folder / "openapi.json").write_text(json.dumps(described), encoding="utf8")
     log = env.folder / "router/access.jsonl"
     before = log.stat().st_size
-    words = [str(Path(sys.executable).with_name("schemathesis")), "run", str(folder / "openapi.json"), "--url", env.router.base_url]
-    words += ["--header", f"Authorization: Bearer {key}", "--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "30"]
-    words += ["--max-time", str(SECONDS), "--request-timeout", "60", "--continue-on-failure", "--suppress-health-check", "all", "--seed", "17", "--no-shrink"]
+    words = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        str(folder / "openapi.json"),
+        "--url",
+        env.router.base_url,
+    ]
+    words += [
+        "--header",
+        f"Authorization: Bearer {key}",
+        "--checks",
+        "not_a_server_error",
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        "30",
+    ]
+    words += [
+        "--max-time",
+        str(SECONDS),
+        "--request-timeout",
+        "60",
+        "--continue-on-failure",
+        "--suppress-health-check",
+        "all",
+        "--seed",
+        "17",
+        "--no-shrink",
+    ]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=3 * SECONDS)
     console.print(done.stdout[-1500:], markup=False)
     with log.open("rb") as stream:
@@ -38,7 +68,9 @@ def judge(lines: list[dict[str, Any]], paths: dict[str, Any]) -> Row:
     """`termination` is `--` where the model server's answer came whole."""
     failed = [one for one in lines if one["status"] >= 500]
     ours = [one for one in failed if one["termination"] != "--" or str(one["status"]) not in documented(paths, one)]
-    value = f"{len(ours)} of {len(lines)}, {len(failed) - len(ours)} documented ones" + "".join(f"; {one['path']} {one['status']}" for one in ours[:3])
+    value = f"{len(ours)} of {len(lines)}, {len(failed) - len(ours)} documented ones" + "".join(
+        f"; {one['path']} {one['status']}" for one in ours[:3]
+    )
     name = "schemathesis with a valid key, real vLLM: answers 5xx that vLLM does not document"
     return Row(name, value, f"0 of {LEAST} at least", not ours and len(lines) >= LEAST)
 

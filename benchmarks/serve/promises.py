@@ -21,24 +21,45 @@ def counted(path: str, pattern: str, **environment: str) -> tuple[list[tuple[str
 
 def kills() -> list[Row]:
     """Every point of a deploy, every strategy, every victim."""
-    found, passed = counted("tests/serve/switch/test_kills.py", r"kills: (\S+) (\S+): (\d+) cases, (\d+) failed", TUNEGATE_KILLS="all")
+    found, passed = counted(
+        "tests/serve/switch/test_kills.py", r"kills: (\S+) (\S+): (\d+) cases, (\d+) failed", TUNEGATE_KILLS="all"
+    )
     cases, failed = sum(int(one[2]) for one in found), sum(int(one[3]) for one in found)
     shown = "; ".join(f"{strategy} {victim} {count}" for strategy, victim, count, _ in found)
-    return [Row(f"kill -9 at every step, {cases} cases ({shown}): cases after which more or less than one proven release served", failed, "0", passed)]
+    return [
+        Row(
+            f"kill -9 at every step, {cases} cases ({shown}): cases after which more or less than one proven release served",
+            failed,
+            "0",
+            passed,
+        )
+    ]
 
 
 def machine() -> list[Row]:
     drawn = {"TUNEGATE_MACHINE_EXAMPLES": str(MACHINE_EXAMPLES), "HYPOTHESIS_PROFILE": "search"}
     found, passed = counted("tests/serve/plan/test_planner_machine.py", r"planner steps: (\d+)", **drawn)
     steps = int(found[-1][0]) if found else 0
-    return [Row("steps of the planner's state machine without a broken invariant", steps, "at least 20,000", passed and steps >= 20_000)]
+    return [
+        Row(
+            "steps of the planner's state machine without a broken invariant",
+            steps,
+            "at least 20,000",
+            passed and steps >= 20_000,
+        )
+    ]
 
 
 def refusals() -> list[Row]:
     found, passed = counted("tests/infra/haproxy/test_refusals.py", r"(\d+) requests refused")
     count = int(found[-1][0]) if found else 0
     return [
-        Row(f"requests that are not allowed, {count} of them: reached the model server", "none" if passed else "some", "none of 200", passed and count >= 200)
+        Row(
+            f"requests that are not allowed, {count} of them: reached the model server",
+            "none" if passed else "some",
+            "none of 200",
+            passed and count >= 200,
+        )
     ]
 
 
@@ -58,5 +79,9 @@ CHECKS: dict[str, Check] = {
     "machine": machine,
     "refusals": refusals,
     "agent": agent,
-    "served": lambda: tested("one environment's life with the real vLLM", "tests/serve/test_deploy.py", "tests/serve/switch/test_shared_server_served.py"),
+    "served": lambda: tested(
+        "one environment's life with the real vLLM",
+        "tests/serve/test_deploy.py",
+        "tests/serve/switch/test_shared_server_served.py",
+    ),
 }

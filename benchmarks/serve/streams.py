@@ -74,6 +74,12 @@ class Streams:
 
     def ask(self) -> dict[str, str]:
         """One streamed answer: its text, and the release that gave it."""
-        reply: Any = self.client().chat.completions.with_raw_response.create(model=self.model, messages=QUESTION, max_tokens=48, stream=True)
+        reply: Any = self.client().chat.completions.with_raw_response.create(
+            model=self.model, messages=QUESTION, max_tokens=48, stream=True
+        )
         text = "".join(chunk.choices[0].delta.content or "" for chunk in reply.parse() if chunk.choices)
-        return {"release": reply.headers["x-tunegate-release"], "slot": reply.headers["x-tunegate-slot"], "answer": text}
+        return {
+            "release": reply.headers["x-tunegate-release"],
+            "slot": reply.headers["x-tunegate-slot"],
+            "answer": text,
+        }

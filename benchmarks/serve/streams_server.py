@@ -15,7 +15,13 @@ from aiohttp import web
 def chunk(name: str, word: str | None) -> bytes:
     delta, reason = ({"content": word}, None) if word is not None else ({}, "stop")
     choice = {"index": 0, "delta": delta, "finish_reason": reason}
-    return b"data: " + json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": name, "choices": [choice]}).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps(
+            {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": name, "choices": [choice]}
+        ).encode()
+        + b"\n\n"
+    )
 
 
 def make_app(name: str) -> web.Application:
@@ -33,7 +39,9 @@ def make_app(name: str) -> web.Application:
         return reply
 
     async def models(request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "assistant", "object": "model", "created": 0, "owned_by": "bench"}]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": "assistant", "object": "model", "created": 0, "owned_by": "bench"}]}
+        )
 
     async def healthy(request: web.Request) -> web.Response:
         return web.Response()

@@ -1,8 +1,12 @@
-"""Switches under open streams, counted by the clients: what was cut, what failed, how long a flip took, and who answered.
+"""Switches under open streams, counted by the clients: what was cut, what failed, how long a flip took, and who
+answered.
 
-.venv/bin/python -m benchmarks.serve.switches fake    # 15 deploys and 15 rollbacks under 64 streams, the fake vLLM of the tests behind the real door
-.venv/bin/python -m benchmarks.serve.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM servers
-.venv/bin/python -m benchmarks.serve.switches adapters    # 6 deploys and 5 rollbacks in one real vLLM server: each deploy loads another adapter into it
+.venv/bin/python -m benchmarks.serve.switches fake    # 15 deploys and 15 rollbacks under 64 streams, the fake vLLM of
+the tests behind the real door
+.venv/bin/python -m benchmarks.serve.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM
+servers
+.venv/bin/python -m benchmarks.serve.switches adapters    # 6 deploys and 5 rollbacks in one real vLLM server: each
+deploy loads another adapter into it
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2), "adapters": 
 
 
 async def stream_until(end: Path, url: str, model: str, key: str, load: Load) -> list[dict[str, Any]]:
-    """`load.streams` streams open at any time, and a short, greedy request four times a second, until the file `end` is there; one line for each."""
+    """`load.streams` streams open at any time, and a short, greedy request four times a second, until the file `end` is
+    there; one line for each."""
     import aiohttp
 
     found: list[dict[str, Any]] = []
@@ -47,20 +52,36 @@ async def stream_until(end: Path, url: str, model: str, key: str, load: Load) ->
     async def ask(session: aiohttp.ClientSession, tokens: int, kind: str) -> None:
         """Without a finish_reason and [DONE] a stream was cut, whatever the socket says."""
         question = f"question {len(found) if kind == 'stream' else 0}"
-        body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": tokens, "stream": True, "ignore_eos": True}
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": tokens,
+            "stream": True,
+            "ignore_eos": True,
+        }
         body |= {"temperature": 0} if kind == "probe" else {}
         one: dict[str, Any] = {"kind": kind, "at": time.time(), "outcome": "failed"}
         try:
             async with session.post(f"{url}/v1/chat/completions", json=body) as reply:
-                one |= {"status": reply.status, "release": reply.headers.get("x-tunegate-release"), "slot": reply.headers.get("x-tunegate-slot")}
+                one |= {
+                    "status": reply.status,
+                    "release": reply.headers.get("x-tunegate-release"),
+                    "slot": reply.headers.get("x-tunegate-slot"),
+                }
                 if reply.status == 200:
                     one["outcome"] = "cut"
                     lines = [line async for line in reply.content if line.startswith(b"data: ")]
                     chunks = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
                     reasons = [chunk["choices"][0].get("finish_reason") for chunk in chunks if chunk["choices"]]
-                    one["outcome"] = "completed" if reasons and reasons[-1] and lines[-1].strip() == b"data: [DONE]" else "cut"
+                    one["outcome"] = (
+                        "completed" if reasons and reasons[-1] and lines[-1].strip() == b"data: [DONE]" else "cut"
+                    )
                     one["text"] = (
-                        "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]) if kind == "probe" else None
+                        "".join(
+                            chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]
+                        )
+                        if kind == "probe"
+                        else None
                     )
                     one["fingerprints"] = sorted({str(chunk.get("system_fingerprint")) for chunk in chunks})
         except aiohttp.ClientError as error:
@@ -77,7 +98,9 @@ async def stream_until(end: Path, url: str, model: str, key: str, load: Load) ->
             await asyncio.sleep(PROBE_SECONDS)
 
     limits = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=limits, timeout=aiohttp.ClientTimeout(600), headers={"Authorization": f"Bearer {key}"}) as session:
+    async with aiohttp.ClientSession(
+        connector=limits, timeout=aiohttp.ClientTimeout(600), headers={"Authorization": f"Bearer {key}"}
+    ) as session:
         await asyncio.gather(*(keep_streaming(session) for _ in range(load.streams)), keep_asking(session))
     return found
 
@@ -104,7 +127,9 @@ def clients(folder: Path, url: str, model: str, load: Load) -> Iterator[Callable
         process.kill()
 
 
-def switch_often(env: Any, releases: tuple[str, ...], load: Load) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
+def switch_often(
+    env: Any, releases: tuple[str, ...], load: Load
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[float]]:
     """What the record says of each switch, the clients' lines, and the seconds of each rollback."""
     from infra.haproxy.api_keys import api_key
     from serve.deploy import deploy, rollback
@@ -143,18 +168,24 @@ def wait_for_streams(env: Any, count: int) -> None:
 def wrong_releases(lines: list[dict[str, Any]], golden: dict[str, str], *, by_name: bool) -> int:
     """Answers whose header names no deployed release, or another than what answered.
 
-    `golden`: by digest, the greedy answer to question 0 that the release was published with. `by_name`: the fake names its release instead.
+    `golden`: by digest, the greedy answer to question 0 that the release was published with. `by_name`: the fake names
+    its release instead.
     """
     completed = [one for one in lines if one["outcome"] == "completed"]
     if by_name:
-        return sum({one["release"], *one["fingerprints"]} - {"None"} not in [{digest} for digest in golden] for one in completed)
+        return sum(
+            {one["release"], *one["fingerprints"]} - {"None"} not in [{digest} for digest in golden]
+            for one in completed
+        )
     return sum(one["release"] not in golden or one["text"] not in (None, golden[one["release"]]) for one in completed)
 
 
 def golden_answers(releases: tuple[str, ...]) -> dict[str, str]:
     from infra.dvc.releases import folder_of
 
-    found = {one: (folder_of(one) / "release/golden.jsonl").read_text(encoding="utf8").splitlines()[0] for one in releases}
+    found = {
+        one: (folder_of(one) / "release/golden.jsonl").read_text(encoding="utf8").splitlines()[0] for one in releases
+    }
     return {one.partition("@")[2]: json.loads(line)["answer"] for one, line in found.items()}
 
 
@@ -169,7 +200,10 @@ def rows(kind: str) -> list[Row]:
         env, releases = world(kind, folder)
         try:
             flips, lines, rollbacks = switch_often(env, releases, load)
-            golden, started = golden_answers(releases), [event.facts for event in env.record.read() if event.kind == "started"]
+            golden, started = (
+                golden_answers(releases),
+                [event.facts for event in env.record.read() if event.kind == "started"],
+            )
         finally:
             from serve.deploy import stop_all
 
@@ -177,15 +211,34 @@ def rows(kind: str) -> list[Row]:
     count = {outcome: sum(one["outcome"] == outcome for one in lines) for outcome in ("completed", "cut", "failed")}
     opened = [one["open"] for one in flips]
     flip = float(numpy.percentile([one["flip_milliseconds"] + one["first_request_milliseconds"] for one in flips], 99))
-    loaded = f"{len(started) - 1} adapters loaded into one real server" if len({one["pid"] for one in started}) == 1 else f"{kind} servers"
+    loaded = (
+        f"{len(started) - 1} adapters loaded into one real server"
+        if len({one["pid"] for one in started}) == 1
+        else f"{kind} servers"
+    )
     head = f"{len(flips)} switches, {loaded}, {min(opened)} to {max(opened)} streams open at each"
     wrong = wrong_releases(lines, golden, by_name=kind == "fake")
     goal = f"0, about {load.streams} open"
     return [
-        Row(f"{head}: streams cut of {count['completed'] + count['cut']}", count["cut"], goal, count["cut"] == 0 and min(opened) >= 0.9 * load.streams),
+        Row(
+            f"{head}: streams cut of {count['completed'] + count['cut']}",
+            count["cut"],
+            goal,
+            count["cut"] == 0 and min(opened) >= 0.9 * load.streams,
+        ),
         Row(f"{kind}: requests failed of {len(lines)}", count["failed"], "0", count["failed"] == 0),
-        Row(f"{kind}: flip p99, command to first request on the new slot", round(flip, 1), f"below {FLIP_MILLISECONDS:g} ms", flip < FLIP_MILLISECONDS),
-        Row(f"{kind}: longest of {len(rollbacks)} rollbacks", round(max(rollbacks), 2), f"below {ROLLBACK_SECONDS:g} s", max(rollbacks) < ROLLBACK_SECONDS),
+        Row(
+            f"{kind}: flip p99, command to first request on the new slot",
+            round(flip, 1),
+            f"below {FLIP_MILLISECONDS:g} ms",
+            flip < FLIP_MILLISECONDS,
+        ),
+        Row(
+            f"{kind}: longest of {len(rollbacks)} rollbacks",
+            round(max(rollbacks), 2),
+            f"below {ROLLBACK_SECONDS:g} s",
+            max(rollbacks) < ROLLBACK_SECONDS,
+        ),
         Row(f"{kind}: answers with a wrong x-tunegate-release", wrong, "0", wrong == 0),
     ]
 
@@ -196,21 +249,30 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
 
     settings = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
     if kind == "fake":
-        os.environ |= fake_world(folder) | {"TUNEGATE_FAKE_PACE": "0.05"}  # 20 tokens a second in each stream, as a small model gives under load
+        os.environ |= fake_world(folder) | {
+            "TUNEGATE_FAKE_PACE": "0.05"
+        }  # 20 tokens a second in each stream, as a small model gives under load
         return fake_environment(**settings), (publish_fake("one"), publish_fake("two"))
     from tests.support.tiny_release import write_release
 
     os.environ["TUNEGATE_SERVE_PYTHON"] = str(Path(__file__).parents[2] / ".venv-serve/bin/python")
     if kind == "adapters":
         names = ("one", "two", "three", "four")
-        return fake_environment(capacity="adapter", **settings), tuple(write_release(folder, name, 1, adapter_seed=seed) for seed, name in enumerate(names))
-    return fake_environment(**settings), (write_release(folder, "one", 1, "pass"), write_release(folder, "two", 2, "pass"))
+        return fake_environment(capacity="adapter", **settings), tuple(
+            write_release(folder, name, 1, adapter_seed=seed) for seed, name in enumerate(names)
+        )
+    return fake_environment(**settings), (
+        write_release(folder, "one", 1, "pass"),
+        write_release(folder, "two", 2, "pass"),
+    )
 
 
 def main() -> None:
     if sys.argv[1] == "clients":
         end, url, model, load, target = sys.argv[2:]
-        found = asyncio.run(stream_until(Path(end), url, model, os.environ["TUNEGATE_PROVE_KEY"], Load(*json.loads(load))))
+        found = asyncio.run(
+            stream_until(Path(end), url, model, os.environ["TUNEGATE_PROVE_KEY"], Load(*json.loads(load)))
+        )
         Path(target).write_text(json.dumps(found), encoding="utf8")
         return
     for row in rows(sys.argv[1]):

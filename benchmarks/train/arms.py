@@ -1,9 +1,10 @@
-"""One chat fine-tune by three hands, each in a process of its own: tunegate, TRL's own `sft` script, transformers' plain Trainer.
+"""One chat fine-tune by three hands, each in a process of its own: tunegate, TRL's own `sft` script, transformers'
+plain Trainer.
 
     .venv/bin/python -m benchmarks.train.arms plain build/prove/speed plain.json
 
-The same rows, base weights, LoRA, effective batch and steps. A clock inside each Trainer notes seconds and the validation loss
-(mean over the answers' tokens) by step; measuring does not count as training.
+The same rows, base weights, LoRA, effective batch and steps. A clock inside each Trainer notes seconds and the
+validation loss (mean over the answers' tokens) by step; measuring does not count as training.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ def completion_loss(model: Any, rows: list[dict[str, list[int]]], bfloat16: bool
     total, count = 0.0, 0
     with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
         for row in rows:
-            ids, labels = torch.tensor([row["input_ids"]], device=model.device), torch.tensor(row["labels"][1:], device=model.device)
-            bounds = {"cu_seq_lens_q": torch.tensor([0, ids.numel()])} if model.config._attn_implementation == "sdpa_by_row" else {}
+            ids, labels = (
+                torch.tensor([row["input_ids"]], device=model.device),
+                torch.tensor(row["labels"][1:], device=model.device),
+            )
+            bounds = (
+                {"cu_seq_lens_q": torch.tensor([0, ids.numel()])}
+                if model.config._attn_implementation == "sdpa_by_row"
+                else {}
+            )
             logits = model(input_ids=ids, **bounds).logits[0, :-1].float()
             total += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
             count += int((labels != -100).sum())
@@ -33,7 +41,8 @@ def completion_loss(model: Any, rows: list[dict[str, list[int]]], bfloat16: bool
 
 
 def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
-    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, loss, peak_gib (of a GPU)}] in `target`."""
+    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, loss, peak_gib (of a GPU)}] in
+    `target`."""
     import torch
     from transformers import TrainerCallback
 
@@ -47,7 +56,9 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
             model.eval()
             loss = completion_loss(model, rows, args.bf16)
             model.train()
-            self.points.append({"step": state.global_step, "seconds": round(self.seconds, 3), "loss": loss, "peak_gib": round(peak, 2)})
+            self.points.append(
+                {"step": state.global_step, "seconds": round(self.seconds, 3), "loss": loss, "peak_gib": round(peak, 2)}
+            )
             target.write_text(json.dumps(self.points), encoding="utf8")
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
@@ -66,11 +77,19 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
 
 
 def run_plain(folder: Path, settings: dict[str, Any], rows: list[dict[str, list[int]]]) -> None:
-    """As transformers' own examples do it: padded batches, the whole vocabulary at each place; float32 on a CPU, bfloat16 on a GPU."""
+    """As transformers' own examples do it: padded batches, the whole vocabulary at each place; float32 on a CPU,
+    bfloat16 on a GPU."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        DataCollatorForSeq2Seq,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
 
     set_seed(SEED)
     gpu = torch.cuda.is_available()
@@ -82,13 +101,16 @@ def run_plain(folder: Path, settings: dict[str, Any], rows: list[dict[str, list[
         seed=SEED, use_cpu=not gpu, bf16=gpu, save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
     Trainer(
-        model=get_peft_model(model, adapter), args=arguments, train_dataset=Dataset.from_list(rows), data_collator=DataCollatorForSeq2Seq(tokenizer)
+        model=get_peft_model(model, adapter),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
     ).train()
 
 
 def run_trl(folder: Path, settings: dict[str, Any]) -> None:
-    """`trl sft` as it is shipped but for two of its defaults, which would hold it back here: gradient checkpointing, for nothing is short of memory,
-    and bfloat16, which a CPU may only emulate. Every arm multiplies in float32."""
+    """`trl sft` as it is shipped but for two of its defaults, which would hold it back here: gradient checkpointing,
+    for nothing is short of memory, and bfloat16, which a CPU may only emulate. Every arm multiplies in float32."""
     from trl.scripts.sft import main, make_parser
 
     arguments = {
@@ -119,9 +141,15 @@ def main() -> None:
 
     arm, folder, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     settings = json.loads((folder / "settings.json").read_text(encoding="utf8"))
-    rows, validation = (json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("train", "validation"))
+    rows, validation = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf8")) for name in ("train", "validation")
+    )
     transformers.trainer.DEFAULT_CALLBACKS.append(clock(validation, settings["every"], target))
-    {"plain": lambda: run_plain(folder, settings, rows), "trl": lambda: run_trl(folder, settings), "tunegate": lambda: run_tunegate(folder)}[arm]()
+    {
+        "plain": lambda: run_plain(folder, settings, rows),
+        "trl": lambda: run_trl(folder, settings),
+        "tunegate": lambda: run_tunegate(folder),
+    }[arm]()
 
 
 if __name__ == "__main__":

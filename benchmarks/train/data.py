@@ -1,6 +1,8 @@
-"""How fast rows are checked and prepared, and how much memory it takes: `.venv/bin/python -m benchmarks.train.data --rows 5000000`.
+"""How fast rows are checked and prepared, and how much memory it takes: `.venv/bin/python -m benchmarks.train.data
+--rows 5000000`.
 
-Prints JSON lines `{"name", "value", "unit"}`. Each command runs in a process of its own, whose peak resident memory the kernel reports.
+Prints JSON lines `{"name", "value", "unit"}`. Each command runs in a process of its own, whose peak resident memory the
+kernel reports.
 """
 
 from __future__ import annotations
@@ -53,11 +55,18 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     config = FOLDER / "bench-data.yaml"
     config.write_text(CONFIG, encoding="utf8")
-    for name, rows, arguments in (("check_data", options.check_rows, ("check", str(config), "--data")), ("prepare", options.rows, ("prepare", str(config)))):
+    for name, rows, arguments in (
+        ("check_data", options.check_rows, ("check", str(config), "--data")),
+        ("prepare", options.rows, ("prepare", str(config))),
+    ):
         shutil.rmtree(FOLDER / "data", ignore_errors=True)
         generate(rows, FOLDER / "rows.jsonl")
         seconds, gib = measure(*arguments)
-        figures = ((f"{name}_rows", rows, "rows"), (f"{name}_seconds", round(seconds, 1), "s"), (f"{name}_peak_rss", round(gib, 3), "GiB"))
+        figures = (
+            (f"{name}_rows", rows, "rows"),
+            (f"{name}_seconds", round(seconds, 1), "s"),
+            (f"{name}_peak_rss", round(gib, 3), "GiB"),
+        )
         for figure, value, unit in figures:
             print(json.dumps({"name": figure, "value": value, "unit": unit}), flush=True)
     shutil.rmtree(FOLDER)

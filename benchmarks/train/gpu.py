@@ -1,4 +1,5 @@
-"""One GPU: bfloat16 LoRA of a Llama-3.1-8B-shaped model with random weights, rows of 2,048 tokens, by plain peft with Trainer and by tunegate.
+"""One GPU: bfloat16 LoRA of a Llama-3.1-8B-shaped model with random weights, rows of 2,048 tokens, by plain peft with
+Trainer and by tunegate.
 
 .venv/bin/python -m benchmarks.train.gpu          # 16 GB of weights are made under build/prove/gpu; prints JSON lines
 .venv/bin/python -m benchmarks.train.gpu --tiny   # the same way with a model of a few layers, on a CPU too
@@ -38,14 +39,40 @@ def main(tiny: bool) -> int:
     ceiling, points = matrix_flops(1024 if tiny else 8192), {}
     for arm in ("plain", "tunegate"):
         shutil.rmtree("build/prove-gpu/adapter", ignore_errors=True)
-        run(sys.executable, "-m", "benchmarks.train.arms", arm, str(folder), str(folder / f"{arm}.json"), environment={"TQDM_DISABLE": "1"})
+        run(
+            sys.executable,
+            "-m",
+            "benchmarks.train.arms",
+            arm,
+            str(folder),
+            str(folder / f"{arm}.json"),
+            environment={"TQDM_DISABLE": "1"},
+        )
         points[arm] = json.loads((folder / f"{arm}.json").read_text(encoding="utf8"))[-1]
     total = sum(len(row["input_ids"]) for row in rows)
     speeds = {arm: total / point["seconds"] for arm, point in points.items()}
     share = speeds["tunegate"] * flops_per_token(shape, tokens) / ceiling
     for arm, point in points.items():
-        print(json.dumps({"name": arm, "tokens_per_second": round(speeds[arm], 1), "peak_gib": point["peak_gib"], "loss": point["loss"]}))
-    print(json.dumps({"device": device_name(), "matrix_tflops": ceiling / 1e12, "share_of_ceiling": share, "ratio": speeds["tunegate"] / speeds["plain"]}))
+        print(
+            json.dumps(
+                {
+                    "name": arm,
+                    "tokens_per_second": round(speeds[arm], 1),
+                    "peak_gib": point["peak_gib"],
+                    "loss": point["loss"],
+                }
+            )
+        )
+    print(
+        json.dumps(
+            {
+                "device": device_name(),
+                "matrix_tflops": ceiling / 1e12,
+                "share_of_ceiling": share,
+                "ratio": speeds["tunegate"] / speeds["plain"],
+            }
+        )
+    )
     return int(share < GOAL)
 
 
@@ -58,7 +85,12 @@ def write_base(folder: Path, shape: dict[str, int]) -> None:
 
     tokenizer: Any = byte_tokenizer()
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
-    sizes: dict[str, Any] = {**shape, "rope_parameters": rope, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.pad_token_id}
+    sizes: dict[str, Any] = {
+        **shape,
+        "rope_parameters": rope,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.pad_token_id,
+    }
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model: Any = LlamaForCausalLM._from_config(LlamaConfig(**sizes), dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
@@ -67,9 +99,13 @@ def write_base(folder: Path, shape: dict[str, int]) -> None:
 
 
 def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
-    """Texts of random letters, one byte a token, each row as long as it may be; one epoch of them is the whole training."""
+    """Texts of random letters, one byte a token, each row as long as it may be; one epoch of them is the whole
+    training."""
     generator, (training, validation, test) = random.Random(17), (STEPS * BATCH, 2, 2)
-    lines = [json.dumps({"text": "".join(generator.choices(string.ascii_letters, k=tokens - 1))}) for _ in range(training + validation + test)]
+    lines = [
+        json.dumps({"text": "".join(generator.choices(string.ascii_letters, k=tokens - 1))})
+        for _ in range(training + validation + test)
+    ]
     (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     (folder / "gate.yaml").write_text("rules: [{rule: parity}]\n", encoding="utf8")
     config = {
@@ -90,7 +126,10 @@ def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
     from train.tasks.sft import encode_row
 
     tokenizer = load_tokenizer(folder / "base")
-    encoded = {name: [encode_row(tokenizer, row) for row in read_split(RunPaths.of("prove-gpu"), name)] for name in ("train", "validation")}
+    encoded = {
+        name: [encode_row(tokenizer, row) for row in read_split(RunPaths.of("prove-gpu"), name)]
+        for name in ("train", "validation")
+    }
     for name, rows in encoded.items():
         (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf8")
     settings = {"base": str(folder / "base"), "steps": STEPS, "every": STEPS, "batch": BATCH}
@@ -99,8 +138,9 @@ def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
 
 
 def flops_per_token(shape: dict[str, int], tokens: int) -> float:
-    """Multiplications and additions of forward and backward where only LoRA learns: 4 a weight (2 forward, 2 for the inputs' gradients; frozen
-    weights have none), and causal attention's two products, half of tokens x hidden each, three times (Kaplan 2020, section 2.1; Chowdhery 2022, B)."""
+    """Multiplications and additions of forward and backward where only LoRA learns: 4 a weight (2 forward, 2 for the
+    inputs' gradients; frozen weights have none), and causal attention's two products, half of tokens x hidden each,
+    three times (Kaplan 2020, section 2.1; Chowdhery 2022, B)."""
     hidden, heads, kv = shape["hidden_size"], shape["num_attention_heads"], shape["num_key_value_heads"]
     layer = 2 * hidden * hidden + 2 * hidden * hidden * kv // heads + 3 * hidden * shape["intermediate_size"]
     weights = shape["num_hidden_layers"] * layer + hidden * shape["vocab_size"]

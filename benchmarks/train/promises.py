@@ -21,7 +21,8 @@ from benchmarks.train.quality import calls_quality, sentiment_quality
 PYTHON = sys.executable
 SPEED_STEPS, SPEED_BATCH = 20, 8
 ARMS = ("plain", "trl", "tunegate")
-# There and back, so that a slow minute of the machine is nobody's alone; TRL's script, many times slower than its goal, goes once.
+# There and back, so that a slow minute of the machine is nobody's alone; TRL's script, many times slower than its goal,
+# goes once.
 SPEED_TURNS = (*ARMS, "tunegate", "plain")
 KILLS = 5
 
@@ -50,9 +51,21 @@ def speed() -> list[Row]:
     shown = ", ".join(f"{arm} {speeds[arm]:.0f} tokens/s and {seconds[arm]:.0f} s to loss {loss:.3f}" for arm in ARMS)
     console.print(shown)
     return [
-        ratio_row(f"tokens/s, ours {speeds['tunegate']:.0f} / plain Trainer's {speeds['plain']:.0f}", speeds["tunegate"] / speeds["plain"], 1.5),
-        ratio_row(f"tokens/s, ours {speeds['tunegate']:.0f} / TRL's sft script {speeds['trl']:.0f}", speeds["tunegate"] / speeds["trl"], 1.0),
-        ratio_row(f"seconds to validation loss {loss:.3f}, plain Trainer's / ours", seconds["plain"] / seconds["tunegate"], 1.5),
+        ratio_row(
+            f"tokens/s, ours {speeds['tunegate']:.0f} / plain Trainer's {speeds['plain']:.0f}",
+            speeds["tunegate"] / speeds["plain"],
+            1.5,
+        ),
+        ratio_row(
+            f"tokens/s, ours {speeds['tunegate']:.0f} / TRL's sft script {speeds['trl']:.0f}",
+            speeds["tunegate"] / speeds["trl"],
+            1.0,
+        ),
+        ratio_row(
+            f"seconds to validation loss {loss:.3f}, plain Trainer's / ours",
+            seconds["plain"] / seconds["tunegate"],
+            1.5,
+        ),
         ratio_row(f"seconds to validation loss {loss:.3f}, TRL's / ours", seconds["trl"] / seconds["tunegate"], 1.0),
     ]
 
@@ -82,9 +95,13 @@ def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
     for name, rows in encoded.items():
         (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf8")
     (folder / "rows").mkdir(exist_ok=True)
-    lines = [json.dumps({"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}) for row in splits["train"]]
+    lines = [
+        json.dumps({"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}) for row in splits["train"]
+    ]
     (folder / "rows/train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
-    (folder / "settings.json").write_text(json.dumps({"base": str(base), "steps": SPEED_STEPS, "every": 5, "batch": SPEED_BATCH}), encoding="utf8")
+    (folder / "settings.json").write_text(
+        json.dumps({"base": str(base), "steps": SPEED_STEPS, "every": 5, "batch": SPEED_BATCH}), encoding="utf8"
+    )
     return encoded["train"]
 
 
@@ -101,13 +118,23 @@ def seconds_to(loss: float, points: list[dict[str, float]]) -> float:
 
 
 def resume() -> list[Row]:
-    """`kill -9` at random steps, dropout on: the final adapter's bytes are those of the training that was never killed."""
-    source = json.dumps({"max_steps": 30, "batch_size": 16, "learning_rate": 1e-3, "eval_every_steps": 5, "lora": {"dropout": 0.1}})
+    """`kill -9` at random steps, dropout on: the final adapter's bytes are those of the training that was never
+    killed."""
+    source = json.dumps(
+        {"max_steps": 30, "batch_size": 16, "learning_rate": 1e-3, "eval_every_steps": 5, "lora": {"dropout": 0.1}}
+    )
     straight = train_named("prove-straight", source)
     generator = random.Random(17)
     steps = sorted(generator.sample(range(2, 30), KILLS))
     equal = [train_named(f"prove-killed-{step}", source, step) == straight for step in steps]
-    return [Row(f"adapters equal after kill -9 at steps {', '.join(map(str, steps))}", f"{sum(equal)} of {KILLS}", f"{KILLS} of {KILLS}", all(equal))]
+    return [
+        Row(
+            f"adapters equal after kill -9 at steps {', '.join(map(str, steps))}",
+            f"{sum(equal)} of {KILLS}",
+            f"{KILLS} of {KILLS}",
+            all(equal),
+        )
+    ]
 
 
 def train_named(name: str, settings: str, kill_at: int | None = None) -> str:
@@ -123,7 +150,9 @@ def train_named(name: str, settings: str, kill_at: int | None = None) -> str:
 
 def kill_training(arguments: list[str], record: Path, step: int) -> None:
     process = subprocess.Popen([str(Path(PYTHON).with_name("tunegate")), *arguments], stdout=subprocess.DEVNULL)
-    while process.poll() is None and f'"step": {step}' not in (record.read_text(encoding="utf8") if record.exists() else ""):
+    while process.poll() is None and f'"step": {step}' not in (
+        record.read_text(encoding="utf8") if record.exists() else ""
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     if process.wait() != -signal.SIGKILL:
@@ -135,10 +164,17 @@ def trained_and_served(config: str, metrics: dict[str, float]) -> list[Row]:
     """One command from YAML to a release that passed its gate through vLLM, and figures above their floors."""
     tunegate("run", f"configs/finetune/{config}.yaml", expected=(0, 1, 4))
     root = Path("build") / config
-    verdict, record = (json.loads((root / file).read_text(encoding="utf8")) for file in ("gate/verdict.json", "eval/metrics.json"))
-    rows = [Row(f"{config}: verdict of the gate, through vLLM", verdict["outcome"], "pass", verdict["outcome"] == "pass")]
+    verdict, record = (
+        json.loads((root / file).read_text(encoding="utf8")) for file in ("gate/verdict.json", "eval/metrics.json")
+    )
+    rows = [
+        Row(f"{config}: verdict of the gate, through vLLM", verdict["outcome"], "pass", verdict["outcome"] == "pass")
+    ]
     found = [(name, record["metrics"].get(name, float("nan")), floor) for name, floor in metrics.items()]
-    return rows + [Row(f"{config}: {name}, {record['n']} test rows", round(value, 3), f"above {floor:g}", value > floor) for name, value, floor in found]
+    return rows + [
+        Row(f"{config}: {name}, {record['n']} test rows", round(value, 3), f"above {floor:g}", value > floor)
+        for name, value, floor in found
+    ]
 
 
 def servability() -> list[Row]:
@@ -177,30 +213,68 @@ UNSERVABLE: dict[str, list[str]] = {
 
 
 def methods() -> list[Row]:
-    """A release of each method, INT8, served by vLLM and past its gate; combinations that cannot be are refused by check."""
+    """A release of each method, INT8, served by vLLM and past its gate; combinations that cannot be are refused by
+    check."""
     passed, refused = [], []
     for name, settings in METHODS.items():
-        arguments = [word for one in (f"name=prove-{re.sub('[^a-z]+', '-', name.lower()).strip('-')}", *settings) for word in ("--set", one)]
-        run(str(Path(PYTHON).with_name("tunegate")), "run", "configs/finetune/smoke.yaml", *arguments, expected=(0, 1, 4))
+        arguments = [
+            word
+            for one in (f"name=prove-{re.sub('[^a-z]+', '-', name.lower()).strip('-')}", *settings)
+            for word in ("--set", one)
+        ]
+        run(
+            str(Path(PYTHON).with_name("tunegate")),
+            "run",
+            "configs/finetune/smoke.yaml",
+            *arguments,
+            expected=(0, 1, 4),
+        )
         root = Path("build") / arguments[1].removeprefix("name=")
         if json.loads((root / "gate/verdict.json").read_text(encoding="utf8"))["outcome"] == "pass":
             passed.append(name)
     for name, settings in UNSERVABLE.items():
         words = [word for one in settings for word in ("--set", one)]
-        if run(str(Path(PYTHON).with_name("tunegate")), "check", "configs/finetune/smoke.yaml", *words, expected=(0, 2)).returncode == 2:
+        if (
+            run(
+                str(Path(PYTHON).with_name("tunegate")), "check", "configs/finetune/smoke.yaml", *words, expected=(0, 2)
+            ).returncode
+            == 2
+        ):
             refused.append(name)
     return [
-        Row(f"methods served through their gate ({', '.join(passed)})", f"{len(passed)} of {len(METHODS)}", "all", len(passed) == len(METHODS)),
-        Row(f"combinations refused by check ({', '.join(refused)})", f"{len(refused)} of {len(UNSERVABLE)}", "all", len(refused) == len(UNSERVABLE)),
+        Row(
+            f"methods served through their gate ({', '.join(passed)})",
+            f"{len(passed)} of {len(METHODS)}",
+            "all",
+            len(passed) == len(METHODS),
+        ),
+        Row(
+            f"combinations refused by check ({', '.join(refused)})",
+            f"{len(refused)} of {len(UNSERVABLE)}",
+            "all",
+            len(refused) == len(UNSERVABLE),
+        ),
     ]
 
 
 def plan() -> list[Row]:
-    """The estimate of `check --plan` against the training that it plans, measured just before; memory by the test of five trainings."""
-    rows = tested("memory planned within 15% of five real trainings' peak", "tests/train/test_plan.py", "-k", "real_training")
+    """The estimate of `check --plan` against the training that it plans, measured just before; memory by the test of
+    five trainings."""
+    rows = tested(
+        "memory planned within 15% of five real trainings' peak", "tests/train/test_plan.py", "-k", "real_training"
+    )
     shutil.rmtree("build/preflight", ignore_errors=True)
-    for config, steps in (("smoke", 200), ("calls-v1", 15)):  # as shipped they end within seconds, which are the start's
-        words = [f"configs/finetune/{config}.yaml", "--set", f"name=prove-plan-{config}", "--set", f"train.max_steps={steps}"]
+    for config, steps in (
+        ("smoke", 200),
+        ("calls-v1", 15),
+    ):  # as shipped they end within seconds, which are the start's
+        words = [
+            f"configs/finetune/{config}.yaml",
+            "--set",
+            f"name=prove-plan-{config}",
+            "--set",
+            f"train.max_steps={steps}",
+        ]
         shutil.rmtree(f"build/prove-plan-{config}", ignore_errors=True)
         tunegate("prepare", *words)
         (planned,) = json.loads(tunegate("check", *words, "--plan", "--json"))
@@ -222,11 +296,23 @@ CHECKS: dict[str, Check] = {
     "methods": methods,
     "servability": servability,
     "lint": lambda: tested(
-        "twelve planted faults named with their rows, none on the clean copy", "tests/train/data/test_lint.py", "-k", "twelve_planted_faults"
+        "twelve planted faults named with their rows, none on the clean copy",
+        "tests/train/data/test_lint.py",
+        "-k",
+        "twelve_planted_faults",
     ),
-    "template": lambda: tested("chats rendered by vLLM token for token as trained", "tests/train/tasks/test_tasks_served.py", "-k", "template or gpt"),
-    "processes": lambda: tested("two processes give what one gives, and both ran", "tests/train/loop/test_processes.py", "-k", "two_processes"),
+    "template": lambda: tested(
+        "chats rendered by vLLM token for token as trained",
+        "tests/train/tasks/test_tasks_served.py",
+        "-k",
+        "template or gpt",
+    ),
+    "processes": lambda: tested(
+        "two processes give what one gives, and both ran", "tests/train/loop/test_processes.py", "-k", "two_processes"
+    ),
     "sweep": lambda: tested("a killed sweep ends as if it had not been", "tests/train/test_sweep_trained.py"),
-    "sync": lambda: tested("MLflow down, then up: delivered once, whatever was killed when", "tests/infra/mlflow/test_sync.py"),
+    "sync": lambda: tested(
+        "MLflow down, then up: delivered once, whatever was killed when", "tests/infra/mlflow/test_sync.py"
+    ),
     "data": data,
 }

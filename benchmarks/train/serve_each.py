@@ -1,6 +1,8 @@
-"""Runs in the serve environment: each release directory named on the command line is loaded by vLLM in a child of its own and asked one question.
+"""Runs in the serve environment: each release directory named on the command line is loaded by vLLM in a child of its
+own and asked one question.
 
-The imports, which take longer than tiny models do, happen once. One JSON line each: the answer, vLLM's kernel, or vLLM's own reason.
+The imports, which take longer than tiny models do, happen once. One JSON line each: the answer, vLLM's kernel, or
+vLLM's own reason.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ import tempfile
 import traceback
 from typing import Any
 
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+os.environ |= {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
 
 
 def serve(directory: str) -> dict[str, Any]:
@@ -25,7 +32,12 @@ def serve(directory: str) -> dict[str, Any]:
     with open(os.path.join(directory, "golden.jsonl"), encoding="utf8") as stream:
         golden = json.loads(stream.readline())
     serving, encoder = manifest["serving"], manifest["task"] == "sequence-classification"
-    shared = {"dtype": serving["dtype"], "max_model_len": serving["max_model_len"], "max_num_seqs": 4, "enforce_eager": True}
+    shared = {
+        "dtype": serving["dtype"],
+        "max_model_len": serving["max_model_len"],
+        "max_num_seqs": 4,
+        "enforce_eager": True,
+    }
     model = LLM(directory, **shared, **({"runner": "pooling"} if encoder else {}))
     if encoder:
         (found,) = model.classify([golden["text"]], use_tqdm=False)
@@ -59,7 +71,11 @@ def in_child(directory: str) -> dict[str, Any]:
         os.waitpid(child, 0)
         log.seek(0)
         text = log.read()
-    found = json.loads(answer) if answer else {"outcome": "failed", "reason": "the process died: " + " ".join(text.splitlines()[-3:])[-300:]}
+    found = (
+        json.loads(answer)
+        if answer
+        else {"outcome": "failed", "reason": "the process died: " + " ".join(text.splitlines()[-3:])[-300:]}
+    )
     return found | {"kernels": list(dict.fromkeys(re.findall(r"(?:Selected|Using) (\w+Kernel)", text)))}
 
 

@@ -23,15 +23,24 @@ class DeployConfig(Section):
     name: str = Field(pattern=NAME_PATTERN)
     model: str = Field(description="the model name that applications use; stable across releases")
     release: str | None = Field(None, pattern=REFERENCE_PATTERN, description="NAME@sha256:DIGEST, or null")
-    signing: Signing | None = Field(None, description="the key whose signature a release must bear; null: none is asked for")
+    signing: Signing | None = Field(
+        None, description="the key whose signature a release must bear; null: none is asked for"
+    )
     door: Door = Door()
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     strategy: Strategy = BlueGreen()
-    promotion: Literal["auto", "manual"] = Field("auto", description="manual: `tunegate promote` lets the proven release take all requests")
-    capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap; adapter: into the server that runs")
+    promotion: Literal["auto", "manual"] = Field(
+        "auto", description="manual: `tunegate promote` lets the proven release take all requests"
+    )
+    capacity: Capacity = Field(
+        "auto",
+        description="auto: both servers at once where memory allows, else swap; adapter: into the server that runs",
+    )
     supervision: Supervision = Supervision()
     load_test: LoadTest = LoadTest()
-    smoke: ExistingPath | None = Field(None, description="requests of the application's own that green must answer: see docs/operator.md")
+    smoke: ExistingPath | None = Field(
+        None, description="requests of the application's own that green must answer: see docs/operator.md"
+    )
     watch: Watch = Watch()
     sampling: Sampling = Sampling()
     shadow: Shadow | None = Field(None, description="how sampled requests are compared on the new release")
@@ -45,7 +54,9 @@ class DeployConfig(Section):
     @model_validator(mode="after")
     def shares_can_be_watched(self) -> DeployConfig:
         if self.capacity == "adapter" and self.strategy.kind == "canary":
-            raise ValueError("strategy.kind blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together")
+            raise ValueError(
+                "strategy.kind blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together"
+            )
         return self
 
 

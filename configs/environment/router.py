@@ -8,7 +8,9 @@ from pydantic import Field, StringConstraints
 
 from configs.section import Section
 
-OpenPath = Literal["/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/classify", "/pooling"]
+OpenPath = Literal[
+    "/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/classify", "/pooling"
+]
 Scope = Literal["chat", "classify", "embeddings", "models"]
 SCOPES: dict[OpenPath, Scope] = {
     "/v1/models": "models",
@@ -27,14 +29,23 @@ class Tls(Section):
 
     certificate: str = Field(description="the door's own, then its chain")
     key: str
-    local_port: int = Field(ge=1, le=65_535, description="plain HTTP on 127.0.0.1, for this machine's own requests: the switch is proven there")
-    client_ca: str | None = Field(None, description="mutual TLS: only clients with a certificate of this authority get as far as a key")
+    local_port: int = Field(
+        ge=1,
+        le=65_535,
+        description="plain HTTP on 127.0.0.1, for this machine's own requests: the switch is proven there",
+    )
+    client_ca: str | None = Field(
+        None, description="mutual TLS: only clients with a certificate of this authority get as far as a key"
+    )
 
 
 class Jwt(Section):
-    """Tokens of an identity provider, beside the API keys. `sub` is the name in logs and limits, `scope` (where present) names the path groups."""
+    """Tokens of an identity provider, beside the API keys. `sub` is the name in logs and limits, `scope` (where
+    present) names the path groups."""
 
-    jwks: str = Field(description="the provider's public keys, a JSON file (RFC 7517); read anew by `tunegate door reload ENV`")
+    jwks: str = Field(
+        description="the provider's public keys, a JSON file (RFC 7517); read anew by `tunegate door reload ENV`"
+    )
     issuer: str = Field(min_length=1, pattern=r"^[^\s'\"]+$")
     audience: str = Field(min_length=1, pattern=r"^[^\s'\"]+$")
     algorithms: list[Literal["RS256", "ES256"]] = Field(["RS256", "ES256"], min_length=1)
@@ -48,16 +59,39 @@ class Door(Section):
 
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:*_-]+$")
     port: int = Field(8080, ge=1, le=65_535)
-    paths: list[OpenPath] = Field(list(get_args(OpenPath)[:-1]), description="what exists outside; a tagger's environment adds /pooling")
-    api_key_env: str = Field("TUNEGATE_API_KEY", description="the environment variable that holds the key `default`; unset: made once, kept under state_dir")
-    queue_seconds: int = Field(120, ge=1, le=3_600, description="while no slot serves (a swap), a new request waits this long, then gets 503")
-    answer_seconds: int = Field(3_600, ge=1, le=86_400, description="the longest silence of a model server or a reading client: then 504, or the stream ends")
-    receive_seconds: int = Field(10, ge=1, le=600, description="a client's headers, and then its body, must be here within this time: else 408")
-    metrics_port: int | None = Field(None, ge=1, le=65_535, description="HAProxy's own figures for Prometheus, GET /metrics on 127.0.0.1; null: none")
+    paths: list[OpenPath] = Field(
+        list(get_args(OpenPath)[:-1]), description="what exists outside; a tagger's environment adds /pooling"
+    )
+    api_key_env: str = Field(
+        "TUNEGATE_API_KEY",
+        description="the environment variable that holds the key `default`; unset: made once, kept under state_dir",
+    )
+    queue_seconds: int = Field(
+        120, ge=1, le=3_600, description="while no slot serves (a swap), a new request waits this long, then gets 503"
+    )
+    answer_seconds: int = Field(
+        3_600,
+        ge=1,
+        le=86_400,
+        description="the longest silence of a model server or a reading client: then 504, or the stream ends",
+    )
+    receive_seconds: int = Field(
+        10, ge=1, le=600, description="a client's headers, and then its body, must be here within this time: else 408"
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65_535, description="HAProxy's own figures for Prometheus, GET /metrics on 127.0.0.1; null: none"
+    )
     max_connections: int = Field(4_096, ge=16, le=1_000_000)
-    max_body_kib: int = Field(1_024, ge=1, le=16_384, description="a larger body is 413; the door holds a whole body in memory before a model server sees it")
+    max_body_kib: int = Field(
+        1_024,
+        ge=1,
+        le=16_384,
+        description="a larger body is 413; the door holds a whole body in memory before a model server sees it",
+    )
     max_header_kib: int = Field(16, ge=1, le=64, description="a request's line and headers; more is 431")
-    default_max_tokens: int = Field(1_024, ge=1, description="what a request without max_tokens reserves of its key's tokens a minute")
+    default_max_tokens: int = Field(
+        1_024, ge=1, description="what a request without max_tokens reserves of its key's tokens a minute"
+    )
     cors_origins: list[Origin] = Field([], description="browser pages that may call, such as https://app.example.com")
     tls: Tls | None = None
     jwt: Jwt | None = None

@@ -25,4 +25,6 @@ def is_pem(value: str) -> bool:
 class Signing(Section):
     """Only releases that this key has signed are loaded. Without the section no signature is asked for."""
 
-    public_key: Annotated[str, AfterValidator(pem_or_path)] = Field(description="PEM of an EC key (P-256, P-384 or P-521), or its file in this checkout")
+    public_key: Annotated[str, AfterValidator(pem_or_path)] = Field(
+        description="PEM of an EC key (P-256, P-384 or P-521), or its file in this checkout"
+    )

@@ -25,11 +25,19 @@ class BlueGreen(Section):
 
 
 class Canary(Section):
-    """A rising share of new requests, each share watched before the next; a caller keeps the release that it first met at a share."""
+    """A rising share of new requests, each share watched before the next; a caller keeps the release that it first met
+    at a share."""
 
     kind: Literal["canary"]
-    steps: Annotated[list[int], AfterValidator(rising_to_all)] = Field([5, 25, 100], description="percent of new requests")
-    bake_seconds: int = Field(15, ge=0, le=86_400, description="watch green at each share below 100; at 100 the environment's own bake_seconds holds")
+    steps: Annotated[list[int], AfterValidator(rising_to_all)] = Field(
+        [5, 25, 100], description="percent of new requests"
+    )
+    bake_seconds: int = Field(
+        15,
+        ge=0,
+        le=86_400,
+        description="watch green at each share below 100; at 100 the environment's own bake_seconds holds",
+    )
 
 
 class ShadowFirst(Section):
@@ -48,7 +56,11 @@ class Supervision(Section):
 
     interval_seconds: float = Field(2, gt=0, le=3_600, description="between two looks")
     probe_timeout_seconds: float = Field(30, gt=0, le=3_600, description="one real, tiny request gets this long")
-    probe_failures: int = Field(2, ge=1, le=100, description="probes in a row that may not be answered before a server counts as hung")
+    probe_failures: int = Field(
+        2, ge=1, le=100, description="probes in a row that may not be answered before a server counts as hung"
+    )
     strikes: int = Field(3, ge=1, le=100, description="crashes of one release within the window before it is given up")
     window_seconds: int = Field(600, ge=1, le=86_400)
-    backoff_seconds: float = Field(1, ge=0, le=3_600, description="wait before the second start again; doubled at each further one")
+    backoff_seconds: float = Field(
+        1, ge=0, le=3_600, description="wait before the second start again; doubled at each further one"
+    )

@@ -13,7 +13,9 @@ class RobustnessRule(Section):
     """Spoilt questions change little: of one behaviour test by its name, or of every one but the invariance tests."""
 
     rule: Literal["robustness"]
-    test: str | None = Field(None, description="a name under evaluate.behaviour; null: all of kind robustness, directional and abstention")
+    test: str | None = Field(
+        None, description="a name under evaluate.behaviour; null: all of kind robustness, directional and abstention"
+    )
     maximum_drop: float | None = Field(None, ge=0)
     maximum_flip_rate: float | None = Field(None, ge=0, le=1)
 

@@ -34,7 +34,11 @@ class SizeRule(Section):
 
     @property
     def name(self) -> str:
-        return f"size <= {self.maximum_bytes:,} bytes" if self.maximum_bytes else f"size <= {self.maximum_ratio:g} x {self.relative_to}"
+        return (
+            f"size <= {self.maximum_bytes:,} bytes"
+            if self.maximum_bytes
+            else f"size <= {self.maximum_ratio:g} x {self.relative_to}"
+        )
 
 
 class LatencyRule(Section):
@@ -65,9 +69,13 @@ class GoodputRule(Section):
     """What the load test got through: good answers a second, tokens a second, and the share of requests that failed."""
 
     rule: Literal["goodput"]
-    metric: Literal["requests_per_second", "tokens_per_second", "goodput_requests_per_second", "goodput_share", "knee_requests_per_second"] = (
-        "requests_per_second"
-    )
+    metric: Literal[
+        "requests_per_second",
+        "tokens_per_second",
+        "goodput_requests_per_second",
+        "goodput_share",
+        "knee_requests_per_second",
+    ] = "requests_per_second"
     minimum: float | None = Field(None, ge=0)
     relative_to: Literal["blue"] | None = None
     minimum_ratio: float | None = Field(None, gt=0)

@@ -27,7 +27,14 @@ Reference = Annotated[
 ]
 
 
-Confidence = Annotated[float, Field(gt=0.5, lt=1, description="of the two-sided interval; the gate spends half of the rest: 0.95 is a one-sided 2.5%")]
+Confidence = Annotated[
+    float,
+    Field(
+        gt=0.5,
+        lt=1,
+        description="of the two-sided interval; the gate spends half of the rest: 0.95 is a one-sided 2.5%",
+    ),
+]
 
 
 def check_margin(metric: str, margin: float | None) -> None:

@@ -51,7 +51,8 @@ class SuperiorRule(Section):
 
 
 class SliceMinimumRule(Section):
-    """Every slice at least `minimum`, or no worse than a reference by more than `margin`. A slice shown to be worse (Holm over all slices) fails."""
+    """Every slice at least `minimum`, or no worse than a reference by more than `margin`. A slice shown to be worse
+    (Holm over all slices) fails."""
 
     rule: Literal["slice_minimum"]
     metric: ExampleMetric
@@ -74,5 +75,7 @@ class SliceMinimumRule(Section):
         which = "every slice" if self.slices == ["*"] else f"slices {', '.join(self.slices)}"
         better = METRICS[self.metric.partition(":")[0]].higher_is_better
         limits = bounds(self.minimum, None) if better else bounds(None, self.minimum)
-        what = limits if self.minimum is not None else f"non-inferior to {short(str(self.reference))} by {self.margin:g}"
+        what = (
+            limits if self.minimum is not None else f"non-inferior to {short(str(self.reference))} by {self.margin:g}"
+        )
         return f"{self.metric} of {which} {what}"

@@ -17,7 +17,9 @@ class ThresholdRule(Section):
     metric: str
     minimum: float | None = None
     maximum: float | None = None
-    confident: bool = Field(False, description="the interval, not only the figure, must lie inside; what spans the bound is inconclusive")
+    confident: bool = Field(
+        False, description="the interval, not only the figure, must lie inside; what spans the bound is inconclusive"
+    )
     confidence: Confidence = 0.95
 
     @model_validator(mode="after")
@@ -77,6 +79,10 @@ class QuantizationRule(Section):
     @property
     def name(self) -> str:
         parts = [f"agreement {bounds(self.minimum_agreement, None)}"] if self.minimum_agreement is not None else []
-        parts += [f"KL divergence {bounds(None, self.maximum_kl_divergence)}"] if self.maximum_kl_divergence is not None else []
+        parts += (
+            [f"KL divergence {bounds(None, self.maximum_kl_divergence)}"]
+            if self.maximum_kl_divergence is not None
+            else []
+        )
         parts += [f"{self.metric} drop {bounds(None, self.maximum_drop)}"] if self.metric is not None else []
         return f"quantization: {', '.join(parts)}"

@@ -17,15 +17,24 @@ MLFLOW_PATTERN = r"^(models:/[^/@:\\]{1,200}/[0-9]{1,9}|runs:/[0-9a-f]{32}(/[A-Z
 
 
 class BaseWeights(Section):
-    """Where the base weights come from: exactly one of package, path, mlflow or hub. Safetensors (or a package's GGUF) only, remote code never."""
+    """Where the base weights come from: exactly one of package, path, mlflow or hub. Safetensors (or a package's GGUF)
+    only, remote code never."""
 
     package: str | None = Field(None, description="an installed Python package that carries the weights")
     path: ExistingPath | None = Field(None, description="a directory of safetensors, config.json and tokenizer")
-    mlflow: str | None = Field(None, pattern=MLFLOW_PATTERN, description="models:/NAME/VERSION or runs:/RUN_ID/PATH; an alias could move and is refused")
+    mlflow: str | None = Field(
+        None,
+        pattern=MLFLOW_PATTERN,
+        description="models:/NAME/VERSION or runs:/RUN_ID/PATH; an alias could move and is refused",
+    )
     hub: str | None = Field(None, pattern=HUB_PATTERN, description="an id of the Hugging Face hub, OWNER/NAME")
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="with hub: the commit, 40 hex digits; a branch or tag could move")
+    revision: str | None = Field(
+        None, pattern=r"^[0-9a-f]{40}$", description="with hub: the commit, 40 hex digits; a branch or tag could move"
+    )
     digest: str | None = Field(
-        None, pattern=r"^sha256:[0-9a-f]{64}$", description="refuse other bytes: the digest in build/base/NAME/manifest.json, of all its files"
+        None,
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="refuse other bytes: the digest in build/base/NAME/manifest.json, of all its files",
     )
 
     @model_validator(mode="after")
@@ -39,7 +48,11 @@ class BaseWeights(Section):
     @property
     def name(self) -> str:
         """Names build/base/NAME."""
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.package or PurePosixPath(self.path or "").name or self.mlflow or self.hub or "")
+        return re.sub(
+            r"[^A-Za-z0-9._-]+",
+            "-",
+            self.package or PurePosixPath(self.path or "").name or self.mlflow or self.hub or "",
+        )
 
     @property
     def pin(self) -> str | None:
@@ -48,7 +61,8 @@ class BaseWeights(Section):
 
 
 def input_columns(base: BaseWeights, root: Path) -> set[int] | None:
-    """Input columns of the layers that quantization takes, as transformers names sizes; None where the base is not here to be read."""
+    """Input columns of the layers that quantization takes, as transformers names sizes; None where the base is not here
+    to be read."""
     found = read_config(base, root)
     if found is None:
         return None
@@ -58,7 +72,8 @@ def input_columns(base: BaseWeights, root: Path) -> set[int] | None:
 
 
 def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:
-    """The directory's or the package's own config.json, else that of the base made by an earlier run, else the package's GGUF header."""
+    """The directory's or the package's own config.json, else that of the base made by an earlier run, else the
+    package's GGUF header."""
     own = [root / base.path] if base.path else [file.parent for file in packaged(base.package, ".safetensors")]
     for folder in [*own, root / "build" / "base" / base.name]:
         try:
@@ -78,14 +93,25 @@ def packaged(package: str | None, ending: str) -> list[Path]:
         distribution = metadata.distribution(package)
     except metadata.PackageNotFoundError:
         return []
-    return [Path(str(distribution.locate_file(file))) for file in distribution.files or [] if str(file).endswith(ending)]
+    return [
+        Path(str(distribution.locate_file(file))) for file in distribution.files or [] if str(file).endswith(ending)
+    ]
 
 
 def read_gguf(path: Path) -> dict[str, Any]:
-    """Sizes by their transformers names (ggml/docs/gguf.md: embedding_length, feed_forward_length, attention.head_count)."""
+    """Sizes by their transformers names (ggml/docs/gguf.md: embedding_length, feed_forward_length,
+    attention.head_count)."""
     from gguf import GGUFReader
 
     fields = GGUFReader(path).fields
     architecture = fields["general.architecture"].contents()
-    names = {"hidden_size": "embedding_length", "intermediate_size": "feed_forward_length", "num_attention_heads": "attention.head_count"}
-    return {ours: fields[f"{architecture}.{theirs}"].contents() for ours, theirs in names.items() if f"{architecture}.{theirs}" in fields}
+    names = {
+        "hidden_size": "embedding_length",
+        "intermediate_size": "feed_forward_length",
+        "num_attention_heads": "attention.head_count",
+    }
+    return {
+        ours: fields[f"{architecture}.{theirs}"].contents()
+        for ours, theirs in names.items()
+        if f"{architecture}.{theirs}" in fields
+    }

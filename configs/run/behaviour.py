@@ -1,4 +1,5 @@
-"""What is asked of a release beside its test rows: behaviour tests (CheckList, Ribeiro 2020, arXiv:2005.04118), tasks of lm-evaluation-harness."""
+"""What is asked of a release beside its test rows: behaviour tests (CheckList, Ribeiro 2020, arXiv:2005.04118), tasks
+of lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -12,10 +13,17 @@ from configs.section import NAME_PATTERN, ExistingPath, Section
 
 Perturbation = Literal["typos", "case", "whitespace", "punctuation", "truncation"]
 WITHIN_WORDS = {"typos", "case"}  # a tagger's words must stay as many as its tags
-# Short lists to start from. Illustrative: they stand for no population, and prove nothing of groups that they do not name.
+# Short lists to start from. Illustrative: they stand for no population, and prove nothing of groups that they do not
+# name.
 WORDS: dict[str, dict[str, list[str]]] = {
-    "names": {"female": ["Mary", "Anna", "Emma", "Laura", "Sarah", "Julia"], "male": ["John", "Paul", "Peter", "Mark", "Thomas", "David"]},
-    "gender": {"female": ["woman", "girl", "mother", "sister", "daughter", "aunt"], "male": ["man", "boy", "father", "brother", "son", "uncle"]},
+    "names": {
+        "female": ["Mary", "Anna", "Emma", "Laura", "Sarah", "Julia"],
+        "male": ["John", "Paul", "Peter", "Mark", "Thomas", "David"],
+    },
+    "gender": {
+        "female": ["woman", "girl", "mother", "sister", "daughter", "aunt"],
+        "male": ["man", "boy", "father", "brother", "son", "uncle"],
+    },
     "origin": {
         "Europe": ["German", "French", "Polish", "Spanish"],
         "Asia": ["Chinese", "Indian", "Japanese", "Korean"],
@@ -36,7 +44,11 @@ def a_pattern(text: str) -> str:
 def slots_in(template: str) -> set[str]:
     """The names in braces. Raises ValueError for braces that do not pair, and for anything but a plain name in them."""
     try:
-        found = {(name, layout, conversion) for _, name, layout, conversion in string.Formatter().parse(template) if name is not None}
+        found = {
+            (name, layout, conversion)
+            for _, name, layout, conversion in string.Formatter().parse(template)
+            if name is not None
+        }
     except ValueError as error:
         raise ValueError(f"a template with slots like {{name}}: {error}") from None
     if any(not name.isidentifier() or layout or conversion for name, layout, conversion in found):
@@ -65,7 +77,9 @@ def label_misfits(label: str | None, task: str, problem: str, labels: list[str])
 class BehaviourSection(Section):
     """What every test has."""
 
-    name: str | None = Field(None, pattern=NAME_PATTERN, description="in metrics.json and in gate rules; default: the kind of test")
+    name: str | None = Field(
+        None, pattern=NAME_PATTERN, description="in metrics.json and in gate rules; default: the kind of test"
+    )
     rows: int = Field(200, ge=1, le=100_000, description="test rows that are drawn for it")
     seed: int = Field(17, ge=0, le=2**32 - 1)
 
@@ -75,30 +89,57 @@ class Robustness(BehaviourSection):
 
     test: Literal["robustness"]
     perturb: list[Perturbation] = Field(min_length=1)
-    rate: float = Field(0.1, ge=0, le=1, description="share of the words that each perturbation touches, one at least; truncation: that it cuts off the end")
-    tolerance: float = Field(0.1, ge=0, description="of problem regression: numbers that lie no further apart are the same answer")
+    rate: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of the words that each perturbation touches, one at least; truncation: that it cuts off the end",
+    )
+    tolerance: float = Field(
+        0.1, ge=0, description="of problem regression: numbers that lie no further apart are the same answer"
+    )
 
     def misfits(self, task: str, problem: str, labels: list[str]) -> list[str]:
         across = sorted({*self.perturb} - WITHIN_WORDS)
-        return [f"perturb typos or case, not {', '.join(across)}, with task {task}: words must stay as many as tags"] if across and "token" in task else []
+        return (
+            [f"perturb typos or case, not {', '.join(across)}, with task {task}: words must stay as many as tags"]
+            if across and "token" in task
+            else []
+        )
 
 
 class Invariance(BehaviourSection):
-    """Another name, gender or origin must not change the answer. Outcome: probability of `label`, match of `pattern`, the number, or correctness.
+    """Another name, gender or origin must not change the answer. Outcome: probability of `label`, match of `pattern`,
+    the number, or correctness.
 
     Words are paired by place: each group's first word is compared with the first group's first word, and so on.
     """
 
     test: Literal["invariance"]
-    templates: list[Text] = Field(default_factory=list, description="as in 'My {name} liked it.'; one slot is the groups', others are in fill")
-    groups: dict[str, list[Text]] | Literal["names", "gender", "origin"] | None = Field(None, description="what stands in the slot, or a short list of ours")
-    fill: dict[str, list[Text]] = Field(default_factory=dict, description="every template with every combination of these")
+    templates: list[Text] = Field(
+        default_factory=list, description="as in 'My {name} liked it.'; one slot is the groups', others are in fill"
+    )
+    groups: dict[str, list[Text]] | Literal["names", "gender", "origin"] | None = Field(
+        None, description="what stands in the slot, or a short list of ours"
+    )
+    fill: dict[str, list[Text]] = Field(
+        default_factory=dict, description="every template with every combination of these"
+    )
     system: Text | None = Field(None, description="with templates: a chat's system turn")
-    swap: list[Pair] = Field(default_factory=list, description="in test rows: words that take each other's place, as in [[he, she], [his, her]]")
+    swap: list[Pair] = Field(
+        default_factory=list,
+        description="in test rows: words that take each other's place, as in [[he, she], [his, her]]",
+    )
     sides: Pair = Field(("first", "second"), description="with swap: what a pair's first and second words stand for")
-    label: str | None = Field(None, description="of a classifier: the label whose probability is compared; with swap, default: correctness")
-    pattern: Pattern | None = Field(None, description="of a GPT: a regular expression; whether the answer matches is compared")
-    tolerance: float = Field(0.1, ge=0, description="of problem regression: numbers that lie no further apart are the same answer")
+    label: str | None = Field(
+        None, description="of a classifier: the label whose probability is compared; with swap, default: correctness"
+    )
+    pattern: Pattern | None = Field(
+        None, description="of a GPT: a regular expression; whether the answer matches is compared"
+    )
+    tolerance: float = Field(
+        0.1, ge=0, description="of problem regression: numbers that lie no further apart are the same answer"
+    )
 
     @property
     def words(self) -> dict[str, list[str]]:
@@ -120,7 +161,11 @@ class Invariance(BehaviourSection):
             raise ValueError("swap with each word once: it must be clear what takes its place")
         if self.swap and self.sides[0] == self.sides[1]:
             raise ValueError("sides with two names")
-        if self.templates and (len(self.words) < 2 or not all(self.words.values()) or len({len(words) for words in self.words.values()}) != 1):
+        if self.templates and (
+            len(self.words) < 2
+            or not all(self.words.values())
+            or len({len(words) for words in self.words.values()}) != 1
+        ):
             raise ValueError("groups, two or more, each with as many words as the others: they are paired by place")
         return self
 
@@ -135,13 +180,18 @@ class Invariance(BehaviourSection):
         gpt, tagger = task in ("causal-lm", "dpo"), task == "token-classification"
         rules = {
             "swap, not templates, with task token-classification": not (tagger and self.templates),
-            "swap of single words with task token-classification": not tagger or all(len(word.split()) == 1 for pair in self.swap for word in pair),
-            "label with templates: no gold answer says what is right": not (self.templates and labelled(task, problem)) or self.label is not None,
-            "pattern with templates: no gold answer says what is right": not (self.templates and gpt) or self.pattern is not None,
+            "swap of single words with task token-classification": not tagger
+            or all(len(word.split()) == 1 for pair in self.swap for word in pair),
+            "label with templates: no gold answer says what is right": not (self.templates and labelled(task, problem))
+            or self.label is not None,
+            "pattern with templates: no gold answer says what is right": not (self.templates and gpt)
+            or self.pattern is not None,
             f"no pattern with task {task}": gpt or self.pattern is None,
             f"no system with task {task}": gpt or self.system is None,
         }
-        return [expected for expected, holds in rules.items() if not holds] + label_misfits(self.label, task, problem, labels)
+        return [expected for expected, holds in rules.items() if not holds] + label_misfits(
+            self.label, task, problem, labels
+        )
 
 
 class Directional(BehaviourSection):
@@ -150,10 +200,16 @@ class Directional(BehaviourSection):
     test: Literal["directional"]
     direction: Literal["up", "down"]
     label: str | None = None
-    append: list[Text] = Field(default_factory=list, description="put after the question of drawn test rows, each in turn")
+    append: list[Text] = Field(
+        default_factory=list, description="put after the question of drawn test rows, each in turn"
+    )
     prepend: list[Text] = Field(default_factory=list, description="put before it")
-    pairs: list[Pair] = Field(default_factory=list, description="two texts: the second must lie in the direction from the first")
-    minimum_move: float = Field(0.0, description="a move counts when it is larger; below 0 a small one the other way is forgiven")
+    pairs: list[Pair] = Field(
+        default_factory=list, description="two texts: the second must lie in the direction from the first"
+    )
+    minimum_move: float = Field(
+        0.0, description="a move counts when it is larger; below 0 a small one the other way is forgiven"
+    )
 
     @model_validator(mode="after")
     def some_edit(self) -> Directional:
@@ -176,7 +232,9 @@ class Abstention(BehaviourSection):
     prompts: list[Text] = Field(min_length=1)
     system: Text | None = Field(None, description="a chat's system turn for the prompts")
     pattern: Pattern | None = Field(None, description="of a GPT: a regular expression that a refusal matches")
-    confidence_below: float | None = Field(None, gt=0, le=1, description="of a classifier: it abstains where its likeliest label is less likely")
+    confidence_below: float | None = Field(
+        None, gt=0, le=1, description="of a classifier: it abstains where its likeliest label is less likely"
+    )
 
     @model_validator(mode="after")
     def one_sign(self) -> Abstention:
@@ -187,7 +245,9 @@ class Abstention(BehaviourSection):
     def misfits(self, task: str, problem: str, labels: list[str]) -> list[str]:
         gpt = task in ("causal-lm", "dpo")
         if not gpt and not labelled(task, problem):
-            return [f"no abstention test with task {task}{' and problem regression' if task == 'sequence-classification' else ''}"]
+            return [
+                f"no abstention test with task {task}{' and problem regression' if task == 'sequence-classification' else ''}"
+            ]
         if gpt != (self.pattern is not None):
             return [f"{'pattern' if gpt else 'confidence_below'} with task {task}"]
         return [f"no system with task {task}"] if self.system is not None and not gpt else []
@@ -203,16 +263,29 @@ def name_of(test: BehaviourTest) -> str:
 class HarnessTask(Section):
     """A task of lm-evaluation-harness, asked of the served release."""
 
-    task: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="as in lm-eval ls tasks, or of include_path")
+    task: str = Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="as in lm-eval ls tasks, or of include_path"
+    )
     limit: int | None = Field(None, ge=1, description="the first so many examples; null: all")
-    shots: int | None = Field(None, ge=0, le=100, description="worked examples before each question; null: as the task says")
+    shots: int | None = Field(
+        None, ge=0, le=100, description="worked examples before each question; null: as the task says"
+    )
     chat: bool = Field(False, description="through the release's chat template")
-    include_path: ExistingPath | None = Field(None, description="a folder of task YAMLs of your own. They may run Python: review them as code")
+    include_path: ExistingPath | None = Field(
+        None, description="a folder of task YAMLs of your own. They may run Python: review them as code"
+    )
 
 
-def misfits(tests: list[BehaviourTest], harness: list[HarnessTask], judged: bool, task: str, problem: str, labels: list[str]) -> list[str]:
-    """What would have to be for these to suit the task; empty where they do. `labels`: those that are known before any row is read."""
-    broken = [f"evaluate.behaviour {name_of(test)}: {expected}" for test in tests for expected in test.misfits(task, problem, labels)]
+def misfits(
+    tests: list[BehaviourTest], harness: list[HarnessTask], judged: bool, task: str, problem: str, labels: list[str]
+) -> list[str]:
+    """What would have to be for these to suit the task; empty where they do. `labels`: those that are known before any
+    row is read."""
+    broken = [
+        f"evaluate.behaviour {name_of(test)}: {expected}"
+        for test in tests
+        for expected in test.misfits(task, problem, labels)
+    ]
     if len({name_of(test) for test in tests}) != len(tests):
         broken.append("evaluate.behaviour: a name of its own for each test of the same kind")
     if len({one.task for one in harness}) != len(harness):

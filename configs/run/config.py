@@ -20,7 +20,12 @@ from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.task import Problem, Task
 
-SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
+SOURCE_TASKS: dict[str, Task] = {
+    "bfcl": "causal-lm",
+    "bfcl_preferences": "dpo",
+    "sentiment": "sequence-classification",
+    "ner_finance": "token-classification",
+}
 
 SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
 
@@ -30,7 +35,9 @@ class RunConfig(Section):
 
     name: str = Field(pattern=NAME_PATTERN, description="names build/NAME and the release")
     task: Task
-    problem: Problem = Field("single_label", description="of sequence-classification: one class, any number of classes, or one number")
+    problem: Problem = Field(
+        "single_label", description="of sequence-classification: one class, any number of classes, or one number"
+    )
     base: BaseWeights
     data: Data
     train: Train
@@ -40,7 +47,9 @@ class RunConfig(Section):
     serving: Serving = Serving()
     evaluate: Evaluate = Evaluate()
     gate: ExistingPath = Field(description="a gate file: the rules a release must pass")
-    production: str = Field("local", description="the environment under configs/deploy whose pinned release is the champion")
+    production: str = Field(
+        "local", description="the environment under configs/deploy whose pinned release is the champion"
+    )
     experiment: str = "tunegate"
 
     @model_validator(mode="after")
@@ -50,9 +59,18 @@ class RunConfig(Section):
             raise ValueError(f"task {wanted} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
-        misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(self.task, self.problem, self.data.keep)
+        misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(
+            self.task, self.problem, self.data.keep
+        )
         labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])
-        misfits += behaviour_misfits(self.evaluate.behaviour, self.evaluate.harness, self.evaluate.judge is not None, self.task, self.problem, labels)
+        misfits += behaviour_misfits(
+            self.evaluate.behaviour,
+            self.evaluate.harness,
+            self.evaluate.judge is not None,
+            self.task,
+            self.problem,
+            labels,
+        )
         if misfits:
             raise ValueError("; ".join(misfits))
         if self.data.max_tokens > self.serving.max_model_len:
@@ -71,11 +89,15 @@ class RunConfig(Section):
         if lora.loraplus_ratio is not None and self.train.optimizer != "adamw":
             raise ValueError("train.optimizer adamw with train.lora.loraplus_ratio")
         if method == "qlora" and lora.initialization in CHANGES_BASE:
-            raise ValueError("train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed")
+            raise ValueError(
+                "train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed"
+            )
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
-            raise ValueError("train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off")
+            raise ValueError(
+                "train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off"
+            )
         return self
 
     @model_validator(mode="after")
@@ -90,7 +112,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def release_can_be_made_and_served(self, info: ValidationInfo) -> RunConfig:
-        """Looks at the machine and the base only when the loader passes the checkout's root: a manifest's copy is not judged again."""
+        """Looks at the machine and the base only when the loader passes the checkout's root: a manifest's copy is not
+        judged again."""
         if not info.context:
             return self
         device = device_here() if self.serving.device == "auto" else self.serving.device

@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 Action = Literal["refuse", "drop", "keep"]
 Loss = Literal["refuse", "drop"]
 URL_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "https", "memory")
-SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 PACKED = (".gz", ".bz2", ".xz")
 
 
 def a_place(place: str, info: ValidationInfo) -> str:
-    """A path or pattern inside the checkout, or a URL that fsspec reads. `file://` would leave the checkout, and so might a chain of URLs."""
+    """A path or pattern inside the checkout, or a URL that fsspec reads. `file://` would leave the checkout, and so
+    might a chain of URLs."""
     scheme, is_url, _ = place.partition("://")
     if is_url or "::" in place:
         if scheme not in URL_SCHEMES or "::" in place:
@@ -69,7 +77,9 @@ class Template(Section):
     system: TemplateText | None = None
     prompt: TemplateText
     completion: TemplateText
-    rejected: TemplateText | None = Field(None, description="for task dpo: the answer that is worse than the completion")
+    rejected: TemplateText | None = Field(
+        None, description="for task dpo: the answer that is worse than the completion"
+    )
     chat: bool = Field(True, description="false: prompt and completion as they are, without the chat template")
 
     @model_validator(mode="after")
@@ -87,7 +97,8 @@ class Split(Section):
     """Who trains and who judges."""
 
     method: Literal["random", "stratified", "grouped", "temporal", "given"] = Field(
-        "random", description="stratified: equal shares of labels; grouped: a group in one split only; temporal: the newest rows judge; given: by files"
+        "random",
+        description="stratified: equal shares of labels; grouped: a group in one split only; temporal: the newest rows judge; given: by files",
     )
     by: str | None = Field(None, description="the column that groups the rows, or says when they came to be")
 
@@ -99,7 +110,8 @@ class Split(Section):
 
 
 class Lint(Section):
-    """What is done with each kind of fault: refuse ends `prepare`, drop leaves the row out and counts it, keep only reports it."""
+    """What is done with each kind of fault: refuse ends `prepare`, drop leaves the row out and counts it, keep only
+    reports it."""
 
     unreadable: Loss = Field("refuse", description="a line that is no row")
     missing_field: Loss = Field("refuse", description="a field that is not there, or holds another kind of value")
@@ -107,18 +119,35 @@ class Lint(Section):
     unknown_label: Loss = Field("refuse", description="a label or tag that data.labels does not list")
     invalid_tag: Loss = Field("refuse", description="tags that are not one a token, or are no tags")
     encoding_damage: Action = Field("refuse", description="U+FFFD, control characters, UTF-8 that was read as Latin-1")
-    personal_data: Action | Literal["ignore"] = Field("ignore", description="mail addresses, telephone, card and account numbers; ignore: not looked for")
+    personal_data: Action | Literal["ignore"] = Field(
+        "ignore", description="mail addresses, telephone, card and account numbers; ignore: not looked for"
+    )
     repeated_id: Action = "refuse"
     duplicate: Action = Field("refuse", description="the same question with the same answer")
     conflicting_answer: Action = Field("refuse", description="the same question with another answer")
     too_long: Loss = Field("refuse", description="more tokens than data.max_tokens")
     nothing_to_learn: Loss = Field("refuse", description="max_tokens leaves no token of the answer")
-    leakage: Action = Field("refuse", description="a row of one split that is nearly or wholly in another; drop leaves the judge where it is")
+    leakage: Action = Field(
+        "refuse",
+        description="a row of one split that is nearly or wholly in another; drop leaves the judge where it is",
+    )
     near_duplicate: Action = Field("keep", description="nearly the same as an earlier row of its split")
-    imbalance: Literal["refuse", "keep"] = Field("keep", description="a label with a smaller share of the rows than rare_share")
+    imbalance: Literal["refuse", "keep"] = Field(
+        "keep", description="a label with a smaller share of the rows than rare_share"
+    )
     rare_share: float = Field(0.01, ge=0, lt=0.5)
-    near_threshold: float = Field(0.8, gt=0.3, le=1, description="Jaccard similarity of words and pairs of words from which two texts are nearly the same")
-    near_sample: int = Field(20_000, ge=0, le=200_000, description="train rows that all later ones are compared with; all rows are compared with all judges")
+    near_threshold: float = Field(
+        0.8,
+        gt=0.3,
+        le=1,
+        description="Jaccard similarity of words and pairs of words from which two texts are nearly the same",
+    )
+    near_sample: int = Field(
+        20_000,
+        ge=0,
+        le=200_000,
+        description="train rows that all later ones are compared with; all rows are compared with all judges",
+    )
 
 
 class Data(Section):
@@ -128,17 +157,30 @@ class Data(Section):
         description="bfcl: function calls; bfcl_preferences: pairs made of them; sentiment: labelled sentences; ner_finance: tagged sentences; "
         "files: files of your own; hub: a data set of the Hugging Face hub"
     )
-    files: list[Place] = Field(default_factory=list, description="for source files: paths, patterns or URLs; with split.method given, the train rows")
+    files: list[Place] = Field(
+        default_factory=list,
+        description="for source files: paths, patterns or URLs; with split.method given, the train rows",
+    )
     validation_files: list[Place] = Field(default_factory=list, description="for split.method given")
     test_files: list[Place] = Field(default_factory=list, description="for split.method given")
-    format: Literal["jsonl", "csv", "parquet", "arrow"] | None = Field(None, description="of the files; default: by suffix")
+    format: Literal["jsonl", "csv", "parquet", "arrow"] | None = Field(
+        None, description="of the files; default: by suffix"
+    )
     hub_id: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$", description="for source hub")
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="for source hub: the commit")
-    hub_split: str = Field("train", description="for source hub: which of its splits is read; data.split is drawn from it")
+    hub_split: str = Field(
+        "train", description="for source hub: which of its splits is read; data.split is drawn from it"
+    )
     columns: dict[str, str] = Field(default_factory=dict, description="our field: your column, as in text: review_body")
-    keep: list[str] = Field(default_factory=list, description="columns of yours that stay with the rows, for evaluate.slices")
-    template: Template | None = Field(None, description="makes the conversation (or prompt and completion) of a row's columns")
-    labels: list[str] = Field(default_factory=list, description="the labels or tags that may be; empty: whatever the rows say")
+    keep: list[str] = Field(
+        default_factory=list, description="columns of yours that stay with the rows, for evaluate.slices"
+    )
+    template: Template | None = Field(
+        None, description="makes the conversation (or prompt and completion) of a row's columns"
+    )
+    labels: list[str] = Field(
+        default_factory=list, description="the labels or tags that may be; empty: whatever the rows say"
+    )
     lint: Lint = Lint()
     split: Split = Split()
     max_rows: int | None = Field(None, ge=10, le=100_000_000)
@@ -146,19 +188,27 @@ class Data(Section):
     validation_rows: int = Field(40, ge=1, description="with split.method given: whatever the files hold")
     test_rows: int = Field(100, ge=1, description="with split.method given: whatever the files hold")
     seed: int = Field(17, ge=0, le=2**32 - 1)
-    damage: Literal["none", "shuffle_answers"] = Field("none", description="spoil the training rows on purpose, to prove that the gate refuses")
+    damage: Literal["none", "shuffle_answers"] = Field(
+        "none", description="spoil the training rows on purpose, to prove that the gate refuses"
+    )
 
     @model_validator(mode="after")
     def keys_fit_source(self) -> Data:
         given, own = self.split.method == "given", self.source in ("files", "hub")
         rules = {
             "files exactly when source is files": (self.source == "files") == bool(self.files),
-            "hub_id and revision exactly when source is hub": [self.hub_id is not None, self.revision is not None] == [self.source == "hub"] * 2,
-            "validation_files and test_files exactly when split.method is given": [bool(self.validation_files), bool(self.test_files)] == [given] * 2,
+            "hub_id and revision exactly when source is hub": [self.hub_id is not None, self.revision is not None]
+            == [self.source == "hub"] * 2,
+            "validation_files and test_files exactly when split.method is given": [
+                bool(self.validation_files),
+                bool(self.test_files),
+            ]
+            == [given] * 2,
             "split.method given only with source files": not given or self.source == "files",
             "columns, keep, template, format and split.by only with source files or hub": own
             or not (self.columns or self.keep or self.template or self.format or self.split.by),
-            "files that end in " + ", ".join(SUFFIXES) + " (also with .gz, .bz2 or .xz), or format": self.format is not None
+            "files that end in " + ", ".join(SUFFIXES) + " (also with .gz, .bz2 or .xz), or format": self.format
+            is not None
             or all(suffix_format(place) for place in (*self.files, *self.validation_files, *self.test_files)),
         }
         broken = [expected for expected, holds in rules.items() if not holds]
@@ -171,7 +221,8 @@ class Data(Section):
         labelled = task == "sequence-classification" and problem != "regression"
         rules = {
             "data.template only with task causal-lm or dpo": self.template is None or task in ("causal-lm", "dpo"),
-            "data.template.rejected exactly with task dpo": self.template is None or (task == "dpo") == (self.template.rejected is not None),
+            "data.template.rejected exactly with task dpo": self.template is None
+            or (task == "dpo") == (self.template.rejected is not None),
             "data.template.chat true with task dpo": self.template is None or task != "dpo" or self.template.chat,
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",

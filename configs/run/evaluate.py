@@ -1,4 +1,5 @@
-"""Evaluate: what is measured through vLLM, over which slices; and METRICS, what each figure is and which way is better."""
+"""Evaluate: what is measured through vLLM, over which slices; and METRICS, what each figure is and which way is
+better."""
 
 from __future__ import annotations
 
@@ -45,13 +46,23 @@ class Evaluate(Section):
         description="of both texts before exact_match: none; whitespace: one space for each run, none at the ends; "
         "squad: also lower case, without punctuation and articles (arXiv:1606.05250)",
     )
-    json_schema: ExistingPath | None = Field(None, description="a JSON Schema that answers are held against: valid_schema")
-    perplexity: bool = Field(False, description="also ask how likely each reference is after its prompt (one more request a row)")
-    slices: list[Slice] | None = Field(None, description="null: by label where rows have one, and by length in terciles; []: none")
+    json_schema: ExistingPath | None = Field(
+        None, description="a JSON Schema that answers are held against: valid_schema"
+    )
+    perplexity: bool = Field(
+        False, description="also ask how likely each reference is after its prompt (one more request a row)"
+    )
+    slices: list[Slice] | None = Field(
+        None, description="null: by label where rows have one, and by length in terciles; []: none"
+    )
     minimum_slice: int = Field(20, ge=1, description="a slice of fewer rows is not reported")
-    behaviour: list[BehaviourTest] = Field(default_factory=list, description="robustness, invariance, directional and abstention tests")
+    behaviour: list[BehaviourTest] = Field(
+        default_factory=list, description="robustness, invariance, directional and abstention tests"
+    )
     judge: Judge | None = Field(None, description="a model that scores the answers: judge_score")
-    harness: list[HarnessTask] = Field(default_factory=list, description="tasks of lm-evaluation-harness: metrics harness_TASK_METRIC")
+    harness: list[HarnessTask] = Field(
+        default_factory=list, description="tasks of lm-evaluation-harness: metrics harness_TASK_METRIC"
+    )
     parity: Parity = Parity()
 
     @field_validator("json_schema")
@@ -67,13 +78,16 @@ class Evaluate(Section):
         return [Slice(by="label"), Slice(by="length")] if self.slices is None else self.slices
 
     def misfits(self, task: str, problem: str, kept: list[str]) -> list[str]:
-        """What would have to be for these slices and metrics to suit the task and its rows, whose columns are `kept`; empty where they do."""
+        """What would have to be for these slices and metrics to suit the task and its rows, whose columns are `kept`;
+        empty where they do."""
         labelled = task == "token-classification" or (task == "sequence-classification" and problem != "regression")
         known = [name for name in (*SLICE_NAMES, *kept) if name != "label" or labelled]
         unknown = sorted({name for one in self.slices or [] for name in one.columns} - set(known))
         broken = [f"evaluate.slices: {nearest(name, known)} instead of {name!r}" for name in unknown]
         if not labelled and any(one.by == "label" for one in self.slices or []):
-            broken.append(f"evaluate.slices by length, column or where with task {task}{' and problem regression' if problem == 'regression' else ''}")
+            broken.append(
+                f"evaluate.slices by length, column or where with task {task}{' and problem regression' if problem == 'regression' else ''}"
+            )
         if task != "causal-lm" and (self.json_schema is not None or self.perplexity):
             broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm")
         return broken
@@ -105,7 +119,9 @@ def read_json_schema(path: Path) -> dict[str, Any]:
         try:
             Registry().resolver_with_root(resource).lookup(reference)
         except Unresolvable:
-            raise ValueError(f"a JSON Schema whose every $ref lies in the file (nothing is fetched), unlike {reference!r}") from None
+            raise ValueError(
+                f"a JSON Schema whose every $ref lies in the file (nothing is fetched), unlike {reference!r}"
+            ) from None
     return schema
 
 

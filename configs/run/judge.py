@@ -37,11 +37,17 @@ class Judge(Section):
     base_url: Annotated[str, AfterValidator(an_address)] = Field(description="up to /v1, as OpenAI's client takes it")
     model: str = Field(min_length=1)
     api_key_variable: str | None = Field(
-        None, pattern=r"^[A-Z][A-Z0-9_]*$", description="the environment variable that holds the key; the key is written nowhere"
+        None,
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="the environment variable that holds the key; the key is written nowhere",
     )
-    prompt: TemplateText = Field(description="Jinja over question, answer and reference; it says which scale or choices to answer with")
+    prompt: TemplateText = Field(
+        description="Jinja over question, answer and reference; it says which scale or choices to answer with"
+    )
     scale: tuple[float, float] | None = Field(None, description="lowest and highest score")
-    choices: dict[str, float] | None = Field(None, description="words, each with its score, as in {good: 1, bad: 0}", min_length=2)
+    choices: dict[str, float] | None = Field(
+        None, description="words, each with its score, as in {good: 1, bad: 0}", min_length=2
+    )
     rows: int = Field(200, ge=1, le=100_000, description="test rows that are drawn for it")
     seed: int = Field(17, ge=0, le=2**32 - 1)
     max_tokens: int = Field(64, ge=1, le=65_536)

@@ -19,16 +19,29 @@ class Lora(Section):
     rank: int = Field(16, ge=1, le=1024)
     alpha: int = Field(32, ge=1, le=4096)
     dropout: float = Field(0.0, ge=0, lt=1)
-    bias: Literal["none", "all", "lora_only"] = Field("none", description="which biases of the base are trained as well")
-    target_modules: str | list[str] = Field("all-linear", description="all-linear, a list of module names, or one regular expression over full names")
-    rank_pattern: dict[str, int] = Field(default_factory=dict, description="module name or regular expression: its own rank")
-    alpha_pattern: dict[str, int] = Field(default_factory=dict, description="module name or regular expression: its own alpha")
-    rslora: bool = Field(False, description="rank-stabilized scaling, alpha over the root of the rank (arXiv:2312.03732)")
+    bias: Literal["none", "all", "lora_only"] = Field(
+        "none", description="which biases of the base are trained as well"
+    )
+    target_modules: str | list[str] = Field(
+        "all-linear", description="all-linear, a list of module names, or one regular expression over full names"
+    )
+    rank_pattern: dict[str, int] = Field(
+        default_factory=dict, description="module name or regular expression: its own rank"
+    )
+    alpha_pattern: dict[str, int] = Field(
+        default_factory=dict, description="module name or regular expression: its own alpha"
+    )
+    rslora: bool = Field(
+        False, description="rank-stabilized scaling, alpha over the root of the rank (arXiv:2312.03732)"
+    )
     dora: bool = Field(False, description="weight-decomposed adaptation (arXiv:2402.09353)")
     initialization: Literal["default", "gaussian", "pissa", "loftq"] = Field(
-        "default", description="default: B is zero; pissa: principal components (arXiv:2404.02948); loftq: for a 4-bit base, GPU only (arXiv:2310.08659)"
+        "default",
+        description="default: B is zero; pissa: principal components (arXiv:2404.02948); loftq: for a 4-bit base, GPU only (arXiv:2310.08659)",
     )
-    loraplus_ratio: float | None = Field(None, ge=1, le=1000, description="LoRA+: how many times B's learning rate is A's (arXiv:2402.12354)")
+    loraplus_ratio: float | None = Field(
+        None, ge=1, le=1000, description="LoRA+: how many times B's learning rate is A's (arXiv:2402.12354)"
+    )
 
     @model_validator(mode="after")
     def patterns_are_sound(self) -> Lora:
@@ -37,7 +50,9 @@ class Lora(Section):
             try:
                 re.compile(pattern)
             except re.error:
-                raise ValueError("regular expressions that compile in target_modules, rank_pattern and alpha_pattern") from None
+                raise ValueError(
+                    "regular expressions that compile in target_modules, rank_pattern and alpha_pattern"
+                ) from None
         if not all(1 <= rank <= 1024 for rank in (*self.rank_pattern.values(), *self.alpha_pattern.values())):
             raise ValueError("ranks and alphas from 1 to 1024 in rank_pattern and alpha_pattern")
         return self
@@ -45,7 +60,9 @@ class Lora(Section):
     @model_validator(mode="after")
     def variants_fit(self) -> Lora:
         if self.dora and self.initialization in CHANGES_BASE:
-            raise ValueError("dora with initialization default or gaussian: DoRA's magnitudes are those of the unchanged base")
+            raise ValueError(
+                "dora with initialization default or gaussian: DoRA's magnitudes are those of the unchanged base"
+            )
         return self
 
     @property
@@ -54,7 +71,8 @@ class Lora(Section):
 
 
 class Preference(Section):
-    """Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290), by TRL; the reference is the model with its adapter off."""
+    """Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290), by TRL; the reference is the model with
+    its adapter off."""
 
     beta: float = Field(0.1, gt=0, le=10, description="how strongly the model is held to its reference")
     loss: Literal["sigmoid", "hinge", "ipo"] = "sigmoid"

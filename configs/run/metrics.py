@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """`per_example`: the column of predictions.parquet whose mean it is; None: a figure of the whole set. `unit_interval`: it lies in [0, 1]."""
+    """`per_example`: the column of predictions.parquet whose mean it is; None: a figure of the whole set.
+    `unit_interval`: it lies in [0, 1]."""
 
     higher_is_better: bool
     per_example: str | None

@@ -1,6 +1,7 @@
 """What the pinned vLLM 0.32.0 serves: a table of facts, and the rule by which `check` refuses what it does not.
 
-CPU rows were served, or refused by vLLM itself, in benchmarks/train/servability.py. CUDA rows are read in vLLM's source and were not run here.
+CPU rows were served, or refused by vLLM itself, in benchmarks/train/servability.py. CUDA rows are read in vLLM's source
+and were not run here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from configs.run.quantize import Quantize, Scheme
 
 Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]
-# vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for AVX-512 has.
+# vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for
+# AVX-512 has.
 AVX2_LACKS: dict[Scheme, str] = {"w4a16": "cpu_gemm_wna16"}
 
 # Quantized layers that no kernel multiplies with float32 activations, and where that is said.
@@ -41,7 +43,14 @@ def device_here() -> Device:
 def has_avx512() -> bool:
     """This machine's CPU, as the Linux kernel lists its features; without such a list, as if it had."""
     try:
-        flags = next((line for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines() if line.startswith("flags")), "avx512f")
+        flags = next(
+            (
+                line
+                for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+                if line.startswith("flags")
+            ),
+            "avx512f",
+        )
     except OSError:
         return True
     return "avx512f" in flags.split()
@@ -57,11 +66,17 @@ def refusal_here(settings: Quantize) -> str | None:
 
 def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:
     """What is expected instead, with the reason; None where vLLM serves it. `dtype` is serving.dtype."""
-    smoothed = "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
+    smoothed = (
+        "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
+    )
     if family == "encoder" and smoothed:
         return f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, so no scale can be moved through them"
     reason = NO_FLOAT32.get((settings.scheme, device)) if dtype == "float32" else None
-    return None if reason is None else f"serving.dtype bfloat16 with quantize.scheme {settings.scheme} on {device}: {reason}"
+    return (
+        None
+        if reason is None
+        else f"serving.dtype bfloat16 with quantize.scheme {settings.scheme} on {device}: {reason}"
+    )
 
 
 def adapter_refusal(task: str, method: str, lora: Lora) -> str | None:

@@ -16,7 +16,11 @@ class Serving(Section):
     max_num_seqs: int = Field(32, ge=1, le=4096)
     dtype: Literal["auto", "float32", "bfloat16"] = Field("float32", description="activations; auto: what vLLM picks")
     kv_cache_gib: int = Field(1, ge=1, le=4096)
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the release will be served; auto: on a machine like this one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where the release will be served; auto: on a machine like this one"
+    )
     tool_parser: str | None = Field(
-        None, pattern=r"^[a-z0-9_]+$", description="how the model writes a tool call, by vLLM's name (hermes, llama3_json, ...); null: no tools"
+        None,
+        pattern=r"^[a-z0-9_]+$",
+        description="how the model writes a tool call, by vLLM's name (hermes, llama3_json, ...); null: no tools",
     )

@@ -10,19 +10,36 @@ from pydantic import Field, field_validator, model_validator
 from configs.section import Section
 
 # What an expression may be made of: simpleeval runs more (calls, attributes, comprehensions), a slice needs no more.
-PLAIN = (ast.Name, ast.Constant, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Compare, ast.IfExp, ast.Subscript, ast.List, ast.Tuple)
+PLAIN = (
+    ast.Name,
+    ast.Constant,
+    ast.BoolOp,
+    ast.UnaryOp,
+    ast.BinOp,
+    ast.Compare,
+    ast.IfExp,
+    ast.Subscript,
+    ast.List,
+    ast.Tuple,
+)
 
 
 SLICE_NAMES = ("length", "label", "question")  # what every row has for `where`; data.keep adds columns
 
 
 class Slice(Section):
-    """One way to cut the test rows, as in `{by: length, edges: [20, 60]}`, `{column: topic}` or `{name: short, where: "length < 20"}`."""
+    """One way to cut the test rows, as in `{by: length, edges: [20, 60]}`, `{column: topic}` or `{name: short, where:
+    "length < 20"}`."""
 
     by: Literal["label", "length"] | None = Field(None, description="length: words of the question")
-    edges: list[int] = Field(default_factory=list, description="for by length: the longest of each slice but the last; empty: terciles of the test rows")
+    edges: list[int] = Field(
+        default_factory=list,
+        description="for by length: the longest of each slice but the last; empty: terciles of the test rows",
+    )
     column: str | None = Field(None, description="a column of data.keep: a slice for each of its values")
-    where: str | None = Field(None, description="an expression over length, label, question and the columns of data.keep")
+    where: str | None = Field(
+        None, description="an expression over length, label, question and the columns of data.keep"
+    )
     name: str | None = Field(None, pattern=r"^[^,|`\n]{1,60}$", description="of the slice that `where` makes")
 
     @model_validator(mode="after")
@@ -53,8 +70,14 @@ def names_in(expression: str) -> list[str]:
     try:
         nodes = list(ast.walk(ast.parse(expression.strip(), mode="eval").body))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"one expression, as in \"length < 20 and label == 'positive'\" ({type(error).__name__})") from None
-    odd = next((type(node).__name__ for node in nodes if isinstance(node, ast.expr) and not isinstance(node, PLAIN)), None)
+        raise ValueError(
+            f"one expression, as in \"length < 20 and label == 'positive'\" ({type(error).__name__})"
+        ) from None
+    odd = next(
+        (type(node).__name__ for node in nodes if isinstance(node, ast.expr) and not isinstance(node, PLAIN)), None
+    )
     if odd:
-        raise ValueError(f"an expression of names, numbers, texts, comparisons, in, and, or, not and arithmetic, without {odd}")
+        raise ValueError(
+            f"an expression of names, numbers, texts, comparisons, in, and, or, not and arithmetic, without {odd}"
+        )
     return sorted({node.id for node in nodes if isinstance(node, ast.Name)})

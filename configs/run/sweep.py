@@ -16,7 +16,9 @@ from configs.section import Section
 Config = TypeVar("Config", bound=Section)
 Scalar = bool | int | float | str | None
 Place = tuple[str | int, ...]
-MOST_COMBINATIONS = 1024  # checked one by one; a bigger space is checked key by key, and a trial that is refused is skipped
+MOST_COMBINATIONS = (
+    1024  # checked one by one; a bigger space is checked key by key, and a trial that is refused is skipped
+)
 
 
 class Parameter(Section):
@@ -38,7 +40,8 @@ class Parameter(Section):
         return self
 
     def values(self) -> Iterator[tuple[Place, Scalar]]:
-        """Each choice, or both ends: the schema's own limits are ranges, so what holds at both ends holds between them."""
+        """Each choice, or both ends: the schema's own limits are ranges, so what holds at both ends holds between
+        them."""
         if not self.choices:
             yield from ((("low",), self.low), (("high",), self.high))
         else:
@@ -46,13 +49,22 @@ class Parameter(Section):
 
 
 class Sweep(Section):
-    """A search for the hyperparameters with the lowest validation loss, by Optuna (Akiba et al. 2019, arXiv:1907.10902)."""
+    """A search for the hyperparameters with the lowest validation loss, by Optuna (Akiba et al. 2019,
+    arXiv:1907.10902)."""
 
     trials: int = Field(20, ge=1, le=100_000, description="trainings; raise it and the sweep goes on where it ended")
-    parameters: dict[str, Parameter] = Field(min_length=1, description="dotted key below train, as train.lora.rank, and what to try")
-    sampler: Literal["tpe", "random", "grid"] = Field("tpe", description="grid: every combination of choices, at most `trials` of them")
-    pruner: Literal["median", "none"] = Field("median", description="median: stop a trial whose best validation loss so far is worse than the others' median")
-    startup_trials: int = Field(5, ge=1, le=100_000, description="trials drawn at random and never pruned, before tpe and median judge by them")
+    parameters: dict[str, Parameter] = Field(
+        min_length=1, description="dotted key below train, as train.lora.rank, and what to try"
+    )
+    sampler: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="grid: every combination of choices, at most `trials` of them"
+    )
+    pruner: Literal["median", "none"] = Field(
+        "median", description="median: stop a trial whose best validation loss so far is worse than the others' median"
+    )
+    startup_trials: int = Field(
+        5, ge=1, le=100_000, description="trials drawn at random and never pruned, before tpe and median judge by them"
+    )
     metric: Literal["validation_loss"] = "validation_loss"
     seed: int = Field(17, ge=0, le=2**32 - 1)
 
@@ -66,7 +78,9 @@ class Sweep(Section):
 def check_search(config: Section, sweep: Sweep) -> None:
     """Raises pydantic's ValidationError, placed at the key or value that `config` cannot take; all of them at once."""
     known = [key for key in leaf_types(type(config)) if key.startswith("train.")]
-    problems = unknown_keys(sweep, known) + refused_values(config, {key: found for key, found in sweep.parameters.items() if key in known})
+    problems = unknown_keys(sweep, known) + refused_values(
+        config, {key: found for key, found in sweep.parameters.items() if key in known}
+    )
     if problems := problems or refused_combinations(config, sweep):
         raise ValidationError.from_exception_data("sweep", problems)
 
@@ -77,11 +91,17 @@ def unknown_keys(sweep: Sweep, known: list[str]) -> list[InitErrorDetails]:
 
 def nearest(key: str, known: list[str]) -> str:
     found = difflib.get_close_matches(key, known, n=1, cutoff=0.5) if key.startswith("train") else []
-    return f"{found[0]!r}?" if found else "a key below train, as train.learning_rate: trials share one data set and are compared by validation loss"
+    return (
+        f"{found[0]!r}?"
+        if found
+        else "a key below train, as train.learning_rate: trials share one data set and are compared by validation loss"
+    )
 
 
 def refused_values(config: Section, parameters: dict[str, Parameter]) -> list[InitErrorDetails]:
-    values = [((key, *place), key, value) for key, parameter in parameters.items() for place, value in parameter.values()]
+    values = [
+        ((key, *place), key, value) for key, parameter in parameters.items() for place, value in parameter.values()
+    ]
     reasons = [(place, value, refusal(config, {key: value})) for place, key, value in values]
     return [problem(place, value, reason) for place, value, reason in reasons if reason]
 

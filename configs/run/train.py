@@ -16,7 +16,9 @@ WITH_A_FLOOR = ("cosine_with_min_lr", "warmup_stable_decay")
 class Divergence(Section):
     """A loss or gradient that is not a number always ends the training; so does a loss that explodes by this rule."""
 
-    factor: float = Field(3.0, gt=1, le=1e6, description="exploded: above the run's first loss and above factor times the running median")
+    factor: float = Field(
+        3.0, gt=1, le=1e6, description="exploded: above the run's first loss and above factor times the running median"
+    )
     window: int = Field(20, ge=3, le=1000, description="steps of the running median")
     patience: int = Field(3, ge=1, le=1000, description="so many exploded steps in a row end the training")
 
@@ -24,23 +26,40 @@ class Divergence(Section):
 class Train(Section):
     """How the weights are trained."""
 
-    method: Method = Field("lora", description="lora; qlora: over a 4-bit base, GPU only; full: every weight, the reference")
+    method: Method = Field(
+        "lora", description="lora; qlora: over a 4-bit base, GPU only; full: every weight, the reference"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1)
     epochs: float | None = Field(None, gt=0, le=1000)
     max_steps: int | None = Field(None, ge=1, le=10_000_000)
-    batch_size: int = Field(8, ge=1, le=65_536, description="rows a micro-batch; halved by itself where memory runs out, the effective batch stays")
-    gradient_accumulation_steps: int = Field(1, ge=1, le=65_536, description="micro-batches a step: the effective batch is batch_size times this")
+    batch_size: int = Field(
+        8,
+        ge=1,
+        le=65_536,
+        description="rows a micro-batch; halved by itself where memory runs out, the effective batch stays",
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=65_536, description="micro-batches a step: the effective batch is batch_size times this"
+    )
     eval_every_steps: int = Field(20, ge=1, description="validation loss, checkpoint; the best one is kept")
-    early_stopping_patience: int | None = Field(None, ge=1, le=1000, description="so many validations in a row without a new best end the training")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, le=1000, description="so many validations in a row without a new best end the training"
+    )
     divergence: Divergence = Divergence()
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0, le=1)
     max_grad_norm: float = Field(1.0, ge=0, le=1e6, description="gradients are clipped to this norm; 0: never")
     schedule: Schedule = "linear"
-    min_learning_rate_ratio: float | None = Field(None, gt=0, lt=1, description="the floor of cosine_with_min_lr and warmup_stable_decay")
-    decay_ratio: float | None = Field(None, gt=0, le=1, description="share of the steps in which warmup_stable_decay decays")
+    min_learning_rate_ratio: float | None = Field(
+        None, gt=0, lt=1, description="the floor of cosine_with_min_lr and warmup_stable_decay"
+    )
+    decay_ratio: float | None = Field(
+        None, gt=0, le=1, description="share of the steps in which warmup_stable_decay decays"
+    )
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32"
+    )
     packing: Literal["auto", "none", "batch", "sequence"] = Field(
         "auto",
         description="causal-lm. batch: a micro-batch's rows end to end, no padding; sequence: rows joined to sequences of up to data.max_tokens, "
@@ -49,7 +68,9 @@ class Train(Section):
     length_grouping: bool = Field(True, description="padded batches of rows of like length: less padding")
     gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    liger: Literal["auto", "always", "never"] = Field("auto", description="Liger kernels; auto: on a GPU where liger-kernel is installed")
+    liger: Literal["auto", "always", "never"] = Field(
+        "auto", description="Liger kernels; auto: on a GPU where liger-kernel is installed"
+    )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     lora: Lora = Lora()
     preference: Preference = Field(Preference(), description="for task dpo")

@@ -16,7 +16,8 @@ PROMPT, ORDINARY = "prompt", "ordinary"
 
 @dataclass(frozen=True)
 class Case:
-    """A question and the same one changed. `number`: the test row that the first is, which was answered before; None: it is asked as well.
+    """A question and the same one changed. `number`: the test row that the first is, which was answered before; None:
+    it is asked as well.
 
     `group` is the changed question's, `base` the first one's.
     """
@@ -44,12 +45,20 @@ def cases_of(test: BehaviourTest, rows: Rows) -> Iterator[Case]:
 
 def bare(row: Row, identity: str) -> Row:
     """A question of its own: without the tokens and the second answer that a preference pair is asked with."""
-    return {name: value for name, value in row.items() if name not in ("rejected", "prompt_ids", "chosen_ids", "rejected_ids")} | {"id": identity}
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in ("rejected", "prompt_ids", "chosen_ids", "rejected_ids")
+    } | {"id": identity}
 
 
-def changed_case(test: BehaviourTest, variant: str, numbered: tuple[int, Row], changed: Row, group: str = "", base: str = "") -> Case:
+def changed_case(
+    test: BehaviourTest, variant: str, numbered: tuple[int, Row], changed: Row, group: str = "", base: str = ""
+) -> Case:
     number, row = numbered
-    return Case(test, variant, str(row["id"]), row, bare(changed, f"{name_of(test)}/{variant}/{row['id']}"), number, group, base)
+    return Case(
+        test, variant, str(row["id"]), row, bare(changed, f"{name_of(test)}/{variant}/{row['id']}"), number, group, base
+    )
 
 
 def robustness_cases(test: Robustness, rows: Rows) -> Iterator[Case]:
@@ -78,38 +87,69 @@ def template_cases(test: Invariance, rows: Rows) -> Iterator[Case]:
         text = test.templates[template].format_map(combinations[fill] | {test.slot: test.words[group][place]})
         return new_question(like, f"{name}/{template}.{fill}/{group}/{place}", text, test.system)
 
-    for template, fill, place in product(range(len(test.templates)), range(len(combinations)), range(len(test.words[base]))):
+    for template, fill, place in product(
+        range(len(test.templates)), range(len(combinations)), range(len(test.words[base]))
+    ):
         for group in others:
             changed = question(template, fill, group, place)
-            yield Case(test, f"template {template + 1}", changed["id"], question(template, fill, base, place), changed, None, group, base)
+            yield Case(
+                test,
+                f"template {template + 1}",
+                changed["id"],
+                question(template, fill, base, place),
+                changed,
+                None,
+                group,
+                base,
+            )
 
 
 def swap_cases(test: Invariance, rows: Rows) -> Iterator[Case]:
     """Test rows with a word of a pair; the first one found says which side the row is on."""
-    places = {word.casefold(): (other, 0) for word, other in test.swap} | {word.casefold(): (other, 1) for other, word in test.swap}
-    pattern = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(word) for word in sorted(places, key=len, reverse=True)) + r")(?!\w)", re.IGNORECASE)
+    places = {word.casefold(): (other, 0) for word, other in test.swap} | {
+        word.casefold(): (other, 1) for other, word in test.swap
+    }
+    pattern = re.compile(
+        r"(?<!\w)(?:" + "|".join(re.escape(word) for word in sorted(places, key=len, reverse=True)) + r")(?!\w)",
+        re.IGNORECASE,
+    )
 
     def swapped(found: re.Match[str]) -> str:
         other = places[found[0].casefold()][0]
-        return other.upper() if found[0].isupper() and len(found[0]) > 1 else other[0].upper() + other[1:] if found[0][0].isupper() else other
+        return (
+            other.upper()
+            if found[0].isupper() and len(found[0]) > 1
+            else other[0].upper() + other[1:]
+            if found[0][0].isupper()
+            else other
+        )
 
     def exchange(text: str) -> str:
         return pattern.sub(swapped, text)
 
-    for number, row in draw((row if pattern.search(last_question(row)) else {} for row in rows()), test.rows, test.seed):
+    for number, row in draw(
+        (row if pattern.search(last_question(row)) else {} for row in rows()), test.rows, test.seed
+    ):
         side = places[pattern.findall(last_question(row))[0].casefold()][1]
-        yield changed_case(test, "swap", (number, row), change_question(row, exchange), test.sides[1 - side], test.sides[side])
+        yield changed_case(
+            test, "swap", (number, row), change_question(row, exchange), test.sides[1 - side], test.sides[side]
+        )
 
 
 def directional_cases(test: Directional, rows: Rows) -> Iterator[Case]:
-    name, edits = name_of(test), [("append", text) for text in test.append] + [("prepend", text) for text in test.prepend]
+    name, edits = (
+        name_of(test),
+        [("append", text) for text in test.append] + [("prepend", text) for text in test.prepend],
+    )
     for index, pair in enumerate(test.pairs):
         first, second = ({"id": f"{name}/pair {index}/{side}", "text": text} for side, text in enumerate(pair))
         yield Case(test, "pair", f"pair {index}", first, second)
     for index, numbered in enumerate(draw(rows(), test.rows, test.seed) if edits else []):
         kind, edit = edits[index % len(edits)]
         text = numbered[1]["text"]
-        yield changed_case(test, kind, numbered, numbered[1] | {"text": f"{text} {edit}" if kind == "append" else f"{edit} {text}"})
+        yield changed_case(
+            test, kind, numbered, numbered[1] | {"text": f"{text} {edit}" if kind == "append" else f"{edit} {text}"}
+        )
 
 
 def abstention_cases(test: Abstention, rows: Rows) -> Iterator[Case]:

@@ -21,7 +21,8 @@ NEIGHBOURS = {
 
 
 def perturb(kind: Perturbation, text: str, rate: float, seed: str) -> str:
-    """`rate`: share of the words touched, one at least where it is above 0; 0 leaves the text as it is. A text that shows something still does."""
+    """`rate`: share of the words touched, one at least where it is above 0; 0 leaves the text as it is. A text that
+    shows something still does."""
     parts = SPACES.split(text)  # words at even places, the spaces between them at odd ones
     if rate == 0 or not text.strip():
         return text
@@ -40,7 +41,8 @@ def touched(places: list[int], rate: float, generator: random.Random) -> list[in
 
 
 def changeable(kind: Perturbation, parts: list[str], place: int) -> bool:
-    """Inner spaces for whitespace, else words: with letters for typos and case, with something beside punctuation for punctuation."""
+    """Inner spaces for whitespace, else words: with letters for typos and case, with something beside punctuation for
+    punctuation."""
     if kind == "whitespace":
         return place % 2 == 1 and bool(parts[place - 1]) and bool(parts[place + 1])
     word = parts[place]
@@ -60,7 +62,10 @@ def mistype(word: str, generator: random.Random) -> str:
     place = generator.choice([index for index, letter in enumerate(word) if letter.isalpha()])
     letter = word[place]
     near = generator.choice(NEIGHBOURS.get(letter.lower(), letter))
-    made = [word[:place] + (near.upper() if letter.isupper() else near) + word[place + 1 :], word[:place] + letter + word[place:]]
+    made = [
+        word[:place] + (near.upper() if letter.isupper() else near) + word[place + 1 :],
+        word[:place] + letter + word[place:],
+    ]
     made.append(word[:place] + word[place + 1 : place + 2] + letter + word[place + 2 :])
     if len(word) > 2:
         made.append(word[:place] + word[place + 1 :])
@@ -84,7 +89,8 @@ def repunctuate(word: str, generator: random.Random) -> str:
 
 
 def change_question(row: Row, change: Callable[[str], str]) -> Row:
-    """The row with its question changed: a text, a prompt, each word of a tagger, or the last user turn of a chat. Other turns stay as they are."""
+    """The row with its question changed: a text, a prompt, each word of a tagger, or the last user turn of a chat.
+    Other turns stay as they are."""
     if "tokens" in row:
         return row | {"tokens": [change(str(word)) for word in row["tokens"]]}
     if "messages" not in row:

@@ -1,4 +1,5 @@
-"""The answers to all rows, on disk as they come: a killed evaluation asks for none of them again, and none is held in memory."""
+"""The answers to all rows, on disk as they come: a killed evaluation asks for none of them again, and none is held in
+memory."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """One JSON line an answer, in the order in which they came. Remembered of each row: its id, and where its line begins (-1: not answered)."""
+    """One JSON line an answer, in the order in which they came. Remembered of each row: its id, and where its line
+    begins (-1: not answered)."""
 
     path: Path
     ids: Any
@@ -88,7 +90,14 @@ def read_line(line: bytes) -> tuple[int, str, Answer]:
     return int(found["row"]), found["id"], Answer(**found["answer"])
 
 
-def ask_all(base_url: str, served_name: str, manifest: Manifest, rows: Iterable[tuple[int, Row]], answers: Answers, settings: Evaluate) -> None:
+def ask_all(
+    base_url: str,
+    served_name: str,
+    manifest: Manifest,
+    rows: Iterable[tuple[int, Row]],
+    answers: Answers,
+    settings: Evaluate,
+) -> None:
     """Asks `rows`, of which each comes with its number."""
     run_group(ask_rows(base_url, served_name, manifest, rows, answers, settings))
 
@@ -107,8 +116,16 @@ def run_group(work: Coroutine[Any, Any, None]) -> None:
     raise failure
 
 
-async def ask_rows(base_url: str, served_name: str, manifest: Manifest, rows: Iterable[tuple[int, Row]], answers: Answers, settings: Evaluate) -> None:
-    """As many workers as requests may be in flight share one iterator: a row is read when a place is free, and its answer is on disk before the next."""
+async def ask_rows(
+    base_url: str,
+    served_name: str,
+    manifest: Manifest,
+    rows: Iterable[tuple[int, Row]],
+    answers: Answers,
+    settings: Evaluate,
+) -> None:
+    """As many workers as requests may be in flight share one iterator: a row is read when a place is free, and its
+    answer is on disk before the next."""
     import httpx
     from rich.console import Console
     from rich.progress import Progress
@@ -120,7 +137,9 @@ async def ask_rows(base_url: str, served_name: str, manifest: Manifest, rows: It
 
             async def work() -> None:
                 for number, row in waiting:
-                    answer = await ask(client, base_url, served_name, manifest, row, max_new_tokens=settings.max_new_tokens)
+                    answer = await ask(
+                        client, base_url, served_name, manifest, row, max_new_tokens=settings.max_new_tokens
+                    )
                     answers.offsets[number] = stream.tell()
                     stream.write(write_line(number, row["id"], answer))
                     stream.flush()

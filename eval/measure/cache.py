@@ -22,9 +22,12 @@ EDITION = 2
 
 
 def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:
-    """Of the release's digest, the test rows' fingerprint, and all that evaluate says of how they are asked and counted."""
+    """Of the release's digest, the test rows' fingerprint, and all that evaluate says of how they are asked and
+    counted."""
     schema = config.evaluate.json_schema
-    settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {"json_schema": sha256_of(Path(schema)) if schema else None}
+    settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {
+        "json_schema": sha256_of(Path(schema)) if schema else None
+    }
     settings["harness_files"] = [files_of(task) for task in config.evaluate.harness]
     return digest_of(digest, dataset, EDITION, settings)
 
@@ -40,7 +43,8 @@ def digest_of(*parts: Any) -> str:
 
 
 def recall(key: str, target: Path, reference: str, probed: bool) -> dict[str, Any] | None:
-    """The finished evaluation of this key, brought to `target` from another folder or the artifact store. `probed`: only one with a probe.json."""
+    """The finished evaluation of this key, brought to `target` from another folder or the artifact store. `probed`:
+    only one with a probe.json."""
     for folder in (target, *folders()):
         record = read_finished(folder, key)
         if record is not None and (not probed or (folder / "probe.json").exists()):
@@ -67,7 +71,9 @@ def keep(key: str, folder: Path) -> None:
 def folders() -> Iterator[Path]:
     """Every evaluation on this machine: releases' and runs' own, and those of what they were compared with."""
     for pattern in ("*/eval", "*/eval/*"):
-        yield from sorted(folder for root in ("releases", "build") for folder in Path(root).glob(pattern) if folder.is_dir())
+        yield from sorted(
+            folder for root in ("releases", "build") for folder in Path(root).glob(pattern) if folder.is_dir()
+        )
 
 
 def read_finished(folder: Path, key: str) -> dict[str, Any] | None:

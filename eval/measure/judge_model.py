@@ -1,4 +1,5 @@
-"""A judge model's scores of a release's answers, asked through any OpenAI-compatible URL. What it said is kept in judge.jsonl."""
+"""A judge model's scores of a release's answers, asked through any OpenAI-compatible URL. What it said is kept in
+judge.jsonl."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ class Judged:
     score: float | None
 
 
-def judge_rows(settings: Judge, rows: Iterable[Row], answered: Callable[[int], Answer], folder: Path) -> dict[str, Judged]:
+def judge_rows(
+    settings: Judge, rows: Iterable[Row], answered: Callable[[int], Answer], folder: Path
+) -> dict[str, Judged]:
     """By row id, for the drawn rows. What an earlier run was told of the same prompt is not asked again.
 
     Raises InputError where the key's variable is not set, OutsideError where the judge does not answer.
@@ -64,7 +67,9 @@ def key_of(settings: Judge) -> str | None:
     key = os.environ.get(settings.api_key_variable)
     if not key:
         name = settings.api_key_variable
-        raise InputError(f"evaluate.judge: found no {name} in the environment, expected the judge's key", hint=f"export {name}=...")
+        raise InputError(
+            f"evaluate.judge: found no {name} in the environment, expected the judge's key", hint=f"export {name}=..."
+        )
     return key
 
 
@@ -80,7 +85,9 @@ def prompt_of(settings: Judge, row: Row, answer: Answer) -> str:
     return jinja_environment().from_string(settings.prompt).render(seen)
 
 
-async def ask_judge(settings: Judge, digest: str, prompts: dict[str, str], kept: dict[str, Judged], path: Path, key: str | None) -> None:
+async def ask_judge(
+    settings: Judge, digest: str, prompts: dict[str, str], kept: dict[str, Judged], path: Path, key: str | None
+) -> None:
     """`kept` and the file gain each answer as it comes."""
     import httpx
 
@@ -100,7 +107,12 @@ async def ask_judge(settings: Judge, digest: str, prompts: dict[str, str], kept:
 
 async def ask_once(client: httpx.AsyncClient, settings: Judge, prompt: str, key: str | None) -> str:
     """An answer of another shape than OpenAI's is kept as it is: no score, and no end of the evaluation."""
-    body = {"model": settings.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": settings.max_tokens}
+    body = {
+        "model": settings.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "temperature": 0,
+        "max_tokens": settings.max_tokens,
+    }
     reply = await post(client, f"{settings.base_url}/chat/completions", body, key)
     try:
         return str(reply["choices"][0]["message"]["content"] or "")
@@ -109,11 +121,21 @@ async def ask_once(client: httpx.AsyncClient, settings: Judge, prompt: str, key:
 
 
 def read_score(settings: Judge, answer: str) -> float | None:
-    """The one choice that is named, or the number after the last `score`, or else the only number; `4/5` and `4 out of 5` are 4. None for anything else."""
+    """The one choice that is named, or the number after the last `score`, or else the only number; `4/5` and `4 out of
+    5` are 4. None for anything else."""
     if settings.choices is not None:
-        words = re.compile(r"(?<!\w)(?:" + "|".join(re.escape(word) for word in sorted(settings.choices, key=len, reverse=True)) + r")(?!\w)", re.IGNORECASE)
+        words = re.compile(
+            r"(?<!\w)(?:"
+            + "|".join(re.escape(word) for word in sorted(settings.choices, key=len, reverse=True))
+            + r")(?!\w)",
+            re.IGNORECASE,
+        )
         named = {word.casefold() for word in words.findall(answer)}
-        return {word.casefold(): score for word, score in settings.choices.items()}[named.pop()] if len(named) == 1 else None
+        return (
+            {word.casefold(): score for word, score in settings.choices.items()}[named.pop()]
+            if len(named) == 1
+            else None
+        )
     low, high = settings.scale or (-math.inf, math.inf)
     plain = re.sub(rf"(?:/|\bout of\b)\s*{NUMBER}", "", answer)
     stated = re.findall(rf"score\W{{0,4}}?\s*({NUMBER})", plain, re.IGNORECASE)[-1:] or re.findall(NUMBER, plain)
@@ -138,7 +160,8 @@ def write_lines(path: Path, lines: Iterable[Judged]) -> None:
 
 
 def scores_of(judged: dict[str, Judged], identity: str) -> dict[str, float]:
-    """The row's judge_score, and 1.0 in judge_missing where the judge gave none; not a number in a row that was not drawn. No columns without a judge."""
+    """The row's judge_score, and 1.0 in judge_missing where the judge gave none; not a number in a row that was not
+    drawn. No columns without a judge."""
     if not judged:
         return {}
     if identity not in judged:

@@ -10,7 +10,11 @@ from typing import Any
 
 from eval.measure.rows import BATCH_ROWS, Row
 
-TEXTS, LISTS, INTEGERS = {"id", "gold", "answer", "probabilities"}, {"gold_labels", "answer_labels", "slices"}, {"bleu_statistics", "chrf_statistics"}
+TEXTS, LISTS, INTEGERS = (
+    {"id", "gold", "answer", "probabilities"},
+    {"gold_labels", "answer_labels", "slices"},
+    {"bleu_statistics", "chrf_statistics"},
+)
 
 
 def write_predictions(target: Path, scored: Iterator[Row]) -> None:

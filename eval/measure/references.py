@@ -21,8 +21,15 @@ from infra.dvc.releases import find, folder_of
 CHAMPION = "champion"
 
 
-def measure_references(config: RunConfig, dataset: str, production: DeployConfig, target: Path, measure: Callable[[Path, Path], dict[str, Any]]) -> None:
-    """Into `target`/champion, and `target`/NAME@DIGEST12 for a release that a rule names; what no rule asks for is taken away.
+def measure_references(
+    config: RunConfig,
+    dataset: str,
+    production: DeployConfig,
+    target: Path,
+    measure: Callable[[Path, Path], dict[str, Any]],
+) -> None:
+    """Into `target`/champion, and `target`/NAME@DIGEST12 for a release that a rule names; what no rule asks for is
+    taken away.
 
     What was measured anywhere is known by its digest, so the release itself is fetched only where it has to be served.
     Raises InputError for a release that was not published, OutsideError where it cannot be fetched.

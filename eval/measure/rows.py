@@ -45,7 +45,8 @@ Rows = Callable[[], Iterable[Row]]
 
 
 def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:
-    """`count` numbered rows in their order, each as likely as any other, `count` of them in memory (reservoir sampling: Vitter 1985, algorithm R)."""
+    """`count` numbered rows in their order, each as likely as any other, `count` of them in memory (reservoir sampling:
+    Vitter 1985, algorithm R)."""
     generator, kept = random.Random(seed), list[tuple[int, Row]]()
     for seen, numbered in enumerate(numbered for numbered in enumerate(rows) if numbered[1]):
         place = seen if seen < count else generator.randint(0, seen)

@@ -15,7 +15,8 @@ LONGEST_VALUE = 60  # characters of a column's value in a slice's name
 
 
 def make_slicer(cuts: list[Slice], rows: Iterable[Row]) -> Callable[[Row], list[str]]:
-    """The names of a row's slices. Goes over all rows once: for terciles, and so that a slice that fails does so before a server is asked.
+    """The names of a row's slices. Goes over all rows once: for terciles, and so that a slice that fails does so before
+    a server is asked.
 
     Raises InputError for a name that a row does not have, or an expression that fails on one.
     """
@@ -37,23 +38,29 @@ def check(cuts: list[Slice], features: Row, identity: str) -> int:
             near = get_close_matches(missing[0], features, n=1)
             expected = repr(near[0]) if near else ", ".join(features)
             raise InputError(
-                f"evaluate.slices: row {identity} has no {missing[0]!r}, expected {expected}", hint="name it in data.keep: tunegate prepare CONFIG"
+                f"evaluate.slices: row {identity} has no {missing[0]!r}, expected {expected}",
+                hint="name it in data.keep: tunegate prepare CONFIG",
             )
         try:
             names_of(cut, features, [])
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise InputError(f"evaluate.slices: {cut.where!r} fails on row {identity}: {error}", hint="tunegate check CONFIG") from error
+            raise InputError(
+                f"evaluate.slices: {cut.where!r} fails on row {identity}: {error}", hint="tunegate check CONFIG"
+            ) from error
     return int(features["length"])
 
 
 def features_of(row: Row) -> Row:
-    """What a slice may look at: length in words of the question, label (a list where there are many, or the types of entities), question, kept columns."""
+    """What a slice may look at: length in words of the question, label (a list where there are many, or the types of
+    entities), question, kept columns."""
     question = question_of(row)
     labels = row["label"] if "label" in row else list(row["labels"]) if "labels" in row else None
     if "tags" in row:
         labels = sorted({tag.split("-", 1)[-1] for tag in row["tags"] if tag != "O"})
     kept: Row = json.loads(row.get("kept") or "{}")
-    return kept | {"length": len(question.split()), "question": question} | ({} if labels is None else {"label": labels})
+    return (
+        kept | {"length": len(question.split()), "question": question} | ({} if labels is None else {"label": labels})
+    )
 
 
 def terciles(lengths: Iterable[int]) -> list[int]:
@@ -84,7 +91,8 @@ def name_of_length(length: int, edges: list[int]) -> str:
 
 
 def holds(expression: str, features: Row) -> bool:
-    """By simpleeval, without functions: an expression can reach nothing but these values. Raises ValueError and its like where it fails on them."""
+    """By simpleeval, without functions: an expression can reach nothing but these values. Raises ValueError and its
+    like where it fails on them."""
     from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
     try:

@@ -1,4 +1,5 @@
-"""What each row's answer is worth, and the figures of many rows: one column a metric, one function for each figure of a whole set."""
+"""What each row's answer is worth, and the figures of many rows: one column a metric, one function for each figure of a
+whole set."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ LABELS = ("gold", "answer", "correct", *MANY)
 
 # Figures of the whole set: the columns that each reads, and how it is made.
 WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
-    **{f"{average}_{name}": (LABELS, averaged(name, average)) for average in ("micro", "macro") for name in ("precision", "recall", "f1")},
+    **{
+        f"{average}_{name}": (LABELS, averaged(name, average))
+        for average in ("micro", "macro")
+        for name in ("precision", "recall", "f1")
+    },
     "matthews_correlation": (("gold", "answer", "correct"), classification.matthews_correlation),
     "roc_auc": (("probabilities", "gold", "gold_labels"), over_labels("roc_auc_score")),
     "pr_auc": (("probabilities", "gold", "gold_labels"), over_labels("average_precision_score")),
@@ -35,7 +40,10 @@ WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
     "spearman": (("gold", "answer", "absolute_error"), regression.spearman),
     "entity_precision": (("entities_found", "entities_wrong"), over_entities("entities_found", "entities_wrong")),
     "entity_recall": (("entities_found", "entities"), over_entities("entities")),
-    "entity_f1": (("entities_found", "entities_wrong", "entities"), over_entities("entities_found", "entities_wrong", "entities", times=2)),
+    "entity_f1": (
+        ("entities_found", "entities_wrong", "entities"),
+        over_entities("entities_found", "entities_wrong", "entities", times=2),
+    ),
     "bleu": (("bleu_statistics",), generation.bleu),
     "chrf": (("chrf_statistics",), generation.chrf),
     "perplexity": (("logprob", "tokens"), generation.perplexity),
@@ -67,7 +75,8 @@ REPORTED: dict[str, tuple[str, ...]] = {
 
 
 def figure(name: str, frame: DataFrame) -> float:
-    """A metric of METRICS, or precision, recall or f1 of one label as in `f1:positive`, over rows of predictions; not a number where it is undefined.
+    """A metric of METRICS, or precision, recall or f1 of one label as in `f1:positive`, over rows of predictions; not a
+    number where it is undefined.
 
     A mean is taken over the rows that have the column's value.
     """
@@ -89,7 +98,8 @@ def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
 
 
 def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
-    """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is not finite is left out."""
+    """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
+    not finite is left out."""
     members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
     metrics: dict[str, float] = {}
     slices: dict[str, dict[str, float]] = {name: {"n": len(rows)} for name, rows in members.items()}
@@ -99,8 +109,16 @@ def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
         metrics |= finite(name, frame)
         for one, rows in members.items():
             slices[one] |= finite(name, frame.iloc[rows])
-    counted = {"label": {*LABELS, "probabilities"}, "labels": {*LABELS, "probabilities"}, "tags": {"gold", "answer", "entities"}}
-    return {"metrics": metrics, "classes": classes_of(read_columns(path, counted[kind])) if kind in counted else {}, "slices": slices}
+    counted = {
+        "label": {*LABELS, "probabilities"},
+        "labels": {*LABELS, "probabilities"},
+        "tags": {"gold", "answer", "entities"},
+    }
+    return {
+        "metrics": metrics,
+        "classes": classes_of(read_columns(path, counted[kind])) if kind in counted else {},
+        "slices": slices,
+    }
 
 
 def finite(name: str, frame: DataFrame) -> dict[str, float]:
@@ -113,7 +131,9 @@ def read_columns(path: Path, columns: set[str]) -> DataFrame:
     import pandas
     import pyarrow.parquet
 
-    return pandas.read_parquet(path, columns=[name for name in pyarrow.parquet.read_schema(path).names if name in columns])
+    return pandas.read_parquet(
+        path, columns=[name for name in pyarrow.parquet.read_schema(path).names if name in columns]
+    )
 
 
 def slice_rows(path: Path) -> dict[str, NDArray[Any]]:
@@ -125,7 +145,9 @@ def slice_rows(path: Path) -> dict[str, NDArray[Any]]:
     with pyarrow.parquet.ParquetFile(path) as file:
         numbers = count()
         for batch in file.iter_batches(columns=["slices"]):
-            for names, number in zip(batch.column(0).to_pylist(), numbers, strict=False):  # numbers last: zip takes none too many
+            for names, number in zip(
+                batch.column(0).to_pylist(), numbers, strict=False
+            ):  # numbers last: zip takes none too many
                 for name in names:
                     found.setdefault(name, array("i")).append(number)
     return {name: numpy.asarray(rows) for name, rows in sorted(found.items())}

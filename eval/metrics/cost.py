@@ -15,7 +15,8 @@ def size_of(manifest: Manifest) -> int:
 
 
 def cost(predictions: Path, manifest: Manifest, peak_memory_bytes: int | None) -> dict[str, float]:
-    """Latency in seconds with evaluate.concurrency requests in flight, tokens a row. What could not be measured is left out."""
+    """Latency in seconds with evaluate.concurrency requests in flight, tokens a row. What could not be measured is left
+    out."""
     frame = read_columns(predictions, {"latency_seconds", "prompt_tokens", "completion_tokens"})
     latency = frame["latency_seconds"]
     figures: dict[str, Any] = {
@@ -23,7 +24,9 @@ def cost(predictions: Path, manifest: Manifest, peak_memory_bytes: int | None) -
         "latency_p50_seconds": latency.quantile(0.5),
         "latency_p95_seconds": latency.quantile(0.95),
     }
-    figures |= {f"{name}_mean": frame[name].mean() for name in ("prompt_tokens", "completion_tokens") if frame[name].any()}
+    figures |= {
+        f"{name}_mean": frame[name].mean() for name in ("prompt_tokens", "completion_tokens") if frame[name].any()
+    }
     return (
         {name: float(value) for name, value in figures.items()}
         | {"size_bytes": size_of(manifest)}

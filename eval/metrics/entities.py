@@ -18,11 +18,18 @@ def score_tags(gold: list[str], said: list[str]) -> dict[str, Any]:
     wanted, found = set(get_entities(gold)), set(get_entities(said))
     alike = sum(one == other for one, other in zip(gold, said, strict=False)) / max(len(gold), 1)
     counts = {"entities": len(wanted), "entities_found": len(wanted & found), "entities_wrong": len(found - wanted)}
-    return {"gold": " ".join(gold), "answer": " ".join(said), "correct": float(wanted == found), "token_accuracy": alike, **counts}
+    return {
+        "gold": " ".join(gold),
+        "answer": " ".join(said),
+        "correct": float(wanted == found),
+        "token_accuracy": alike,
+        **counts,
+    }
 
 
 def over_entities(*of: str, times: int = 1) -> Callable[[DataFrame], float]:
-    """`times` the entities found over those that the columns `of` count together: seqeval's micro averages, 0 where there are none."""
+    """`times` the entities found over those that the columns `of` count together: seqeval's micro averages, 0 where
+    there are none."""
 
     def calculate(frame: DataFrame) -> float:
         if not len(frame):
@@ -40,4 +47,8 @@ def types(frame: DataFrame) -> dict[str, dict[str, float]]:
     golds, answers = ([text.split(" ") for text in frame[name]] for name in ("gold", "answer"))
     report = classification_report(golds, answers, output_dict=True, zero_division=0)
     names = {"precision": "precision", "recall": "recall", "f1": "f1-score", "n": "support"}
-    return {kind: {ours: float(row[theirs]) for ours, theirs in names.items()} for kind, row in report.items() if not kind.endswith(" avg")}
+    return {
+        kind: {ours: float(row[theirs]) for ours, theirs in names.items()}
+        for kind, row in report.items()
+        if not kind.endswith(" avg")
+    }

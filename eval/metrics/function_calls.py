@@ -20,7 +20,8 @@ class CallMatch:
 
 
 def match_call(answer: str, reference: str) -> CallMatch:
-    """Compares an answer with `{"name", "accepted": {argument: [values]}}`; other references match as text. Never raises."""
+    """Compares an answer with `{"name", "accepted": {argument: [values]}}`; other references match as text. Never
+    raises."""
     try:
         gold = json.loads(reference)
     except ValueError:
@@ -68,7 +69,10 @@ def parse_python_call(text: str) -> tuple[str, dict[str, Any]] | None:
 def arguments_match(found: dict[str, Any], accepted: dict[str, list[Any]]) -> bool:
     if found.keys() - accepted.keys():
         return False
-    return all(any(value_matches(found[name], value) for value in values) if name in found else "" in values for name, values in accepted.items())
+    return all(
+        any(value_matches(found[name], value) for value in values) if name in found else "" in values
+        for name, values in accepted.items()
+    )
 
 
 def value_matches(found: Any, wanted: Any) -> bool:
@@ -80,9 +84,13 @@ def value_matches(found: Any, wanted: Any) -> bool:
     if isinstance(found, str) and isinstance(wanted, str):
         return standardize_string(found) == standardize_string(wanted)
     if isinstance(found, dict) and isinstance(wanted, dict):
-        return arguments_match(found, {key: value if isinstance(value, list) else [value] for key, value in wanted.items()})
+        return arguments_match(
+            found, {key: value if isinstance(value, list) else [value] for key, value in wanted.items()}
+        )
     if isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
-        return len(found) == len(wanted) and all(value_matches(one, other) for one, other in zip(found, wanted, strict=True))
+        return len(found) == len(wanted) and all(
+            value_matches(one, other) for one, other in zip(found, wanted, strict=True)
+        )
     return found is None and wanted is None
 
 

@@ -18,7 +18,16 @@ from infra.vllm.answer import Answer
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TEXT = ("token_f1", "rouge_1", "rouge_2", "rouge_l", "sentence_bleu", "sentence_chrf", "bleu_statistics", "chrf_statistics")
+TEXT = (
+    "token_f1",
+    "rouge_1",
+    "rouge_2",
+    "rouge_l",
+    "sentence_bleu",
+    "sentence_chrf",
+    "bleu_statistics",
+    "chrf_statistics",
+)
 BLEU_ORDER = 4
 
 
@@ -27,10 +36,15 @@ def score_text(answer: Answer) -> dict[str, Any]:
 
 
 def score_answer(reference: str, answer: Answer, settings: Evaluate) -> dict[str, Any]:
-    """All columns for every row, None where one says nothing of this kind of reference; of a preference pair also which answer was likelier."""
+    """All columns for every row, None where one says nothing of this kind of reference; of a preference pair also which
+    answer was likelier."""
     match, gold = match_call(answer.text, reference), read_object(reference)
     is_call = gold is not None and "accepted" in gold
-    exact = match.exact_match if is_call else float(normalize(answer.text, settings.normalize) == normalize(reference, settings.normalize))
+    exact = (
+        match.exact_match
+        if is_call
+        else float(normalize(answer.text, settings.normalize) == normalize(reference, settings.normalize))
+    )
     row: dict[str, Any] = {"gold": reference, "answer": answer.text, "correct": exact, "exact_match": exact}
     row["name_match"] = match.name_match if is_call else None
     row["valid_json"] = float(is_json(answer.text)) if gold is not None or settings.json_schema else None
@@ -41,7 +55,8 @@ def score_answer(reference: str, answer: Answer, settings: Evaluate) -> dict[str
 
 
 def likelihoods(answer: Answer) -> dict[str, Any]:
-    """The reference's log-probability after its prompt where it was asked for; of a preference pair the chosen answer's."""
+    """The reference's log-probability after its prompt where it was asked for; of a preference pair the chosen
+    answer's."""
     if answer.logprob is None:
         return {}
     if answer.rejected_logprob is None:
@@ -59,7 +74,8 @@ def read_object(text: str) -> dict[str, Any] | None:
 
 
 def normalize(text: str, how: Normalization) -> str:
-    """squad: evaluate-v1.1.py's normalize_answer (Rajpurkar 2016): lower case, then punctuation, articles and surplus spaces go."""
+    """squad: evaluate-v1.1.py's normalize_answer (Rajpurkar 2016): lower case, then punctuation, articles and surplus
+    spaces go."""
     if how == "none":
         return text
     if how == "squad":
@@ -100,17 +116,27 @@ def validator_of(schema: str) -> Any:
 
 
 def compare_texts(answer: str, reference: str) -> dict[str, Any]:
-    """Token F1 after SQuAD's normalisation; ROUGE F-measures by rouge-score, whose words are of a-z and 0-9 only; BLEU and chrF2 by sacrebleu.
+    """Token F1 after SQuAD's normalisation; ROUGE F-measures by rouge-score, whose words are of a-z and 0-9 only; BLEU
+    and chrF2 by sacrebleu.
 
-    The statistics are those that sacrebleu sums over a corpus: with them any set of rows has its corpus figures without its texts.
+    The statistics are those that sacrebleu sums over a corpus: with them any set of rows has its corpus figures without
+    its texts.
     """
     rouge, bleu, chrf = scorers()
     words, wanted = (Counter(normalize(text, "squad").split()) for text in (answer, reference))
     overlap = rouge.score(reference, answer)
-    row: dict[str, Any] = {"token_f1": f1(words, wanted), **{f"rouge_{name.lower()}": overlap[f"rouge{name}"].fmeasure for name in "12L"}}
+    row: dict[str, Any] = {
+        "token_f1": f1(words, wanted),
+        **{f"rouge_{name.lower()}": overlap[f"rouge{name}"].fmeasure for name in "12L"},
+    }
     sentence = bleu.sentence_score(answer, [reference])
-    row |= {"sentence_bleu": sentence.score, "bleu_statistics": [sentence.sys_len, sentence.ref_len, *sentence.counts, *sentence.totals]}
-    statistics = chrf._extract_corpus_statistics([answer], [[reference]])  # no public name; held against corpus_score in the tests
+    row |= {
+        "sentence_bleu": sentence.score,
+        "bleu_statistics": [sentence.sys_len, sentence.ref_len, *sentence.counts, *sentence.totals],
+    }
+    statistics = chrf._extract_corpus_statistics(
+        [answer], [[reference]]
+    )  # no public name; held against corpus_score in the tests
     return row | {"sentence_chrf": chrf._aggregate_and_compute(statistics).score, "chrf_statistics": statistics[0]}
 
 
@@ -139,7 +165,9 @@ def bleu(frame: DataFrame) -> float:
     if sums is None:
         return math.nan
     counts, totals = sums[2 : 2 + BLEU_ORDER], sums[2 + BLEU_ORDER :]
-    return float(BLEU.compute_bleu(correct=counts, total=totals, sys_len=sums[0], ref_len=sums[1], smooth_method="exp").score)
+    return float(
+        BLEU.compute_bleu(correct=counts, total=totals, sys_len=sums[0], ref_len=sums[1], smooth_method="exp").score
+    )
 
 
 def chrf(frame: DataFrame) -> float:
@@ -149,7 +177,8 @@ def chrf(frame: DataFrame) -> float:
 
 
 def perplexity(frame: DataFrame) -> float:
-    """Per token over all rows; a text's first token has nothing before it and is not counted. Infinite where it is past all floats."""
+    """Per token over all rows; a text's first token has nothing before it and is not counted. Infinite where it is past
+    all floats."""
     tokens = frame["tokens"].sum()
     mean = -float(frame["logprob"].sum()) / tokens if tokens else math.nan
     return math.exp(mean) if mean < 700 else mean if math.isnan(mean) else math.inf

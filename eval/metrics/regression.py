@@ -25,7 +25,11 @@ def r_squared(frame: DataFrame) -> float:
     """sklearn's r2_score; not a number where the gold values are all alike, for there is nothing to explain."""
     from sklearn.metrics import r2_score
 
-    return float(r2_score(frame["gold"], frame["answer"])) if frame["gold"].nunique() > 1 and math.isfinite(frame["absolute_error"].max()) else math.nan
+    return (
+        float(r2_score(frame["gold"], frame["answer"]))
+        if frame["gold"].nunique() > 1 and math.isfinite(frame["absolute_error"].max())
+        else math.nan
+    )
 
 
 def spearman(frame: DataFrame) -> float:

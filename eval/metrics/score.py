@@ -18,7 +18,15 @@ def kind_of(task: Task, row: Row) -> str:
     """The shape of the row says which problem it is: a key of REPORTED."""
     if task == "causal-lm":
         return "text" if "text" in row else "answer"
-    return "tags" if task == "token-classification" else "value" if "value" in row else "labels" if "labels" in row else "label"
+    return (
+        "tags"
+        if task == "token-classification"
+        else "value"
+        if "value" in row
+        else "labels"
+        if "labels" in row
+        else "label"
+    )
 
 
 def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Row:
@@ -31,5 +39,9 @@ def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Row:
         "text": lambda: generation.score_text(answer),
         "answer": lambda: generation.score_answer(row["reference"], answer, settings),
     }
-    spent = {"latency_seconds": answer.latency_seconds, "prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+    spent = {
+        "latency_seconds": answer.latency_seconds,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+    }
     return {"id": row["id"], **makers[kind_of(task, row)](), **spent}

@@ -23,7 +23,19 @@ HELP = {
 }
 
 
-NUMBERS = ("value", "difference", "low", "high", "n", "p_value", "bound", "reference_value", "minimum_detectable_effect", "power", "more_examples")
+NUMBERS = (
+    "value",
+    "difference",
+    "low",
+    "high",
+    "n",
+    "p_value",
+    "bound",
+    "reference_value",
+    "minimum_detectable_effect",
+    "power",
+    "more_examples",
+)
 
 
 def write_junit(verdict: Verdict, path: Path) -> None:
@@ -52,7 +64,8 @@ def numbers_of(one: RuleResult) -> Iterator[str]:
 
 
 def open_metrics(verdict: Verdict, evidence: Evidence) -> str:
-    """OpenMetrics 1.0 text for GitLab's metrics report, which compares series by name and labels: no digest is among them. No figure, no line."""
+    """OpenMetrics 1.0 text for GitLab's metrics report, which compares series by name and labels: no digest is among
+    them. No figure, no line."""
     families: dict[str, dict[str, float]] = {}  # family, then labels: a series has one value
     for name, labels, number in samples(verdict, evidence):
         value = summary.finite(number)
@@ -61,7 +74,11 @@ def open_metrics(verdict: Verdict, evidence: Evidence) -> str:
             families.setdefault(name, {}).setdefault(f"{{{written}}}" if written else "", value)
     lines = []
     for name, found in families.items():
-        lines += [f"# TYPE {name} gauge", f"# HELP {name} {HELP[name]}", *(f"{name}{labels} {value!r}" for labels, value in found.items())]
+        lines += [
+            f"# TYPE {name} gauge",
+            f"# HELP {name} {HELP[name]}",
+            *(f"{name}{labels} {value!r}" for labels, value in found.items()),
+        ]
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
@@ -72,19 +89,36 @@ def escape(text: object) -> str:
 
 def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[str, str], Any]]:
     """(family, labels, value), a family's together."""
-    sides = {"release": evidence.measured} | {name: evidence.references[name] for name in summary.REFERENCES if name in evidence.references}
+    sides = {"release": evidence.measured} | {
+        name: evidence.references[name] for name in summary.REFERENCES if name in evidence.references
+    }
     records = {side: measured.record for side, measured in sides.items() if measured}
     mine = records.get("release", {})
     for side, record in records.items():
-        yield from (("tunegate_metric", {"metric": name, "of": side}, value) for name, value in (record.get("metrics") or {}).items())
+        yield from (
+            ("tunegate_metric", {"metric": name, "of": side}, value)
+            for name, value in (record.get("metrics") or {}).items()
+        )
     for name, figures in (mine.get("slices") or {}).items():
-        yield from (("tunegate_slice", {"slice": name, "metric": metric}, value) for metric, value in figures.items() if metric != "n")
-    yield from (("tunegate_slice_rows", {"slice": name}, figures.get("n")) for name, figures in (mine.get("slices") or {}).items())
+        yield from (
+            ("tunegate_slice", {"slice": name, "metric": metric}, value)
+            for metric, value in figures.items()
+            if metric != "n"
+        )
+    yield from (
+        ("tunegate_slice_rows", {"slice": name}, figures.get("n"))
+        for name, figures in (mine.get("slices") or {}).items()
+    )
     for name, figures in (mine.get("behaviour") or {}).items():
-        yield from (("tunegate_behaviour", {"test": name, "figure": figure}, value) for figure, value in figures.items())
+        yield from (
+            ("tunegate_behaviour", {"test": name, "figure": figure}, value) for figure, value in figures.items()
+        )
     yield from (("tunegate_cost", {"figure": name}, value) for name, value in (mine.get("cost") or {}).items())
     for number, one in enumerate(verdict.results, 1):
-        yield from (("tunegate_rule", {"number": str(number), "rule": one.rule, "figure": name}, one.evidence.get(name)) for name in NUMBERS)
+        yield from (
+            ("tunegate_rule", {"number": str(number), "rule": one.rule, "figure": name}, one.evidence.get(name))
+            for name in NUMBERS
+        )
     for outcome in summary.OUTCOMES:
         yield "tunegate_rules", {"outcome": outcome}, sum(one.outcome == outcome for one in verdict.results)
     yield "tunegate_looks", {}, verdict.looks

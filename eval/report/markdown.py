@@ -1,4 +1,5 @@
-"""report.md, for the comment on a merge request: GitLab Flavored Markdown in which no text of ours or of an example can be markup."""
+"""report.md, for the comment on a merge request: GitLab Flavored Markdown in which no text of ours or of an example can
+be markup."""
 
 from __future__ import annotations
 
@@ -15,16 +16,24 @@ FLIPS_SHOWN = 5
 SLICES_SHOWN = 5
 CHANGES_SHOWN = 8
 LONGEST = 160  # characters of an example's text in a table
-# Entities cannot be Markdown's structure (CommonMark 0.31, 2.5). A `_` between letters is none either: metric names stay readable.
-MARKUP = re.compile(r"[\\`*{}\[\]<&|~$@#!^\"]|:(?=\S)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=>]|^\d+[.)]|(?<=www)\.", re.IGNORECASE)
+# Entities cannot be Markdown's structure (CommonMark 0.31, 2.5). A `_` between letters is none either: metric names
+# stay readable.
+MARKUP = re.compile(
+    r"[\\`*{}\[\]<&|~$@#!^\"]|:(?=\S)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=>]|^\d+[.)]|(?<=www)\.", re.IGNORECASE
+)
 HARMLESS = re.compile(r"[^`|\\]+")  # within backticks
 BIDIRECTIONAL = {*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
 
 
 def printable(text: object) -> str:
-    """Control characters, lone surrogates and those that turn the reading direction become U+FFFD; ends of lines and tabs stay."""
+    """Control characters, lone surrogates and those that turn the reading direction become U+FFFD; ends of lines and
+    tabs stay."""
     return "".join(
-        "\ufffd" if one in BIDIRECTIONAL or (one not in "\n\t" and unicodedata.category(one) in ("Cc", "Cs")) or one in "\ufffe\uffff" else one
+        "\ufffd"
+        if one in BIDIRECTIONAL
+        or (one not in "\n\t" and unicodedata.category(one) in ("Cc", "Cs"))
+        or one in "\ufffe\uffff"
+        else one
         for one in str(text)
     )
 
@@ -62,12 +71,18 @@ def interval(one: RuleResult) -> str:
 
 
 def value(one: RuleResult) -> str:
-    return figure(one.evidence["difference"], "+") if "difference" in one.evidence else figure(one.evidence.get("value"))
+    return (
+        figure(one.evidence["difference"], "+") if "difference" in one.evidence else figure(one.evidence.get("value"))
+    )
 
 
 def arrow(change: summary.Change) -> str:
     word = {True: "better", False: "worse", None: ""}[change.better]
-    spread = f" ({figure(change.low, '+')} … {figure(change.high, '+')})" if change.low is not None and change.high is not None else ""
+    spread = (
+        f" ({figure(change.low, '+')} … {figure(change.high, '+')})"
+        if change.low is not None and change.high is not None
+        else ""
+    )
     return " ".join(filter(None, [change.arrow, figure(change.release - change.before, "+") + spread, word]))
 
 
@@ -76,12 +91,28 @@ def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], 
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # Not HTML: every text passes through `plain` or `code`, whose entities autoescape would spoil.
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.globals.update(plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow)
     metric, flips, changes = summary.main_metric(verdict, evidence), summary.flips(evidence), summary.changes(verdict)
     rows = summary.slices(evidence, metric)
-    parts: dict[str, Any] = {"metric": metric, "reference": summary.reference_of(evidence), "changes": changes, "slices": rows, "facts": facts, "links": links}
-    parts |= {"lost": [flip for flip in flips if flip.kind == "lost"], "gained": [flip for flip in flips if flip.kind == "gained"]}
+    parts: dict[str, Any] = {
+        "metric": metric,
+        "reference": summary.reference_of(evidence),
+        "changes": changes,
+        "slices": rows,
+        "facts": facts,
+        "links": links,
+    }
+    parts |= {
+        "lost": [flip for flip in flips if flip.kind == "lost"],
+        "gained": [flip for flip in flips if flip.kind == "gained"],
+    }
     parts |= {"shown": FLIPS_SHOWN, "slices_shown": SLICES_SHOWN, "changes_shown": CHANGES_SHOWN}
     text = environment.get_template("report.md.jinja").render(
         verdict=verdict,

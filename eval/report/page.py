@@ -33,7 +33,12 @@ def write_page(verdict: Verdict, evidence: Evidence, facts: dict[str, str], ques
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=readable
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=readable,
     )
     environment.globals.update(figure=figure, arrow=arrow)
     return environment.get_template("report.html.jinja").render(parts_of(verdict, evidence, facts, questions)) + "\n"
@@ -65,7 +70,13 @@ def parts_of(verdict: Verdict, evidence: Evidence, facts: dict[str, str], questi
 def card_of(one: RuleResult) -> Card:
     evidence = one.evidence
     title = "difference" if "difference" in evidence else "value"
-    figures = [(title, value(one)), (f"{evidence['confidence']:.0%} interval" if summary.finite(evidence.get("confidence")) else "interval", interval(one))]
+    figures = [
+        (title, value(one)),
+        (
+            f"{evidence['confidence']:.0%} interval" if summary.finite(evidence.get("confidence")) else "interval",
+            interval(one),
+        ),
+    ]
     figures += [(label, figure(evidence.get(name))) for name, label in LABELS.items()]
     figures += [(name, str(evidence[name])) for name in ("reference", "method") if evidence.get(name) is not None]
     return Card(one, interval_plot(one), slices_plot(one), [(label, text) for label, text in figures if text])
@@ -73,7 +84,11 @@ def card_of(one: RuleResult) -> Card:
 
 def beside_parent(metrics: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
     """(figure, release, unquantized parent): what metrics.json says of both, then what only the comparison has."""
-    both = [(name, summary.finite(value), summary.finite(metrics[f"parent_{name}"])) for name, value in metrics.items() if f"parent_{name}" in metrics]
+    both = [
+        (name, summary.finite(value), summary.finite(metrics[f"parent_{name}"]))
+        for name, value in metrics.items()
+        if f"parent_{name}" in metrics
+    ]
     alone = [
         (name.removeprefix("parent_"), summary.finite(metrics.get(name)), None)
         for name in ("parent_agreement", "parent_kl_divergence", "size_ratio", "speed_ratio")

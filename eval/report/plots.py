@@ -1,4 +1,5 @@
-"""Where the marks of a plot stand, in per cent of its width or height: SVG draws them at any width, in the page's own colours and font."""
+"""Where the marks of a plot stand, in per cent of its width or height: SVG draws them at any width, in the page's own
+colours and font."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Placed(NamedTuple):
 
 
 class Forest(NamedTuple):
-    """Rows on one axis. `allowed`: left edge and width of what a rule allows; `zero`: where no difference is, None for plain values."""
+    """Rows on one axis. `allowed`: left edge and width of what a rule allows; `zero`: where no difference is, None for
+    plain values."""
 
     rows: list[Placed]
     ticks: list[tuple[float, str]]
@@ -64,7 +66,9 @@ class Confusion(NamedTuple):
     hidden: int
 
 
-def forest(marks: Sequence[Mark], bound: float | None, direction: str | None, differences: bool, alt: str) -> Forest | None:
+def forest(
+    marks: Sequence[Mark], bound: float | None, direction: str | None, differences: bool, alt: str
+) -> Forest | None:
     """None where there is no figure to draw. `direction`: "at least" or "at most" the bound."""
     from matplotlib.ticker import MaxNLocator
 
@@ -92,7 +96,9 @@ def forest(marks: Sequence[Mark], bound: float | None, direction: str | None, di
 def interval_plot(one: RuleResult) -> Forest | None:
     """A rule's figure against what it allows."""
     evidence, differences = one.evidence, "difference" in one.evidence
-    point, low, high, bound = (finite(evidence.get(name)) for name in ("difference" if differences else "value", "low", "high", "bound"))
+    point, low, high, bound = (
+        finite(evidence.get(name)) for name in ("difference" if differences else "value", "low", "high", "bound")
+    )
     if point is None or (bound is None and low is None):
         return None
     spread = f", interval {low:.4g} to {high:.4g}" if low is not None and high is not None else ""
@@ -107,28 +113,52 @@ def slices_plot(one: RuleResult, most: int = 20) -> Forest | None:
     differences = any("difference" in row for row in found)
     key, bound = "difference" if differences else "value", finite(one.evidence.get("bound"))
     at_most = one.evidence.get("direction") == "at most"
-    shown = sorted((row for row in found if finite(row.get(key)) is not None), key=lambda row: (-row[key] if at_most else row[key], str(row["name"])))[:most]
-    marks = [Mark(str(row["name"]), note_of(row, differences), finite(row[key]), finite(row.get("low")), finite(row.get("high"))) for row in shown]
+    shown = sorted(
+        (row for row in found if finite(row.get(key)) is not None),
+        key=lambda row: (-row[key] if at_most else row[key], str(row["name"])),
+    )[:most]
+    marks = [
+        Mark(
+            str(row["name"]),
+            note_of(row, differences),
+            finite(row[key]),
+            finite(row.get("low")),
+            finite(row.get("high")),
+        )
+        for row in shown
+    ]
     return forest(
-        marks, bound, one.evidence.get("direction"), differences, f"{one.rule}: {len(marks)} slices, the worst is {shown[0]['name']}" if shown else ""
+        marks,
+        bound,
+        one.evidence.get("direction"),
+        differences,
+        f"{one.rule}: {len(marks)} slices, the worst is {shown[0]['name']}" if shown else "",
     )
 
 
 def note_of(row: dict[str, Any], differences: bool) -> str:
     n, p = finite(row.get("n")), finite(row.get("p_adjusted"))
-    parts = [f"{row['difference']:+.3g}" if differences else f"{row['value']:.3g}", f"n {n:.0f}" if n else "", f"adjusted p {p:.3g}" if p is not None else ""]
+    parts = [
+        f"{row['difference']:+.3g}" if differences else f"{row['value']:.3g}",
+        f"n {n:.0f}" if n else "",
+        f"adjusted p {p:.3g}" if p is not None else "",
+    ]
     return ", ".join(filter(None, parts))
 
 
 def calibration(frame: DataFrame | None) -> list[Bin]:
-    """Guo et al. 2017 (arXiv:1706.04599): 15 bins of equal width, as expected_calibration_error has them. Empty where nobody said how sure it was."""
+    """Guo et al. 2017 (arXiv:1706.04599): 15 bins of equal width, as expected_calibration_error has them. Empty where
+    nobody said how sure it was."""
     import numpy
 
     if frame is None or not {"confidence", "correct"} <= {*frame}:
         return []
     known = frame[["confidence", "correct"]].dropna().astype(float)
     place = numpy.clip(numpy.ceil(known["confidence"] * BINS).astype(int) - 1, 0, BINS - 1)
-    return [Bin(part["confidence"].mean(), part["correct"].mean(), len(part), 100 * int(number) / BINS) for number, part in known.groupby(place)]
+    return [
+        Bin(part["confidence"].mean(), part["correct"].mean(), len(part), 100 * int(number) / BINS)
+        for number, part in known.groupby(place)
+    ]
 
 
 def confusion(frame: DataFrame | None) -> Confusion | None:

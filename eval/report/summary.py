@@ -1,4 +1,5 @@
-"""What a verdict's pages tell, as values: the headline, what changed, the slices, the flipped examples, and where it all comes from."""
+"""What a verdict's pages tell, as values: the headline, what changed, the slices, the flipped examples, and where it
+all comes from."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ OUTCOMES = ("fail", "inconclusive", "pass")
 
 
 class Flip(NamedTuple):
-    """One example that the release answers rightly where the reference did not (gained), or the other way round (lost)."""
+    """One example that the release answers rightly where the reference did not (gained), or the other way round
+    (lost)."""
 
     id: str
     kind: str
@@ -48,7 +50,11 @@ class Change(NamedTuple):
     def better(self) -> bool | None:
         """None where it did not move, or where nobody said which way is better."""
         known = METRICS.get(self.metric.partition(":")[0])
-        return None if known is None or self.release == self.before else (self.release > self.before) == known.higher_is_better
+        return (
+            None
+            if known is None or self.release == self.before
+            else (self.release > self.before) == known.higher_is_better
+        )
 
     @property
     def arrow(self) -> str:
@@ -79,7 +85,11 @@ def headline(verdict: Verdict) -> str:
 
 def finite(value: Any) -> float | None:
     """None for anything that is not a finite number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    return (
+        float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        else None
+    )
 
 
 def by_gravity(results: Iterable[RuleResult]) -> list[RuleResult]:
@@ -105,9 +115,17 @@ def changes(verdict: Verdict) -> list[Change]:
 
 
 def reference_of(evidence: Evidence) -> str | None:
-    """Whom the flips and the slices are held against: the champion, else the base, else the parent, of those measured on the same rows."""
+    """Whom the flips and the slices are held against: the champion, else the base, else the parent, of those measured
+    on the same rows."""
     rows = evidence.measured.record.get("dataset") if evidence.measured else None
-    return next((name for name in REFERENCES if name in evidence.references and evidence.references[name].record.get("dataset") == rows), None)
+    return next(
+        (
+            name
+            for name in REFERENCES
+            if name in evidence.references and evidence.references[name].record.get("dataset") == rows
+        ),
+        None,
+    )
 
 
 def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[Flip]:
@@ -116,12 +134,24 @@ def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[F
     if mine is None or theirs is None or not {"gold", "answer", "correct"} <= {*mine} & {*theirs}:
         return []
     both = mine.join(theirs[["answer", "correct"]].add_suffix("_reference"), how="inner")
-    both = both[both["correct"].notna() & both["correct_reference"].notna() & (both["correct"] != both["correct_reference"])]
+    both = both[
+        both["correct"].notna() & both["correct_reference"].notna() & (both["correct"] != both["correct_reference"])
+    ]
     found = []
     for row in both.reset_index().to_dict("records"):
         kind, name = "gained" if row["correct"] > row["correct_reference"] else "lost", str(row["id"])
         gold, before, after = (str(row[column]) for column in ("gold", "answer_reference", "answer"))
-        found.append(Flip(name, kind, gold, before, after, [str(one) for one in row.get("slices", ())], (questions or {}).get(name, "")))
+        found.append(
+            Flip(
+                name,
+                kind,
+                gold,
+                before,
+                after,
+                [str(one) for one in row.get("slices", ())],
+                (questions or {}).get(name, ""),
+            )
+        )
     return sorted(found, key=lambda flip: flip.kind != "lost")
 
 
@@ -139,14 +169,19 @@ def frame_of(measured: Measured | None) -> DataFrame | None:
 def main_metric(verdict: Verdict, evidence: Evidence) -> str | None:
     """The first that a rule compares, else the first that a rule names, else the first measured."""
     known = (evidence.measured.record.get("metrics") or {}) if evidence.measured else {}
-    named = [one.evidence.get("metric") for one in sorted(verdict.results, key=lambda one: "difference" not in one.evidence)]
+    named = [
+        one.evidence.get("metric") for one in sorted(verdict.results, key=lambda one: "difference" not in one.evidence)
+    ]
     return next((name for name in [*named, *known] if name in known), None)
 
 
 def slices(evidence: Evidence, metric: str | None) -> list[SliceRow]:
     """Those of metrics.json, the worst first: by what was lost against the reference, else by the value."""
     name = reference_of(evidence)
-    mine, theirs = ((one.record.get("slices") or {}) if one else {} for one in (evidence.measured, evidence.references[name] if name else None))
+    mine, theirs = (
+        (one.record.get("slices") or {}) if one else {}
+        for one in (evidence.measured, evidence.references[name] if name else None)
+    )
     found = []
     for slice_name, figures in mine.items():
         value = finite(figures.get(metric))
@@ -164,7 +199,9 @@ def read_questions(paths: RunPaths, wanted: set[str]) -> dict[str, str]:
     if not wanted or not file.exists():
         return {}
     batches = pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024)
-    return {str(row["id"]): question_of(row) for batch in batches for row in batch.to_pylist() if str(row["id"]) in wanted}
+    return {
+        str(row["id"]): question_of(row) for batch in batches for row in batch.to_pylist() if str(row["id"]) in wanted
+    }
 
 
 def read_provenance(paths: RunPaths) -> dict[str, str]:
@@ -179,6 +216,14 @@ def read_provenance(paths: RunPaths) -> dict[str, str]:
 
 def provenance(manifest: Manifest) -> dict[str, str]:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
-    base, quantization = (", ".join(f"{name} {value}" for name, value in part.items()) for part in (manifest.base, manifest.quantization))
-    facts = {"Base": base, "Quantization": quantization, "Git revision": manifest.git_revision, "Made": manifest.created, "Versions": versions}
+    base, quantization = (
+        ", ".join(f"{name} {value}" for name, value in part.items()) for part in (manifest.base, manifest.quantization)
+    )
+    facts = {
+        "Base": base,
+        "Quantization": quantization,
+        "Git revision": manifest.git_revision,
+        "Made": manifest.created,
+        "Versions": versions,
+    }
     return {name: value for name, value in facts.items() if value}

@@ -15,10 +15,18 @@ KINDS = {"robustness": ("robustness", "directional", "abstention"), "fairness": 
 def decide_behaviour(rule: RobustnessRule | FairnessRule, measured: Measured) -> RuleResult:
     """Of the tests that the rule names, the one that is furthest over its limit is shown."""
     tests = {name: one for name, one in section(measured, "behaviour").items() if isinstance(one, dict)}
-    wanted = {name: one for name, one in tests.items() if (name == rule.test if rule.test else one.get("kind") in KINDS[rule.rule])}
+    wanted = {
+        name: one
+        for name, one in tests.items()
+        if (name == rule.test if rule.test else one.get("kind") in KINDS[rule.rule])
+    }
     if not wanted:
         known = f"; measured: {', '.join(tests)}" if tests else ""
-        return result(rule, "inconclusive", f"No such behaviour test was measured{known}: add it to evaluate.behaviour, then {EVALUATE}.")
+        return result(
+            rule,
+            "inconclusive",
+            f"No such behaviour test was measured{known}: add it to evaluate.behaviour, then {EVALUATE}.",
+        )
     limits = [limit for name, one in wanted.items() for limit in limits_of(rule, name, one)]
     return decide_limits(rule, limits, EVALUATE, n=sum(int(number(one.get("n")) or 0) for one in wanted.values()))
 

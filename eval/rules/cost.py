@@ -22,12 +22,24 @@ def decide_latency(rule: LatencyRule, load: dict[str, Any]) -> RuleResult:
 def decide_goodput(rule: GoodputRule, load: dict[str, Any]) -> RuleResult:
     value = number(load.get(rule.metric))
     limits: list[Limit] = [(rule.metric, value, rule.minimum, True)] if rule.minimum is not None else []
-    limits += [("error_rate", number(load.get("error_rate")), rule.maximum_error_rate, False)] if rule.maximum_error_rate is not None else []
+    limits += (
+        [("error_rate", number(load.get("error_rate")), rule.maximum_error_rate, False)]
+        if rule.maximum_error_rate is not None
+        else []
+    )
     return decide_load_limits(rule, limits, value, rule.minimum_ratio, True, load)
 
 
-def decide_load_limits(rule: LatencyRule | GoodputRule, limits: list[Limit], value: float | None, times: float | None, least: bool, load: Any) -> RuleResult:
-    """A first release has no blue to be slower than: `blue_absent` says so, and only the absolute limits are asked for."""
+def decide_load_limits(
+    rule: LatencyRule | GoodputRule,
+    limits: list[Limit],
+    value: float | None,
+    times: float | None,
+    least: bool,
+    load: Any,
+) -> RuleResult:
+    """A first release has no blue to be slower than: `blue_absent` says so, and only the absolute limits are asked
+    for."""
     facts = {"n": number(load.get("requests")), "reference": rule.relative_to}
     if times is not None and load.get("blue_absent"):
         return decide_limits(rule, limits, LOADTEST, **facts) if limits else result(rule, "pass", NOTHING_ELSE, **facts)
@@ -46,10 +58,17 @@ def decide_size(rule: SizeRule, measured: Measured, evidence: Evidence) -> RuleR
     if rule.maximum_bytes is not None:
         return decide_limits(rule, [("bytes of weights", size, rule.maximum_bytes, False)], EVALUATE)
     if rule.relative_to == "champion" and evidence.champion is None:
-        return result(rule, "pass", "Nothing is pinned in production: a first release has no champion to be larger than.")
+        return result(
+            rule, "pass", "Nothing is pinned in production: a first release has no champion to be larger than."
+        )
     other = evidence.references.get(str(rule.relative_to))
     theirs = number(other.record.get("size_bytes")) if other else None
     if rule.relative_to == "champion" and other and other.record.get("release") != evidence.champion:
         theirs = None
     ratio = size / theirs if size is not None and theirs else None
-    return decide_limits(rule, [(f"size by the {rule.relative_to}'s", ratio, rule.maximum_ratio or 0.0, False)], EVALUATE, reference=rule.relative_to)
+    return decide_limits(
+        rule,
+        [(f"size by the {rule.relative_to}'s", ratio, rule.maximum_ratio or 0.0, False)],
+        EVALUATE,
+        reference=rule.relative_to,
+    )

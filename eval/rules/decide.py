@@ -23,7 +23,14 @@ def decide(rules: GateConfig, evidence: Evidence) -> Verdict:
     results = [decide_rule(rule, evidence) for rule in rules.rules]
     dataset = evidence.measured.record.get("dataset") if evidence.measured else None
     outcome = conjunction(results)
-    return Verdict(release=evidence.release, champion=evidence.champion, outcome=outcome, results=results, dataset=dataset, changes=changes(evidence))
+    return Verdict(
+        release=evidence.release,
+        champion=evidence.champion,
+        outcome=outcome,
+        results=results,
+        dataset=dataset,
+        changes=changes(evidence),
+    )
 
 
 def decide_load(rules: GateConfig, reference: str, load: dict[str, float]) -> Verdict:
@@ -42,7 +49,9 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
     if measured is None:
         return result(rule, "inconclusive", f"The release has not been evaluated: {EVALUATE}.")
     if measured.record.get("release") != evidence.release:
-        return result(rule, "fail", f"The evaluation is of {measured.record.get('release')}, not of this release: {EVALUATE}.")
+        return result(
+            rule, "fail", f"The evaluation is of {measured.record.get('release')}, not of this release: {EVALUATE}."
+        )
     match rule:
         case ThresholdRule() | CalibrationRule():
             return decide_threshold(rule, measured)
@@ -62,11 +71,16 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
 
 
 def changes(evidence: Evidence) -> dict[str, dict[str, float | None]]:
-    """Every metric of the release beside the same of its references; what only tells of the parent is no metric of its own."""
+    """Every metric of the release beside the same of its references; what only tells of the parent is no metric of its
+    own."""
     if evidence.measured is None or evidence.measured.record.get("release") != evidence.release:
         return {}
     dataset, derived = evidence.measured.record.get("dataset"), evidence.measured.record.get("compared") or []
-    same = {name: one for name, one in evidence.references.items() if "@" not in name and dataset and one.record.get("dataset") == dataset}
+    same = {
+        name: one
+        for name, one in evidence.references.items()
+        if "@" not in name and dataset and one.record.get("dataset") == dataset
+    }
     sides = {"release": evidence.measured, **same}
     found: dict[str, dict[str, float | None]] = {}
     for side, measured in sides.items():

@@ -1,4 +1,5 @@
-"""What a gate may look at, gathered from files: the release's own evaluation and those of the releases that it is compared with."""
+"""What a gate may look at, gathered from files: the release's own evaluation and those of the releases that it is
+compared with."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that a gate may look at. `champion` is None when nothing is pinned; `references`: champion, base, parent or NAME@sha256:DIGEST."""
+    """All that a gate may look at. `champion` is None when nothing is pinned; `references`: champion, base, parent or
+    NAME@sha256:DIGEST."""
 
     release: str
     measured: Measured | None
@@ -65,7 +67,8 @@ def read_measured(folder: Path) -> Measured | None:
 
 
 def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Measured | None:
-    """What `tunegate evaluate` measured of it on the run's own rows and by its own questions, else what is found anywhere."""
+    """What `tunegate evaluate` measured of it on the run's own rows and by its own questions, else what is found
+    anywhere."""
     name, _, digest = reference.partition("@sha256:")
     for folder in (paths.evaluation / "champion", paths.evaluation / f"{name}@{digest[:12]}"):
         found = read_measured(folder)
@@ -77,8 +80,14 @@ def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Meas
 def find_measured(reference: str, dataset: str | None) -> Measured | None:
     """The evaluation of exactly this release: the one on `dataset` if there is one, else any (the gate says so)."""
     folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
-    found = [measured for folder in folders if (measured := read_measured(folder)) and measured.record.get("release") == reference]
-    return next((measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None)
+    found = [
+        measured
+        for folder in folders
+        if (measured := read_measured(folder)) and measured.record.get("release") == reference
+    ]
+    return next(
+        (measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None
+    )
 
 
 def slices_of(predictions: DataFrame) -> dict[str, DataFrame]:

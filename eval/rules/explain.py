@@ -24,33 +24,65 @@ class Explanation(NamedTuple):
 
 
 EXPLANATIONS: dict[str, Explanation] = {
-    "threshold": Explanation("Is one metric good enough in itself?", "minimum <= figure <= maximum; with confident: the whole interval", SINGLE),
+    "threshold": Explanation(
+        "Is one metric good enough in itself?",
+        "minimum <= figure <= maximum; with confident: the whole interval",
+        SINGLE,
+    ),
     "non_inferior_to": Explanation(
         "Is the release shown not to be worse than another by more than a margin?",
         "pass: low end of the interval of (release - reference) > -margin; fail: high end < -margin; else inconclusive (signs turned where lower is better)",
         f"{PAIRED} A 95% interval spends a one-sided 2.5%.",
     ),
-    "superior_to": Explanation("Is the release shown to be better than another?", "pass: low end > margin; fail: high end < margin; else inconclusive", PAIRED),
+    "superior_to": Explanation(
+        "Is the release shown to be better than another?",
+        "pass: low end > margin; fail: high end < margin; else inconclusive",
+        PAIRED,
+    ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
         "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; pass: every slice's own figure holds; else inconclusive",
         "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. Holm 1979 over all slices judged.",
     ),
-    "calibration": Explanation("May stated probabilities be trusted?", "figure <= maximum", f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}"),
-    "robustness": Explanation(
-        "Do spoilt questions change little?", "drop <= maximum_drop and flip_rate <= maximum_flip_rate", f"CheckList (Ribeiro 2020). {POINT}"
+    "calibration": Explanation(
+        "May stated probabilities be trusted?",
+        "figure <= maximum",
+        f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}",
     ),
-    "fairness": Explanation("Do answers hang on a name, a gender, an origin?", "largest difference of two groups' means <= maximum_gap", POINT),
+    "robustness": Explanation(
+        "Do spoilt questions change little?",
+        "drop <= maximum_drop and flip_rate <= maximum_flip_rate",
+        f"CheckList (Ribeiro 2020). {POINT}",
+    ),
+    "fairness": Explanation(
+        "Do answers hang on a name, a gender, an origin?",
+        "largest difference of two groups' means <= maximum_gap",
+        POINT,
+    ),
     "parity": Explanation(
-        "Does the server answer as the trainer's own model did?", "agreement >= evaluate.parity.min_agreement and difference <= max_difference", POINT
+        "Does the server answer as the trainer's own model did?",
+        "agreement >= evaluate.parity.min_agreement and difference <= max_difference",
+        POINT,
     ),
     "quantization": Explanation(
-        "Does the release answer as its unquantized parent?", "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop", POINT
+        "Does the release answer as its unquantized parent?",
+        "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop",
+        POINT,
     ),
-    "size": Explanation("Is it small enough?", "bytes of weights <= maximum_bytes, or / the other's <= maximum_ratio", "Counted from the manifest."),
-    "latency": Explanation("Is it quick enough under load?", "figure <= maximum, or / blue's <= maximum_ratio", "Percentiles of the load test."),
+    "size": Explanation(
+        "Is it small enough?",
+        "bytes of weights <= maximum_bytes, or / the other's <= maximum_ratio",
+        "Counted from the manifest.",
+    ),
+    "latency": Explanation(
+        "Is it quick enough under load?",
+        "figure <= maximum, or / blue's <= maximum_ratio",
+        "Percentiles of the load test.",
+    ),
     "goodput": Explanation(
-        "Does it get enough through under load?", "figure >= minimum, or / blue's >= minimum_ratio; error_rate <= maximum", "Good answers over the test's time."
+        "Does it get enough through under load?",
+        "figure >= minimum, or / blue's >= minimum_ratio; error_rate <= maximum",
+        "Good answers over the test's time.",
     ),
 }
 
@@ -60,14 +92,20 @@ def choose(rules: GateConfig, wanted: str) -> list[Any]:
     numbered = [rule for number, rule in enumerate(rules.rules, 1) if wanted in (str(number), rule.rule, rule.name)]
     if not numbered:
         known = "\n".join(f"  {number}  {rule.name} ({rule.rule})" for number, rule in enumerate(rules.rules, 1))
-        raise InputError(f"--explain {wanted}: no such rule in this gate, expected a number, a kind or a name of\n{known}", hint="tunegate gate --explain list")
+        raise InputError(
+            f"--explain {wanted}: no such rule in this gate, expected a number, a kind or a name of\n{known}",
+            hint="tunegate gate --explain list",
+        )
     return numbered
 
 
 def explain_kind(kind: str) -> str:
     """Raises InputError for an unknown kind."""
     if kind not in EXPLANATIONS:
-        raise InputError(f"--explain {kind}: no such rule, expected one of {', '.join(EXPLANATIONS)}", hint="tunegate gate --explain list")
+        raise InputError(
+            f"--explain {kind}: no such rule, expected one of {', '.join(EXPLANATIONS)}",
+            hint="tunegate gate --explain list",
+        )
     one = EXPLANATIONS[kind]
     return f"{kind}\n  asks     {one.asks}\n  formula  {one.formula}\n  method   {one.method}"
 
@@ -82,7 +120,9 @@ def steps_of(facts: dict[str, Any]) -> Iterator[str]:
     if "reference_value" in facts and "value" in facts:
         yield f"{facts.get('metric')}: release {facts['value']:.4g}, {facts.get('reference')} {facts['reference_value']:.4g}, on {facts['n']} shared examples"
     elif "value" in facts:
-        yield f"{facts.get('metric', 'value')} = {facts['value']:.4g}" + (f" on {facts['n']:.0f} examples" if "n" in facts else "")
+        yield f"{facts.get('metric', 'value')} = {facts['value']:.4g}" + (
+            f" on {facts['n']:.0f} examples" if "n" in facts else ""
+        )
     if "gained" in facts:
         yield f"{facts['gained']} examples gained, {facts['lost']} lost: ({facts['gained']} - {facts['lost']}) / {facts['n']} = {facts['difference']:+.4f}"
     elif "difference" in facts:

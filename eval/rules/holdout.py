@@ -1,4 +1,5 @@
-"""How many releases were judged at the same test rows: each look wears them out a little (Dwork 2015, the reusable holdout), so they are counted and shown."""
+"""How many releases were judged at the same test rows: each look wears them out a little (Dwork 2015, the reusable
+holdout), so they are counted and shown."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ Look = tuple[str, str]  # fingerprint of the test rows, digest
 
 
 def count_looks(looks: Iterable[Look], dataset: str, release: str) -> int:
-    """Distinct digests judged at `dataset`, `release` among them: the same bytes judged again, under any name, are no further look."""
+    """Distinct digests judged at `dataset`, `release` among them: the same bytes judged again, under any name, are no
+    further look."""
     return len({digest_of(one) for rows, one in looks if rows == dataset} | {digest_of(release)})
 
 

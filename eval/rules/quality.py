@@ -1,4 +1,5 @@
-"""Rules on one release's own figures: thresholds, calibration, parity, damage by quantization, size. Pure; what is missing never passes."""
+"""Rules on one release's own figures: thresholds, calibration, parity, damage by quantization, size. Pure; what is
+missing never passes."""
 
 from __future__ import annotations
 
@@ -17,33 +18,61 @@ from eval.statistics.power import more_examples, normal
 def decide_threshold(rule: ThresholdRule | CalibrationRule, measured: Measured) -> RuleResult:
     minimum, maximum = rule.minimum if isinstance(rule, ThresholdRule) else None, rule.maximum
     value = number(section(measured, "metrics").get(rule.metric))
-    bound = {"bound": minimum if minimum is not None else maximum, "direction": "at least" if minimum is not None else "at most"}
+    bound = {
+        "bound": minimum if minimum is not None else maximum,
+        "direction": "at least" if minimum is not None else "at most",
+    }
     facts = {"metric": rule.metric, "minimum": minimum, "maximum": maximum, **bound}
     if value is None:
         return result(rule, "inconclusive", f"{rule.metric} is missing or not a finite number: {EVALUATE}.", **facts)
     found = interval_of(rule.metric, measured, rule.confidence)
-    facts |= {"value": value} | ({"low": found.low, "high": found.high, "confidence": found.confidence, "n": found.n, "method": found.method} if found else {})
+    facts |= {"value": value} | (
+        {"low": found.low, "high": found.high, "confidence": found.confidence, "n": found.n, "method": found.method}
+        if found
+        else {}
+    )
     if rule.confident:
         return decide_confidently(rule, found, minimum, maximum, facts)
     inside = (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
-    ranged = f"; its {rule.confidence:.0%} interval is [{found.low:.4g}, {found.high:.4g}] on {found.n} examples" if found else ""
+    ranged = (
+        f"; its {rule.confidence:.0%} interval is [{found.low:.4g}, {found.high:.4g}] on {found.n} examples"
+        if found
+        else ""
+    )
     return result(rule, "pass" if inside else "fail", f"{rule.metric} is {value:.4g}{ranged}.", **facts)
 
 
 def decide_confidently(
-    rule: ThresholdRule | CalibrationRule, found: Estimate | None, minimum: float | None, maximum: float | None, facts: dict[str, Any]
+    rule: ThresholdRule | CalibrationRule,
+    found: Estimate | None,
+    minimum: float | None,
+    maximum: float | None,
+    facts: dict[str, Any],
 ) -> RuleResult:
     if found is None:
-        return result(rule, "inconclusive", f"{rule.metric} has no interval, for its examples are missing or not finite numbers: {EVALUATE}.", **facts)
+        return result(
+            rule,
+            "inconclusive",
+            f"{rule.metric} has no interval, for its examples are missing or not finite numbers: {EVALUATE}.",
+            **facts,
+        )
     sides = [(found.low - minimum, found.high - minimum, found.value - minimum)] if minimum is not None else []
     sides += [(maximum - found.high, maximum - found.low, maximum - found.value)] if maximum is not None else []
-    outcomes: list[Outcome] = ["pass" if nearest >= 0 else "fail" if farthest < 0 else "inconclusive" for nearest, farthest, _ in sides]
+    outcomes: list[Outcome] = [
+        "pass" if nearest >= 0 else "fail" if farthest < 0 else "inconclusive" for nearest, farthest, _ in sides
+    ]
     outcome, deviation = worst(outcomes), (found.high - found.low) * math.sqrt(found.n) / (2 * normal(found.confidence))
     spanned = [distance for (_, _, distance), one in zip(sides, outcomes, strict=True) if one == "inconclusive"]
-    more = more_examples(min(spanned, key=abs), deviation, found.n, found.confidence) if outcome == "inconclusive" and spanned else None
+    more = (
+        more_examples(min(spanned, key=abs), deviation, found.n, found.confidence)
+        if outcome == "inconclusive" and spanned
+        else None
+    )
     words = {"pass": "lies inside", "fail": "lies outside", "inconclusive": "spans the bound"}[outcome]
     interval = f"{found.confidence:.0%} interval [{found.low:.4g}, {found.high:.4g}]"
-    sentence = f"{rule.metric} is {found.value:.4g} on {found.n} examples; its {interval} {words}{advice(outcome, more)}."
+    sentence = (
+        f"{rule.metric} is {found.value:.4g} on {found.n} examples; its {interval} {words}{advice(outcome, more)}."
+    )
     return result(rule, outcome, sentence, **facts, more_examples=more)
 
 
@@ -60,10 +89,17 @@ def interval_of(metric: str, measured: Measured, confidence: float) -> Estimate 
 def decide_parity(rule: ParityRule, measured: Measured) -> RuleResult:
     parity = section(measured, "parity")
     agreement, difference = number(parity.get("agreement")), number(parity.get("difference"))
-    if agreement is None or difference is None or not parity.get("prompts") or not isinstance(parity.get("passed"), bool):
+    if (
+        agreement is None
+        or difference is None
+        or not parity.get("prompts")
+        or not isinstance(parity.get("passed"), bool)
+    ):
         return result(rule, "inconclusive", f"Parity was not measured: {EVALUATE}.")
     sentence = f"{parity['prompts']} golden prompts answered {agreement:.0%} alike, mean difference {difference:.3g}."
-    return result(rule, "pass" if parity["passed"] else "fail", sentence, value=agreement, n=parity["prompts"], **parity)
+    return result(
+        rule, "pass" if parity["passed"] else "fail", sentence, value=agreement, n=parity["prompts"], **parity
+    )
 
 
 def decide_quantization(rule: QuantizationRule, measured: Measured) -> RuleResult:

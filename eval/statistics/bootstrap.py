@@ -1,4 +1,5 @@
-"""Means and figures of a whole set, by resampling examples: seeded, so that the same evidence gives the same verdict."""
+"""Means and figures of a whole set, by resampling examples: seeded, so that the same evidence gives the same
+verdict."""
 
 from __future__ import annotations
 
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
 SEED = 17
 DRAWS = 9999
 FIGURE_DRAWS = 999  # a figure of a whole set takes milliseconds, not microseconds
-BCA_LIMIT = 2000  # BCa leaves each example out once, which takes n squared; beyond it the t interval differs by less than the draws' own noise
+# BCa leaves each example out once, which takes n squared; beyond it the t interval differs by less than the draws' own
+# noise
+BCA_LIMIT = 2000
 BATCH = 4_000_000  # numbers in memory at a time
 
 
 def mean_interval(values: Any, confidence: float, scale: float) -> tuple[float, float, str]:
     """BCa bootstrap (Efron 1987) by scipy; Student's t beyond BCA_LIMIT and where BCa is undefined.
 
-    Values that are all alike show no spread: then a share z^2 / (n + z^2) of unseen examples, the score interval's for none seen, may differ by `scale`.
+    Values that are all alike show no spread: then a share z^2 / (n + z^2) of unseen examples, the score interval's for
+    none seen, may differ by `scale`.
     """
     import numpy
     from scipy import stats
@@ -33,7 +37,14 @@ def mean_interval(values: Any, confidence: float, scale: float) -> tuple[float, 
         return mean - width, mean + width, "interval of no spread seen"
     if n <= BCA_LIMIT:
         found = stats.bootstrap(
-            (values,), numpy.mean, n_resamples=DRAWS, confidence_level=confidence, method="BCa", vectorized=True, rng=SEED, batch=max(1, BATCH // n)
+            (values,),
+            numpy.mean,
+            n_resamples=DRAWS,
+            confidence_level=confidence,
+            method="BCa",
+            vectorized=True,
+            rng=SEED,
+            batch=max(1, BATCH // n),
         ).confidence_interval
         if math.isfinite(found.low) and math.isfinite(found.high):
             return float(found.low), float(found.high), f"BCa bootstrap, {DRAWS} draws"
@@ -42,7 +53,8 @@ def mean_interval(values: Any, confidence: float, scale: float) -> tuple[float, 
 
 
 def permutation_p(release: Any, reference: Any) -> float:
-    """Two-sided paired permutation test of the mean difference: each pair's sides are swapped or not (scipy, `samples`)."""
+    """Two-sided paired permutation test of the mean difference: each pair's sides are swapped or not (scipy,
+    `samples`)."""
     from scipy.stats import permutation_test
 
     def statistic(one: Any, other: Any, axis: int) -> Any:
@@ -51,7 +63,13 @@ def permutation_p(release: Any, reference: Any) -> float:
     sides = (release, reference)
     return float(
         permutation_test(
-            sides, statistic, permutation_type="samples", n_resamples=DRAWS, vectorized=True, rng=SEED, batch=max(1, BATCH // len(release) // 2)
+            sides,
+            statistic,
+            permutation_type="samples",
+            n_resamples=DRAWS,
+            vectorized=True,
+            rng=SEED,
+            batch=max(1, BATCH // len(release) // 2),
         ).pvalue
     )
 
@@ -87,7 +105,8 @@ def p_less(values: Any, bound: float) -> float:
 
 
 def draw(figure: Callable[[Any], float], n: int) -> Any:
-    """FIGURE_DRAWS figures of examples drawn with replacement; the undefined ones are left out. Raises ValueError if more than one in twenty is."""
+    """FIGURE_DRAWS figures of examples drawn with replacement; the undefined ones are left out. Raises ValueError if
+    more than one in twenty is."""
     import numpy
 
     generator = numpy.random.default_rng(SEED)
@@ -99,9 +118,15 @@ def draw(figure: Callable[[Any], float], n: int) -> Any:
 
 
 def compare_figures(
-    figure: Callable[[DataFrame], float], release: DataFrame, reference: DataFrame, confidence: float, bound: float, scale: float
+    figure: Callable[[DataFrame], float],
+    release: DataFrame,
+    reference: DataFrame,
+    confidence: float,
+    bound: float,
+    scale: float,
 ) -> Comparison:
-    """A figure of the whole set, both sides resampled together: percentile bootstrap (Efron and Tibshirani 1993), p by inverting it."""
+    """A figure of the whole set, both sides resampled together: percentile bootstrap (Efron and Tibshirani 1993), p by
+    inverting it."""
     difference, n = figure(release) - figure(reference), len(release)
     if not math.isfinite(difference):
         raise ValueError("the figure is undefined")
@@ -111,16 +136,37 @@ def compare_figures(
     deviation = float(drawn.std(ddof=1)) * math.sqrt(n)
     method = f"paired percentile bootstrap, {FIGURE_DRAWS} draws, p by its inversion"
     effect = effect_of_means(deviation, n, confidence)
-    return Comparison(difference, min(low, difference), max(high, difference), confidence, p_value, share(drawn >= bound), n, deviation, method, effect)
+    return Comparison(
+        difference,
+        min(low, difference),
+        max(high, difference),
+        confidence,
+        p_value,
+        share(drawn >= bound),
+        n,
+        deviation,
+        method,
+        effect,
+    )
 
 
-def estimate_figure(figure: Callable[[DataFrame], float], frame: DataFrame, confidence: float, bound: float, scale: float) -> Estimate:
+def estimate_figure(
+    figure: Callable[[DataFrame], float], frame: DataFrame, confidence: float, bound: float, scale: float
+) -> Estimate:
     value = figure(frame)
     if not math.isfinite(value):
         raise ValueError("the figure is undefined")
     drawn = draw(lambda rows: figure(frame.iloc[rows]), len(frame))
     low, high = percentiles(drawn, confidence, scale, len(frame))
-    return Estimate(value, min(low, value), max(high, value), confidence, len(frame), f"percentile bootstrap, {FIGURE_DRAWS} draws", share(drawn >= bound))
+    return Estimate(
+        value,
+        min(low, value),
+        max(high, value),
+        confidence,
+        len(frame),
+        f"percentile bootstrap, {FIGURE_DRAWS} draws",
+        share(drawn >= bound),
+    )
 
 
 def percentiles(drawn: Any, confidence: float, scale: float, n: int) -> tuple[float, float]:

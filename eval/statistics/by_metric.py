@@ -1,4 +1,5 @@
-"""One metric of two sets of predictions, paired by example id; one metric of one set. The metric says which method fits."""
+"""One metric of two sets of predictions, paired by example id; one metric of one set. The metric says which method
+fits."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def higher_is_better(metric: str) -> bool:
     return known is None or known.higher_is_better
 
 
-def compare(metric: str, release: DataFrame, reference: DataFrame, confidence: float, margin: float = 0.0) -> Comparison:
+def compare(
+    metric: str, release: DataFrame, reference: DataFrame, confidence: float, margin: float = 0.0
+) -> Comparison:
     """`p_worse`: of the release being truly no worse than the reference by more than `margin`.
 
     Raises ValueError, in words for a sentence, unless both hold the same ids and every value is a finite number.
@@ -30,14 +33,21 @@ def compare(metric: str, release: DataFrame, reference: DataFrame, confidence: f
     ids = release["id"].astype(str), reference["id"].astype(str)
     if set(ids[0]) != set(ids[1]) or not len(release) or not (ids[0].is_unique and ids[1].is_unique):
         raise ValueError(f"{len(set(ids[0]) ^ set(ids[1]))} examples are not shared")
-    one, other = (frame.assign(id=names).sort_values("id", ignore_index=True) for frame, names in zip((release, reference), ids, strict=True))
+    one, other = (
+        frame.assign(id=names).sort_values("id", ignore_index=True)
+        for frame, names in zip((release, reference), ids, strict=True)
+    )
     better, column = higher_is_better(metric), column_of(metric)
     bound = -margin if better else margin
     if column is None:
         found = compare_figures(lambda frame: figure(metric, frame), one, other, confidence, bound, scale_of(metric))
     else:
         mine, theirs = values_of(one, column), values_of(other, column)
-        found = compare_outcomes(mine, theirs, confidence, bound) if outcomes(mine, theirs) else means(metric, mine, theirs, confidence, bound)
+        found = (
+            compare_outcomes(mine, theirs, confidence, bound)
+            if outcomes(mine, theirs)
+            else means(metric, mine, theirs, confidence, bound)
+        )
     return found if better else replace(found, p_worse=1 - found.p_worse)
 
 
@@ -53,7 +63,11 @@ def estimate(metric: str, frame: DataFrame, confidence: float, bound: float = ma
     if column is None:
         return estimate_figure(lambda rows: figure(metric, rows), frame, confidence, bound, scale_of(metric))
     values = values_of(frame, column)
-    return estimate_share(values, confidence, bound) if outcomes(values) else estimate_mean(values, confidence, bound, scale_of(metric, values))
+    return (
+        estimate_share(values, confidence, bound)
+        if outcomes(values)
+        else estimate_mean(values, confidence, bound, scale_of(metric, values))
+    )
 
 
 def column_of(metric: str) -> str | None:

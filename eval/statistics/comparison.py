@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Comparison:
-    """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's difference; nan where none was seen.
+    """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's
+    difference; nan where none was seen.
 
-    A two-sided interval of confidence c spends (1 - c) / 2 on each side: at 0.95 the gate calls a release non-inferior falsely in 2.5% of cases.
+    A two-sided interval of confidence c spends (1 - c) / 2 on each side: at 0.95 the gate calls a release non-inferior
+    falsely in 2.5% of cases.
     """
 
     difference: float
@@ -29,7 +31,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One system's figure over n examples. `p_below`: one-sided, of the figure being truly at least the bound it was held against."""
+    """One system's figure over n examples. `p_below`: one-sided, of the figure being truly at least the bound it was
+    held against."""
 
     value: float
     low: float

@@ -15,15 +15,17 @@ def normal(confidence: float) -> float:
 
 
 def discordance(gained: int, lost: int, n: int) -> float:
-    """Share of pairs that differ, half a pair added to each of the four cells (Agresti and Min, Statist. Med. 24, 2005, 729): never 0."""
+    """Share of pairs that differ, half a pair added to each of the four cells (Agresti and Min, Statist. Med. 24, 2005,
+    729): never 0."""
     return (gained + lost + 1) / (n + 2)
 
 
 def power_of_outcomes(effect: float, discordant: float, n: int, confidence: float) -> float:
-    """Chance that Tango's interval leaves 0 out, on the side of a true `effect`: there it is McNemar's score test (gained - lost) / sqrt(gained + lost).
+    """Chance that Tango's interval leaves 0 out, on the side of a true `effect`: there it is McNemar's score test
+    (gained - lost) / sqrt(gained + lost).
 
-    Exact: the binomial power given the number of discordant pairs, averaged over that number. Normal approximations (Connor 1987) tell up to 8 points
-    too little where fewer than twenty pairs are discordant.
+    Exact: the binomial power given the number of discordant pairs, averaged over that number. Normal approximations
+    (Connor 1987) tell up to 8 points too little where fewer than twenty pairs are discordant.
     """
     import numpy
     from scipy.stats import binom
@@ -36,7 +38,8 @@ def power_of_outcomes(effect: float, discordant: float, n: int, confidence: floa
 
 
 def effect_of_outcomes(discordant: float, n: int, confidence: float) -> float | None:
-    """The smallest true difference seen with 80% power; None where not even every discordant pair on one side would be."""
+    """The smallest true difference seen with 80% power; None where not even every discordant pair on one side would
+    be."""
     from scipy.optimize import brentq
 
     largest = min(discordant, 1.0)
@@ -48,8 +51,8 @@ def effect_of_outcomes(discordant: float, n: int, confidence: float) -> float | 
 def effect_of_means(deviation: float, n: int, confidence: float) -> float | None:
     """As above for a mean of paired differences, by statsmodels' power of the t-test; `deviation` of one difference.
 
-    Its own solve_power does not converge for some n (1468 is one, statsmodels 0.15): scipy finds the root. Where scipy's noncentral t is
-    not a number, far out, the power is 1 but for rounding.
+    Its own solve_power does not converge for some n (1468 is one, statsmodels 0.15): scipy finds the root. Where
+    scipy's noncentral t is not a number, far out, the power is 1 but for rounding.
     """
     from scipy.optimize import brentq
     from statsmodels.stats.power import TTestPower
@@ -65,14 +68,16 @@ def effect_of_means(deviation: float, n: int, confidence: float) -> float | None
 
 
 def power_to_pass(distance: float, deviation: float, n: int, confidence: float) -> float | None:
-    """Chance that the interval clears a bound that the truth lies `distance` on the right side of (normal approximation)."""
+    """Chance that the interval clears a bound that the truth lies `distance` on the right side of (normal
+    approximation)."""
     from scipy.stats import norm
 
     return float(norm.cdf(distance * math.sqrt(n) / deviation - normal(confidence))) if deviation > 0 else None
 
 
 def more_examples(distance: float, deviation: float, n: int, confidence: float) -> int | None:
-    """How many beyond n decide with 80% power if what was measured, `distance` away from the bound, is the truth; None: no number would."""
+    """How many beyond n decide with 80% power if what was measured, `distance` away from the bound, is the truth; None:
+    no number would."""
     from scipy.stats import norm
 
     if not deviation > 0 or abs(distance) < 1e-9:

@@ -1,4 +1,5 @@
-"""Two systems right or wrong on the same examples: the paired difference, its score interval and exact McNemar's p; one system's share by Wilson."""
+"""Two systems right or wrong on the same examples: the paired difference, its score interval and exact McNemar's p; one
+system's share by Wilson."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from eval.statistics.comparison import Comparison, Estimate
 
 
 def score(gained: Any, lost: Any, n: Any, difference: Any) -> Any:
-    """Tango's score statistic of a true `difference` (Statist. Med. 17, 1998, 891); standard normal when it is true. Takes arrays.
+    """Tango's score statistic of a true `difference` (Statist. Med. 17, 1998, 891); standard normal when it is true.
+    Takes arrays.
 
     `share` is the likeliest share of lost pairs given the difference: the larger root of a quadratic.
     """
@@ -21,15 +23,18 @@ def score(gained: Any, lost: Any, n: Any, difference: Any) -> Any:
     variance = n * (2 * share + difference * (1 - difference))
     distance = gained - lost - n * difference
     with numpy.errstate(divide="ignore", invalid="ignore"):
-        beyond = numpy.where(distance == 0, 0.0, numpy.sign(distance) * numpy.inf)  # no pair differs, and none is said to
+        beyond = numpy.where(
+            distance == 0, 0.0, numpy.sign(distance) * numpy.inf
+        )  # no pair differs, and none is said to
         return numpy.where(variance > 1e-12, distance / numpy.sqrt(numpy.maximum(variance, 1e-12)), beyond)
 
 
 def tango_interval(gained: Any, lost: Any, n: Any, confidence: float) -> tuple[Any, Any]:
     """The differences that the score test does not refuse, by bisection. Takes arrays.
 
-    Chosen over Newcombe's method 10, which passed a true loss of the margin in up to 3.4% of draws where few pairs differ
-    (n = 500, 3% discordant, margin 0.02); this one in 2.2% (benchmarks/eval/statistics.py). Of some width even where no pair differs.
+    Chosen over Newcombe's method 10, which passed a true loss of the margin in up to 3.4% of draws where few pairs
+    differ (n = 500, 3% discordant, margin 0.02); this one in 2.2% (benchmarks/eval/statistics.py). Of some width even
+    where no pair differs.
     """
     import numpy
     from scipy.stats import norm

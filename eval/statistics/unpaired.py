@@ -1,4 +1,5 @@
-"""Two systems under different requests, as traffic gives them: nothing is paired. Intervals of what one shows beyond the other."""
+"""Two systems under different requests, as traffic gives them: nothing is paired. Intervals of what one shows beyond
+the other."""
 
 from __future__ import annotations
 
@@ -6,17 +7,24 @@ import math
 
 
 def share_difference(count: int, n: int, other_count: int, other_n: int, confidence: float) -> tuple[float, float]:
-    """Of one share minus the other: exact bounds (Clopper and Pearson 1934) of each, half of what may err spent on either.
+    """Of one share minus the other: exact bounds (Clopper and Pearson 1934) of each, half of what may err spent on
+    either.
 
-    Wider than a score interval, and never wrong oftener than it says: failures are rare, and the normal tail that a score interval relies
-    on takes 2 failures of 20 against none for a chance of 3 in 100,000 where it is 2 in 100.
+    Wider than a score interval, and never wrong oftener than it says: failures are rare, and the normal tail that a
+    score interval relies on takes 2 failures of 20 against none for a chance of 3 in 100,000 where it is 2 in 100.
     """
-    (low, high), (other_low, other_high) = exact_share(count, n, (1 + confidence) / 2), exact_share(other_count, other_n, (1 + confidence) / 2)
+    (low, high), (other_low, other_high) = (
+        exact_share(count, n, (1 + confidence) / 2),
+        exact_share(other_count, other_n, (1 + confidence) / 2),
+    )
     return low - other_high, high - other_low
 
 
 def exact_share(count: int, n: int, confidence: float) -> tuple[float, float]:
-    from scipy.special import betainccinv, betaincinv  # the watch asks every second: scipy.stats takes a hundred times as long to say the same
+    from scipy.special import (
+        betainccinv,
+        betaincinv,
+    )  # the watch asks every second: scipy.stats takes a hundred times as long to say the same
 
     tail = (1 - confidence) / 2
     low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
@@ -25,9 +33,17 @@ def exact_share(count: int, n: int, confidence: float) -> tuple[float, float]:
 
 
 def mean_difference(
-    mean: float, variance: float, n: int, other_mean: float, other_variance: float, other_n: int, ratio: float, confidence: float
+    mean: float,
+    variance: float,
+    n: int,
+    other_mean: float,
+    other_variance: float,
+    other_n: int,
+    ratio: float,
+    confidence: float,
 ) -> tuple[float, float]:
-    """Of one mean minus `ratio` times the other: Welch's t interval (1947), for only sums and variances are known of what a server counted."""
+    """Of one mean minus `ratio` times the other: Welch's t interval (1947), for only sums and variances are known of
+    what a server counted."""
     from scipy.special import stdtrit
 
     one, other = variance / n, ratio**2 * other_variance / other_n

@@ -20,25 +20,38 @@ UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def add_commands(app: typer.Typer) -> None:
-    keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="API keys of an environment, as in: tunegate keys list local")
+    keys = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="API keys of an environment, as in: tunegate keys list local"
+    )
     app.add_typer(keys, name="keys")
 
     @keys.command(
-        "add", epilog=example("tunegate keys add local team-search --rpm 600 --tpm 200000", "tunegate keys add local labels --scope classify --expires 90d")
+        "add",
+        epilog=example(
+            "tunegate keys add local team-search --rpm 600 --tpm 200000",
+            "tunegate keys add local labels --scope classify --expires 90d",
+        ),
     )
     def add(
         environment: EnvironmentName,
         name: KeyName,
         scope: Annotated[list[str] | None, typer.Option(help="chat, classify, embeddings, models; none: all")] = None,
         rpm: Annotated[int, typer.Option(help="requests a minute; 0: no limit")] = 0,
-        tpm: Annotated[int, typer.Option(help="tokens a minute, reserved from what a request asks for; 0: no limit")] = 0,
+        tpm: Annotated[
+            int, typer.Option(help="tokens a minute, reserved from what a request asks for; 0: no limit")
+        ] = 0,
         concurrent: Annotated[int, typer.Option(help="requests at once; 0: no limit")] = 0,
         expires: Annotated[str | None, typer.Option(help="valid for 30m, 12h, 90d; none: for ever")] = None,
         why: Why = None,
     ) -> None:
         """Make a key and print it, this once. The open door knows it at once."""
         ends = int(time.time()) + seconds_of(expires) if expires else 0
-        limits: dict[str, Any] = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrent": concurrent, "expires": ends}
+        limits: dict[str, Any] = {
+            "requests_per_minute": rpm,
+            "tokens_per_minute": tpm,
+            "concurrent": concurrent,
+            "expires": ends,
+        }
         typer.echo(keyring(environment).add(name, read_limits(limits | ({"scopes": scope} if scope else {})), why))
 
     @keys.command("list", epilog=example("tunegate keys list local --json"))
@@ -61,7 +74,9 @@ def add_commands(app: typer.Typer) -> None:
         """Make a new key of the same name and limits and print it, this once."""
         typer.echo(keyring(environment).rotate(name, seconds_of(grace), why))
 
-    door = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The open door, as in: tunegate door reload local")
+    door = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="The open door, as in: tunegate door reload local"
+    )
     app.add_typer(door, name="door")
 
     @door.callback()
@@ -70,7 +85,8 @@ def add_commands(app: typer.Typer) -> None:
 
     @door.command("reload", epilog=example("tunegate door reload local"))
     def reload(environment: EnvironmentName) -> None:
-        """Read certificates, token keys and `door:` settings anew; no stream is dropped. Not while a deployment runs."""
+        """Read certificates, token keys and `door:` settings anew; no stream is dropped. Not while a deployment
+        runs."""
         from infra.haproxy.router import Router
 
         typer.echo(f"read anew: {', '.join(Router(read_environment(environment)).reload()) or 'nothing changed'}")
@@ -97,14 +113,18 @@ def read_limits(values: dict[str, Any]) -> KeyLimits:
         return KeyLimits.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{first['loc'][0]}: found {first['input']!r}: {first['msg']}", hint="tunegate keys add --help") from None
+        raise InputError(
+            f"{first['loc'][0]}: found {first['input']!r}: {first['msg']}", hint="tunegate keys add --help"
+        ) from None
 
 
 def seconds_of(text: str) -> int:
     """ "90d" is 7,776,000. Raises InputError for what is no time."""
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if not found:
-        raise InputError(f"found the time {text!r}, expected a number and s, m, h or d, such as 90d", hint="tunegate keys add --help")
+        raise InputError(
+            f"found the time {text!r}, expected a number and s, m, h or d, such as 90d", hint="tunegate keys add --help"
+        )
     return int(found[1]) * UNITS[found[2]]
 
 

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 
 def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
-    """`uses`: which releases the environments here pin and run, as their records say; those are `serve`'s, which this room does not know."""
+    """`uses`: which releases the environments here pin and run, as their records say; those are `serve`'s, which this
+    room does not know."""
     add_sync(app)
-    releases = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json")
+    releases = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json"
+    )
     app.add_typer(releases, name="releases")
     add_store_commands(releases)
     add_view_commands(releases, uses)
@@ -29,7 +32,10 @@ def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
 
 def add_sync(app: typer.Typer) -> None:
     @app.command(epilog=example("tunegate sync", "tunegate sync calls-v1 --json"))
-    def sync(names: Annotated[list[str] | None, typer.Argument(help="runs under build; none: all")] = None, as_json: AsJson = False) -> None:
+    def sync(
+        names: Annotated[list[str] | None, typer.Argument(help="runs under build; none: all")] = None,
+        as_json: AsJson = False,
+    ) -> None:
         """Deliver what MLflow could not take while it was down; each line once."""
         from infra.mlflow.sync import sync
 
@@ -38,9 +44,16 @@ def add_sync(app: typer.Typer) -> None:
 
 def add_store_commands(releases: typer.Typer) -> None:
     @releases.command(
-        "verify", epilog=example("tunegate releases verify build/smoke/release", "tunegate releases verify releases/NAME@.../release --public-key signing.pub")
+        "verify",
+        epilog=example(
+            "tunegate releases verify build/smoke/release",
+            "tunegate releases verify releases/NAME@.../release --public-key signing.pub",
+        ),
     )
-    def verify(directory: Path, public_key: Annotated[str | None, typer.Option(help="PEM file: the key that must have signed it")] = None) -> None:
+    def verify(
+        directory: Path,
+        public_key: Annotated[str | None, typer.Option(help="PEM file: the key that must have signed it")] = None,
+    ) -> None:
         """Rehash every byte of a release directory, check its signature; exit 1 names what differs."""
         from configs.release import verify_release
 
@@ -51,7 +64,9 @@ def add_store_commands(releases: typer.Typer) -> None:
             verify_signature(directory, public_key)
         typer.echo(manifest.reference)
 
-    @releases.command("sign", epilog=example("TUNEGATE_SIGNING_KEY=signing.key tunegate releases sign calls-v2@sha256:..."))
+    @releases.command(
+        "sign", epilog=example("TUNEGATE_SIGNING_KEY=signing.key tunegate releases sign calls-v2@sha256:...")
+    )
     def sign(reference: str) -> None:
         """Sign a published release anew, with the key that TUNEGATE_SIGNING_KEY names; publishing signs by itself."""
         from infra.dvc.releases import sign_published
@@ -78,18 +93,27 @@ def add_store_commands(releases: typer.Typer) -> None:
 def add_view_commands(releases: typer.Typer, uses: Callable[[], list[Use]]) -> None:
     @releases.command("list", epilog=example("tunegate releases list --json"))
     def list_published(as_json: AsJson = False) -> None:
-        """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or run them."""
+        """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or
+        run them."""
         from infra.lineage.trace import catalogue
 
         show(catalogue(uses()), as_json)
 
-    @releases.command("prune", epilog=example("tunegate releases prune", "tunegate releases prune --yes", "tunegate releases prune --remote --yes"))
+    @releases.command(
+        "prune",
+        epilog=example(
+            "tunegate releases prune", "tunegate releases prune --yes", "tunegate releases prune --remote --yes"
+        ),
+    )
     def prune_releases(
         yes: Annotated[bool, typer.Option("--yes", help="do it; without, it is only said what would go")] = False,
-        remote: Annotated[bool, typer.Option("--remote", help="also what no commit refers to, out of the DVC remote")] = False,
+        remote: Annotated[
+            bool, typer.Option("--remote", help="also what no commit refers to, out of the DVC remote")
+        ] = False,
         as_json: AsJson = False,
     ) -> None:
-        """Take away the bytes of releases that nothing refers to: no pin, no server, no way back, no branch, no tag, no history."""
+        """Take away the bytes of releases that nothing refers to: no pin, no server, no way back, no branch, no tag, no
+        history."""
         from infra.lineage.prune import prune
 
         show(prune(uses, yes, remote), as_json)

@@ -17,7 +17,8 @@ EVALUATION_FILES = ("predictions.parquet", "probe.json", "behaviour.parquet", "j
 
 
 def keep_evaluation(key: str, folder: Path) -> None:
-    """Copies a finished evaluation to evaluations/KEY of the DVC remote, metrics.json last; as DVC's own run cache, it wants no pointer in git.
+    """Copies a finished evaluation to evaluations/KEY of the DVC remote, metrics.json last; as DVC's own run cache, it
+    wants no pointer in git.
 
     Raises OutsideError where the remote does not answer.
     """
@@ -29,7 +30,8 @@ def keep_evaluation(key: str, folder: Path) -> None:
 
 
 def find_evaluation(key: str, folder: Path) -> bool:
-    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where the remote does not answer."""
+    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where
+    the remote does not answer."""
     with evaluation_store(key) as (files, place):
         if not files.exists(files.join(place, "metrics.json")):
             return False
@@ -53,4 +55,6 @@ def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
     except OutsideError:
         raise
     except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own
-        raise OutsideError(masked(f"DVC remote: {type(error).__name__}: {error}"), hint=".venv/bin/dvc remote list") from error
+        raise OutsideError(
+            masked(f"DVC remote: {type(error).__name__}: {error}"), hint=".venv/bin/dvc remote list"
+        ) from error

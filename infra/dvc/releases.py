@@ -1,4 +1,5 @@
-"""The artifact store, the only user of DVC: releases/NAME@DIGEST12 here, its bytes in the DVC remote, its pointer in git."""
+"""The artifact store, the only user of DVC: releases/NAME@DIGEST12 here, its bytes in the DVC remote, its pointer in
+git."""
 
 from __future__ import annotations
 
@@ -20,12 +21,22 @@ from infra.signing import sign, signature_of, signing_key, verify_signature
 RELEASES = Path("releases")
 # Logs and the evaluation's cache of answers prove nothing that predictions.parquet does not.
 LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
-LINEAGE = "lineage.json"  # of a published release: the MLflow run that trained it, which its manifest is too early to know
-UNKNOWN: dict[str, Any] = {"verdict": "unknown", "created": "", "run": None, "git_revision": "unknown", "data": None, "metrics": {}}
+LINEAGE = (
+    "lineage.json"  # of a published release: the MLflow run that trained it, which its manifest is too early to know
+)
+UNKNOWN: dict[str, Any] = {
+    "verdict": "unknown",
+    "created": "",
+    "run": None,
+    "git_revision": "unknown",
+    "data": None,
+    "metrics": {},
+}
 
 
 def publish(paths: RunPaths, run_id: str | None = None) -> Path:
-    """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same state. `run_id`: MLflow's.
+    """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same
+    state. `run_id`: MLflow's.
 
     Raises RefusedError without a passing verdict on these very bytes, OutsideError where DVC fails.
     """
@@ -66,7 +77,8 @@ def find_trusted(reference: str, signing: Signing | None) -> Path:
 
 
 def sign_published(reference: str, key: Path) -> Path:
-    """The new signature of a published release, in the DVC remote too: for one published unsigned, or when the key changes."""
+    """The new signature of a published release, in the DVC remote too: for one published unsigned, or when the key
+    changes."""
     from filelock import FileLock
 
     target = find(reference)
@@ -89,7 +101,9 @@ def fetch(reference: str) -> Path:
 
 def list_releases() -> list[dict[str, Any]]:
     """Oldest first: what `facts_of` says, and here (bool). What is only known by its pointer is listed too."""
-    targets = {path.with_suffix("") for path in RELEASES.glob("*@*.dvc")} | {path.parents[1] for path in RELEASES.glob("[!.]*@*/release/manifest.json")}
+    targets = {path.with_suffix("") for path in RELEASES.glob("*@*.dvc")} | {
+        path.parents[1] for path in RELEASES.glob("[!.]*@*/release/manifest.json")
+    }
     return sorted((describe(target) for target in targets), key=lambda row: (row["created"], row["reference"]))
 
 
@@ -104,9 +118,15 @@ def describe(target: Path) -> dict[str, Any]:
 
 
 def facts_of(target: Path) -> dict[str, Any]:
-    """What the pointer in git says about its release, for those who have not fetched it: with it the chain of `tunegate trace` needs no bytes."""
+    """What the pointer in git says about its release, for those who have not fetched it: with it the chain of `tunegate
+    trace` needs no bytes."""
     manifest, verdict = read_manifest(target / "release"), read_verdict(target)
-    facts: dict[str, Any] = {"name": manifest.name, "digest": manifest.digest, "reference": manifest.reference, "created": manifest.created}
+    facts: dict[str, Any] = {
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "reference": manifest.reference,
+        "created": manifest.created,
+    }
     facts |= {"verdict": verdict.outcome if verdict else "unknown", "metrics": judged_metrics(target, verdict)}
     run_id = read_json(target / LINEAGE).get("run")
     return facts | {"run": run_id, "git_revision": manifest.git_revision, "data": manifest.data.get("fingerprint")}
@@ -121,7 +141,11 @@ def judged_metrics(target: Path, verdict: Verdict | None) -> dict[str, float]:
     """The metrics that the gate's rules are about, as measured; four decimals, for people."""
     measured = read_json(target / "eval" / "metrics.json").get("metrics", {})
     judged = [str(result.evidence.get("metric")) for result in verdict.results] if verdict else []
-    return {name: round(float(measured[name]), 4) for name in dict.fromkeys(judged) if isinstance(measured.get(name), int | float)}
+    return {
+        name: round(float(measured[name]), 4)
+        for name in dict.fromkeys(judged)
+        if isinstance(measured.get(name), int | float)
+    }
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -132,7 +156,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def folder_of(reference: str) -> Path:
     if not re.fullmatch(REFERENCE_PATTERN, reference):
-        raise InputError(f"{reference}: not a release, expected NAME@sha256:64 hex digits", hint="tunegate releases list")
+        raise InputError(
+            f"{reference}: not a release, expected NAME@sha256:64 hex digits", hint="tunegate releases list"
+        )
     name, digest = reference.split("@sha256:")
     return RELEASES / f"{name}@{digest[:12]}"
 
@@ -148,9 +174,13 @@ def refuse_unproven(paths: RunPaths, manifest: Manifest) -> None:
     try:
         verdict = Verdict.read(paths.gate / "verdict.json")
     except (OSError, ValidationError):
-        raise RefusedError(f"{manifest.reference}: found no verdict in {paths.gate}, expected one that passes", hint=hint) from None
+        raise RefusedError(
+            f"{manifest.reference}: found no verdict in {paths.gate}, expected one that passes", hint=hint
+        ) from None
     if verdict.release != manifest.reference:
-        raise RefusedError(f"{paths.gate}: found a verdict on {verdict.release}, expected one on {manifest.reference}", hint=hint)
+        raise RefusedError(
+            f"{paths.gate}: found a verdict on {verdict.release}, expected one on {manifest.reference}", hint=hint
+        )
     if verdict.outcome != "pass":
         raise RefusedError(f"{manifest.reference}: found the verdict {verdict.outcome}, expected pass", hint=hint)
 
@@ -159,11 +189,15 @@ def check_bytes(target: Path, reference: str) -> None:
     name, digest = reference.split("@")
     manifest = verify_release(target / "release", digest)
     if manifest.name != name:
-        raise RefusedError(f"{target}: found the release {manifest.reference}, expected {reference}", hint=f"tunegate releases fetch {reference}")
+        raise RefusedError(
+            f"{target}: found the release {manifest.reference}, expected {reference}",
+            hint=f"tunegate releases fetch {reference}",
+        )
 
 
 def restored(target: Path, manifest: Manifest) -> bool:
-    """True if an earlier publication of these bytes stands: it is immutable, so it is brought back and not written again."""
+    """True if an earlier publication of these bytes stands: it is immutable, so it is brought back and not written
+    again."""
     if not pointer_of(target).exists():
         return False
     try:

@@ -1,4 +1,5 @@
-"""What the DVC remote has of published releases, and what may leave the cache and the remote. With infra/dvc/releases.py the only user of DVC."""
+"""What the DVC remote has of published releases, and what may leave the cache and the remote. With
+infra/dvc/releases.py the only user of DVC."""
 
 from __future__ import annotations
 
@@ -14,11 +15,16 @@ def in_remote(targets: Iterable[Path]) -> set[Path]:
     """Those whose every object the remote has. Raises OutsideError where it does not answer."""
     with repository() as repo:
         remote = repo.cloud.get_remote_odb(hash_name="md5")
-        return {target for target in targets if (wanted := objects_of(repo, target)) and wanted <= set(remote.oids_exist(wanted))}
+        return {
+            target
+            for target in targets
+            if (wanted := objects_of(repo, target)) and wanted <= set(remote.oids_exist(wanted))
+        }
 
 
 def objects_of(repo: Any, target: Path) -> set[str]:
-    """Of its pointer: the directory's listing, brought here where it is not, and each file. Empty where the listing is nowhere."""
+    """Of its pointer: the directory's listing, brought here where it is not, and each file. Empty where the listing is
+    nowhere."""
     (out,) = repo.stage.load_one(str(pointer_of(target))).outs
     return {str(one.value) for found in out.get_used_objs(force=True).values() for one in found}
 
@@ -34,7 +40,8 @@ def drop_from_cache(target: Path) -> None:
 
 
 def outs_here(repo: Any) -> list[Any]:
-    """Of the pipeline and of every release pointer: DVC itself overlooks those in a checkout whose .gitignore still says /releases/*."""
+    """Of the pipeline and of every release pointer: DVC itself overlooks those in a checkout whose .gitignore still
+    says /releases/*."""
     pointed = [repo.stage.load_one(str(path)) for path in sorted(RELEASES.glob("*@*.dvc"))]
     return [*repo.index.outs, *(out for stage in pointed for out in stage.outs)]
 
@@ -47,9 +54,11 @@ def cached_objects(out: Any) -> set[str]:
 
 
 def collect_garbage(act: bool) -> int:
-    """How many objects of the remote no commit of any ref, and nothing in this checkout, refers to; with `act` they are gone.
+    """How many objects of the remote no commit of any ref, and nothing in this checkout, refers to; with `act` they are
+    gone.
 
-    Raises OutsideError where the listing of a published directory is nowhere: what it refers to is then not known, so nothing goes.
+    Raises OutsideError where the listing of a published directory is nowhere: what it refers to is then not known, so
+    nothing goes.
     """
     from dvc_data.hashfile.gc import gc
 

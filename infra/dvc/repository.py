@@ -22,4 +22,6 @@ def repository() -> Iterator[Any]:
             refuse_written_login(repo.config.read("repo"), ".dvc/config")
             yield repo
     except (DvcException, OSError) as error:
-        raise OutsideError(masked(f"DVC: {type(error).__name__}: {error}"), hint=".venv/bin/dvc status --cloud") from error
+        raise OutsideError(
+            masked(f"DVC: {type(error).__name__}: {error}"), hint=".venv/bin/dvc status --cloud"
+        ) from error

@@ -1,4 +1,5 @@
-"""`tunegate repro`: the stages of dvc.yaml for one config, those that are not done. Its lock says what was made from what."""
+"""`tunegate repro`: the stages of dvc.yaml for one config, those that are not done. Its lock says what was made from
+what."""
 
 from __future__ import annotations
 
@@ -12,12 +13,17 @@ STAGES = ("prepare", "train", "quantize", "evaluate", "gate")
 
 
 def reproduce(name: str, until: str, *, push: bool = False) -> list[str]:
-    """Runs what is not done yet, up to the stage `until`; what the DVC remote has is fetched and not made again. Returns the stages that ran.
+    """Runs what is not done yet, up to the stage `until`; what the DVC remote has is fetched and not made again.
+    Returns the stages that ran.
 
-    `push`: their outs into the DVC remote, so that whoever has the lock from git need not train. Raises what the failed stage's exit code says.
+    `push`: their outs into the DVC remote, so that whoever has the lock from git need not train. Raises what the failed
+    stage's exit code says.
     """
     if name not in known_configs():
-        raise InputError(f"{name}: not in dvc.yaml, expected one of: {', '.join(known_configs())}", hint="add it to `configs` at the top of dvc.yaml")
+        raise InputError(
+            f"{name}: not in dvc.yaml, expected one of: {', '.join(known_configs())}",
+            hint="add it to `configs` at the top of dvc.yaml",
+        )
     target = f"{until}@{name}"
     with repository() as repo:
         adopt(repo, target)
@@ -28,7 +34,8 @@ def reproduce(name: str, until: str, *, push: bool = False) -> list[str]:
 
 
 def adopt(repo: Any, target: str) -> None:
-    """Outs that are here as the lock has them, brought by another job's artifacts, into DVC's cache: what that lacks is made again, and never pushed."""
+    """Outs that are here as the lock has them, brought by another job's artifacts, into DVC's cache: what that lacks is
+    made again, and never pushed."""
     with repo.lock:
         for stage in repo.stage.collect(target, with_deps=True):
             for out in stage.outs:
@@ -37,7 +44,8 @@ def adopt(repo: Any, target: str) -> None:
 
 
 def run(repo: Any, name: str, until: str) -> list[str]:
-    """Where fetching fails (no credentials in a fork's pipeline, a remote that is gone), what is missing is made here."""
+    """Where fetching fails (no credentials in a fork's pipeline, a remote that is gone), what is missing is made
+    here."""
     from dvc.exceptions import ReproductionError
 
     for fetch in (True, False):
@@ -58,7 +66,8 @@ def known_configs(path: Path = Path("dvc.yaml")) -> list[str]:
 
 
 def failed(name: str, until: str, error: Exception) -> TunegateError:
-    """As the stage's own command ended: DVC has its exit code only at the end of a sentence, `failed to run: COMMAND, exited with N`."""
+    """As the stage's own command ended: DVC has its exit code only at the end of a sentence, `failed to run: COMMAND,
+    exited with N`."""
     cause = str(error.__cause__ or "")
     code = cause.rpartition("exited with ")[2] if "exited with " in cause else ""
     kinds: dict[str, type[TunegateError]] = {"1": RefusedError, "2": InputError, "4": InconclusiveError}

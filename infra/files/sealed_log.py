@@ -1,7 +1,9 @@
-"""A file of JSON lines that can only grow: each line bears a seal over itself and the seal before it, so that none can be edited, removed or moved unseen.
+"""A file of JSON lines that can only grow: each line bears a seal over itself and the seal before it, so that none can
+be edited, removed or moved unseen.
 
-As Certificate Transparency's logs and git's commits do it (Haber and Stornetta, 1991). Whoever may write the file may also write a whole new one:
-against that, and against lines cut off at the end, a seal that was noted elsewhere helps, and nothing else.
+As Certificate Transparency's logs and git's commits do it (Haber and Stornetta, 1991). Whoever may write the file may
+also write a whole new one: against that, and against lines cut off at the end, a seal that was noted elsewhere helps,
+and nothing else.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ TAIL_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Finding:
-    """`seals` are those that follow, oldest first; `earlier` counts lines from before there were seals, which the first seal covers.
+    """`seals` are those that follow, oldest first; `earlier` counts lines from before there were seals, which the first
+    seal covers.
 
-    `broken` names the first line that does not follow; `torn`: after the last sealed line lies the rest of one that a kill cut short.
+    `broken` names the first line that does not follow; `torn`: after the last sealed line lies the rest of one that a
+    kill cut short.
     """
 
     seals: tuple[str, ...] = ()
@@ -61,7 +65,8 @@ def sealed(content: bytes, body: bytes) -> tuple[bytes, str]:
 
 
 def seal_of(before: str, between: bytes, body: bytes) -> str:
-    """`between`: what a kill left of a line that was never whole, its end of line included; so that nothing can hide there either."""
+    """`between`: what a kill left of a line that was never whole, its end of line included; so that nothing can hide
+    there either."""
     return hashlib.sha256(before.encode() + between + body).hexdigest()
 
 
@@ -96,14 +101,20 @@ def check(content: bytes) -> Finding:
     for number, piece in enumerate(PIECE.findall(content), 1):
         found = SEALED.fullmatch(piece.removesuffix(b"\n"))
         if found and seal_of(seals[-1] if seals else "", between, found[1] + b"}") != found[2].decode():
-            return Finding(tuple(seals), earlier, f"line {number} does not follow from what stands before it: something was edited, removed or moved there")
+            return Finding(
+                tuple(seals),
+                earlier,
+                f"line {number} does not follow from what stands before it: something was edited, removed or moved there",
+            )
         if found:
             seals.append(found[2].decode())
             between = b""
             continue
         if parsed(piece) is not None:
             if seals:
-                return Finding(tuple(seals), earlier, f"line {number} bears no seal: it was edited or written by another program")
+                return Finding(
+                    tuple(seals), earlier, f"line {number} bears no seal: it was edited or written by another program"
+                )
             earlier += 1
         between += piece.removesuffix(b"\n") + b"\n"
     return Finding(tuple(seals), earlier, torn=bool(seals and between))

@@ -1,4 +1,5 @@
-"""The seam to git: how every call of it is made, and the facts of a commit. A branch that is followed: infra/git/upstream.py."""
+"""The seam to git: how every call of it is made, and the facts of a commit. A branch that is followed:
+infra/git/upstream.py."""
 
 from __future__ import annotations
 
@@ -40,7 +41,12 @@ def head_revision() -> str:
 
 
 def git(
-    folder: Path, *arguments: str, text: str | None = None, environment: Mapping[str, str] | None = None, seconds: float = SECONDS, nothing: int = 0
+    folder: Path,
+    *arguments: str,
+    text: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = SECONDS,
+    nothing: int = 0,
 ) -> str:
     """Its output; `text` is its input, `nothing` the exit code of "found none".
 
@@ -76,7 +82,14 @@ def git(
 
 def plain_name(arguments: tuple[str, ...]) -> str:
     """The subcommand, for messages: `-c key=value` is of no interest to people."""
-    return next((one for place, one in enumerate(arguments) if not one.startswith("-") and (place == 0 or arguments[place - 1] != "-c")), "")
+    return next(
+        (
+            one
+            for place, one in enumerate(arguments)
+            if not one.startswith("-") and (place == 0 or arguments[place - 1] != "-c")
+        ),
+        "",
+    )
 
 
 def said(words: str) -> str:
@@ -86,8 +99,11 @@ def said(words: str) -> str:
 
 
 def commit_of(folder: Path, revision: str, path: str | None = None) -> Commit | None:
-    """`revision` itself, or the last commit up to it that changed `path`, as the branch saw it: of a merge the merge. None where there is none."""
-    found = git(folder, "log", "-1", "--first-parent", "--format=%H %an <%ae>", revision, *(["--", path] if path else []))
+    """`revision` itself, or the last commit up to it that changed `path`, as the branch saw it: of a merge the merge.
+    None where there is none."""
+    found = git(
+        folder, "log", "-1", "--first-parent", "--format=%H %an <%ae>", revision, *(["--", path] if path else [])
+    )
     sha, _, author = found.partition(" ")
     return Commit(sha, author) if sha else None
 

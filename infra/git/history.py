@@ -1,4 +1,5 @@
-"""What git's history says of a release: who names it, the commit that made it, the merge request that brought it in. Reads only."""
+"""What git's history says of a release: who names it, the commit that made it, the merge request that brought it in.
+Reads only."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from infra.masking import LOGIN_IN_ADDRESS
 
 CONFIGS = "configs"
 REFERENCE = REFERENCE_PATTERN.strip("^$")
-# GitLab's own words, in a merge commit or in the message of a squashed one: doc/user/project/merge_requests/commit_templates.md.
+# GitLab's own words, in a merge commit or in the message of a squashed one:
+# doc/user/project/merge_requests/commit_templates.md.
 MERGE_REQUEST = re.compile(r"See merge request (\S*?)!(\d+)")
 COMMIT_FORMAT = "%H%x09%an%x09%aI%x09%s"
 REFS_AT_ONCE = 200
@@ -35,7 +37,8 @@ def insist(*arguments: str, nothing: int = 0) -> str:
 
 
 def referenced() -> dict[str, str]:
-    """Each NAME@sha256:… in configs/, and where: in the checkout, at the tip of a branch or tag, or in the history of HEAD (which a revert goes back to).
+    """Each NAME@sha256:… in configs/, and where: in the checkout, at the tip of a branch or tag, or in the history of
+    HEAD (which a revert goes back to).
 
     Raises OutsideError where git cannot tell.
     """
@@ -45,7 +48,11 @@ def referenced() -> dict[str, str]:
 
 def in_checkout() -> list[tuple[str, str]]:
     paths = sorted(Path(CONFIGS).rglob("*.y*ml"))
-    return [(found, path.as_posix()) for path in paths for found in re.findall(REFERENCE, path.read_text(encoding="utf8", errors="replace"))]
+    return [
+        (found, path.as_posix())
+        for path in paths
+        for found in re.findall(REFERENCE, path.read_text(encoding="utf8", errors="replace"))
+    ]
 
 
 def at_tips() -> list[tuple[str, str]]:
@@ -53,7 +60,11 @@ def at_tips() -> list[tuple[str, str]]:
     found = []
     for first in range(0, len(refs), REFS_AT_ONCE):
         lines = insist("grep", "-oE", REFERENCE, *refs[first : first + REFS_AT_ONCE], "--", CONFIGS, nothing=1)
-        found += [(line[match.start() :], line[: match.start()].rstrip(":")) for line in lines.splitlines() if (match := re.search(REFERENCE + "$", line))]
+        found += [
+            (line[match.start() :], line[: match.start()].rstrip(":"))
+            for line in lines.splitlines()
+            if (match := re.search(REFERENCE + "$", line))
+        ]
     return found
 
 
@@ -62,22 +73,37 @@ def in_history() -> list[tuple[str, str]]:
     if ask("rev-parse", "-q", "--verify", "HEAD") is None:  # no commit yet
         return []
     lines = insist("log", "-m", "-p", "-U0", "--format=", "-G", "@sha256:", "HEAD", "--", CONFIGS)
-    return [(found, "the history of HEAD") for line in lines.splitlines() if line[:1] in "+-" for found in re.findall(REFERENCE, line)]
+    return [
+        (found, "the history of HEAD")
+        for line in lines.splitlines()
+        if line[:1] in "+-"
+        for found in re.findall(REFERENCE, line)
+    ]
 
 
 def commit_facts(revision: str) -> dict[str, Any] | None:
     """Of `revision` without its `-dirty`; None where it is not here."""
     sha, dirty = revision.removesuffix("-dirty"), revision.endswith("-dirty")
-    found = ask("show", "-s", f"--format={COMMIT_FORMAT}", f"{sha}^{{commit}}") if re.fullmatch(r"[0-9a-f]{7,64}", sha) else None
+    found = (
+        ask("show", "-s", f"--format={COMMIT_FORMAT}", f"{sha}^{{commit}}")
+        if re.fullmatch(r"[0-9a-f]{7,64}", sha)
+        else None
+    )
     if not found:
         return None
-    return dict(zip(("sha", "author", "date", "subject"), found.split("\t", 3), strict=True)) | ({"dirty": True} if dirty else {})
+    return dict(zip(("sha", "author", "date", "subject"), found.split("\t", 3), strict=True)) | (
+        {"dirty": True} if dirty else {}
+    )
 
 
 def pinned_by(reference: str) -> list[dict[str, str]]:
     """The commits that brought this reference into configs/deploy, or took it away; oldest first."""
-    lines = ask("log", "--all", "--reverse", f"--format={COMMIT_FORMAT}", f"-S{reference}", "--", f"{CONFIGS}/deploy") or ""
-    return [dict(zip(("sha", "author", "date", "subject"), line.split("\t", 3), strict=True)) for line in lines.splitlines()]
+    lines = (
+        ask("log", "--all", "--reverse", f"--format={COMMIT_FORMAT}", f"-S{reference}", "--", f"{CONFIGS}/deploy") or ""
+    )
+    return [
+        dict(zip(("sha", "author", "date", "subject"), line.split("\t", 3), strict=True)) for line in lines.splitlines()
+    ]
 
 
 def added_by(path: Path) -> str | None:
@@ -86,7 +112,8 @@ def added_by(path: Path) -> str | None:
 
 
 def pointers() -> set[str]:
-    """NAME@DIGEST12 of every release pointer that any commit of any ref has, or had. Raises OutsideError where git cannot tell."""
+    """NAME@DIGEST12 of every release pointer that any commit of any ref has, or had. Raises OutsideError where git
+    cannot tell."""
     lines = insist("log", "--all", "-m", "--name-only", "--format=", "--", "releases/*.dvc").splitlines()
     return {Path(line).stem for line in lines if line}
 

@@ -53,12 +53,16 @@ class GitLab:
 
     @classmethod
     def from_environment(cls) -> GitLab | None:
-        """None where CI_SERVER_URL, CI_PROJECT_ID or TUNEGATE_GITLAB_TOKEN is unset or empty. A job of GitLab has the first two by itself."""
-        url, project, token = (os.environ.get(name, "").strip() for name in ("CI_SERVER_URL", "CI_PROJECT_ID", "TUNEGATE_GITLAB_TOKEN"))
+        """None where CI_SERVER_URL, CI_PROJECT_ID or TUNEGATE_GITLAB_TOKEN is unset or empty. A job of GitLab has the
+        first two by itself."""
+        url, project, token = (
+            os.environ.get(name, "").strip() for name in ("CI_SERVER_URL", "CI_PROJECT_ID", "TUNEGATE_GITLAB_TOKEN")
+        )
         return cls(url, project, token) if url and project and token else None
 
     def put_note(self, merge_request_iid: int, marker: str, markdown: str) -> None:
-        """The one note of this marker, edited in place. Only notes of the token's own user count: a marker can be pasted by anybody."""
+        """The one note of this marker, edited in place. Only notes of the token's own user count: a marker can be
+        pasted by anybody."""
         head = f"<!-- tunegate:{marker} -->"
         body = f"{head}\n{markdown}"[:NOTE_CHARACTERS]
 
@@ -67,7 +71,9 @@ class GitLab:
             found = self.own_notes(notes, head)
             if not found:
                 notes.create({"body": body})
-                found = self.own_notes(notes, head)  # a job beside this one may have posted at the same moment: both keep the older
+                found = self.own_notes(
+                    notes, head
+                )  # a job beside this one may have posted at the same moment: both keep the older
             for note in found[:1]:
                 if note.body != body:
                     note.body = body
@@ -83,10 +89,13 @@ class GitLab:
         return [note for note in listed if note.body.startswith(head) and note.author["id"] == self.user_id]
 
     def set_status(self, sha: str, state: State, name: str, description: str, target_url: str | None = None) -> None:
-        """The commit's status of this name. A status that is pending or running already is told so by GitLab with a 400: that is no error."""
+        """The commit's status of this name. A status that is pending or running already is told so by GitLab with a
+        400: that is no error."""
         from gitlab.exceptions import GitlabCreateError
 
-        facts = {"state": state, "name": name, "description": description[:DESCRIPTION_CHARACTERS]} | ({"target_url": target_url} if target_url else {})
+        facts = {"state": state, "name": name, "description": description[:DESCRIPTION_CHARACTERS]} | (
+            {"target_url": target_url} if target_url else {}
+        )
 
         def post() -> None:
             try:
@@ -103,13 +112,20 @@ class GitLab:
         def find_or_make() -> str:
             requests = self.project.mergerequests
             found = requests.list(state="opened", source_branch=branch, target_branch=target, get_all=False)
-            facts = {"source_branch": branch, "target_branch": target, "title": title, "description": description, "remove_source_branch": True}
+            facts = {
+                "source_branch": branch,
+                "target_branch": target,
+                "title": title,
+                "description": description,
+                "remove_source_branch": True,
+            }
             return str((found[0] if found else requests.create(facts)).web_url)
 
         return self.insist(f"the merge request from {branch} to {target}", find_or_make)
 
     def merge_request_of(self, sha: str) -> dict[str, Any] | None:
-        """iid, url and author of the merge request that brought this commit: the merged one, else the first open one."""
+        """iid, url and author of the merge request that brought this commit: the merged one, else the first open
+        one."""
 
         def find() -> dict[str, Any] | None:
             listed = self.project.commits.get(sha, lazy=True).merge_requests(get_all=True)
@@ -121,13 +137,25 @@ class GitLab:
 
         return self.insist(f"the merge request of {sha[:12]}", find)
 
-    def record_deployment(self, environment: str, sha: str, ref: str, status: DeploymentStatus, url: str | None = None) -> None:
-        """A deployment of `sha`, or the new status of the one that runs; `url` becomes the environment's. The environment is made if it is not there."""
+    def record_deployment(
+        self, environment: str, sha: str, ref: str, status: DeploymentStatus, url: str | None = None
+    ) -> None:
+        """A deployment of `sha`, or the new status of the one that runs; `url` becomes the environment's. The
+        environment is made if it is not there."""
 
         def record() -> None:
-            latest = next(iter(self.project.deployments.list(environment=environment, order_by="id", sort="desc", per_page=1, get_all=False)), None)
+            latest = next(
+                iter(
+                    self.project.deployments.list(
+                        environment=environment, order_by="id", sort="desc", per_page=1, get_all=False
+                    )
+                ),
+                None,
+            )
             if latest is None or latest.sha != sha or latest.status not in ("running", status):
-                latest = self.project.deployments.create({"environment": environment, "sha": sha, "ref": ref, "tag": False, "status": status})
+                latest = self.project.deployments.create(
+                    {"environment": environment, "sha": sha, "ref": ref, "tag": False, "status": status}
+                )
             elif latest.status != status:
                 latest.status = status
                 latest.save()
@@ -137,9 +165,11 @@ class GitLab:
         self.insist(f"the deployment of {sha[:12]} to {environment}", record)
 
     def insist(self, what: str, act: Callable[[], Answer]) -> Answer:
-        """`act` as a whole again where the answer was lost or may be another one later. Raises InputError or OutsideError, nothing else.
+        """`act` as a whole again where the answer was lost or may be another one later. Raises InputError or
+        OutsideError, nothing else.
 
-        python-gitlab's own retries would only repeat the last request: a POST that was taken, but whose answer was lost, would be there twice.
+        python-gitlab's own retries would only repeat the last request: a POST that was taken, but whose answer was
+        lost, would be there twice.
         """
         from gitlab.exceptions import GitlabError
         from requests import RequestException
@@ -176,22 +206,38 @@ class GitLab:
         elif isinstance(error, RequestException):
             said = cause_of(error)
         else:
-            said = str(error) if isinstance(error, Passing) else f"an answer that is none of GitLab's API: {type(error).__name__}: {error}"
-        found = f"GitLab ({self.url}, project {self.project_id}): {what}: {' '.join(said.split())[:300]}".replace(self.token, "[token]")
+            said = (
+                str(error)
+                if isinstance(error, Passing)
+                else f"an answer that is none of GitLab's API: {type(error).__name__}: {error}"
+            )
+        found = f"GitLab ({self.url}, project {self.project_id}): {what}: {' '.join(said.split())[:300]}".replace(
+            self.token, "[token]"
+        )
         if status and 400 <= status < 500:
-            return InputError(found, hint=HINTS.get(status, "see what GitLab says; its API's pages name what is allowed"))
+            return InputError(
+                found, hint=HINTS.get(status, "see what GitLab says; its API's pages name what is allowed")
+            )
         return OutsideError(found, hint=LATER)
 
     @cached_property
     def client(self) -> Any:
-        """A bearer token, for `requests` drops that header where a server redirects to another one, and would keep PRIVATE-TOKEN."""
+        """A bearer token, for `requests` drops that header where a server redirects to another one, and would keep
+        PRIVATE-TOKEN."""
         from gitlab import Gitlab
         from requests import Session
 
         session = Session()
         session.hooks["response"].append(raise_passing)
         trusted = os.environ.get("CI_SERVER_TLS_CA_FILE") or True
-        return Gitlab(self.url, oauth_token=self.token, timeout=self.timeout_seconds, ssl_verify=trusted, keep_base_url=True, session=session)
+        return Gitlab(
+            self.url,
+            oauth_token=self.token,
+            timeout=self.timeout_seconds,
+            ssl_verify=trusted,
+            keep_base_url=True,
+            session=session,
+        )
 
     @cached_property
     def project(self) -> Any:

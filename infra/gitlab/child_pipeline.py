@@ -1,4 +1,5 @@
-"""Which fine-tune configs a merge request changes, and the child pipeline that trains, judges and reports just those."""
+"""Which fine-tune configs a merge request changes, and the child pipeline that trains, judges and reports just
+those."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CODE = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the plan asks of a RunConfig. `files`: its YAML, its gate, its own rows. `environment`: None where its YAML names no `production`."""
+    """What the plan asks of a RunConfig. `files`: its YAML, its gate, its own rows. `environment`: None where its YAML
+    names no `production`."""
 
     name: str
     environment: str | None
@@ -33,11 +35,16 @@ class Run:
 
 
 def changed_since(base: str) -> list[str]:
-    """Paths that differ between `base` and HEAD, of a renamed file both. Raises InputError where git does not know `base`."""
+    """Paths that differ between `base` and HEAD, of a renamed file both. Raises InputError where git does not know
+    `base`."""
     try:
-        found = git(Path.cwd(), "diff", "--name-only", "--no-renames", "-z", "--end-of-options", f"{base}^{{commit}}", "HEAD")
+        found = git(
+            Path.cwd(), "diff", "--name-only", "--no-renames", "-z", "--end-of-options", f"{base}^{{commit}}", "HEAD"
+        )
     except OutsideError as error:
-        raise InputError(f"git does not know {base!r}: {error.message}", hint='GIT_DEPTH: "0"   (or: git fetch origin COMMIT)') from None
+        raise InputError(
+            f"git does not know {base!r}: {error.message}", hint='GIT_DEPTH: "0"   (or: git fetch origin COMMIT)'
+        ) from None
     return [path for path in found.split("\0") if path]
 
 
@@ -49,14 +56,19 @@ def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
     found = []
     for path in sorted(folder.glob("*.yaml")):
         run = load(path, RunConfig)
-        rows = [place for place in (*run.data.files, *run.data.validation_files, *run.data.test_files) if "://" not in str(place)]
+        rows = [
+            place
+            for place in (*run.data.files, *run.data.validation_files, *run.data.test_files)
+            if "://" not in str(place)
+        ]
         named = run.production if "production" in run.model_fields_set else None
         found.append(Run(run.name, named, frozenset({path.as_posix(), str(run.gate), *map(str, rows)})))
     return found
 
 
 def touched(changed: Iterable[str], runs: Iterable[Run]) -> dict[Run, Pin]:
-    """Those whose YAML, gate or rows changed, and whether their release is pinned; the smoke config also for a change of the code, as a proof alone.
+    """Those whose YAML, gate or rows changed, and whether their release is pinned; the smoke config also for a change
+    of the code, as a proof alone.
 
     A change of documents touches none. Two that want one environment are for a person to choose between.
     """
@@ -88,7 +100,13 @@ def pipeline(runs: Mapping[Run, Pin], production: str, staging: str) -> dict[str
     """GitLab's YAML. `staging` goes with `production`: a release that is pinned there serves in `staging` first."""
     jobs: dict[str, Any] = {}
     for run, pin in runs.items():
-        jobs |= jobs_of(run, pin, [run.environment, *([staging] if run.environment == production and staging else [])] if run.environment else [])
+        jobs |= jobs_of(
+            run,
+            pin,
+            [run.environment, *([staging] if run.environment == production and staging else [])]
+            if run.environment
+            else [],
+        )
     if not jobs:  # GitLab takes no pipeline without a job
         jobs = {"nothing changed": {"extends": ".nothing"}}
     return {"include": [{"local": TEMPLATES}], **jobs}
@@ -118,5 +136,7 @@ def jobs_of(run: Run, pin: Pin, environments: list[str]) -> dict[str, Any]:
     if environments:
         found[load] = job(".load", train, evaluate, machine=where, ENVIRONMENT=environments[0])
     if pin != "prove":
-        found[f"pin {run.name}"] = job(".pin" if pin == "pin" else ".pin by hand", train, evaluate, load, ENVIRONMENTS=" ".join(environments))
+        found[f"pin {run.name}"] = job(
+            ".pin" if pin == "pin" else ".pin by hand", train, evaluate, load, ENVIRONMENTS=" ".join(environments)
+        )
     return found

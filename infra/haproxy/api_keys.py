@@ -1,6 +1,8 @@
-"""API keys: who may ask what, and how much. Only the SHA-256 of a key is kept; the key itself is shown once, when it is made.
+"""API keys: who may ask what, and how much. Only the SHA-256 of a key is kept; the key itself is shown once, when it is
+made.
 
-A plain SHA-256 is enough, for a key is 32 random bytes: nobody guesses it, so nothing is gained by a slow, salted hash, which is for passwords.
+A plain SHA-256 is enough, for a key is 32 random bytes: nobody guesses it, so nothing is gained by a slow, salted hash,
+which is for passwords.
 """
 
 from __future__ import annotations
@@ -75,14 +77,18 @@ class Keyring:
         try:
             return KEYS.validate_json(self.path.read_bytes()) if self.path.exists() else []
         except ValidationError as error:
-            raise InputError(f"{self.path}: {error}", hint=f"restore {self.path}, or remove it and add the keys again") from None
+            raise InputError(
+                f"{self.path}: {error}", hint=f"restore {self.path}, or remove it and add the keys again"
+            ) from None
 
     def add(self, name: str, limits: KeyLimits, why: str | None = None) -> str:
         """The new key, told this once. Raises InputError where the name is taken or cannot be one."""
         secret = new_secret()
         with self.changed("added", name, why) as keys:
             if name == DEFAULT or name in {key.name for key in keys}:
-                raise InputError(f"there is a key {name!r} already", hint=f"tunegate keys rotate {self.config.name} {name}")
+                raise InputError(
+                    f"there is a key {name!r} already", hint=f"tunegate keys rotate {self.config.name} {name}"
+                )
             keys.append(make_key(name, secret, limits))
         return secret
 
@@ -94,34 +100,47 @@ class Keyring:
         return len(gone)
 
     def rotate(self, name: str, grace_seconds: int, why: str | None = None) -> str:
-        """A new key of the same name and limits; the old one is valid for `grace_seconds` more, and one older than that no longer."""
+        """A new key of the same name and limits; the old one is valid for `grace_seconds` more, and one older than that
+        no longer."""
         secret, now = new_secret(), int(time.time())
         with self.changed("rotated", name, why) as keys:
             newest = max(self.named(keys, name), key=lambda key: (key.created, keys.index(key)))
             ends = min(newest.limits.expires or now + grace_seconds, now + grace_seconds)
             old = newest.model_copy(update={"limits": newest.limits.model_copy(update={"expires": ends})})
-            keys[:] = [key for key in keys if key.name != name] + [old] * (grace_seconds > 0) + [make_key(name, secret, newest.limits)]
+            keys[:] = (
+                [key for key in keys if key.name != name]
+                + [old] * (grace_seconds > 0)
+                + [make_key(name, secret, newest.limits)]
+            )
         return secret
 
     def set_default(self, secret: str) -> None:
         """The one key without limits that a deployment's own requests use."""
         with self.changed("set", DEFAULT, None) as keys:
             if [key.sha256 for key in keys if key.name == DEFAULT] != [hash_of(secret)]:
-                keys[:] = [key for key in keys if key.name != DEFAULT] + [make_key(DEFAULT, secret, KeyLimits.model_validate({}))]
+                keys[:] = [key for key in keys if key.name != DEFAULT] + [
+                    make_key(DEFAULT, secret, KeyLimits.model_validate({}))
+                ]
 
     def named(self, keys: list[Key], name: str) -> list[Key]:
         """Raises InputError where there is none, or it is the default one, which follows its variable."""
         if name == DEFAULT:
-            raise InputError(f"the key {DEFAULT!r} is {self.config.door.api_key_env}'s", hint=f"tunegate stop {self.config.name}, set it, and deploy again")
+            raise InputError(
+                f"the key {DEFAULT!r} is {self.config.door.api_key_env}'s",
+                hint=f"tunegate stop {self.config.name}, set it, and deploy again",
+            )
         found = [key for key in keys if key.name == name]
         if not found:
             known = ", ".join(sorted({key.name for key in keys})) or "none"
-            raise InputError(f"found no key {name!r}; there are: {known}", hint=f"tunegate keys list {self.config.name}")
+            raise InputError(
+                f"found no key {name!r}; there are: {known}", hint=f"tunegate keys list {self.config.name}"
+            )
         return found
 
     @contextlib.contextmanager
     def changed(self, change: str, name: str, why: str | None) -> Iterator[list[Key]]:
-        """Read, change, put on record, write the file, tell the running door: one process at a time, and nothing where the change or the record fails."""
+        """Read, change, put on record, write the file, tell the running door: one process at a time, and nothing where
+        the change or the record fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -130,7 +149,14 @@ class Keyring:
             yield keys
             if keys != before:
                 now = [f"{key.sha256[:12]} {key.entry()}" for key in keys if key.name == name]
-                note(self.path.with_name("events.jsonl"), "keyed", change=change, name=name, keys=now, **({"why": why} if why else {}))
+                note(
+                    self.path.with_name("events.jsonl"),
+                    "keyed",
+                    change=change,
+                    name=name,
+                    keys=now,
+                    **({"why": why} if why else {}),
+                )
             write_whole(self.path, json.dumps([key.model_dump() for key in keys], indent=1) + "\n")
             admin = Admin(self.path.parent / "router", hint=f"tunegate deploy {self.config.name}")
             admin.write_map("keys.map", {key.sha256: key.entry() for key in keys})
@@ -141,7 +167,9 @@ def make_key(name: str, secret: str, limits: KeyLimits) -> Key:
     try:
         return Key(name=name, sha256=hash_of(secret), created=int(time.time()), limits=limits)
     except ValidationError:
-        raise InputError(f"found the name {name!r}, expected {NAME_PATTERN}", hint="tunegate keys add ENV team-search") from None
+        raise InputError(
+            f"found the name {name!r}, expected {NAME_PATTERN}", hint="tunegate keys add ENV team-search"
+        ) from None
 
 
 def new_secret() -> str:
@@ -153,7 +181,8 @@ def hash_of(secret: str) -> str:
 
 
 def api_key(config: DeployConfig) -> str:
-    """The default key, from the environment variable that the config names; else one made once, readable by its owner only."""
+    """The default key, from the environment variable that the config names; else one made once, readable by its owner
+    only."""
     given = os.environ.get(config.door.api_key_env)
     if given:
         return given
@@ -170,7 +199,13 @@ def note(path: Path, kind: str, **facts: Any) -> None:
     """A line of its own, for what is no business of a slot: that of serve/record/state.py's Event."""
     from filelock import FileLock
 
-    line = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, "slot": None, "facts": facts, **stamp()}
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "kind": kind,
+        "slot": None,
+        "facts": facts,
+        **stamp(),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         append(path, json.dumps(line, separators=(",", ":")).encode())

@@ -58,7 +58,9 @@ def render(config: DeployConfig, folder: Path) -> str:
     from jinja2 import Environment, StrictUndefined
 
     door = config.door
-    template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf8"))
+    template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(
+        TEMPLATE.read_text(encoding="utf8")
+    )
     return (
         template.render(
             door=door,
@@ -75,7 +77,9 @@ def render(config: DeployConfig, folder: Path) -> str:
             quoted=quoted,
             models=models(config.model),
             log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
-            error_log_format=log_format(ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}),
+            error_log_format=log_format(
+                ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}
+            ),
         ).strip()
         + "\n"
     )
@@ -108,7 +112,14 @@ def models(name: str) -> str:
 
 
 def log_format(texts: dict[str, str], numbers: dict[str, str]) -> str:
-    return "{" + ",".join([f'"{key}":"{value}"' for key, value in texts.items()] + [f'"{key}":{value}' for key, value in numbers.items()]) + "}"
+    return (
+        "{"
+        + ",".join(
+            [f'"{key}":"{value}"' for key, value in texts.items()]
+            + [f'"{key}":{value}' for key, value in numbers.items()]
+        )
+        + "}"
+    )
 
 
 def quoted(text: str) -> str:

@@ -17,7 +17,8 @@ MINIMUM_RSA_BITS = 2048  # RFC 7518, 3.3
 
 @dataclass(frozen=True)
 class SigningKey:
-    """One public key. Its file is named by its content, so that another key under the same `kid` is another configuration."""
+    """One public key. Its file is named by its content, so that another key under the same `kid` is another
+    configuration."""
 
     kid: str
     algorithm: str
@@ -44,11 +45,17 @@ def read_jwks(path: Path, algorithms: list[Any]) -> list[SigningKey]:
 
 
 def read_key(entry: dict[str, Any]) -> SigningKey | None:
-    """None for what signs nothing that HAProxy is to verify here. Raises ValueError for what must not be in a JWKS, or is too weak."""
+    """None for what signs nothing that HAProxy is to verify here. Raises ValueError for what must not be in a JWKS, or
+    is too weak."""
     if entry["kty"] == "oct" or "d" in entry:
         raise ValueError("a secret key; a JWKS holds public ones only")
     algorithm = {"RSA": "RS256", "EC": "ES256"}.get(entry["kty"])
-    if algorithm is None or entry.get("use", "sig") != "sig" or entry.get("alg", algorithm) != algorithm or entry.get("crv", "P-256") != "P-256":
+    if (
+        algorithm is None
+        or entry.get("use", "sig") != "sig"
+        or entry.get("alg", algorithm) != algorithm
+        or entry.get("crv", "P-256") != "P-256"
+    ):
         return None
     return SigningKey(str(entry["kid"]), algorithm, rsa_pem(entry) if algorithm == "RS256" else ec_pem(entry))
 

@@ -1,4 +1,5 @@
-"""HAProxy's process: the binary, its start and its end. Its identity is its admin socket, so no pid is kept anywhere."""
+"""HAProxy's process: the binary, its start and its end. Its identity is its admin socket, so no pid is kept
+anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ START_SECONDS = 15
 
 
 def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
-    """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises OutsideError when it does not come up."""
+    """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises OutsideError when
+    it does not come up."""
     folder, before = admin.folder, admin.facts().get("Pid")
     log = folder / "haproxy.log"
     with log.open("ab") as words, appender(folder / "access.jsonl") as access:
@@ -50,9 +52,12 @@ def check_haproxy(path: Path) -> None:
 
 @contextlib.contextmanager
 def appender(path: Path) -> Iterator[IO[bytes]]:
-    """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut by logrotate would grow zeros."""
+    """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut
+    by logrotate would grow zeros."""
     with path.open("ab") as file:
-        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            ["cat"], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True
+        )
     assert process.stdin is not None
     with process.stdin as stream:
         yield stream

@@ -1,4 +1,5 @@
-"""The seam to HAProxy: the door that faces the network, in front of two slots. Traffic moves by its runtime API; nothing restarts to switch."""
+"""The seam to HAProxy: the door that faces the network, in front of two slots. Traffic moves by its runtime API;
+nothing restarts to switch."""
 
 from __future__ import annotations
 
@@ -60,11 +61,14 @@ class Router:
         return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Opens the door; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError when one of other settings runs."""
+        """Opens the door; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError
+        when one of other settings runs."""
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
-                raise InputError("the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}")
+                raise InputError(
+                    "the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}"
+                )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.touch_maps()
@@ -87,15 +91,19 @@ class Router:
     def reload(self) -> list[str]:
         """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
 
-        Certificates change in the running process. For the rest a second process takes over the listening sockets, and the first ends with its last
-        stream: the counts of limits and of `traffic` start again, so not while a deployment runs.
-        Raises InputError for files that do not fit together, and changes nothing then.
+        Certificates change in the running process. For the rest a second process takes over the listening sockets, and
+        the first ends with its last stream: the counts of limits and of `traffic` start again, so not while a
+        deployment runs. Raises InputError for files that do not fit together, and changes nothing then.
         """
         if not self.is_running():
             raise InputError(f"the door of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}")
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         before = path.read_text(encoding="utf8")
-        changed = [name for name, pem in tls_files(self.config).items() if (self.folder / name).exists() and renew(self.admin, name, pem)]
+        changed = [
+            name
+            for name, pem in tls_files(self.config).items()
+            if (self.folder / name).exists() and renew(self.admin, name, pem)
+        ]
         if before == text:
             return changed
         self.touch_maps()
@@ -120,18 +128,24 @@ class Router:
         return int(found) if found else None
 
     def weights(self) -> dict[SlotName, int]:
-        """Percent of the users whose new requests go to each slot, as HAProxy itself says; both 0 while nothing is deployed."""
+        """Percent of the users whose new requests go to each slot, as HAProxy itself says; both 0 while nothing is
+        deployed."""
         green = self.admin.read_map("traffic.map").get("green")
         return {"blue": 0, "green": 0} if green is None else {"blue": 100 - int(green), "green": int(green)}
 
     def set_weights(self, weights: Mapping[SlotName, int]) -> None:
-        """For new requests; open streams stay where they are. Idempotent. One number on both sides, so no moment has two truths.
+        """For new requests; open streams stay where they are. Idempotent. One number on both sides, so no moment has
+        two truths.
 
         A user is green while its bucket is below green's weight: raising that moves users from blue to green only.
-        Raises InputError where the weights are not whole percents that sum to 100, OutsideError if HAProxy does not confirm.
+        Raises InputError where the weights are not whole percents that sum to 100, OutsideError if HAProxy does not
+        confirm.
         """
         if sum(weights.values()) != 100 or min(weights.values()) < 0 or not set(weights) <= set(SLOTS):
-            raise InputError(f"weights {dict(weights)}: expected percents of blue and green that sum to 100", hint=f"tunegate status {self.config.name}")
+            raise InputError(
+                f"weights {dict(weights)}: expected percents of blue and green that sum to 100",
+                hint=f"tunegate status {self.config.name}",
+            )
         wished: dict[SlotName, int] = {slot: weights.get(slot, 0) for slot in SLOTS}
         self.admin.set_entry("traffic.map", "green", str(wished["green"]))
         if self.weights() != wished:
@@ -159,7 +173,8 @@ class Router:
         return self.admin.read_map("traffic.map").get("paused") == "1"
 
     def mend(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
-        """By map: entries that must be there, once, in the running process and in the file that a restart reads. The maps that were not so, mended."""
+        """By map: entries that must be there, once, in the running process and in the file that a restart reads. The
+        maps that were not so, mended."""
         changed = [name for name, entries in wanted.items() if not self.holds(name, entries)]
         for name in changed:
             self.admin.write_map(name, wanted[name])
@@ -175,7 +190,8 @@ class Router:
         self.admin.set_entry("releases.map", slot, digest)
 
     def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
-        """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where it lives in the other's server."""
+        """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where
+        it lives in the other's server."""
         self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
 
     def traffic(self) -> dict[SlotName, Traffic]:
@@ -195,7 +211,8 @@ def server_entry(port: int, prefix: str) -> str:
 
 
 def bucket_of(user: str) -> int:
-    """0 to 99, as the door computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those below its weight."""
+    """0 to 99, as the door computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those
+    below its weight."""
     return zlib.crc32(user.encode()) % 100
 
 

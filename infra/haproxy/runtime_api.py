@@ -1,4 +1,5 @@
-"""HAProxy's admin socket and its maps. A map is a file, which a restart reads, and a copy in the running process; both are changed here."""
+"""HAProxy's admin socket and its maps. A map is a file, which a restart reads, and a copy in the running process; both
+are changed here."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ class Admin:
         except OSError as error:
             if missing is not None:
                 return missing
-            raise OutsideError(f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=self.hint) from error
+            raise OutsideError(
+                f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=self.hint
+            ) from error
 
     def facts(self) -> dict[str, str]:
         """`show info`; empty where no process runs."""
@@ -38,7 +41,8 @@ class Admin:
         return bool(self.facts())
 
     def read_rows(self, name: str) -> list[tuple[str, str]]:
-        """As the running process says (an entry's address, its key, its value). By hand a key may be there twice: then its first row counts."""
+        """As the running process says (an entry's address, its key, its value). By hand a key may be there twice: then
+        its first row counts."""
         rows = [line.split(maxsplit=2) for line in self.ask(f"show map {self.folder}/{name}").splitlines()]
         return [(row[1], row[2]) for row in rows if len(row) == 3]
 
@@ -46,7 +50,8 @@ class Admin:
         return dict(reversed(self.read_rows(name)))
 
     def write_map(self, name: str, entries: dict[str, str]) -> None:
-        """All entries at once: the file first, for a restart reads it; then, where one runs, the process, by a version that is committed whole.
+        """All entries at once: the file first, for a restart reads it; then, where one runs, the process, by a version
+        that is committed whole.
 
         Raises OutsideError if the process does not hold the entries afterwards.
         """

@@ -24,12 +24,15 @@ def read_pem(path: str) -> str:
     try:
         lines = [line for line in Path(path).read_text(encoding="ascii").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: found no readable PEM file: {error}", hint=f"openssl x509 -in {path} -noout -dates") from error
+        raise InputError(
+            f"{path}: found no readable PEM file: {error}", hint=f"openssl x509 -in {path} -noout -dates"
+        ) from error
     return "".join(f"{line}\n" for line in lines)
 
 
 def renew(admin: Admin, name: str, pem: str) -> bool:
-    """The running process first, for it checks that key and certificate fit; then the file. False where nothing changed."""
+    """The running process first, for it checks that key and certificate fit; then the file. False where nothing
+    changed."""
     path = admin.folder / name
     if path.read_text(encoding="utf8") == pem:
         return False
@@ -38,6 +41,9 @@ def renew(admin: Admin, name: str, pem: str) -> bool:
     done = admin.ask(f"commit ssl {kind} {path}") if "ransaction" in said else said
     if "Success" not in done:
         admin.ask(f"abort ssl {kind} {path}")
-        raise InputError(f"HAProxy does not take the new {name}: {' '.join(done.split())}", hint="openssl x509 -noout -modulus, openssl rsa -noout -modulus")
+        raise InputError(
+            f"HAProxy does not take the new {name}: {' '.join(done.split())}",
+            hint="openssl x509 -noout -modulus, openssl rsa -noout -modulus",
+        )
     write_whole(path, pem)
     return True

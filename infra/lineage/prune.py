@@ -1,4 +1,5 @@
-"""`tunegate releases prune`: takes away the bytes of releases that nothing refers to. The plan is pure; what it keeps, it keeps for a reason that is said."""
+"""`tunegate releases prune`: takes away the bytes of releases that nothing refers to. The plan is pure; what it keeps,
+it keeps for a reason that is said."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Decision:
 
 
 def plan_prune(copies: Iterable[Copy], holders: Mapping[str, str]) -> list[Decision]:
-    """Pure. `holders`: NAME@sha256:DIGEST to who refers to it. Twelve digits decide, as they name the folder: two that share them are both kept."""
+    """Pure. `holders`: NAME@sha256:DIGEST to who refers to it. Twelve digits decide, as they name the folder: two that
+    share them are both kept."""
     held = {folder_of(reference).name: who for reference, who in holders.items()}
     return [decide(copy, held.get(copy.folder)) for copy in copies]
 
@@ -49,9 +51,11 @@ def decide(copy: Copy, holder: str | None) -> Decision:
 
 
 def prune(uses: Callable[[], list[Use]], act: bool = False, remote: bool = False) -> dict[str, Any]:
-    """What is kept and why, what goes (with `act` it is gone), its bytes. `remote`: also what no commit's pointer has, out of the DVC remote.
+    """What is kept and why, what goes (with `act` it is gone), its bytes. `remote`: also what no commit's pointer has,
+    out of the DVC remote.
 
-    Raises OutsideError where git, DVC or its remote cannot tell, RefusedError where a used release has no pointer in any commit.
+    Raises OutsideError where git, DVC or its remote cannot tell, RefusedError where a used release has no pointer in
+    any commit.
     """
     from filelock import FileLock
 
@@ -62,7 +66,10 @@ def prune(uses: Callable[[], list[Use]], act: bool = False, remote: bool = False
         going = [one for one in decisions if one.remove]
         for one in going if act else []:
             remove(one.folder, uses)
-        found = {"removed" if act else "would_remove": [one.folder for one in going], "bytes": sum(one.size_bytes for one in going)}
+        found = {
+            "removed" if act else "would_remove": [one.folder for one in going],
+            "bytes": sum(one.size_bytes for one in going),
+        }
         found |= {"kept": {one.folder: one.why for one in decisions if not one.remove}}
         return found | (prune_remote(uses(), act) if remote else {})
 
@@ -81,7 +88,8 @@ def copies_here() -> list[Copy]:
 
 
 def remove(folder: str, uses: Callable[[], list[Use]]) -> None:
-    """Asked once more: a deployment may have begun since. Out of sight in one step, so that a kill leaves no half release."""
+    """Asked once more: a deployment may have begun since. Out of sight in one step, so that a kill leaves no half
+    release."""
     from infra.dvc.remote import drop_from_cache
 
     if any(folder_of(use.reference).name == folder for use in uses() if use.needed):
@@ -103,12 +111,18 @@ def prune_remote(uses: Iterable[Use], act: bool) -> dict[str, Any]:
     from infra.dvc.remote import collect_garbage
 
     if history.insist("rev-parse", "--is-shallow-repository") == "true":
-        raise RefusedError("this clone is shallow: what its missing commits refer to would be lost", hint="git fetch --unshallow --all --tags")
+        raise RefusedError(
+            "this clone is shallow: what its missing commits refer to would be lost",
+            hint="git fetch --unshallow --all --tags",
+        )
     history.insist("fetch", "--all", "--tags", "--quiet")
     pointed = history.pointers() | {path.with_suffix("").name for path in RELEASES.glob("*.dvc")}
     lost = sorted({use.reference for use in uses if use.needed and folder_of(use.reference).name not in pointed})
     if lost:
-        raise RefusedError(f"{lost[0]}: an environment uses it, and no commit here has its pointer", hint="git fetch --all; commit its pointer releases/….dvc")
+        raise RefusedError(
+            f"{lost[0]}: an environment uses it, and no commit here has its pointer",
+            hint="git fetch --all; commit its pointer releases/….dvc",
+        )
     return {"remote_objects_removed" if act else "remote_objects_that_would_go": collect_garbage(act)}
 
 

@@ -1,4 +1,5 @@
-"""What MLflow is told for each line of the record, and how: quickly, quietly, given up only where it would refuse for ever."""
+"""What MLflow is told for each line of the record, and how: quickly, quietly, given up only where it would refuse for
+ever."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ QUICK_AND_QUIET = {
 
 
 def download_model(uri: str, target: Path) -> Path:
-    """The files of models:/NAME/VERSION or runs:/RUN_ID/PATH, under `target`. Raises InputError where there are none, OutsideError where MLflow is down."""
+    """The files of models:/NAME/VERSION or runs:/RUN_ID/PATH, under `target`. Raises InputError where there are none,
+    OutsideError where MLflow is down."""
     import_mlflow(tracking_uri())
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -40,10 +42,16 @@ def download_model(uri: str, target: Path) -> Path:
     except MlflowException as error:
         found = masked(f"base.mlflow: {uri} at {tracking_uri()}: {cause_of(error)}")
         if error.error_code in REFUSALS:
-            raise InputError(f"{found}; expected a registered version or a run with these files", hint="set MLFLOW_TRACKING_URI to where it is") from error
+            raise InputError(
+                f"{found}; expected a registered version or a run with these files",
+                hint="set MLFLOW_TRACKING_URI to where it is",
+            ) from error
         raise OutsideError(found, hint="start MLflow, or name another by MLFLOW_TRACKING_URI") from error
     except OSError as error:
-        raise InputError(f"base.mlflow: {uri}: its files cannot be read: {cause_of(error)}", hint="log the weights as artifacts of that run") from error
+        raise InputError(
+            f"base.mlflow: {uri}: its files cannot be read: {cause_of(error)}",
+            hint="log the weights as artifacts of that run",
+        ) from error
 
 
 def tracking_uri() -> str:
@@ -65,7 +73,8 @@ def import_mlflow(uri: str) -> None:
 
 @functools.cache
 def connect(uri: str) -> Any:
-    """An MlflowClient. Making it asks the store, and makes the tables of a new one: one process at a time, or their migrations collide."""
+    """An MlflowClient. Making it asks the store, and makes the tables of a new one: one process at a time, or their
+    migrations collide."""
     import_mlflow(uri)
     from filelock import FileLock
     from mlflow.tracking import MlflowClient

@@ -13,8 +13,9 @@ from infra.mlflow.outbox import Line, Outbox
 def deliver(outbox: Outbox) -> None:
     """Sends what MLflow has not taken yet, noting each batch that it took; one process at a time.
 
-    A kill between the two sends the batch again, and every kind of line bears that: a run is found by its tag, an equal point is one row
-    (mlflow/store/tracking/sqlalchemy_store.py:_log_metrics_once), parameters, tags, data sets, files and status are put, not added.
+    A kill between the two sends the batch again, and every kind of line bears that: a run is found by its tag, an equal
+    point is one row (mlflow/store/tracking/sqlalchemy_store.py:_log_metrics_once), parameters, tags, data sets, files
+    and status are put, not added.
     """
     from filelock import FileLock
 
@@ -25,7 +26,8 @@ def deliver(outbox: Outbox) -> None:
 
 
 def send_or_give_up(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
-    """The MLflow run that the record is at after these lines. Raises what MLflow raises, unless it would refuse them for ever."""
+    """The MLflow run that the record is at after these lines. Raises what MLflow raises, unless it would refuse them
+    for ever."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -46,7 +48,12 @@ def send(client: Any, run_id: str | None, lines: list[Line]) -> str | None:
     if run_id is None or "resume" in line:
         return line.get("resume")
     if "metrics" in line:
-        client.log_batch(run_id, metrics=[Metric(key, value, one["time"], one["step"]) for one in lines for key, value in one["metrics"].items()])
+        client.log_batch(
+            run_id,
+            metrics=[
+                Metric(key, value, one["time"], one["step"]) for one in lines for key, value in one["metrics"].items()
+            ],
+        )
     elif "params" in line:
         client.log_batch(run_id, params=[Param(key, value) for key, value in line["params"].items()])
     elif "tags" in line:
@@ -95,5 +102,11 @@ def dataset_input(card: dict[str, Any]) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     digest = str(card["fingerprint"]).removeprefix("sha256:")[:36]  # MLflow's column is 36 wide
-    source, profile = (json.dumps({key: card.get(key) for key in keys}) for keys in (("source", "licence", "test_fingerprint"), ("splits", "left_out")))
-    return DatasetInput(Dataset(str(card["source"])[:500], digest, "tunegate", source, profile=profile), [InputTag("mlflow.data.context", "training")])
+    source, profile = (
+        json.dumps({key: card.get(key) for key in keys})
+        for keys in (("source", "licence", "test_fingerprint"), ("splits", "left_out"))
+    )
+    return DatasetInput(
+        Dataset(str(card["source"])[:500], digest, "tunegate", source, profile=profile),
+        [InputTag("mlflow.data.context", "training")],
+    )

@@ -9,7 +9,8 @@ MEGABYTE = 1e6
 
 
 def sample() -> dict[str, float]:
-    """Percent and megabytes; the first call's CPU share is since boot, every later one's since the call before (psutil)."""
+    """Percent and megabytes; the first call's CPU share is since boot, every later one's since the call before
+    (psutil)."""
     import psutil
 
     memory, process = psutil.virtual_memory(), psutil.Process()
@@ -28,4 +29,7 @@ def accelerator() -> dict[str, float]:
     if torch is None or not torch.cuda.is_available():
         return {}
     free, total = torch.cuda.mem_get_info()
-    return {"system/gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE, "system/gpu_0_memory_usage_percentage": 100 * (total - free) / total}
+    return {
+        "system/gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,
+        "system/gpu_0_memory_usage_percentage": 100 * (total - free) / total,
+    }

@@ -17,7 +17,8 @@ METRIC_LINES_A_BATCH = 50
 
 @dataclass(frozen=True)
 class Outbox:
-    """folder/metrics.jsonl, how many bytes of it were taken (`delivered`), and the far side's name for it (`run_id`)."""
+    """folder/metrics.jsonl, how many bytes of it were taken (`delivered`), and the far side's name for it
+    (`run_id`)."""
 
     folder: Path
 
@@ -73,7 +74,8 @@ class Outbox:
         return self.lines(int(read(self.folder / "delivered") or 0))
 
     def batches(self) -> Iterator[tuple[list[Line], int]]:
-        """What is left: neighbouring lines of metrics together, every other line alone; and the byte where each batch ends."""
+        """What is left: neighbouring lines of metrics together, every other line alone; and the byte where each batch
+        ends."""
         for metrics, group in itertools.groupby(self.left(), key=lambda found: "metrics" in found[0]):
             while batch := list(itertools.islice(group, METRIC_LINES_A_BATCH if metrics else 1)):
                 yield [line for line, _ in batch], batch[-1][1]

@@ -1,4 +1,5 @@
-"""What the MLflow registry says of releases. Reads only; with infra/mlflow/tracking.py and infra/mlflow/client.py the only user of MLflow."""
+"""What the MLflow registry says of releases. Reads only; with infra/mlflow/tracking.py and infra/mlflow/client.py the
+only user of MLflow."""
 
 from __future__ import annotations
 
@@ -41,7 +42,14 @@ def versions_of(client: Any, name: str) -> list[tuple[str, Version]]:
     models = client.search_registered_models(filter_string=f"name='{name}'")
     aliases = models[0].aliases if models else {}
     return [
-        (one.tags["digest"], Version(str(one.version), one.run_id or None, sorted(alias for alias, of in aliases.items() if str(of) == str(one.version))))
+        (
+            one.tags["digest"],
+            Version(
+                str(one.version),
+                one.run_id or None,
+                sorted(alias for alias, of in aliases.items() if str(of) == str(one.version)),
+            ),
+        )
         for one in client.search_model_versions(f"name='{name}'")
         if "digest" in one.tags
     ]
@@ -53,14 +61,17 @@ def run_facts(run_id: str) -> dict[str, Any] | None:
     def work() -> dict[str, Any]:
         info = connect(tracking_uri()).get_run(run_id).info
         server = LOGIN_IN_ADDRESS.sub("", tracking_uri()).rstrip("/")
-        address = {"url": f"{server}/#/experiments/{info.experiment_id}/runs/{run_id}"} if server.startswith("http") else {}
+        address = (
+            {"url": f"{server}/#/experiments/{info.experiment_id}/runs/{run_id}"} if server.startswith("http") else {}
+        )
         return {"name": info.run_name, "status": info.status, **address}
 
     return attempt(work, f"run {run_id} is not shown") if is_here() else None
 
 
 def register(manifest: Manifest, release_dir: Path, run_id: str | None) -> str | None:
-    """The registered model version of this digest, made once, with the alias candidate; None (and a warning) without MLflow."""
+    """The registered model version of this digest, made once, with the alias candidate; None (and a warning) without
+    MLflow."""
 
     def work() -> str:
         client = connect(tracking_uri())
@@ -81,7 +92,11 @@ def set_champion(manifest: Manifest) -> None:
             raise LookupError(f"no registered version has digest {manifest.digest}")
         client.set_registered_model_alias(manifest.name, "champion", version)
         for model in client.search_registered_models():
-            if model.name != manifest.name and "champion" in model.aliases and model.tags.get("production") == manifest.config.get("production"):
+            if (
+                model.name != manifest.name
+                and "champion" in model.aliases
+                and model.tags.get("production") == manifest.config.get("production")
+            ):
                 client.delete_registered_model_alias(model.name, "champion")
 
     attempt(work, f"{manifest.reference} has no alias champion")
@@ -95,7 +110,8 @@ def version_of(client: Any, manifest: Manifest) -> str | None:
 def create_version(client: Any, manifest: Manifest, release_dir: Path, run_id: str | None) -> str:
     if not client.search_registered_models(filter_string=f"name='{manifest.name}'"):
         client.create_registered_model(manifest.name, tags={"production": manifest.config.get("production", "")})
-    # A server refuses sources in its own file system (mlflow/server/handlers.py:_validate_source_run): there, DVC's name of the bytes.
+    # A server refuses sources in its own file system (mlflow/server/handlers.py:_validate_source_run): there, DVC's
+    # name of the bytes.
     source = f"dvc://{release_dir.as_posix()}" if tracking_uri().startswith("http") else release_dir.resolve().as_uri()
     tags = {"digest": manifest.digest, "git_revision": manifest.git_revision, "reference": manifest.reference}
     return str(client.create_model_version(manifest.name, source, run_id=run_id, tags=tags).version)

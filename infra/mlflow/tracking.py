@@ -29,7 +29,8 @@ DELIVERING = threading.Lock()
 
 
 class Tracker:
-    """One MLflow run and its record in `folder`. No fault of MLflow's is ever raised, and only run_id and finish wait for it."""
+    """One MLflow run and its record in `folder`. No fault of MLflow's is ever raised, and only run_id and finish wait
+    for it."""
 
     def __init__(self, folder: Path, opening: tuple[Line, ...] = ()) -> None:
         self.outbox = Outbox(folder)
@@ -78,7 +79,8 @@ class Tracker:
             warn(self.kept, SILENCE)
 
     def append(self, line: Line) -> None:
-        """To disk now, to MLflow when the last delivery was some seconds ago. A run begins with its first metrics: what is logged before waits for them."""
+        """To disk now, to MLflow when the last delivery was some seconds ago. A run begins with its first metrics: what
+        is logged before waits for them."""
         with self.writing:
             key = self.opening[0].get("start", {}).get("key") if self.opening else None
             goes_on = key and key == self.outbox.unfinished_key()
@@ -127,10 +129,17 @@ class Tracker:
 
 
 def start_run(config: RunConfig, folder: Path, name: str | None = None, parent: Path | None = None) -> Tracker:
-    """The run begins with the first line logged; a killed run of the same training goes on. `parent`: the folder of the run that this one is part of."""
+    """The run begins with the first line logged; a killed run of the same training goes on. `parent`: the folder of the
+    run that this one is part of."""
     trained = config.model_dump(include={"name", "task", "base", "data", "train"})
     key = hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()
-    start = {"experiment": config.experiment, "name": name or config.name, "key": key, "id": uuid.uuid4().hex, "git_revision": head_revision()}
+    start = {
+        "experiment": config.experiment,
+        "name": name or config.name,
+        "key": key,
+        "id": uuid.uuid4().hex,
+        "git_revision": head_revision(),
+    }
     start |= {"parent": str(parent)} if parent else {}
     return Tracker(folder, ({"start": start}, {"params": flatten(config.model_dump(mode="json"))}))
 
@@ -145,5 +154,8 @@ def resume_run(run_id: str | None, folder: Path) -> Tracker:
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """train.lora.rank=16 and its like."""
-    parts = [flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)} for key, value in config.items()]
+    parts = [
+        flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+        for key, value in config.items()
+    ]
     return {key: value for part in parts for key, value in part.items()}

@@ -1,9 +1,10 @@
 """ASGI middleware inside vLLM: one model name for all, whichever unmerged LoRA adapter answers.
 
-vLLM knows an adapter by a name of its own, NAME@DIGEST12: so no two releases share its prefix cache (vllm/v1/core/kv_cache_utils.py). Applications
-know the model's name only. What is asked of it goes to the adapter that the server was started with, or to the one that the path names
-(`/slots/SLOT/ADAPTER/v1/…`, written by the door and by our own probes); answers bear the model's name again. An adapter cannot be asked for by its own.
-Loaded by vLLM's `--middleware infra.vllm.adapter_names.Adapters`, so it needs nothing but the standard library.
+vLLM knows an adapter by a name of its own, NAME@DIGEST12: so no two releases share its prefix cache
+(vllm/v1/core/kv_cache_utils.py). Applications know the model's name only. What is asked of it goes to the adapter that
+the server was started with, or to the one that the path names (`/slots/SLOT/ADAPTER/v1/…`, written by the door and by
+our own probes); answers bear the model's name again. An adapter cannot be asked for by its own. Loaded by vLLM's
+`--middleware infra.vllm.adapter_names.Adapters`, so it needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class Place:
 
 def place_of(path: str) -> Place:
     parts = path.removeprefix(PREFIX).split("/", 2)
-    return Place(parts[0], parts[1], f"/{parts[2]}") if path.startswith(PREFIX) and len(parts) == 3 else Place(None, None, path)
+    return (
+        Place(parts[0], parts[1], f"/{parts[2]}")
+        if path.startswith(PREFIX) and len(parts) == 3
+        else Place(None, None, path)
+    )
 
 
 def prefix_of(slot: str, adapter: str) -> str:
@@ -45,7 +50,8 @@ def prefix_of(slot: str, adapter: str) -> str:
 
 
 class Adapters:
-    """The middleware. Its settings come by the environment, for vLLM gives none: {"model": the served name, "adapter": the one it was started with}."""
+    """The middleware. Its settings come by the environment, for vLLM gives none: {"model": the served name, "adapter":
+    the one it was started with}."""
 
     def __init__(self, app: App, settings: dict[str, str] | None = None) -> None:
         self.app = app
@@ -70,7 +76,8 @@ class Adapters:
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """All of it, for its first key may be the model's; None where the connection ends before. The door bounds its size."""
+    """All of it, for its first key may be the model's; None where the connection ends before. The door bounds its
+    size."""
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -84,7 +91,8 @@ async def read_body(receive: Receive) -> bytes | None:
 def renamed(body: bytes, model: str, adapter: str) -> tuple[bytes, str | None]:
     """The body with the adapter's name for the model's, or for none; and the name asked for, where that is neither.
 
-    What is no JSON object goes on as it is: vLLM refuses it. What had a key twice has it once, so that nobody reads the other one.
+    What is no JSON object goes on as it is: vLLM refuses it. What had a key twice has it once, so that nobody reads the
+    other one.
     """
     try:
         asked = json.loads(body)
@@ -102,12 +110,20 @@ async def refuse(send: Send, wanted: str) -> None:
     """As vLLM answers for a model that it does not know."""
     error = {"message": f"The model `{wanted}` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}
     body = json.dumps({"error": error}).encode()
-    await send({"type": "http.response.start", "status": 404, "headers": with_length([(b"content-type", b"application/json")], len(body))})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 404,
+            "headers": with_length([(b"content-type", b"application/json")], len(body)),
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 
 def with_length(headers: Any, length: int) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers if name != b"content-length"] + [(b"content-length", str(length).encode())]
+    return [(name, value) for name, value in headers if name != b"content-length"] + [
+        (b"content-length", str(length).encode())
+    ]
 
 
 def once(body: bytes, receive: Receive) -> Receive:
@@ -121,7 +137,8 @@ def once(body: bytes, receive: Receive) -> Receive:
 
 
 class Renaming:
-    """The model's name for the adapter's in what is answered. vLLM writes compact JSON and whole events, and within a string a quote is escaped:
+    """The model's name for the adapter's in what is answered. vLLM writes compact JSON and whole events, and within a
+    string a quote is escaped:
 
     these bytes stand where the key does, and nowhere else.
     """
@@ -133,7 +150,9 @@ class Renaming:
 
     async def __call__(self, message: Message) -> None:
         """A start that states a length waits for the body, whose length changes; a stream's goes on at once."""
-        if message["type"] == "http.response.start" and any(name == b"content-length" for name, _ in message["headers"]):
+        if message["type"] == "http.response.start" and any(
+            name == b"content-length" for name, _ in message["headers"]
+        ):
             self.start = message
             return
         if message["type"] == "http.response.body" and self.old in message.get("body", b""):

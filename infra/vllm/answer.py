@@ -15,8 +15,9 @@ LIKELY = 0.5
 class Answer:
     """What the served model said. `probs` maps label to probability; log-probabilities are natural logs.
 
-    `labels`: the likely ones of a many-label classifier, or the tag of each word, whose probabilities are `confidences`.
-    `logprob` sums over `scored_tokens`: a text's, a reference's, or a preference pair's chosen answer's; `rejected_logprob` is the other answer's.
+    `labels`: the likely ones of a many-label classifier, or the tag of each word, whose probabilities are
+    `confidences`. `logprob` sums over `scored_tokens`: a text's, a reference's, or a preference pair's chosen answer's;
+    `rejected_logprob` is the other answer's.
     """
 
     text: str
@@ -51,7 +52,8 @@ def read(reply: Any, manifest: Manifest, example: dict[str, Any], seconds: float
 def read_probs(reply: Any, manifest: Manifest, seconds: float) -> Answer:
     """vLLM ClassificationData: probs by class index, softmax for one label, a sigmoid each for many.
 
-    The one label is the answer's own word, for that is what applications read: it comes from config.json's map, the probabilities do not.
+    The one label is the answer's own word, for that is what applications read: it comes from config.json's map, the
+    probabilities do not.
     """
     found = reply["data"][0]
     values = found["probs"]
@@ -76,13 +78,16 @@ def read_number(reply: Any, seconds: float) -> Answer:
 
 
 def read_tags(reply: Any, labels: list[str], example: dict[str, Any], seconds: float) -> Answer:
-    """Probabilities of every token by tag; a word's tag stands at its first subword. Raises ValueError where the tokens are not those that were sent."""
+    """Probabilities of every token by tag; a word's tag stands at its first subword. Raises ValueError where the tokens
+    are not those that were sent."""
     tokens = reply["data"][0]["data"]
     if len(tokens) != len(example["input_ids"]):
         raise ValueError(f"{len(tokens)} tokens for {len(example['input_ids'])}")
     tags, confidences = [], []
     for index in example["first_subwords"]:
-        probs = dict(zip(labels, tokens[index], strict=True)) if index != NO_SUBWORD else {labels[0]: 1.0}  # "O" comes first
+        probs = (
+            dict(zip(labels, tokens[index], strict=True)) if index != NO_SUBWORD else {labels[0]: 1.0}
+        )  # "O" comes first
         tags.append(max(probs, key=probs.__getitem__))
         confidences.append(float(probs[tags[-1]]))
     return Answer(" ".join(tags), None, None, None, seconds, 0, labels=tags, confidences=confidences)
@@ -92,7 +97,9 @@ def read_chat(reply: Any, seconds: float) -> Answer:
     choice = reply["choices"][0]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     first = float(tokens[0]["logprob"]) if tokens else None
-    return Answer(choice["message"]["content"] or "", None, None, first, seconds, int(reply["usage"]["completion_tokens"]))
+    return Answer(
+        choice["message"]["content"] or "", None, None, first, seconds, int(reply["usage"]["completion_tokens"])
+    )
 
 
 def read_completion(reply: Any, seconds: float) -> Answer:

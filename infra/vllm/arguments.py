@@ -26,16 +26,36 @@ MOST_ADAPTERS = 3  # one for each slot, and one whose last streams have not ende
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
-def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False) -> list[str]:
+def vllm_arguments(
+    release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False
+) -> list[str]:
     """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
     serving = manifest.serving
     name = f"{served_name}-base" if manifest.adapter else served_name
-    arguments = ["--model", str(release.absolute()), "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--dtype", serving.dtype, "--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
+    arguments = [
+        "--model",
+        str(release.absolute()),
+        "--served-model-name",
+        name,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    arguments += [
+        "--dtype",
+        serving.dtype,
+        "--max-model-len",
+        str(serving.max_model_len),
+        "--max-num-seqs",
+        str(serving.max_num_seqs),
+    ]
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
     arguments += adapter_arguments(release, manifest)
-    arguments += ["--middleware", SAMPLER] if sampled else []  # the last is the outermost: it sees what applications see
+    arguments += (
+        ["--middleware", SAMPLER] if sampled else []
+    )  # the last is the outermost: it sees what applications see
     arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
     return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
 
@@ -43,13 +63,20 @@ def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name:
 def adapter_arguments(release: Path, manifest: Manifest) -> list[str]:
     """Room for a few adapters, of which the release's own is the first.
 
-    Without the list of layers vLLM 0.32.0 makes room on the head too, and dies of a request for a prompt's log-probabilities (docs/notes.md).
+    Without the list of layers vLLM 0.32.0 makes room on the head too, and dies of a request for a prompt's
+    log-probabilities (docs/notes.md).
     """
     if manifest.adapter is None:
         return []
     arguments = ["--enable-lora", "--max-loras", str(MOST_ADAPTERS), "--max-lora-rank", str(padded_rank(manifest))]
     arguments += ["--lora-target-modules", *manifest.adapter_layers]
-    return [*arguments, "--lora-modules", f"{manifest.adapter}={(release / ADAPTER).absolute()}", "--middleware", ADAPTERS]
+    return [
+        *arguments,
+        "--lora-modules",
+        f"{manifest.adapter}={(release / ADAPTER).absolute()}",
+        "--middleware",
+        ADAPTERS,
+    ]
 
 
 def padded_rank(manifest: Manifest) -> int:
@@ -61,21 +88,34 @@ def slot_environment(manifest: Manifest) -> dict[str, str]:
     """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in two or three processes."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {"VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    return kept | {
+        "VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
 
 
 def own_cores(index: int | None) -> dict[str, str]:
-    """On two cores, a thread for each slot and both for a server that is alone, and no process of its own for the model (docs/notes.md).
+    """On two cores, a thread for each slot and both for a server that is alone, and no process of its own for the model
+    (docs/notes.md).
 
-    vLLM's own choice is the first core for everyone; the last it keeps free for the scheduler, which spends it on polling the model's process.
-    OMP_NUM_THREADS=1 says that the other core has work of its own.
+    vLLM's own choice is the first core for everyone; the last it keeps free for the scheduler, which spends it on
+    polling the model's process. OMP_NUM_THREADS=1 says that the other core has work of its own.
     """
     threads = 1 if index is not None or os.environ.get("OMP_NUM_THREADS") == "1" else 2
-    return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)} if len(os.sched_getaffinity(0)) == 2 else {}
+    return (
+        {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)}
+        if len(os.sched_getaffinity(0)) == 2
+        else {}
+    )
 
 
-def middleware_environment(manifest: Manifest, served_name: str, sampled: dict[str, Any] | None, *, hot: bool) -> dict[str, str]:
-    """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while it runs."""
+def middleware_environment(
+    manifest: Manifest, served_name: str, sampled: dict[str, Any] | None, *, hot: bool
+) -> dict[str, str]:
+    """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while
+    it runs."""
     found = {SAMPLER_VARIABLE: json.dumps(sampled)} if sampled is not None else {}
     if manifest.adapter:
         found |= {ADAPTERS_VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}

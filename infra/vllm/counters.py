@@ -1,4 +1,5 @@
-"""What one slot has counted since its server started: vLLM's /metrics, read through its Prometheus text. Differences of two readings are a window."""
+"""What one slot has counted since its server started: vLLM's /metrics, read through its Prometheus text. Differences of
+two readings are a window."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ READ_SECONDS = 3.0
 
 
 class Histogram(Section):
-    """`counts[i]` observations lie above `edges[i - 1]` and at most at `edges[i]`; one more count than edges, for what lies above them all."""
+    """`counts[i]` observations lie above `edges[i - 1]` and at most at `edges[i]`; one more count than edges, for what
+    lies above them all."""
 
     edges: list[float]
     counts: list[int]
@@ -32,7 +34,8 @@ class Histogram(Section):
         return sum(count for upper, count in zip(self.edges, self.counts, strict=False) if upper <= edge)
 
     def quantile(self, share: float) -> float | None:
-        """As Prometheus' histogram_quantile: linear within a bucket, the highest edge for what lies above them all. None of no observation."""
+        """As Prometheus' histogram_quantile: linear within a bucket, the highest edge for what lies above them all.
+        None of no observation."""
         rank, low = share * self.n, 0.0
         for high, count in zip(self.edges, self.counts, strict=False):
             if count and rank <= count:
@@ -42,7 +45,8 @@ class Histogram(Section):
 
 
 class Counted(Section):
-    """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a classifier has no tokens).
+    """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a
+    classifier has no tokens).
 
     `answers` is None where the server was not read: a window that begins or ends there holds nothing of it.
     """
@@ -61,7 +65,9 @@ def read_metrics(base_url: str) -> dict[str, Any]:
     import httpx
 
     try:
-        reply = httpx.get(f"{base_url}/metrics", timeout=READ_SECONDS, verify=False)  # loopback; reading certificates would take 30 ms each time
+        reply = httpx.get(
+            f"{base_url}/metrics", timeout=READ_SECONDS, verify=False
+        )  # loopback; reading certificates would take 30 ms each time
     except httpx.HTTPError:
         return {}
     return parse(reply.text) if reply.status_code == 200 else {}
@@ -91,7 +97,9 @@ def parse(text: str) -> dict[str, Any]:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except ValueError:
         return {}
-    found: dict[str, Any] = {key: one for key, name in HISTOGRAMS.items() if (one := histogram(samples, name)) is not None}
+    found: dict[str, Any] = {
+        key: one for key, name in HISTOGRAMS.items() if (one := histogram(samples, name)) is not None
+    }
     ends = [(sample.labels.get("finished_reason"), int(sample.value)) for sample in samples if sample.name == FINISHED]
     answers = sum(count for reason, count in ends if reason not in NO_ANSWER)
     if not found and not ends:
@@ -109,11 +117,16 @@ def histogram(samples: list[Any], name: str) -> Histogram | None:
     if not edges:
         return None
     counts = [cumulative[edge] - (cumulative[edges[place - 1]] if place else 0) for place, edge in enumerate(edges)]
-    return Histogram(edges=edges[:-1], counts=counts, total=sum(float(sample.value) for sample in samples if sample.name == f"{name}_sum"))
+    return Histogram(
+        edges=edges[:-1],
+        counts=counts,
+        total=sum(float(sample.value) for sample in samples if sample.name == f"{name}_sum"),
+    )
 
 
 def between(earlier: Counted, later: Counted) -> Counted:
-    """What was counted from one reading to the other; a half that went backwards has begun anew, as after a restart, and stands as it is."""
+    """What was counted from one reading to the other; a half that went backwards has begun anew, as after a restart,
+    and stands as it is."""
     router = {name: getattr(later, name) - getattr(earlier, name) for name in ("requests", "failed")}
     if min(router.values()) < 0:
         router = {"requests": later.requests, "failed": later.failed}
@@ -136,4 +149,8 @@ def growth(earlier: Histogram | None, later: Histogram | None) -> Histogram | No
     if earlier.edges != later.edges:
         return None
     counts = [after - before for before, after in zip(earlier.counts, later.counts, strict=True)]
-    return None if min(counts) < 0 else Histogram(edges=later.edges, counts=counts, total=max(0.0, later.total - earlier.total))
+    return (
+        None
+        if min(counts) < 0
+        else Histogram(edges=later.edges, counts=counts, total=max(0.0, later.total - earlier.total))
+    )

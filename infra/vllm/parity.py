@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParityResult:
-    """Agreement in [0, 1]; difference is the mean absolute one of probabilities, values or first-token log-probabilities."""
+    """Agreement in [0, 1]; difference is the mean absolute one of probabilities, values or first-token
+    log-probabilities."""
 
     agreement: float
     difference: float
@@ -28,29 +29,51 @@ class ParityResult:
     passed: bool
 
 
-def check_parity(base_url: str, served_name: str, release: Path, manifest: Manifest, api_key: str | None = None) -> ParityResult:
-    """Asks every golden prompt. Raises RefusedError if the release has none, OutsideError if the server does not answer."""
+def check_parity(
+    base_url: str, served_name: str, release: Path, manifest: Manifest, api_key: str | None = None
+) -> ParityResult:
+    """Asks every golden prompt. Raises RefusedError if the release has none, OutsideError if the server does not
+    answer."""
     path = release / "golden.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf8").splitlines() if line.strip()] if path.exists() else []
+    lines = (
+        [json.loads(line) for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
+        if path.exists()
+        else []
+    )
     if not lines:
         raise RefusedError(f"{path}: no golden prompts, so parity cannot be shown", hint="tunegate quantize CONFIG")
     settings = RunConfig.model_validate(manifest.config).evaluate
     answers = asyncio.run(ask_all(base_url, served_name, manifest, lines, settings.max_new_tokens, api_key))
-    agreement = sum(agrees(answer, line, settings.parity.max_difference) for answer, line in zip(answers, lines, strict=True)) / len(lines)
+    agreement = sum(
+        agrees(answer, line, settings.parity.max_difference) for answer, line in zip(answers, lines, strict=True)
+    ) / len(lines)
     difference = sum(differ(answer, line) for answer, line in zip(answers, lines, strict=True)) / len(lines)
     passed = agreement >= settings.parity.min_agreement and difference <= settings.parity.max_difference
     return ParityResult(agreement, difference, len(lines), passed)
 
 
-async def ask_all(base_url: str, served_name: str, manifest: Manifest, lines: list[dict[str, Any]], max_new_tokens: int, api_key: str | None) -> list[Answer]:
+async def ask_all(
+    base_url: str,
+    served_name: str,
+    manifest: Manifest,
+    lines: list[dict[str, Any]],
+    max_new_tokens: int,
+    api_key: str | None,
+) -> list[Answer]:
     import httpx
 
     async with httpx.AsyncClient() as client:
-        return await asyncio.gather(*(ask(client, base_url, served_name, manifest, line, max_new_tokens=max_new_tokens, api_key=api_key) for line in lines))
+        return await asyncio.gather(
+            *(
+                ask(client, base_url, served_name, manifest, line, max_new_tokens=max_new_tokens, api_key=api_key)
+                for line in lines
+            )
+        )
 
 
 def agrees(answer: Answer, golden: dict[str, Any], tolerance: float) -> float:
-    """1 or 0; of a tagger the share of words tagged alike, of a GPT that of tokens; of a number, whether it lies within `tolerance`."""
+    """1 or 0; of a tagger the share of words tagged alike, of a GPT that of tokens; of a number, whether it lies within
+    `tolerance`."""
     if answer.followed is not None:
         return answer.followed
     if answer.value is not None:
@@ -70,5 +93,7 @@ def differ(answer: Answer, golden: dict[str, Any]) -> float:
     if answer.confidences is not None:
         confidences: list[float] = golden.get("confidences") or [missing] * len(answer.confidences)
         return sum(abs(p - other) for p, other in zip(answer.confidences, confidences, strict=True)) / len(confidences)
-    found, key = (answer.value, "value") if answer.value is not None else (answer.first_token_logprob, "first_token_logprob")
+    found, key = (
+        (answer.value, "value") if answer.value is not None else (answer.first_token_logprob, "first_token_logprob")
+    )
     return abs(found - float(golden[key])) if found is not None and golden.get(key) is not None else missing

@@ -1,6 +1,8 @@
-"""Texts without what names a person or opens a door: e-mail addresses, telephone and card numbers, keys. Standard library only: it runs inside vLLM.
+"""Texts without what names a person or opens a door: e-mail addresses, telephone and card numbers, keys. Standard
+library only: it runs inside vLLM.
 
-Every pattern is bounded, so that a megabyte without a match is read once and not a thousand times. What stands in for a finding is its kind.
+Every pattern is bounded, so that a megabyte without a match is read once and not a thousand times. What stands in for a
+finding is its kind.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def redact_text(text: str, patterns: dict[str, re.Pattern[str]]) -> tuple[str, i
         return f"[{kind}]"
 
     for kind, pattern in patterns.items():
-        text = pattern.sub(lambda match, kind=kind: replace(kind, match), text)  # type: ignore[misc]  # a lambda's default has no type
+        # a lambda's default has no type
+        text = pattern.sub(lambda match, kind=kind: replace(kind, match), text)  # type: ignore[misc]
     return text, found
 
 

@@ -1,4 +1,5 @@
-"""The seam to a running vLLM's adapters: one more is loaded beside the first, or taken away, by its runtime API on loopback."""
+"""The seam to a running vLLM's adapters: one more is loaded beside the first, or taken away, by its runtime API on
+loopback."""
 
 from __future__ import annotations
 
@@ -21,11 +22,14 @@ def load_adapter(engine: SlotProcess, name: str, folder: Path) -> None:
     reply = tell_engine(engine, LOAD, {"lora_name": name, "lora_path": str(folder.absolute())}, LOAD_SECONDS)
     if reply is None or reply.status_code != 200:
         why = reply.text[:300] if reply is not None else "no answer"
-        raise OutsideError(f"the server on port {engine.port} did not load the adapter {name}: {why}", hint=f"less {engine.log}")
+        raise OutsideError(
+            f"the server on port {engine.port} did not load the adapter {name}: {why}", hint=f"less {engine.log}"
+        )
 
 
 def unload_adapter(engine: SlotProcess, name: str) -> None:
-    """Open streams go on to their end. A server that does not know it, or does not answer, serves it no more than one that has forgotten it."""
+    """Open streams go on to their end. A server that does not know it, or does not answer, serves it no more than one
+    that has forgotten it."""
     tell_engine(engine, UNLOAD, {"lora_name": name}, UNLOAD_SECONDS)
 
 

@@ -1,8 +1,8 @@
 """ASGI middleware inside vLLM: writes a share of requests and answers down, and never slows or breaks one.
 
-Every message is passed on at once and only then looked at; parsing, redaction and writing happen in a thread; what its queue cannot take is
-dropped and counted. Loaded by vLLM's `--middleware infra.sampling.Sampler`, so it needs nothing but the standard library, `infra.vllm.adapter_names` and
-`infra.vllm.redaction`.
+Every message is passed on at once and only then looked at; parsing, redaction and writing happen in a thread; what its
+queue cannot take is dropped and counted. Loaded by vLLM's `--middleware infra.sampling.Sampler`, so it needs nothing
+but the standard library, `infra.vllm.adapter_names` and `infra.vllm.redaction`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,11 @@ class Sampler:
         place = place_of(scope.get("path", ""))
         if writer is None or scope["type"] != "http" or place.path not in PATHS or random.random() >= self.share:
             return await self.app(scope, receive, send)
-        exchange = Exchange(place.path, place.slot or writer.slot, dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1") or None)
+        exchange = Exchange(
+            place.path,
+            place.slot or writer.slot,
+            dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1") or None,
+        )
 
         async def tapped_receive() -> Message:
             message = await receive()
@@ -178,7 +182,11 @@ def row_of(exchange: Exchange, patterns: dict[str, Any]) -> dict[str, Any]:
 def read_answer(text: str) -> dict[str, Any]:
     """`text`, `finish_reason` and `tokens` of a chat or completion, streamed or whole; the JSON of anything else."""
     streamed = text.startswith("data:")
-    replies = [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data: {")] if streamed else [json.loads(text)]
+    replies = (
+        [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data: {")]
+        if streamed
+        else [json.loads(text)]
+    )
     choices = [reply["choices"][0] for reply in replies if reply.get("choices")]
     if not choices and not streamed:
         return {"json": replies[0]}
@@ -187,4 +195,8 @@ def read_answer(text: str) -> dict[str, Any]:
     usage = [reply["usage"] for reply in replies if reply.get("usage")]
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     said = "".join([*(part.get("content") or "" for part in parts), *calls])
-    return {"text": said, "finish_reason": ends[-1] if ends else None, "tokens": usage[-1].get("completion_tokens") if usage else None}
+    return {
+        "text": said,
+        "finish_reason": ends[-1] if ends else None,
+        "tokens": usage[-1].get("completion_tokens") if usage else None,
+    }

@@ -21,7 +21,8 @@ from infra.vllm.arguments import middleware_environment, own_cores, slot_environ
 
 @dataclass(frozen=True)
 class SlotProcess:
-    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again. `prefix`: the way to an adapter that was loaded into it later."""
+    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again. `prefix`: the way to an adapter
+    that was loaded into it later."""
 
     pid: int
     create_time: float
@@ -58,7 +59,8 @@ def start_slot(
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.
 
-    `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it. `hot`: `load_adapter` may follow.
+    `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it. `hot`:
+    `load_adapter` may follow.
     """
     import psutil
 
@@ -71,9 +73,13 @@ def start_slot(
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampled is not None)
     command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
-    environment = slot_environment(manifest) | own_cores(index) | middleware_environment(manifest, served_name, sampled, hot=hot)
+    environment = (
+        slot_environment(manifest) | own_cores(index) | middleware_environment(manifest, served_name, sampled, hot=hot)
+    )
     with log.open("ab") as stream:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
+        )
     return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
 
 
@@ -87,7 +93,8 @@ def is_alive(slot: SlotProcess) -> bool:
 
 
 def is_reused(slot: SlotProcess) -> bool:
-    """True if another process has the pid now. Linux gives a pid again only when the group of that number is gone as well."""
+    """True if another process has the pid now. Linux gives a pid again only when the group of that number is gone as
+    well."""
     import psutil
 
     return bool(psutil.pid_exists(slot.pid) and abs(psutil.Process(slot.pid).create_time() - slot.create_time) >= 1)
@@ -100,16 +107,25 @@ def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
         if not is_alive(slot):
-            raise OutsideError(f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
+            raise OutsideError(
+                f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}", hint=f"less {slot.log}"
+            )
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
                 return
         time.sleep(0.25)
-    raise OutsideError(f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
+    raise OutsideError(
+        f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}",
+        hint=f"less {slot.log}",
+    )
 
 
 def log_tail(log: Path, lines: int = 8) -> str:
-    return "\n".join(f"  {line[:200]}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-lines:]) if log.exists() else "  (no log)"
+    return (
+        "\n".join(f"  {line[:200]}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-lines:])
+        if log.exists()
+        else "  (no log)"
+    )
 
 
 def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
@@ -133,16 +149,22 @@ def reap_orphan(port: int) -> None:
 
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
-        if "vllm.entrypoints.openai.api_server" in words and "--port" in words and words[words.index("--port") + 1] == str(port):
+        if (
+            "vllm.entrypoints.openai.api_server" in words
+            and "--port" in words
+            and words[words.index("--port") + 1] == str(port)
+        ):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             psutil.wait_procs([process], timeout=10)
 
 
 def peak_memory_bytes(log: Path) -> int | None:
-    """Largest resident sizes of the processes of the server that `temporary_slot` runs with this log, summed (VmHWM of proc_pid_status(5)).
+    """Largest resident sizes of the processes of the server that `temporary_slot` runs with this log, summed (VmHWM of
+    proc_pid_status(5)).
 
-    An upper bound: they need not have been largest at the same time, and shared pages count in each. None where there is no such server.
+    An upper bound: they need not have been largest at the same time, and shared pages count in each. None where there
+    is no such server.
     """
     import psutil
 
@@ -163,8 +185,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def temporary_slot(release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float = 300) -> Iterator[str]:
-    """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended first."""
+def temporary_slot(
+    release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float = 300
+) -> Iterator[str]:
+    """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended
+    first."""
     note = log.with_suffix(".pid")
     with contextlib.suppress(OSError, ValueError):
         pid, create_time, port = json.loads(note.read_text(encoding="utf8"))

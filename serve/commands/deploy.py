@@ -1,4 +1,5 @@
-"""The operator's commands of the front door: serve, deploy, promote, rollback, stop, loadtest. What is said to a deployment under way: serve/commands/operate.py."""
+"""The operator's commands of the front door: serve, deploy, promote, rollback, stop, loadtest. What is said to a
+deployment under way: serve/commands/operate.py."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ JudgeOf = Callable[["DeployConfig"], "Judge | None"]
 
 
 def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], Compare]) -> None:
-    """`judge_of` gives the gate of an environment's load rules, `compare_by` its statistics: both come from `eval`, which this room does not know."""
+    """`judge_of` gives the gate of an environment's load rules, `compare_by` its statistics: both come from `eval`,
+    which this room does not know."""
 
     def open_environment(config: DeployConfig) -> Environment:
         from serve.record.environment import Environment
@@ -40,15 +42,26 @@ def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], C
 
 
 def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
-    @app.command(epilog=example("tunegate deploy local", "tunegate deploy local calls-v2", "tunegate deploy local calls-v2@sha256:... --json"))
+    @app.command(
+        epilog=example(
+            "tunegate deploy local",
+            "tunegate deploy local calls-v2",
+            "tunegate deploy local calls-v2@sha256:... --json",
+        )
+    )
     def deploy(
         environment: EnvironmentName,
-        release: Annotated[str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")] = None,
-        plan: Annotated[bool, typer.Option("--plan", help="say what would be done and whether there is room; change nothing")] = False,
+        release: Annotated[
+            str | None, typer.Argument(help="a published release to pin first: NAME, NAME@DIGEST12 or NAME@sha256:...")
+        ] = None,
+        plan: Annotated[
+            bool, typer.Option("--plan", help="say what would be done and whether there is room; change nothing")
+        ] = False,
         why: Why = None,
         as_json: AsJson = False,
     ) -> None:
-        """Switch to the pinned release without cutting a stream: start, warm, smoke, parity, load test, switch, bake, retire."""
+        """Switch to the pinned release without cutting a stream: start, warm, smoke, parity, load test, switch, bake,
+        retire."""
         from serve.deploy import deploy as reconcile
         from serve.preview import preview
 
@@ -58,7 +71,10 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
             return
         config = pin_release(environment, release) if release else read_environment(environment)
         if config.release is None:
-            raise InputError(f"{environment_path(environment)}: no release is pinned", hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)")
+            raise InputError(
+                f"{environment_path(environment)}: no release is pinned",
+                hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)",
+            )
         found = reconcile(replace(open_environment(config), why=why), config.release)
         crown(found)
         show(found, as_json)
@@ -72,9 +88,12 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
         crown(found)
         show(found, as_json)
 
-    @app.command(epilog=example("tunegate rollback local", 'tunegate rollback production --why "answers are cut short"'))
+    @app.command(
+        epilog=example("tunegate rollback local", 'tunegate rollback production --why "answers are cut short"')
+    )
     def rollback(environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
-        """Back to the warm old slot at once, and its release pinned again: commit that line. Where an agent follows a branch, that commit is made."""
+        """Back to the warm old slot at once, and its release pinned again: commit that line. Where an agent follows a
+        branch, that commit is made."""
         from serve.deploy import rollback as go_back
 
         env = replace(open_environment(read_environment(environment)), why=why)
@@ -84,7 +103,10 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
         show(found, as_json)
 
     @app.command(epilog=example("tunegate stop local", "tunegate stop local --drain 60"))
-    def stop(environment: EnvironmentName, drain: Annotated[float, typer.Option(min=0, help="seconds that open streams get")] = 0) -> None:
+    def stop(
+        environment: EnvironmentName,
+        drain: Annotated[float, typer.Option(min=0, help="seconds that open streams get")] = 0,
+    ) -> None:
         """End the door and both slots of an environment."""
         from serve.deploy import stop_all
 

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 def add_serving(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
-    @app.command(epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001"))
+    @app.command(
+        epilog=example("tunegate serve build/smoke/release", "tunegate serve build/calls-v1/release --port 8001")
+    )
     def serve(
         directory: Path,
         port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8000,
-        public_key: Annotated[str | None, typer.Option(help="PEM file: only a release that this key has signed")] = None,
+        public_key: Annotated[
+            str | None, typer.Option(help="PEM file: only a release that this key has signed")
+        ] = None,
     ) -> None:
         """Serve one release by vLLM in the foreground, with the arguments of production. Ctrl-C ends it."""
         from serve.foreground import serve_release
@@ -29,16 +33,24 @@ def add_serving(app: typer.Typer, open_environment: Callable[[DeployConfig], Env
         serve_release(directory, port, public_key)
 
     @app.command(
-        epilog=example("tunegate loadtest local --users 16 --seconds 60", "tunegate loadtest local --ramp 1,2,4,8", "tunegate loadtest local --release DIR")
+        epilog=example(
+            "tunegate loadtest local --users 16 --seconds 60",
+            "tunegate loadtest local --ramp 1,2,4,8",
+            "tunegate loadtest local --release DIR",
+        )
     )
     def loadtest(
         environment: EnvironmentName,
-        release: Annotated[Path | None, typer.Option(help="a release directory: served for the test, the door left alone")] = None,
+        release: Annotated[
+            Path | None, typer.Option(help="a release directory: served for the test, the door left alone")
+        ] = None,
         users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
         seconds: Annotated[int | None, typer.Option(min=1)] = None,
         rate: Annotated[float | None, typer.Option(help="open loop: requests a second, Poisson arrivals")] = None,
         ramp: Annotated[str | None, typer.Option(help="open loop, to find the knee: rates, as 1,2,4,8")] = None,
-        trace: Annotated[str | None, typer.Option(help="open loop: sampled requests to replay, .jsonl or .parquet")] = None,
+        trace: Annotated[
+            str | None, typer.Option(help="open loop: sampled requests to replay, .jsonl or .parquet")
+        ] = None,
         trace_speed: Annotated[float | None, typer.Option(help="2: twice as fast as recorded")] = None,
         processes: Annotated[int | None, typer.Option(min=1, help="locust's workers")] = None,
         as_json: AsJson = False,
@@ -47,8 +59,17 @@ def add_serving(app: typer.Typer, open_environment: Callable[[DeployConfig], Env
         from configs.verdict import EXIT_CODES
         from serve.loadtest import load_test
 
-        flags = {"users": users, "seconds": seconds, "rate": rate, "trace": trace, "trace_speed": trace_speed, "processes": processes}
-        given = {name: value for name, value in flags.items() if value is not None} | ({"ramp": ramp.split(",")} if ramp else {})
+        flags = {
+            "users": users,
+            "seconds": seconds,
+            "rate": rate,
+            "trace": trace,
+            "trace_speed": trace_speed,
+            "processes": processes,
+        }
+        given = {name: value for name, value in flags.items() if value is not None} | (
+            {"ramp": ramp.split(",")} if ramp else {}
+        )
         figures, verdict, page = load_test(open_environment(read_environment(environment)), release, given)
         show(figures | {"verdict": verdict.outcome, "report": str(page)}, as_json)
         if not as_json:

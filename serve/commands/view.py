@@ -25,12 +25,27 @@ def add_looking_commands(app: typer.Typer, open_environment: Callable[[DeployCon
 
 
 def add_standing(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
-    @app.command(epilog=example("tunegate status local", "tunegate status local --watch", "tunegate status local --check", "tunegate status local --json"))
+    @app.command(
+        epilog=example(
+            "tunegate status local",
+            "tunegate status local --watch",
+            "tunegate status local --check",
+            "tunegate status local --json",
+        )
+    )
     def status(
         environment: EnvironmentName,
-        watch: Annotated[bool, typer.Option("--watch", "-w", help="look again and again, until Ctrl-C; with the times to the first token")] = False,
+        watch: Annotated[
+            bool,
+            typer.Option("--watch", "-w", help="look again and again, until Ctrl-C; with the times to the first token"),
+        ] = False,
         interval: Annotated[float, typer.Option(min=0.1, help="seconds between two looks of --watch")] = 2,
-        check: Annotated[bool, typer.Option("--check", help="exit 1, naming both, where what serves is not the release that the YAML pins")] = False,
+        check: Annotated[
+            bool,
+            typer.Option(
+                "--check", help="exit 1, naming both, where what serves is not the release that the YAML pins"
+            ),
+        ] = False,
         as_json: AsJson = False,
     ) -> None:
         """Slots, releases, shares, open streams, what comes next, last events."""
@@ -58,9 +73,13 @@ def add_standing(app: typer.Typer, open_environment: Callable[[DeployConfig], En
         else:
             Console().print(as_tables(seen))
 
-    @app.command(epilog=example("tunegate receipt local", "tunegate receipt local --list", "tunegate receipt local --json"))
+    @app.command(
+        epilog=example("tunegate receipt local", "tunegate receipt local --list", "tunegate receipt local --json")
+    )
     def receipt(
-        environment: EnvironmentName, every: Annotated[bool, typer.Option("--list", help="one line a deploy")] = False, as_json: AsJson = False
+        environment: EnvironmentName,
+        every: Annotated[bool, typer.Option("--list", help="one line a deploy")] = False,
+        as_json: AsJson = False,
     ) -> None:
         """What became of every stream and request of the last deploy."""
         from serve.record.receipt import for_people, in_one_line, last_receipt, read_receipts
@@ -78,23 +97,36 @@ def add_standing(app: typer.Typer, open_environment: Callable[[DeployConfig], En
 
 def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
     @app.command(
-        epilog=example("tunegate events local --limit 20", "tunegate events local --kind switched --kind refused --json", "tunegate events local --follow")
+        epilog=example(
+            "tunegate events local --limit 20",
+            "tunegate events local --kind switched --kind refused --json",
+            "tunegate events local --follow",
+        )
     )
     def events(
         environment: EnvironmentName,
-        kind: Annotated[list[str] | None, typer.Option(help="only these, as switched, refused, crashed, paged; none: every kind")] = None,
+        kind: Annotated[
+            list[str] | None, typer.Option(help="only these, as switched, refused, crashed, paged; none: every kind")
+        ] = None,
         limit: Annotated[int | None, typer.Option(min=0, help="of those recorded so far only the last N")] = None,
         follow: Follow = False,
         as_json: AsJson = False,
     ) -> None:
-        """The append-only record, a line an event: moment (UTC), slot, kind, facts. With --json one JSON object a line."""
+        """The append-only record, a line an event: moment (UTC), slot, kind, facts. With --json one JSON object a
+        line."""
         from serve.record.event import in_one_line
         from serve.view.events import read_events
 
         found = read_events(open_environment(read_environment(environment)), kind or (), limit, follow=follow)
         print_all(event.model_dump_json() if as_json else in_one_line(event) for event in found)
 
-    @app.command(epilog=example("tunegate logs local --slot green", "tunegate logs local --slot blue --follow", "tunegate logs local --slot agent --lines 20"))
+    @app.command(
+        epilog=example(
+            "tunegate logs local --slot green",
+            "tunegate logs local --slot blue --follow",
+            "tunegate logs local --slot agent --lines 20",
+        )
+    )
     def logs(
         environment: EnvironmentName,
         slot: Annotated[str, typer.Option(help="green, blue, door or agent", autocompletion=complete_log)],
@@ -106,12 +138,22 @@ def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig
 
         print_all(read_log(log_of(open_environment(read_environment(environment)), slot), lines, follow=follow))
 
-    @app.command(epilog=example("tunegate samples local samples.parquet", "tunegate loadtest local --trace samples.parquet"))
-    def samples(environment: EnvironmentName, output: Annotated[Path, typer.Argument(help="a .parquet file")], as_json: AsJson = False) -> None:
-        """Sampled requests and answers of every slot, oldest first, in one file: for monitoring, or as a load test's trace."""
+    @app.command(
+        epilog=example("tunegate samples local samples.parquet", "tunegate loadtest local --trace samples.parquet")
+    )
+    def samples(
+        environment: EnvironmentName,
+        output: Annotated[Path, typer.Argument(help="a .parquet file")],
+        as_json: AsJson = False,
+    ) -> None:
+        """Sampled requests and answers of every slot, oldest first, in one file: for monitoring, or as a load test's
+        trace."""
         from serve.load.samples import read_trace, write_parquet
 
-        rows = sorted(read_trace(open_environment(read_environment(environment)).folder / "samples"), key=lambda row: float(row["at"]))
+        rows = sorted(
+            read_trace(open_environment(read_environment(environment)).folder / "samples"),
+            key=lambda row: float(row["at"]),
+        )
         write_parquet(rows, output)
         show({"samples": len(rows), "file": str(output)}, as_json)
 

@@ -16,7 +16,8 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 300.0
 
 @dataclass
 class Errand(Generic[Result]):
-    """One at a time, in a thread that dies with the process. Between two lie `every_seconds`; doubled with each failure in a row, up to five minutes."""
+    """One at a time, in a thread that dies with the process. Between two lie `every_seconds`; doubled with each failure
+    in a row, up to five minutes."""
 
     every_seconds: float
     due: float = 0.0
@@ -39,7 +40,8 @@ class Errand(Generic[Result]):
         return self.thread is not None and self.thread.is_alive()
 
     def hasten(self) -> None:
-        """The next one is due now; where one is under way, as soon as that has ended, for it may have looked too early."""
+        """The next one is due now; where one is under way, as soon as that has ended, for it may have looked too
+        early."""
         self.hurried, self.due = True, 0.0
 
     def run(self, do: Callable[[], Result]) -> None:
@@ -52,7 +54,11 @@ class Errand(Generic[Result]):
             self.failures = 0 if isinstance(error, RefusedError) else self.failures + 1
         else:
             self.found, self.error, self.failures = found, None, 0
-        doubled = min(LONGEST_WAIT_SECONDS, max(FIRST_WAIT_SECONDS, self.every_seconds) * 2**self.failures) if self.failures else 0.0
+        doubled = (
+            min(LONGEST_WAIT_SECONDS, max(FIRST_WAIT_SECONDS, self.every_seconds) * 2**self.failures)
+            if self.failures
+            else 0.0
+        )
         self.due = time.monotonic() + (0.0 if self.hurried else max(self.every_seconds, doubled))
 
     def collect(self) -> Result | None:

@@ -1,6 +1,8 @@
-"""What ties an agent to git: the branch is pulled, a rollback is written back to it as a commit with a merge request, and GitLab is told how it went.
+"""What ties an agent to git: the branch is pulled, a rollback is written back to it as a commit with a merge request,
+and GitLab is told how it went.
 
-Whatever is far away is done beside the agent (serve/gitops/background.py); the record keeps what came of it, so a killed agent's heir neither repeats nor forgets.
+Whatever is far away is done beside the agent (serve/gitops/background.py); the record keeps what came of it, so a
+killed agent's heir neither repeats nor forgets.
 """
 
 from __future__ import annotations
@@ -90,7 +92,8 @@ class Following:
         return self.unclean is None and self.fetching.found not in (None, self.head)
 
     def pull(self, env: Environment) -> None:
-        """Takes what was fetched. Raises what kept it from that, which is on record too; nothing of the checkout has changed then."""
+        """Takes what was fetched. Raises what kept it from that, which is on record too; nothing of the checkout has
+        changed then."""
         self.begin()
         self.unclean = None
         try:
@@ -113,13 +116,20 @@ class Following:
     def note(self, env: Environment, why: str | None) -> None:
         found = self.upstream.head()
         self.head = found.sha
-        facts: dict[str, Any] = {"upstream": self.name, "commit": found.sha, "author": found.author} | ({"why": why} if why else {})
+        facts: dict[str, Any] = {"upstream": self.name, "commit": found.sha, "author": found.author} | (
+            {"why": why} if why else {}
+        )
         if facts != env.record.state().pulled:
             env.record.append("pulled", **facts)
-            env.tell(f"{self.name} at {found.sha[:12]} by {found.author}" if why is None else f"{self.name} stays at {found.sha[:12]}")
+            env.tell(
+                f"{self.name} at {found.sha[:12]} by {found.author}"
+                if why is None
+                else f"{self.name} stays at {found.sha[:12]}"
+            )
 
     def check(self) -> None:
-        """Raises RefusedError where, as last seen, the checkout's files are not those of the commit: what they wish is nobody's wish."""
+        """Raises RefusedError where, as last seen, the checkout's files are not those of the commit: what they wish is
+        nobody's wish."""
         if self.unclean:
             raise self.unclean
 
@@ -149,7 +159,11 @@ class Following:
         if not self.unsent:
             return
         first = next(iter(self.unsent.values()))
-        self.reporting.begin(partial(send, self.gitlab, first, env.config.name, self.upstream.branch, env.router.public_url, state.reported))
+        self.reporting.begin(
+            partial(
+                send, self.gitlab, first, env.config.name, self.upstream.branch, env.router.public_url, state.reported
+            )
+        )
         try:
             found = self.reporting.collect()
         except TunegateError:
@@ -161,9 +175,20 @@ class Following:
 
 
 def propose(upstream: Upstream, path: str, gitlab: GitLab | None, rollback: Rollback) -> dict[str, Any]:
-    """The commit on its branch, and its merge request. After a kill between the two, or before, the same again: neither is there twice."""
-    sha = upstream.commit_on(rollback.branch, path, lambda text: pinned_text(text, rollback.back, path), rollback.message, f"{rollback.at[:19]}+00:00")
-    url = gitlab.open_merge_request(rollback.branch, upstream.branch, rollback.title, rollback.description) if gitlab else None
+    """The commit on its branch, and its merge request. After a kill between the two, or before, the same again: neither
+    is there twice."""
+    sha = upstream.commit_on(
+        rollback.branch,
+        path,
+        lambda text: pinned_text(text, rollback.back, path),
+        rollback.message,
+        f"{rollback.at[:19]}+00:00",
+    )
+    url = (
+        gitlab.open_merge_request(rollback.branch, upstream.branch, rollback.title, rollback.description)
+        if gitlab
+        else None
+    )
     return {"replaces": rollback.gone, "release": rollback.back, "branch": rollback.branch, "commit": sha, "url": url}
 
 
@@ -184,7 +209,10 @@ def path_within(upstream: Upstream, path: Path) -> str:
     try:
         return path.resolve().relative_to(upstream.folder.resolve()).as_posix()
     except ValueError:
-        raise InputError(f"{path}: expected a file of the clone {upstream.folder}, which follows {upstream}", hint="cd CLONE; tunegate agent ENV") from None
+        raise InputError(
+            f"{path}: expected a file of the clone {upstream.folder}, which follows {upstream}",
+            hint="cd CLONE; tunegate agent ENV",
+        ) from None
 
 
 def write_back(env: Environment, path: Path, follows: str) -> dict[str, Any] | None:

@@ -1,4 +1,5 @@
-"""Why a release was rolled back, for whoever merges the pin: from the record and the receipts, as Markdown. Pure but for the files it lists."""
+"""Why a release was rolled back, for whoever merges the pin: from the record and the receipts, as Markdown. Pure but
+for the files it lists."""
 
 from __future__ import annotations
 
@@ -12,15 +13,30 @@ from serve.record.event import Event, in_one_line, plain
 from serve.record.receipt import read_receipts
 from serve.record.state import State
 
-FIXED = ("strategy", "breach", "flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")  # whenever it is read
-NUMBERS = (*FIXED, "streams_completed", "streams_cut", "requests_by_release", "requests_failed", "seconds_watched", "watch")
+FIXED = (
+    "strategy",
+    "breach",
+    "flip_milliseconds",
+    "first_request_milliseconds",
+    "streams_open_at_switch",
+)  # whenever it is read
+NUMBERS = (
+    *FIXED,
+    "streams_completed",
+    "streams_cut",
+    "requests_by_release",
+    "requests_failed",
+    "seconds_watched",
+    "watch",
+)
 TOLD = ("desired", "refused", "stepped", "analysed", "switched", "baked", "crashed", "aborted", "paged", "failed")
 MOST_LINES = 20
 
 
 @dataclass(frozen=True)
 class Rollback:
-    """`gone` is what the branch still pins, `back` what serves instead, since `at`; `pinned_by` the commit that pinned it, where one did."""
+    """`gone` is what the branch still pins, `back` what serves instead, since `at`; `pinned_by` the commit that pinned
+    it, where one did."""
 
     environment: str
     gone: str
@@ -46,7 +62,10 @@ class Rollback:
         """The commit's: what a reader of `git log` needs; made again, the same words, so that it is the same commit."""
         numbers = "".join(f"{name}: {value}\n" for name, value in self.numbers(FIXED).items())
         by = f"\nIt was pinned by {self.pinned_by}." if self.pinned_by else ""
-        return f"{self.title}\n\n{short(self.gone)} was rolled back at {self.at[:19]}Z: {plain(self.why)}.{by}\n\n{numbers}".rstrip() + "\n"
+        return (
+            f"{self.title}\n\n{short(self.gone)} was rolled back at {self.at[:19]}Z: {plain(self.why)}.{by}\n\n{numbers}".rstrip()
+            + "\n"
+        )
 
     @property
     def description(self) -> str:
@@ -66,7 +85,9 @@ class Rollback:
 
     def numbers(self, names: tuple[str, ...]) -> dict[str, str]:
         receipt = self.receipt or {}
-        return {name.replace("_", " "): worded(receipt[name]) for name in names if receipt.get(name) not in (None, [], {})}
+        return {
+            name.replace("_", " "): worded(receipt[name]) for name in names if receipt.get(name) not in (None, [], {})
+        }
 
 
 def worded(value: Any) -> str:
@@ -83,15 +104,33 @@ def cell(text: str) -> str:
 def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
     """What the record says of the rollback from `gone`, the newest of it."""
     events = env.record.read()
-    began = max((place for place, event in enumerate(events) if event.kind == "desired" and event.facts.get("release") == gone), default=0)
+    began = max(
+        (place for place, event in enumerate(events) if event.kind == "desired" and event.facts.get("release") == gone),
+        default=0,
+    )
     told = tuple(event for event in events[began:] if event.kind in TOLD)
     back = str(state.desired)
-    at = next((event.at for event in reversed(events) if event.kind in ("desired", "aborted") and event.facts.get("release", back) == back), events[-1].at)
+    at = next(
+        (
+            event.at
+            for event in reversed(events)
+            if event.kind in ("desired", "aborted") and event.facts.get("release", back) == back
+        ),
+        events[-1].at,
+    )
     receipts = read_receipts(env)
-    breached = [one for one in receipts if one["to"]["release"] == gone and "breach" in one and one["at"] >= events[began].at]
+    breached = [
+        one for one in receipts if one["to"]["release"] == gone and "breach" in one and one["at"] >= events[began].at
+    ]
     went_back = [one for one in receipts if one["from"]["release"] == gone and one["at"] >= events[began].at]
     receipt = (breached or went_back)[-1] if breached or went_back else None
-    paths = [env.record.path, *sorted((env.folder / "receipts").glob("*.json"))[-1:], *sorted(env.folder.glob("loadtest/**/report.html"))]
+    paths = [
+        env.record.path,
+        *sorted((env.folder / "receipts").glob("*.json"))[-1:],
+        *sorted(env.folder.glob("loadtest/**/report.html")),
+    ]
     by = f"{state.commit[:12]} ({state.author})" if state.commit else None
     why = state.why or "rolled back"
-    return Rollback(env.config.name, gone, back, why, at, by, receipt, told, tuple(str(path.absolute()) for path in paths))
+    return Rollback(
+        env.config.name, gone, back, why, at, by, receipt, told, tuple(str(path.absolute()) for path in paths)
+    )

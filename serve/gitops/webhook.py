@@ -1,4 +1,5 @@
-"""A push event that wakes the agent sooner than its next poll. It carries no wish: what is taken is what the branch says."""
+"""A push event that wakes the agent sooner than its next poll. It carries no wish: what is taken is what the branch
+says."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ HINT = "a secret of 20 characters or more, the same in GitLab: Settings, Webhook
 
 
 def listen(port: int, wake: Callable[[], None]) -> ThreadingHTTPServer:
-    """On 127.0.0.1: a proxy of yours lets GitLab in. Raises InputError without the secret, OutsideError where the port is taken."""
+    """On 127.0.0.1: a proxy of yours lets GitLab in. Raises InputError without the secret, OutsideError where the port
+    is taken."""
     token = os.environ.get(VARIABLE, "")
     if len(token) < 20:
         raise InputError(f"{VARIABLE} has {len(token)} characters", hint=HINT)

@@ -1,7 +1,9 @@
-"""When each request of an open loop is sent: drawn from a seed, or read from sampled requests. One plan is one file: blue and green get the same.
+"""When each request of an open loop is sent: drawn from a seed, or read from sampled requests. One plan is one file:
+blue and green get the same.
 
-Open, because users who wait for an answer before they ask again slow down with the server: the requests that a stall would have hit are
-then never sent, and the stall hides (coordinated omission; Tene, "How NOT to measure latency", 2015). Schroeder et al., NSDI 2006, on both kinds.
+Open, because users who wait for an answer before they ask again slow down with the server: the requests that a stall
+would have hit are then never sent, and the stall hides (coordinated omission; Tene, "How NOT to measure latency",
+2015). Schroeder et al., NSDI 2006, on both kinds.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from serve.load.samples import read_trace
 
 
 def poisson(rate: float, seconds: float, generator: Any) -> list[float]:
-    """Arrival times in [0, seconds): independent exponential gaps of mean 1 / rate, as of many users who know nothing of each other."""
+    """Arrival times in [0, seconds): independent exponential gaps of mean 1 / rate, as of many users who know nothing
+    of each other."""
     arrivals, at = [], float(generator.exponential(1 / rate))
     while at < seconds:
         arrivals.append(at)
@@ -25,7 +28,8 @@ def poisson(rate: float, seconds: float, generator: Any) -> list[float]:
 
 
 def plan_load(settings: LoadTest) -> list[dict[str, Any]]:
-    """Rows {at: seconds, rate}, of a trace {at, path, body}, in order of time. Empty for a closed loop. Raises InputError for an unreadable trace."""
+    """Rows {at: seconds, rate}, of a trace {at, path, body}, in order of time. Empty for a closed loop. Raises
+    InputError for an unreadable trace."""
     import numpy
 
     if settings.trace:
@@ -33,13 +37,20 @@ def plan_load(settings: LoadTest) -> list[dict[str, Any]]:
     rates = settings.ramp or ([settings.rate] if settings.rate else [])
     generator = numpy.random.default_rng(settings.seed)
     each = settings.seconds / max(1, len(rates))
-    return [{"at": step * each + at, "rate": rate, "step": step} for step, rate in enumerate(rates) for at in poisson(rate, each, generator)]
+    return [
+        {"at": step * each + at, "rate": rate, "step": step}
+        for step, rate in enumerate(rates)
+        for at in poisson(rate, each, generator)
+    ]
 
 
 def replay(rows: Iterable[dict[str, Any]], speed: float, seconds: float) -> list[dict[str, Any]]:
     """From the first request on, gaps divided by `speed`; what would come after `seconds` is left out."""
     ordered = sorted(rows, key=lambda row: float(row["at"]))
-    shifted = [{"at": (float(row["at"]) - float(ordered[0]["at"])) / speed, "path": row["path"], "body": row["body"]} for row in ordered]
+    shifted = [
+        {"at": (float(row["at"]) - float(ordered[0]["at"])) / speed, "path": row["path"], "body": row["body"]}
+        for row in ordered
+    ]
     return [row for row in shifted if row["at"] < seconds]
 
 

@@ -1,7 +1,8 @@
 """The figures of a load test. Pure: samples in, milliseconds and rates out.
 
-Names and definitions are those of vLLM's `bench serve`: time to first token, inter-token latency (every gap of every answer), time per output
-token (an answer's mean gap after its first token), goodput (requests that met the whole objective).
+Names and definitions are those of vLLM's `bench serve`: time to first token, inter-token latency (every gap of every
+answer), time per output token (an answer's mean gap after its first token), goodput (requests that met the whole
+objective).
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 from configs.environment.load_test import LoadTest, Objective
 
 PERCENTS = (50, 95, 99)
-ATTAINMENT = 0.9  # DistServe (Zhong et al., OSDI 2024): goodput is the highest rate at which 90% of requests meet the objective
+ATTAINMENT = (
+    0.9  # DistServe (Zhong et al., OSDI 2024): goodput is the highest rate at which 90% of requests meet the objective
+)
 
 
 def summarise(samples: list[dict[str, Any]], settings: LoadTest) -> dict[str, float]:
-    """A figure that no request gave is left out: the gate then says inconclusive, never pass. A failure counts in error_rate and against goodput."""
+    """A figure that no request gave is left out: the gate then says inconclusive, never pass. A failure counts in
+    error_rate and against goodput."""
     good = [sample for sample in samples if sample["ok"]]
     figures: dict[str, float] = {"requests": len(samples), "failures": len(samples) - len(good)}
     if not samples:
@@ -45,7 +49,11 @@ def percentiles(good: list[dict[str, Any]]) -> dict[str, float]:
 
 def per_token(sample: dict[str, Any]) -> float | None:
     """Seconds a token after the first; None where there is no second."""
-    return (sample["seconds"] - sample["first"]) / (sample["tokens"] - 1) if sample["first"] is not None and sample["tokens"] > 1 else None
+    return (
+        (sample["seconds"] - sample["first"]) / (sample["tokens"] - 1)
+        if sample["first"] is not None and sample["tokens"] > 1
+        else None
+    )
 
 
 def rates(samples: list[dict[str, Any]], good: list[dict[str, Any]], settings: LoadTest) -> dict[str, float]:
@@ -66,7 +74,11 @@ def meets(sample: dict[str, Any], slo: Objective) -> bool:
     """An answer without a first token misses a limit on it; one of a single token has no gap that could be too long."""
     if not sample["ok"] or (slo.time_to_first_token_ms is not None and sample["first"] is None):
         return False
-    limits = [(sample["first"], slo.time_to_first_token_ms), (per_token(sample), slo.inter_token_ms), (sample["seconds"], slo.latency_ms)]
+    limits = [
+        (sample["first"], slo.time_to_first_token_ms),
+        (per_token(sample), slo.inter_token_ms),
+        (sample["seconds"], slo.latency_ms),
+    ]
     return all(limit is None or seconds is None or 1000 * seconds <= limit for seconds, limit in limits)
 
 
@@ -77,12 +89,20 @@ def steps_of(samples: list[dict[str, Any]], settings: LoadTest) -> list[dict[str
         mine = [sample for sample in samples if sample.get("step") == step]
         good = [sample for sample in mine if sample["ok"]]
         row = {"rate": rate, "requests": len(mine)}
-        rows.append(row | ({"error_rate": 1 - len(good) / len(mine)} | percentiles(good) | rates(mine, good, settings) if mine else {}))
+        rows.append(
+            row
+            | (
+                {"error_rate": 1 - len(good) / len(mine)} | percentiles(good) | rates(mine, good, settings)
+                if mine
+                else {}
+            )
+        )
     return rows
 
 
 def knee_of(steps: list[dict[str, float]], slo: Objective | None) -> float | None:
-    """The rate to stay below. With an objective DistServe's goodput: the highest rate that meets it, every lower one too, 0 where none does.
+    """The rate to stay below. With an objective DistServe's goodput: the highest rate that meets it, every lower one
+    too, 0 where none does.
 
     Without one the rate of most power, throughput by latency (Kleinrock, ICC 1979). None without a ramp.
     """

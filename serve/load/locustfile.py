@@ -1,4 +1,5 @@
-"""The load. Run by `tunegate loadtest`, as locust's own locustfile; it knows nothing of ours but the settings in TUNEGATE_LOAD.
+"""The load. Run by `tunegate loadtest`, as locust's own locustfile; it knows nothing of ours but the settings in
+TUNEGATE_LOAD.
 
 HttpUser, not FastHttpUser: the fast one buffers streams, and the time to the first token would be that of the last.
 """
@@ -19,22 +20,40 @@ from locust.exception import StopUser
 from urllib3 import PoolManager
 
 SETTINGS: dict[str, Any] = json.loads(os.environ["TUNEGATE_LOAD"])
-PLAN: list[dict[str, Any]] = [json.loads(line) for line in Path(SETTINGS["plan"]).read_text(encoding="utf8").splitlines()] if SETTINGS.get("plan") else []
-PROMPTS = [json.loads(line) for line in Path(SETTINGS["prompts"]).read_text(encoding="utf8").splitlines() if line.strip()]
+PLAN: list[dict[str, Any]] = (
+    [json.loads(line) for line in Path(SETTINGS["plan"]).read_text(encoding="utf8").splitlines()]
+    if SETTINGS.get("plan")
+    else []
+)
+PROMPTS = [
+    json.loads(line) for line in Path(SETTINGS["prompts"]).read_text(encoding="utf8").splitlines() if line.strip()
+]
 NUMBERS = itertools.count()
 LEAD_SECONDS = 0.5  # locust itself is busy when it has just started its users
 WORKER = 1_000_000  # apart: the numbers of locust's workers
 KEY = os.environ.get("TUNEGATE_LOAD_KEY")
 HEADERS = {"Authorization": f"Bearer {KEY}"} if KEY else {}
-CONNECTIONS = PoolManager(num_pools=4, maxsize=1024, block=False)  # an open loop has as many requests in flight as the server leaves
+CONNECTIONS = PoolManager(
+    num_pools=4, maxsize=1024, block=False
+)  # an open loop has as many requests in flight as the server leaves
 
 
 def request_of(number: int) -> tuple[str, dict[str, Any]]:
-    """A prompt of its own each time, or the prefix cache would answer for the model: `salt` differs from run to run, its length does not."""
+    """A prompt of its own each time, or the prefix cache would answer for the model: `salt` differs from run to run,
+    its length does not."""
     prompt, own = PROMPTS[number % len(PROMPTS)], f"({SETTINGS.get('salt', '')}{number:06d}) "
     if SETTINGS["task"] != "causal-lm":
-        return ("/pooling", {"input": [prompt["input_ids"]]}) if "input_ids" in prompt else ("/classify", {"input": [prompt["text"]]})
-    asked = {"max_tokens": SETTINGS["max_tokens"], "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
+        return (
+            ("/pooling", {"input": [prompt["input_ids"]]})
+            if "input_ids" in prompt
+            else ("/classify", {"input": [prompt["text"]]})
+        )
+    asked = {
+        "max_tokens": SETTINGS["max_tokens"],
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     if "prompt" in prompt:
         return "/v1/completions", asked | {"prompt": own + prompt["prompt"]}
     first, *rest = prompt["messages"]
@@ -47,7 +66,8 @@ def has_text(choice: dict[str, Any]) -> bool:
 
 
 def ask(client: Any, path: str, body: dict[str, Any], began: float, **facts: Any) -> None:
-    """`began`: when the request was meant to start (perf_counter). Every time is counted from there, waits of our own included."""
+    """`began`: when the request was meant to start (perf_counter). Every time is counted from there, waits of our own
+    included."""
     late = time.perf_counter() - began
     at = time.time() - late
     sent = body | {"model": SETTINGS["model"]}
@@ -82,7 +102,13 @@ def stream(client: Any, path: str, body: dict[str, Any], began: float) -> dict[s
             reply.failure(f"HTTP {status}, {len(arrivals)} tokens, no end")
     gaps = [round(after - before, 6) for before, after in itertools.pairwise(arrivals)]
     tokens = int((usage or {}).get("completion_tokens") or len(arrivals))
-    return {"ok": finished and status == 200, "status": status, "first": arrivals[0] if arrivals else None, "tokens": tokens, "gaps": gaps}
+    return {
+        "ok": finished and status == 200,
+        "status": status,
+        "first": arrivals[0] if arrivals else None,
+        "tokens": tokens,
+        "gaps": gaps,
+    }
 
 
 class Reader(HttpUser):
@@ -99,7 +125,8 @@ class Reader(HttpUser):
 
 
 class Planner(HttpUser):
-    """Open loop: sends every request of the plan at its time, whatever became of those before. One of these in each of locust's workers."""
+    """Open loop: sends every request of the plan at its time, whatever became of those before. One of these in each of
+    locust's workers."""
 
     abstract = not PLAN
     pool_manager = CONNECTIONS

@@ -1,4 +1,5 @@
-"""Where the lines of a load test's plots run, in a box of WIDTH by HEIGHT: the page draws them as SVG in its own colours."""
+"""Where the lines of a load test's plots run, in a box of WIDTH by HEIGHT: the page draws them as SVG in its own
+colours."""
 
 from __future__ import annotations
 
@@ -31,7 +32,15 @@ class Plot(NamedTuple):
     bounds: list[tuple[float, str]]
 
 
-def plot(title: str, x_name: str, y_name: str, series: dict[str, Points], bounds: dict[str, float] | None = None, *, dots: bool = False) -> Plot | None:
+def plot(
+    title: str,
+    x_name: str,
+    y_name: str,
+    series: dict[str, Points],
+    bounds: dict[str, float] | None = None,
+    *,
+    dots: bool = False,
+) -> Plot | None:
     """None where no series has a point. Both axes begin at zero: a small difference must not look large."""
     drawn = {name: thin(points) for name, points in series.items() if points}
     if not drawn:
@@ -46,11 +55,15 @@ def plot(title: str, x_name: str, y_name: str, series: dict[str, Points], bounds
     lines = [line(name, [place(x, y) for x, y in points], dots) for name, points in drawn.items()]
     across = [(place(tick, 0)[0], f"{tick:g}") for tick in ticks(right)]
     up = [(place(0, tick)[1], f"{tick:g}") for tick in ticks(top)]
-    return Plot(title, x_name, y_name, lines, across, up, [(place(0, limit)[1], name) for name, limit in limits.items()])
+    return Plot(
+        title, x_name, y_name, lines, across, up, [(place(0, limit)[1], name) for name, limit in limits.items()]
+    )
 
 
 def line(name: str, placed: list[tuple[float, float]], dots: bool) -> Line:
-    return Line(name, "" if dots else " ".join(f"{x},{y}" for x, y in placed), placed if dots or len(placed) <= 20 else [])
+    return Line(
+        name, "" if dots else " ".join(f"{x},{y}" for x, y in placed), placed if dots or len(placed) <= 20 else []
+    )
 
 
 def thin(points: Points) -> Points:
@@ -83,8 +96,20 @@ def plots_of(samples: list[dict[str, Any]], record: dict[str, Any]) -> list[Plot
     found = [
         plot("Time to first token", "milliseconds", "% of requests", {"time to first token": cumulative(first)}),
         plot("Inter-token latency", "milliseconds", "% of gaps", {"inter-token latency": cumulative(gaps)}),
-        plot("End-to-end latency", "milliseconds", "% of requests", {"latency": cumulative([sample["seconds"] for sample in good])}),
-        plot("Latency over the run", "seconds since the first request", "milliseconds", {"latency": over}, limits, dots=True),
+        plot(
+            "End-to-end latency",
+            "milliseconds",
+            "% of requests",
+            {"latency": cumulative([sample["seconds"] for sample in good])},
+        ),
+        plot(
+            "Latency over the run",
+            "seconds since the first request",
+            "milliseconds",
+            {"latency": over},
+            limits,
+            dots=True,
+        ),
         *ramp_plots(record["steps"]),
     ]
     return [one for one in found if one is not None]
@@ -98,6 +123,16 @@ def ramp_plots(steps: list[dict[str, float]]) -> list[Plot | None]:
         return []
     names = {"time to first token p95": "time_to_first_token_p95_ms", "latency p95": "latency_p95_ms"}
     return [
-        plot("Ramp: p95 by offered rate", "requests a second offered", "milliseconds", {name: of(key) for name, key in names.items()}),
-        plot("Ramp: goodput by offered rate", "requests a second offered", "% of requests", {"met the objective": of("goodput_share", 100)}),
+        plot(
+            "Ramp: p95 by offered rate",
+            "requests a second offered",
+            "milliseconds",
+            {name: of(key) for name, key in names.items()},
+        ),
+        plot(
+            "Ramp: goodput by offered rate",
+            "requests a second offered",
+            "% of requests",
+            {"met the objective": of("goodput_share", 100)},
+        ),
     ]

@@ -27,9 +27,19 @@ def page(samples: list[dict[str, Any]], record: dict[str, Any]) -> str:
     """Pure: the same run gives the same bytes. Texts are escaped; a policy in the page forbids every fetch."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     figures = record["figures"]
-    times = [(name, [figures.get(f"{key}_p{percent}_ms") for percent in PERCENTS]) for key, name in TIMES.items() if f"{key}_p50_ms" in figures]
+    times = [
+        (name, [figures.get(f"{key}_p{percent}_ms") for percent in PERCENTS])
+        for key, name in TIMES.items()
+        if f"{key}_p50_ms" in figures
+    ]
     rates = [(name, f"{figures[key]:.4g}") for key, name in RATES.items() if key in figures]
     return environment.get_template("report.html.jinja").render(
         release=record["release"], kind=kind_of(record["settings"]), settings=shown(record["settings"]), times=times, percents=PERCENTS, rates=rates,
@@ -51,4 +61,6 @@ def kind_of(settings: dict[str, Any]) -> str:
 
 def shown(settings: dict[str, Any]) -> list[tuple[str, str]]:
     slo = {f"slo.{name}": limit for name, limit in (settings["slo"] or {}).items()}
-    return [(name, str(value)) for name, value in ({**settings, "slo": None} | slo).items() if value not in (None, [], "")]
+    return [
+        (name, str(value)) for name, value in ({**settings, "slo": None} | slo).items() if value not in (None, [], "")
+    ]

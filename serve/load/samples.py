@@ -13,12 +13,20 @@ HINT = "trace: state_dir/samples, or a .jsonl or .parquet file of at, path, body
 
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
-    """Rows of at, path, body and what else was sampled; of a folder, as sampling fills it, all of its files. Raises InputError for what is none."""
+    """Rows of at, path, body and what else was sampled; of a folder, as sampling fills it, all of its files. Raises
+    InputError for what is none."""
     paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     rows = [row for one in paths for row in (read_parquet(one) if one.suffix == ".parquet" else read_lines(one))]
     for number, row in enumerate(rows, 1):
-        if not (isinstance(row, dict) and isinstance(row.get("at"), int | float) and isinstance(row.get("path"), str) and isinstance(row.get("body"), dict)):
-            raise InputError(f"{path}: row {number} is {str(row)[:80]}, expected at (seconds), path and body", hint=HINT)
+        if not (
+            isinstance(row, dict)
+            and isinstance(row.get("at"), int | float)
+            and isinstance(row.get("path"), str)
+            and isinstance(row.get("body"), dict)
+        ):
+            raise InputError(
+                f"{path}: row {number} is {str(row)[:80]}, expected at (seconds), path and body", hint=HINT
+            )
     if not rows:
         raise InputError(f"{path}: no requests in it", hint=HINT)
     return rows
@@ -43,7 +51,10 @@ def read_parquet(path: Path) -> list[Any]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-        return [row | {name: json.loads(row[name]) for name in ("body", "answer") if isinstance(row.get(name), str)} for row in rows]
+        return [
+            row | {name: json.loads(row[name]) for name in ("body", "answer") if isinstance(row.get(name), str)}
+            for row in rows
+        ]
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {str(error)[:120]}", hint=HINT) from error
 

@@ -1,4 +1,5 @@
-"""Room for two servers, or for one: the arithmetic of memory, and how long a swap lets requests wait. Pure, but for `measure`."""
+"""Room for two servers, or for one: the arithmetic of memory, and how long a swap lets requests wait. Pure, but for
+`measure`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from infra.vllm.server import SlotProcess
 from serve.record.event import PROOF, Event
 
 GIB = 2**30
-# SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three processes (vLLM 0.32.0 on a CPU).
+# SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three
+# processes (vLLM 0.32.0 on a CPU).
 OVERHEAD_GIB = 2.35
 # For the door, the agent and the page cache.
 RESERVE_GIB = 0.5
@@ -44,26 +46,46 @@ def need_of(manifest: Manifest) -> Need:
 
 
 def adapter_gib(manifest: Manifest) -> float:
-    """Of an adapter that is loaded into a server that runs: once as vLLM keeps it, once in the room it made at its start (counted as overhead there)."""
+    """Of an adapter that is loaded into a server that runs: once as vLLM keeps it, once in the room it made at its
+    start (counted as overhead there)."""
     return sum(file.size for file in manifest.files if file.path.startswith(f"{ADAPTER}/")) / GIB
 
 
-def decide(config: DeployConfig, need: Need, free_gib: float, leaving_gib: float | None, start_seconds: float, apart: str | None = None) -> dict[str, Any]:
-    """`leaving_gib`: the memory that what serves would free, None where nothing serves. `apart`: why capacity: adapter needs a server of its own after all.
+def decide(
+    config: DeployConfig,
+    need: Need,
+    free_gib: float,
+    leaving_gib: float | None,
+    start_seconds: float,
+    apart: str | None = None,
+) -> dict[str, Any]:
+    """`leaving_gib`: the memory that what serves would free, None where nothing serves. `apart`: why capacity: adapter
+    needs a server of its own after all.
 
     Raises RefusedError where there is no room beside it nor in its place, or requests would wait too long.
     """
     room = free_gib - RESERVE_GIB
-    facts = {"need_gib": round(need.total, 2), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "start_seconds": round(start_seconds, 1)}
+    facts = {
+        "need_gib": round(need.total, 2),
+        "free_gib": round(free_gib, 2),
+        "reserve_gib": RESERVE_GIB,
+        "start_seconds": round(start_seconds, 1),
+    }
     facts |= {"leaving_gib": round(leaving_gib, 2)} if leaving_gib is not None else {}
     stated = f"needs {need}; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back{f'; no adapter beside what serves: {apart}' if apart else ''}"
     if config.capacity != "swap" or leaving_gib is None:
         if need.total <= room:
             return facts | {"mode": "surge", "why": f"surge: {stated}"}
         if config.capacity == "surge" or leaving_gib is None:
-            raise RefusedError(f"{config.name}: no room for one more server: {stated}", hint="serving.kv_cache_gib, a smaller quantization, or capacity: swap")
+            raise RefusedError(
+                f"{config.name}: no room for one more server: {stated}",
+                hint="serving.kv_cache_gib, a smaller quantization, or capacity: swap",
+            )
     if need.total > room + leaving_gib:
-        raise RefusedError(f"{config.name}: no room even in place of what serves ({leaving_gib:.2f} GiB): {stated}", hint="serving.kv_cache_gib")
+        raise RefusedError(
+            f"{config.name}: no room even in place of what serves ({leaving_gib:.2f} GiB): {stated}",
+            hint="serving.kv_cache_gib",
+        )
     return facts | check_wait(config, start_seconds, f"swap: {stated}, {leaving_gib:.2f} held by what serves")
 
 
@@ -76,11 +98,16 @@ def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> dict[
             hint=f"door.queue_seconds: {round(start_seconds * 1.5)}   (or a shorter load_test.seconds)",
         )
     drain = min(float(config.drain_deadline_seconds), bound - start_seconds)
-    return {"mode": "swap", "drain_seconds": round(drain, 1), "why": f"{stated}; {start_seconds:.0f} s to start and prove, {drain:.0f} s for open streams"}
+    return {
+        "mode": "swap",
+        "drain_seconds": round(drain, 1),
+        "why": f"{stated}; {start_seconds:.0f} s to start and prove, {drain:.0f} s for open streams",
+    }
 
 
 def estimate_start(config: DeployConfig, events: Iterable[Event]) -> float:
-    """Seconds from start to the last proof: the last measured ones of each proof in this environment, else what was measured elsewhere."""
+    """Seconds from start to the last proof: the last measured ones of each proof in this environment, else what was
+    measured elsewhere."""
     known = {event.facts["proof"]: float(event.facts["seconds"]) for event in events if event.kind == "proven"}
     assumed = {"healthy": START_SECONDS, "load": float(config.load_test.seconds if config.gate else 0)}
     return sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
@@ -90,12 +117,24 @@ def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> di
     """Into the server that runs. Raises RefusedError where even that does not fit."""
     stated = f"needs {need_gib:.3f} GiB in the server that runs, beside what serves; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
     if need_gib > free_gib - RESERVE_GIB:
-        raise RefusedError(f"{config.name}: no room for one more adapter: {stated}", hint="serving.kv_cache_gib, or a smaller train.lora.rank")
-    return {"mode": "adapter", "need_gib": round(need_gib, 3), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "why": f"adapter: {stated}"}
+        raise RefusedError(
+            f"{config.name}: no room for one more adapter: {stated}",
+            hint="serving.kv_cache_gib, or a smaller train.lora.rank",
+        )
+    return {
+        "mode": "adapter",
+        "need_gib": round(need_gib, 3),
+        "free_gib": round(free_gib, 2),
+        "reserve_gib": RESERVE_GIB,
+        "why": f"adapter: {stated}",
+    }
 
 
-def measure(config: DeployConfig, manifest: Manifest, events: Iterable[Event], leaving: SlotProcess | None, apart: str | None) -> dict[str, Any]:
-    """`decide` with this machine's memory as it is now (psutil). `apart`: why its adapter cannot go into the server that runs (serve/switch/shared_server.py)."""
+def measure(
+    config: DeployConfig, manifest: Manifest, events: Iterable[Event], leaving: SlotProcess | None, apart: str | None
+) -> dict[str, Any]:
+    """`decide` with this machine's memory as it is now (psutil). `apart`: why its adapter cannot go into the server
+    that runs (serve/switch/shared_server.py)."""
     import psutil
 
     free = psutil.virtual_memory().available / GIB

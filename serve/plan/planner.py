@@ -1,4 +1,5 @@
-"""What to do next. Pure: a state, what was observed and the environment's wishes in, one action out. No I/O; the time is observed as well."""
+"""What to do next. Pure: a state, what was observed and the environment's wishes in, one action out. No I/O; the time
+is observed as well."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ ENDS: frozenset[ActionKind] = frozenset({"await_promotion", "refused", "paused",
 
 @dataclass(frozen=True)
 class Observed:
-    """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes live,
-    which of them accept and never answer, and the time (seconds since the epoch)."""
+    """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes
+    live, which of them accept and never answer, and the time (seconds since the epoch)."""
 
     door_open: bool
     weights: Mapping[SlotName, int]
@@ -39,7 +40,8 @@ class Observed:
 
 @dataclass(frozen=True)
 class Action:
-    """`release` is what to start in `slot` or to fall back to; `proof` is the next thing that `slot` must show; `weight` its next share."""
+    """`release` is what to start in `slot` or to fall back to; `proof` is the next thing that `slot` must show;
+    `weight` its next share."""
 
     kind: ActionKind
     slot: SlotName | None = None
@@ -51,7 +53,8 @@ class Action:
 
 
 def plan(state: State, config: DeployConfig, observed: Observed) -> Action:
-    """The one next action towards the desired release. What serves is never stopped, nor left before its heir is proven."""
+    """The one next action towards the desired release. What serves is never stopped, nor left before its heir is
+    proven."""
     if not observed.door_open:
         return Action("open_door")
     found = see_crash(state, observed)
@@ -78,7 +81,8 @@ def plan(state: State, config: DeployConfig, observed: Observed) -> Action:
 
 
 def idle_slot(state: State, observed: Observed) -> SlotName:
-    """Where nothing is active the router may still send to one slot: what starts there would be asked before it is proven."""
+    """Where nothing is active the router may still send to one slot: what starts there would be asked before it is
+    proven."""
     if state.active:
         return other(state.active)
     return "green" if observed.weights.get("blue") else "blue"
@@ -97,7 +101,8 @@ def see_crash(state: State, observed: Observed) -> Action | None:
 
 
 def keep_serving(state: State, config: DeployConfig, observed: Observed, active: SlotName) -> Action | None:
-    """First of all duties: a dead server's proven heir takes over at once, else the same release starts again in place."""
+    """First of all duties: a dead server's proven heir takes over at once, else the same release starts again in
+    place."""
     if active not in observed.alive:
         heir = state.slots[other(active)]
         if heir and is_ready(heir, other(active), observed):
@@ -108,12 +113,15 @@ def keep_serving(state: State, config: DeployConfig, observed: Observed, active:
         return Action("prove", active, proof="healthy")
     expected = {active: 100 - state.weight, other(active): state.weight}
     if any(observed.weights.get(slot, 0) != percent for slot, percent in expected.items()):
-        return Action("step", other(active), weight=state.weight)  # no switch: the release that serves was baked and stays so
+        return Action(
+            "step", other(active), weight=state.weight
+        )  # no switch: the release that serves was baked and stays so
     return None
 
 
 def take_over(state: State, config: DeployConfig, observed: Observed, active: SlotName, heir: SlotState) -> Action:
-    """Traffic first. A release that died in its bake, or has struck out, is given up for its heir, or it would be brought back only to die again."""
+    """Traffic first. A release that died in its bake, or has struck out, is given up for its heir, or it would be
+    brought back only to die again."""
     release = state.release_of(active)
     if release == state.desired and release != heir.release:
         if not state.baked and not state.rollback:
@@ -123,8 +131,11 @@ def take_over(state: State, config: DeployConfig, observed: Observed, active: Sl
     return Action("switch", other(active))
 
 
-def start_again(state: State, config: DeployConfig, observed: Observed, slot: SlotName, release: str | None) -> Action | None:
-    """With a growing wait; at the last strike the newest other release that came through its bake is wanted, else a person."""
+def start_again(
+    state: State, config: DeployConfig, observed: Observed, slot: SlotName, release: str | None
+) -> Action | None:
+    """With a growing wait; at the last strike the newest other release that came through its bake is wanted, else a
+    person."""
     if state.paged:
         return Action("paged", slot, why=state.paged)
     if release == state.failed and state.refused is None:
@@ -189,7 +200,11 @@ def advance(state: State, config: DeployConfig, observed: Observed, target: Slot
         return Action("prove", target, proof=missing)
     if watched and state.analysed != watched:
         return Action("analyse", target, weight=watched)
-    steps = config.strategy.steps if isinstance(config.strategy, Canary) and state.active in observed.alive and not state.rollback else []
+    steps = (
+        config.strategy.steps
+        if isinstance(config.strategy, Canary) and state.active in observed.alive and not state.rollback
+        else []
+    )
     shares = [step for step in steps if watched < step < 100]
     if shares:
         return Action("step", target, weight=shares[0])
@@ -199,7 +214,11 @@ def advance(state: State, config: DeployConfig, observed: Observed, target: Slot
 def bring_up(state: State, config: DeployConfig, observed: Observed, target: SlotName) -> Action:
     """Room first, then a start in an empty slot; a candidate that keeps dying is refused."""
     slot = state.slots[target]
-    if slot and slot.release == state.desired and strikes(state, config, observed, state.desired) >= config.supervision.strikes:
+    if (
+        slot
+        and slot.release == state.desired
+        and strikes(state, config, observed, state.desired) >= config.supervision.strikes
+    ):
         return Action("refuse", target, why=f"{state.desired}: {struck_out(config)} before it could take traffic")
     if slot:
         return Action("stop", target)
@@ -222,7 +241,8 @@ def may_take_all(state: State, config: DeployConfig) -> bool:
 
 
 def swap(state: State, config: DeployConfig, observed: Observed, leaving: SlotName) -> Action:
-    """No room for two: the door queues, what served is stopped, its heir starts and is proven; if it fails, what served starts again."""
+    """No room for two: the door queues, what served is stopped, its heir starts and is proven; if it fails, what served
+    starts again."""
     target, before = other(leaving), str(state.ledger["release"])
     heir, here = state.slots[target], state.slots[leaving]
     if state.refused is None and state.desired not in (None, before):

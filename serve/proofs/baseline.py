@@ -36,14 +36,20 @@ class Blue:
 
 def wants_blue(gate: Path) -> bool:
     """Whether a rule compares: blue is not measured for nothing."""
-    return any(isinstance(rule, LatencyRule | GoodputRule) and rule.relative_to == "blue" for rule in load(gate, GateConfig).rules)
+    return any(
+        isinstance(rule, LatencyRule | GoodputRule) and rule.relative_to == "blue"
+        for rule in load(gate, GateConfig).rules
+    )
 
 
-def measure_blue(blue: Blue | None, settings: LoadTest, prompts: Path, folder: Path, measure: Measure) -> tuple[dict[str, float], dict[str, Any]]:
+def measure_blue(
+    blue: Blue | None, settings: LoadTest, prompts: Path, folder: Path, measure: Measure
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Figures as `blue_*` and the facts of how they were had.
 
-    Idle, it is measured now. Under traffic that would slow its users and its figures alike: then a measure of the same release, load and machine
-    is taken where there is one, else it is measured all the same, and the facts say under what traffic.
+    Idle, it is measured now. Under traffic that would slow its users and its figures alike: then a measure of the same
+    release, load and machine is taken where there is one, else it is measured all the same, and the facts say under
+    what traffic.
     """
     if blue is None:
         return dict(ABSENT), {"blue": "nothing else serves"}
@@ -51,11 +57,19 @@ def measure_blue(blue: Blue | None, settings: LoadTest, prompts: Path, folder: P
     busy = traffic_now(blue)
     if busy and path.exists():
         kept = json.loads(path.read_text(encoding="utf8"))
-        return prefixed(kept["figures"]), {"blue": blue.manifest.reference, "blue_measured": f"kept from {kept['at']}", "blue_traffic": busy}
+        return prefixed(kept["figures"]), {
+            "blue": blue.manifest.reference,
+            "blue_measured": f"kept from {kept['at']}",
+            "blue_traffic": busy,
+        }
     figures = measure(blue.base_url, blue.manifest, folder / "blue")
     if not busy:
         keep(folder, blue.manifest.reference, settings, prompts, figures)
-    return prefixed(figures), {"blue": blue.manifest.reference, "blue_measured": f"under traffic: {busy}" if busy else "idle", "blue_traffic": busy}
+    return prefixed(figures), {
+        "blue": blue.manifest.reference,
+        "blue_measured": f"under traffic: {busy}" if busy else "idle",
+        "blue_traffic": busy,
+    }
 
 
 def prefixed(figures: dict[str, float]) -> dict[str, float]:
@@ -68,7 +82,9 @@ def traffic_now(blue: Blue) -> str:
     time.sleep(LOOK_SECONDS)
     after = blue.traffic()
     came = after.total - before.total
-    return f"{after.open} open, {came / LOOK_SECONDS:.3g} requests a second" if after.open or before.open or came else ""
+    return (
+        f"{after.open} open, {came / LOOK_SECONDS:.3g} requests a second" if after.open or before.open or came else ""
+    )
 
 
 def keep(folder: Path, reference: str, settings: LoadTest, prompts: Path, figures: dict[str, float]) -> None:
@@ -76,7 +92,10 @@ def keep(folder: Path, reference: str, settings: LoadTest, prompts: Path, figure
     path = kept_at(folder, reference, settings, prompts)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"release": reference, "at": datetime.now(UTC).isoformat(timespec="seconds"), "figures": figures}), encoding="utf8")
+    partial.write_text(
+        json.dumps({"release": reference, "at": datetime.now(UTC).isoformat(timespec="seconds"), "figures": figures}),
+        encoding="utf8",
+    )
     partial.replace(path)
 
 
@@ -89,7 +108,9 @@ def kept_at(folder: Path, reference: str, settings: LoadTest, prompts: Path) -> 
 def questions_in(prompts: Path) -> list[Any]:
     """Golden lines without their answers: another release's differ in nothing else."""
     lines = [json.loads(line) for line in prompts.read_text(encoding="utf8").splitlines() if line.strip()]
-    return [{name: line[name] for name in ("messages", "prompt", "text", "input_ids") if name in line} for line in lines]
+    return [
+        {name: line[name] for name in ("messages", "prompt", "text", "input_ids") if name in line} for line in lines
+    ]
 
 
 def contents_of(trace: str | None) -> str | None:

@@ -1,4 +1,5 @@
-"""What a slot must show before traffic reaches it. Each proof returns its facts, or raises RefusedError with the reason."""
+"""What a slot must show before traffic reaches it. Each proof returns its facts, or raises RefusedError with the
+reason."""
 
 from __future__ import annotations
 
@@ -23,9 +24,16 @@ WARM_REQUESTS = 4
 
 
 def prove(
-    proof: str, process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None = None
+    proof: str,
+    process: SlotProcess,
+    release: Path,
+    manifest: Manifest,
+    config: DeployConfig,
+    judge: Judge | None,
+    blue: Blue | None = None,
 ) -> dict[str, Any]:
-    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door. `blue`: what serves meanwhile."""
+    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door. `blue`: what serves
+    meanwhile."""
     base_url = process.base_url
     if proof == "healthy":
         wait_healthy(process, config.start_timeout_seconds)
@@ -58,23 +66,48 @@ def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployC
         import httpx
 
         async with httpx.AsyncClient() as client:
-            answers = await asyncio.gather(*(ask(client, base_url, config.model, manifest, line, max_new_tokens=config.load_test.max_tokens) for line in lines))
+            answers = await asyncio.gather(
+                *(
+                    ask(client, base_url, config.model, manifest, line, max_new_tokens=config.load_test.max_tokens)
+                    for line in lines
+                )
+            )
             return [answer.label or answer.text for answer in answers]
 
     return asyncio.run(all_of_them())
 
 
-def load(process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None) -> dict[str, Any]:
+def load(
+    process: SlotProcess,
+    release: Path,
+    manifest: Manifest,
+    config: DeployConfig,
+    judge: Judge | None,
+    blue: Blue | None,
+) -> dict[str, Any]:
     """Blue first, for green's load would slow it. Raises RefusedError with every rule that did not pass."""
     if judge is None or config.gate is None:
         return {"skipped": "the environment names no gate"}
     settings, prompts, folder = config.load_test, release / "golden.jsonl", Path(config.state_dir) / "loadtest"
     measure = measuring(config.model, settings, prompts)
-    theirs, facts = measure_blue(blue, settings, prompts, folder, measure) if wants_blue(Path(config.gate)) else ({}, {})
+    theirs, facts = (
+        measure_blue(blue, settings, prompts, folder, measure) if wants_blue(Path(config.gate)) else ({}, {})
+    )
     figures = measure(process.base_url, manifest, folder / str(process.port))
     keep(folder, manifest.reference, settings, prompts, figures)
     verdict = judge(manifest.reference, figures | theirs)
     if verdict.outcome != "pass":
-        reasons = "; ".join(f"{one.rule}: {one.sentence}" for one in verdict.results if one.outcome != "pass") or "the gate has no load rules"
-        raise RefusedError(f"{manifest.reference}: load gate {verdict.outcome}: {reasons}", hint=f"tunegate loadtest {config.name}")
-    return {"verdict": verdict.outcome, **figures, **theirs, **facts, "report": str(folder / str(process.port) / "report.html")}
+        reasons = (
+            "; ".join(f"{one.rule}: {one.sentence}" for one in verdict.results if one.outcome != "pass")
+            or "the gate has no load rules"
+        )
+        raise RefusedError(
+            f"{manifest.reference}: load gate {verdict.outcome}: {reasons}", hint=f"tunegate loadtest {config.name}"
+        )
+    return {
+        "verdict": verdict.outcome,
+        **figures,
+        **theirs,
+        **facts,
+        "report": str(folder / str(process.port) / "report.html"),
+    }

@@ -1,4 +1,5 @@
-"""The shadow: what users ask of the old release is asked at the new one too; its answers are compared and thrown away. Nobody waits for it."""
+"""The shadow: what users ask of the old release is asked at the new one too; its answers are compared and thrown away.
+Nobody waits for it."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ LONGEST_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Pair:
-    """One question asked of both. `exact` and `token_f1` are None where the answers are not to be compared: drawn by chance, or of an unknown shape."""
+    """One question asked of both. `exact` and `token_f1` are None where the answers are not to be compared: drawn by
+    chance, or of an unknown shape."""
 
     ok: bool
     old_seconds: float
@@ -40,13 +42,17 @@ class Pair:
 
 
 def run(env: Environment, slot: SlotName, seconds: float | None = None, share: float | None = None) -> dict[str, Any]:
-    """Facts of the comparison. Raises RefusedError below a bound of `shadow:`, InconclusiveError where too few asked, InputError without sampling.
+    """Facts of the comparison. Raises RefusedError below a bound of `shadow:`, InconclusiveError where too few asked,
+    InputError without sampling.
 
     Only what the redaction left as it was is asked: another question would have another answer.
     """
     settings, sampled = env.config.shadow or Shadow(), sampling_of(env.config, other(slot))
     if sampled is None:
-        raise InputError(f"{env.config.name}: nothing is sampled, so there is nothing to ask", hint="shadow: {share: 0.1}, then deploy")
+        raise InputError(
+            f"{env.config.name}: nothing is sampled, so there is nothing to ask",
+            hint="shadow: {share: 0.1}, then deploy",
+        )
     chosen = min(1.0, (share or settings.share) / sampled["share"])
     rows = follow(Path(sampled["folder"]), other(slot), settings.seconds if seconds is None else seconds)
     pairs, skipped = ask_all(rows, env.server_url(env.record.state(), slot), chosen, settings.concurrency)
@@ -56,8 +62,11 @@ def run(env: Environment, slot: SlotName, seconds: float | None = None, share: f
 
 
 def follow(folder: Path, slot: str, seconds: float) -> Iterator[dict[str, Any]]:
-    """Rows that `slot` writes from now on, for so many seconds; a line that is still being written is read at the next look."""
-    places = {path: path.stat().st_size for path in folder.glob(f"{slot}-*.jsonl")}  # "now" is the call, not the first row that is asked for
+    """Rows that `slot` writes from now on, for so many seconds; a line that is still being written is read at the next
+    look."""
+    places = {
+        path: path.stat().st_size for path in folder.glob(f"{slot}-*.jsonl")
+    }  # "now" is the call, not the first row that is asked for
     return grown(folder, slot, places, time.monotonic() + seconds)
 
 
@@ -79,11 +88,15 @@ def grown(folder: Path, slot: str, places: dict[Path, int], deadline: float) -> 
 
 
 def ask_all(rows: Iterator[dict[str, Any]], base_url: str, share: float, concurrency: int) -> tuple[list[Pair], int]:
-    """Pairs, and how many questions were not asked: redacted, refused by the old release too, or too many for the new one to keep up with."""
+    """Pairs, and how many questions were not asked: redacted, refused by the old release too, or too many for the new
+    one to keep up with."""
     import httpx
 
     skipped = 0
-    with httpx.Client(base_url=base_url, timeout=LONGEST_SECONDS, verify=False) as client, ThreadPoolExecutor(concurrency) as pool:
+    with (
+        httpx.Client(base_url=base_url, timeout=LONGEST_SECONDS, verify=False) as client,
+        ThreadPoolExecutor(concurrency) as pool,
+    ):
         waiting: list[Future[Pair]] = []
         for row in rows:
             if random.random() >= share:
@@ -112,12 +125,15 @@ def ask(client: httpx.Client, row: dict[str, Any]) -> Pair:
 
 
 def compare(body: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Exact agreement and token F1 (SQuAD's, Rajpurkar et al. 2016), both in [0, 1]. A classifier's or tagger's are those of its labels."""
+    """Exact agreement and token F1 (SQuAD's, Rajpurkar et al. 2016), both in [0, 1]. A classifier's or tagger's are
+    those of its labels."""
     if "json" in old and "json" in new:
         ours, theirs = labels_of(new["json"]), labels_of(old["json"])
         share = fmean(one == other for one, other in zip(ours, theirs, strict=False)) if ours and theirs else None
         return share, share
-    if "text" not in old or "text" not in new or body.get("temperature") != 0:  # vLLM draws by chance unless it is told not to
+    if (
+        "text" not in old or "text" not in new or body.get("temperature") != 0
+    ):  # vLLM draws by chance unless it is told not to
         return None, None
     return float(old["text"].strip() == new["text"].strip()), token_f1(old["text"], new["text"])
 
@@ -131,7 +147,9 @@ def token_f1(one: str, other: str) -> float:
 def labels_of(reply: dict[str, Any]) -> list[int]:
     """The likeliest class of each text, of each token of a tagger. Empty for anything else, an embedding say."""
     rows = reply.get("data") or []
-    probs = [row["probs"] for row in rows if "probs" in row] or [token for row in rows for token in row.get("data") or [] if isinstance(token, list)]
+    probs = [row["probs"] for row in rows if "probs" in row] or [
+        token for row in rows for token in row.get("data") or [] if isinstance(token, list)
+    ]
     return [max(range(len(one)), key=one.__getitem__) for one in probs if one]
 
 

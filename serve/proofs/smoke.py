@@ -17,7 +17,8 @@ SHOWN = 120
 
 
 def run_smoke(path: Path, base_url: str, model: str) -> dict[str, Any]:
-    """How many were asked and the slowest one. Raises RefusedError that names every request that failed, with what was found and expected."""
+    """How many were asked and the slowest one. Raises RefusedError that names every request that failed, with what was
+    found and expected."""
     import httpx
 
     requests = load(path, SmokeConfig).requests
@@ -34,7 +35,10 @@ def run_smoke(path: Path, base_url: str, model: str) -> dict[str, Any]:
             slowest = max(slowest, seconds)
             failed += [f"  {name_of(request, number)}: {problem}" for problem in problems]
     if failed:
-        raise RefusedError(f"{path}: of {len(requests)} requests of the application's own not met:\n" + "\n".join(failed), hint=f"tunegate check {path}")
+        raise RefusedError(
+            f"{path}: of {len(requests)} requests of the application's own not met:\n" + "\n".join(failed),
+            hint=f"tunegate check {path}",
+        )
     return {"smoke_requests": len(requests), "slowest_seconds": round(slowest, 3)}
 
 
@@ -43,12 +47,17 @@ def name_of(request: SmokeRequest, number: int) -> str:
 
 
 def unmet(expect: Expectation, status: int, body: str, seconds: float) -> list[str]:
-    """Pure. Each statement that does not hold, as found and expected; of an answer with the wrong status nothing else is asked."""
+    """Pure. Each statement that does not hold, as found and expected; of an answer with the wrong status nothing else
+    is asked."""
     if status != expect.status:
         return [f"found status {status} ({shorten(body)}), expected {expect.status}"]
     text = text_of(body)
     found = f"found {shorten(text)}"
-    problems = [f"took {seconds:.2f} s, expected at most {expect.max_seconds:g}"] if expect.max_seconds is not None and seconds > expect.max_seconds else []
+    problems = (
+        [f"took {seconds:.2f} s, expected at most {expect.max_seconds:g}"]
+        if expect.max_seconds is not None and seconds > expect.max_seconds
+        else []
+    )
     if expect.contains is not None and expect.contains not in text:
         problems.append(f"{found}, expected it to contain {expect.contains!r}")
     if expect.regex is not None and not re.search(expect.regex, text):
@@ -59,7 +68,8 @@ def unmet(expect: Expectation, status: int, body: str, seconds: float) -> list[s
 
 
 def text_of(body: str) -> str:
-    """The content of a chat or completion, streamed or whole, a tool call's arguments among it; of anything else the body itself."""
+    """The content of a chat or completion, streamed or whole, a tool call's arguments among it; of anything else the
+    body itself."""
     if body.startswith("data: "):
         return "".join(content(json.loads(line[6:])) for line in body.splitlines() if line.startswith("data: {"))
     try:

@@ -1,4 +1,5 @@
-"""Does what runs equal what git says? By what the router and the processes are seen to do; why not is serve/record/drift_reasons.py's, which the record knows."""
+"""Does what runs equal what git says? By what the router and the processes are seen to do; why not is
+serve/record/drift_reasons.py's, which the record knows."""
 
 from __future__ import annotations
 
@@ -9,10 +10,17 @@ from serve.record.state import State
 
 
 def check_served(seen: dict[str, Any], pinned: str | None, file: str) -> str:
-    """A sentence that names the digest. `seen` is `status`'s. Raises RefusedError, which names both, where the pin is not all that serves."""
+    """A sentence that names the digest. `seen` is `status`'s. Raises RefusedError, which names both, where the pin is
+    not all that serves."""
     name = seen["environment"]
     serving = {slot: facts for slot, facts in seen["slots"].items() if facts["weight"] > 0}
-    live = " and ".join(f"{facts['release']} ({slot}, {facts['weight']} %{'' if facts['alive'] else ', dead'})" for slot, facts in serving.items()) or "nothing"
+    live = (
+        " and ".join(
+            f"{facts['release']} ({slot}, {facts['weight']} %{'' if facts['alive'] else ', dead'})"
+            for slot, facts in serving.items()
+        )
+        or "nothing"
+    )
     whole = seen["door"]["open"] and all(facts["release"] == pinned and facts["alive"] for facts in serving.values())
     if pinned is None and not serving:
         return f"{name}: nothing is pinned and nothing serves"
@@ -20,7 +28,9 @@ def check_served(seen: dict[str, Any], pinned: str | None, file: str) -> str:
         door = "" if seen["door"]["open"] else ", door closed"
         why = f"; {seen['difference']['why']}" if seen["difference"] else ""
         found = f"{name}: found {live}{door}, expected {pinned or 'nothing'} as {file} says{why}"
-        raise RefusedError(found, hint=f"tunegate events {name} --kind desired --kind failed   (then: tunegate deploy {name})")
+        raise RefusedError(
+            found, hint=f"tunegate events {name} --kind desired --kind failed   (then: tunegate deploy {name})"
+        )
     return f"{name}: {pinned} serves, as {file} says"
 
 
@@ -45,4 +55,9 @@ def reason(state: State, pinned: str) -> str:
 
 def is_rolled_back(state: State, pinned: str | None) -> bool:
     """Traffic went back, by the agent or by a person, and the pin did not yet: it has to be written back."""
-    return state.rollback and not state.held and pinned == state.pinned is not None and state.release_of(state.active) == state.desired != pinned
+    return (
+        state.rollback
+        and not state.held
+        and pinned == state.pinned is not None
+        and state.release_of(state.active) == state.desired != pinned
+    )

@@ -29,8 +29,8 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Environment:
-    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's; `token` is its holder's,
-    `why` what a person says of the wish."""
+    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's;
+    `token` is its holder's, `why` what a person says of the wish."""
 
     config: DeployConfig
     tell: Callable[[str], None] = lambda line: None
@@ -53,7 +53,11 @@ class Environment:
 
     def process(self, state: State, slot: SlotName) -> SlotProcess | None:
         facts = self.facts(state, slot)
-        return SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"]), facts.get("prefix", "")) if facts else None
+        return (
+            SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"]), facts.get("prefix", ""))
+            if facts
+            else None
+        )
 
     def facts(self, state: State, slot: SlotName) -> dict[str, Any] | None:
         """Of its server, as they were recorded when it was started."""
@@ -83,17 +87,21 @@ class Environment:
         return process, directory, read_manifest(directory)
 
     def alive(self, state: State) -> frozenset[SlotName]:
-        """Slots with a server: one whose crash is on record has none, even where its adapter's server serves the other slot."""
-        processes = {slot: self.process(state, slot) for slot, found in state.slots.items() if found and not found.crashed}
+        """Slots with a server: one whose crash is on record has none, even where its adapter's server serves the other
+        slot."""
+        processes = {
+            slot: self.process(state, slot) for slot, found in state.slots.items() if found and not found.crashed
+        }
         return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
 
 
 @contextmanager
 def locked(env: Environment, command: str = "command", follows: str | None = None) -> Iterator[Environment]:
-    """One holder at a time changes an environment; the lock dies with its holder. Yields the environment with the holder's token:
+    """One holder at a time changes an environment; the lock dies with its holder. Yields the environment with the
+    holder's token:
 
-    should a holder come back after another has taken over (a lock file removed, a network file system), every effect of it refuses.
-    `follows`: the branch that the holder takes its wishes from. Raises BusyError.
+    should a holder come back after another has taken over (a lock file removed, a network file system), every effect of
+    it refuses. `follows`: the branch that the holder takes its wishes from. Raises BusyError.
     """
     from filelock import FileLock, Timeout
 
@@ -102,11 +110,15 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
     try:
         lock.acquire()
     except Timeout:
-        raise BusyError(f"another command is changing {env.config.name}", hint=f"tunegate status {env.config.name}") from None
+        raise BusyError(
+            f"another command is changing {env.config.name}", hint=f"tunegate status {env.config.name}"
+        ) from None
     try:
         token = env.record.state().token + 1
         branch: dict[str, Any] = {"follows": follows} if follows else {}
-        env.record.append("acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **branch)
+        env.record.append(
+            "acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **branch
+        )
         yield replace(env, token=token)
     finally:
         lock.release()
@@ -117,7 +129,14 @@ def holder_of(env: Environment) -> Event | None:
     import psutil
 
     held = [event for event in env.record.read() if event.kind == "acquired"][-1:]
-    return next((event for event in held if event.facts["host"] == socket.gethostname() and psutil.pid_exists(event.facts["pid"])), None)
+    return next(
+        (
+            event
+            for event in held
+            if event.facts["host"] == socket.gethostname() and psutil.pid_exists(event.facts["pid"])
+        ),
+        None,
+    )
 
 
 Judge = Callable[[str, dict[str, float]], Verdict]

@@ -14,7 +14,8 @@ LONGEST_WORDS = 300
 
 
 def in_one_line(event: Event) -> str:
-    """Moment (UTC), slot, kind, the reason, then facts by name; what has parts of its own is only named (`--json` shows it)."""
+    """Moment (UTC), slot, kind, the reason, then facts by name; what has parts of its own is only named (`--json` shows
+    it)."""
     facts = dict(event.facts)
     words = [plain(facts.pop("why"))] if "why" in facts else []
     words += [f"{name}={worded(value)}" for name, value in facts.items() if value is not None]
@@ -48,7 +49,8 @@ PROOF = ("healthy", "warm", "smoke", "parity", "load")
 
 
 class Event(Section):
-    """One line of events.jsonl. `by` and `commit`, of a wish: who, and from which commit; `seal` ties it to the lines before it (infra/files/sealed_log.py)."""
+    """One line of events.jsonl. `by` and `commit`, of a wish: who, and from which commit; `seal` ties it to the lines
+    before it (infra/files/sealed_log.py)."""
 
     at: str
     kind: Kind

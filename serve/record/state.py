@@ -1,4 +1,5 @@
-"""What is so in one environment: a State folded from its events. Pure; an event means what the state before it makes of it."""
+"""What is so in one environment: a State folded from its events. Pure; an event means what the state before it makes of
+it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from serve.record.event import PROOF, Event
 
 @dataclass(frozen=True)
 class SlotState:
-    """What the record says of one slot; whether its process lives is observed, not recorded, but that its death was seen is."""
+    """What the record says of one slot; whether its process lives is observed, not recorded, but that its death was
+    seen is."""
 
     release: str
     process: dict[str, Any] | None = None
@@ -27,12 +29,13 @@ class SlotState:
 
 @dataclass(frozen=True)
 class State:
-    """`switching` is set between the intent to switch and its confirmation; `refused` says why the desired release may not serve;
-    `failed` is the release that a rollback left behind for good; `pinned` the last wish that came from a person's YAML, by `author` in `commit`
-    where that YAML follows a branch; `why` says why something else is desired, or why that wish could not even be tried;
-    `follows` is the branch that the last agent took its wishes from, `pulled` what it took or refused of it last, `proposed` the commit that writes a
-    rollback back to it, `reported` what GitLab was told last; `weight` the share (percent) of the candidate, the slot that does not serve yet;
-    `swapping` what was stopped to make room."""
+    """`switching` is set between the intent to switch and its confirmation; `refused` says why the desired release may
+    not serve; `failed` is the release that a rollback left behind for good; `pinned` the last wish that came from a
+    person's YAML, by `author` in `commit` where that YAML follows a branch; `why` says why something else is desired,
+    or why that wish could not even be tried; `follows` is the branch that the last agent took its wishes from, `pulled`
+    what it took or refused of it last, `proposed` the commit that writes a rollback back to it, `reported` what GitLab
+    was told last; `weight` the share (percent) of the candidate, the slot that does not serve yet; `swapping` what was
+    stopped to make room."""
 
     token: int = 0
     desired: str | None = None
@@ -94,7 +97,11 @@ def fold(events: Iterable[Event]) -> State:
 def apply(state: State, event: Event) -> State:
     facts = event.facts
     if event.kind == "acquired":
-        return replace(state, token=facts["token"], follows=facts.get("follows") if facts.get("command") == "agent" else state.follows)
+        return replace(
+            state,
+            token=facts["token"],
+            follows=facts.get("follows") if facts.get("command") == "agent" else state.follows,
+        )
     if event.kind in ("pulled", "proposed", "reported"):
         known: dict[str, Any] = {event.kind: facts}
         return replace(state, **known)
@@ -116,7 +123,14 @@ def apply(state: State, event: Event) -> State:
         return replace(state, paused=True)
     if event.kind == "resumed":
         # A hold kept the YAML's wish back: forget it, so that it is read as a new one.
-        return replace(state, paused=False, held=False, pinned=None if state.held else state.pinned, paged=None, crashes=() if state.paged else state.crashes)
+        return replace(
+            state,
+            paused=False,
+            held=False,
+            pinned=None if state.held else state.pinned,
+            paged=None,
+            crashes=() if state.paged else state.crashes,
+        )
     if event.kind == "paged":
         return replace(state, paged=facts["why"])
     return apply_to_slots(state, event) if event.slot else state
@@ -126,8 +140,19 @@ def wish(state: State, facts: dict[str, Any]) -> State:
     """A person's wish starts with a clean slate: what crashed before does not count against it."""
     release, by_itself = facts["release"], bool(facts.get("rollback"))
     crashes = state.crashes if by_itself else tuple(one for one in state.crashes if one[0] != release)
-    state = replace(call_off(state), desired=release, rollback=by_itself, failed=facts.get("failed"), why=facts.get("why"), crashes=crashes)
-    return state if by_itself and not facts.get("pinned") else pinned_by(replace(state, pinned=release, proposed={}), facts)
+    state = replace(
+        call_off(state),
+        desired=release,
+        rollback=by_itself,
+        failed=facts.get("failed"),
+        why=facts.get("why"),
+        crashes=crashes,
+    )
+    return (
+        state
+        if by_itself and not facts.get("pinned")
+        else pinned_by(replace(state, pinned=release, proposed={}), facts)
+    )
 
 
 def pinned_by(state: State, facts: dict[str, Any]) -> State:
@@ -146,7 +171,8 @@ def without_share(state: State) -> State:
 
 
 def abort(state: State, facts: dict[str, Any]) -> State:
-    """Before the switch the desired release is refused; after it the other slot's release is wanted again, if there is one."""
+    """Before the switch the desired release is refused; after it the other slot's release is wanted again, if there is
+    one."""
     if state.rollback:  # it is on its way back already
         return replace(state, paused=False)
     serving = state.switching or state.active
@@ -165,8 +191,12 @@ def apply_to_slots(state: State, event: Event) -> State:
         return replace(state, swapping=slot, active=None, ledger=facts | {"at": event.at})
     if event.kind == "stepped":
         began = state.ledger if state.weight or not facts["weight"] else facts | {"at": event.at}
-        same = state.weight == facts["weight"] and bool(state.step)  # only told again to a router that forgot: its watch goes on
-        return replace(state, weight=facts["weight"], ledger=began, step=state.step if same else facts | {"at": event.at})
+        same = state.weight == facts["weight"] and bool(
+            state.step
+        )  # only told again to a router that forgot: its watch goes on
+        return replace(
+            state, weight=facts["weight"], ledger=began, step=state.step if same else facts | {"at": event.at}
+        )
     if event.kind == "analysed":
         return replace(state, analysed=state.weight)
     if event.kind == "switching":
@@ -179,7 +209,14 @@ def apply_to_slots(state: State, event: Event) -> State:
     if event.kind == "crashed":
         state = note_crash(state, slot, event.at)
     if event.kind == "stopped" and facts.get("why") == "stop":  # only `tunegate stop` does this
-        state = replace(state, active=None if slot == state.active else state.active, switching=None, swapping=None, ledger={}, weight=0)
+        state = replace(
+            state,
+            active=None if slot == state.active else state.active,
+            switching=None,
+            swapping=None,
+            ledger={},
+            weight=0,
+        )
     if event.kind == "stopped" and slot == state.swapping:
         state = replace(state, ledger=state.ledger | {"drained_seconds": facts.get("drain_seconds", 0.0)})
     if event.kind == "stopped" and slot == state.active:
@@ -191,9 +228,24 @@ def switched(state: State, slot: SlotName, facts: dict[str, Any], at: str) -> St
     """The ledger began with the first share, or with the queue of a swap; without either it begins here."""
     began = state.ledger
     queued = round(seconds_between(began["at"], at), 1) if state.swapping else None
-    switch = {"before": {}, "from": None} | facts | {"at": at, "began_before": began.get("before", facts.get("before")), "queued_seconds": queued}
+    switch = (
+        {"before": {}, "from": None}
+        | facts
+        | {"at": at, "began_before": began.get("before", facts.get("before")), "queued_seconds": queued}
+    )
     switch["drained_seconds"] = began.get("drained_seconds", 0.0)
-    return replace(state, active=slot, switching=None, swapping=None, switch=switch, ledger={}, step={}, weight=0, analysed=0, baked=False)
+    return replace(
+        state,
+        active=slot,
+        switching=None,
+        swapping=None,
+        switch=switch,
+        ledger={},
+        step={},
+        weight=0,
+        analysed=0,
+        baked=False,
+    )
 
 
 def seconds_between(start: str, end: str) -> float:
@@ -201,7 +253,8 @@ def seconds_between(start: str, end: str) -> float:
 
 
 def note_crash(state: State, slot: SlotName, at: str) -> State:
-    """A server that dies under a share of the traffic has refused itself; the intent to switch to a dead server is void."""
+    """A server that dies under a share of the traffic has refused itself; the intent to switch to a dead server is
+    void."""
     crashes = (*state.crashes, (str(state.release_of(slot)), at))
     switching = None if slot == state.switching else state.switching
     if state.weight and slot == state.candidate:

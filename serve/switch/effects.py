@@ -1,4 +1,5 @@
-"""The thin effects of a deployment: each does one action of the plan and records it. Each may be repeated after a kill."""
+"""The thin effects of a deployment: each does one action of the plan and records it. Each may be repeated after a
+kill."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LONGEST_WAIT_SECONDS = 5.0
 
 
 def perform(action: Action, env: Environment, state: State) -> None:
-    """Does one action. Raises RefusedError when a proof or the room says no, OutsideError when the world fails or another holder has taken over."""
+    """Does one action. Raises RefusedError when a proof or the room says no, OutsideError when the world fails or
+    another holder has taken over."""
     env.record.check_token()
     if action.kind == "open_door":
         open_door(env, state)

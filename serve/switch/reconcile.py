@@ -32,13 +32,18 @@ def check_release(config: DeployConfig, reference: str) -> None:
         raise RefusedError(f"{reference}: no verdict beside it", hint="tunegate gate CONFIG")
     verdict = Verdict.read(path)
     if verdict.release != reference or verdict.outcome != "pass":
-        raise RefusedError(f"{reference}: the verdict is {verdict.outcome} on {verdict.release}, expected pass on this release", hint="tunegate gate CONFIG")
+        raise RefusedError(
+            f"{reference}: the verdict is {verdict.outcome} on {verdict.release}, expected pass on this release",
+            hint="tunegate gate CONFIG",
+        )
 
 
 def act(env: Environment, wish: Callable[[Environment], None], *, beside: bool = False) -> dict[str, Any]:
-    """Puts a wish on record and carries it out; where an agent holds the environment it carries it out, and is followed.
+    """Puts a wish on record and carries it out; where an agent holds the environment it carries it out, and is
+    followed.
 
-    `beside`: any holder does, for the wish is about what is under way. Raises BusyError where another command is at work.
+    `beside`: any holder does, for the wish is about what is under way. Raises BusyError where another command is at
+    work.
     """
     try:
         with locked(env) as held:
@@ -53,7 +58,8 @@ def act(env: Environment, wish: Callable[[Environment], None], *, beside: bool =
 
 
 def follow(env: Environment, holder: str) -> dict[str, Any]:
-    """Waits until the plan has nothing more to do; the holder does it. Raises OutsideError if the holder ends before that."""
+    """Waits until the plan has nothing more to do; the holder does it. Raises OutsideError if the holder ends before
+    that."""
     env.tell(f"{holder} of {env.config.name} does it")
     while True:
         state = env.record.state()
@@ -61,12 +67,15 @@ def follow(env: Environment, holder: str) -> dict[str, Any]:
         if action.kind in ENDS:
             return end(env, state, action, None)
         if holder_of(env) is None:
-            raise OutsideError(f"{holder} ended before the wish was carried out", hint=f"tunegate deploy {env.config.name}")
+            raise OutsideError(
+                f"{holder} ended before the wish was carried out", hint=f"tunegate deploy {env.config.name}"
+            )
         time.sleep(FOLLOW_SECONDS)
 
 
 def reconcile(env: Environment) -> dict[str, Any]:
-    """The loop. A failure of the desired release is recorded, cleared away, and raised when what served is seen to serve."""
+    """The loop. A failure of the desired release is recorded, cleared away, and raised when what served is seen to
+    serve."""
     failure: TunegateError | None = None
     for _ in range(MOST_ACTIONS):
         state = env.record.state()
@@ -74,15 +83,22 @@ def reconcile(env: Environment) -> dict[str, Any]:
         if action.kind in ENDS:
             return end(env, state, action, failure)
         failure = attempt(env, state, action) or failure
-    raise OutsideError(f"{MOST_ACTIONS} actions did not reach the desired state", hint=f"tunegate status {env.config.name}")
+    raise OutsideError(
+        f"{MOST_ACTIONS} actions did not reach the desired state", hint=f"tunegate status {env.config.name}"
+    )
 
 
 def attempt(env: Environment, state: State, action: Action) -> TunegateError | None:
-    """Does one action. A failure is returned once the record says what follows from it; that of what serves is raised."""
+    """Does one action. A failure is returned once the record says what follows from it; that of what serves is
+    raised."""
     try:
         do(action, env, state)
     except (TunegateError, OSError) as caught:
-        error = caught if isinstance(caught, TunegateError) else OutsideError(f"{action.kind}: {caught}", hint=f"df -h {env.folder}")
+        error = (
+            caught
+            if isinstance(caught, TunegateError)
+            else OutsideError(f"{action.kind}: {caught}", hint=f"df -h {env.folder}")
+        )
         return answer_failure(env, state, action, error)
     if action.kind == "fall_back":
         return RefusedError(f"{state.release_of(action.slot)}: {action.why}", hint=f"tunegate status {env.config.name}")
@@ -111,7 +127,8 @@ def end(env: Environment, state: State, action: Action, failure: TunegateError |
 
 
 def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
-    """What failed decides: the router's death and a lost lock condemn no release; what serves is a crash; all else refuses the desired one."""
+    """What failed decides: the router's death and a lost lock condemn no release; what serves is a crash; all else
+    refuses the desired one."""
     if isinstance(error, OutsideError) and action.kind != "open_door" and not env.router.is_running():
         return None
     env.record.check_token()
@@ -126,13 +143,16 @@ def answer_failure(env: Environment, state: State, action: Action, error: Tunega
 
 
 def give_up(env: Environment, state: State, error: TunegateError, *, baking: bool) -> None:
-    """A failed bake goes back to the warm old slot, else to the newest release that came through its bake; before the switch nothing had moved."""
+    """A failed bake goes back to the warm old slot, else to the newest release that came through its bake; before the
+    switch nothing had moved."""
     env.tell(f"refused: {error.message}")
     old = other(state.active) if state.active else None
     heir = state.slots[old] if old else None
     warm = heir.release if heir and heir.is_proven and old in env.alive(state) else None
     if baking and (warm or state.last_good):
-        env.record.append("desired", release=warm or state.last_good, rollback=True, failed=state.desired, why=error.message)
+        env.record.append(
+            "desired", release=warm or state.last_good, rollback=True, failed=state.desired, why=error.message
+        )
     else:
         env.record.append("refused", why=error.message)
 
@@ -140,11 +160,27 @@ def give_up(env: Environment, state: State, error: TunegateError, *, baking: boo
 def outcome(env: Environment, state: State, kind: str) -> dict[str, Any]:
     """What `deploy --json` prints: the receipt of the last bake beside where the endpoint stands."""
     baked = [event for event in env.record.read() if event.kind == "baked"]
-    standing = {"environment": env.config.name, "base_url": env.router.base_url + "/v1", "release": state.release_of(state.active), "slot": state.active}
+    standing = {
+        "environment": env.config.name,
+        "base_url": env.router.base_url + "/v1",
+        "release": state.release_of(state.active),
+        "slot": state.active,
+    }
     if kind == "await_promotion":
-        return standing | {"waiting": state.desired, "weight": state.weight, "next": f"tunegate promote {env.config.name}"}
+        return standing | {
+            "waiting": state.desired,
+            "weight": state.weight,
+            "next": f"tunegate promote {env.config.name}",
+        }
     if kind == "paused":
-        return standing | {"waiting": state.desired, "weight": state.weight, "next": f"tunegate resume {env.config.name}"}
+        return standing | {
+            "waiting": state.desired,
+            "weight": state.weight,
+            "next": f"tunegate resume {env.config.name}",
+        }
     if state.rollback and state.switch:
-        return standing | {name: state.switch[name] for name in ("flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")}
+        return standing | {
+            name: state.switch[name]
+            for name in ("flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")
+        }
     return standing | {"receipt": baked[-1].facts if baked else None}

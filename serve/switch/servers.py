@@ -61,7 +61,11 @@ def start(env: Environment, state: State, slot: SlotName, reference: str) -> Non
     directory = find_trusted(reference, env.config.signing) / "release"  # every byte rehashed
     manifest = read_manifest(directory)
     host, port = host_for(env, state, slot, manifest), port_for(env, state, slot)
-    env.tell(f"load {reference[:40]}… into the server of {other(slot)}, for {slot}" if host else f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}")
+    env.tell(
+        f"load {reference[:40]}… into the server of {other(slot)}, for {slot}"
+        if host
+        else f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}"
+    )
     env.record.append("starting", slot, release=reference)
     end_server(env, state, slot, drain_seconds=0)
     reap_orphan(port)
@@ -73,12 +77,25 @@ def start(env: Environment, state: State, slot: SlotName, reference: str) -> Non
         # From here on the server's counters are not those of the other slot's users alone.
         counted = counted_of(env, other(slot))
         load_adapter(host, str(manifest.adapter), directory / ADAPTER)
-        env.record.append("started", slot, **(env.facts(state, other(slot)) or {}) | {"prefix": prefix, "counted": counted})
+        env.record.append(
+            "started", slot, **(env.facts(state, other(slot)) or {}) | {"prefix": prefix, "counted": counted}
+        )
         return
     log, sampled, hot = env.folder / f"{slot}.log", sampling_of(env.config, slot), env.config.capacity == "adapter"
-    process = start_slot(directory, manifest, port=port, served_name=env.config.model, log=log, index=SLOTS.index(slot), sampled=sampled, hot=hot)
+    process = start_slot(
+        directory,
+        manifest,
+        port=port,
+        served_name=env.config.model,
+        log=log,
+        index=SLOTS.index(slot),
+        sampled=sampled,
+        hot=hot,
+    )
     room = {"room": room_of(manifest)} if hot and manifest.adapter else {}
-    env.record.append("started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log), **room)
+    env.record.append(
+        "started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log), **room
+    )
 
 
 def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> None:
@@ -88,12 +105,24 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> No
     # Before the load test asks what serves as well: from there on its counters are not its users' alone.
     compared = proof == "load" and state.active not in (None, slot) and not env.is_shared(state, slot)
     before = counted_of(env, state.active) if compared and state.active else {}
-    facts = shadow(env, slot) if proof == "shadow" else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
-    env.record.append("proven", slot, proof=proof, seconds=round(time.monotonic() - started, 2), **facts, **({"counted": before} if before else {}))
+    facts = (
+        shadow(env, slot)
+        if proof == "shadow"
+        else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
+    )
+    env.record.append(
+        "proven",
+        slot,
+        proof=proof,
+        seconds=round(time.monotonic() - started, 2),
+        **facts,
+        **({"counted": before} if before else {}),
+    )
 
 
 def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
-    """The slot that traffic goes to, unless it is `slot`. One that died meanwhile is still given: then its figures are missing, and nothing passes by it."""
+    """The slot that traffic goes to, unless it is `slot`. One that died meanwhile is still given: then its figures are
+    missing, and nothing passes by it."""
     active = state.active
     if active is None or active == slot:
         return None
@@ -115,14 +144,20 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
     if leaves:
         env.router.pause()
     process, began = env.process(state, slot), time.monotonic()
-    deadline = state.planned.get("drain_seconds", env.config.drain_deadline_seconds) if leaves else env.config.drain_deadline_seconds
+    deadline = (
+        state.planned.get("drain_seconds", env.config.drain_deadline_seconds)
+        if leaves
+        else env.config.drain_deadline_seconds
+    )
     open_streams = wait_for_streams(env, slot, deadline) if process and is_alive(process) else 0
     env.tell(f"retire {slot}, {open_streams} streams open")
     drained = round(time.monotonic() - began, 1)
     end_server(env, state, slot, KILL_SECONDS)
     reap_orphan(port_for(env, state, slot))
     why = "deadline" if open_streams else "streams zero"
-    env.record.append("stopped", slot, release=state.release_of(slot), streams_open=open_streams, why=why, drain_seconds=drained)
+    env.record.append(
+        "stopped", slot, release=state.release_of(slot), streams_open=open_streams, why=why, drain_seconds=drained
+    )
 
 
 def wait_for_streams(env: Environment, slot: SlotName, seconds: float) -> int:

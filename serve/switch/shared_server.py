@@ -1,4 +1,5 @@
-"""Two slots on one server: the candidate's adapter is loaded beside that of what serves, where both lie on the same base."""
+"""Two slots on one server: the candidate's adapter is loaded beside that of what serves, where both lie on the same
+base."""
 
 from __future__ import annotations
 
@@ -45,26 +46,38 @@ def why_apart(env: Environment, state: State, slot: SlotName | None, manifest: M
 
 def read_by_server(manifest: Manifest) -> set[tuple[str, str]]:
     """Base weights, their config, tokenizer and template, by their bytes."""
-    return {(file.path, file.sha256) for file in manifest.files if file.path not in UNREAD and not file.path.startswith(f"{ADAPTER}/")}
+    return {
+        (file.path, file.sha256)
+        for file in manifest.files
+        if file.path not in UNREAD and not file.path.startswith(f"{ADAPTER}/")
+    }
 
 
 def host_for(env: Environment, state: State, slot: SlotName, manifest: Manifest) -> SlotProcess | None:
-    """The other slot's server, where the capacity plan says so and it is still as it was; else the release gets one of its own."""
+    """The other slot's server, where the capacity plan says so and it is still as it was; else the release gets one of
+    its own."""
     beside = state.slots[other(slot)]
-    if state.capacity != "adapter" or beside is None or "healthy" not in beside.proofs or why_apart(env, state, other(slot), manifest) is not None:
+    if (
+        state.capacity != "adapter"
+        or beside is None
+        or "healthy" not in beside.proofs
+        or why_apart(env, state, other(slot), manifest) is not None
+    ):
         return None
     return env.neighbour(state, slot)
 
 
 def port_for(env: Environment, state: State, slot: SlotName) -> int:
-    """The slot's own, unless the other slot lives in the server that was started there: then the port that one left free."""
+    """The slot's own, unless the other slot lives in the server that was started there: then the port that one left
+    free."""
     index, beside = SLOTS.index(slot), env.neighbour(state, slot)
     ports = env.config.slot_ports
     return ports[1 - index] if beside and beside.port == ports[index] else ports[index]
 
 
 def end_server(env: Environment, state: State, slot: SlotName, drain_seconds: float) -> None:
-    """Its server; only its adapter, where the other slot lives in the same one or may have had it loaded by a start that was killed."""
+    """Its server; only its adapter, where the other slot lives in the same one or may have had it loaded by a start
+    that was killed."""
     process, beside = env.process(state, slot), env.neighbour(state, slot)
     if beside and (process.is_same_process(beside) if process else (env.facts(state, other(slot)) or {}).get("room")):
         if state.release_of(slot) != state.release_of(other(slot)):

@@ -22,7 +22,8 @@ def counts_of(env: Environment) -> dict[str, dict[str, int]]:
 
 
 def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
-    """vLLM's own counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a rollback waits for nobody."""
+    """vLLM's own counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a
+    rollback waits for nobody."""
     return {slot: count_slot(env, slot).model_dump(mode="json")}
 
 
@@ -44,7 +45,8 @@ def queue(env: Environment, state: State, slot: SlotName) -> None:
 
 
 def switch(env: Environment, state: State, slot: SlotName) -> None:
-    """Moves new requests; the counts of the other slot are kept, so that the receipt can say what became of its streams."""
+    """Moves new requests; the counts of the other slot are kept, so that the receipt can say what became of its
+    streams."""
     env.tell(f"switch to {slot}")
     old = None if state.active is None and state.swapping is None else other(slot)
     env.record.append("switching", slot)
@@ -87,13 +89,17 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
     seen: object = None
     while time.monotonic() < deadline:
         try:
-            seen = client.get("/health").headers.get("x-tunegate-slot")  # no key, no limit, open whatever door.paths says
+            seen = client.get("/health").headers.get(
+                "x-tunegate-slot"
+            )  # no key, no limit, open whatever door.paths says
         except httpx.HTTPError as error:
             seen = type(error).__name__
         if seen == slot:
             return
         time.sleep(0.002)
-    raise OutsideError(f"the door still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}")
+    raise OutsideError(
+        f"the door still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}"
+    )
 
 
 def traffic_of(env: Environment, slot: SlotName) -> Traffic:

@@ -1,4 +1,5 @@
-"""The record as an auditor reads it: who wanted what, when, why, from which commit, and what came of it; and whether the record is what was written."""
+"""The record as an auditor reads it: who wanted what, when, why, from which commit, and what came of it; and whether
+the record is what was written."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ OUTCOMES = ("switched", "baked", "refused", "failed", "crashed", "paged", "keyed
 
 
 def audit(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Oldest first: at, what, release, by, commit, why. An outcome is its holder's: `by` is then whoever held the environment."""
+    """Oldest first: at, what, release, by, commit, why. An outcome is its holder's: `by` is then whoever held the
+    environment."""
     rows: list[dict[str, Any]] = []
     holder: str | None = None
     for event in events:
@@ -45,15 +47,22 @@ def what(event: Event) -> str:
     facts = event.facts
     if event.kind == "keyed":
         return f"key {facts['change']}: {facts['name']}"
-    verb = "rollback to" if event.kind == "desired" and facts.get("rollback") else {"desired": "deploy", "promoted": "promote"}.get(event.kind, event.kind)
+    verb = (
+        "rollback to"
+        if event.kind == "desired" and facts.get("rollback")
+        else {"desired": "deploy", "promoted": "promote"}.get(event.kind, event.kind)
+    )
     return f"{verb} {short(facts['release'])}" if facts.get("release") else verb
 
 
 def verify(env: Environment, head: str | None) -> Finding:
-    """Raises RefusedError naming the first line that does not follow, or where `head`, a seal noted earlier, is not in the record any more."""
+    """Raises RefusedError naming the first line that does not follow, or where `head`, a seal noted earlier, is not in
+    the record any more."""
     path = env.record.path
     if not path.exists():
-        raise InputError(f"{env.config.name}: nothing is recorded yet: no {path}", hint=f"tunegate deploy {env.config.name}")
+        raise InputError(
+            f"{env.config.name}: nothing is recorded yet: no {path}", hint=f"tunegate deploy {env.config.name}"
+        )
     found = check(path.read_bytes())
     hint = f"compare {path} with a copy of it; what serves is not touched"
     if found.broken:
@@ -62,6 +71,7 @@ def verify(env: Environment, head: str | None) -> Finding:
         raise RefusedError(f"{path}: found {found.earlier} lines and no seal, expected sealed lines", hint=hint)
     if head and head not in found.seals:
         raise RefusedError(
-            f"{path}: found no line with the seal {head[:12]}…, which was noted earlier: lines were cut off, or all were written anew", hint=hint
+            f"{path}: found no line with the seal {head[:12]}…, which was noted earlier: lines were cut off, or all were written anew",
+            hint=hint,
         )
     return found

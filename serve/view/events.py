@@ -14,16 +14,25 @@ from serve.view.tail import Tail
 
 
 def read_events(
-    env: Environment, kinds: Collection[str] = (), limit: int | None = None, *, follow: bool = False, ended: Callable[[], bool] = lambda: False
+    env: Environment,
+    kinds: Collection[str] = (),
+    limit: int | None = None,
+    *,
+    follow: bool = False,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Oldest first: the last `limit` (None: all) of `kinds` (none: every one); with `follow` those to come as well, until `ended`.
+    """Oldest first: the last `limit` (None: all) of `kinds` (none: every one); with `follow` those to come as well,
+    until `ended`.
 
-    A line that is not whole yet is waited for, and one torn by a kill left out. Raises InputError for an unknown kind or where nothing is recorded.
+    A line that is not whole yet is waited for, and one torn by a kill left out. Raises InputError for an unknown kind
+    or where nothing is recorded.
     """
     check_kinds(kinds)
     tail = Tail(env.record.path)
     if not tail.path.exists() and not follow:
-        raise InputError(f"{env.config.name}: nothing is recorded yet: no {tail.path}", hint=f"tunegate deploy {env.config.name}")
+        raise InputError(
+            f"{env.config.name}: nothing is recorded yet: no {tail.path}", hint=f"tunegate deploy {env.config.name}"
+        )
     yield from deque(chosen(tail.read(), kinds), maxlen=limit)
     if follow:
         yield from chosen(tail.follow(ended), kinds)
@@ -32,7 +41,9 @@ def read_events(
 def check_kinds(kinds: Collection[str]) -> None:
     unknown = sorted(set(kinds) - set(get_args(Kind)))
     if unknown:
-        raise InputError(f"found the kind {unknown[0]!r}, expected one of {', '.join(get_args(Kind))}", hint="tunegate events --help")
+        raise InputError(
+            f"found the kind {unknown[0]!r}, expected one of {', '.join(get_args(Kind))}", hint="tunegate events --help"
+        )
 
 
 def chosen(lines: Iterator[str], kinds: Collection[str]) -> Iterator[Event]:

@@ -1,4 +1,5 @@
-"""`status --watch`: the same picture again and again, with the times to the first token. Whatever fails is shown, and looked at again."""
+"""`status --watch`: the same picture again and again, with the times to the first token. Whatever fails is shown, and
+looked at again."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ WINDOW_SECONDS = 60.0
 
 @dataclass
 class View:
-    """`read` gives the environment as its YAML is now. `readings` are vLLM's counters at the looks of the last minute, the oldest first."""
+    """`read` gives the environment as its YAML is now. `readings` are vLLM's counters at the looks of the last minute,
+    the oldest first."""
 
     read: Callable[[], Environment]
     readings: deque[tuple[float, dict[SlotName, Counted]]] = field(default_factory=deque)
 
     def look(self) -> dict[str, Any]:
-        """As `status` has it; each slot with `first_token_ms`, None where there is no such figure; only `error` where nothing could be read."""
+        """As `status` has it; each slot with `first_token_ms`, None where there is no such figure; only `error` where
+        nothing could be read."""
         try:
             env = self.read()
             seen = status(env)
@@ -50,7 +53,8 @@ class View:
             self.readings.popleft()
 
     def window(self, slot: SlotName) -> Histogram | None:
-        """Over about the last minute of this view; at its first look, or where the server was not read then, since the server started."""
+        """Over about the last minute of this view; at its first look, or where the server was not read then, since the
+        server started."""
         (_, first), (_, last) = self.readings[0], self.readings[-1]
         if slot not in last:
             return None
@@ -88,14 +92,18 @@ def in_one_line(seen: dict[str, Any]) -> str:
         return f"{moment}  error: {' '.join(seen['error'].split())}"
     slots = [one_slot(f"{name}*" if name == seen["active"] else name, slot) for name, slot in seen["slots"].items()]
     flags = [name for name in ("paused", "held", "paged", "refused") if seen[name]]
-    return "  ".join([moment, f"door {'open' if seen['door']['open'] else 'closed'}", *slots, f"next {seen['next']}", *flags])
+    return "  ".join(
+        [moment, f"door {'open' if seen['door']['open'] else 'closed'}", *slots, f"next {seen['next']}", *flags]
+    )
 
 
 def one_slot(name: str, slot: dict[str, Any]) -> str:
     if slot["release"] is None:
         return f"{name} -"
     server = f"{name} {short(slot['release'])} {'alive' if slot['alive'] else 'dead'}"
-    return f"{server} {slot['weight']} % {slot['open_streams']} open first token {in_milliseconds(slot['first_token_ms'])}"
+    return (
+        f"{server} {slot['weight']} % {slot['open_streams']} open first token {in_milliseconds(slot['first_token_ms'])}"
+    )
 
 
 def print_lines(view: View, interval_seconds: float, as_json: bool) -> Iterator[str]:
@@ -107,7 +115,8 @@ def print_lines(view: View, interval_seconds: float, as_json: bool) -> Iterator[
 
 
 def show_live(view: View, console: Console, interval_seconds: float) -> None:
-    """Without end: the picture is drawn anew in its place. Ctrl-C, or whatever else ends it, gives the terminal back."""
+    """Without end: the picture is drawn anew in its place. Ctrl-C, or whatever else ends it, gives the terminal
+    back."""
     from rich.live import Live
 
     with Live(picture(view.look()), console=console, auto_refresh=False, screen=True) as live:

@@ -21,18 +21,25 @@ def log_of(env: Environment, source: str) -> Path:
     """Raises InputError for an unknown name, or where that one has not said anything yet."""
     name = env.config.name
     if source not in LOGS:
-        raise InputError(f"found the slot {source!r}, expected one of {', '.join(LOGS)}", hint=f"tunegate logs {name} --slot blue")
+        raise InputError(
+            f"found the slot {source!r}, expected one of {', '.join(LOGS)}", hint=f"tunegate logs {name} --slot blue"
+        )
     process = env.process(env.record.state(), source) if source in SLOTS else None  # which may be the other slot's too
     path = process.log if process else env.folder / LOGS[source]
     if not path.exists():
         there = [one for one, file in LOGS.items() if (env.folder / file).exists()]
         hint = f"tunegate logs {name} --slot {there[0]}" if there else f"tunegate status {name}"
-        raise InputError(f"{source} of {name} has no log yet: no {path}; there is one of: {', '.join(there) or 'none'}", hint=hint)
+        raise InputError(
+            f"{source} of {name} has no log yet: no {path}; there is one of: {', '.join(there) or 'none'}", hint=hint
+        )
     return path
 
 
-def read_log(path: Path, lines: int, *, follow: bool = False, ended: Callable[[], bool] = lambda: False) -> Iterator[str]:
-    """The last `lines`, an unfinished one among them unless it is followed; then, with `follow`, what comes, until `ended`."""
+def read_log(
+    path: Path, lines: int, *, follow: bool = False, ended: Callable[[], bool] = lambda: False
+) -> Iterator[str]:
+    """The last `lines`, an unfinished one among them unless it is followed; then, with `follow`, what comes, until
+    `ended`."""
     tail = Tail(path)
     last = deque(tail.read(), maxlen=lines)
     if tail.rest and not follow:
@@ -43,7 +50,8 @@ def read_log(path: Path, lines: int, *, follow: bool = False, ended: Callable[[]
 
 
 def keeping(tell: Callable[[str], None], path: Path) -> Callable[[str], None]:
-    """`tell` that also writes into `path`, with the moment (UTC). A full disk must not end the agent: then the line is told only."""
+    """`tell` that also writes into `path`, with the moment (UTC). A full disk must not end the agent: then the line is
+    told only."""
 
     def told(line: str) -> None:
         tell(line)

@@ -53,12 +53,16 @@ def status(env: Environment) -> dict[str, Any]:
         "holder": holder.facts | {"since": holder.at} if holder else None,
         "slots": {name: slot(name) for name in SLOTS},
         "receipt": in_one_line(receipts[-1]) if receipts else None,
-        "events": [{"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")} for event in events[-LAST_EVENTS:]],
+        "events": [
+            {"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")}
+            for event in events[-LAST_EVENTS:]
+        ],
     }
 
 
 def git_of(state: State) -> dict[str, Any] | None:
-    """The branch that the environment follows, where it stands or why it stays; the commit that pinned, who made it, and its merge request if known."""
+    """The branch that the environment follows, where it stands or why it stays; the commit that pinned, who made it,
+    and its merge request if known."""
     if state.follows is None:
         return None
     known = state.reported.get("merge_request") if state.reported.get("commit") == state.commit else None
@@ -76,15 +80,29 @@ def as_tables(seen: dict[str, Any]) -> RenderableType:
     from rich.markup import escape
     from rich.table import Table
 
-    slots = Table(title=f"{seen['environment']}   {seen['door']['url']}   door {'open' if seen['door']['open'] else 'closed'}", title_justify="left")
+    slots = Table(
+        title=f"{seen['environment']}   {seen['door']['url']}   door {'open' if seen['door']['open'] else 'closed'}",
+        title_justify="left",
+    )
     timed = any("first_token_ms" in one for one in seen["slots"].values())  # only `--watch` asks vLLM
     numbers = ("share", "open streams", "requests", *(["first token p50 / p95"] if timed else []))
     for column in ("slot", "release", "server", *numbers, "proofs"):
         slots.add_column(column, justify="right" if column in numbers else "left")
     for name, one in seen["slots"].items():
         server = "alive" if one["alive"] else "dead" if one["release"] else "-"
-        figures = [f"{one['weight']} %", str(one["open_streams"]), str(one["requests"]), *([in_milliseconds(one["first_token_ms"])] if timed else [])]
-        slots.add_row(f"{name} *" if name == seen["active"] else name, short(one["release"]), server, *figures, " ".join(one["proofs"]) or "-")
+        figures = [
+            f"{one['weight']} %",
+            str(one["open_streams"]),
+            str(one["requests"]),
+            *([in_milliseconds(one["first_token_ms"])] if timed else []),
+        ]
+        slots.add_row(
+            f"{name} *" if name == seen["active"] else name,
+            short(one["release"]),
+            server,
+            *figures,
+            " ".join(one["proofs"]) or "-",
+        )
     events = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for event in seen["events"]:
         events.add_row(event["at"][11:19], event["kind"], event["slot"] or "", escape(plain(event["why"] or "")[:100]))
@@ -121,7 +139,9 @@ def said_of_git(seen: dict[str, Any]) -> dict[str, str | None]:
     return {
         "git": f"{at}, and stays there: {git['stays_because']}" if git.get("stays_because") else at,
         "pinned by": pinned_by,
-        "differs": f"pinned {short(differs['pinned'])}, serves {short(differs['serves'])}: {differs['why']}{link}" if differs else None,
+        "differs": f"pinned {short(differs['pinned'])}, serves {short(differs['serves'])}: {differs['why']}{link}"
+        if differs
+        else None,
     }
 
 

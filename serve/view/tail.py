@@ -1,4 +1,5 @@
-"""A file that others append to, read onward as `tail -F` does: whole lines only, and from its beginning once it was cut or replaced."""
+"""A file that others append to, read onward as `tail -F` does: whole lines only, and from its beginning once it was cut
+or replaced."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Tail:
         self.inode = facts.st_ino
 
     def follow(self, ended: Callable[[], bool] = lambda: False) -> Iterator[str]:
-        """Lines as they come, until `ended` says so: asked before each look, so what was written before the end is still read."""
+        """Lines as they come, until `ended` says so: asked before each look, so what was written before the end is
+        still read."""
         last = False
         while not last:
             last = ended()

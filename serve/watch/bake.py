@@ -1,4 +1,5 @@
-"""The watch over a release under traffic: at each share of a canary, and after the switch. A breach raises; a change of mind ends it."""
+"""The watch over a release under traffic: at each share of a canary, and after the switch. A breach raises; a change of
+mind ends it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ LOOK_SECONDS = 0.25
 
 
 def analyse(env: Environment, state: State, slot: SlotName) -> None:
-    """Watches the candidate at its present share for the strategy's own time, against what serves beside it. Raises RefusedError on a breach."""
+    """Watches the candidate at its present share for the strategy's own time, against what serves beside it. Raises
+    RefusedError on a breach."""
     strategy = env.config.strategy
     seconds = strategy.bake_seconds if isinstance(strategy, Canary) else 0
     env.tell(f"watch {slot} at {state.weight} % for {seconds} s")
@@ -36,11 +38,14 @@ def analyse(env: Environment, state: State, slot: SlotName) -> None:
         if not last:
             time.sleep(LOOK_SECONDS)
     counted = since(env.router.traffic()[slot], before[slot])
-    env.record.append("analysed", slot, weight=state.weight, requests=counted.total, failed=counted.failed, watch=watcher.receipt())
+    env.record.append(
+        "analysed", slot, weight=state.weight, requests=counted.total, failed=counted.failed, watch=watcher.receipt()
+    )
 
 
 def bake(env: Environment, state: State) -> None:
-    """Watches the new slot under all of the traffic, and the old one until its streams have ended or the deadline has passed.
+    """Watches the new slot under all of the traffic, and the old one until its streams have ended or the deadline has
+    passed.
 
     Raises RefusedError on a breach. While an operator has paused, the watch goes on.
     """
@@ -51,7 +56,11 @@ def bake(env: Environment, state: State) -> None:
     liveness, drain, watched, last = Liveness(), 0.0, False, False
 
     def close(**more: Any) -> dict[str, Any]:
-        facts = receipt(state, env.config.strategy.kind, env.router.traffic(), elapsed(started), drain) | {"watch": watcher.receipt()} | more
+        facts = (
+            receipt(state, env.config.strategy.kind, env.router.traffic(), elapsed(started), drain)
+            | {"watch": watcher.receipt()}
+            | more
+        )
         write_receipt(env, state, facts)
         return facts
 
@@ -90,12 +99,17 @@ def has_changed(env: Environment, state: State) -> bool:
     return (now.desired, now.refused, now.held) != (state.desired, state.refused, state.held)
 
 
-def check_traffic(env: Environment, state: State, slot: SlotName, before: dict[str, Any], watcher: Watcher, *, last: bool) -> None:
-    """Raises RefusedError if the slot's server died, more of its requests failed since `before` than are allowed, or it is worse than what served."""
+def check_traffic(
+    env: Environment, state: State, slot: SlotName, before: dict[str, Any], watcher: Watcher, *, last: bool
+) -> None:
+    """Raises RefusedError if the slot's server died, more of its requests failed since `before` than are allowed, or it
+    is worse than what served."""
     process, allowed = env.process(state, slot), env.config.watch.failures_allowed
     failed = since(env.router.traffic()[slot], before[slot]).failed
     if process is None or not is_alive(process):
         raise RefusedError(f"{state.desired}: under traffic its server died", hint=f"less {env.folder}/{slot}.log")
     breaches = [f"{failed} requests failed"] if allowed is not None and failed > allowed else watcher.check(last=last)
     if breaches:
-        raise RefusedError(f"{state.desired}: under traffic {'; '.join(breaches)}", hint=f"less {env.folder}/{slot}.log")
+        raise RefusedError(
+            f"{state.desired}: under traffic {'; '.join(breaches)}", hint=f"less {env.folder}/{slot}.log"
+        )

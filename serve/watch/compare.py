@@ -9,7 +9,8 @@ from configs.environment.watch import Watch
 from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Compare
 
-# Answers that did not go through the door (probes, load tests, shadows): with more of them a server's own figures say little about its users.
+# Answers that did not go through the door (probes, load tests, shadows): with more of them a server's own figures say
+# little about its users.
 MOST_DIRECT = 0.2
 
 
@@ -25,23 +26,41 @@ class Finding:
     sentence: str
 
 
-def judge_window(baseline: Counted, window: Counted, settings: Watch, compare: Compare, looks: int = 1) -> list[Finding]:
-    """Pure. A breach is an interval that lies wholly beyond its limit; with fewer than minimum_requests on either side nothing is said to be shown.
+def judge_window(
+    baseline: Counted, window: Counted, settings: Watch, compare: Compare, looks: int = 1
+) -> list[Finding]:
+    """Pure. A breach is an interval that lies wholly beyond its limit; with fewer than minimum_requests on either side
+    nothing is said to be shown.
 
-    `looks`: how often the window will be judged; Bonferroni over looks and figures keeps the chance of any false breach below false_alarm.
+    `looks`: how often the window will be judged; Bonferroni over looks and figures keeps the chance of any false breach
+    below false_alarm.
     """
     confidence = 1 - 2 * settings.false_alarm / (FIGURES * max(1, looks))
     judged = Judged(settings, compare, confidence)
-    found = [judged.share("error rate", (window.failed, window.requests), (baseline.failed, baseline.requests), settings.error_rate_increase)]
+    found = [
+        judged.share(
+            "error rate",
+            (window.failed, window.requests),
+            (baseline.failed, baseline.requests),
+            settings.error_rate_increase,
+        )
+    ]
     for side, one in (("new", window), ("old", baseline)):
         direct = (one.answers or 0) - one.requests
         if direct > MOST_DIRECT * (one.answers or 0):
-            words = f"answers are inconclusive: {direct} of the {side} release's {one.answers} did not go through the door"
-            return [*found, Finding("answers", "inconclusive", f"{words} (probes, load tests): only the error rate is compared")]
+            words = (
+                f"answers are inconclusive: {direct} of the {side} release's {one.answers} did not go through the door"
+            )
+            return [
+                *found,
+                Finding("answers", "inconclusive", f"{words} (probes, load tests): only the error rate is compared"),
+            ]
     found += judged.times("time to first token", window.first, baseline.first, settings.time_to_first_token_ratio)
     found += judged.times("time per output token", window.per_token, baseline.per_token, settings.inter_token_ratio)
     if window.answers is None or baseline.answers is None:
-        found.append(Finding("answers", "inconclusive", "vLLM's counters were not read: only the error rate is compared"))
+        found.append(
+            Finding("answers", "inconclusive", "vLLM's counters were not read: only the error rate is compared")
+        )
     if window.lengths is None or baseline.lengths is None:
         return found
     lengths = window.lengths, baseline.lengths
@@ -71,12 +90,19 @@ class Judged:
         few = self.too_few(figure, mine[1], theirs[1])
         if few:
             return few
-        count, n, other_count, other_n = min(mine), mine[1], min(theirs), theirs[1]  # a request may fail twice: refused, then cut
+        count, n, other_count, other_n = (
+            min(mine),
+            mine[1],
+            min(theirs),
+            theirs[1],
+        )  # a request may fail twice: refused, then cut
         low, _ = self.compare.shares(count, n, other_count, other_n, self.confidence)
         words = f"{figure} {count / n:.1%} of {n} against {other_count / other_n:.1%} of {other_n}, at least {low:+.1%} more (limit {limit:+.1%})"
         return Finding(figure, "breach" if low > limit else "fine", words)
 
-    def times(self, figure: str, mine: Histogram | None, theirs: Histogram | None, ratio: float, word: str = "more") -> list[Finding]:
+    def times(
+        self, figure: str, mine: Histogram | None, theirs: Histogram | None, ratio: float, word: str = "more"
+    ) -> list[Finding]:
         """`less`: the sides are swapped, the sentence still begins with the new release's."""
         if mine is None or theirs is None:
             return []
@@ -84,17 +110,21 @@ class Judged:
         if few:
             return [few]
         means = mine.total / mine.n, theirs.total / theirs.n
-        low, _ = self.compare.means(means[0], variance(mine), mine.n, means[1], variance(theirs), theirs.n, ratio, self.confidence)
+        low, _ = self.compare.means(
+            means[0], variance(mine), mine.n, means[1], variance(theirs), theirs.n, ratio, self.confidence
+        )
         new, old = means if word == "more" else means[::-1]
         words = f"mean {figure} {new:.4g} against {old:.4g}, {'shown' if low > 0 else 'not shown'} to be over {ratio:g} times {word}"
         return [Finding(figure, "breach" if low > 0 else "fine", words)]
 
 
 def variance(found: Histogram) -> float:
-    """Never smaller than the true sample variance, so that no interval made of it is too narrow. Wants two observations.
+    """Never smaller than the true sample variance, so that no interval made of it is too narrow. Wants two
+    observations.
 
-    In a bucket from `low` to `high` a square is at most the chord's (low + high) x - low * high, so the squares together are most when
-    what the sum leaves over the lower edges lies in the highest buckets. Above the last edge a single observation may hold all of it.
+    In a bucket from `low` to `high` a square is at most the chord's (low + high) x - low * high, so the squares
+    together are most when what the sum leaves over the lower edges lies in the highest buckets. Above the last edge a
+    single observation may hold all of it.
     """
     lows = [0.0, *found.edges]
     spare = max(0.0, found.total - sum(low * count for low, count in zip(lows, found.counts, strict=True)))

@@ -19,8 +19,8 @@ from serve.record.state import State
 
 @dataclass
 class Liveness:
-    """`misses`: unanswered probes in a row; `answered`: what each server had answered at the last look, which was at `looked` (seconds, monotonic).
-    Who answers users needs no probe."""
+    """`misses`: unanswered probes in a row; `answered`: what each server had answered at the last look, which was at
+    `looked` (seconds, monotonic). Who answers users needs no probe."""
 
     misses: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
     answered: dict[SlotName, int | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
@@ -31,15 +31,23 @@ class Liveness:
         alive = env.alive(state)
         for slot in SLOTS:
             here = slot in serving and slot in alive
-            self.misses[slot] = self.misses[slot] + 1 if here and not (self.has_answered(env, state, slot) or answers(env, state, slot)) else 0
+            self.misses[slot] = (
+                self.misses[slot] + 1
+                if here and not (self.has_answered(env, state, slot) or answers(env, state, slot))
+                else 0
+            )
         return frozenset(slot for slot in SLOTS if self.misses[slot] >= env.config.supervision.probe_failures)
 
     def check(self, env: Environment, state: State, slot: SlotName) -> None:
-        """While a release is watched under traffic: no oftener than the agent would look. Raises RefusedError where it accepts and does not answer."""
+        """While a release is watched under traffic: no oftener than the agent would look. Raises RefusedError where it
+        accepts and does not answer."""
         if time.monotonic() - self.looked < env.config.supervision.interval_seconds:
             return
         if slot in self.hung(env, state, [slot]):
-            raise RefusedError(f"{state.desired}: under traffic it accepts requests and does not answer", hint=f"less {env.folder}/{slot}.log")
+            raise RefusedError(
+                f"{state.desired}: under traffic it accepts requests and does not answer",
+                hint=f"less {env.folder}/{slot}.log",
+            )
         self.looked = time.monotonic()
 
     def has_answered(self, env: Environment, state: State, slot: SlotName) -> bool:
@@ -52,7 +60,8 @@ class Liveness:
 
 
 def answers(env: Environment, state: State, slot: SlotName) -> bool:
-    """One golden prompt, one token. A server that still starts is not asked; one that answers with an error is alive, and the bake's business."""
+    """One golden prompt, one token. A server that still starts is not asked; one that answers with an error is alive,
+    and the bake's business."""
     import httpx
 
     from infra.vllm.client import request_of
@@ -66,7 +75,9 @@ def answers(env: Environment, state: State, slot: SlotName) -> bool:
 
     async def post() -> bool:
         async with httpx.AsyncClient(timeout=None, verify=False) as client:
-            await asyncio.wait_for(client.post(f"{process.base_url}{path}", json=body), env.config.supervision.probe_timeout_seconds)
+            await asyncio.wait_for(
+                client.post(f"{process.base_url}{path}", json=body), env.config.supervision.probe_timeout_seconds
+            )
         return True
 
     try:

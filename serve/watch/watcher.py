@@ -1,4 +1,5 @@
-"""The watch under traffic: is the new release worse than the old one was? `judge_window` is pure; `Watcher` reads counters and asks it."""
+"""The watch under traffic: is the new release worse than the old one was? `judge_window` is pure; `Watcher` reads
+counters and asks it."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def counted_at_takeover(env: Environment, slot: SlotName) -> Counted:
 
 
 def baseline(env: Environment, slot: SlotName) -> dict[str, Any]:
-    """What a slot showed under its own traffic, from its takeover until others asked it too: at its heir's load test, or at once where the heir was
+    """What a slot showed under its own traffic, from its takeover until others asked it too: at its heir's load test,
+    or at once where the heir was
 
     loaded into the same server. Without an heir until now."""
     last = counted_before_load(env, slot)
@@ -51,9 +53,11 @@ def counted_before_load(env: Environment, slot: SlotName) -> Counted | None:
 
 @dataclass
 class Watcher:
-    """One slot under traffic. `baseline`: as the function of that name gives it, of the release that served before; None: there was none.
+    """One slot under traffic. `baseline`: as the function of that name gives it, of the release that served before;
+    None: there was none.
 
-    While the other slot serves too (a canary), its own figures since then take the baseline's place as soon as they are enough: same hour, same users.
+    While the other slot serves too (a canary), its own figures since then take the baseline's place as soon as they are
+    enough: same hour, same users.
     """
 
     env: Environment
@@ -65,23 +69,37 @@ class Watcher:
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.since = {self.slot: counted_at_takeover(self.env, self.slot), other(self.slot): count_slot(self.env, other(self.slot))}
+        self.since = {
+            self.slot: counted_at_takeover(self.env, self.slot),
+            other(self.slot): count_slot(self.env, other(self.slot)),
+        }
 
     def check(self, *, last: bool = False) -> list[str]:
-        """Sentences of the breaches; judges once in every_seconds and, `last`, at the end of the watch. In between it has none to tell."""
+        """Sentences of the breaches; judges once in every_seconds and, `last`, at the end of the watch. In between it
+        has none to tell."""
         settings, compare = self.env.config.watch, self.env.compare
         early = time.monotonic() - self.looked < settings.every_seconds and not last
         if compare is None or self.baseline is None or early:
             return []
         self.looked = time.monotonic()
-        window, beside = (between(self.since[slot], count_slot(self.env, slot)) for slot in (self.slot, other(self.slot)))
+        window, beside = (
+            between(self.since[slot], count_slot(self.env, slot)) for slot in (self.slot, other(self.slot))
+        )
         held_against = beside if beside.requests >= settings.minimum_requests else Counted.model_validate(self.baseline)
-        looks = int((self.env.config.bake_seconds if self.seconds is None else self.seconds) / settings.every_seconds) + 1
+        looks = (
+            int((self.env.config.bake_seconds if self.seconds is None else self.seconds) / settings.every_seconds) + 1
+        )
         self.findings = judge_window(held_against, window, settings, compare, looks)
         return [one.sentence for one in self.findings if one.outcome == "breach"]
 
     def receipt(self) -> list[str]:
         """Every figure's last sentence, the inconclusive ones too; why there is none, where nothing was compared."""
         if self.env.compare is None or self.baseline is None:
-            return ["nothing was compared: no release served before" if self.baseline is None else "nothing was compared: no statistics at hand"]
-        return [one.sentence for one in self.findings] or [f"nothing was compared: watched for less than {self.env.config.watch.every_seconds:g} s"]
+            return [
+                "nothing was compared: no release served before"
+                if self.baseline is None
+                else "nothing was compared: no statistics at hand"
+            ]
+        return [one.sentence for one in self.findings] or [
+            f"nothing was compared: watched for less than {self.env.config.watch.every_seconds:g} s"
+        ]

@@ -68,7 +68,19 @@ def test_overrides_are_read_as_yaml_and_checked_like_the_file() -> None:
         (GOOD.replace("gate.yaml", "../gate.yaml"), ["gate", "inside the checkout"]),
         (GOOD.replace("gate.yaml", "/etc/passwd"), ["gate", "inside the checkout"]),
     ],
-    ids=["unknown-key", "wrong-type", "missing-file", "impossible", "not-yaml", "empty", "tab", "huge-integer", "huge-float", "outside", "absolute"],
+    ids=[
+        "unknown-key",
+        "wrong-type",
+        "missing-file",
+        "impossible",
+        "not-yaml",
+        "empty",
+        "tab",
+        "huge-integer",
+        "huge-float",
+        "outside",
+        "absolute",
+    ],
 )
 def test_a_wrong_yaml_is_named_with_its_place(text: str, named: list[str]) -> None:
     joined = "\n".join(problems_of(text))
@@ -76,7 +88,9 @@ def test_a_wrong_yaml_is_named_with_its_place(text: str, named: list[str]) -> No
 
 
 def test_two_mistakes_are_both_reported() -> None:
-    found = problems_of(GOOD.replace("source: bfcl", "source: bfcl\n  seed: -1").replace("max_steps: 4", "max_steps: 0"))
+    found = problems_of(
+        GOOD.replace("source: bfcl", "source: bfcl\n  seed: -1").replace("max_steps: 4", "max_steps: 0")
+    )
     assert len(found) == 2 and "data.seed" in found[0] and "train.max_steps" in found[1]
 
 

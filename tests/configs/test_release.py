@@ -53,7 +53,10 @@ def test_missing_extra_and_pickle_files_are_all_named(release: Path) -> None:
     (release / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(RefusedError) as caught:
         verify_release(release)
-    assert all(part in str(caught.value) for part in ("config.json: missing", "pytorch_model.bin: not in the manifest", "pytorch_model.bin: a file type"))
+    assert all(
+        part in str(caught.value)
+        for part in ("config.json: missing", "pytorch_model.bin: not in the manifest", "pytorch_model.bin: a file type")
+    )
 
 
 def test_another_expected_digest_is_refused(release: Path) -> None:
@@ -68,7 +71,10 @@ def test_a_directory_without_manifest_is_not_a_release(tmp_path: Path) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.text(min_size=1), st.integers(0, 10**9), st.text("0123456789abcdef", min_size=4)), min_size=1, max_size=6, unique_by=lambda row: row[0]
+        st.tuples(st.text(min_size=1), st.integers(0, 10**9), st.text("0123456789abcdef", min_size=4)),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda row: row[0],
     ),
     st.randoms(),
 )
@@ -80,11 +86,24 @@ def test_the_digest_ignores_order_and_sees_every_field(rows: list[tuple[str, int
 
 
 @pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "last.ckpt", "vectorizer.pkl", "tf_model.h5", "modeling.py", "lib.so", "run"]
+    "name",
+    [
+        "pytorch_model.bin",
+        "model.pt",
+        "consolidated.00.pth",
+        "last.ckpt",
+        "vectorizer.pkl",
+        "tf_model.h5",
+        "modeling.py",
+        "lib.so",
+        "run",
+    ],
 )
 def test_a_manifest_that_lists_a_pickle_or_code_makes_it_no_release(release: Path, name: str) -> None:
     (release / name).write_bytes(b"\x80\x04.")
     manifest, files = read_manifest(release), list_files(release)
-    (release / "manifest.json").write_text(manifest.model_copy(update={"files": files, "digest": digest_of(files)}).model_dump_json())
+    (release / "manifest.json").write_text(
+        manifest.model_copy(update={"files": files, "digest": digest_of(files)}).model_dump_json()
+    )
     with pytest.raises(RefusedError, match=rf"{name}: a file type that no release may hold"):
         verify_release(release)

@@ -1,4 +1,5 @@
-"""A checkout of the test's own, releases of a few bytes, and evaluations in the form that `eval.evaluate` leaves them in."""
+"""A checkout of the test's own, releases of a few bytes, and evaluations in the form that `eval.evaluate` leaves them
+in."""
 
 from __future__ import annotations
 
@@ -36,8 +37,23 @@ def write_release() -> Callable[..., Manifest]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.safetensors").write_bytes(weights)
         files = list_files(folder)
-        known = {"name": name, "digest": digest_of(files), "task": "sequence-classification", "files": files, "serving": Serving(), "labels": ["bad", "good"]}
-        empty: dict[str, Any] = {"base": {}, "data": {}, "quantization": {}, "git_revision": "test", "versions": {}, "config": {}, "created": "2026-11-24"}
+        known = {
+            "name": name,
+            "digest": digest_of(files),
+            "task": "sequence-classification",
+            "files": files,
+            "serving": Serving(),
+            "labels": ["bad", "good"],
+        }
+        empty: dict[str, Any] = {
+            "base": {},
+            "data": {},
+            "quantization": {},
+            "git_revision": "test",
+            "versions": {},
+            "config": {},
+            "created": "2026-11-24",
+        }
         manifest = Manifest.model_validate(known | empty | fields)
         (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf8")
         return manifest
@@ -53,10 +69,14 @@ def write_measured() -> Callable[..., Path]:
 
         folder.mkdir(parents=True, exist_ok=True)
         answers = ["good" if right else "bad" for right in outcomes.values()]
-        frame = pandas.DataFrame({"id": list(outcomes), "gold": "good", "answer": answers, "correct": list(outcomes.values())})
+        frame = pandas.DataFrame(
+            {"id": list(outcomes), "gold": "good", "answer": answers, "correct": list(outcomes.values())}
+        )
         frame.to_parquet(folder / "predictions.parquet")
         metrics = {"accuracy": sum(outcomes.values()) / len(outcomes)}
-        (folder / "metrics.json").write_text(json.dumps({"release": reference, "dataset": dataset, "metrics": metrics, "parity": None} | record))
+        (folder / "metrics.json").write_text(
+            json.dumps({"release": reference, "dataset": dataset, "metrics": metrics, "parity": None} | record)
+        )
         return folder
 
     return write

@@ -27,7 +27,11 @@ def run(*arguments: str) -> str:
 @pytest.fixture
 def evaluated(checkout: Path, write_measured: Callable[..., Path]) -> Path:
     for name, reference, right in (("one", ONE, 90), ("two", OTHER, 80)):
-        write_measured(checkout / f"build/{name}/eval", reference, {f"row-{number}": float(number < right) for number in range(100)})
+        write_measured(
+            checkout / f"build/{name}/eval",
+            reference,
+            {f"row-{number}": float(number < right) for number in range(100)},
+        )
     return checkout
 
 

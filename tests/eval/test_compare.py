@@ -31,7 +31,9 @@ def test_the_difference_is_the_first_minus_the_second_on_the_same_rows(evaluated
     told: list[str] = []
     found = compare_releases("build/one", "two", 0.95, None, told.append)
     (row,) = found["metrics"]
-    assert (found["release"], found["reference"], found["sliced_metric"]) == (ONE, OTHER, "accuracy") and told == ["compare accuracy"]
+    assert (found["release"], found["reference"], found["sliced_metric"]) == (ONE, OTHER, "accuracy") and told == [
+        "compare accuracy"
+    ]
     assert row["difference"] == pytest.approx(0.1) and row["low"] > 0 and row["p_value"] == pytest.approx(2 * 0.5**10)
     assert row["minimum_detectable_effect"] > 0 and json.dumps(found)
     back = compare_releases("two", "one", 0.95, None, told.append)["metrics"][0]
@@ -55,7 +57,9 @@ def test_a_name_that_fits_two_is_refused(evaluated: WriteMeasured, checkout: Pat
         find("one")
 
 
-def test_other_rows_are_never_compared_and_the_same_are_looked_for_everywhere(evaluated: WriteMeasured, checkout: Path) -> None:
+def test_other_rows_are_never_compared_and_the_same_are_looked_for_everywhere(
+    evaluated: WriteMeasured, checkout: Path
+) -> None:
     evaluated(checkout / "releases/two@222222222222/eval", OTHER, outcomes(80), dataset="rows-2")
     with pytest.raises(InputError, match="different test rows") as caught:
         compare_releases("one", "two", 0.95, None, print)

@@ -1,4 +1,5 @@
-"""One measurement: its record, its parity, the order in which it is written, what is refused. The server is a fake at the seam."""
+"""One measurement: its record, its parity, the order in which it is written, what is refused. The server is a fake at
+the seam."""
 
 from __future__ import annotations
 
@@ -26,15 +27,24 @@ def test_a_release_is_measured_once(server: Server, config: MakeConfig, write_re
     manifest = write_release(RUN.release)
     record = evaluate.evaluate(config(), RUN)
     assert record == stored() and record["metrics"]["accuracy"] == pytest.approx(4 / 6)
-    assert (record["release"], record["dataset"], record["n"], record["size_bytes"]) == (manifest.reference, "sha256:rows", 6, len(b"weights"))
+    assert (record["release"], record["dataset"], record["n"], record["size_bytes"]) == (
+        manifest.reference,
+        "sha256:rows",
+        6,
+        len(b"weights"),
+    )
     measured = read_measured(RUN.evaluation)
     assert measured is not None and measured.frame is not None
-    assert dict(zip(measured.frame["id"], measured.frame["correct"], strict=True)) == {f"row-{number}": float(number < 4) for number in range(6)}
+    assert dict(zip(measured.frame["id"], measured.frame["correct"], strict=True)) == {
+        f"row-{number}": float(number < 4) for number in range(6)
+    }
     assert sorted(server.asked) == [(manifest.digest, f"row-{number}") for number in range(6)]
     assert evaluate.evaluate(config(), RUN) == record and server.starts == [RUN.release], "finished: no second server"
 
 
-def test_metrics_are_written_last_of_all(server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_written_last_of_all(
+    server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_release(RUN.release)
     evaluate.evaluate(config(), RUN)
     write_release(RUN.release, weights=b"others")
@@ -47,7 +57,9 @@ def test_metrics_are_written_last_of_all(server: Server, config: MakeConfig, wri
     monkeypatch.setattr(os, "replace", record_replace)
     evaluate.evaluate(config(), RUN)
     order = [one for one in seen if one[0] in ("predictions.parquet", "metrics.json")]
-    assert order[:2] == [("predictions.parquet", False), ("metrics.json", True)], "new predictions never stand beside old metrics"
+    assert order[:2] == [("predictions.parquet", False), ("metrics.json", True)], (
+        "new predictions never stand beside old metrics"
+    )
 
 
 @pytest.mark.parametrize("difference", [0.01, math.inf, math.nan])
@@ -58,12 +70,21 @@ def test_parity_stands_in_the_record_and_is_valid_json(
     RUN.release.mkdir(parents=True)
     (RUN.release / "golden.jsonl").write_text("{}\n")
     write_release(RUN.release)
-    expected = {"agreement": 0.5, "difference": difference if math.isfinite(difference) else None, "prompts": 2, "passed": False}
+    expected = {
+        "agreement": 0.5,
+        "difference": difference if math.isfinite(difference) else None,
+        "prompts": 2,
+        "passed": False,
+    }
     assert evaluate.evaluate(config(), RUN)["parity"] == stored()["parity"] == expected
-    json.loads((RUN.evaluation / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    json.loads(
+        (RUN.evaluation / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
 
 
-def test_nothing_is_measured_without_rows_or_on_wrong_bytes(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:
+def test_nothing_is_measured_without_rows_or_on_wrong_bytes(
+    server: Server, config: MakeConfig, write_release: WriteRelease
+) -> None:
     with pytest.raises(InputError, match="not a release"):
         evaluate.evaluate(config(), RUN)
     write_release(RUN.release)
@@ -85,7 +106,9 @@ def test_nothing_is_measured_without_rows_or_on_wrong_bytes(server: Server, conf
 def test_rows_are_encoded_by_the_batch_and_only_those_that_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, bool]] = []
 
-    def with_tokens(manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool) -> list[dict[str, Any]]:
+    def with_tokens(
+        manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool
+    ) -> list[dict[str, Any]]:
         seen.append((len(rows), references))
         return [row | {"input_ids": [1]} for row in rows]
 

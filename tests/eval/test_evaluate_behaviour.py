@@ -1,4 +1,5 @@
-"""Behaviour tests and a judge as parts of one evaluation: in metrics.json, beside the predictions, and asked once. The servers are fakes at the seam."""
+"""Behaviour tests and a judge as parts of one evaluation: in metrics.json, beside the predictions, and asked once. The
+servers are fakes at the seam."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class Server:
     def temporary_slot(self, *_: Any, **__: Any) -> Iterator[str]:
         yield "http://fake"
 
-    async def ask(self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any) -> Answer:
+    async def ask(
+        self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any
+    ) -> Answer:
         if len(self.asked) >= self.fails_after:
             raise OutsideError("killed")
         question = row["messages"][0]["content"]
@@ -63,31 +66,53 @@ def server(checkout: Path, monkeypatch: pytest.MonkeyPatch, write_release: Calla
     monkeypatch.setattr(cache, "find_evaluation", lambda *_: False)
     write_release(RUN.release, task="causal-lm", labels=[])
     RUN.data.mkdir(parents=True)
-    chats = [[{"role": "user", "content": f"word {number} said twice"}, {"role": "assistant", "content": "gold"}] for number in range(4)]
-    rows = [{"id": f"row-{number}", "messages": chat, "reference": chat[0]["content"]} for number, chat in enumerate(chats)]
+    chats = [
+        [{"role": "user", "content": f"word {number} said twice"}, {"role": "assistant", "content": "gold"}]
+        for number in range(4)
+    ]
+    rows = [
+        {"id": f"row-{number}", "messages": chat, "reference": chat[0]["content"]} for number, chat in enumerate(chats)
+    ]
     pandas.DataFrame(rows).to_parquet(RUN.data / "test.parquet")
     (RUN.data / "data_card.json").write_text('{"test_fingerprint": "sha256:rows"}')
     return fake
 
 
-def test_behaviour_and_judgement_stand_in_the_record_and_beside_it(server: Server, config: Callable[..., RunConfig]) -> None:
+def test_behaviour_and_judgement_stand_in_the_record_and_beside_it(
+    server: Server, config: Callable[..., RunConfig]
+) -> None:
     run = config(task="causal-lm", evaluate={"behaviour": TESTS, "judge": JUDGE, "concurrency": 1})
     record = evaluate.evaluate(run, RUN)
     assert record == json.loads((RUN.evaluation / "metrics.json").read_text())
     robust = record["behaviour"]["robustness"]
-    assert (robust["metric"], robust["n"], robust["original"], robust["changed"], robust["flip_rate"]) == ("exact_match", 4, 1.0, 0.0, 1.0)
+    assert (robust["metric"], robust["n"], robust["original"], robust["changed"], robust["flip_rate"]) == (
+        "exact_match",
+        4,
+        1.0,
+        0.0,
+        1.0,
+    )
     assert (record["behaviour"]["abstention"]["changed"], record["behaviour"]["abstention"]["original"]) == (1.0, 0.0)
-    assert (record["metrics"]["judge_score"], record["metrics"]["judge_missing"]) == (4.0, 0.25) and record["harness"] == {}
+    assert (record["metrics"]["judge_score"], record["metrics"]["judge_missing"]) == (4.0, 0.25) and record[
+        "harness"
+    ] == {}
     predictions = pandas.read_parquet(RUN.evaluation / "predictions.parquet").set_index("id")
-    assert predictions["judge_score"].isna().tolist() == [False, True, False, False] and predictions["correct"].tolist() == [1.0] * 4
+    assert (
+        predictions["judge_score"].isna().tolist() == [False, True, False, False]
+        and predictions["correct"].tolist() == [1.0] * 4
+    )
     told = pandas.read_parquet(RUN.evaluation / "behaviour.parquet")
-    assert told["test"].tolist() == ["robustness"] * 4 + ["abstention"] * 5 and set(told[told["test"] == "robustness"]["id"]) == set(predictions.index)
+    assert told["test"].tolist() == ["robustness"] * 4 + ["abstention"] * 5 and set(
+        told[told["test"] == "robustness"]["id"]
+    ) == set(predictions.index)
     assert len(server.asked) == 4 + 4 + 1 and server.judged == 4
     assert evaluate.evaluate(run, RUN) == record and len(server.asked) == 9
 
 
 @pytest.mark.parametrize("killed_after", [2, 5, 8])
-def test_a_killed_evaluation_asks_no_changed_question_twice(server: Server, config: Callable[..., RunConfig], killed_after: int) -> None:
+def test_a_killed_evaluation_asks_no_changed_question_twice(
+    server: Server, config: Callable[..., RunConfig], killed_after: int
+) -> None:
     run = config(task="causal-lm", evaluate={"behaviour": TESTS, "concurrency": 1})
     server.fails_after = killed_after
     with pytest.raises(OutsideError, match="killed"):
@@ -98,7 +123,9 @@ def test_a_killed_evaluation_asks_no_changed_question_twice(server: Server, conf
     assert len(server.asked) == 9 == len({*server.asked})
 
 
-def test_another_test_is_another_evaluation_and_ordinary_answers_stay(server: Server, config: Callable[..., RunConfig]) -> None:
+def test_another_test_is_another_evaluation_and_ordinary_answers_stay(
+    server: Server, config: Callable[..., RunConfig]
+) -> None:
     evaluate.evaluate(config(task="causal-lm"), RUN)
     record = evaluate.evaluate(config(task="causal-lm", evaluate={"behaviour": TESTS[:1]}), RUN)
     assert "robustness" in record["behaviour"] and len(server.asked) == 4 + 4

@@ -1,4 +1,5 @@
-"""What a release is measured against: its parent, its base, the champion, each on the run's own rows and once. The server is a fake at the seam."""
+"""What a release is measured against: its parent, its base, the champion, each on the run's own rows and once. The
+server is a fake at the seam."""
 
 from __future__ import annotations
 
@@ -20,28 +21,41 @@ pytestmark = pytest.mark.unit
 BASELINE = {"baseline": True}
 
 
-def test_base_and_parent_lie_beside_the_release_and_go_with_the_config(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:
+def test_base_and_parent_lie_beside_the_release_and_go_with_the_config(
+    server: Server, config: MakeConfig, write_release: WriteRelease
+) -> None:
     write_release(RUN.release)
     write_release(RUN.parent, name="unquantized", weights=b"twice as large")
     base = write_release(Path("build/base/tiny"), name="tiny", weights=b"base")
     record = evaluate.evaluate(config(evaluate=BASELINE), RUN)
     assert record == stored() and record["metrics"]["parent_accuracy"] == record["metrics"]["accuracy"]
     assert record["metrics"]["size_ratio"] == len(b"weights") / len(b"twice as large")
-    assert record["metrics"]["parent_agreement"] == 1 and record["metrics"]["parent_kl_divergence"] == 0 and record["metrics"]["accuracy_change"] == 0
+    assert (
+        record["metrics"]["parent_agreement"] == 1
+        and record["metrics"]["parent_kl_divergence"] == 0
+        and record["metrics"]["accuracy_change"] == 0
+    )
     assert f"# {record['release']}" in (RUN.evaluation / "card.md").read_text()
     assert stored(RUN.evaluation / "parent")["release"].startswith("unquantized@")
-    assert stored(RUN.evaluation / "base")["release"] == base.reference and read_measured(RUN.evaluation / "base") is not None
+    assert (
+        stored(RUN.evaluation / "base")["release"] == base.reference
+        and read_measured(RUN.evaluation / "base") is not None
+    )
     assert server.starts == [RUN.release, RUN.parent, Path("build/base/tiny")]
     assert evaluate.evaluate(config(evaluate=BASELINE), RUN) == record and len(server.starts) == 3
     for file in [*RUN.parent.iterdir()]:
         file.unlink()
     RUN.parent.rmdir()
     evaluate.evaluate(config(), RUN)
-    assert not (RUN.evaluation / "parent").exists() and not (RUN.evaluation / "base").exists(), "no earlier run's reference is left for the gate"
+    assert not (RUN.evaluation / "parent").exists() and not (RUN.evaluation / "base").exists(), (
+        "no earlier run's reference is left for the gate"
+    )
     assert not (RUN.evaluation / "card.md").exists() and not any("parent" in name for name in stored()["metrics"])
 
 
-def test_the_base_is_measured_once_for_all_runs_on_the_same_rows(server: Server, config: MakeConfig, write_release: WriteRelease) -> None:
+def test_the_base_is_measured_once_for_all_runs_on_the_same_rows(
+    server: Server, config: MakeConfig, write_release: WriteRelease
+) -> None:
     other = RunPaths.of("other")
     write_release(Path("build/base/tiny"), name="tiny", weights=b"base")
     for paths in (RUN, other):
@@ -70,19 +84,28 @@ def pinned(reference: str | None) -> DeployConfig:
     return DeployConfig(name="local", model="m", release=reference, gate=None)
 
 
-def test_the_champion_is_measured_on_the_runs_own_rows_and_only_once(server: Server, config: MakeConfig, champion: Manifest) -> None:
+def test_the_champion_is_measured_on_the_runs_own_rows_and_only_once(
+    server: Server, config: MakeConfig, champion: Manifest
+) -> None:
     for times in (1, 2):
         evaluate.evaluate(config(), RUN, pinned(champion.reference))
         assert server.starts == [RUN.release, Path("releases/old@1/release")], times
-    assert stored(RUN.evaluation / "champion")["release"] == champion.reference and stored(RUN.evaluation / "champion")["dataset"] == "sha256:rows"
+    assert (
+        stored(RUN.evaluation / "champion")["release"] == champion.reference
+        and stored(RUN.evaluation / "champion")["dataset"] == "sha256:rows"
+    )
     evidence = gather(RUN, pinned(champion.reference))
     assert evidence.references["champion"].record == stored(RUN.evaluation / "champion")
     prepare(["good", "bad"], "sha256:other rows")
     evaluate.evaluate(config(), RUN, pinned(champion.reference))
-    assert len(server.starts) == 4 and stored(RUN.evaluation / "champion")["dataset"] == "sha256:other rows", "never compared across different data"
+    assert len(server.starts) == 4 and stored(RUN.evaluation / "champion")["dataset"] == "sha256:other rows", (
+        "never compared across different data"
+    )
 
 
-def test_another_machine_fetches_the_champions_evaluation(server: Server, config: MakeConfig, champion: Manifest) -> None:
+def test_another_machine_fetches_the_champions_evaluation(
+    server: Server, config: MakeConfig, champion: Manifest
+) -> None:
     evaluate.evaluate(config(), RUN, pinned(champion.reference))
     shutil.rmtree(RUN.evaluation)
     shutil.rmtree("releases")  # nor is the champion itself needed
@@ -90,7 +113,9 @@ def test_another_machine_fetches_the_champions_evaluation(server: Server, config
     assert len(server.starts) == 2 and stored(RUN.evaluation / "champion")["release"] == champion.reference
 
 
-def test_only_what_the_gate_asks_for_is_measured(server: Server, config: MakeConfig, champion: Manifest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_what_the_gate_asks_for_is_measured(
+    server: Server, config: MakeConfig, champion: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
     evaluate.evaluate(config(), RUN, pinned(champion.reference))
     evaluate.evaluate(config(), RUN, pinned(None))
     assert not (RUN.evaluation / "champion").exists(), "nothing is pinned any more"
@@ -99,7 +124,9 @@ def test_only_what_the_gate_asks_for_is_measured(server: Server, config: MakeCon
     assert not (RUN.evaluation / "champion").exists() and len(server.starts) == 2
     Path("gate.yaml").write_text(GATE)
     shutil.rmtree("store")
-    (Path("releases/old@1/release") / "manifest.json").write_text(champion.model_copy(update={"task": "causal-lm"}).model_dump_json())
+    (Path("releases/old@1/release") / "manifest.json").write_text(
+        champion.model_copy(update={"task": "causal-lm"}).model_dump_json()
+    )
     evaluate.evaluate(config(), RUN, pinned(champion.reference))
     assert len(server.starts) == 2 and "it is a causal-lm model" in capsys.readouterr().err
     with pytest.raises(KeyError):

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunConfig, RunPaths]:
-    """A run as `quantize` leaves it: a release, and test rows whose gold answers are the model's own, but for the last."""
+    """A run as `quantize` leaves it: a release, and test rows whose gold answers are the model's own, but for the
+    last."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNEGATE_SERVE_PYTHON", str(ROOT / ".venv-serve/bin/python"))
     reference = write_release(tmp_path, "tiny", seed=3)
@@ -29,7 +30,14 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunConfig
     paths.root.mkdir(parents=True)
     (tmp_path / "releases" / f"{name}@{digest[:12]}" / "release").rename(paths.release)
     golden = [json.loads(line) for line in (paths.release / "golden.jsonl").read_text(encoding="utf8").splitlines()]
-    rows = [{"id": line["id"], "messages": [*line["messages"], {"role": "assistant", "content": "gold"}], "reference": line["answer"]} for line in golden]
+    rows = [
+        {
+            "id": line["id"],
+            "messages": [*line["messages"], {"role": "assistant", "content": "gold"}],
+            "reference": line["answer"],
+        }
+        for line in golden
+    ]
     rows[-1]["reference"] = "an answer that this model does not give"
     paths.data.mkdir()
     pandas.DataFrame(rows).to_parquet(paths.data / "test.parquet")
@@ -37,7 +45,9 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RunConfig
     return RunConfig.model_validate(read_manifest(paths.release).config), paths
 
 
-def test_a_release_is_measured_by_the_server_that_will_serve_it(prepared: tuple[RunConfig, RunPaths], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_is_measured_by_the_server_that_will_serve_it(
+    prepared: tuple[RunConfig, RunPaths], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, paths = prepared
     record = evaluate(config, paths)
     assert record["release"] == read_manifest(paths.release).reference and record["n"] == 4

@@ -71,14 +71,18 @@ def without(found: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_a_threshold_includes_its_bounds(bounds: dict[str, float], outcome: str) -> None:
-    verdict = decide(rules(rule="threshold", metric="exact_match", **bounds), Evidence(MINE, measured(MINE, 40, exact_match=0.5)))
+    verdict = decide(
+        rules(rule="threshold", metric="exact_match", **bounds), Evidence(MINE, measured(MINE, 40, exact_match=0.5))
+    )
     assert verdict.outcome == outcome and verdict.results[0].evidence["value"] == 0.5 and verdict.dataset == "d"
 
 
 @given(NO_FIGURE, FIGURE, st.sampled_from(["minimum", "maximum"]))
 def test_no_bound_is_met_by_what_is_no_finite_number(value: Any, bound: float, side: str) -> None:
     metrics = without({"other": 1.0}, "exact_match", value)
-    verdict = decide(rules(rule="threshold", metric="exact_match", **{side: bound}), Evidence(MINE, measured(MINE, 40, **metrics)))
+    verdict = decide(
+        rules(rule="threshold", metric="exact_match", **{side: bound}), Evidence(MINE, measured(MINE, 40, **metrics))
+    )
     assert verdict.outcome == "inconclusive" and "tunegate evaluate" in verdict.results[0].sentence
 
 
@@ -97,7 +101,19 @@ def test_parity_is_not_shown_by_half_a_measurement(change: tuple[str, Any]) -> N
 
 @pytest.mark.parametrize(
     "rule",
-    ["threshold", "non_inferior_to", "superior_to", "slice_minimum", "calibration", "robustness", "fairness", "parity", "quantization", "size", "latency"],
+    [
+        "threshold",
+        "non_inferior_to",
+        "superior_to",
+        "slice_minimum",
+        "calibration",
+        "robustness",
+        "fairness",
+        "parity",
+        "quantization",
+        "size",
+        "latency",
+    ],
 )
 def test_an_evaluation_that_is_missing_or_of_another_release_passes_no_rule(rule: str) -> None:
     paired_metric = {"metric": "exact_match", "margin": 1}
@@ -120,10 +136,17 @@ def test_non_inferior_to_the_champion(right: int, outcome: str) -> None:
     assert verdict.outcome == outcome and verdict.champion == OTHER and verdict.results[0].evidence["n"] == 80
     unknown = decide(non_inferior(), replace(evidence, references={}))
     assert unknown.outcome == "inconclusive" and f"tunegate releases fetch {OTHER}" in unknown.results[0].sentence
-    assert decide(non_inferior(), replace(evidence, references={"champion": measured(OTHER, 40, dataset="x")})).outcome == "inconclusive"
+    assert (
+        decide(non_inferior(), replace(evidence, references={"champion": measured(OTHER, 40, dataset="x")})).outcome
+        == "inconclusive"
+    )
     assert decide(non_inferior(), replace(evidence, references={"champion": measured(MINE, 40)})).outcome == "fail"
     first = decide(non_inferior(), replace(evidence, champion=None, references={}))
-    assert first.outcome == "pass" and "difference" not in first.results[0].evidence and "no champion" in first.results[0].sentence
+    assert (
+        first.outcome == "pass"
+        and "difference" not in first.results[0].evidence
+        and "no champion" in first.results[0].sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,23 +166,32 @@ def test_examples_that_cannot_be_paired_prove_nothing(theirs: Measured, referenc
     for mine in (measured(MINE, 80), replace(measured(MINE, 80), record={"release": MINE})):
         evidence = Evidence(MINE, mine, OTHER, {reference: theirs})
         assert decide(non_inferior(reference=reference, margin=1), evidence).outcome == "inconclusive"
-        assert decide(non_inferior(reference=reference, margin=1, metric="macro_f1"), evidence).outcome == "inconclusive"
+        assert (
+            decide(non_inferior(reference=reference, margin=1, metric="macro_f1"), evidence).outcome == "inconclusive"
+        )
 
 
 @given(OUTCOMES, st.data(), st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_margin_never_judges_harder(mine: list[float], data: st.DataObject, one: float, other: float) -> None:
     theirs = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=len(mine), max_size=len(mine)))
-    strict, loose = (decide(non_inferior(margin=margin), paired(mine, theirs)).outcome for margin in sorted([one, other]))
+    strict, loose = (
+        decide(non_inferior(margin=margin), paired(mine, theirs)).outcome for margin in sorted([one, other])
+    )
     assert RANK[strict] <= RANK[loose]
 
 
 @given(OUTCOMES, st.data(), st.floats(0, 1), st.floats(0.51, 0.99))
-def test_the_outcome_is_where_the_interval_lies(mine: list[float], data: st.DataObject, margin: float, confidence: float) -> None:
+def test_the_outcome_is_where_the_interval_lies(
+    mine: list[float], data: st.DataObject, margin: float, confidence: float
+) -> None:
     theirs = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=len(mine), max_size=len(mine)))
     (result,) = decide(non_inferior(margin=margin, confidence=confidence), paired(mine, theirs)).results
     low, high = result.evidence["low"], result.evidence["high"]
     assert {"pass": low > -margin, "fail": high < -margin, "inconclusive": low <= -margin <= high}[result.outcome]
-    assert f"{confidence:.0%} interval [{low:+.3f}, {high:+.3f}]" in result.sentence and f"on {len(mine)} examples" in result.sentence
+    assert (
+        f"{confidence:.0%} interval [{low:+.3f}, {high:+.3f}]" in result.sentence
+        and f"on {len(mine)} examples" in result.sentence
+    )
 
 
 @given(OUTCOMES)
@@ -175,7 +207,9 @@ def test_the_base_must_be_the_one_that_was_tuned() -> None:
     assert other.outcome == "fail" and OTHER in other.results[0].sentence
 
 
-@pytest.mark.parametrize(("reference", "command"), [("base", "evaluate.baseline: true"), ("parent", "quantize.compare_parent: true")])
+@pytest.mark.parametrize(
+    ("reference", "command"), [("base", "evaluate.baseline: true"), ("parent", "quantize.compare_parent: true")]
+)
 def test_base_and_parent_are_compared_where_measured_and_asked_for_where_not(reference: str, command: str) -> None:
     """With nothing pinned too: only the champion may be absent."""
     evidence = replace(paired([0.0] * 50, [1.0] * 50, reference), champion=None)
@@ -187,8 +221,14 @@ def test_base_and_parent_are_compared_where_measured_and_asked_for_where_not(ref
 
 @given(st.lists(st.sampled_from(["pass", "fail", "inconclusive"]), min_size=1, max_size=6))
 def test_one_failure_fails_and_one_doubt_is_enough_not_to_pass(outcomes: list[str]) -> None:
-    bounds = {"pass": {"metric": "m", "minimum": 0}, "fail": {"metric": "m", "maximum": 0}, "inconclusive": {"metric": "x", "minimum": 0}}
-    verdict = decide(rules(*({"rule": "threshold"} | bounds[one] for one in outcomes)), Evidence(MINE, measured(MINE, 80, m=1)))
+    bounds = {
+        "pass": {"metric": "m", "minimum": 0},
+        "fail": {"metric": "m", "maximum": 0},
+        "inconclusive": {"metric": "x", "minimum": 0},
+    }
+    verdict = decide(
+        rules(*({"rule": "threshold"} | bounds[one] for one in outcomes)), Evidence(MINE, measured(MINE, 80, m=1))
+    )
     assert [result.outcome for result in verdict.results] == outcomes
     assert verdict.outcome == min(outcomes, key=RANK.__getitem__)
     assert EXIT_CODES[verdict.outcome] == {"pass": 0, "fail": 1, "inconclusive": 4}[verdict.outcome]
@@ -200,7 +240,9 @@ def test_a_deployment_is_judged_by_its_load_rules_alone() -> None:
     assert decide_load(gate, MINE, {"time_to_first_token_p95_ms": 9e9, "error_rate": 0}).outcome == "fail"
     assert decide_load(gate, MINE, {"time_to_first_token_p95_ms": 5}).outcome == "inconclusive"
     assert decide_load(gate, MINE, {"time_to_first_token_p95_ms": 5, "error_rate": 0.1}).outcome == "fail"
-    assert decide_load(rules({"rule": "parity"}), MINE, {"error_rate": 0}).outcome == "inconclusive", "no load rule proves nothing"
+    assert decide_load(rules({"rule": "parity"}), MINE, {"error_rate": 0}).outcome == "inconclusive", (
+        "no load rule proves nothing"
+    )
 
 
 def test_shipped_gates_load() -> None:
@@ -209,7 +251,9 @@ def test_shipped_gates_load() -> None:
 
 def test_a_gate_file_that_cannot_be_read_names_every_problem(tmp_path: Path) -> None:
     path = tmp_path / "gate.yaml"
-    path.write_text("rules:\n  - {rule: threshold, metric: m}\n  - {rule: non_inferior_to, metric: m, margin: 2}\n  - {rule: typo}\n")
+    path.write_text(
+        "rules:\n  - {rule: threshold, metric: m}\n  - {rule: non_inferior_to, metric: m, margin: 2}\n  - {rule: typo}\n"
+    )
     with pytest.raises(ConfigError) as caught:
         read_rules(path)
     assert [problem.line for problem in caught.value.problems] == [2, 3, 4]

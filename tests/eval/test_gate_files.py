@@ -35,10 +35,21 @@ def outcomes(right: int, n: int = 100) -> dict[str, float]:
 
 
 @pytest.fixture
-def run(checkout: Path, config: Callable[..., RunConfig], write_release: Callable[..., Manifest], write_measured: Callable[..., Path]) -> Callable[..., Any]:
+def run(
+    checkout: Path,
+    config: Callable[..., RunConfig],
+    write_release: Callable[..., Manifest],
+    write_measured: Callable[..., Path],
+) -> Callable[..., Any]:
     """Writes a run of so many right answers (None: not measured) for release, champion and base, and judges it."""
 
-    def judged(release: int | None, champion: int | None, base: int | None, production: DeployConfig | None = PINNED, **record: Any) -> Verdict:
+    def judged(
+        release: int | None,
+        champion: int | None,
+        base: int | None,
+        production: DeployConfig | None = PINNED,
+        **record: Any,
+    ) -> Verdict:
         Path("gate.yaml").write_text(GATE)
         manifest = write_release(RUN.release, base={"digest": "sha256:" + "b" * 64})
         places = {
@@ -58,9 +69,19 @@ def read_reports() -> tuple[Verdict, dict[str, str], dict[str, str], str]:
     """The verdict, outcome by rule from junit.xml and from report.md, and the report."""
     report = (RUN.gate / "report.md").read_text(encoding="utf8")
     cases = ElementTree.parse(RUN.gate / "junit.xml").iter("testcase")
-    kinds = {case.attrib["name"]: {None: "pass", "failure": "fail"}.get(kind := next((one.get("type") for one in case), None), kind) for case in cases}
+    kinds = {
+        case.attrib["name"]: {None: "pass", "failure": "fail"}.get(
+            kind := next((one.get("type") for one in case), None), kind
+        )
+        for case in cases
+    }
     rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| ") and "**" in line]
-    return Verdict.read(RUN.gate / "verdict.json"), kinds, {row[0].removeprefix("| "): row[1].strip("*") for row in rows}, report
+    return (
+        Verdict.read(RUN.gate / "verdict.json"),
+        kinds,
+        {row[0].removeprefix("| "): row[1].strip("*") for row in rows},
+        report,
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +133,9 @@ def test_an_evaluation_of_earlier_bytes_is_refused(
     assert all("not of this release" in one.sentence for one in verdict.results)
 
 
-def test_without_a_release_or_a_gate_file_there_is_no_verdict(run: Callable[..., Verdict], config: Callable[..., RunConfig]) -> None:
+def test_without_a_release_or_a_gate_file_there_is_no_verdict(
+    run: Callable[..., Verdict], config: Callable[..., RunConfig]
+) -> None:
     Path("gate.yaml").write_text("rules: [{rule: parity}]")
     with pytest.raises(InputError, match="not a release"):
         judge(config(), RUN, None)

@@ -34,7 +34,8 @@ class Arrival:
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """Answers as vLLM would. A body {"chunks": N} streams N chunks, 50 ms apart; {"status": S} answers with S; {"hold": T} answers after T seconds."""
+    """Answers as vLLM would. A body {"chunks": N} streams N chunks, 50 ms apart; {"status": S} answers with S; {"hold":
+    T} answers after T seconds."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one write an answer: else Nagle's algorithm and the delayed ACK cost 40 ms each
@@ -43,7 +44,11 @@ class Recorder(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         server = self.server
         assert isinstance(server, Server)
-        server.arrivals.append(Arrival(server.slot, self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body))
+        server.arrivals.append(
+            Arrival(
+                server.slot, self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body
+            )
+        )
         try:
             wishes = json.loads(body) if body else {}
         except ValueError:
@@ -91,7 +96,9 @@ class OpenDoor:
     router: Router
     arrivals: list[Arrival] = field(default_factory=list)
 
-    def ask(self, method: str = "POST", path: str = "/v1/chat/completions", key: str | None = SECRET, **options: Any) -> httpx.Response:
+    def ask(
+        self, method: str = "POST", path: str = "/v1/chat/completions", key: str | None = SECRET, **options: Any
+    ) -> httpx.Response:
         headers = ({"Authorization": f"Bearer {key}"} if key is not None else {}) | options.pop("headers", {})
         return httpx.request(method, self.router.base_url + path, headers=headers, timeout=30, **options)
 

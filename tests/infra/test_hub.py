@@ -16,11 +16,18 @@ from infra.hub import fetch_snapshot, list_repository
 
 pytestmark = pytest.mark.unit
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"{}", "pytorch_model.bin": b"pickle", "modeling.py": b"import os"}
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights",
+    "tokenizer.json": b"{}",
+    "pytorch_model.bin": b"pickle",
+    "modeling.py": b"import os",
+}
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The tree listing, the model's description and its files, as huggingface_hub 1.x asks for them (hf_api.py, file_download.py)."""
+    """The tree listing, the model's description and its files, as huggingface_hub 1.x asks for them (hf_api.py,
+    file_download.py)."""
 
     def log_message(self, format: str, *args: object) -> None: ...
 
@@ -48,7 +55,11 @@ class Hub(BaseHTTPRequestHandler):
             self.answer(200, FILES[name], ETag=f'"{name}"')
         else:
             siblings = [{"rfilename": file} for file in FILES]
-            self.answer(200, json.dumps({"id": "owner/name", "sha": REVISION, "siblings": siblings}).encode(), Content_Type="application/json")
+            self.answer(
+                200,
+                json.dumps({"id": "owner/name", "sha": REVISION, "siblings": siblings}).encode(),
+                Content_Type="application/json",
+            )
 
     do_HEAD = do_GET
 
@@ -77,7 +88,11 @@ def test_the_list_names_what_is_never_fetched() -> None:
 
 @pytest.mark.parametrize(
     ("repository", "revision", "message"),
-    [("owner/other", REVISION, "no such repository"), ("owner/name", "f" * 40, "no such revision"), ("gated/name", REVISION, "a gated repository")],
+    [
+        ("owner/other", REVISION, "no such repository"),
+        ("owner/name", "f" * 40, "no such revision"),
+        ("gated/name", REVISION, "a gated repository"),
+    ],
 )
 def test_what_the_hub_does_not_give_is_an_input_error(repository: str, revision: str, message: str) -> None:
     with pytest.raises(InputError, match=f"base.hub: {repository}@{revision[:12]}: found {message}"):

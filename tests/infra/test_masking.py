@@ -23,7 +23,15 @@ def test_no_address_keeps_its_login(login: str, password: str, before: str, afte
 
 
 @pytest.mark.parametrize(
-    "name", ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "CI_JOB_TOKEN"]
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN",
+        "PGPASSWORD",
+        "CI_JOB_TOKEN",
+    ],
 )
 def test_a_secret_of_the_environment_is_never_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "swordfish-7")
@@ -46,7 +54,9 @@ def test_what_names_nobody_stays_as_it_is() -> None:
     assert masked(text) == text
 
 
-def test_a_warning_about_mlflow_shows_no_login(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_about_mlflow_shows_no_login(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(client, "WARNED", set())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ci:swordfish@mlflow.example")
     client.warn("kept", OSError("401 for https://ci:swordfish@mlflow.example/api"))
@@ -65,11 +75,20 @@ def test_a_warning_about_mlflow_shows_no_login(monkeypatch: pytest.MonkeyPatch, 
     ],
 )
 def test_a_login_that_git_would_keep_is_refused(remote: dict[str, Any]) -> None:
-    with pytest.raises(RefusedError, match=r"\.dvc/config: the login of remote storage is written down(.|\n)*AWS_SECRET_ACCESS_KEY") as caught:
+    with pytest.raises(
+        RefusedError, match=r"\.dvc/config: the login of remote storage is written down(.|\n)*AWS_SECRET_ACCESS_KEY"
+    ) as caught:
         refuse_written_login({"remote": {"storage": remote}}, ".dvc/config")
     assert "pass@" not in str(caught.value)
 
 
-@pytest.mark.parametrize("remote", [{"url": "s3://bucket", "endpointurl": "https://s3.example"}, {"url": "ssh://git@host/x"}, {"url": "../build/dvc-remote"}])
+@pytest.mark.parametrize(
+    "remote",
+    [
+        {"url": "s3://bucket", "endpointurl": "https://s3.example"},
+        {"url": "ssh://git@host/x"},
+        {"url": "../build/dvc-remote"},
+    ],
+)
 def test_a_remote_whose_login_is_elsewhere_is_good(remote: dict[str, Any]) -> None:
     refuse_written_login({"remote": {"storage": remote}, "core": {"remote": "storage"}}, ".dvc/config")

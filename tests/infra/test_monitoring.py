@@ -1,4 +1,5 @@
-"""What Prometheus and Grafana are told to ask for is what the real HAProxy and the installed vLLM say; promtool: docs/images.md."""
+"""What Prometheus and Grafana are told to ask for is what the real HAProxy and the installed vLLM say; promtool:
+docs/images.md."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def panels() -> list[dict[str, Any]]:
 
 
 def asked() -> set[str]:
-    expressions = [rule["expr"] for rule in rules()] + [target["expr"] for panel in panels() for target in panel["targets"]]
+    expressions = [rule["expr"] for rule in rules()] + [
+        target["expr"] for panel in panels() for target in panel["targets"]
+    ]
     return {name for text in expressions for name in METRIC.findall(text)}
 
 
@@ -41,14 +44,22 @@ def asked() -> set[str]:
 def test_vllm_has_every_figure_that_is_asked_of_it() -> None:
     """By its own source: a counter is written with _total, a histogram with _bucket."""
     folder = ROOT / ".venv-serve/lib/python3.11/site-packages/vllm/v1/metrics"
-    declared = {name for path in folder.glob("*.py") for name in re.findall(r'name="(vllm:[a-z_]+)"', path.read_text(encoding="utf8"))}
+    declared = {
+        name
+        for path in folder.glob("*.py")
+        for name in re.findall(r'name="(vllm:[a-z_]+)"', path.read_text(encoding="utf8"))
+    }
     named = {name for name in asked() if name.startswith("vllm:")}
     assert len(named) >= 7 and len(declared) > 20
-    assert {name for name in named if name not in declared and re.sub("_(total|bucket)$", "", name) not in declared} == set()
+    assert {
+        name for name in named if name not in declared and re.sub("_(total|bucket)$", "", name) not in declared
+    } == set()
 
 
 @pytest.mark.integration
-def test_haproxy_has_every_figure_that_is_asked_of_it_on_loopback_and_on_no_other_path(open_door: Callable[..., OpenDoor]) -> None:
+def test_haproxy_has_every_figure_that_is_asked_of_it_on_loopback_and_on_no_other_path(
+    open_door: Callable[..., OpenDoor],
+) -> None:
     (port,) = free_ports(1)
     door = open_door(metrics_port=port)
     assert door.ask().status_code == 200
@@ -57,13 +68,21 @@ def test_haproxy_has_every_figure_that_is_asked_of_it_on_loopback_and_on_no_othe
     named = {name for name in asked() if name.startswith("haproxy_")}
     assert len(named) >= 5 and named - said == set()
     assert {'proxy="door"', 'proxy="blue"', 'proxy="green"'} <= set(re.findall(r'proxy="\w+"', found.text))
-    assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 404 and httpx.post(f"http://127.0.0.1:{port}/metrics").status_code == 404
+    assert (
+        httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
+        and httpx.post(f"http://127.0.0.1:{port}/metrics").status_code == 404
+    )
 
 
 @pytest.mark.unit
 def test_prometheus_asks_where_the_environment_of_compose_listens() -> None:
     config = read_environment(str(ROOT / "configs/deploy/compose.yaml"))
-    targets = [target for job in read("infra/prometheus/prometheus.yml")["scrape_configs"] for one in job["static_configs"] for target in one["targets"]]
+    targets = [
+        target
+        for job in read("infra/prometheus/prometheus.yml")["scrape_configs"]
+        for one in job["static_configs"]
+        for target in one["targets"]
+    ]
     assert targets == [f"127.0.0.1:{port}" for port in (config.door.metrics_port, *config.slot_ports)]
 
 
@@ -71,7 +90,9 @@ def test_prometheus_asks_where_the_environment_of_compose_listens() -> None:
 def test_each_alert_says_what_to_look_at_and_whether_it_wakes_somebody() -> None:
     assert {rule["labels"]["severity"] for rule in rules()} == {"page", "warn"}
     assert all(rule["annotations"]["summary"] and rule["for"] for rule in rules())
-    tested = {one["alertname"] for test in read("infra/prometheus/rules_test.yml")["tests"] for one in test["alert_rule_test"]}
+    tested = {
+        one["alertname"] for test in read("infra/prometheus/rules_test.yml")["tests"] for one in test["alert_rule_test"]
+    }
     assert tested >= {"DoorDown", "NothingServes", "ServerErrors"}
 
 

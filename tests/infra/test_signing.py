@@ -50,7 +50,15 @@ def make_release(folder: Path, weights: bytes = b"weights") -> Path:
     (release / "model.safetensors").write_bytes(weights)
     (release / "config.json").write_text("{}")
     files = list_files(release)
-    facts: dict[str, Any] = {"base": {}, "data": {}, "quantization": {}, "git_revision": "x", "versions": {}, "config": {}, "created": "now"}
+    facts: dict[str, Any] = {
+        "base": {},
+        "data": {},
+        "quantization": {},
+        "git_revision": "x",
+        "versions": {},
+        "config": {},
+        "created": "now",
+    }
     manifest = Manifest(name="demo", digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
     (release / "manifest.json").write_text(manifest.model_dump_json())
     return release
@@ -72,7 +80,9 @@ def test_what_was_signed_is_verified_by_the_keys_file_or_its_text(tmp_path: Path
     assert sign(release, pair.private) == tmp_path / "model.sig" == signature_of(release)
     verify_signature(release, str(pair.public))
     verify_signature(release, pair.public.read_text())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.sig", "release", "signing.key", "signing.pub"], "nothing is left behind"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.sig", "release", "signing.key", "signing.pub"], (
+        "nothing is left behind"
+    )
 
 
 def test_the_signature_names_every_file_with_its_sha256(release: Path, pair: Pair) -> None:
@@ -84,7 +94,9 @@ def test_the_signature_names_every_file_with_its_sha256(release: Path, pair: Pai
 
 
 def test_an_unsigned_release_is_refused_with_the_command_that_signs_it(release: Path, pair: Pair) -> None:
-    with pytest.raises(RefusedError, match=r"found no .*model\.sig, expected a signature(.|\n)*tunegate releases sign demo@sha256:"):
+    with pytest.raises(
+        RefusedError, match=r"found no .*model\.sig, expected a signature(.|\n)*tunegate releases sign demo@sha256:"
+    ):
         verify_signature(release, str(pair.public))
 
 
@@ -114,7 +126,12 @@ def flip(release: Path) -> None:
         (flip, "Hash mismatch for 'model.safetensors'"),
         (lambda release: (release / "config.json").unlink(), "Missing files .*config.json"),
         (lambda release: (release / "extra.json").write_text("{}"), "Extra files .*extra.json"),
-        (lambda release: (release / "manifest.json").write_text((release / "manifest.json").read_text().replace('"demo"', '"evil"')), "Hash mismatch"),
+        (
+            lambda release: (release / "manifest.json").write_text(
+                (release / "manifest.json").read_text().replace('"demo"', '"evil"')
+            ),
+            "Hash mismatch",
+        ),
     ],
 )
 def test_changed_bytes_are_named(release: Path, pair: Pair, spoil: Callable[[Path], object], message: str) -> None:
@@ -134,7 +151,8 @@ def test_the_signature_of_another_release_is_refused(tmp_path: Path, release: Pa
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_edit_of_the_signed_statement_passes(release: Path, pair: Pair, data: st.DataObject) -> None:
-    """Any change of what was signed or of the signature itself; base64's unused bits aside, for those are not bytes of it."""
+    """Any change of what was signed or of the signature itself; base64's unused bits aside, for those are not bytes of
+    it."""
     if not signature_of(release).exists():
         sign(release, pair.private)
     original = signature_of(release).read_text()
@@ -152,7 +170,10 @@ def test_no_edit_of_the_signed_statement_passes(release: Path, pair: Pair, data:
         signature_of(release).write_text(original)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "no JSON", '{"verificationMaterial": {}}', '{"dsseEnvelope": {"signatures": []}}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "null", "no JSON", '{"verificationMaterial": {}}', '{"dsseEnvelope": {"signatures": []}}', "\x00"],
+)
 def test_what_is_no_signature_is_refused_and_no_traceback(release: Path, pair: Pair, text: str) -> None:
     signature_of(release).write_text(text)
     with pytest.raises(RefusedError):
@@ -183,7 +204,12 @@ def test_curves_and_kinds_that_the_library_does_not_take_are_input_errors(tmp_pa
 
     with pytest.raises(InputError):
         sign(release, make_pair(tmp_path, curve="SECP256K1").private)
-    public = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(to.Encoding.PEM, to.PublicFormat.SubjectPublicKeyInfo).decode()
+    public = (
+        ed25519.Ed25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(to.Encoding.PEM, to.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
     with pytest.raises(InputError, match=r"signing\.public_key"):
         verify_signature(release, public)
 

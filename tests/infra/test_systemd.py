@@ -26,11 +26,19 @@ def service() -> dict[str, str]:
 
 
 def test_ending_the_agent_or_a_slot_ends_nothing_else(service: dict[str, str]) -> None:
-    assert (service["KillMode"], service["OOMPolicy"], service["Restart"], service["Type"]) == ("process", "continue", "always", "exec")
+    assert (service["KillMode"], service["OOMPolicy"], service["Restart"], service["Type"]) == (
+        "process",
+        "continue",
+        "always",
+        "exec",
+    )
 
 
 def test_it_runs_the_agent_of_its_instance_in_the_checkout_as_nobody_special(service: dict[str, str]) -> None:
-    assert service["ExecStart"] == f"{service['WorkingDirectory']}/.venv/bin/tunegate agent %i $TUNEGATE_AGENT_OPTIONS" and service["User"] == "tunegate"
+    assert (
+        service["ExecStart"] == f"{service['WorkingDirectory']}/.venv/bin/tunegate agent %i $TUNEGATE_AGENT_OPTIONS"
+        and service["User"] == "tunegate"
+    )
     assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"], service["UMask"]) == ("yes", "", "0077")
 
 
@@ -47,12 +55,16 @@ def test_what_would_break_a_slot_that_outlives_the_agent_is_not_set(service: dic
         "PrivateNetwork",
     }
     assert broken & service.keys() == set()
-    assert {service["WorkingDirectory"], "/tmp"} <= set(service["ReadWritePaths"].split())  # ProtectSystem=strict leaves nothing else writable
+    assert {service["WorkingDirectory"], "/tmp"} <= set(
+        service["ReadWritePaths"].split()
+    )  # ProtectSystem=strict leaves nothing else writable
 
 
 def test_systemd_itself_takes_the_unit(tmp_path: Path, service: dict[str, str]) -> None:
     """Where systemd is there to be asked; the unit as for this checkout and interpreter."""
-    text = UNIT.read_text(encoding="utf8").replace("/opt/tunegate/.venv/bin/tunegate agent", f"{sys.executable} tunegate.py agent")
+    text = UNIT.read_text(encoding="utf8").replace(
+        "/opt/tunegate/.venv/bin/tunegate agent", f"{sys.executable} tunegate.py agent"
+    )
     unit = tmp_path / "tunegate-agent@local.service"
     unit.write_text(text.replace("/opt/tunegate", str(ROOT)).replace("User=tunegate", "User=root"))
     asked = [tool, "verify", str(unit)] if (tool := shutil.which("systemd-analyze")) else ["true"]

@@ -36,7 +36,9 @@ def test_a_reference_is_tokenized_only_where_it_is_to_be_scored() -> None:
     completion, text = {"id": "2", "prompt": "a", "completion": "b"}, {"id": "3", "text": "t"}
     for row, wanted in ((CHAT, ([104, 105, 0], [121, 111, 99])), (completion, ([97], [98, 99]))):
         assert tokenizer.with_tokens(GPT, Path("r"), [row]) == [row]
-        assert tokenizer.with_tokens(GPT, Path("r"), [row], references=True) == [row | {"prompt_ids": wanted[0], "chosen_ids": wanted[1]}]
+        assert tokenizer.with_tokens(GPT, Path("r"), [row], references=True) == [
+            row | {"prompt_ids": wanted[0], "chosen_ids": wanted[1]}
+        ]
     assert tokenizer.with_tokens(GPT, Path("r"), [text], references=True) == [text], "a plain text is scored as it is"
     assert tokenizer.with_tokens(GPT, Path("r"), [], references=True) == []
 
@@ -44,4 +46,8 @@ def test_a_reference_is_tokenized_only_where_it_is_to_be_scored() -> None:
 def test_a_preference_pair_has_the_tokens_of_both_answers_whatever_is_asked() -> None:
     for references in (False, True):
         (row,) = tokenizer.with_tokens(GPT, Path("r"), [CHAT | {"rejected": "no"}], references=references)
-        assert (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) == ([104, 105, 0], [121, 111, 99], [110, 111, 99])
+        assert (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) == (
+            [104, 105, 0],
+            [121, 111, 99],
+            [110, 111, 99],
+        )

@@ -1,4 +1,5 @@
-"""The agent over the real door and the fake vLLM: it follows the YAML and what an operator says, and dies without a trace."""
+"""The agent over the real door and the fake vLLM: it follows the YAML and what an operator says, and dies without a
+trace."""
 
 from __future__ import annotations
 
@@ -45,7 +46,11 @@ def test_settings_of_the_door_that_changed_reach_it_once_and_nothing_else_moves(
     before, first = scene.kinds(), scene.server("blue")
     scene.want(one, door=scene.config.door.model_copy(update={"paths": ["/v1/chat/completions"]}))
     scene.turn(3)
-    reply = httpx.get(f"{scene.env.router.base_url}/v1/models", headers={"Authorization": f"Bearer {api_key(scene.env.config)}"}, timeout=5)
+    reply = httpx.get(
+        f"{scene.env.router.base_url}/v1/models",
+        headers={"Authorization": f"Bearer {api_key(scene.env.config)}"},
+        timeout=5,
+    )
     assert reply.status_code == 404 and len([line for line in scene.said if "read anew" in line]) == 1
     assert scene.kinds() == before and scene.server("blue") == first
 

@@ -1,4 +1,5 @@
-"""The agent brings back what dies or hangs, gives up what keeps dying, and outlives a full disk: over the real door and the fake vLLM."""
+"""The agent brings back what dies or hangs, gives up what keeps dying, and outlives a full disk: over the real door and
+the fake vLLM."""
 
 from __future__ import annotations
 
@@ -54,10 +55,14 @@ def test_a_server_that_accepts_and_never_answers_is_ended_and_started_again(scen
         scene.agent.probe = lambda state: frozenset({"blue"})  # type: ignore[method-assign]  # what was just seen
         scene.agent.turn()
     assert scene.server("blue") != first and scene.serving() == digest(one)
-    assert [event.facts["why"] for event in scene.env.record.read() if event.kind == "crashed"] == ["it accepts requests and does not answer"]
+    assert [event.facts["why"] for event in scene.env.record.read() if event.kind == "crashed"] == [
+        "it accepts requests and does not answer"
+    ]
 
 
-def test_a_release_that_stops_answering_in_its_bake_is_rolled_back_though_not_one_request_failed_yet(scene: Scene, folder: Path) -> None:
+def test_a_release_that_stops_answering_in_its_bake_is_rolled_back_though_not_one_request_failed_yet(
+    scene: Scene, folder: Path
+) -> None:
     one, two = publish_fake("one"), publish_fake("two")
     scene.want(one)
     scene.turn()
@@ -73,7 +78,9 @@ def test_a_release_that_stops_answering_in_its_bake_is_rolled_back_though_not_on
     scene.turn()
     thread.join()
     assert scene.serving() == digest(one) and scene.env.record.state().failed == two
-    (why,) = [event.facts["why"] for event in scene.env.record.read() if event.kind == "desired" and "why" in event.facts]
+    (why,) = [
+        event.facts["why"] for event in scene.env.record.read() if event.kind == "desired" and "why" in event.facts
+    ]
     assert why.endswith("under traffic it accepts requests and does not answer")
 
 
@@ -146,6 +153,9 @@ def test_a_full_disk_stops_no_one_and_is_over_when_there_is_room_again(scene: Sc
             scene.agent.turn()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        assert scene.serving() == digest(one) and len([line for line in scene.said if "the record cannot be written" in line]) == 1
+        assert (
+            scene.serving() == digest(one)
+            and len([line for line in scene.said if "the record cannot be written" in line]) == 1
+        )
         scene.agent.turn()
     assert scene.serving() == digest(two)

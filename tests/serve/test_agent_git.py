@@ -1,4 +1,5 @@
-"""Git is the truth, over a real bare remote and the real HAProxy: a commit deploys, a revert rolls back, forced or unsigned history is refused."""
+"""Git is the truth, over a real bare remote and the real HAProxy: a commit deploys, a revert rolls back, forced or
+unsigned history is refused."""
 
 from __future__ import annotations
 
@@ -41,9 +42,14 @@ def test_a_pin_that_is_pushed_serves_and_its_revert_rolls_back_to_the_warm_relea
     assert story.kinds().count("starting") == started
     wishes = [event.facts["commit"] for event in story.env.record.read() if event.kind == "desired"]
     assert wishes == [first, second, run_git(story.remote.bare, "rev-parse", "main")]
-    story.eventually(lambda: len(story.gitlab.deployments) == 3 and story.gitlab.deployments[-1]["status"] == "success", "GitLab knows")
+    story.eventually(
+        lambda: len(story.gitlab.deployments) == 3 and story.gitlab.deployments[-1]["status"] == "success",
+        "GitLab knows",
+    )
     assert [(one["sha"], one["status"]) for one in story.gitlab.deployments] == [(sha, "success") for sha in wishes]
-    assert {(one["sha"], one["name"], one["status"]) for one in story.gitlab.statuses} == {(sha, "tunegate/x", "success") for sha in wishes}
+    assert {(one["sha"], one["name"], one["status"]) for one in story.gitlab.statuses} == {
+        (sha, "tunegate/x", "success") for sha in wishes
+    }
 
 
 def test_a_killed_slot_and_maps_that_a_hand_edited_are_healed(begin: Begin) -> None:
@@ -53,18 +59,34 @@ def test_a_killed_slot_and_maps_that_a_hand_edited_are_healed(begin: Begin) -> N
     story.eventually(lambda: story.settled(story.one), "one serves")
     story.push(story.two)
     story.eventually(lambda: story.settled(story.two), "two serves")
-    router, traffic, labels = story.env.router, story.env.router.folder / "traffic.map", story.env.router.folder / "releases.map"
+    router, traffic, labels = (
+        story.env.router,
+        story.env.router.folder / "traffic.map",
+        story.env.router.folder / "releases.map",
+    )
     good = ({"green": "100"}, {"blue": digest(story.one), "green": digest(story.two)})
 
     def is_healed() -> bool:
-        files, processes = (map(read_map_file, (traffic, labels))), (router.admin.read_map(name) for name in ("traffic.map", "releases.map"))
-        return all(want.items() <= found.items() for pair in (files, processes) for want, found in zip(good, pair, strict=True)) and not router.is_paused()
+        files, processes = (
+            (map(read_map_file, (traffic, labels))),
+            (router.admin.read_map(name) for name in ("traffic.map", "releases.map")),
+        )
+        return (
+            all(
+                want.items() <= found.items()
+                for pair in (files, processes)
+                for want, found in zip(good, pair, strict=True)
+            )
+            and not router.is_paused()
+        )
 
     edits: list[Callable[[], object]] = [
         lambda: router.admin.ask(f"set map {traffic} green 0"),  # the old release gets all requests
         lambda: router.admin.ask(f"set map {traffic} green 40"),
         lambda: router.admin.ask(f"add map {traffic} paused 1"),  # the door holds every request
-        lambda: router.admin.ask(f"set map {labels} green sha256:{'0' * 64}"),  # answers bear a digest that is not theirs
+        lambda: router.admin.ask(
+            f"set map {labels} green sha256:{'0' * 64}"
+        ),  # answers bear a digest that is not theirs
         lambda: router.admin.ask(f"clear map {labels}"),
         lambda: traffic.write_text("green 0\n"),  # read by the next HAProxy
         lambda: labels.unlink(),
@@ -111,8 +133,13 @@ def test_forced_history_is_refused_once_and_what_serves_is_still_watched_over(be
     kill(process)
     story.eventually(lambda: "crashed" in story.kinds() and story.settled(story.two), "two serves again")
     seen = story.status()
-    assert f"lacks 1 commits that were taken, the newest {taken[:12]}" in seen["git"]["stays_because"] and seen["git"]["at"] == taken
-    assert run_git(story.remote.clone, "rev-parse", "HEAD") == taken and story.said().count("its history was forced") == 1
+    assert (
+        f"lacks 1 commits that were taken, the newest {taken[:12]}" in seen["git"]["stays_because"]
+        and seen["git"]["at"] == taken
+    )
+    assert (
+        run_git(story.remote.clone, "rev-parse", "HEAD") == taken and story.said().count("its history was forced") == 1
+    )
     run_git(story.remote.person, "reset", "-q", "--hard", taken)
     story.push(story.three, force=True)
     story.eventually(lambda: story.settled(story.three), "history that goes forward again is taken")
@@ -183,4 +210,6 @@ def test_a_yaml_that_a_hand_changed_in_the_clone_is_nobodys_wish(begin: Begin) -
     assert story.status()["git"]["stays_because"] and story.settled(story.one)
     run_git(story.remote.clone, "checkout", "--", YAML)
     story.eventually(lambda: story.settled(story.three), "three serves")
-    assert story.said().count("changed by hand: configs") == 1 and story.two not in [event.facts.get("release") for event in story.env.record.read()]
+    assert story.said().count("changed by hand: configs") == 1 and story.two not in [
+        event.facts.get("release") for event in story.env.record.read()
+    ]

@@ -1,4 +1,5 @@
-"""A rollback is a commit with a merge request that carries the evidence, whether the agent or a person rolled back: over a real bare remote."""
+"""A rollback is a commit with a merge request that carries the evidence, whether the agent or a person rolled back:
+over a real bare remote."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
 
 
 def break_in_bake(story: Story) -> None:
-    """One serves; two is pushed, takes the traffic, and dies in its bake: whether its watch or the agent's next turn sees that first is as it falls."""
+    """One serves; two is pushed, takes the traffic, and dies in its bake: whether its watch or the agent's next turn
+    sees that first is as it falls."""
     story.push(story.one)
     story.agent()
     story.eventually(lambda: story.env.record.state().active, "one has the traffic")
@@ -35,22 +37,39 @@ def merge(story: Story, branch: str) -> None:
     story.remote.push()
 
 
-def test_an_automatic_rollback_is_a_merge_request_with_the_evidence_and_no_later_sync_breaks_production_again(begin: Begin) -> None:
+def test_an_automatic_rollback_is_a_merge_request_with_the_evidence_and_no_later_sync_breaks_production_again(
+    begin: Begin,
+) -> None:
     story = begin(bake_seconds=5)
     break_in_bake(story)
     branch = f"rollback/x-{digest(story.two)[7:19]}"
     story.eventually(lambda: story.gitlab.merge_requests, "the merge request is open")
     (request,) = story.gitlab.merge_requests
-    assert (request["source_branch"], request["target_branch"], request["title"]) == (branch, "main", f"Roll x back to {short(story.one)}")
+    assert (request["source_branch"], request["target_branch"], request["title"]) == (
+        branch,
+        "main",
+        f"Roll x back to {short(story.one)}",
+    )
     pinned_by = run_git(story.remote.bare, "rev-parse", "main")
-    for evidence in ("under traffic its server died", short(story.two), "| flip milliseconds |", "/state/receipts/", "switched", pinned_by[:12]):
+    for evidence in (
+        "under traffic its server died",
+        short(story.two),
+        "| flip milliseconds |",
+        "/state/receipts/",
+        "switched",
+        pinned_by[:12],
+    ):
         assert evidence in request["description"], request["description"]
     assert story.remote.branches().keys() == {"main", branch}
     changed = run_git(story.remote.bare, "diff", "--stat", f"main..{branch}")
     assert "1 file changed, 1 insertion(+), 1 deletion(-)" in changed
     assert run_git(story.remote.bare, "show", f"{branch}:{YAML}").endswith(f"release: {story.one}  # the pin")
     message = run_git(story.remote.bare, "log", "-1", "--format=%an%n%B", branch)
-    assert message.startswith("tunegate bot\n") and "under traffic its server died" in message and "flip milliseconds" in message
+    assert (
+        message.startswith("tunegate bot\n")
+        and "under traffic its server died" in message
+        and "flip milliseconds" in message
+    )
     story.eventually(lambda: story.env.record.state().proposed, "on record")
     story.remote.push({"README.md": "a commit that pins nothing\n"})
     story.end()

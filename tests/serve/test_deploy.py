@@ -1,5 +1,6 @@
-"""One environment's life, with the real vLLM, HAProxy and locust: deployed, switched under streams and killed in the middle,
-rolled back, offered bad bytes, robbed of its server, stopped. The tests run in order and share the deployment."""
+"""One environment's life, with the real vLLM, HAProxy and locust: deployed, switched under streams and killed in the
+middle, rolled back, offered bad bytes, robbed of its server, stopped. The tests run in order and share the
+deployment."""
 
 from __future__ import annotations
 
@@ -88,7 +89,9 @@ def test_a_first_deployment_serves_what_was_proven(env: Environment, old: str) -
     assert load["requests"] > 0 and load["error_rate"] == 0 and load["time_to_first_token_p95_ms"] > 0
 
 
-def test_a_deploy_killed_in_the_middle_of_its_switch_is_finished_by_the_next_and_no_stream_is_cut(env: Environment, old: str, new: str) -> None:
+def test_a_deploy_killed_in_the_middle_of_its_switch_is_finished_by_the_next_and_no_stream_is_cut(
+    env: Environment, old: str, new: str
+) -> None:
     streams = Streams(f"{env.router.base_url}/v1", env.config.model, api_key(env.config), 2)
     streams.open()
     time.sleep(1)
@@ -115,7 +118,9 @@ def test_a_rollback_is_at_once(env: Environment, old: str) -> None:
     assert serving(env) == digest(old) and found["release"] == old and time.monotonic() - started < 10
 
 
-def test_one_flipped_byte_is_refused_by_name_and_what_serves_serves_on(env: Environment, old: str, publish: Callable[..., str]) -> None:
+def test_one_flipped_byte_is_refused_by_name_and_what_serves_serves_on(
+    env: Environment, old: str, publish: Callable[..., str]
+) -> None:
     bad = publish("bad", 3)
     weights = next(Path("releases").glob("bad@*")) / "release" / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -126,7 +131,9 @@ def test_one_flipped_byte_is_refused_by_name_and_what_serves_serves_on(env: Envi
     assert serving(env) == digest(old) and env.record.state().desired == old
 
 
-def test_a_release_that_its_gate_refused_is_not_deployed(env: Environment, old: str, publish: Callable[..., str]) -> None:
+def test_a_release_that_its_gate_refused_is_not_deployed(
+    env: Environment, old: str, publish: Callable[..., str]
+) -> None:
     with pytest.raises(RefusedError, match="the verdict is fail"):
         deploy(env, publish("failed", 4, "fail"))
     assert serving(env) == digest(old)
@@ -136,7 +143,9 @@ def test_a_killed_server_is_replaced_by_its_warm_heir(env: Environment, new: str
     slot = env.record.state().slots["blue"]
     assert slot and slot.process
     os.killpg(slot.process["pid"], signal.SIGKILL)
-    while psutil.pid_exists(slot.process["pid"]) and psutil.Process(slot.process["pid"]).status() != psutil.STATUS_ZOMBIE:
+    while (
+        psutil.pid_exists(slot.process["pid"]) and psutil.Process(slot.process["pid"]).status() != psutil.STATUS_ZOMBIE
+    ):
         time.sleep(0.05)
     found = deploy(env, new)
     assert found["release"] == new and serving(env) == digest(new)

@@ -49,21 +49,30 @@ def terminal(monkeypatch: pytest.MonkeyPatch, *, alive: int, end: type[BaseExcep
             raise end
         return done.count("look") <= alive
 
-    replaced = {"start_slot": start_slot, "wait_healthy": wait_healthy, "is_alive": is_alive, "stop_slot": lambda slot, drain_seconds: done.append("stop")}
+    replaced = {
+        "start_slot": start_slot,
+        "wait_healthy": wait_healthy,
+        "is_alive": is_alive,
+        "stop_slot": lambda slot, drain_seconds: done.append("stop"),
+    }
     for name, value in (replaced | {"time": SimpleNamespace(sleep=lambda seconds: None)}).items():
         monkeypatch.setattr(serve.foreground, name, value)
     monkeypatch.setattr(signal, "signal", lambda number, handler: done.append(signal.Signals(number).name))
     return done
 
 
-def test_ctrl_c_ends_the_server_and_is_no_error(release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_ends_the_server_and_is_no_error(
+    release: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = terminal(monkeypatch, alive=2, end=KeyboardInterrupt)
     serve_release(release, 9000)
     assert done == ["start one on 9000", "SIGTERM", "healthy", "look", "look", "look", "stop"]
     assert "http://127.0.0.1:9000/v1/chat/completions" in capsys.readouterr().err
 
 
-def test_a_server_that_dies_is_an_outside_error_and_leaves_nothing_behind(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_dies_is_an_outside_error_and_leaves_nothing_behind(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = terminal(monkeypatch, alive=1)
     with pytest.raises(OutsideError, match="the server ended"):
         serve_release(release, 9000)
@@ -78,7 +87,9 @@ def test_wrong_bytes_are_refused_before_anything_starts(release: Path, monkeypat
     assert done == []
 
 
-def test_a_release_that_the_named_key_did_not_sign_is_not_served(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_the_named_key_did_not_sign_is_not_served(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done, pair = terminal(monkeypatch, alive=1, end=KeyboardInterrupt), make_pair(Path())
     with pytest.raises(RefusedError, match=r"found no .*model\.sig"):
         serve_release(release, 9000, str(pair.public))

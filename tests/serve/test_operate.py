@@ -30,7 +30,11 @@ def waiting(world: World) -> Environment:
 def test_a_canary_waits_at_its_share_and_an_abort_takes_it_back(world: World, waiting: Environment) -> None:
     assert world.shares == {"blue": 95, "green": 5}
     found = abort(waiting)
-    assert found["release"].startswith("old@") and world.shares == {"blue": 100, "green": 0} and list(world.servers) == [8101]
+    assert (
+        found["release"].startswith("old@")
+        and world.shares == {"blue": 100, "green": 0}
+        and list(world.servers) == [8101]
+    )
     with pytest.raises(RefusedError, match="nothing is under way"):
         abort(waiting)
 
@@ -64,13 +68,19 @@ def test_an_abort_in_the_bake_goes_back_at_once(world: World) -> None:
     env, old, new = environment(bake_seconds=50), publish("old"), publish("new")
     world.on_sleep = lambda: None
     deploy(env, old)
-    world.on_sleep = lambda: env.record.append("aborted", why="by the operator") if "aborted" not in kinds(env) else None
+    world.on_sleep = lambda: (
+        env.record.append("aborted", why="by the operator") if "aborted" not in kinds(env) else None
+    )
     assert deploy(env, new)["release"] == old and world.serving() == old and list(world.servers) == [8101]
 
 
 def test_a_hold_outlasts_the_yaml_and_a_resume_deploys_it(world: World, waiting: Environment) -> None:
     assert hold(waiting)["release"].startswith("old@") and list(world.servers) == [8101]
-    new = next(event.facts["release"] for event in waiting.record.read() if event.kind == "desired" and event.facts["release"].startswith("new"))
+    new = next(
+        event.facts["release"]
+        for event in waiting.record.read()
+        if event.kind == "desired" and event.facts["release"].startswith("new")
+    )
     with pytest.raises(RefusedError, match="x is held at old@"):
         deploy(waiting, new)
     pinned = Environment(waiting.config.model_copy(update={"release": new}))
@@ -84,7 +94,9 @@ def test_nothing_that_serves_cannot_be_held_nor_aborted(world: World) -> None:
     assert world.done == []
 
 
-def test_beside_a_command_at_work_the_wish_is_recorded_and_its_holder_followed(world: World, waiting: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_a_command_at_work_the_wish_is_recorded_and_its_holder_followed(
+    world: World, waiting: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with locked(waiting):
         with pytest.raises(BusyError):
             promote(waiting)

@@ -24,7 +24,17 @@ CANARY = {"kind": "canary", "steps": [5, 25, 100], "bake_seconds": 0}
         ({}, ["switch green", "bake green"]),
         ({"keep_old_slot": False}, ["switch green", "bake green", "stop blue"]),
         ({"promotion": "manual"}, ["await promotion green", "switch green", "bake green"]),
-        ({"strategy": CANARY}, ["step green 5 %", "analyse green 5 %", "step green 25 %", "analyse green 25 %", "switch green", "bake green"]),
+        (
+            {"strategy": CANARY},
+            [
+                "step green 5 %",
+                "analyse green 5 %",
+                "step green 25 %",
+                "analyse green 25 %",
+                "switch green",
+                "bake green",
+            ],
+        ),
     ],
 )
 def test_the_steps_are_those_of_the_plan(world: World, facts: dict[str, Any], steps: list[str]) -> None:
@@ -41,7 +51,10 @@ def test_a_swap_is_said_before_it_is_done(world: World) -> None:
     old, new = publish("old"), publish("new")
     deploy(environment(), old)
     found = preview(environment(capacity="swap"), new)
-    assert found["steps"][1:4] == ["queue blue", "stop blue", f"start green {new[:40]}"] and "held by what serves" in found["capacity"]
+    assert (
+        found["steps"][1:4] == ["queue blue", "stop blue", f"start green {new[:40]}"]
+        and "held by what serves" in found["capacity"]
+    )
 
 
 def test_what_serves_needs_no_step_and_no_pin_has_none(world: World) -> None:

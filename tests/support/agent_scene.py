@@ -21,7 +21,12 @@ from serve.deploy import stop_all
 from serve.record.environment import Environment, locked
 from tests.support.fake_servers import fake_environment, fake_world
 
-QUICK: dict[str, Any] = {"interval_seconds": 0.2, "probe_timeout_seconds": 0.5, "probe_failures": 2, "backoff_seconds": 0}
+QUICK: dict[str, Any] = {
+    "interval_seconds": 0.2,
+    "probe_timeout_seconds": 0.5,
+    "probe_failures": 2,
+    "backoff_seconds": 0,
+}
 
 
 class Scene:
@@ -49,7 +54,11 @@ class Scene:
                 self.agent.turn()
 
     def serving(self) -> str:
-        reply = httpx.get(f"{self.env.router.base_url}/v1/models", headers={"Authorization": f"Bearer {api_key(self.env.config)}"}, timeout=5)
+        reply = httpx.get(
+            f"{self.env.router.base_url}/v1/models",
+            headers={"Authorization": f"Bearer {api_key(self.env.config)}"},
+            timeout=5,
+        )
         return reply.headers.get("x-tunegate-release", str(reply.status_code))
 
     def server(self, slot: SlotName) -> SlotProcess:

@@ -70,7 +70,10 @@ class Clone:
 
     def apart(self, *arguments: str, **environment: str) -> Said:
         """The command line in a process of its own."""
-        command, variables = [sys.executable, str(ROOT / "tunegate.py"), *arguments], dict(os.environ) | {"PYTHONPATH": str(ROOT)} | self.environment
+        command, variables = (
+            [sys.executable, str(ROOT / "tunegate.py"), *arguments],
+            dict(os.environ) | {"PYTHONPATH": str(ROOT)} | self.environment,
+        )
         found = subprocess.run(command, cwd=self.folder, env=variables | environment, capture_output=True, text=True)
         return Said(found.returncode, found.stdout, found.stderr)
 
@@ -90,7 +93,9 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
-        return subprocess.run(["git", *identity, *arguments], cwd=self.folder, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=self.folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     def build(self, monkeypatch: pytest.MonkeyPatch, **facts: Any) -> Manifest:
         with monkeypatch.context() as patch:
@@ -107,7 +112,12 @@ class Clone:
 @pytest.fixture
 def clones(tmp_path: Path, bucket: Bucket) -> tuple[Clone, Clone]:
     """Two people's; the DVC remote of this test is a folder of the bucket."""
-    variables = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL": bucket.address, "MLFLOW_TRACKING_URI": NO_MLFLOW}
+    variables = {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_ENDPOINT_URL": bucket.address,
+        "MLFLOW_TRACKING_URI": NO_MLFLOW,
+    }
     variables["AWS_MAX_ATTEMPTS"] = "1"  # a dead server is given up at once
     bare = tmp_path / "origin.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)

@@ -1,4 +1,5 @@
-"""A fake machine under real records and real release folders: its door, its servers, its clock. It can be killed at any point."""
+"""A fake machine under real records and real release folders: its door, its servers, its clock. It can be killed at any
+point."""
 
 from __future__ import annotations
 
@@ -59,9 +60,11 @@ class Killed(KeyboardInterrupt):
 
 @dataclass
 class World:
-    """A machine: its door (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists every effect.
+    """A machine: its door (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists
+    every effect.
 
-    An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each effect and each event.
+    An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each
+    effect and each event.
     """
 
     door: bool = False
@@ -83,8 +86,13 @@ class World:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
         clock = SimpleNamespace(now=lambda zone: self.now, fromisoformat=datetime.fromisoformat)
-        seconds = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp())
-        replaced = {name: getattr(self, name) for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")}
+        seconds = SimpleNamespace(
+            sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp()
+        )
+        replaced = {
+            name: getattr(self, name)
+            for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")
+        }
         replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
         replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
         for module in FAKED:
@@ -173,7 +181,9 @@ class World:
         if self.serving() is None or self.routed != slot:
             raise OutsideError(f"the door still answers from nobody, not from {slot}")
 
-    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object) -> SlotProcess:
+    def start_slot(
+        self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object
+    ) -> SlotProcess:
         assert port not in self.servers, "the port is taken"
         with self.effect(f"start {SLOTS[index]}"):
             self.servers[port], self.runs[port] = SlotProcess(len(self.done), 0.0, port, log), manifest.reference
@@ -199,7 +209,9 @@ class World:
         return {}
 
     def serving(self) -> str | None:
-        return self.runs[PORTS[self.routed]] if self.door and self.routed and PORTS[self.routed] in self.servers else None
+        return (
+            self.runs[PORTS[self.routed]] if self.door and self.routed and PORTS[self.routed] in self.servers else None
+        )
 
     def count(self, slot: SlotName, **facts: int) -> None:
         self.counts[slot] = Traffic(**(vars(self.counts[slot]) | facts))
@@ -211,7 +223,15 @@ def publish(name: str, outcome: Outcome = "pass") -> str:
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_text(name)
     files = list_files(folder)
-    facts: dict[str, Any] = {"base": {}, "data": {}, "quantization": {}, "git_revision": "x", "versions": {}, "config": {}, "created": "2026-11-24"}
+    facts: dict[str, Any] = {
+        "base": {},
+        "data": {},
+        "quantization": {},
+        "git_revision": "x",
+        "versions": {},
+        "config": {},
+        "created": "2026-11-24",
+    }
     manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     Verdict(release=manifest.reference, outcome=outcome, results=[]).write(folder.parent / "gate" / "verdict.json")
@@ -220,7 +240,14 @@ def publish(name: str, outcome: Outcome = "pass") -> str:
 
 
 def environment(folder: str = "state", **facts: Any) -> Environment:
-    settings = {"name": "x", "model": "m", "gate": None, "bake_seconds": 1, "drain_deadline_seconds": 20, "state_dir": folder}
+    settings = {
+        "name": "x",
+        "model": "m",
+        "gate": None,
+        "bake_seconds": 1,
+        "drain_deadline_seconds": 20,
+        "state_dir": folder,
+    }
     return Environment(DeployConfig.model_validate(settings | facts))
 
 

@@ -1,4 +1,5 @@
-"""A small OpenAI server with the manners of a slot: it streams, fails, stalls and counts as it is told. In a thread; no model behind it."""
+"""A small OpenAI server with the manners of a slot: it streams, fails, stalls and counts as it is told. In a thread; no
+model behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 @dataclass
 class Fake:
-    """`answer` makes the words of an answer from the request's body; `fails` says which requests (by number, from 0) get a 500."""
+    """`answer` makes the words of an answer from the request's body; `fails` says which requests (by number, from 0)
+    get a 500."""
 
     answer: Callable[[dict[str, Any]], list[str]] = lambda body: ["one", " two", " three"]
     fails: Callable[[int], bool] = lambda number: False
@@ -42,22 +44,41 @@ class Fake:
     def metrics(self) -> str:
         """As vLLM's /metrics names them."""
         length = [float(one) for one in self.lengths]
-        text = histogram("vllm:time_to_first_token_seconds", self.firsts, FIRSTS) + histogram("vllm:request_time_per_output_token_seconds", self.gaps, GAPS)
+        text = histogram("vllm:time_to_first_token_seconds", self.firsts, FIRSTS) + histogram(
+            "vllm:request_time_per_output_token_seconds", self.gaps, GAPS
+        )
         finished = f'vllm:request_success_total{{engine="0",finished_reason="{self.finish}",model_name="m"}} {len(self.lengths)}.0\n'
-        return text + histogram("vllm:request_generation_tokens", length, LENGTHS) + "# TYPE vllm:request_success counter\n" + finished
+        return (
+            text
+            + histogram("vllm:request_generation_tokens", length, LENGTHS)
+            + "# TYPE vllm:request_success counter\n"
+            + finished
+        )
 
 
 def histogram(name: str, values: list[float], edges: tuple[float, ...]) -> str:
-    rows = [f'{name}_bucket{{engine="0",le="{edge}",model_name="m"}} {sum(one <= edge for one in values)}.0' for edge in edges]
-    rows += [f'{name}_bucket{{engine="0",le="+Inf",model_name="m"}} {len(values)}.0', f'{name}_count{{engine="0",model_name="m"}} {len(values)}.0']
-    return f"# HELP {name} of a fake\n# TYPE {name} histogram\n" + "\n".join([*rows, f'{name}_sum{{engine="0",model_name="m"}} {sum(values)}']) + "\n"
+    rows = [
+        f'{name}_bucket{{engine="0",le="{edge}",model_name="m"}} {sum(one <= edge for one in values)}.0'
+        for edge in edges
+    ]
+    rows += [
+        f'{name}_bucket{{engine="0",le="+Inf",model_name="m"}} {len(values)}.0',
+        f'{name}_count{{engine="0",model_name="m"}} {len(values)}.0',
+    ]
+    return (
+        f"# HELP {name} of a fake\n# TYPE {name} histogram\n"
+        + "\n".join([*rows, f'{name}_sum{{engine="0",model_name="m"}} {sum(values)}'])
+        + "\n"
+    )
 
 
 @contextmanager
 def serving(fake: Fake) -> Iterator[Fake]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else the first chunk waits 40 ms for the client's acknowledgement of the headers
+        disable_nagle_algorithm = (
+            True  # else the first chunk waits 40 ms for the client's acknowledgement of the headers
+        )
 
         def do_GET(self) -> None:
             text = fake.metrics() if self.path == "/metrics" else "{}"
@@ -79,8 +100,18 @@ def serving(fake: Fake) -> Iterator[Fake]:
             time.sleep(fake.first_seconds)
             words = fake.answer(body)
             fake.lengths.append(len(words))
-            choice = {"index": 0, "finish_reason": fake.finish, "message": {"role": "assistant", "content": "".join(words)}, "text": "".join(words)}
-            self.reply(200, json.dumps({"choices": [choice], "usage": {"completion_tokens": len(words), "prompt_tokens": 1}}).encode())
+            choice = {
+                "index": 0,
+                "finish_reason": fake.finish,
+                "message": {"role": "assistant", "content": "".join(words)},
+                "text": "".join(words),
+            }
+            self.reply(
+                200,
+                json.dumps(
+                    {"choices": [choice], "usage": {"completion_tokens": len(words), "prompt_tokens": 1}}
+                ).encode(),
+            )
 
         def stream(self, body: dict[str, Any]) -> None:
             words = fake.answer(body)

@@ -1,4 +1,5 @@
-"""Releases of a few bytes that the fake vLLM of this folder serves, and an environment for them: the door and all else is real."""
+"""Releases of a few bytes that the fake vLLM of this folder serves, and an environment for them: the door and all else
+is real."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ RUN = {
 
 
 def fake_world(folder: Path) -> dict[str, str]:
-    """The environment variables that make the fake be started in vLLM's place; `folder`/fake.json says how each release misbehaves."""
+    """The environment variables that make the fake be started in vLLM's place; `folder`/fake.json says how each release
+    misbehaves."""
     return {
         "TUNEGATE_SERVE_PYTHON": sys.executable,
         "PYTHONPATH": f"{FAKE}:{FAKE.parents[2]}",
@@ -42,7 +44,10 @@ def one_certificate(folder: Path) -> Path:
     import certifi
 
     path = folder / "authority.pem"
-    path.write_text(Path(certifi.where()).read_text(encoding="utf8").partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+    path.write_text(
+        Path(certifi.where()).read_text(encoding="utf8").partition("-----END CERTIFICATE-----")[0]
+        + "-----END CERTIFICATE-----\n"
+    )
     return path
 
 
@@ -51,7 +56,8 @@ def misbehave(folder: Path, **modes: str) -> None:
 
 
 def publish_fake(name: str, *, base: str | None = None) -> str:
-    """releases/NAME@DIGEST12 under the working directory; returns NAME@sha256:DIGEST. With a `base` it is that and an unmerged adapter."""
+    """releases/NAME@DIGEST12 under the working directory; returns NAME@sha256:DIGEST. With a `base` it is that and an
+    unmerged adapter."""
     folder = Path("releases") / f".{name}" / "release"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_text(base or name)
@@ -59,7 +65,12 @@ def publish_fake(name: str, *, base: str | None = None) -> str:
         (folder / ADAPTER).mkdir()
         (folder / ADAPTER / "adapter_model.safetensors").write_text(name)
     lines = [
-        {"id": str(number), "messages": [{"role": "user", "content": f"question {number}"}], "answer": f"{name} {number}", "first_token_logprob": -0.5}
+        {
+            "id": str(number),
+            "messages": [{"role": "user", "content": f"question {number}"}],
+            "answer": f"{name} {number}",
+            "first_token_logprob": -0.5,
+        }
         for number in range(4)
     ]
     (folder / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -84,5 +95,13 @@ def publish_fake(name: str, *, base: str | None = None) -> str:
 
 def fake_environment(**facts: Any) -> Environment:
     door, *slots = free_ports(3)
-    settings = {"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": tuple(slots), "bake_seconds": 0, "state_dir": "state"}
+    settings = {
+        "name": "x",
+        "model": "m",
+        "gate": None,
+        "door": {"port": door},
+        "slot_ports": tuple(slots),
+        "bake_seconds": 0,
+        "state_dir": "state",
+    }
     return Environment(DeployConfig.model_validate(settings | {"drain_deadline_seconds": 20} | facts))

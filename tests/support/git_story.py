@@ -1,4 +1,5 @@
-"""A clone of a real remote with the real agent in it, over the real door and the fake vLLM; GitLab is the server of tests/support/gitlab_server.py."""
+"""A clone of a real remote with the real agent in it, over the real door and the fake vLLM; GitLab is the server of
+tests/support/gitlab_server.py."""
 
 from __future__ import annotations
 
@@ -49,14 +50,24 @@ class Story:
         os.environ.update(
             fake_world(self.folder)
             | QUIET
-            | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "CI_SERVER_URL": self.gitlab.url, "CI_PROJECT_ID": "35", "TUNEGATE_GITLAB_TOKEN": TOKEN}
+            | {
+                "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+                "CI_SERVER_URL": self.gitlab.url,
+                "CI_PROJECT_ID": "35",
+                "TUNEGATE_GITLAB_TOKEN": TOKEN,
+            }
         )
         self.one, self.two, self.three = (publish_fake(name) for name in ("one", "two", "three"))
         return self
 
     def yaml(self, release: str | None) -> str:
         settings = self.config.model_dump(mode="json", exclude={"release"}, exclude_defaults=True)
-        return "".join([*(f"{name}: {json.dumps(value)}\n" for name, value in settings.items()), f"release: {release or 'null'}  # the pin\n"])
+        return "".join(
+            [
+                *(f"{name}: {json.dumps(value)}\n" for name, value in settings.items()),
+                f"release: {release or 'null'}  # the pin\n",
+            ]
+        )
 
     def push(self, release: str | None, key: Path | None = None, *, force: bool = False) -> str:
         return self.remote.push({YAML: self.yaml(release)}, key, force=force)
@@ -75,7 +86,9 @@ class Story:
         """In a process of its own, looking twice a second."""
         arguments = ("agent", "x", "--pull", "origin/main", "--interval", "0.5", "--poll", "0.5", *more)
         with (self.folder / "agent.err").open("ab") as words:
-            self.agents.append(subprocess.Popen(self.command(*arguments), stdout=words, stderr=words, start_new_session=True))
+            self.agents.append(
+                subprocess.Popen(self.command(*arguments), stdout=words, stderr=words, start_new_session=True)
+            )
         return self.agents[-1]
 
     def end(self, sign: int = signal.SIGTERM) -> None:
@@ -99,10 +112,18 @@ class Story:
     def serving(self) -> str:
         """The release that a client is answered by; else why it is not."""
         try:
-            reply = httpx.get(f"{self.env.router.base_url}/v1/models", headers={"Authorization": f"Bearer {api_key(self.config)}"}, timeout=5)
+            reply = httpx.get(
+                f"{self.env.router.base_url}/v1/models",
+                headers={"Authorization": f"Bearer {api_key(self.config)}"},
+                timeout=5,
+            )
         except httpx.HTTPError as error:
             return type(error).__name__
-        return reply.headers.get("x-tunegate-release", "unnamed") if reply.status_code == 200 else f"HTTP {reply.status_code}"
+        return (
+            reply.headers.get("x-tunegate-release", "unnamed")
+            if reply.status_code == 200
+            else f"HTTP {reply.status_code}"
+        )
 
     def serves(self, release: str) -> bool:
         return self.serving() == digest(release)
@@ -113,14 +134,22 @@ class Story:
     def eventually(self, holds: Callable[[], object], what: str) -> None:
         """At once where nobody is left who could make it hold."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (held := holds()) and time.monotonic() < deadline and any(process.poll() is None for process in self.agents):
+        while (
+            not (held := holds())
+            and time.monotonic() < deadline
+            and any(process.poll() is None for process in self.agents)
+        ):
             time.sleep(0.2)
         assert held or holds(), f"never: {what}\n{self.said()}"
 
     def settled(self, release: str) -> bool:
         """It serves, came through its bake, and nothing is under way."""
         state = self.env.record.state()
-        return state.release_of(state.active) == state.desired == release and (state.baked or state.rollback) and self.serves(release)
+        return (
+            state.release_of(state.active) == state.desired == release
+            and (state.baked or state.rollback)
+            and self.serves(release)
+        )
 
 
 Begin = Callable[..., Story]

@@ -1,4 +1,5 @@
-"""The pipeline's YAML as GitLab would have it: pages merged, `extends` resolved; and gitlab-ci-local's own view of it in a copy of this tree."""
+"""The pipeline's YAML as GitLab would have it: pages merged, `extends` resolved; and gitlab-ci-local's own view of it
+in a copy of this tree."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ def read(path: str) -> dict[str, Any]:
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """GitLab's merge: mappings into each other, all else replaced."""
-    return one | {key: merged(one[key], value) if isinstance(value, dict) and isinstance(one.get(key), dict) else value for key, value in other.items()}
+    return one | {
+        key: merged(one[key], value) if isinstance(value, dict) and isinstance(one.get(key), dict) else value
+        for key, value in other.items()
+    }
 
 
 def page(path: str) -> dict[str, Any]:
@@ -55,10 +59,15 @@ def jobs(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def child_jobs() -> dict[str, dict[str, Any]]:
-    """Of the pipeline that a change of the smoke config makes, beside a config of a large machine that names no environment."""
+    """Of the pipeline that a change of the smoke config makes, beside a config of a large machine that names no
+    environment."""
     from infra.gitlab.child_pipeline import Run, pipeline
 
-    runs = {Run("smoke", "sentiment", frozenset()): "pin", Run("calls-v1", None, frozenset()): "prove", Run("ner", "sentiment", frozenset()): "choose"}
+    runs = {
+        Run("smoke", "sentiment", frozenset()): "pin",
+        Run("calls-v1", None, frozenset()): "prove",
+        Run("ner", "sentiment", frozenset()): "choose",
+    }
     return jobs(merged(page(CHILD), pipeline(runs, "sentiment", "staging")))  # type: ignore[arg-type]
 
 
@@ -75,7 +84,9 @@ def copy_checkout(target: Path) -> Path:
 
     Times are kept, or `make setup` would find the locks newer than the environments and install again.
     """
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +94,9 @@ def copy_checkout(target: Path) -> Path:
     for name in (".uv", ".venv", ".venv-serve", "infra/npm/node_modules"):
         (target / name).symlink_to(ROOT / name)
     git(target, "init", "-qb", "main")
-    with (target / ".git/info/exclude").open("a", encoding="utf8") as stream:  # links, which `/.venv/` does not ignore, and the runner's own state
+    with (target / ".git/info/exclude").open(
+        "a", encoding="utf8"
+    ) as stream:  # links, which `/.venv/` does not ignore, and the runner's own state
         stream.write(".uv\n.venv\n.venv-serve\ninfra/npm/node_modules\n.home\n.gitlab-ci-local\n")
     commit(target, "as it stands")
     git(target, "remote", "add", "origin", "git@gitlab.invalid:tunegate/tunegate.git")
@@ -114,14 +127,17 @@ while read -r path; do [ ! -e "$path" ] || cp -a --parents "$path" "$last"; done
 
 
 def gitlab_ci_local(checkout: Path, *arguments: str, **project: str) -> subprocess.CompletedProcess[str]:
-    """Shell executor, no isolation: jobs share the folder, for isolation wants a real rsync, which needs root to install.
+    """Shell executor, no isolation: jobs share the folder, for isolation wants a real rsync, which needs root to
+    install.
 
-    What isolation would show, that artifacts carry all that a later job reads, a unit test holds. `project`: the project's variables, which
-    reach the child pipeline as well.
+    What isolation would show, that artifacts carry all that a later job reads, a unit test holds. `project`: the
+    project's variables, which reach the child pipeline as well.
     """
     # The environment's `tunegate` imports the code of the copy, not of the checkout that it was installed from.
     # A variable given to the outer make, TESTS say, would win over the pipeline's own.
-    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}} | {"PYTHONPATH": str(checkout)}
+    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}} | {
+        "PYTHONPATH": str(checkout)
+    }
     if shutil.which("rsync") is None:
         stand_in = checkout / ".home/bin/rsync"
         stand_in.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +148,9 @@ def gitlab_ci_local(checkout: Path, *arguments: str, **project: str) -> subproce
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(yaml.safe_dump({"global": {"TESTS": "-m unit tests/configs"} | project}), encoding="utf8")
     options = ["--force-shell-executor", "--home", str(checkout / ".home")]
-    return subprocess.run([NODE, GITLAB_CI_LOCAL, *options, *arguments], cwd=checkout, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [NODE, GITLAB_CI_LOCAL, *options, *arguments], cwd=checkout, env=environment, capture_output=True, text=True
+    )
 
 
 def listed(checkout: Path, *arguments: str, **project: str) -> dict[str, str]:

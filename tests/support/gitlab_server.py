@@ -1,8 +1,9 @@
 """A server on loopback that has what `infra/gitlab/api.py` uses of GitLab's API, and fails as planned.
 
-After GitLab's published descriptions, https://docs.gitlab.com/api/: notes, commits (statuses, merge requests of a commit), merge requests,
-deployments, environments, users (`GET /user`), rest (pagination by `Link`, bearer tokens, status codes), read as doc/api/*.md of gitlabhq/gitlabhq.
-What those pages leave out is as others met it: a status that is pending or running refuses the same again with a 400, a finished one gets a successor.
+After GitLab's published descriptions, https://docs.gitlab.com/api/: notes, commits (statuses, merge requests of a
+commit), merge requests, deployments, environments, users (`GET /user`), rest (pagination by `Link`, bearer tokens,
+status codes), read as doc/api/*.md of gitlabhq/gitlabhq. What those pages leave out is as others met it: a status that
+is pending or running refuses the same again with a 400, a finished one gets a successor.
 """
 
 from __future__ import annotations
@@ -19,14 +20,27 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "glpat-of-the-tests-0123456789"
-BOT = {"id": 7, "username": "project_35_bot", "name": "tunegate", "state": "active", "web_url": "http://gitlab.invalid/project_35_bot"}
-PERSON = {"id": 28, "username": "thedude", "name": "Jeff Lebowski", "state": "active", "web_url": "http://gitlab.invalid/thedude"}
+BOT = {
+    "id": 7,
+    "username": "project_35_bot",
+    "name": "tunegate",
+    "state": "active",
+    "web_url": "http://gitlab.invalid/project_35_bot",
+}
+PERSON = {
+    "id": 28,
+    "username": "thedude",
+    "name": "Jeff Lebowski",
+    "state": "active",
+    "web_url": "http://gitlab.invalid/thedude",
+}
 UNKNOWN_SHA = "0" * 40
 
 
 @dataclass
 class Failure:
-    """What the next requests of this method and path get. `taken`: carried out all the same; `silent`: no answer for a second."""
+    """What the next requests of this method and path get. `taken`: carried out all the same; `silent`: no answer for a
+    second."""
 
     method: str
     path: str
@@ -73,12 +87,20 @@ class World:
 
     def add_note(self, iid: int, body: str, author: dict[str, Any] = BOT) -> dict[str, Any]:
         number = sum(len(notes) for notes in self.notes.values()) + 301
-        self.notes[iid].append({"id": number, "body": body, "author": author, "system": False, "noteable_iid": iid, "project_id": 35})
+        self.notes[iid].append(
+            {"id": number, "body": body, "author": author, "system": False, "noteable_iid": iid, "project_id": 35}
+        )
         return self.notes[iid][-1]
 
     def add_merge_request(self, author: dict[str, Any] = PERSON, **facts: Any) -> dict[str, Any]:
         iid = len(self.merge_requests) + 1
-        found = {"iid": iid, "state": "opened", "author": author, "web_url": f"{self.url}/group/project/-/merge_requests/{iid}", "project_id": 35} | facts
+        found = {
+            "iid": iid,
+            "state": "opened",
+            "author": author,
+            "web_url": f"{self.url}/group/project/-/merge_requests/{iid}",
+            "project_id": 35,
+        } | facts
         self.merge_requests.append(found)
         self.notes.setdefault(iid, [])
         return found
@@ -87,7 +109,11 @@ class World:
         """The JSON of the answer. Raises Refused."""
         for verb, pattern, act in ROUTES:
             if verb == method and (found := re.fullmatch(pattern, path)):
-                return act(self, *map(unquote, found.groups()), **({"query": query} if method == "GET" else {"facts": facts} if facts else {}))
+                return act(
+                    self,
+                    *map(unquote, found.groups()),
+                    **({"query": query} if method == "GET" else {"facts": facts} if facts else {}),
+                )
         raise Refused(404, "404 Not Found")
 
 
@@ -138,12 +164,25 @@ def create_status(world: World, sha: str, facts: dict[str, Any]) -> Any:
         raise Refused(400, "state does not have a valid value")
     if len(facts.get("description") or "") > 255:
         raise Refused(400, {"description": ["is too long (maximum is 255 characters)"]})
-    unfinished = [one for one in world.statuses if (one["sha"], one["name"]) == (sha, facts["name"]) and one["status"] in ("pending", "running")]
+    unfinished = [
+        one
+        for one in world.statuses
+        if (one["sha"], one["name"]) == (sha, facts["name"]) and one["status"] in ("pending", "running")
+    ]
     if unfinished and unfinished[-1]["status"] == facts["state"]:
         verb = {"pending": "enqueue", "running": "run"}[facts["state"]]
-        raise Refused(400, f'Cannot transition status via :{verb} from :{facts["state"]} (Reason(s): Status cannot transition via "{verb}")')
+        raise Refused(
+            400,
+            f'Cannot transition status via :{verb} from :{facts["state"]} (Reason(s): Status cannot transition via "{verb}")',
+        )
     found = unfinished[-1] if unfinished else {"id": len(world.statuses) + 90, "sha": sha}
-    found |= {"status": facts["state"], "name": facts["name"], "description": facts.get("description"), "target_url": facts.get("target_url"), "author": BOT}
+    found |= {
+        "status": facts["state"],
+        "name": facts["name"],
+        "description": facts.get("description"),
+        "target_url": facts.get("target_url"),
+        "author": BOT,
+    }
     if not unfinished:
         world.statuses.append(found)
     return found
@@ -161,11 +200,17 @@ def merge_requests_of(world: World, sha: str, query: dict[str, str]) -> Any:
 
 def list_merge_requests(world: World, query: dict[str, str]) -> Any:
     filters = {name: query[name] for name in ("state", "source_branch", "target_branch") if name in query}
-    return [one for one in reversed(world.merge_requests) if all(one.get(name) == value for name, value in filters.items())]
+    return [
+        one for one in reversed(world.merge_requests) if all(one.get(name) == value for name, value in filters.items())
+    ]
 
 
 def create_merge_request(world: World, facts: dict[str, Any]) -> Any:
-    same = [one for one in world.merge_requests if one["state"] == "opened" and one["source_branch"] == facts["source_branch"]]
+    same = [
+        one
+        for one in world.merge_requests
+        if one["state"] == "opened" and one["source_branch"] == facts["source_branch"]
+    ]
     if same:
         raise Refused(409, [f"Another open merge request already exists for this source branch: !{same[0]['iid']}"])
     return world.add_merge_request(BOT, **facts)
@@ -187,7 +232,9 @@ def create_deployment(world: World, facts: dict[str, Any]) -> Any:
     if place is None:
         place = {"id": len(world.environments) + 9, "name": facts["environment"], "external_url": None}
         world.environments.append(place)
-    world.deployments.append({"id": len(world.deployments) + 42, "user": BOT, "deployable": None} | facts | {"environment": place})
+    world.deployments.append(
+        {"id": len(world.deployments) + 42, "user": BOT, "deployable": None} | facts | {"environment": place}
+    )
     return world.deployments[-1]
 
 
@@ -239,7 +286,9 @@ class Handler(BaseHTTPRequestHandler):
         with world.lock:
             world.requests.append(f"{self.command} {address.path}")
             failure = world.planned(self.command, address.path)
-            status, body = self.carry_out(world, address.path, query, facts) if failure is None or failure.taken else (0, None)
+            status, body = (
+                self.carry_out(world, address.path, query, facts) if failure is None or failure.taken else (0, None)
+            )
         if failure is None:
             self.reply(status, body, query, address.path)
             return
@@ -271,7 +320,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in ({"Content-Type": "application/json"} | headers | {"Content-Length": str(len(body))}).items():
+        for name, value in (
+            {"Content-Type": "application/json"} | headers | {"Content-Length": str(len(body))}
+        ).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

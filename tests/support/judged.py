@@ -11,7 +11,9 @@ import pandas
 from configs.verdict import RuleResult, Verdict, conjunction
 from eval.rules.evidence import Evidence, Measured
 
-RELEASE, CHAMPION, BASE = (f"{name}@sha256:{letter * 64}" for name, letter in (("sentiment", "a"), ("sentiment", "b"), ("base", "c")))
+RELEASE, CHAMPION, BASE = (
+    f"{name}@sha256:{letter * 64}" for name, letter in (("sentiment", "a"), ("sentiment", "b"), ("base", "c"))
+)
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> | `a` \n# @all $x_1$ [l](http://evil.example) \u202edeceit"
 LABELS = ("negative", "neutral", "positive")
 
@@ -28,7 +30,8 @@ def predictions(seed: int, skill: float, broken: bool = False, n: int = 240) -> 
     frame["correct"] = (frame["gold"] == frame["answer"]).astype(float)
     frame["confidence"] = confidence
     frame["probabilities"] = [
-        json.dumps({label: one if label == said else (1 - one) / 2 for label in LABELS}) for one, said in zip(confidence, answer, strict=True)
+        json.dumps({label: one if label == said else (1 - one) / 2 for label in LABELS})
+        for one, said in zip(confidence, answer, strict=True)
     ]
     frame["slices"] = [[f"label={label}", f"topic={topic}"] for label, topic in zip(gold, topics, strict=True)]
     return frame
@@ -41,7 +44,11 @@ def measured(reference: str, frame: pandas.DataFrame, **record: Any) -> Measured
         part = frame[[name in row for row in frame["slices"]]]
         slices[name] = {"n": len(part), "accuracy": float(part["correct"].mean())}
     metrics = {"accuracy": float(frame["correct"].mean()), "log_loss": 0.5, **record.pop("metrics", {})}
-    return Measured({"release": reference, "dataset": "sha256:rows", "n": len(frame), "metrics": metrics, "slices": slices} | record, frame=frame)
+    return Measured(
+        {"release": reference, "dataset": "sha256:rows", "n": len(frame), "metrics": metrics, "slices": slices}
+        | record,
+        frame=frame,
+    )
 
 
 def hostile(frame: pandas.DataFrame, row: int = 0) -> pandas.DataFrame:
@@ -62,19 +69,50 @@ BEHAVIOUR = {
         "groups": {"women": {"n": 30, "mean": 0.52}, "men": {"n": 30, "mean": 0.49}},
     },
 }  # fmt: skip
-QUANTIZED = {"parent_accuracy": 0.91, "accuracy_change": -0.1, "parent_agreement": 0.93, "size_ratio": 0.38, "parent_kl_divergence": 0.02, "speed_ratio": 1.4}
+QUANTIZED = {
+    "parent_accuracy": 0.91,
+    "accuracy_change": -0.1,
+    "parent_agreement": 0.93,
+    "size_ratio": 0.38,
+    "parent_kl_divergence": 0.02,
+    "speed_ratio": 1.4,
+}
 
 
 def evidence() -> Evidence:
-    mine, champion, base = hostile(predictions(1, 0.93, broken=True)), hostile(predictions(2, 0.92)), hostile(predictions(3, 0.3))
+    mine, champion, base = (
+        hostile(predictions(1, 0.93, broken=True)),
+        hostile(predictions(2, 0.92)),
+        hostile(predictions(3, 0.3)),
+    )
     mine.loc[0, ["answer", "correct"]], champion.loc[0, ["answer", "correct"]] = [HOSTILE + "!", 0.0], [HOSTILE, 1.0]
-    ours = measured(RELEASE, mine, metrics=QUANTIZED, behaviour=BEHAVIOUR, cost={"latency_p95_seconds": 0.021, "size_bytes": 35_000_000})
+    ours = measured(
+        RELEASE,
+        mine,
+        metrics=QUANTIZED,
+        behaviour=BEHAVIOUR,
+        cost={"latency_p95_seconds": 0.021, "size_bytes": 35_000_000},
+    )
     return Evidence(RELEASE, ours, CHAMPION, {"champion": measured(CHAMPION, champion), "base": measured(BASE, base)})
 
 
 def compared(outcome: str, difference: float, low: float, high: float, **more: Any) -> dict[str, Any]:
-    figures = {"kind": "non_inferior_to", "metric": "accuracy", "difference": difference, "low": low, "high": high, "confidence": 0.95, "n": 240}
-    figures |= {"method": "Newcombe 1998, method 10", "bound": -0.05, "direction": "at least", "p_value": 0.0004, "reference": "champion"}
+    figures = {
+        "kind": "non_inferior_to",
+        "metric": "accuracy",
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "confidence": 0.95,
+        "n": 240,
+    }
+    figures |= {
+        "method": "Newcombe 1998, method 10",
+        "bound": -0.05,
+        "direction": "at least",
+        "p_value": 0.0004,
+        "reference": "champion",
+    }
     return {"outcome": outcome, "evidence": figures | {"minimum_detectable_effect": 0.062, "power": 0.41} | more}
 
 
@@ -98,5 +136,16 @@ def verdict() -> Verdict:
          "evidence": {"value": None}},
     ]  # fmt: skip
     results = [RuleResult.model_validate(row) for row in rows]
-    changes = {"log_loss": {"release": 0.5, "champion": 0.4}, "accuracy": {"release": 0.7958, "champion": 0.9333, "base": 0.6, "parent": None}}
-    return Verdict(release=RELEASE, champion=CHAMPION, outcome=conjunction(results), results=results, dataset="sha256:rows", looks=3, changes=changes)
+    changes = {
+        "log_loss": {"release": 0.5, "champion": 0.4},
+        "accuracy": {"release": 0.7958, "champion": 0.9333, "base": 0.6, "parent": None},
+    }
+    return Verdict(
+        release=RELEASE,
+        champion=CHAMPION,
+        outcome=conjunction(results),
+        results=results,
+        dataset="sha256:rows",
+        looks=3,
+        changes=changes,
+    )

@@ -1,7 +1,8 @@
-"""Kill enumeration: a deploy in a child process whose every effect and every line of the record is a point at which something is killed by SIGKILL.
+"""Kill enumeration: a deploy in a child process whose every effect and every line of the record is a point at which
+something is killed by SIGKILL.
 
-The door is the real HAProxy, the slots are the fake vLLM of this folder, the kills are real. `enumerate_kills` is called by the tests and by the
-benchmark; each case says what was seen while it was broken and after the next run.
+The door is the real HAProxy, the slots are the fake vLLM of this folder, the kills are real. `enumerate_kills` is
+called by the tests and by the benchmark; each case says what was seen while it was broken and after the next run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 EFFECTS: tuple[tuple[Any, str], ...] = (
     *((Router, name) for name in ("start", "switch", "set_weights", "pause", "resume", "set_release", "set_server")),
-    *((serve.switch.effects, name) for name in ("start_slot", "stop_slot", "load_adapter", "reap_orphan", "prove", "wait_for_slot")),
+    *(
+        (serve.switch.effects, name)
+        for name in ("start_slot", "stop_slot", "load_adapter", "reap_orphan", "prove", "wait_for_slot")
+    ),
     (serve.switch.shared_server, "unload_adapter"),
 )
 USERS = 12
@@ -49,7 +53,8 @@ MOST_POINTS = 200
 
 @dataclass(frozen=True)
 class Case:
-    """`failures` is empty where, after the kill, what answered was proven and of one release, and the next run converged."""
+    """`failures` is empty where, after the kill, what answered was proven and of one release, and the next run
+    converged."""
 
     strategy: str
     victim: Victim
@@ -80,7 +85,8 @@ class Points:
                 setattr(owner, name, self.around(name, getattr(owner, name)))
 
     def around(self, name: str, effect: Callable[..., Any]) -> Callable[..., Any]:
-        """Before each: after one and before the next is the same moment, and the last line of the record comes after all of them."""
+        """Before each: after one and before the next is the same moment, and the last line of the record comes after
+        all of them."""
 
         def wrapped(*arguments: Any, **facts: Any) -> Any:
             self.point(f"before {name}")
@@ -147,7 +153,9 @@ def deploy_in_child(env: Environment, reference: str, victim: Victim, wanted: in
 def look(env: Environment, proven: set[str], *, may_wait: bool) -> list[str]:
     """Each user asks twice: every answer is a good one of a proven release, and each user meets one release only."""
     failures = []
-    with httpx.Client(headers={"Authorization": f"Bearer {api_key(env.config)}"}, timeout=0.5 if may_wait else 20) as client:
+    with httpx.Client(
+        headers={"Authorization": f"Bearer {api_key(env.config)}"}, timeout=0.5 if may_wait else 20
+    ) as client:
         for user in range(USERS):
             try:
                 answers = [ask(client, env, f"user-{user}") for _ in range(2)]
@@ -220,8 +228,11 @@ def run_case(env: Environment, strategy: str, victim: Victim, point: int, old: s
     return Case(strategy, victim, point, at, tuple(failures))
 
 
-def enumerate_kills(folder: Path, strategy: str, victim: Victim, say: Callable[[str], object] = lambda line: None) -> list[Case]:
-    """Every point of a deploy under `strategy`, one case each; the deployments take turns between the same two releases."""
+def enumerate_kills(
+    folder: Path, strategy: str, victim: Victim, say: Callable[[str], object] = lambda line: None
+) -> list[Case]:
+    """Every point of a deploy under `strategy`, one case each; the deployments take turns between the same two
+    releases."""
     with chdir(folder), patch.dict(os.environ, fake_world(folder)):
         return enumerate_here(strategy, victim, say)
 
@@ -229,7 +240,9 @@ def enumerate_kills(folder: Path, strategy: str, victim: Victim, say: Callable[[
 def enumerate_here(strategy: str, victim: Victim, say: Callable[[str], object]) -> list[Case]:
     base = "base" if strategy == "adapter" else None
     releases = [publish_fake("one", base=base), publish_fake("two", base=base)]
-    env = fake_environment(keep_old_slot=False, supervision={"backoff_seconds": 0, "strikes": 50}, **STRATEGIES[strategy])
+    env = fake_environment(
+        keep_old_slot=False, supervision={"backoff_seconds": 0, "strikes": 50}, **STRATEGIES[strategy]
+    )
     cases: list[Case] = []
     try:
         deploy(env, releases[0])

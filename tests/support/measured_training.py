@@ -19,7 +19,13 @@ def resident(field: str) -> int:
 
 def import_all() -> None:
     """What a training imports late: libraries are no part of what its plan counts."""
-    for name in ("datasets", "peft", "torch._dynamo", "transformers.models.bert.modeling_bert", "transformers.models.llama.modeling_llama"):
+    for name in (
+        "datasets",
+        "peft",
+        "torch._dynamo",
+        "transformers.models.bert.modeling_bert",
+        "transformers.models.llama.modeling_llama",
+    ):
         importlib.import_module(name)
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, Trainer, set_seed  # noqa: F401
 
@@ -45,7 +51,15 @@ def main(run: str, root: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew (man 5 proc)
     record = finetune(RunConfig.model_validate_json(run), RunPaths(Path(root)), tracker)
     gaps = [later - earlier for earlier, later in zip(tracker.times, tracker.times[1:], strict=False)]
-    print(json.dumps({"peak_bytes": resident("VmHWM") - before, "step_seconds": sorted(gaps)[len(gaps) // 2] if gaps else None, "record": record}))
+    print(
+        json.dumps(
+            {
+                "peak_bytes": resident("VmHWM") - before,
+                "step_seconds": sorted(gaps)[len(gaps) // 2] if gaps else None,
+                "record": record,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A run of a few rows to be measured, and a server that counts what it is asked: a fake at the seam, as is the artifact store."""
+"""A run of a few rows to be measured, and a server that counts what it is asked: a fake at the seam, as is the artifact
+store."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ ANSWER = Answer("good", "good", {"bad": 0.25, "good": 0.75}, None, 0.1, 0)
 
 
 class Server:
-    """Says `good` to everything; `asked` holds (manifest digest, row id), `starts` the releases a server was started for."""
+    """Says `good` to everything; `asked` holds (manifest digest, row id), `starts` the releases a server was started
+    for."""
 
     def __init__(self) -> None:
         self.starts: list[Path] = []
@@ -40,7 +42,9 @@ class Server:
         self.starts.append(release)
         yield "http://fake"
 
-    async def ask(self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any) -> Answer:
+    async def ask(
+        self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any
+    ) -> Answer:
         if len(self.asked) >= self.fails_after:
             raise OutsideError("killed")
         self.asked.append((manifest.digest, row["id"]))
@@ -50,7 +54,8 @@ class Server:
 
 @pytest.fixture
 def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """At the seams, and a run of six rows, four of them good, whose release is there; the artifact store is the folder `store`."""
+    """At the seams, and a run of six rows, four of them good, whose release is there; the artifact store is the folder
+    `store`."""
     fake = Server()
     monkeypatch.setattr(answers, "ask", fake.ask)
     monkeypatch.setattr(cache, "keep_evaluation", lambda key, folder: copy_files(folder, Path("store") / key))

@@ -39,13 +39,33 @@ def mlflow(here: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def config(name: str = "demo", **train: Any) -> RunConfig:
     settings = Train(max_steps=train.pop("max_steps", 3), **train)
-    rest: dict[str, Any] = {"base": BaseWeights(package="x"), "data": Data(source="bfcl"), "gate": "gate.yaml", "experiment": f"tests-{name}"}
+    rest: dict[str, Any] = {
+        "base": BaseWeights(package="x"),
+        "data": Data(source="bfcl"),
+        "gate": "gate.yaml",
+        "experiment": f"tests-{name}",
+    }
     return RunConfig(name=name, task="causal-lm", train=settings, **rest)
 
 
 def manifest(name: str, digit: str, production: str = "local") -> Manifest:
-    facts: dict[str, Any] = {"files": [], "base": {}, "data": {}, "quantization": {}, "versions": {}, "created": "2026-11-24", "git_revision": "abc123"}
-    return Manifest(name=name, digest=f"sha256:{digit * 64}", task="causal-lm", serving=Serving(), config={"production": production}, **facts)
+    facts: dict[str, Any] = {
+        "files": [],
+        "base": {},
+        "data": {},
+        "quantization": {},
+        "versions": {},
+        "created": "2026-11-24",
+        "git_revision": "abc123",
+    }
+    return Manifest(
+        name=name,
+        digest=f"sha256:{digit * 64}",
+        task="causal-lm",
+        serving=Serving(),
+        config={"production": production},
+        **facts,
+    )
 
 
 def steps(client: Any, run_id: str | None, metric: str) -> list[int]:

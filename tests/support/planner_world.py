@@ -1,4 +1,5 @@
-"""A simulated machine for the planner: what each action does to it, one small step after the other, so that a kill may fall between any two."""
+"""A simulated machine for the planner: what each action does to it, one small step after the other, so that a kill may
+fall between any two."""
 
 from __future__ import annotations
 
@@ -17,15 +18,18 @@ OLD, NEW, NEXT = ("old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64, "next@sha2
 
 
 def settings_of(keep: bool = True, promotion: str = "auto", **facts: Any) -> DeployConfig:
-    return DeployConfig.model_validate({"name": "x", "model": "m", "keep_old_slot": keep, "promotion": promotion, "gate": None} | facts)
+    return DeployConfig.model_validate(
+        {"name": "x", "model": "m", "keep_old_slot": keep, "promotion": promotion, "gate": None} | facts
+    )
 
 
 @dataclass
 class World:
-    """The events are all that survives a kill of the command. `servers` runs a release in each slot; `hung` ones do not answer.
+    """The events are all that survives a kill of the command. `servers` runs a release in each slot; `hung` ones do not
+    answer.
 
-    `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or for a second adapter in the first
-    (adapter); `joined`: both slots live in one server, which dies as one.
+    `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or
+    for a second adapter in the first (adapter); `joined`: both slots live in one server, which dies as one.
     """
 
     config: DeployConfig
@@ -45,7 +49,9 @@ class World:
     log: list[Action] = field(default_factory=list)
 
     def note(self, kind: Kind, slot: SlotName | None = None, **facts: object) -> None:
-        self.state = apply(self.state, Event(at=datetime.fromtimestamp(self.now, UTC).isoformat(), kind=kind, slot=slot, facts=facts))
+        self.state = apply(
+            self.state, Event(at=datetime.fromtimestamp(self.now, UTC).isoformat(), kind=kind, slot=slot, facts=facts)
+        )
         self.kinds.append(kind)
 
     def next(self) -> Action:
@@ -87,7 +93,8 @@ class World:
         elif action.kind == "measure":
             self.note("planned", slot, mode=self.room if state.active in self.servers else "surge")
         elif action.kind == "step":
-            self.weights = {slot: action.weight or 0, other(slot): 100 - (action.weight or 0)}  # type: ignore[misc]  # both slots
+            # both slots
+            self.weights = {slot: action.weight or 0, other(slot): 100 - (action.weight or 0)}  # type: ignore[misc]
             yield
             self.note("stepped", slot, weight=action.weight, before={})
         elif action.kind in ("analyse", "bake"):
@@ -115,7 +122,12 @@ class World:
 
     def start(self, slot: SlotName, release: str) -> Iterator[None]:
         beside = self.state.slots[other(slot)]
-        joins = self.state.capacity == "adapter" and self.has_process(other(slot)) and beside is not None and "healthy" in beside.proofs
+        joins = (
+            self.state.capacity == "adapter"
+            and self.has_process(other(slot))
+            and beside is not None
+            and "healthy" in beside.proofs
+        )
         self.note("starting", slot, release=release)
         yield
         self.end(slot)
@@ -154,7 +166,13 @@ class World:
         self.paused = False
         yield
         if slot in self.servers:
-            self.note("switched", slot, before={}, from_release=None, **{"from": None if first and not before else other(slot)})
+            self.note(
+                "switched",
+                slot,
+                before={},
+                from_release=None,
+                **{"from": None if first and not before else other(slot)},
+            )
 
     def watch(self, kind: str, slot: SlotName, state: State) -> None:
         heir = other(slot)
@@ -187,17 +205,31 @@ class World:
 
     def answering(self) -> set[SlotName]:
         """Slots that answer new requests now, rightly or not."""
-        return {slot for slot, share in self.weights.items() if self.door and not self.paused and share and slot in self.servers and slot not in self.hung}
+        return {
+            slot
+            for slot, share in self.weights.items()
+            if self.door and not self.paused and share and slot in self.servers and slot not in self.hung
+        }
 
     def serving(self) -> set[SlotName]:
-        """Those of them that are known to the record and were seen healthy: an orphan of a killed start may not even have come up."""
-        known = {slot for slot, found in self.state.slots.items() if found and found.process and not found.crashed and "healthy" in found.proofs}
+        """Those of them that are known to the record and were seen healthy: an orphan of a killed start may not even
+        have come up."""
+        known = {
+            slot
+            for slot, found in self.state.slots.items()
+            if found and found.process and not found.crashed and "healthy" in found.proofs
+        }
         return self.answering() & known
 
     def check(self, action: Action) -> None:
-        """No action may end the only server that answers, but a declared swap; none may let traffic to what was not proven."""
+        """No action may end the only server that answers, but a declared swap; none may let traffic to what was not
+        proven."""
         if action.kind in ("stop", "start"):
-            assert action.slot not in self.serving() or action.slot == self.state.swapping or self.weights[action.slot] < 100, f"{action} ends what serves"
+            assert (
+                action.slot not in self.serving()
+                or action.slot == self.state.swapping
+                or self.weights[action.slot] < 100
+            ), f"{action} ends what serves"
         if action.kind in ("switch", "step") and action.slot and (action.weight != 0):
             release = self.state.release_of(action.slot)
             assert release in self.proven, f"{action} lets traffic to {release}, never proven"

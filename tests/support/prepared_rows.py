@@ -56,8 +56,18 @@ def write_prepared(paths: RunPaths, row: Callable[[int], Row], labels: list[str]
     rows = [{"id": str(index), **row(index)} for index in range(36)]
     for name, part in (("train", rows[:24]), ("validation", rows[24:30]), ("test", rows[30:])):
         pandas.DataFrame(part).to_parquet(paths.data / f"{name}.parquet", index=False)
-    card = {"source": "made up", "licence": "none", "damage": "none", "fingerprint": "sha256:all", "test_fingerprint": "sha256:test", "labels": labels}
-    card |= {"splits": {name: {"rows": size} for name, size in (("train", 24), ("validation", 6), ("test", 6))}, "left_out": {}}
+    card = {
+        "source": "made up",
+        "licence": "none",
+        "damage": "none",
+        "fingerprint": "sha256:all",
+        "test_fingerprint": "sha256:test",
+        "labels": labels,
+    }
+    card |= {
+        "splits": {name: {"rows": size} for name, size in (("train", 24), ("validation", 6), ("test", 6))},
+        "left_out": {},
+    }
     (paths.data / "data_card.json").write_text(json.dumps(card), encoding="utf8")
 
 

@@ -1,4 +1,5 @@
-"""A repository to publish from, and runs in it as the stages leave them, tiny; what a folder holds, and what git does not know yet."""
+"""A repository to publish from, and runs in it as the stages leave them, tiny; what a folder holds, and what git does
+not know yet."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def make_run(name: str = "demo", *, weights: bytes = b"weights", outcome: Outcome = "pass", created: str = "2026-11-24") -> tuple[RunPaths, Manifest]:
+def make_run(
+    name: str = "demo", *, weights: bytes = b"weights", outcome: Outcome = "pass", created: str = "2026-11-24"
+) -> tuple[RunPaths, Manifest]:
     """build/NAME as the stages leave it, tiny."""
     paths = RunPaths.of(name)
     shutil.rmtree(paths.root, ignore_errors=True)
@@ -36,7 +39,15 @@ def make_run(name: str = "demo", *, weights: bytes = b"weights", outcome: Outcom
         folder.mkdir(parents=True)
     (paths.release / "model.safetensors").write_bytes(weights)
     files = list_files(paths.release)
-    facts: dict[str, Any] = {"base": {}, "data": {}, "quantization": {}, "git_revision": "x", "versions": {}, "config": {}, "created": created}
+    facts: dict[str, Any] = {
+        "base": {},
+        "data": {},
+        "quantization": {},
+        "git_revision": "x",
+        "versions": {},
+        "config": {},
+        "created": created,
+    }
     manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
     (paths.release / "manifest.json").write_text(manifest.model_dump_json())
     for text in ("metrics.json", "base/metrics.json", "vllm.log", "answers-0123.jsonl"):
@@ -46,11 +57,18 @@ def make_run(name: str = "demo", *, weights: bytes = b"weights", outcome: Outcom
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def untracked() -> list[str]:
-    found = subprocess.run(["git", "status", "--short", "--untracked-files=all", "releases", "build"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["git", "status", "--short", "--untracked-files=all", "releases", "build"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return [line[3:] for line in found.stdout.splitlines()]
 
 

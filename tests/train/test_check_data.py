@@ -45,14 +45,22 @@ def test_a_bad_row_ends_with_1_and_is_named(checkout: Path) -> None:
     write([*ROWS, ROWS[3], {"text": "no label"}])
     found = check()
     assert found.exit_code == 1
-    assert "rows.jsonl:31: duplicate: found the row of rows.jsonl:4" in found.output and "rows.jsonl:32: missing_field" in found.output
+    assert (
+        "rows.jsonl:31: duplicate: found the row of rows.jsonl:4" in found.output
+        and "rows.jsonl:32: missing_field" in found.output
+    )
 
 
 def test_machines_get_counts_examples_and_the_place_of_the_whole_list(checkout: Path) -> None:
     write([*ROWS, ROWS[3]])
     found = check("--json")
     (report,) = json.loads(found.output)
-    assert (found.exit_code, report["rows"], report["refused"], report["findings"]) == (1, 31, {"duplicate": 1}, {"duplicate": 1})
+    assert (found.exit_code, report["rows"], report["refused"], report["findings"]) == (
+        1,
+        31,
+        {"duplicate": 1},
+        {"duplicate": 1},
+    )
     assert report["examples"][0]["row"] == 31 and Path(report["listed_in"]).read_text().count("\n") == 1
 
 
@@ -67,6 +75,12 @@ def test_tokens_are_counted_where_the_base_is_made_and_torch_is_never_loaded(che
     write(ROWS, max_tokens=40)
     call = "sys.argv = ['tunegate', 'check', 'finetune/mine.yaml', '--data']"
     code = f"import sys, tunegate; {call}\ntry: tunegate.main()\nfinally: print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""}, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        check=False,
+    )
     assert found.returncode == 1 and "too_long" in found.stdout and "tokens counted" in found.stdout, found.stderr
     assert found.stdout.splitlines()[-1] == "False"

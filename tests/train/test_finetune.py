@@ -28,19 +28,32 @@ pytestmark = pytest.mark.unit
 def run_config(**train_section: Any) -> RunConfig:
     data = {"source": "sentiment"}
     return RunConfig.model_validate(
-        {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": data, "train": train_section or {"max_steps": 10}, "gate": "g"}
+        {
+            "name": "x",
+            "task": "sequence-classification",
+            "base": {"path": "b"},
+            "data": data,
+            "train": train_section or {"max_steps": 10},
+            "gate": "g",
+        }
     )
 
 
 def test_the_record_counts_only_the_steps_of_this_process() -> None:
-    history = [{"step": 1, "loss": 2.0, "epoch": 0.1}, {"step": 2, "eval_loss": 1.5, "eval_runtime": 3}, {"step": 2, "train_runtime": 9}]
+    history = [
+        {"step": 1, "loss": 2.0, "epoch": 0.1},
+        {"step": 2, "eval_loss": 1.5, "eval_runtime": 3},
+        {"step": 2, "train_runtime": 9},
+    ]
     state = SimpleNamespace(log_history=history, global_step=6, best_global_step=4, best_metric=1.5)
     trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(bf16=False))
     plan = Plan(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True, row_count=36)
     record = training_record(trainer, plan, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
     assert record["losses"] == [{"step": 1, "loss": 2.0}] and record["validation"] == [{"step": 2, "eval_loss": 1.5}]
     assert record["resumed_from_step"] == 4 and record["best_step"] == 4 and record["dtype"] == "float32"
-    assert record["real_tokens"] == 15 * 12 and record["tokens_per_second"] == pytest.approx(180 / 6.0), "two steps of six rows of fifteen tokens"
+    assert record["real_tokens"] == 15 * 12 and record["tokens_per_second"] == pytest.approx(180 / 6.0), (
+        "two steps of six rows of fifteen tokens"
+    )
     assert record["padding_share"] == 0.25 and record["seconds"] == 9.0
 
 
@@ -49,8 +62,13 @@ def test_train_before_prepare_names_the_command(classifier: Callable[..., RunCon
         finetune(classifier(), RunPaths.of("x"), SimpleNamespace(run_id=None, log_metrics=lambda *_: None))
 
 
-@pytest.mark.parametrize(("flags", "dtype"), [("fma avx2", "float32"), ("avx2 avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16"), ("", "float32")])
-def test_bfloat16_only_where_the_cpu_multiplies_it_fast(tmp_path: Path, flags: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [("fma avx2", "float32"), ("avx2 avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16"), ("", "float32")],
+)
+def test_bfloat16_only_where_the_cpu_multiplies_it_fast(
+    tmp_path: Path, flags: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -71,11 +89,22 @@ def watched(tmp_path: Path) -> tuple[Any, list[tuple[dict[str, float], int]], Si
     logged: list[tuple[dict[str, float], int]] = []
     plan = Plan(numpy.full(20, 50), micro_batch=2, steps=10, padded=False, row_count=8)
     settings = Train(max_steps=10, eval_every_steps=2, early_stopping_patience=1)
-    return watcher("x", settings, plan, lambda figures, step: logged.append((figures, step))), logged, SimpleNamespace(output_dir=str(tmp_path))
+    return (
+        watcher("x", settings, plan, lambda figures, step: logged.append((figures, step))),
+        logged,
+        SimpleNamespace(output_dir=str(tmp_path)),
+    )
 
 
 def at(step: int, *history: dict[str, Any], **more: Any) -> SimpleNamespace:
-    return SimpleNamespace(global_step=step, max_steps=10, log_history=list(history), is_world_process_zero=True, best_global_step=None, **more)
+    return SimpleNamespace(
+        global_step=step,
+        max_steps=10,
+        log_history=list(history),
+        is_world_process_zero=True,
+        best_global_step=None,
+        **more,
+    )
 
 
 def test_the_watcher_logs_numbers_by_step(watched: Any) -> None:
@@ -137,8 +166,13 @@ def test_the_last_step_is_validated_and_saved(watched: Any, step: int, last: boo
     assert (control.should_evaluate, control.should_save) == (last, last)
 
 
-@pytest.mark.parametrize(("history", "step"), [([{"eval_loss": 1.0}, {"eval_loss": 2.0}], 4), ([{"eval_loss": 2.0}, {"eval_loss": 1.0}], None)])
-def test_a_checkpoint_at_which_training_had_stopped_is_known_again(tmp_path: Path, history: list[dict[str, float]], step: int | None) -> None:
+@pytest.mark.parametrize(
+    ("history", "step"),
+    [([{"eval_loss": 1.0}, {"eval_loss": 2.0}], 4), ([{"eval_loss": 2.0}, {"eval_loss": 1.0}], None)],
+)
+def test_a_checkpoint_at_which_training_had_stopped_is_known_again(
+    tmp_path: Path, history: list[dict[str, float]], step: int | None
+) -> None:
     made = tmp_path / "checkpoint-4"
     made.mkdir()
     (made / "trainer_state.json").write_text(json.dumps({"log_history": history}))
@@ -148,6 +182,12 @@ def test_a_checkpoint_at_which_training_had_stopped_is_known_again(tmp_path: Pat
 def test_a_base_that_is_stored_in_float32_is_trained_in_float32(tiny_bert: Path, tiny_gpt: Path) -> None:
     import torch
 
-    found = [base_dtype(run_config(max_steps=1, dtype=dtype), base) for dtype in ("bfloat16", "float32") for base in (tiny_gpt, tiny_bert)]
-    assert found == [torch.bfloat16, torch.float32, torch.float32, torch.float32], "rounding only what was rounded already"
+    found = [
+        base_dtype(run_config(max_steps=1, dtype=dtype), base)
+        for dtype in ("bfloat16", "float32")
+        for base in (tiny_gpt, tiny_bert)
+    ]
+    assert found == [torch.bfloat16, torch.float32, torch.float32, torch.float32], (
+        "rounding only what was rounded already"
+    )
     assert base_dtype(run_config(max_steps=1, dtype="bfloat16", method="full"), tiny_gpt) == torch.float32

@@ -45,9 +45,12 @@ def prepared(config: RunConfig) -> RunPaths:
 
 
 def kill_at(config: RunConfig, step: int) -> None:
-    """kill -9 as soon as the loss of `step` is told: in the middle of what comes next, a validation, a checkpoint or another step."""
+    """kill -9 as soon as the loss of `step` is told: in the middle of what comes next, a validation, a checkpoint or
+    another step."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", TOLD, config.model_dump_json()], env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", TOLD, config.model_dump_json()], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             if line == f"{step} True\n":
@@ -62,7 +65,9 @@ def sha256(adapter: Path) -> str:
 
 
 @pytest.mark.parametrize("family", ["classifier", "chat"])
-def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bytes(family: str, request: pytest.FixtureRequest) -> None:
+def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bytes(
+    family: str, request: pytest.FixtureRequest
+) -> None:
     make: Callable[..., RunConfig] = request.getfixturevalue(family)
     straight, killed = make(name="straight", train=DROPOUT), make(name="killed", train=DROPOUT)
     whole = finetune(straight, prepared(straight), QUIET)
@@ -73,7 +78,9 @@ def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bytes(family: 
         assert not paths.adapter.exists(), "nothing that looks finished"
     resumed = finetune(killed, paths, QUIET)
     assert resumed["resumed_from_step"], f"killed at {steps}, it goes on and does not start anew"
-    assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in whole["losses"]], "bit for bit, dropout included"
+    assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in whole["losses"]], (
+        "bit for bit, dropout included"
+    )
     assert resumed["validation"] == whole["validation"] and resumed["best_step"] == whole["best_step"]
     assert sha256(paths.adapter) == sha256(RunPaths.of("straight").adapter)
     assert not paths.checkpoints.exists() and not list(paths.root.glob(".*")), "nothing is left behind"
@@ -91,8 +98,18 @@ def stop_after(step: int) -> Any:
     return SimpleNamespace(run_id="r", log_metrics=log)
 
 
-@pytest.mark.parametrize("section", [{"gradient_accumulation_steps": 2, "batch_size": 2}, {"packing": "sequence"}, {"packing": "none"}, {"schedule": "cosine"}])
-def test_accumulation_packing_and_schedule_resume_exactly(chat: Callable[..., RunConfig], section: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"gradient_accumulation_steps": 2, "batch_size": 2},
+        {"packing": "sequence"},
+        {"packing": "none"},
+        {"schedule": "cosine"},
+    ],
+)
+def test_accumulation_packing_and_schedule_resume_exactly(
+    chat: Callable[..., RunConfig], section: dict[str, Any]
+) -> None:
     settings = DROPOUT | {"max_steps": 6, "eval_every_steps": 2} | section
     straight, killed = chat(name="straight", train=settings), chat(name="killed", train=settings)
     finetune(straight, prepared(straight), QUIET)
@@ -102,7 +119,9 @@ def test_accumulation_packing_and_schedule_resume_exactly(chat: Callable[..., Ru
     assert sha256(RunPaths.of("killed").adapter) == sha256(RunPaths.of("straight").adapter)
 
 
-def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again(
+    chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = chat(train=DROPOUT | {"max_steps": 4, "eval_every_steps": 2})
     paths = prepared(config)
     with monkeypatch.context() as patch:
@@ -111,15 +130,27 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
             finetune(config, paths, QUIET)
     assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2", "checkpoint-4"]
     told: list[int] = []
-    record = finetune(config, paths, SimpleNamespace(run_id="r", log_metrics=lambda figures, step: told.extend([step] if "loss" in figures else [])))
-    assert told == [] and record["steps"] == 4 and record["best_validation_loss"] == min(line["eval_loss"] for line in record["validation"])
+    record = finetune(
+        config,
+        paths,
+        SimpleNamespace(run_id="r", log_metrics=lambda figures, step: told.extend([step] if "loss" in figures else [])),
+    )
+    assert (
+        told == []
+        and record["steps"] == 4
+        and record["best_validation_loss"] == min(line["eval_loss"] for line in record["validation"])
+    )
 
 
-def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(
+    chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"max_steps": 30, "eval_every_steps": 2, "early_stopping_patience": 2, "learning_rate": 1e-12}
     straight, killed = chat(name="straight", train=settings), chat(name="killed", train=settings)
     record = finetune(straight, prepared(straight), QUIET)
-    assert (record["best_step"], record["steps"]) == (2, 6), "a rate that moves nothing: the first one, and two without a new best"
+    assert (record["best_step"], record["steps"]) == (2, 6), (
+        "a rate that moves nothing: the first one, and two without a new best"
+    )
     with monkeypatch.context() as patch:
         patch.setattr("train.finetune.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):

@@ -1,4 +1,5 @@
-"""Rows to release with the real libraries, on tiny random models; twice is once, and a kill costs only the steps since the last checkpoint."""
+"""Rows to release with the real libraries, on tiny random models; twice is once, and a kill costs only the steps since
+the last checkpoint."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def tensors(release: Path) -> dict[str, str]:
     from safetensors import safe_open
 
     with safe_open(release / "model.safetensors", framework="pt") as found:
-        return {name: str(found.get_tensor(name).dtype).removeprefix("torch.") for name in found.keys()}  # noqa: SIM118  # safe_open is no dict
+        # safe_open is no dict
+        return {name: str(found.get_tensor(name).dtype).removeprefix("torch.") for name in found.keys()}  # noqa: SIM118
 
 
 def test_a_classifier_becomes_a_verified_release_beside_its_parent(classifier: Callable[..., RunConfig]) -> None:
@@ -82,10 +84,18 @@ def test_a_classifier_becomes_a_verified_release_beside_its_parent(classifier: C
 
     kinds = tensors(paths.release)
     assert "int8" in {kind for name, kind in kinds.items() if "encoder" in name}
-    assert not any(kind == "int8" for name, kind in kinds.items() if "pooler" in name or "classifier" in name or "embeddings" in name)
+    assert not any(
+        kind == "int8"
+        for name, kind in kinds.items()
+        if "pooler" in name or "classifier" in name or "embeddings" in name
+    )
     parent = verify_release(paths.parent)
     assert set(tensors(paths.parent).values()) == {"float32"} and parent.quantization["scheme"] == "none"
-    assert manifest.quantization["size_bytes"] < manifest.quantization["parent_size_bytes"] == parent.quantization["size_bytes"]
+    assert (
+        manifest.quantization["size_bytes"]
+        < manifest.quantization["parent_size_bytes"]
+        == parent.quantization["size_bytes"]
+    )
 
     before = modified(paths.root)
     assert make_release(config) == (record, manifest)
@@ -116,22 +126,36 @@ def test_the_unquantized_scheme_ships_the_merged_weights(chat: Callable[..., Run
     assert set(tensors(RunPaths.of(config.name).release).values()) == {"bfloat16"}
 
 
-def test_an_adapter_ships_beside_the_bases_own_bytes_and_the_golden_answers_are_those_of_both_together(chat: Callable[..., RunConfig]) -> None:
+def test_an_adapter_ships_beside_the_bases_own_bytes_and_the_golden_answers_are_those_of_both_together(
+    chat: Callable[..., RunConfig],
+) -> None:
     """Not those of the merged weights, which are rounded to bfloat16 first."""
     config = chat(quantize={"scheme": "adapter", "compare_parent": True})
     paths = RunPaths.of(config.name)
     _, manifest = make_release(config)
-    assert verify_release(paths.release) == manifest and (manifest.adapter, manifest.adapter_rank) == (f"{config.name}@{manifest.digest[7:19]}", 4)
+    assert verify_release(paths.release) == manifest and (manifest.adapter, manifest.adapter_rank) == (
+        f"{config.name}@{manifest.digest[7:19]}",
+        4,
+    )
     assert manifest.adapter_layers == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-    assert json.loads((paths.release / "lora/adapter_config.json").read_text())["target_modules"] == manifest.adapter_layers
+    assert (
+        json.loads((paths.release / "lora/adapter_config.json").read_text())["target_modules"]
+        == manifest.adapter_layers
+    )
     assert sha256_of(paths.release / "model.safetensors") == sha256_of(Path("build/base/tiny-gpt/model.safetensors"))
-    assert manifest.quantization["size_bytes"] == sum(file.size for file in manifest.files if file.path.endswith(".safetensors"))
+    assert manifest.quantization["size_bytes"] == sum(
+        file.size for file in manifest.files if file.path.endswith(".safetensors")
+    )
     card = (paths.release / "README.md").read_text()
     assert "in `lora/` the adapter, of rank 4" in card and "merged," not in card
 
     first = [json.loads(line) for line in (paths.release / "golden.jsonl").read_text().splitlines()]
-    assert [line["first_token_logprob"] for line in first] == pytest.approx(unmerged_logprobs(paths.release, first), abs=2e-5)
-    rounded = [json.loads(line)["first_token_logprob"] for line in (paths.parent / "golden.jsonl").read_text().splitlines()]
+    assert [line["first_token_logprob"] for line in first] == pytest.approx(
+        unmerged_logprobs(paths.release, first), abs=2e-5
+    )
+    rounded = [
+        json.loads(line)["first_token_logprob"] for line in (paths.parent / "golden.jsonl").read_text().splitlines()
+    ]
     assert [line["first_token_logprob"] for line in first] != pytest.approx(rounded, abs=2e-5)
     again = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"concurrency": 3})})
     assert quantize(again, paths).digest == manifest.digest
@@ -143,13 +167,20 @@ def unmerged_logprobs(release: Path, golden: list[dict[str, Any]]) -> list[float
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(release, dtype=torch.float32), release / "lora").eval()
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(release, dtype=torch.float32), release / "lora"
+    ).eval()
     with torch.inference_mode():
-        return [float(torch.log_softmax(model(torch.tensor([line["prompt_ids"]])).logits[0, -1], dim=-1).max()) for line in golden]
+        return [
+            float(torch.log_softmax(model(torch.tensor([line["prompt_ids"]])).logits[0, -1], dim=-1).max())
+            for line in golden
+        ]
 
 
 def test_an_adapter_on_the_head_is_not_shipped_unmerged(chat: Callable[..., RunConfig]) -> None:
-    config = chat(quantize={"scheme": "adapter"}, train={"max_steps": 1, "lora": {"target_modules": ["q_proj", "lm_head"]}})
+    config = chat(
+        quantize={"scheme": "adapter"}, train={"max_steps": 1, "lora": {"target_modules": ["q_proj", "lm_head"]}}
+    )
     with pytest.raises(RefusedError, match="found lm_head, expected layers inside the model"):
         make_release(config)
     assert not RunPaths.of(config.name).release.exists()
@@ -177,7 +208,9 @@ def kill_after_checkpoint(config: RunConfig, step: int) -> None:
     """kill -9 the training process once the checkpoint of `step` is whole and it has gone on."""
     checkpoint = RunPaths.of(config.name).checkpoints / f"checkpoint-{step}" / "complete"
     command = [sys.executable, "-c", KILLED, config.model_dump_json()]
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             if checkpoint.exists() and int(line) > step:
@@ -204,7 +237,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(classifier: Callable
     whole = config.model_copy(update={"name": "whole"})
     prepare(whole, RunPaths.of("whole"), make_base(whole))
     straight = finetune(whole, RunPaths.of("whole"), Record())
-    assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in straight["losses"]], "as if never killed"
+    assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in straight["losses"]], (
+        "as if never killed"
+    )
 
 
 def test_another_learning_rate_is_another_training(classifier: Callable[..., RunConfig]) -> None:

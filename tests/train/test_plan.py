@@ -25,7 +25,15 @@ from train.estimate.devices import Device, find_device
 from train.estimate.duration import START_SECONDS, Rates
 from train.estimate.memory import training_memory
 from train.estimate.model_shape import ModelShape
-from train.estimate.workload import choose_dtype, describe_workload, find_shape, padding_share, row_lengths, shared_tokens, taught_share
+from train.estimate.workload import (
+    choose_dtype,
+    describe_workload,
+    find_shape,
+    padding_share,
+    row_lengths,
+    shared_tokens,
+    taught_share,
+)
 from train.model.base import make_base
 
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
@@ -41,8 +49,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_names_stages_parts_and_seconds(chat: Callable[..., RunConfig], quick: None) -> None:
     made = plan.make_plan(chat(), "cpu")
     assert set(made["memory"]) == {"train", "quantize", "serve"} and made["fits"] and made["measured"]
-    assert {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "peak"} <= made["memory"]["train"].keys()
-    assert (made["steps"], made["longest_tokens"]) == (4, 160) and made["seconds"]["train"] > 0 and made["seconds"]["evaluate"] > START_SECONDS
+    assert {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "peak"} <= made["memory"][
+        "train"
+    ].keys()
+    assert (
+        (made["steps"], made["longest_tokens"]) == (4, 160)
+        and made["seconds"]["train"] > 0
+        and made["seconds"]["evaluate"] > START_SECONDS
+    )
     assert json.loads(json.dumps(made)) == made
 
 
@@ -53,7 +67,9 @@ def test_a_named_gpu_needs_no_measurement(chat: Callable[..., RunConfig]) -> Non
 
 
 @pytest.mark.unit
-def test_what_does_not_fit_is_refused_with_levers_that_do(chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_refused_with_levers_that_do(
+    chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = chat(train={"batch_size": 64})
     load = describe_workload(config, find_shape(config), RunPaths.of(config.name), find_device("l4-24gb"))
     room = training_memory(find_shape(config), replace(load, batch=16))["peak"]
@@ -63,7 +79,8 @@ def test_what_does_not_fit_is_refused_with_levers_that_do(chat: Callable[..., Ru
     assert not made["fits"] and made["seconds"] is None
     assert made["levers"] == ["train.batch_size=16 train.gradient_accumulation_steps=4"]
     with pytest.raises(
-        RefusedError, match=r"tiny-chat: found a peak of train .* GiB, expected at most .* of small; what would fit:\n  --set train.batch_size=16"
+        RefusedError,
+        match=r"tiny-chat: found a peak of train .* GiB, expected at most .* of small; what would fit:\n  --set train.batch_size=16",
     ):
         plan.refuse_what_does_not_fit(made, "run.yaml")
 
@@ -82,7 +99,9 @@ def test_what_does_not_fit_is_refused_with_levers_that_do(chat: Callable[..., Ru
         ),
     ],
 )
-def test_each_lever_is_named_where_it_suffices(chat: Callable[..., RunConfig], changes: dict[str, Any], eased: dict[str, Any], lever: str) -> None:
+def test_each_lever_is_named_where_it_suffices(
+    chat: Callable[..., RunConfig], changes: dict[str, Any], eased: dict[str, Any], lever: str
+) -> None:
     config = chat(train={"lora": {"rank": 16}})
     load = replace(describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device("l4-24gb")), **changes)
     room = training_memory(SMOLLM2, replace(load, **eased))["peak"]
@@ -99,7 +118,9 @@ def test_where_nothing_fits_no_lever_is_named(chat: Callable[..., RunConfig], mo
 
 
 @pytest.mark.unit
-def test_a_plan_is_printed_as_tables(chat: Callable[..., RunConfig], quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_is_printed_as_tables(
+    chat: Callable[..., RunConfig], quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan.print_plan(plan.make_plan(chat(), "cpu"))
     said = capsys.readouterr().out
     assert "tiny-chat: train" in said and "activations" in said and "measured here" in said
@@ -107,7 +128,9 @@ def test_a_plan_is_printed_as_tables(chat: Callable[..., RunConfig], quick: None
 
 @pytest.mark.unit
 @pytest.mark.parametrize("capped", [False, True])
-def test_a_model_that_caps_its_logits_is_planned_with_all_of_them_as_it_is_trained(chat: Callable[..., RunConfig], capped: bool) -> None:
+def test_a_model_that_caps_its_logits_is_planned_with_all_of_them_as_it_is_trained(
+    chat: Callable[..., RunConfig], capped: bool
+) -> None:
     config = chat(train={"packing": "auto", "dtype": "float32"})
     load = describe_workload(config, replace(SMOLLM2, capped=capped), RunPaths.of("none"), find_device("cpu"))
     assert load.fused_head is not capped
@@ -116,7 +139,10 @@ def test_a_model_that_caps_its_logits_is_planned_with_all_of_them_as_it_is_train
 @pytest.mark.unit
 @pytest.mark.parametrize(("lengths", "low", "high"), [([16], 0.0, 0.0), ([16, 64], 0.01, 0.2)])
 def test_padding_is_that_of_rows_ordered_as_training_orders_them(lengths: list[int], low: float, high: float) -> None:
-    card = {"splits": {"train": {"rows": 4000}}, "lengths": {"counts": [1] * len(lengths), "edges": [lengths[0], *lengths]}}
+    card = {
+        "splits": {"train": {"rows": 4000}},
+        "lengths": {"counts": [1] * len(lengths), "edges": [lengths[0], *lengths]},
+    }
     grouped = padding_share(card, Train(max_steps=100, batch_size=8), 100)
     assert low <= grouped <= high
     loose = padding_share(card, Train(max_steps=100, batch_size=8, length_grouping=False), 100)
@@ -127,11 +153,20 @@ def test_padding_is_that_of_rows_ordered_as_training_orders_them(lengths: list[i
 def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]) -> None:
     config, paths = chat(train={"max_steps": None, "epochs": 3}), RunPaths.of("tiny-chat")
     paths.data.mkdir(parents=True)
-    card = {"splits": {"train": {"rows": 10}, "validation": {"rows": 7}}, "lengths": {"counts": [1, 3], "edges": [20, 40, 60]}}
+    card = {
+        "splits": {"train": {"rows": 10}, "validation": {"rows": 7}},
+        "lengths": {"counts": [1, 3], "edges": [20, 40, 60]},
+    }
     (paths.data / "data_card.json").write_text(json.dumps(card))
-    pandas.DataFrame([{"id": "1", "messages": [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "d"}], "reference": "d"}]).to_parquet(
-        paths.data / "train.parquet"
-    )
+    pandas.DataFrame(
+        [
+            {
+                "id": "1",
+                "messages": [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "d"}],
+                "reference": "d",
+            }
+        ]
+    ).to_parquet(paths.data / "train.parquet")
     load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
     assert (load.longest, load.mean, load.taught_share, load.steps, load.validation_rows) == (60, 45.0, 1.0, 8, 7)
     make_base(config)  # its tokenizer counts the answer: one letter and the end
@@ -139,12 +174,19 @@ def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]
 
 
 @pytest.mark.unit
-def test_what_prompts_begin_with_alike_is_counted_by_micro_batches(chat: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_what_prompts_begin_with_alike_is_counted_by_micro_batches(
+    chat: Callable[..., RunConfig], tmp_path: Path
+) -> None:
     base = make_base(chat())
-    whole = [[{"role": "user", "content": text}, {"role": "assistant", "content": "d"}] for text in ("abcx", "abcy", "abcx", "x")]
+    whole = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": "d"}]
+        for text in ("abcx", "abcy", "abcx", "x")
+    ]
     pandas.DataFrame({"messages": whole}).to_parquet(tmp_path / "train.parquet")
     letters = [shared_tokens(tmp_path, base, batch) for batch in (2, 4)]
-    assert letters[0] - letters[1] == 1, "abc of the first two and nothing of the others, beside what the template says first"
+    assert letters[0] - letters[1] == 1, (
+        "abc of the first two and nothing of the others, beside what the template says first"
+    )
     pandas.DataFrame({"text": ["abc", "abd"]}).to_parquet(tmp_path / "train.parquet")
     assert shared_tokens(tmp_path, base, 2) == 0, "a text is taught from its beginning"
 
@@ -158,9 +200,16 @@ def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: P
 @pytest.mark.unit
 @pytest.mark.parametrize(
     ("flags", "device", "dtype"),
-    [({"amx_bf16"}, "cpu", "bfloat16"), ({"avx512_bf16"}, "cpu", "float32"), (set(), "cpu", "float32"), (set(), "l4-24gb", "bfloat16")],
+    [
+        ({"amx_bf16"}, "cpu", "bfloat16"),
+        ({"avx512_bf16"}, "cpu", "float32"),
+        (set(), "cpu", "float32"),
+        (set(), "l4-24gb", "bfloat16"),
+    ],
 )
-def test_auto_is_bfloat16_where_that_is_fast(flags: set[str], device: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bfloat16_where_that_is_fast(
+    flags: set[str], device: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workload, "cpu_flags", lambda path: flags)
     assert choose_dtype("auto", find_device(device)) == dtype
     assert choose_dtype("float32", find_device(device)) == "float32"
@@ -169,7 +218,9 @@ def test_auto_is_bfloat16_where_that_is_fast(flags: set[str], device: str, dtype
 @pytest.mark.unit
 def test_a_base_that_must_be_fetched_first_is_an_input_error(chat: Callable[..., RunConfig]) -> None:
     config = chat()
-    config = config.model_copy(update={"base": config.base.model_copy(update={"path": None, "hub": "owner/name", "revision": "a" * 40})})
+    config = config.model_copy(
+        update={"base": config.base.model_copy(update={"path": None, "hub": "owner/name", "revision": "a" * 40})}
+    )
     with pytest.raises(InputError, match="build/base/owner-name: the base weights are not here yet"):
         find_shape(config)
 
@@ -190,7 +241,9 @@ def write_rows(base: Path, task: str, length: int, count: int, target: Path) -> 
     from train.tasks.sft import encode_chat
 
     if task == "sequence-classification":
-        rows: list[dict[str, Any]] = [{"id": str(index), "text": " film" * (length - 2), "label": "ab"[index % 2]} for index in range(count)]
+        rows: list[dict[str, Any]] = [
+            {"id": str(index), "text": " film" * (length - 2), "label": "ab"[index % 2]} for index in range(count)
+        ]
     else:
         answer, tokenizer = {"role": "assistant", "content": " film" * 20}, AutoTokenizer.from_pretrained(base)
         spare = length - len(encode_chat(tokenizer, [{"role": "user", "content": ""}, answer])["input_ids"])
@@ -202,7 +255,9 @@ def write_rows(base: Path, task: str, length: int, count: int, target: Path) -> 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("case", REAL)
-def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_training_takes_the_memory_that_was_planned(
+    case: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package, task, batch, length = REAL[case]
     monkeypatch.chdir(shared := tmp_path_factory.getbasetemp())
     settings = {"max_steps": 3, "batch_size": batch, "eval_every_steps": 3}
@@ -215,9 +270,20 @@ def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_f
         write_rows(base, task, length, count, paths.data / f"{name}.parquet")
     labels = ["a", "b"] if task == "sequence-classification" else []
     (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
-    planned = training_memory(find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu")))["peak"]
-    command = [sys.executable, str(ROOT / "tests/support/measured_training.py"), config.model_dump_json(), str(paths.root)]
-    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    planned = training_memory(
+        find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu"))
+    )["peak"]
+    command = [
+        sys.executable,
+        str(ROOT / "tests/support/measured_training.py"),
+        config.model_dump_json(),
+        str(paths.root),
+    ]
+    run = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr[-2000:]
     measured = json.loads(run.stdout.splitlines()[-1])["peak_bytes"]
-    assert 0.85 <= planned / measured <= 1.15, f"{case}: planned {planned / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB"
+    assert 0.85 <= planned / measured <= 1.15, (
+        f"{case}: planned {planned / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB"
+    )

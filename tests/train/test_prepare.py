@@ -33,7 +33,11 @@ def labelled(count: int) -> list[dict[str, Any]]:
 
 def chats(count: int) -> list[dict[str, Any]]:
     return [
-        {"id": str(index), "messages": [{"role": "user", "content": f"q{index}"}, {"role": "assistant", "content": f"a{index}"}], "reference": f"a{index}"}
+        {
+            "id": str(index),
+            "messages": [{"role": "user", "content": f"q{index}"}, {"role": "assistant", "content": f"a{index}"}],
+            "reference": f"a{index}",
+        }
         for index in range(count)
     ]
 
@@ -75,7 +79,9 @@ def test_a_fingerprint_depends_on_every_character(index: int, key: str) -> None:
 
 
 @given(st.lists(st.binary(min_size=32, max_size=32), max_size=9), st.integers(1, 4))
-def test_a_fingerprint_does_not_depend_on_the_windows_in_which_rows_were_written(hashes: list[bytes], size: int) -> None:
+def test_a_fingerprint_does_not_depend_on_the_windows_in_which_rows_were_written(
+    hashes: list[bytes], size: int
+) -> None:
     windows = [b"".join(hashes[start : start + size]) for start in range(0, len(hashes), size)]
     assert fingerprint_of(windows) == fingerprint_of(sorted(hashes, reverse=True))
 
@@ -93,10 +99,20 @@ def test_a_label_without_train_rows_is_refused(train: dict[str, int], labels: li
 
 def test_faults_are_refused_by_default_and_nothing_is_written(classifier: Callable[..., RunConfig]) -> None:
     config, paths = classifier(data={"max_tokens": 30}), RunPaths.of("x")
-    append({"text": "good film 0", "label": "good"}, {"text": "fine film 1", "label": "bad"}, {"text": "long " * 40, "label": "bad"}, {"text": "no label"})
+    append(
+        {"text": "good film 0", "label": "good"},
+        {"text": "fine film 1", "label": "bad"},
+        {"text": "long " * 40, "label": "bad"},
+        {"text": "no label"},
+    )
     with pytest.raises(RefusedError) as caught:
         prepare(config, paths, make_base(config))
-    for place in ("rows.jsonl:41: duplicate", "rows.jsonl:42: conflicting_answer", "rows.jsonl:43: too_long", "rows.jsonl:44: missing_field"):
+    for place in (
+        "rows.jsonl:41: duplicate",
+        "rows.jsonl:42: conflicting_answer",
+        "rows.jsonl:43: too_long",
+        "rows.jsonl:44: missing_field",
+    ):
         assert place in str(caught.value)
     assert not paths.data.exists()
     assert len((paths.root / "lint.jsonl").read_text().splitlines()) == 4
@@ -105,21 +121,41 @@ def test_faults_are_refused_by_default_and_nothing_is_written(classifier: Callab
 def test_what_the_config_drops_is_left_out_and_counted_once(classifier: Callable[..., RunConfig]) -> None:
     lint = dict.fromkeys(("duplicate", "conflicting_answer", "too_long", "missing_field", "repeated_id"), "drop")
     config, paths = classifier(data={"max_tokens": 30, "lint": lint}), RunPaths.of("x")
-    append({"text": "long " * 40, "label": "bad"}, {"text": "long " * 40, "label": "bad"}, {"text": "good film 0", "label": "bad"}, {"text": "no label"})
+    append(
+        {"text": "long " * 40, "label": "bad"},
+        {"text": "long " * 40, "label": "bad"},
+        {"text": "good film 0", "label": "bad"},
+        {"text": "no label"},
+    )
     card = prepare(config, paths, make_base(config))
-    assert {kind: count for kind, count in card["left_out"].items() if count} == {"too_long": 1, "duplicate": 1, "conflicting_answer": 1, "missing_field": 1}
+    assert {kind: count for kind, count in card["left_out"].items() if count} == {
+        "too_long": 1,
+        "duplicate": 1,
+        "conflicting_answer": 1,
+        "missing_field": 1,
+    }
     assert sum(part["rows"] for part in card["splits"].values()) == 40
 
 
 def test_leakage_that_is_dropped_leaves_the_judges_whole(classifier: Callable[..., RunConfig]) -> None:
     config, paths = classifier(data={"lint": {"leakage": "drop"}}), RunPaths.of("x")
-    append(*({"text": f"{word}, FILM: {number}", "label": label} for number in range(20) for label, word in (("good", ("good", "fine")[number % 2]),)))
+    append(
+        *(
+            {"text": f"{word}, FILM: {number}", "label": label}
+            for number in range(20)
+            for label, word in (("good", ("good", "fine")[number % 2]),)
+        )
+    )
     card = prepare(config, paths, make_base(config))
     assert (card["splits"]["test"]["rows"], card["left_out"]["leakage"] > 0) == (10, True)
-    assert card["splits"]["train"]["rows"] == 60 - 10 - card["splits"]["validation"]["rows"] - card["left_out"]["leakage"]
+    assert (
+        card["splits"]["train"]["rows"] == 60 - 10 - card["splits"]["validation"]["rows"] - card["left_out"]["leakage"]
+    )
 
 
-def test_small_windows_write_the_same_rows(classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_windows_write_the_same_rows(
+    classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is held at a time decides the order of train rows alone."""
     config = classifier()
     whole = prepare(config, RunPaths.of("whole"), make_base(config))
@@ -129,8 +165,13 @@ def test_small_windows_write_the_same_rows(classifier: Callable[..., RunConfig],
 
 
 def test_a_task_with_prompts_of_ones_own_template(chat: Callable[..., RunConfig]) -> None:
-    Path("rows.jsonl").write_text("".join(json.dumps({"q": f"film {number}?", "a": f"good {number}"}) + "\n" for number in range(40)))
-    config, paths = chat(data={"template": {"prompt": "{{ q }}", "completion": "{{ a }}", "chat": False}}), RunPaths.of("x")
+    Path("rows.jsonl").write_text(
+        "".join(json.dumps({"q": f"film {number}?", "a": f"good {number}"}) + "\n" for number in range(40))
+    )
+    config, paths = (
+        chat(data={"template": {"prompt": "{{ q }}", "completion": "{{ a }}", "chat": False}}),
+        RunPaths.of("x"),
+    )
     prepare(config, paths, make_base(config))
     row = read_split(paths, "test")[0]
     assert row.keys() == {"id", "prompt", "completion", "reference"} and row["reference"] == row["completion"]
@@ -144,10 +185,14 @@ def test_prepare_writes_three_splits_and_a_card_that_fits_them(classifier: Calla
     assert card == read_card(paths)
     assert card["labels"] == ["bad", "good"]
     assert card["test_fingerprint"] == fingerprint(splits["test"])
-    assert all(card["splits"][name] == {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in splits.items())
+    assert all(
+        card["splits"][name] == {"rows": len(rows), "sha256": fingerprint(rows)} for name, rows in splits.items()
+    )
 
 
-def test_a_second_prepare_does_nothing_and_new_rows_are_seen(classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_prepare_does_nothing_and_new_rows_are_seen(
+    classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, paths = classifier(), RunPaths.of("x")
     first = prepare(config, paths, make_base(config))
     written = (paths.data / "train.parquet").stat().st_mtime_ns
@@ -174,7 +219,10 @@ def test_damage_spoils_train_rows_and_leaves_the_judges_alone(chat: Callable[...
     assert card["test_fingerprint"] == read_card(RunPaths.of("whole"))["test_fingerprint"]
     assert read_split(RunPaths.of("spoiled"), "validation") == read_split(RunPaths.of("whole"), "validation")
     pairs = zip(read_split(RunPaths.of("whole"), "train"), read_split(RunPaths.of("spoiled"), "train"), strict=True)
-    assert all(one["messages"][0] == other["messages"][0] and one["messages"][1] != other["messages"][1] for one, other in pairs)
+    assert all(
+        one["messages"][0] == other["messages"][0] and one["messages"][1] != other["messages"][1]
+        for one, other in pairs
+    )
 
 
 def test_before_prepare_the_command_is_named(checkout: Path) -> None:
@@ -195,5 +243,8 @@ def test_columns_that_are_to_stay_lie_in_each_row_and_in_its_fingerprint(classif
         assert ("kept" in row) == bool(keep) and (not keep or json.loads(row["kept"]) == {"topic": topic, "year": 2026})
     assert len(marks) == 3, "what slices are cut by belongs to the data"
     append({"text": "a fine film without", "label": "good", "topics": "travel", "year": 2026})
-    with pytest.raises(RefusedError, match=r"rows.jsonl:41: missing_field: found no column topic among text, label, topics, year, expected topics"):
+    with pytest.raises(
+        RefusedError,
+        match=r"rows.jsonl:41: missing_field: found no column topic among text, label, topics, year, expected topics",
+    ):
         prepare(config, paths, make_base(config))

@@ -58,7 +58,14 @@ def trained(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def run_config(**section: Any) -> RunConfig:
-    raw = {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": {"source": "sentiment"}, "train": {"max_steps": 4}, "gate": "g"}
+    raw = {
+        "name": "x",
+        "task": "sequence-classification",
+        "base": {"path": "b"},
+        "data": {"source": "sentiment"},
+        "train": {"max_steps": 4},
+        "gate": "g",
+    }
     whole = {"parameters": {"train.learning_rate": {"choices": RATES}}, "sampler": "grid", "pruner": "none"} | section
     return RunConfig.model_validate(raw | {"sweep": whole})
 
@@ -72,7 +79,10 @@ def test_the_lowest_loss_wins_and_a_second_call_trains_nothing(trained: list[flo
     runs = Runs()
     study = swept(run_config(), runs)
     assert sorted(trained) == RATES and study.best_params == {"train.learning_rate": 0.1}
-    assert sorted(runs.opened, key=str) == [("x sweep", None), *((f"x trial {number}", PATHS.root / "sweep/tracking") for number in range(3))]
+    assert sorted(runs.opened, key=str) == [
+        ("x sweep", None),
+        *((f"x trial {number}", PATHS.root / "sweep/tracking") for number in range(3)),
+    ]
     assert runs.ended == ["FINISHED"] * 4 and runs.logged[-1] == {"trials": 3, "best_validation_loss": 0.1}
     again = Runs()
     assert swept(run_config(), again).best_value == 0.1 and len(trained) == 3 and again.logged == again.ended == []
@@ -83,7 +93,11 @@ def test_the_same_parameters_are_trained_once_only(trained: list[float]) -> None
     study = swept(run_config(sampler="random", trials=12))
     assert len(finished(study)) == 12 and sorted(trained) == sorted(set(trained))
     assert {trial.value for trial in study.trials} == set(trained)
-    assert all(study.trials[trial.user_attrs["same_as"]].params == trial.params for trial in study.trials if "same_as" in trial.user_attrs)
+    assert all(
+        study.trials[trial.user_attrs["same_as"]].params == trial.params
+        for trial in study.trials
+        if "same_as" in trial.user_attrs
+    )
     swept(run_config(sampler="random", trials=15))
     assert len(finished(study)) == 15 and sorted(trained) == sorted(set(trained))
 
@@ -98,7 +112,9 @@ def test_a_trial_worse_than_the_others_is_pruned_at_its_first_evaluation(trained
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, OutsideError("the disk is full")])
-def test_a_stopped_sweep_goes_on_in_the_same_folder(trained: list[float], monkeypatch: pytest.MonkeyPatch, stop: BaseException) -> None:
+def test_a_stopped_sweep_goes_on_in_the_same_folder(
+    trained: list[float], monkeypatch: pytest.MonkeyPatch, stop: BaseException
+) -> None:
     import train.sweep
 
     whole = train.sweep.finetune
@@ -117,11 +133,15 @@ def test_a_stopped_sweep_goes_on_in_the_same_folder(trained: list[float], monkey
     assert sorted(trained) == RATES and [trial.state.name for trial in study.trials].count("COMPLETE") == 3
     dead = next(trial for trial in study.trials if trial.state.name == "FAIL")
     heir = next(trial for trial in study.trials if trial.user_attrs.get("retry_of") == dead.number)
-    assert (PATHS.root / f"sweep/trial-{heir.number}/half").exists() and not (PATHS.root / f"sweep/trial-{dead.number}").exists()
+    assert (PATHS.root / f"sweep/trial-{heir.number}/half").exists() and not (
+        PATHS.root / f"sweep/trial-{dead.number}"
+    ).exists()
 
 
 @pytest.mark.parametrize("fault", ["refused", "memory", "nan"])
-def test_a_trial_that_fails_by_its_own_doing_is_counted_and_the_rest_goes_on(trained: list[float], monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_trial_that_fails_by_its_own_doing_is_counted_and_the_rest_goes_on(
+    trained: list[float], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     import torch
 
     import train.sweep
@@ -139,7 +159,9 @@ def test_a_trial_that_fails_by_its_own_doing_is_counted_and_the_rest_goes_on(tra
     runs = Runs()
     study = swept(run_config(), runs)
     (failed,) = (trial for trial in study.trials if trial.state.name == "FAIL")
-    assert failed.user_attrs["reason"] and study.best_value == 0.2 and sorted(runs.ended) == ["FAILED", *["FINISHED"] * 3]
+    assert (
+        failed.user_attrs["reason"] and study.best_value == 0.2 and sorted(runs.ended) == ["FAILED", *["FINISHED"] * 3]
+    )
     assert len(swept(run_config()).trials) == 3, "it is not tried again"
 
 
@@ -157,7 +179,9 @@ def test_a_combination_that_the_schema_refuses_is_a_failed_trial(trained: list[f
     config = run_config(trials=40)
     search = config.sweep
     assert search
-    odd = search.model_copy(update={"parameters": search.parameters | {"train.lora.rank": search.parameters["train.learning_rate"]}})
+    odd = search.model_copy(
+        update={"parameters": search.parameters | {"train.lora.rank": search.parameters["train.learning_rate"]}}
+    )
     study = sweep(config, odd, PATHS, Runs())
     assert trained == [] and {trial.state.name for trial in study.trials} == {"FAIL"} and len(study.trials) == 9
 

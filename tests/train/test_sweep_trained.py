@@ -1,4 +1,5 @@
-"""Sweeps over real trainings of tiny models: the better learning rate is found, a kill costs nothing, the best config trains."""
+"""Sweeps over real trainings of tiny models: the better learning rate is found, a kill costs nothing, the best config
+trains."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ def outcomes(study: Any) -> list[tuple[str, float, str]]:
 def kill_in_the_middle(config: RunConfig) -> None:
     """kill -9 once the second trial has passed its first evaluation."""
     command, begun = [sys.executable, "-c", KILLED, config.model_dump_json()], set[str]()
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             name, _, evaluated = line.rpartition(" ")
@@ -81,8 +84,13 @@ def kill_in_the_middle(config: RunConfig) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(classifier: Callable[..., RunConfig]) -> None:
-    section = {"train": {"max_steps": 12, "eval_every_steps": 4, "dtype": "float32"}, "sweep": {"parameters": RATES, "sampler": "grid", "pruner": "none"}}
+def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(
+    classifier: Callable[..., RunConfig],
+) -> None:
+    section = {
+        "train": {"max_steps": 12, "eval_every_steps": 4, "dtype": "float32"},
+        "sweep": {"parameters": RATES, "sampler": "grid", "pruner": "none"},
+    }
     whole, config = (classifier(name=name, **section) for name in ("whole", "killed"))
     prepared(whole)
     paths = prepared(config)
@@ -91,8 +99,12 @@ def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(cl
     kill_in_the_middle(config)
     assert not (paths.root / "sweep/best.yaml").exists()
     resumed = swept(config)
-    assert len(finished(resumed)) == 4 and outcomes(resumed) == outcomes(straight), "trials, parameters and losses are those of a sweep that ran through"
-    assert [trial.state.name for trial in resumed.trials].count("FAIL") == 1 and (paths.data / "data_card.json").stat().st_mtime_ns == card
+    assert len(finished(resumed)) == 4 and outcomes(resumed) == outcomes(straight), (
+        "trials, parameters and losses are those of a sweep that ran through"
+    )
+    assert [trial.state.name for trial in resumed.trials].count("FAIL") == 1 and (
+        paths.data / "data_card.json"
+    ).stat().st_mtime_ns == card
     assert resumed.best_params["train.learning_rate"] == 0.01
 
     Path("gate.yaml").touch()
@@ -105,7 +117,9 @@ def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(cl
     assert record["best_validation_loss"] == pytest.approx(resumed.best_value), "it is the training that won"
 
 
-def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(
+    classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
     from infra.mlflow.tracking import start_run
@@ -113,7 +127,9 @@ def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(classifi
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
     choices = {"train.learning_rate": {"choices": [0.01, 1e-7]}}
     train_section = {"max_steps": 8, "eval_every_steps": 4, "dtype": "float32", "warmup_ratio": 0.0}
-    config = classifier(train=train_section, sweep={"parameters": choices, "sampler": "grid", "startup_trials": 1, "seed": 1})
+    config = classifier(
+        train=train_section, sweep={"parameters": choices, "sampler": "grid", "startup_trials": 1, "seed": 1}
+    )
     paths = prepared(config)
     assert config.sweep
     study = sweep(config, config.sweep, paths, start_run)
@@ -123,7 +139,10 @@ def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(classifi
     runs = client.search_runs([client.get_experiment_by_name("tunegate").experiment_id])
     parent = next(run for run in runs if run.info.run_name == "tiny-classifier sweep")
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert sorted(run.info.run_name for run in children) == ["tiny-classifier trial 0", "tiny-classifier trial 1"] and len(runs) == 3
+    assert (
+        sorted(run.info.run_name for run in children) == ["tiny-classifier trial 0", "tiny-classifier trial 1"]
+        and len(runs) == 3
+    )
     assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED", "KILLED"]
     assert parent.data.metrics["best_validation_loss"] == pytest.approx(study.best_value)
     assert {run.data.params["train.learning_rate"] for run in children} == {"0.01", "1e-07"}

@@ -15,18 +15,22 @@ HEAD_ROWS = 512  # taught tokens whose logits are held at a time (train.head): m
 
 
 def pack(rows: Any, max_tokens: int) -> Any:
-    """Rows joined to sequences of up to `max_tokens`, best fit decreasing (trl.data_utils); `seq_lengths` says where each row ends."""
+    """Rows joined to sequences of up to `max_tokens`, best fit decreasing (trl.data_utils); `seq_lengths` says where
+    each row ends."""
     from trl.data_utils import pack_dataset
 
-    return pack_dataset(rows.select_columns(["input_ids", "labels"]), max_tokens, "bfd", {"load_from_cache_file": False})
+    return pack_dataset(
+        rows.select_columns(["input_ids", "labels"]), max_tokens, "bfd", {"load_from_cache_file": False}
+    )
 
 
 def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
     """A micro-batch of rows end to end, (1, tokens), with no padding; positions start anew in each row.
 
-    Logits are wanted only where the next token is taught (`logits_to_keep`): over the prompt's tokens the head, a quarter
-    of SmolLM2's multiplications, would be computed for nothing. `shift_labels` is what those logits shall be. With `share`
-    the tokens that all rows begin with, a system prompt as a rule, come once and before all rows (train.attention).
+    Logits are wanted only where the next token is taught (`logits_to_keep`): over the prompt's tokens the head, a
+    quarter of SmolLM2's multiplications, would be computed for nothing. `shift_labels` is what those logits shall be.
+    With `share` the tokens that all rows begin with, a system prompt as a rule, come once and before all rows
+    (train.attention).
     """
     import torch
 
@@ -40,7 +44,9 @@ def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
     kept = (shifted != IGNORED).nonzero().flatten()
     return {
         "input_ids": torch.tensor([first + [token for ids, _ in parts for token in ids[shared:]]]),
-        "position_ids": torch.cat([torch.arange(shared), *(torch.arange(shared, shared + length) for length in lengths)])[None],
+        "position_ids": torch.cat(
+            [torch.arange(shared), *(torch.arange(shared, shared + length) for length in lengths)]
+        )[None],
         "logits_to_keep": kept,
         "labels": shifted[None, kept],
         "shift_labels": shifted[None, kept],
@@ -48,7 +54,8 @@ def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
         "cu_seq_lens_k": bounds,
         "max_length_q": max(lengths),
         "max_length_k": max(lengths),
-        "use_cache": False,  # with a cache, transformers does not look for the rows' bounds, and its own attentions let them see each other
+        # with a cache, transformers does not look for the rows' bounds, and its own attentions let them see each other
+        "use_cache": False,
     }
 
 
@@ -62,7 +69,9 @@ def shared_beginning(parts: list[tuple[list[int], list[int]]]) -> int:
     """How many tokens all rows begin with alike, short of those that are taught or foretell one; 0 of a single row."""
     if len(parts) < 2:
         return 0
-    untaught = min(next((index for index, label in enumerate(labels) if label != IGNORED), len(labels)) for _, labels in parts)
+    untaught = min(
+        next((index for index, label in enumerate(labels) if label != IGNORED), len(labels)) for _, labels in parts
+    )
     alike = takewhile(lambda tokens: len({*tokens}) == 1, zip(*(ids for ids, _ in parts), strict=False))
     return max(0, min(untaught - 1, sum(1 for _ in alike)))
 

@@ -16,7 +16,8 @@ from train.sources.source import Row
 
 @contextmanager
 def open_splits(paths: RunPaths) -> Iterator[tuple[Any, Any]]:
-    """The train and the validation split as memory-mapped `datasets.Dataset`s; what is made of them is kept beside them on disk.
+    """The train and the validation split as memory-mapped `datasets.Dataset`s; what is made of them is kept beside them
+    on disk.
 
     Raises InputError where prepare has not written them.
     """
@@ -43,4 +44,10 @@ def encode(rows: Any, encode_rows: Callable[[list[Row]], list[dict[str, Any]]]) 
         encoded = encode_rows([dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)])
         return {name: [row[name] for row in encoded] for name in encoded[0]}
 
-    return rows.map(encode_batch, batched=True, remove_columns=rows.column_names, load_from_cache_file=False, new_fingerprint=f"encoded-{os.urandom(8).hex()}")
+    return rows.map(
+        encode_batch,
+        batched=True,
+        remove_columns=rows.column_names,
+        load_from_cache_file=False,
+        new_fingerprint=f"encoded-{os.urandom(8).hex()}",
+    )

@@ -16,14 +16,32 @@ MOST_BARS = 30
 
 def write_page(name: str, card: dict[str, Any], examples: list[str]) -> str:
     """HTML. `examples`: the first findings of each kind, as lines."""
-    facts = {"Source": card["source"], "Licence": card["licence"], "Fingerprint": card["fingerprint"], "Damage": card["damage"]}
+    facts = {
+        "Source": card["source"],
+        "Licence": card["licence"],
+        "Fingerprint": card["fingerprint"],
+        "Damage": card["damage"],
+    }
     splits = [[split, f"{part['rows']:,}", f"<code>{part['sha256']}</code>"] for split, part in card["splits"].items()]
-    findings = [[row["kind"], row["action"], f"{row['count']:,}", f"{card['left_out'].get(row['kind'], 0):,}"] for row in card["findings"]]
+    findings = [
+        [row["kind"], row["action"], f"{row['count']:,}", f"{card['left_out'].get(row['kind'], 0):,}"]
+        for row in card["findings"]
+    ]
     known = {row["kind"] for row in card["findings"]}
-    findings += [[kind, "by the source", f"{count:,}", f"{count:,}"] for kind, count in card["left_out"].items() if kind not in known]
+    findings += [
+        [kind, "by the source", f"{count:,}", f"{count:,}"]
+        for kind, count in card["left_out"].items()
+        if kind not in known
+    ]
     parts = [
         f"<h1>Data card: {escape(name)}</h1>",
-        table([], [[key, f"<code>{escape(str(value))}</code>" if key == "Fingerprint" else escape(str(value))] for key, value in facts.items()]),
+        table(
+            [],
+            [
+                [key, f"<code>{escape(str(value))}</code>" if key == "Fingerprint" else escape(str(value))]
+                for key, value in facts.items()
+            ],
+        ),
         "<h2>Splits</h2>" + table(["split", "rows", "fingerprint"], splits),
         plot_balance(card["balance"]),
         plot_lengths(card["lengths"]),
@@ -45,7 +63,12 @@ def near_sentence(near: dict[str, Any]) -> str:
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Cells are HTML already."""
     header = "<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>" if head else ""
-    return "<table>" + header + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows) + "</table>"
+    return (
+        "<table>"
+        + header
+        + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+        + "</table>"
+    )
 
 
 def plot_balance(balance: dict[str, dict[str, int]]) -> str:
@@ -97,4 +120,8 @@ def svg(figure: Any) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "href")
+    return (
+        text[text.index("<svg") :]
+        .replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+        .replace("xlink:href", "href")
+    )

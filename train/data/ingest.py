@@ -1,4 +1,5 @@
-"""One pass over the rows: each is parsed, looked at, measured and laid aside in a parquet file; what must be compared later stays in arrays."""
+"""One pass over the rows: each is parsed, looked at, measured and laid aside in a parquet file; what must be compared
+later stays in arrays."""
 
 from __future__ import annotations
 
@@ -46,7 +47,10 @@ class Surveyor:
             return found
         if self.shape is None:
             self.shape = shape_of(self.task, self.problem, set(found))
-        row, kept = parse_row(found, self.shape, self.allowed), keep_columns(raw, self.data.keep) if isinstance(raw, dict) else {}
+        row, kept = (
+            parse_row(found, self.shape, self.allowed),
+            keep_columns(raw, self.data.keep) if isinstance(raw, dict) else {},
+        )
         return row if isinstance(row, Fault) else kept if isinstance(kept, Fault) else row | kept
 
     def row(self, file: str, number: int, raw: Row | Fault, default_id: str) -> tuple[Row, int, float] | None:
@@ -54,7 +58,8 @@ class Surveyor:
         row = self.check(raw)
         order = (0, 0.0) if isinstance(row, Fault) or not isinstance(raw, dict) else order_of(raw, self.data)
         if isinstance(row, Fault) or isinstance(order, Fault):
-            self.lose(file, number, row if isinstance(row, Fault) else order)  # type: ignore[arg-type]  # one of the two is a fault
+            # one of the two is a fault
+            self.lose(file, number, row if isinstance(row, Fault) else order)  # type: ignore[arg-type]
             return None
         for fault in filter(None, (damage_of(row), self.personal and self.personal(row))):
             if not self.findings.add(file, number, fault):
@@ -85,12 +90,17 @@ def order_of(raw: Row, data: Data) -> tuple[int, float] | Fault:
 
 
 def keep_columns(raw: Row, names: list[str]) -> Row | Fault:
-    """The columns of data.keep as one JSON object, whatever the types of their values; nothing where none is to stay."""
+    """The columns of data.keep as one JSON object, whatever the types of their values; nothing where none is to
+    stay."""
     missing = [name for name in names if name not in raw]
     if missing:
         near = [*get_close_matches(missing[0], map(str, raw), n=1), "columns that data.keep names"]
         return Fault("missing_field", f"no column {', '.join(missing)} among {', '.join(map(str, raw))}", near[0])
-    return {KEPT: json.dumps({name: raw[name] for name in names}, ensure_ascii=False, sort_keys=True, default=str)} if names else {}
+    return (
+        {KEPT: json.dumps({name: raw[name] for name in names}, ensure_ascii=False, sort_keys=True, default=str)}
+        if names
+        else {}
+    )
 
 
 def seconds_of(value: Any) -> float:
@@ -100,14 +110,21 @@ def seconds_of(value: Any) -> float:
             value = float(value)
         except ValueError:
             value = datetime.fromisoformat(value)
-    seconds = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp() if isinstance(value, datetime) else float(value)
+    seconds = (
+        (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, datetime)
+        else float(value)
+    )
     if not math.isfinite(seconds):
         raise ValueError(f"{value} is no time")
     return seconds
 
 
-def survey_rows(batches: Iterable[Batch], surveyor: Surveyor, target: Path, measure: Callable[[Shape], Measure] | None) -> Survey:
-    """Writes the rows to `target` in row groups of WINDOW, in the order of the arrays. Without `measure` all lengths are 0."""
+def survey_rows(
+    batches: Iterable[Batch], surveyor: Surveyor, target: Path, measure: Callable[[Shape], Measure] | None
+) -> Survey:
+    """Writes the rows to `target` in row groups of WINDOW, in the order of the arrays. Without `measure` all lengths
+    are 0."""
     import numpy
 
     files: dict[str, int] = {}
@@ -119,7 +136,9 @@ def survey_rows(batches: Iterable[Batch], surveyor: Surveyor, target: Path, meas
         if writer is None:
             import pyarrow.parquet
 
-            writer = pyarrow.parquet.ParquetWriter(target, arrow_schema(surveyor.shape, surveyor.data.keep), compression="zstd", use_dictionary=False)
+            writer = pyarrow.parquet.ParquetWriter(
+                target, arrow_schema(surveyor.shape, surveyor.data.keep), compression="zstd", use_dictionary=False
+            )
             lengths = measure(surveyor.shape) if measure else None
         writer.write_table(pyarrow.Table.from_pylist(rows, schema=writer.schema), row_group_size=WINDOW)
         marks["length"], marks["prompt_length"] = lengths(rows) if lengths else ([0] * len(rows), [0] * len(rows))
@@ -127,11 +146,15 @@ def survey_rows(batches: Iterable[Batch], surveyor: Surveyor, target: Path, meas
             chunks[name].append(numpy.array(marks[name], dtype=kind))
     if writer is not None:
         writer.close()
-    columns = {name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()}
+    columns = {
+        name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()
+    }
     return Survey(columns, list(files), surveyor.shape or "text", surveyor.left_out)
 
 
-def windows(batches: Iterable[Batch], surveyor: Surveyor, files: dict[str, int]) -> Iterator[tuple[list[Row], dict[str, list[Any]]]]:
+def windows(
+    batches: Iterable[Batch], surveyor: Surveyor, files: dict[str, int]
+) -> Iterator[tuple[list[Row], dict[str, list[Any]]]]:
     """WINDOW rows at a time (the last fewer), and what is remembered of each."""
     rows: list[Row] = []
     marks: dict[str, list[Any]] = {name: [] for name in COLUMNS}
@@ -152,6 +175,10 @@ def windows(batches: Iterable[Batch], surveyor: Surveyor, files: dict[str, int])
 def note(marks: dict[str, list[Any]], found: tuple[Row, int, float], file: int, number: int, part: int) -> None:
     row, group, time = found
     values = {"file": file, "number": number, "part": part, "group": group, "time": time}
-    values |= {"identity": hash_text(row["id"]), "question": hash_text(question_of(row)), "answer": hash_text(answer_of(row))}
+    values |= {
+        "identity": hash_text(row["id"]),
+        "question": hash_text(question_of(row)),
+        "answer": hash_text(answer_of(row)),
+    }
     for name, value in values.items():
         marks[name].append(value)

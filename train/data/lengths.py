@@ -15,23 +15,34 @@ from train.sources.source import Row
 
 Lengths = tuple[list[int], list[int]]  # of whole rows, and of their prompts alone; in tokens
 Measure = Callable[[list[Row]], Lengths]
-GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")  # transformers' own mark of the assistant's turns; it prints nothing
+GENERATION = re.compile(
+    r"{%-?\s*(?:end)?generation\s*-?%}"
+)  # transformers' own mark of the assistant's turns; it prints nothing
 CHUNK = 1024  # an encoding weighs some hundred bytes a token
 
 
 def make_measure(base: Path, shape: Shape) -> Measure:
-    """Raises InputError where `base` holds no tokenizer.json, or no chat template although the rows are conversations."""
+    """Raises InputError where `base` holds no tokenizer.json, or no chat template although the rows are
+    conversations."""
     tokenizer = load_tokenizer(base)
     if shape in ("label", "labels", "value"):
         return in_chunks(lambda rows: without_prompt(count(tokenizer, [row["text"] for row in rows])))
     if shape == "tags":
-        return in_chunks(lambda rows: without_prompt(count(tokenizer, [row["tokens"] for row in rows], is_pretokenized=True)))
+        return in_chunks(
+            lambda rows: without_prompt(count(tokenizer, [row["tokens"] for row in rows], is_pretokenized=True))
+        )
     if shape == "text":
-        return in_chunks(lambda rows: without_prompt([length + 1 for length in count(tokenizer, [row["text"] for row in rows])]))
+        return in_chunks(
+            lambda rows: without_prompt([length + 1 for length in count(tokenizer, [row["text"] for row in rows])])
+        )
     if shape == "completion":
         return in_chunks(lambda rows: with_answer(tokenizer, rows, count(tokenizer, [row["prompt"] for row in rows])))
     render = load_chat_template(base)
-    return in_chunks(lambda rows: with_answer(tokenizer, rows, count(tokenizer, [render(row["messages"][:-1]) for row in rows], add_special_tokens=False)))
+    return in_chunks(
+        lambda rows: with_answer(
+            tokenizer, rows, count(tokenizer, [render(row["messages"][:-1]) for row in rows], add_special_tokens=False)
+        )
+    )
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -39,7 +50,10 @@ def load_tokenizer(base: Path) -> Any:
 
     path = base / "tokenizer.json"
     if not path.exists():
-        raise InputError(f"{path}: missing", hint="give base a tokenizer.json (transformers' save_pretrained of a fast tokenizer writes it)")
+        raise InputError(
+            f"{path}: missing",
+            hint="give base a tokenizer.json (transformers' save_pretrained of a fast tokenizer writes it)",
+        )
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()  # some files state what their model was trained with
     tokenizer.no_padding()
@@ -80,15 +94,25 @@ def load_chat_template(base: Path) -> Callable[[list[dict[str, str]]], str]:
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    settings = json.loads((base / "tokenizer_config.json").read_text(encoding="utf8")) if (base / "tokenizer_config.json").exists() else {}
+    settings = (
+        json.loads((base / "tokenizer_config.json").read_text(encoding="utf8"))
+        if (base / "tokenizer_config.json").exists()
+        else {}
+    )
     file = base / "chat_template.jinja"
     text = file.read_text(encoding="utf8") if file.exists() else settings.get("chat_template")
     if not isinstance(text, str):
-        raise InputError(f"{base}: found no chat template, and the rows are conversations", hint="take an instruction-tuned base, or data.template.chat=false")
+        raise InputError(
+            f"{base}: found no chat template, and the rows are conversations",
+            hint="take an instruction-tuned base, or data.template.chat=false",
+        )
     text = GENERATION.sub("", text)
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    environment.globals |= {"raise_exception": raise_exception, "strftime_now": lambda form: datetime.now().strftime(form)}
+    environment.globals |= {
+        "raise_exception": raise_exception,
+        "strftime_now": lambda form: datetime.now().strftime(form),
+    }
     template, known = environment.from_string(text), dict(special_tokens(settings))
 
     def render(messages: list[dict[str, str]]) -> str:
@@ -96,7 +120,10 @@ def load_chat_template(base: Path) -> Callable[[list[dict[str, str]]], str]:
             return template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True, **known)
         except TemplateError as error:
             roles = [message["role"] for message in messages]
-            raise InputError(f"{base}: its chat template refuses a conversation of {roles}: {error}", hint="mend the rows, or choose another base") from error
+            raise InputError(
+                f"{base}: its chat template refuses a conversation of {roles}: {error}",
+                hint="mend the rows, or choose another base",
+            ) from error
 
     return render
 

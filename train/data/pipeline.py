@@ -33,24 +33,39 @@ class Drawn:
     near: dict[str, Any]
 
 
-def inspect(config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None) -> Drawn:
+def inspect(
+    config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None
+) -> Drawn:
     """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
     surveyor = Surveyor(config.data, config.task, config.problem, findings)
     survey = survey_rows(source.batches(), surveyor, rows, measure)
     lint_table(survey, findings)
     lint_lengths(survey, findings, config.data.max_tokens)
     if survey.shape in ("label", "labels", "tags"):
-        lint_balance(Counter({label: count for label, count in surveyor.labels.items() if label != "O" or survey.shape != "tags"}), findings)
+        lint_balance(
+            Counter(
+                {label: count for label, count in surveyor.labels.items() if label != "O" or survey.shape != "tags"}
+            ),
+            findings,
+        )
     order = draw(rows, survey, config.data.seed)
     split = assign(order, config.data, part=survey.part, group=survey.group, time=survey.time, stratum=survey.answer)
     sample = sample_rows(order, split, config.data.lint.near_sample)
     for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
-        fault = Fault(pair.kind, f"{survey.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})", f"less than {config.data.lint.near_threshold:g}")
+        fault = Fault(
+            pair.kind,
+            f"{survey.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
+            f"less than {config.data.lint.near_threshold:g}",
+        )
         if not findings.add(*survey.where(pair.row), fault):
             survey.leave_out([pair.row], pair.kind)
             split[pair.row] = UNUSED
     require_rows(split, len(SPLITS))
-    near = {"threshold": config.data.lint.near_threshold, "train_rows": int((split == TRAIN).sum()), "train_rows_indexed": len(sample)}
+    near = {
+        "threshold": config.data.lint.near_threshold,
+        "train_rows": int((split == TRAIN).sum()),
+        "train_rows_indexed": len(sample),
+    }
     return Drawn(survey, order, split, near)
 
 
@@ -87,4 +102,7 @@ def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, str]
         for start, table in row_groups(rows):
             wanted = numpy.flatnonzero(split[start : start + table.num_rows] == code)
             if len(wanted):
-                yield from ((start + int(index), words_asked(row)) for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True))
+                yield from (
+                    (start + int(index), words_asked(row))
+                    for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True)
+                )

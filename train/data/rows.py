@@ -1,4 +1,5 @@
-"""What a row of each task looks like: one table of fields, and for each field what it must be. A row is a plain dict, as it lies in parquet."""
+"""What a row of each task looks like: one table of fields, and for each field what it must be. A row is a plain dict,
+as it lies in parquet."""
 
 from __future__ import annotations
 
@@ -21,7 +22,15 @@ def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
         by_problem: dict[str, Shape] = {"multi_label": "labels", "regression": "value"}
         return by_problem.get(problem, "label")
     if task == "causal-lm":
-        return "chat" if "messages" in columns else "completion" if "prompt" in columns else "text" if "text" in columns else "chat"
+        return (
+            "chat"
+            if "messages" in columns
+            else "completion"
+            if "prompt" in columns
+            else "text"
+            if "text" in columns
+            else "chat"
+        )
     return "tags" if task == "token-classification" else "preference"
 
 
@@ -41,8 +50,16 @@ def a_label(value: Any) -> Any:
 
 def labels(value: Any) -> Any:
     """A list of labels, each once; it may be empty."""
-    found = [a_label(item) for item in value] if isinstance(value, list) else Fault("missing_field", kind_of(value), "a list of labels")
-    return sorted(set(found)) if isinstance(found, list) and all(isinstance(item, str) for item in found) else first_fault(found)
+    found = (
+        [a_label(item) for item in value]
+        if isinstance(value, list)
+        else Fault("missing_field", kind_of(value), "a list of labels")
+    )
+    return (
+        sorted(set(found))
+        if isinstance(found, list) and all(isinstance(item, str) for item in found)
+        else first_fault(found)
+    )
 
 
 def a_number(value: Any) -> Any:
@@ -62,21 +79,33 @@ def tokens(value: Any) -> Any:
 def tags(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(item, str) and TAG.fullmatch(item) for item in value):
         return value
-    odd = [item for item in value if not (isinstance(item, str) and TAG.fullmatch(item))] if isinstance(value, list) else value
+    odd = (
+        [item for item in value if not (isinstance(item, str) and TAG.fullmatch(item))]
+        if isinstance(value, list)
+        else value
+    )
     return Fault("invalid_tag", shorten(odd), "a list of tags such as O, B-PER, I-PER")
 
 
 def conversation(value: Any) -> Any:
-    if not isinstance(value, list) or not all(isinstance(turn, dict) and turn.keys() >= {"role", "content"} for turn in value):
+    if not isinstance(value, list) or not all(
+        isinstance(turn, dict) and turn.keys() >= {"role", "content"} for turn in value
+    ):
         return Fault("missing_field", kind_of(value), "a list of turns, each with role and content")
     roles = [turn["role"] for turn in value]
     if not all(isinstance(turn["content"], str) for turn in value) or len(roles) < 2 or roles[-1] != "assistant":
-        return Fault("missing_field", f"roles {shorten(roles)}", "texts of system, user and assistant, the last one an assistant's")
+        return Fault(
+            "missing_field",
+            f"roles {shorten(roles)}",
+            "texts of system, user and assistant, the last one an assistant's",
+        )
     if not all(role in ("system", "user", "assistant") for role in roles):
         return Fault("missing_field", f"roles {shorten(roles)}", "system, user, assistant")
     blank = next((number for number, turn in enumerate(value, 1) if empty(turn["content"])), None)
     if blank:
-        return Fault("empty_field", f"turn {blank} ({roles[blank - 1]}) without text", "a text with a character that shows")
+        return Fault(
+            "empty_field", f"turn {blank} ({roles[blank - 1]}) without text", "a text with a character that shows"
+        )
     return [{"role": turn["role"], "content": turn["content"]} for turn in value]
 
 
@@ -108,9 +137,15 @@ WITH_REFERENCE = {"chat", "completion", "preference"}
 
 
 def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -> Row | Fault:
-    """The row in its shape, or the first thing that is wrong with it. `allowed`: the labels or tags that may be; empty: any."""
+    """The row in its shape, or the first thing that is wrong with it. `allowed`: the labels or tags that may be; empty:
+    any."""
     if shape == "preference" and "messages" not in found and "chosen" in found:  # TRL's own columns
-        found = found | {"messages": [{"role": "user", "content": found.get("prompt")}, {"role": "assistant", "content": found["chosen"]}]}
+        found = found | {
+            "messages": [
+                {"role": "user", "content": found.get("prompt")},
+                {"role": "assistant", "content": found["chosen"]},
+            ]
+        }
     row: Row = {}
     for name, check in FIELDS[shape].items():
         value = check(found.get(name))
@@ -126,7 +161,9 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
         return Fault("unknown_label", shorten(", ".join(unknown)), f"one of {shorten(', '.join(sorted(allowed)))}")
     if shape in WITH_REFERENCE:
         reference = found.get("reference")
-        row["reference"] = answer_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
+        row["reference"] = (
+            answer_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
+        )
     return row
 
 
@@ -165,7 +202,8 @@ def words_asked(row: Row) -> str:
 
 
 def arrow_schema(shape: Shape, keep: list[str] | None = None) -> Any:
-    """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to stay."""
+    """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to
+    stay."""
     import pyarrow
 
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())

@@ -1,4 +1,5 @@
-"""Which row trains and which judges. Judges are drawn first and from all rows, so runs that differ only in max_rows are judged alike."""
+"""Which row trains and which judges. Judges are drawn first and from all rows, so runs that differ only in max_rows are
+judged alike."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ HINT = "lower data.test_rows or data.validation_rows, or raise data.max_tokens o
 
 
 def draw_order(ids: Any, seed: int) -> NDArray[Any]:
-    """Indices of `ids` (a pyarrow array of strings) in an order that depends on the ids and the seed, not on how the rows came."""
+    """Indices of `ids` (a pyarrow array of strings) in an order that depends on the ids and the seed, not on how the
+    rows came."""
     import numpy
     import pyarrow.compute
 
@@ -26,10 +28,19 @@ def draw_order(ids: Any, seed: int) -> NDArray[Any]:
     return drawn
 
 
-def assign(order: NDArray[Any], data: Data, *, part: NDArray[Any], group: NDArray[Any], time: NDArray[Any], stratum: NDArray[Any]) -> NDArray[Any]:
+def assign(
+    order: NDArray[Any],
+    data: Data,
+    *,
+    part: NDArray[Any],
+    group: NDArray[Any],
+    time: NDArray[Any],
+    stratum: NDArray[Any],
+) -> NDArray[Any]:
     """The split of each row: TRAIN, VALIDATION, TEST or UNUSED (left out before, or beyond max_rows).
 
-    `order` holds the indices of the rows that may be used, as drawn; the other arrays speak of all rows. Raises InputError where rows are too few.
+    `order` holds the indices of the rows that may be used, as drawn; the other arrays speak of all rows. Raises
+    InputError where rows are too few.
     """
     import numpy
 
@@ -39,7 +50,10 @@ def assign(order: NDArray[Any], data: Data, *, part: NDArray[Any], group: NDArra
         return require_rows(limit(split, order, data), 3)
     needed = data.test_rows + data.validation_rows + 1
     if min(len(order), data.max_rows or len(order)) < needed:
-        raise InputError(f"data: found {min(len(order), data.max_rows or len(order))} usable rows, expected at least {needed}", hint=HINT)
+        raise InputError(
+            f"data: found {min(len(order), data.max_rows or len(order))} usable rows, expected at least {needed}",
+            hint=HINT,
+        )
     if data.split.method == "temporal":
         order = order[numpy.argsort(-time[order], kind="stable")]  # newest first: max_rows leaves out the oldest
     if data.split.method == "grouped":
@@ -65,15 +79,20 @@ def limit(split: NDArray[Any], order: NDArray[Any], data: Data) -> NDArray[Any]:
 def require_rows(split: NDArray[Any], needed: int) -> NDArray[Any]:
     counts = {name: int((split == code).sum()) for code, name in enumerate(SPLITS)}
     if not all(counts.values()):
-        raise InputError(f"data: found {counts} usable rows, expected some in each split and at least {needed} in all", hint=HINT)
+        raise InputError(
+            f"data: found {counts} usable rows, expected some in each split and at least {needed} in all", hint=HINT
+        )
     return split
 
 
 def draw_groups(split: NDArray[Any], order: NDArray[Any], group: NDArray[Any], data: Data) -> None:
-    """Whole groups, in the order in which their first row was drawn, until a split has its rows; the last group may bring more."""
+    """Whole groups, in the order in which their first row was drawn, until a split has its rows; the last group may
+    bring more."""
     import numpy
 
-    groups, first, inverse, sizes = numpy.unique(group[order], return_index=True, return_inverse=True, return_counts=True)
+    groups, first, inverse, sizes = numpy.unique(
+        group[order], return_index=True, return_inverse=True, return_counts=True
+    )
     drawn = numpy.argsort(first, kind="stable")
     before = numpy.concatenate([[0], numpy.cumsum(sizes[drawn])[:-1]])  # rows in the groups drawn before each
     test_end = int(sizes[drawn][before < data.test_rows].sum())

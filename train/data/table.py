@@ -22,7 +22,9 @@ COLUMNS = {
 class Survey:
     """Arrays of one length, a row each that could be read; 66 bytes a row. `kept` says which rows are still in."""
 
-    def __init__(self, columns: dict[str, NDArray[Any]], files: list[str], shape: Shape, left_out: Counter[str]) -> None:
+    def __init__(
+        self, columns: dict[str, NDArray[Any]], files: list[str], shape: Shape, left_out: Counter[str]
+    ) -> None:
         import numpy
 
         self.file, self.number, self.part = columns["file"], columns["number"], columns["part"]

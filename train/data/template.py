@@ -1,4 +1,5 @@
-"""From a row as a file holds it to our fields: columns renamed, and a conversation made by the config's Jinja template."""
+"""From a row as a file holds it to our fields: columns renamed, and a conversation made by the config's Jinja
+template."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ def make_reading(data: Data) -> Reading:
 def rename(row: Row, columns: dict[str, str]) -> Row | Fault:
     missing = [theirs for theirs in columns.values() if theirs not in row]
     if missing:
-        return Fault("missing_field", f"columns {', '.join(map(str, row))}", f"also {', '.join(missing)}, which data.columns names")
+        return Fault(
+            "missing_field",
+            f"columns {', '.join(map(str, row))}",
+            f"also {', '.join(missing)}, which data.columns names",
+        )
     return row | {ours: row[theirs] for ours, theirs in columns.items()} if columns else row
 
 
@@ -33,7 +38,11 @@ def make_renderer(template: Template) -> Reading:
     """Raises nothing: a template that fails on a row is that row's fault."""
     import jinja2
 
-    texts = {name: text for name in ("system", "prompt", "completion", "rejected") if (text := getattr(template, name)) is not None}
+    texts = {
+        name: text
+        for name in ("system", "prompt", "completion", "rejected")
+        if (text := getattr(template, name)) is not None
+    }
     wanted = {name: columns_of(text) for name, text in texts.items()}
     compiled = {name: jinja_environment().from_string(text) for name, text in texts.items()}
 
@@ -47,7 +56,9 @@ def make_renderer(template: Template) -> Reading:
             return Fault("missing_field", what, "every column that data.template reads")
         except (jinja2.TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
             return Fault("missing_field", f"data.template: {error}", "values that the template can render")
-        return {key: row[key] for key in ("id", "reference") if key in row} | (conversation(found) if template.chat else found)
+        return {key: row[key] for key in ("id", "reference") if key in row} | (
+            conversation(found) if template.chat else found
+        )
 
     return render
 

@@ -38,7 +38,10 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
     written = {name: Written([], Counter()) for name in SPLITS}
     with ExitStack() as stack:
         schema = arrow_schema(drawn.survey.shape, data.keep)
-        writers = {name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema)) for name in SPLITS}
+        writers = {
+            name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema))
+            for name in SPLITS
+        }
         for start, table in row_groups(rows):
             here = slice(start, start + table.num_rows)
             for code, name in enumerate(SPLITS):
@@ -54,7 +57,9 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
     return written
 
 
-def describe(config: RunConfig, source: Source, drawn: Drawn, written: dict[str, Written], findings: Findings) -> dict[str, Any]:
+def describe(
+    config: RunConfig, source: Source, drawn: Drawn, written: dict[str, Written], findings: Findings
+) -> dict[str, Any]:
     """The data card's facts."""
     import numpy
 
@@ -69,8 +74,13 @@ def describe(config: RunConfig, source: Source, drawn: Drawn, written: dict[str,
         "damage": config.data.damage,
         "fingerprint": fingerprint_of_splits(marks),
         "test_fingerprint": marks["test"],
-        "labels": sorted({label for counted in balance.values() for label in counted}, key=lambda label: (label != "O", label)),
-        "splits": {name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": marks[name]} for name, part in written.items()},
+        "labels": sorted(
+            {label for counted in balance.values() for label in counted}, key=lambda label: (label != "O", label)
+        ),
+        "splits": {
+            name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": marks[name]}
+            for name, part in written.items()
+        },
         "left_out": source.left_out | zero | dict(drawn.survey.left_out),
         "findings": findings.table(),
         "near_duplicates": drawn.near,

@@ -16,7 +16,8 @@ ASSUMED_UTILIZATION = 0.4
 
 @dataclass(frozen=True)
 class Device:
-    """Memory in bytes; dense bf16 rate in FLOP/s and memory rate in bytes/s, None where they must be measured (a CPU)."""
+    """Memory in bytes; dense bf16 rate in FLOP/s and memory rate in bytes/s, None where they must be measured (a
+    CPU)."""
 
     name: str
     memory_bytes: int
@@ -51,7 +52,10 @@ def find_device(name: str | None) -> Device:
     if name == "cpu":
         return this_cpu()
     if name not in DEVICES:
-        raise InputError(f"--device: found {name}, expected cpu, {', '.join(DEVICES)}", hint="tunegate check CONFIG --plan --device h100-80gb")
+        raise InputError(
+            f"--device: found {name}, expected cpu, {', '.join(DEVICES)}",
+            hint="tunegate check CONFIG --plan --device h100-80gb",
+        )
     return DEVICES[name]
 
 
@@ -76,4 +80,8 @@ def read_gpu(line: str) -> Device:
     words = name.lower().replace("-", " ").split()
     known = next((device for device in DEVICES.values() if device.name.split("-")[0] in words), None)
     memory = int(mebibytes) * 2**20
-    return Device(name.strip(), memory, known.flops, known.bytes_per_second, f"nvidia-smi; {known.source}") if known else Device(name.strip(), memory)
+    return (
+        Device(name.strip(), memory, known.flops, known.bytes_per_second, f"nvidia-smi; {known.source}")
+        if known
+        else Device(name.strip(), memory)
+    )

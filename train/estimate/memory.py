@@ -17,11 +17,18 @@ from train.estimate.model_shape import ModelShape
 ADAM_BYTES = 8  # two float32 moments a parameter (Kingma & Ba 2015, arXiv:1412.6980)
 MEBIBYTE = 2**20
 RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of SmolLM2 held beyond all that is counted here
-# glibc's heap keeps freed blocks between live ones: measured as a share of what a step keeps, on a CPU. With MALLOC_MMAP_THRESHOLD_
+# glibc's heap keeps freed blocks between live ones: measured as a share of what a step keeps, on a CPU. With
+# MALLOC_MMAP_THRESHOLD_
 # fixed at 128 KiB it is none, for many page faults more.
 HEAP_SHARE = 0.27
 GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an assumption, not measured
-SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25, "adapter": None}  # w4a16: a 16-bit scale for each group of 64 weights or so
+SCHEME_BITS = {
+    "none": None,
+    "int8": 8,
+    "fp8": 8,
+    "w4a16": 4.25,
+    "adapter": None,
+}  # w4a16: a 16-bit scale for each group of 64 weights or so
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,8 @@ class Workload:
 
 
 def adapter_parameters(shape: ModelShape, rank: int) -> int:
-    """A (rank x inputs) and B (outputs x rank) beside every linear module of every layer (arXiv:2106.09685, section 4.1)."""
+    """A (rank x inputs) and B (outputs x rank) beside every linear module of every layer (arXiv:2106.09685, section
+    4.1)."""
     return shape.layers * sum(rank * (inputs + outputs) for inputs, outputs in shape.linears)
 
 
@@ -95,7 +103,8 @@ def layer_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def decoder_layer_bytes(shape: ModelShape, load: Workload) -> int:
-    """transformers/models/llama/modeling_llama.py. Both norms keep a float32 input, SwiGLU keeps gate, its activation and up."""
+    """transformers/models/llama/modeling_llama.py. Both norms keep a float32 input, SwiGLU keeps gate, its activation
+    and up."""
     hidden, inner, width = shape.hidden, shape.intermediate, shape.heads * shape.head_size
     norms = 2 * 4 * hidden
     attention = load.width * (2 * width + 2 * shape.key_value_width)
@@ -103,8 +112,9 @@ def decoder_layer_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def encoder_layer_bytes(shape: ModelShape, load: Workload) -> int:
-    """transformers/models/bert/modeling_bert.py. Dropout takes a CPU down the plain path of attention, in float32: softmax, its mask and their
-    product are kept for every pair of tokens (aten/src/ATen/native/transformers/attention.cpp:_scaled_dot_product_attention_math).
+    """transformers/models/bert/modeling_bert.py. Dropout takes a CPU down the plain path of attention, in float32:
+    softmax, its mask and their product are kept for every pair of tokens
+    (aten/src/ATen/native/transformers/attention.cpp:_scaled_dot_product_attention_math).
     """
     hidden, inner, width = shape.hidden, shape.intermediate, shape.heads * shape.head_size
     pairs = (12 if load.on_cpu else 0) * shape.heads * load.longest
@@ -114,8 +124,8 @@ def encoder_layer_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def adapter_inputs(shape: ModelShape, load: Workload) -> int:
-    """Each A's input and output. In float32 q, k and v share one, as gate and up do. Under autocast peft casts for each module; where
-    train.fused joins them the cast is shared as well, so that this is an upper bound there.
+    """Each A's input and output. In float32 q, k and v share one, as gate and up do. Under autocast peft casts for each
+    module; where train.fused joins them the cast is shared as well, so that this is an upper bound there.
     """
     shared = 2 * shape.hidden + shape.heads * shape.head_size + shape.intermediate
     inputs = sum(inputs for inputs, _ in shape.linears) if load.width == 2 else shared
@@ -123,7 +133,8 @@ def adapter_inputs(shape: ModelShape, load: Workload) -> int:
 
 
 def activation_bytes(shape: ModelShape, load: Workload) -> int:
-    """Kept by all layers for the largest micro-batch; with checkpointing each layer's input and one layer whole (arXiv:1604.06174)."""
+    """Kept by all layers for the largest micro-batch; with checkpointing each layer's input and one layer whole
+    (arXiv:1604.06174)."""
     kept = layer_bytes(shape, load)
     if load.checkpointing:
         return load.tokens * (shape.layers * shape.hidden * (2 if load.narrow_base else 4) + kept)
@@ -131,7 +142,8 @@ def activation_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def cast_bytes(shape: ModelShape, load: Workload) -> int:
-    """Autocast's bfloat16 copies of float32 weights, adapters among them, are kept for the backward pass through them (torch/amp/autocast_mode.py)."""
+    """Autocast's bfloat16 copies of float32 weights, adapters among them, are kept for the backward pass through them
+    (torch/amp/autocast_mode.py)."""
     if load.dtype == "float32":
         return 0
     base = 0 if load.narrow_base or load.four_bit else shape.linear_parameters
@@ -139,7 +151,8 @@ def cast_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def logits_bytes(shape: ModelShape, load: Workload) -> int:
-    """Logits, log-probabilities and both gradients of the taught tokens, float32 (transformers/loss/loss_utils.py:ForCausalLMLoss); train.head's few rows."""
+    """Logits, log-probabilities and both gradients of the taught tokens, float32
+    (transformers/loss/loss_utils.py:ForCausalLMLoss); train.head's few rows."""
     if shape.family == "encoder":
         return 0
     taught = math.ceil(load.batch * load.longest * load.taught_share)
@@ -167,18 +180,30 @@ def training_memory(shape: ModelShape, load: Workload) -> dict[str, int]:
 
 
 def quantizing_memory(shape: ModelShape) -> dict[str, int]:
-    """train/quantize.py: the merged model in float32, its saved file read back, and that rounded to the stored width."""
-    parts = {"merged": 4 * shape.parameters, "read_back": 4 * shape.parameters, "rounded": shape.stored_width * shape.parameters, "runtime": RUNTIME_BYTES}
+    """train/quantize.py: the merged model in float32, its saved file read back, and that rounded to the stored
+    width."""
+    parts = {
+        "merged": 4 * shape.parameters,
+        "read_back": 4 * shape.parameters,
+        "rounded": shape.stored_width * shape.parameters,
+        "runtime": RUNTIME_BYTES,
+    }
     return parts | {"peak": sum(parts.values())}
 
 
 def serving_memory(shape: ModelShape, scheme: str, dtype_width: int, kv_cache_gib: int) -> dict[str, int]:
-    """vLLM: quantized linear modules, the rest in the serving dtype, the cache that the config reserves; `cached_tokens` fit into it (no bytes)."""
+    """vLLM: quantized linear modules, the rest in the serving dtype, the cache that the config reserves;
+    `cached_tokens` fit into it (no bytes)."""
     bits = SCHEME_BITS[scheme]
     dense = dtype_width * (shape.parameters - shape.linear_parameters)
     linear = int(shape.linear_parameters * bits / 8) if bits else dtype_width * shape.linear_parameters
     cache = kv_cache_gib * 2**30 if shape.family == "decoder" else 0
-    return {"weights": dense + linear, "kv_cache": cache, "peak": dense + linear + cache, "cached_tokens": cache // key_value_bytes(shape, dtype_width)}
+    return {
+        "weights": dense + linear,
+        "kv_cache": cache,
+        "peak": dense + linear + cache,
+        "cached_tokens": cache // key_value_bytes(shape, dtype_width),
+    }
 
 
 def key_value_bytes(shape: ModelShape, dtype_width: int) -> int:

@@ -1,4 +1,5 @@
-"""The shape of a base model, read from config.json and safetensors headers or from GGUF metadata: no weights, no torch."""
+"""The shape of a base model, read from config.json and safetensors headers or from GGUF metadata: no weights, no
+torch."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HE
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Counts of one model; `parameters` is what the file holds, `stored_bytes` its size, `stored_width` bytes a parameter once dense."""
+    """Counts of one model; `parameters` is what the file holds, `stored_bytes` its size, `stored_width` bytes a
+    parameter once dense."""
 
     family: Literal["decoder", "encoder"]
     hidden: int
@@ -39,9 +41,15 @@ class ModelShape:
 
     @property
     def linears(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of the linear modules of one layer: q, k, v, o and the feed-forward (gate, up, down; or up, down)."""
+        """(inputs, outputs) of the linear modules of one layer: q, k, v, o and the feed-forward (gate, up, down; or up,
+        down)."""
         width = self.heads * self.head_size
-        attention = [(self.hidden, width), (self.hidden, self.key_value_width), (self.hidden, self.key_value_width), (width, self.hidden)]
+        attention = [
+            (self.hidden, width),
+            (self.hidden, self.key_value_width),
+            (self.hidden, self.key_value_width),
+            (width, self.hidden),
+        ]
         inner = [(self.hidden, self.intermediate)] * (2 if self.family == "decoder" else 1)
         return [*attention, *inner, (self.intermediate, self.hidden)]
 
@@ -77,15 +85,23 @@ def read_directory(directory: Path) -> ModelShape:
             capped=config.get("final_logit_softcapping") is not None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{directory}: no shape that can be planned: {type(error).__name__}: {error}", hint="tunegate prepare CONFIG") from error
+        raise InputError(
+            f"{directory}: no shape that can be planned: {type(error).__name__}: {error}",
+            hint="tunegate prepare CONFIG",
+        ) from error
 
 
 def read_header(file: Path) -> list[tuple[int, int]]:
-    """(elements, bytes an element) of each tensor: 8 bytes of length, then JSON (huggingface.co/docs/safetensors, Format)."""
+    """(elements, bytes an element) of each tensor: 8 bytes of length, then JSON (huggingface.co/docs/safetensors,
+    Format)."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
         header: dict[str, Any] = json.loads(stream.read(length)) if length < HEADER_LIMIT else {}
-    found = [(math.prod(tensor["shape"]), tensor["data_offsets"]) for name, tensor in header.items() if name != "__metadata__"]
+    found = [
+        (math.prod(tensor["shape"]), tensor["data_offsets"])
+        for name, tensor in header.items()
+        if name != "__metadata__"
+    ]
     return [(count, (end - begin) // count) for count, (begin, end) in found if count]
 
 

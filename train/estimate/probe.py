@@ -1,6 +1,8 @@
-"""How fast this machine is at one layer of a base: random weights of its shape, forward and backward, in a process of its own.
+"""How fast this machine is at one layer of a base: random weights of its shape, forward and backward, in a process of
+its own.
 
-Run as `python -m train.estimate.probe JSON`; it prints seconds a token as JSON. `tunegate check` itself never imports torch.
+Run as `python -m train.estimate.probe JSON`; it prints seconds a token as JSON. `tunegate check` itself never imports
+torch.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ TIMED = Path(__file__).parents[1] / "layers"
 
 
 def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/preflight")) -> Rates:
-    """Measured once an hour for this shape, micro-batch, processor and code. Raises OutsideError where the training environment is not here."""
+    """Measured once an hour for this shape, micro-batch, processor and code. Raises OutsideError where the training
+    environment is not here."""
     length = min(MOST_TOKENS, max(1, round(load.row_tokens)))
     batch = max(1, min(load.batch, MOST_TOKENS // length))
     asked = {"shape": asdict(shape), "batch": batch, "length": length, "dtype": load.dtype, "narrow": load.narrow_base}
@@ -41,10 +44,15 @@ def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/p
     path = cache / f"{key_of(asked, processor(), code)[:16]}.json"
     found = read_json(path)
     if found is None or time.time() - path.stat().st_mtime > FRESH_SECONDS:
-        run = subprocess.run([sys.executable, "-m", "train.estimate.probe", json.dumps(asked)], capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, "-m", "train.estimate.probe", json.dumps(asked)], capture_output=True, text=True
+        )
         if run.returncode:
             last = (run.stderr.strip().splitlines() or ["no word"])[-1]
-            raise OutsideError(f"the speed of this machine cannot be measured: {last}", hint="make setup   (or name a device: --device h100-80gb)")
+            raise OutsideError(
+                f"the speed of this machine cannot be measured: {last}",
+                hint="make setup   (or name a device: --device h100-80gb)",
+            )
         found = json.loads(run.stdout.splitlines()[-1])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, found)
@@ -53,7 +61,9 @@ def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/p
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
-    return next((line for line in lines if line.startswith("model name")), "") + str(sum(line.startswith("processor") for line in lines))
+    return next((line for line in lines if line.startswith("model name")), "") + str(
+        sum(line.startswith("processor") for line in lines)
+    )
 
 
 def probe(asked: dict[str, Any]) -> dict[str, float]:
@@ -64,19 +74,27 @@ def probe(asked: dict[str, Any]) -> dict[str, float]:
     narrow, fast = asked["narrow"], asked["dtype"] == "bfloat16"
     taught, served = [], []
     for layers in LAYERS:
-        model = build_layers(replace(shape, layers=layers, vocabulary=256), asked["rank"], torch.bfloat16 if narrow else torch.float32)
+        model = build_layers(
+            replace(shape, layers=layers, vocabulary=256), asked["rank"], torch.bfloat16 if narrow else torch.float32
+        )
         ids = torch.randint(0, 255, (asked["batch"], asked["length"]))
-        optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], fused=True)
+        optimizer = torch.optim.AdamW(
+            [parameter for parameter in model.parameters() if parameter.requires_grad], fused=True
+        )
         taught.append(typical(lambda model=model, ids=ids, optimizer=optimizer: step(model, ids, fast, optimizer)))  # type: ignore[misc]
         served.append(typical(lambda model=model, ids=ids[:1, :1]: forward(model, ids.expand(DECODED_TOGETHER, 1))))  # type: ignore[misc]
-    head, hidden = torch.randn(shape.vocabulary, shape.hidden, requires_grad=asked["rank"] is None), torch.randn(HEAD_ROWS, shape.hidden)
+    head, hidden = (
+        torch.randn(shape.vocabulary, shape.hidden, requires_grad=asked["rank"] is None),
+        torch.randn(HEAD_ROWS, shape.hidden),
+    )
     layer, served_layer = ((times[1] - times[0]) / (LAYERS[1] - LAYERS[0]) for times in (taught, served))
     return {
         "layer_seconds_per_token": max(layer, 0.0) / tokens,
         "once_seconds_per_token": max(taught[0] - LAYERS[0] * layer, 0.0) / tokens,
         "head_seconds_per_token": typical(lambda: teach(head.bfloat16() if narrow else head, hidden, fast)) / HEAD_ROWS,
         "decode_layer_seconds": max(served_layer, 0.0) / DECODED_TOGETHER,
-        "decode_head_seconds": typical(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head)) / DECODED_TOGETHER,
+        "decode_head_seconds": typical(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head))
+        / DECODED_TOGETHER,
     }
 
 
@@ -94,7 +112,10 @@ def build_layers(shape: ModelShape, rank: int | None, dtype: Any) -> Any:
         "intermediate_size": shape.intermediate,
         "num_hidden_layers": shape.layers,
     }
-    sizes |= {"num_attention_heads": shape.heads, "max_position_embeddings": 131_072 if shape.family == "decoder" else 8192}
+    sizes |= {
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": 131_072 if shape.family == "decoder" else 8192,
+    }
     if shape.family == "decoder":
         config: Any = LlamaConfig(**sizes, num_key_value_heads=shape.key_value_heads, head_dim=shape.head_size)
     else:

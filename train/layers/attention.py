@@ -1,4 +1,5 @@
-"""Attention over rows that lie end to end: each row attends to itself and to a beginning that all share, by construction and not by a mask."""
+"""Attention over rows that lie end to end: each row attends to itself and to a beginning that all share, by
+construction and not by a mask."""
 
 from __future__ import annotations
 
@@ -13,13 +14,22 @@ NAME = "sdpa_by_row"
 
 
 def attend_by_row(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, dropout: float = 0.0, cu_seq_lens_q: Any = None, **_: Any
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Any = None,
+    **_: Any,
 ) -> tuple[Any, None]:
-    """Causal attention of each row by itself. query (1, heads, tokens, head size), key and value with their own number of heads.
+    """Causal attention of each row by itself. query (1, heads, tokens, head size), key and value with their own number
+    of heads.
 
-    Tokens before the first bound are a beginning that all rows share: it lies there once, and each row attends to it too. Returns
-    (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask gives the same and costs the
-    square of all rows' tokens; this costs the sum of the squares.
+    Tokens before the first bound are a beginning that all rows share: it lies there once, and each row attends to it
+    too. Returns (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask
+    gives the same and costs the square of all rows' tokens; this costs the sum of the squares.
     """
     import torch
 
@@ -63,13 +73,17 @@ def why_not_flattened(model: Any) -> str | None:
 
 
 def use_attention(model: Any, settings: Train) -> Literal["padded", "flattened", "shared"]:
-    """Sets the attention of a causal language model that is to be trained; whether rows may lie end to end, and whether they may share a beginning.
+    """Sets the attention of a causal language model that is to be trained; whether rows may lie end to end, and whether
+    they may share a beginning.
 
     Raises InputError where packing is asked for and this model cannot have it.
     """
     problem = why_not_flattened(model)
     if problem and settings.packing in ("batch", "sequence"):
-        raise InputError(f"train.packing: found {problem}, expected full attention for {settings.packing}", hint="--set train.packing=none")
+        raise InputError(
+            f"train.packing: found {problem}, expected full attention for {settings.packing}",
+            hint="--set train.packing=none",
+        )
     flattened = problem is None and settings.packing != "none"
     chosen = settings.attention if settings.attention != "auto" else "sdpa"
     shared = flattened and chosen == "sdpa"

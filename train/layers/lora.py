@@ -1,4 +1,5 @@
-"""LoRA layers that are asked the same thing answer together: what peft computes one by one, in fewer passes over memory."""
+"""LoRA layers that are asked the same thing answer together: what peft computes one by one, in fewer passes over
+memory."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", 
 def fuse_adapters(model: Any) -> int:
     """Gives each plain LoRA layer a forward of its siblings' (LowRankLinears); how many layers there were.
 
-    peft computes `base(x) + B(A(x)) * scaling` for each, and autograd sums the gradients of x once for each product (what it saves: docs/benchmarks.md).
-    Layers with dropout, a trained or another bias, a quantized base or a variant (DoRA) keep peft's forward.
+    peft computes `base(x) + B(A(x)) * scaling` for each, and autograd sums the gradients of x once for each product
+    (what it saves: docs/benchmarks.md). Layers with dropout, a trained or another bias, a quantized base or a variant
+    (DoRA) keep peft's forward.
     """
     fused = 0
     for parent in model.modules():
@@ -44,7 +46,8 @@ def is_plain(layer: Any) -> bool:
 
 
 class Siblings:
-    """The first of them that is asked with a tensor computes all; the others find their answer when they are asked with the same one."""
+    """The first of them that is asked with a tensor computes all; the others find their answer when they are asked with
+    the same one."""
 
     def __init__(self, layers: list[Any]) -> None:
         self.layers = layers
@@ -69,12 +72,21 @@ class Siblings:
         pass
 
         kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.layers[0].base_layer.weight.dtype
+        dtype = (
+            torch.get_autocast_dtype(kind)
+            if torch.is_autocast_enabled(kind)
+            else self.layers[0].base_layer.weight.dtype
+        )
         scales, parts = [], []
         for layer in self.layers:
             (name,) = layer.lora_A
             scales.append(layer.scaling[name])
-            tensors = (layer.base_layer.weight, layer.base_layer.bias, layer.lora_A[name].weight, layer.lora_B[name].weight)
+            tensors = (
+                layer.base_layer.weight,
+                layer.base_layer.bias,
+                layer.lora_A[name].weight,
+                layer.lora_B[name].weight,
+            )
             parts += [one if one is None else one.to(dtype) for one in tensors]
         answers: tuple[Any, ...] = LowRankLinears.apply(x.to(dtype), tuple(scales), *parts)  # type: ignore[no-untyped-call]
         return answers
@@ -84,8 +96,8 @@ class LowRankLinears(torch.autograd.Function):
     """y_i = x W_i' + b_i + s_i (x A_i') B_i' for every i (LoRA, Hu et al. 2021, arXiv:2106.09685, section 4.1).
 
     All A lie under each other, so that x is read once for them, and the gradient of x is gathered inside the products
-    instead of by sums of its own. x (..., in), W_i (out_i, in), b_i (out_i) or None, A_i (rank_i, in), B_i (out_i, rank_i), s_i
-    plain numbers; W and b get no gradient. All of one dtype: autocast is the caller's.
+    instead of by sums of its own. x (..., in), W_i (out_i, in), b_i (out_i) or None, A_i (rank_i, in), B_i (out_i,
+    rank_i), s_i plain numbers; W and b get no gradient. All of one dtype: autocast is the caller's.
     """
 
     @staticmethod
@@ -111,7 +123,9 @@ class LowRankLinears(torch.autograd.Function):
         weights, ups = rest[:count], rest[count:]
         flats = [one.flatten(0, -2) for one in gradients]
         of_ups = [one.t() @ part for one, part in zip(flats, low.split(ctx.ranks, dim=1), strict=True)]
-        of_low = torch.cat([(one @ up).mul_(scale) for one, up, scale in zip(flats, ups, ctx.scales, strict=True)], dim=1)
+        of_low = torch.cat(
+            [(one @ up).mul_(scale) for one, up, scale in zip(flats, ups, ctx.scales, strict=True)], dim=1
+        )
         of_downs = (of_low.t() @ flat).split(ctx.ranks)
         of_x = None
         if ctx.needs_input_grad[0]:

@@ -1,4 +1,5 @@
-"""Root-mean-square norms with their gradient written out: fewer passes over memory than autograd's (what it saves: docs/benchmarks.md)."""
+"""Root-mean-square norms with their gradient written out: fewer passes over memory than autograd's (what it saves:
+docs/benchmarks.md)."""
 
 from __future__ import annotations
 
@@ -10,12 +11,15 @@ from torch.autograd.function import once_differentiable
 
 
 class RootMeanSquareNorm(torch.autograd.Function):
-    """y = w x / sqrt(mean(x²) + e), over the last axis (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4). x (..., n), w (n), float32."""
+    """y = w x / sqrt(mean(x²) + e), over the last axis (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4). x (...,
+    n), w (n), float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, weight: Any, epsilon: float) -> Any:
         flat = x.flatten(0, -2)
-        inverse = torch.linalg.vector_norm(flat, dim=1, keepdim=True).square_().div_(flat.shape[1]).add_(epsilon).rsqrt_()
+        inverse = (
+            torch.linalg.vector_norm(flat, dim=1, keepdim=True).square_().div_(flat.shape[1]).add_(epsilon).rsqrt_()
+        )
         ctx.save_for_backward(flat, weight, inverse)
         return (flat * inverse).mul_(weight).view_as(x)
 
@@ -42,15 +46,22 @@ def fuse_norms(model: Any) -> int:
 
 
 def epsilon_of(module: Any) -> float | None:
-    """The norm's epsilon; None for any other module. It is asked: Gemma's norm has the name too, and scales by 1 + w."""
+    """The norm's epsilon; None for any other module. It is asked: Gemma's norm has the name too, and scales by 1 +
+    w."""
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    if not type(module).__name__.endswith("RMSNorm") or not isinstance(epsilon, float) or [name for name, _ in module.named_parameters()] != ["weight"]:
+    if (
+        not type(module).__name__.endswith("RMSNorm")
+        or not isinstance(epsilon, float)
+        or [name for name, _ in module.named_parameters()] != ["weight"]
+    ):
         return None
     if module.weight.dtype != torch.float32 or module.weight.is_meta:
         return None
     question = torch.linspace(-1, 2, module.weight.numel(), device=module.weight.device)[None]
     with torch.no_grad():
-        same = torch.allclose(module(question), RootMeanSquareNorm.apply(question, module.weight, epsilon), rtol=1e-5, atol=1e-6)  # type: ignore[no-untyped-call]
+        same = torch.allclose(
+            module(question), RootMeanSquareNorm.apply(question, module.weight, epsilon), rtol=1e-5, atol=1e-6
+        )  # type: ignore[no-untyped-call]
     return epsilon if same else None
 
 

@@ -18,7 +18,8 @@ SCHEDULES = {"constant": "constant_with_warmup"}
 
 
 def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> dict[str, Any]:
-    """For TrainingArguments and what is made of it. Steps come later (`schedule_arguments`): they hang on the encoded rows.
+    """For TrainingArguments and what is made of it. Steps come later (`schedule_arguments`): they hang on the encoded
+    rows.
 
     Rows come in the order of train.batches, so the trainer only takes them one after the other.
     """
@@ -40,8 +41,12 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
         "data_seed": settings.seed,
         "bf16": choose_dtype(settings.dtype) == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
-        "use_liger_kernel": choose_liger(settings.liger, torch.cuda.is_available(), find_spec("liger_kernel") is not None),
-        "liger_kernel_config": {"fused_linear_cross_entropy": False},  # it would compute the head on every token; train.batches keeps the taught ones
+        "use_liger_kernel": choose_liger(
+            settings.liger, torch.cuda.is_available(), find_spec("liger_kernel") is not None
+        ),
+        "liger_kernel_config": {
+            "fused_linear_cross_entropy": False
+        },  # it would compute the head on every token; train.batches keeps the taught ones
         "train_sampling_strategy": "sequential",
         "dataloader_pin_memory": torch.cuda.is_available(),
         "logging_steps": 1,
@@ -57,7 +62,8 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
 
 
 def schedule_arguments(settings: Train, steps: int) -> dict[str, Any]:
-    """What hangs on the number of optimizer steps. `eval_steps` equals `save_steps`: the best checkpoint is one that was validated."""
+    """What hangs on the number of optimizer steps. `eval_steps` equals `save_steps`: the best checkpoint is one that
+    was validated."""
     every = min(settings.eval_every_steps, steps)
     return {
         "max_steps": steps,
@@ -65,7 +71,9 @@ def schedule_arguments(settings: Train, steps: int) -> dict[str, Any]:
         "save_steps": every,
         "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
         "lr_scheduler_kwargs": scheduler_options(settings, steps),
-        "warmup_steps": int(settings.warmup_ratio * steps),  # the first of them has rate 0: a short training cannot spare it
+        "warmup_steps": int(
+            settings.warmup_ratio * steps
+        ),  # the first of them has rate 0: a short training cannot spare it
     }
 
 
@@ -73,7 +81,10 @@ def scheduler_options(settings: Train, steps: int) -> dict[str, Any]:
     if settings.schedule == "cosine_with_min_lr":
         return {"min_lr_rate": settings.min_learning_rate_ratio}
     if settings.schedule == "warmup_stable_decay":
-        return {"min_lr_ratio": settings.min_learning_rate_ratio, "num_decay_steps": max(1, int((settings.decay_ratio or 0) * steps))}
+        return {
+            "min_lr_ratio": settings.min_learning_rate_ratio,
+            "num_decay_steps": max(1, int((settings.decay_ratio or 0) * steps)),
+        }
     return {}
 
 

@@ -1,4 +1,5 @@
-"""The trainer's callback: bar on stderr, metrics to the tracker, the mark of a whole checkpoint, and the word to stop."""
+"""The trainer's callback: bar on stderr, metrics to the tracker, the mark of a whole checkpoint, and the word to
+stop."""
 
 from __future__ import annotations
 
@@ -33,8 +34,11 @@ class Clock:
         return passed
 
 
-def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None], show: bool = True) -> Any:
-    """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how long the steps took.
+def watcher(
+    name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None], show: bool = True
+) -> Any:
+    """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how
+    long the steps took.
 
     Raises DivergedError out of the training when it diverges, before that step's checkpoint is written.
     """
@@ -44,7 +48,13 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
 
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(),
+            )
             self.progress = Progress(*columns, console=Console(stderr=True), disable=not (show and is_main()))
             self.bar = self.progress.add_task(f"train {name}", speed="")
             self.clock = Clock()
@@ -66,7 +76,9 @@ def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[
             if "epoch" in figures:
                 figures["epoch"] = plan.epochs(state.global_step)
             if "loss" in figures and self.step_seconds:
-                figures["tokens_per_second"] = plan.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
+                figures["tokens_per_second"] = (
+                    plan.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
+                )
                 speed = f"{figures['tokens_per_second']:.0f} tok/s"
                 self.progress.update(self.bar, description=f"train {name} loss {figures['loss']:.3f}", speed=speed)
             if is_main():

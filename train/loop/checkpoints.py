@@ -18,7 +18,8 @@ KEPT = 2  # beside the best one
 
 
 def open_run(folder: Path, key: str, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The remembered facts of this very config and data; of any other, all checkpoints are thrown away and `fresh` is remembered."""
+    """The remembered facts of this very config and data; of any other, all checkpoints are thrown away and `fresh` is
+    remembered."""
     found = read_json(folder / RUN)
     if found and found.get("key") == key:
         return found

@@ -6,7 +6,8 @@ from typing import Any
 
 
 def draw_losses(record: dict[str, Any], name: str, width: int, height: int = 20) -> str:
-    """Training loss (dots) and validation loss (●) by step, `width` columns by `height` rows, from a training record (adapter/training.json)."""
+    """Training loss (dots) and validation loss (●) by step, `width` columns by `height` rows, from a training record
+    (adapter/training.json)."""
     import plotext
 
     figure = plotext.figure  # plotext has one
@@ -15,5 +16,7 @@ def draw_losses(record: dict[str, Any], name: str, width: int, height: int = 20)
     for lines, key, marker in ((record["losses"], "loss", "hd"), (record["validation"], "eval_loss", "●")):
         if lines:
             figure.draw(figure.signal([line["step"] for line in lines], [line[key] for line in lines], marker=marker))
-    figure.title(f"{name}: loss by step; ● validation, best {record['best_validation_loss']:.4g} at step {record['best_step']}")
+    figure.title(
+        f"{name}: loss by step; ● validation, best {record['best_validation_loss']:.4g} at step {record['best_step']}"
+    )
     return str(plotext.uncolorize(str(figure.build())))

@@ -65,9 +65,14 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     from torch.serialization import register_package
 
     register_package(1, leave_untagged, restore_to_cpu)
-    # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of processes.
+    # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of
+    # processes.
     counts_items = config.task == "causal-lm"
-    arguments = {"accelerator_config": {"split_batches": True}, "average_tokens_across_devices": counts_items, "ddp_find_unused_parameters": False}
+    arguments = {
+        "accelerator_config": {"split_batches": True},
+        "average_tokens_across_devices": counts_items,
+        "ddp_find_unused_parameters": False,
+    }
     return arguments
 
 
@@ -76,7 +81,8 @@ def leave_untagged(storage: Any) -> None:
 
 
 def restore_to_cpu(storage: Any, place: str) -> Any:
-    """accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu (torch/serialization.py)."""
+    """accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu
+    (torch/serialization.py)."""
     return storage if place.startswith("cpu:") else None
 
 
@@ -101,7 +107,8 @@ def gather_processes() -> list[dict[str, Any]]:
 
 
 def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
-    """The training record that rank 0 wrote. Raises InputError where the hardware is not there, and what a rank failed of."""
+    """The training record that rank 0 wrote. Raises InputError where the hardware is not there, and what a rank failed
+    of."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
@@ -112,7 +119,10 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
     threads = max(1, (os.cpu_count() or 1) // config.launch.processes)
     command = (str(FRONT_DOOR), "train", str(folder / "config.json"), "--json")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it prints what we say ourselves
-    with environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}), interruptible():
+    with (
+        environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}),
+        interruptible(),
+    ):
         try:
             elastic_launch(agent_settings(config, folder), sys.executable)(*command)
         except ChildFailedError as error:
@@ -122,7 +132,9 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
     shutil.rmtree(folder)
     record = read_json(paths.adapter / "training.json")
     if record is None:
-        raise OutsideError(f"{paths.adapter}: not there after training", hint="nodes need one shared file system under build/")
+        raise OutsideError(
+            f"{paths.adapter}: not there after training", hint="nodes need one shared file system under build/"
+        )
     return record
 
 
@@ -131,7 +143,10 @@ def check_hardware(config: RunConfig) -> None:
 
     launch, gpus = config.launch, torch.cuda.device_count()
     if gpus and launch.processes > gpus:
-        raise InputError(f"launch.processes: found {launch.processes}, expected at most {gpus}, one for each GPU", hint=f"--set launch.processes={gpus}")
+        raise InputError(
+            f"launch.processes: found {launch.processes}, expected at most {gpus}, one for each GPU",
+            hint=f"--set launch.processes={gpus}",
+        )
 
 
 def agent_settings(config: RunConfig, folder: Path) -> Any:
@@ -159,7 +174,8 @@ def rendezvous(nodes: int) -> str:
         return "localhost:0"
     if not os.environ.get(RENDEZVOUS):
         raise InputError(
-            f"launch.nodes: found {nodes} and no {RENDEZVOUS}", hint=f"{RENDEZVOUS}=HOST:PORT tunegate train CONFIG   on each node, HOST being one of them"
+            f"launch.nodes: found {nodes} and no {RENDEZVOUS}",
+            hint=f"{RENDEZVOUS}=HOST:PORT tunegate train CONFIG   on each node, HOST being one of them",
         )
     return os.environ[RENDEZVOUS]
 
@@ -178,7 +194,8 @@ def environment(extra: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """The agent turns signals into an exception of its own after ending its workers; here they mean again what they mean everywhere."""
+    """The agent turns signals into an exception of its own after ending its workers; here they mean again what they
+    mean everywhere."""
     from torch.distributed.elastic.multiprocessing import SignalException
 
     before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
@@ -197,7 +214,10 @@ def failure(rank: int, found: Any, folder: Path) -> Exception:
     """What a wrong input is stays one; 1 is also what Python ends with after an error of its own."""
     if found.exitcode < 0:
         name = signal.Signals(-found.exitcode).name
-        return OutsideError(f"rank {rank} (process {found.pid}) was ended by {name}", hint="the same command goes on from the last checkpoint")
+        return OutsideError(
+            f"rank {rank} (process {found.pid}) was ended by {name}",
+            hint="the same command goes on from the last checkpoint",
+        )
     place = f"in {folder}" if rank else "above"
     kind = InputError if found.exitcode == 2 else OutsideError
     return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {place}")

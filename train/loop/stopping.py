@@ -1,4 +1,5 @@
-"""When training is given up: the loss is no number or explodes, validation stands still, memory runs out. Pure decisions."""
+"""When training is given up: the loss is no number or explodes, validation stands still, memory runs out. Pure
+decisions."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ def find_divergence(history: Log, rule: Divergence) -> str | None:
     """What is wrong with the last line of a trainer's log, or None.
 
     A loss has exploded if it lies above the first loss and above `rule.factor` times the median of the `rule.window`
-    losses before it; `rule.patience` such losses in a row are a divergence, one alone is a hard batch. The first loss is
-    in the rule because the median of a training that has learned its rows is near zero, and any batch lies far above it.
+    losses before it; `rule.patience` such losses in a row are a divergence, one alone is a hard batch. The first loss
+    is in the rule because the median of a training that has learned its rows is near zero, and any batch lies far above
+    it.
     """
     for name in ("loss", "grad_norm", "eval_loss"):
         value = history[-1].get(name) if history else None
@@ -39,15 +41,19 @@ def find_divergence(history: Log, rule: Divergence) -> str | None:
 
 
 def has_exploded(losses: list[float], index: int, rule: Divergence) -> bool:
-    return losses[index] > losses[0] and losses[index] > rule.factor * statistics.median(losses[max(0, index - rule.window) : index])
+    return losses[index] > losses[0] and losses[index] > rule.factor * statistics.median(
+        losses[max(0, index - rule.window) : index]
+    )
 
 
 def has_stalled(history: Log, patience: int | None) -> bool:
-    """Whether the last `patience` validations brought no new best one. Read from the log, so a resumed run decides alike."""
+    """Whether the last `patience` validations brought no new best one. Read from the log, so a resumed run decides
+    alike."""
     found = [line["eval_loss"] for line in history if "eval_loss" in line]
     return patience is not None and len(found) > patience and min(found[-patience:]) >= min(found[:-patience])
 
 
 def smaller_micro_batch(micro_batch: int) -> int | None:
-    """The largest divisor of at most half its size, so that the effective batch stays; None where one row is already too much."""
+    """The largest divisor of at most half its size, so that the effective batch stays; None where one row is already
+    too much."""
     return max((size for size in range(1, micro_batch // 2 + 1) if micro_batch % size == 0), default=None)

@@ -28,16 +28,30 @@ class Tracker(Protocol):
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
 
-def train_once(config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any], show: bool = True) -> dict[str, Any]:
+def train_once(
+    config: RunConfig,
+    paths: RunPaths,
+    tracker: Tracker,
+    base: Path,
+    labels: list[str],
+    facts: dict[str, Any],
+    show: bool = True,
+) -> dict[str, Any]:
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
-        trainer = build_trainer(config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation)
+        trainer = build_trainer(
+            config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation
+        )
         plan = arrange(trainer, config, checkpoint)
         callback = watch(trainer, config, plan, tracker, show)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
-    record = training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds) | facts | {"processes": gather_processes()}
+    record = (
+        training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds)
+        | facts
+        | {"processes": gather_processes()}
+    )
     if not is_main():
         return record
     record |= {"tracking_run_id": tracker.run_id}
@@ -47,7 +61,9 @@ def train_once(config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path,
     return record
 
 
-def build_trainer(config: RunConfig, base: Path, labels: list[str], arguments: dict[str, Any], rows: Any, validation: Any) -> Any:
+def build_trainer(
+    config: RunConfig, base: Path, labels: list[str], arguments: dict[str, Any], rows: Any, validation: Any
+) -> Any:
     from transformers import set_seed
 
     from train.tasks.classifier import build_classifier_trainer
@@ -69,7 +85,8 @@ def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
     """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
     settings, arguments = config.train, trainer.args
     if config.task != "causal-lm":
-        # transformers takes every forward with **kwargs for one that divides by all micro-batches' items; BERT's heads do not, and their
+        # transformers takes every forward with **kwargs for one that divides by all micro-batches' items; BERT's heads
+        # do not, and their
         # gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
         trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
@@ -87,7 +104,8 @@ def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
 
 
 def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
-    """The step of a checkpoint at which training had stopped early: nothing is left of it but the choice of the best."""
+    """The step of a checkpoint at which training had stopped early: nothing is left of it but the choice of the
+    best."""
     state = read_json(checkpoint / "trainer_state.json") if checkpoint else None
     return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
 
@@ -103,17 +121,24 @@ def watch(trainer: Any, config: RunConfig, plan: Plan, tracker: Tracker, show: b
     return callback
 
 
-def training_record(trainer: Any, plan: Plan, checkpoint: Path | None, seconds: float, step_seconds: float) -> dict[str, Any]:
+def training_record(
+    trainer: Any, plan: Plan, checkpoint: Path | None, seconds: float, step_seconds: float
+) -> dict[str, Any]:
     """Losses by step, and the speed of this process (a resumed run's earlier seconds are not in it).
 
-    `seconds` are those of the whole training, `tokens_per_second` those of its steps: real tokens, no padding, without validations and checkpoints.
+    `seconds` are those of the whole training, `tokens_per_second` those of its steps: real tokens, no padding, without
+    validations and checkpoints.
     """
     state = trainer.state
     first = step_of(checkpoint) if checkpoint else 0
     wanted = ("step", "eval_loss", "eval_accuracy")
     return {
         "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
-        "validation": [{key: value for key, value in line.items() if key in wanted} for line in state.log_history if "eval_loss" in line],
+        "validation": [
+            {key: value for key, value in line.items() if key in wanted}
+            for line in state.log_history
+            if "eval_loss" in line
+        ],
         "steps": state.global_step,
         "epochs": plan.epochs(state.global_step),
         "best_step": state.best_global_step,
@@ -122,6 +147,8 @@ def training_record(trainer: Any, plan: Plan, checkpoint: Path | None, seconds: 
         "seconds": round(seconds, 2),
         "real_tokens": plan.real_tokens(first, state.global_step),
         "padding_share": round(plan.padding_share, 4),
-        "tokens_per_second": round(plan.real_tokens(first, state.global_step) / step_seconds, 1) if step_seconds else None,
+        "tokens_per_second": round(plan.real_tokens(first, state.global_step) / step_seconds, 1)
+        if step_seconds
+        else None,
         "dtype": "bfloat16" if trainer.args.bf16 else "float32",
     }

@@ -1,4 +1,5 @@
-"""How the base weights are adapted: LoRA and its variants by peft, QLoRA, or every weight. Training wraps and merging loads by the same config."""
+"""How the base weights are adapted: LoRA and its variants by peft, QLoRA, or every weight. Training wraps and merging
+loads by the same config."""
 
 from __future__ import annotations
 
@@ -11,7 +12,12 @@ from configs.run.config import RunConfig
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 
-PEFT_TASKS = {"sequence-classification": "SEQ_CLS", "token-classification": "TOKEN_CLS", "causal-lm": "CAUSAL_LM", "dpo": "CAUSAL_LM"}
+PEFT_TASKS = {
+    "sequence-classification": "SEQ_CLS",
+    "token-classification": "TOKEN_CLS",
+    "causal-lm": "CAUSAL_LM",
+    "dpo": "CAUSAL_LM",
+}
 # A new head is trained whole. peft leaves it out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
 HEADS = r"(.*\.)?(classifier|score)(\..*)?"
 
@@ -82,8 +88,19 @@ def require_device(config: RunConfig) -> None:
 
     import torch
 
-    wanted = [name for name, used in (("train.method qlora", config.train.method == "qlora"), ("loftq", config.train.lora.initialization == "loftq")) if used]
-    lacking = [name for name, there in (("GPU", torch.cuda.is_available()), ("package bitsandbytes", find_spec("bitsandbytes"))) if not there]
+    wanted = [
+        name
+        for name, used in (
+            ("train.method qlora", config.train.method == "qlora"),
+            ("loftq", config.train.lora.initialization == "loftq"),
+        )
+        if used
+    ]
+    lacking = [
+        name
+        for name, there in (("GPU", torch.cuda.is_available()), ("package bitsandbytes", find_spec("bitsandbytes")))
+        if not there
+    ]
     if wanted and lacking:
         raise RefusedError(
             f"{' and '.join(wanted)}: found no {' and no '.join(lacking)}, expected both, for the base is packed in 4 bits by CUDA kernels",
@@ -92,7 +109,8 @@ def require_device(config: RunConfig) -> None:
 
 
 def speed_up_b(trainer: Any, config: RunConfig) -> Any:
-    """`trainer`, with LoRA+'s optimizer where the config has a ratio: its state is saved and resumed like any other's."""
+    """`trainer`, with LoRA+'s optimizer where the config has a ratio: its state is saved and resumed like any
+    other's."""
     ratio = config.train.lora.loraplus_ratio
     if ratio is not None and config.train.method != "full":
         import torch
@@ -129,7 +147,8 @@ def trained_key(adapter: Path) -> str:
 def load_trained(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> Any:
     """The trained model in float32 with its adapter merged.
 
-    PiSSA and LoftQ changed the base when they began: peft does the same again here, from the same weights, before it loads what was trained.
+    PiSSA and LoftQ changed the base when they began: peft does the same again here, from the same weights, before it
+    loads what was trained.
     """
     if config.train.method == "full":
         model = new_model(config, adapter, labels)

@@ -29,7 +29,8 @@ KEPT = re.compile(
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
     """build/base/NAME, made on the first call, its bytes those that base.digest pins.
 
-    Raises InputError, RefusedError or OutsideError as `train.origin.find_weights`, and RefusedError where the digest differs.
+    Raises InputError, RefusedError or OutsideError as `train.origin.find_weights`, and RefusedError where the digest
+    differs.
     """
     base = config.base
     target, downloads = root / base.name, root / f".{base.name}.download"
@@ -68,11 +69,14 @@ def check_digest(base: BaseWeights, found: str) -> None:
 
 
 def convert_gguf(source: Path, target: Path) -> None:
-    """Packed GGUF blocks become dense tensors in bfloat16; without `dequantize` they can be neither saved nor trained."""
+    """Packed GGUF blocks become dense tensors in bfloat16; without `dequantize` they can be neither saved nor
+    trained."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     mend_special_tokens(tokenizer, model)
     model.save_pretrained(target)
@@ -80,7 +84,8 @@ def convert_gguf(source: Path, target: Path) -> None:
 
 
 def mend_special_tokens(tokenizer: Any, model: Any) -> None:
-    """transformers reads SmolLM2's GGUF with the turn's opening token as its end, and no padding: training would never learn to stop."""
+    """transformers reads SmolLM2's GGUF with the turn's opening token as its end, and no padding: training would never
+    learn to stop."""
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -125,5 +130,9 @@ def weights_size(directory: Path) -> int:
 
 
 def library_versions() -> dict[str, str]:
-    found = {distribution.metadata["Name"].lower(): distribution.version for name in LIBRARIES for distribution in metadata.distributions(name=name)}
+    found = {
+        distribution.metadata["Name"].lower(): distribution.version
+        for name in LIBRARIES
+        for distribution in metadata.distributions(name=name)
+    }
     return dict(sorted(found.items()))

@@ -12,9 +12,11 @@ FAST_BFLOAT16_FLAGS = {"amx_bf16"}
 
 
 def choose_dtype(setting: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Literal["float32", "bfloat16"]:
-    """`auto` is bfloat16 only where it is fast. A CPU without it emulates it (1.1 against 61 GFLOPS in float32 on a Zen 3).
+    """`auto` is bfloat16 only where it is fast. A CPU without it emulates it (1.1 against 61 GFLOPS in float32 on a Zen
+    3).
 
-    With avx512_bf16 alone it is still the slower one: 80 against 138 GFLOPS on one core of a Xeon whose AMX is masked (torch 2.13, 760x576x1536).
+    With avx512_bf16 alone it is still the slower one: 80 against 138 GFLOPS on one core of a Xeon whose AMX is masked
+    (torch 2.13, 760x576x1536).
     """
     if setting != "auto":
         return "bfloat16" if setting == "bfloat16" else "float32"

@@ -1,4 +1,5 @@
-"""Where base weights lie: found by package, path, MLflow or hub, and refused where they could run code or would fail later."""
+"""Where base weights lie: found by package, path, MLflow or hub, and refused where they could run code or would fail
+later."""
 
 from __future__ import annotations
 
@@ -19,13 +20,19 @@ CONTENTS = "a directory of safetensors, config.json and tokenizer"
 
 
 def find_weights(base: BaseWeights, downloads: Path) -> tuple[Path, str]:
-    """The GGUF file, or the directory that holds safetensors, and the version by which it is known. `downloads`: where MLflow's files go.
+    """The GGUF file, or the directory that holds safetensors, and the version by which it is known. `downloads`: where
+    MLflow's files go.
 
-    Raises InputError where something is missing, RefusedError where only pickles or remote code are there, OutsideError where the far side is down.
+    Raises InputError where something is missing, RefusedError where only pickles or remote code are there, OutsideError
+    where the far side is down.
     """
     if base.path:
         directory = Path(base.path)
-        return inspect(sorted(directory.rglob("*")) if directory.is_dir() else [], f"base.path: {directory}", f"give base.path {CONTENTS}"), "directory"
+        return inspect(
+            sorted(directory.rglob("*")) if directory.is_dir() else [],
+            f"base.path: {directory}",
+            f"give base.path {CONTENTS}",
+        ), "directory"
     if base.hub:
         folder, place = fetch_snapshot(base.hub, str(base.revision)), f"base.hub: {base.hub}@{str(base.revision)[:12]}"
         files = sorted(folder.rglob("*")) or [folder / name for name in list_repository(base.hub, str(base.revision))]
@@ -64,7 +71,10 @@ def pick(files: list[Path], place: str, hint: str) -> Path:
     pickles = sorted(file.name for file in files if is_pickle(file))
     if pickles:
         found = f"{place}: found only {', '.join(pickles[:3])}, and unpickling runs whatever code the file holds; expected model*.safetensors"
-        raise RefusedError(found, hint="save the model once with save_pretrained(DIR, safe_serialization=True), where its maker is trusted")
+        raise RefusedError(
+            found,
+            hint="save the model once with save_pretrained(DIR, safe_serialization=True), where its maker is trusted",
+        )
     raise InputError(f"{place}: found no model*.safetensors and no *.gguf, expected one of them", hint=hint)
 
 
@@ -81,7 +91,9 @@ def check_directory(directory: Path, place: str, hint: str) -> None:
         missing.append(f"no tokenizer ({', '.join(TOKENIZERS[:3])}, …)")
     if missing:
         raise InputError(f"{place}: found {'; '.join(missing)} beside the weights, expected {CONTENTS}", hint=hint)
-    coded = [name for name in ("config.json", "tokenizer_config.json") if "auto_map" in (read_json(directory / name) or {})]
+    coded = [
+        name for name in ("config.json", "tokenizer_config.json") if "auto_map" in (read_json(directory / name) or {})
+    ]
     if coded:
         found = f"{place}: found auto_map in {' and '.join(coded)}: it loads by code of its own, which is never run"
         raise RefusedError(found, hint="choose an architecture that transformers has")

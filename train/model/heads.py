@@ -11,9 +11,18 @@ from configs.task import Problem
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py
-PROBLEM_TYPES = {"single_label": "single_label_classification", "multi_label": "multi_label_classification", "regression": "regression"}
+PROBLEM_TYPES = {
+    "single_label": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
 # vllm/model_executor/models/registry.py of vLLM 0.32.0: other architectures have no head for tokens there.
-SERVED = ("BertForTokenClassification", "ModernBertForTokenClassification", "RobertaForTokenClassification", "XLMRobertaForTokenClassification")
+SERVED = (
+    "BertForTokenClassification",
+    "ModernBertForTokenClassification",
+    "RobertaForTokenClassification",
+    "XLMRobertaForTokenClassification",
+)
 
 
 def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = None, **quantization: Any) -> Any:
@@ -44,9 +53,14 @@ def load_tagger(weights: Path, labels: list[str], **quantization: Any) -> Any:
     import torch
     from transformers import AutoModelForTokenClassification
 
-    model = AutoModelForTokenClassification.from_pretrained(weights, dtype=torch.float32, **named(labels), **quantization)
+    model = AutoModelForTokenClassification.from_pretrained(
+        weights, dtype=torch.float32, **named(labels), **quantization
+    )
     if type(model).__name__ not in SERVED:
-        raise RefusedError(f"{weights}: found a {type(model).__name__}, expected one that vLLM serves: {', '.join(SERVED)}", hint="give base another model")
+        raise RefusedError(
+            f"{weights}: found a {type(model).__name__}, expected one that vLLM serves: {', '.join(SERVED)}",
+            hint="give base another model",
+        )
     return model
 
 

@@ -13,7 +13,8 @@ from train.sources.source import Row
 
 
 def calibration_rows(config: RunConfig, paths: RunPaths) -> list[Row]:
-    """`quantize.calibration_rows` of the train split, all of it where it has fewer; none where the recipe needs no data."""
+    """`quantize.calibration_rows` of the train split, all of it where it has fewer; none where the recipe needs no
+    data."""
     settings = config.quantize
     if not settings.needs_calibration:
         return []
@@ -25,7 +26,14 @@ def describe(config: RunConfig, rows: list[Row]) -> dict[str, Any]:
     """What the manifest says of them."""
     if not rows:
         return {}
-    return {"calibration": {"split": "train", "rows": len(rows), "seed": config.quantize.calibration_seed, "fingerprint": fingerprint(rows)}}
+    return {
+        "calibration": {
+            "split": "train",
+            "rows": len(rows),
+            "seed": config.quantize.calibration_seed,
+            "fingerprint": fingerprint(rows),
+        }
+    }
 
 
 def encode(config: RunConfig, tokenizer: Any, rows: list[Row], labels: list[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""Golden prompts: the trainer's own answers, by transformers on the merged, unquantized model. Serving must agree with them."""
+"""Golden prompts: the trainer's own answers, by transformers on the merged, unquantized model. Serving must agree with
+them."""
 
 from __future__ import annotations
 
@@ -36,19 +37,32 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
         with torch.inference_mode():
             logits = model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float()
         if problem == "regression":
-            lines.append({"id": row["id"], "text": row["text"], "answer": f"{float(logits[0]):.6g}", "value": round(float(logits[0]), 6)})
+            lines.append(
+                {
+                    "id": row["id"],
+                    "text": row["text"],
+                    "answer": f"{float(logits[0]):.6g}",
+                    "value": round(float(logits[0]), 6),
+                }
+            )
             continue
         probs = (torch.sigmoid(logits) if problem == "multi_label" else torch.softmax(logits, dim=-1)).tolist()
         named = {model.config.id2label[index]: round(value, 6) for index, value in enumerate(probs)}
         likely = joined([label for label, value in named.items() if value > LIKELY])
         lines.append(
-            {"id": row["id"], "text": row["text"], "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__), "probs": named}
+            {
+                "id": row["id"],
+                "text": row["text"],
+                "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__),
+                "probs": named,
+            }
         )
     return lines
 
 
 def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
-    """The tag of each word and its probability; the tokens travel with them, so that whoever asks needs no tokenizer."""
+    """The tag of each word and its probability; the tokens travel with them, so that whoever asks needs no
+    tokenizer."""
     import torch
 
     lines = []
@@ -59,23 +73,42 @@ def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
         reply = {"data": [{"data": probs.tolist()}]}
         said = read_tags(reply, list(model.config.id2label.values()), {"input_ids": ids, "first_subwords": first}, 0.0)
         confidences = [round(value, 6) for value in said.confidences or []]
-        lines.append({"id": row["id"], "tokens": row["tokens"], "input_ids": ids, "first_subwords": first, "answer": said.text, "confidences": confidences})
+        lines.append(
+            {
+                "id": row["id"],
+                "tokens": row["tokens"],
+                "input_ids": ids,
+                "first_subwords": first,
+                "answer": said.text,
+                "confidences": confidences,
+            }
+        )
     return lines
 
 
 def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> list[dict[str, Any]]:
-    """Greedy text, its tokens up to the end's, and the natural log-probability of the first, in one left-padded batch."""
+    """Greedy text, its tokens up to the end's, and the natural log-probability of the first, in one left-padded
+    batch."""
     import torch
 
     asked = [question(row) for row in rows]
     prompts = [prompt_ids(tokenizer, one) for one in asked]
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
     with torch.inference_mode():
-        found = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True)
+        found = model.generate(
+            **batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True
+        )
     first = torch.log_softmax(found.logits[0].float(), dim=-1).max(dim=-1).values.tolist()
-    said = [up_to_end(ids, tokenizer.eos_token_id) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()]
+    said = [
+        up_to_end(ids, tokenizer.eos_token_id) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()
+    ]
     return [
-        {"id": row["id"], **one, "answer": tokenizer.decode(ids, skip_special_tokens=True), "first_token_logprob": round(value, 6)}
+        {
+            "id": row["id"],
+            **one,
+            "answer": tokenizer.decode(ids, skip_special_tokens=True),
+            "first_token_logprob": round(value, 6),
+        }
         | {"prompt_ids": prompt, "answer_ids": ids}
         for row, one, prompt, ids, value in zip(rows, asked, prompts, said, first, strict=True)
     ]
@@ -97,6 +130,8 @@ def question(row: Row) -> dict[str, Any]:
 def prompt_ids(tokenizer: Any, asked: dict[str, Any]) -> list[int]:
     """As vLLM makes them: chats by the template alone, prompts with the tokenizer's own special tokens."""
     if "messages" in asked:
-        tokens: list[int] = tokenizer.apply_chat_template(asked["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
+        tokens: list[int] = tokenizer.apply_chat_template(
+            asked["messages"], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
         return tokens
     return list(tokenizer(asked["prompt"])["input_ids"])

@@ -1,4 +1,5 @@
-"""The model card, from facts that are known when the release is made; what evaluation finds stands beside the release, not in it."""
+"""The model card, from facts that are known when the release is made; what evaluation finds stands beside the release,
+not in it."""
 
 from __future__ import annotations
 
@@ -18,11 +19,18 @@ FINE_TUNINGS = {
     "full": "every weight trained",
 }
 MERGED = {"lora": ", merged", "qlora": ", merged into the unpacked base"}
-METHODS = {"magnitude": "by magnitude", "wanda": "by Wanda (arXiv:2306.11695)", "sparsegpt": "by SparseGPT (arXiv:2301.00774)"}
+METHODS = {
+    "magnitude": "by magnitude",
+    "wanda": "by Wanda (arXiv:2306.11695)",
+    "sparsegpt": "by SparseGPT (arXiv:2301.00774)",
+}
 
 
-def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], facts: dict[str, Any]) -> str:
-    """Markdown; `facts` are the manifest's quantization facts. No date and no speed: equal inputs give equal bytes, and so an equal digest."""
+def write_card(
+    config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], facts: dict[str, Any]
+) -> str:
+    """Markdown; `facts` are the manifest's quantization facts. No date and no speed: equal inputs give equal bytes, and
+    so an equal digest."""
     merged = "" if facts["scheme"] == "adapter" else MERGED.get(config.train.method, "")
     sections = [
         f"# {config.name}",
@@ -42,12 +50,22 @@ def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any]
 def compressed(facts: dict[str, Any]) -> list[str]:
     lines = []
     if pruned := facts.get("prune"):
-        recovery = f", then {pruned['recovery_steps']} steps of training that keep the zeros" if pruned["recovery_steps"] else ""
-        lines.append(f"Pruned {METHODS[pruned['method']]}, {pruned['structure']}: {pruned['measured_sparsity']:.1%} zeros in the linear layers{recovery}.")
+        recovery = (
+            f", then {pruned['recovery_steps']} steps of training that keep the zeros"
+            if pruned["recovery_steps"]
+            else ""
+        )
+        lines.append(
+            f"Pruned {METHODS[pruned['method']]}, {pruned['structure']}: {pruned['measured_sparsity']:.1%} zeros in the linear layers{recovery}."
+        )
     if facts["scheme"] == "adapter":
         lines.append(f"Not merged: the base as it is, and in `lora/` the adapter, of rank {facts['rank']}.")
     elif facts["scheme"] != "none":
-        smoothed = f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}" if "smoothquant" in facts else ""
+        smoothed = (
+            f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}"
+            if "smoothquant" in facts
+            else ""
+        )
         lines.append(f"{SCHEMES[facts['scheme']].format(**facts)}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
     if seen := facts.get("calibration"):
         lines.append(f"Calibrated on {seen['rows']} rows of the train split (seed {seen['seed']}), on no other.")
@@ -60,14 +78,24 @@ def use(config: RunConfig, labels: list[str]) -> str:
     if config.task == "sequence-classification":
         kinds = {"multi_label": "each class by itself, likely above 0.5", "regression": "the one number itself"}
         meaning = kinds.get(config.problem, "one class, the likeliest")
-        return f"POST `/classify` on vLLM; `probs` holds {meaning}" + (f"; classes by index: {', '.join(labels)}." if labels else ".")
+        return f"POST `/classify` on vLLM; `probs` holds {meaning}" + (
+            f"; classes by index: {', '.join(labels)}." if labels else "."
+        )
     return "POST `/v1/chat/completions` on vLLM, with the chat template of this release."
 
 
 def data(card: dict[str, Any]) -> str:
     splits = ", ".join(f"{part['rows']} {name}" for name, part in card["splits"].items())
-    left_out = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in card["left_out"].items() if count) or "none"
-    lines = [f"Source: {card['source']}.", f"Licence: {card['licence']}.", f"Rows: {splits}. Left out: {left_out}.", f"Fingerprint: `{card['fingerprint']}`."]
+    left_out = (
+        ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in card["left_out"].items() if count)
+        or "none"
+    )
+    lines = [
+        f"Source: {card['source']}.",
+        f"Licence: {card['licence']}.",
+        f"Rows: {splits}. Left out: {left_out}.",
+        f"Fingerprint: `{card['fingerprint']}`.",
+    ]
     if card["damage"] != "none":
         lines.append(f"**Spoiled on purpose** ({card['damage']}): this release exists to be refused.")
     return "\n".join(f"- {line}" for line in lines)
@@ -75,7 +103,10 @@ def data(card: dict[str, Any]) -> str:
 
 def trained(config: RunConfig, training: dict[str, Any]) -> str:
     settings = config.train
-    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g} ({settings.schedule})"
+    rows, rate = (
+        settings.batch_size * settings.gradient_accumulation_steps,
+        f"{settings.learning_rate:g} ({settings.schedule})",
+    )
     lines = [
         f"{training['steps']} steps of {rows} rows, learning rate {rate}, {training['dtype']}, seed {settings.seed}.",
         f"{adapted(config)}.",
@@ -89,8 +120,15 @@ def adapted(config: RunConfig) -> str:
     lora = config.train.lora
     if config.train.method == "full":
         return "Every weight"
-    given = {"rank-stabilized": lora.rslora, "DoRA": lora.dora, f"{lora.initialization} initialization": lora.initialization != "default"}
-    given |= {f"biases: {lora.bias}": lora.bias != "none", f"LoRA+ ratio {lora.loraplus_ratio or 0:g}": lora.loraplus_ratio is not None}
+    given = {
+        "rank-stabilized": lora.rslora,
+        "DoRA": lora.dora,
+        f"{lora.initialization} initialization": lora.initialization != "default",
+    }
+    given |= {
+        f"biases: {lora.bias}": lora.bias != "none",
+        f"LoRA+ ratio {lora.loraplus_ratio or 0:g}": lora.loraplus_ratio is not None,
+    }
     variants = "".join(f", {name}" for name, used in given.items() if used)
     name = "QLoRA over NF4," if config.train.method == "qlora" else "LoRA"
     return f"{name} rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {lora.target_modules}{variants}"

@@ -1,4 +1,5 @@
-"""Weights to zero: Wanda and SparseGPT by llmcompressor, magnitude by torch; then a short fine-tune that keeps the zeros."""
+"""Weights to zero: Wanda and SparseGPT by llmcompressor, magnitude by torch; then a short fine-tune that keeps the
+zeros."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def prune(model: Any, settings: Prune, loader: Any) -> None:
 
 
 def prune_smallest(model: Any, share: float) -> None:
-    """By torch, for in one shot the MagnitudePruningModifier of llmcompressor 0.14.0.1 was seen to leave the model as it was."""
+    """By torch, for in one shot the MagnitudePruningModifier of llmcompressor 0.14.0.1 was seen to leave the model as
+    it was."""
     from torch.nn.utils import prune as torch_prune
 
     for layer in quantized_layers(model).values():
@@ -33,14 +35,29 @@ def modifier(model: Any, settings: Prune) -> Any:
 
     kind = WandaPruningModifier if settings.method == "wanda" else SparseGPTModifier
     structure = settings.structure if settings.structure != "unstructured" else "0:0"
-    return kind(sparsity=settings.sparsity, mask_structure=structure, targets=sorted(quantized_layers(model)), ignore=UNQUANTIZED)
+    return kind(
+        sparsity=settings.sparsity,
+        mask_structure=structure,
+        targets=sorted(quantized_layers(model)),
+        ignore=UNQUANTIZED,
+    )
 
 
-def recover(model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenizer: Any, batch_size: int, seed: int) -> None:
-    """`recovery_steps` of AdamW on the encoded train rows, every weight but the zeros; zeros are set again after each step."""
+def recover(
+    model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenizer: Any, batch_size: int, seed: int
+) -> None:
+    """`recovery_steps` of AdamW on the encoded train rows, every weight but the zeros; zeros are set again after each
+    step."""
     import torch
     from datasets import Dataset
-    from transformers import DataCollatorForSeq2Seq, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments, set_seed
+    from transformers import (
+        DataCollatorForSeq2Seq,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+        set_seed,
+    )
     from transformers.trainer_callback import PrinterCallback
 
     zeros = {name: layer.weight == 0 for name, layer in quantized_layers(model).items()}
@@ -66,8 +83,18 @@ def recover(model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenize
             disable_tqdm=True,
             logging_strategy="no",
         )
-        collate = DataCollatorForSeq2Seq(tokenizer) if isinstance(encoded[0]["labels"], list) else DataCollatorWithPadding(tokenizer)
-        trainer = Trainer(model=model, args=arguments, train_dataset=Dataset.from_list(encoded), data_collator=collate, callbacks=[KeepZeros()])
+        collate = (
+            DataCollatorForSeq2Seq(tokenizer)
+            if isinstance(encoded[0]["labels"], list)
+            else DataCollatorWithPadding(tokenizer)
+        )
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list(encoded),
+            data_collator=collate,
+            callbacks=[KeepZeros()],
+        )
         trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
         trainer.train()
     model.cpu().eval()

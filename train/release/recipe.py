@@ -11,13 +11,15 @@ from typing import Any
 from configs.errors import InputError
 from configs.run.quantize import Quantize, choose_group_size
 
-# vLLM builds the pooler and the heads as plain linear layers, which cannot hold INT8 (vllm/model_executor/models/bert.py).
+# vLLM builds the pooler and the heads as plain linear layers, which cannot hold INT8
+# (vllm/model_executor/models/bert.py).
 UNQUANTIZED = ["lm_head", "re:.*pooler.*", "re:.*classifier.*", "re:.*score.*"]
 PRESETS = {"int8": "W8A8", "fp8": "FP8_DYNAMIC"}
 
 
 def compress(model: Any, settings: Quantize, loader: Any, target: Path) -> dict[str, Any]:
-    """Quantizes `model` in place and saves it; returns what the manifest says of it. `loader` is looked at only where the recipe calibrates.
+    """Quantizes `model` in place and saves it; returns what the manifest says of it. `loader` is looked at only where
+    the recipe calibrates.
 
     Raises InputError before any work where no group size fits.
     """
@@ -74,7 +76,13 @@ def layer_scheme(scheme: str, group_size: int | None) -> dict[str, Any]:
         return {"targets": "Linear", "scheme": PRESETS[scheme]}
     preset = preset_name_to_scheme("W4A16", ["Linear"])
     assert preset.weights is not None
-    return {"config_groups": {"group_0": preset.model_copy(update={"weights": preset.weights.model_copy(update={"group_size": group_size})})}}
+    return {
+        "config_groups": {
+            "group_0": preset.model_copy(
+                update={"weights": preset.weights.model_copy(update={"group_size": group_size})}
+            )
+        }
+    }
 
 
 def run(model: Any, modifiers: list[Any], loader: Any) -> None:
@@ -86,7 +94,8 @@ def run(model: Any, modifiers: list[Any], loader: Any) -> None:
 
 @contextmanager
 def unpinned() -> Iterator[None]:
-    """AWQ of llmcompressor 0.14.0.1 pins memory for a copy to the GPU also where there is none, and torch refuses: modifiers/transform/awq/base.py."""
+    """AWQ of llmcompressor 0.14.0.1 pins memory for a copy to the GPU also where there is none, and torch refuses:
+    modifiers/transform/awq/base.py."""
     import torch
     from compressed_tensors.utils import patch_attr
     from llmcompressor.pipelines.cache import IntermediatesCache

@@ -15,7 +15,13 @@ class SweepProgress(Progress):
     """`with` it the bar is shown."""
 
     def __init__(self, name: str, total: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         super().__init__(*columns, console=Console(stderr=True))
         self.name = name
         self.bar = self.add_task(f"sweep {name}", total=total, note="")

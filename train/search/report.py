@@ -25,7 +25,10 @@ def report(study: Study, source: Path, overrides: list[str], folder: Path) -> di
     write_text(folder / "plot.html", plot(study, complete))
     if not complete:
         reasons = sorted({str(trial.user_attrs["reason"]) for trial in study.trials if "reason" in trial.user_attrs})
-        raise RefusedError(f"no trial came to a validation loss: {'; '.join(reasons)[:500]}", hint="mend the ranges below sweep.parameters")
+        raise RefusedError(
+            f"no trial came to a validation loss: {'; '.join(reasons)[:500]}",
+            hint="mend the ranges below sweep.parameters",
+        )
     best, target = study.best_trial, folder / "best.yaml"
     write_text(target, best_yaml(source, overrides, best, target, len(complete)))
     kinds = Counter(kind_of(trial) for trial in study.trials)
@@ -47,7 +50,8 @@ def kind_of(trial: FrozenTrial) -> str:
 
 
 def best_yaml(source: Path, overrides: list[str], best: FrozenTrial, target: Path, complete: int) -> str:
-    """The config that was swept, comments kept, with the overrides and the best parameters in place and its `sweep` section gone."""
+    """The config that was swept, comments kept, with the overrides and the best parameters in place and its `sweep`
+    section gone."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
@@ -78,7 +82,8 @@ def without_opening(text: str) -> str:
 
 
 def plot(study: Study, complete: list[FrozenTrial]) -> str:
-    """One HTML page with its pictures inside: history, courses of the trials, importance (PED-ANOVA, arXiv:2304.10255), parallel coordinates."""
+    """One HTML page with its pictures inside: history, courses of the trials, importance (PED-ANOVA, arXiv:2304.10255),
+    parallel coordinates."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,11 +91,20 @@ def plot(study: Study, complete: list[FrozenTrial]) -> str:
 
     drawn = {"History": plots.plot_optimization_history, "Validation loss by step": plots.plot_intermediate_values}
     if len({trial.value for trial in complete}) > 1:  # of equal values, nothing is important
-        drawn |= {"Importance of the parameters": plots.plot_param_importances, "Parameters and validation loss": plots.plot_parallel_coordinate}
-    pictures = [f"<h2>{title}</h2>\n{picture(draw, study)}" for title, draw in drawn.items()] if complete else ["<p>No trial ran to its end.</p>"]
+        drawn |= {
+            "Importance of the parameters": plots.plot_param_importances,
+            "Parameters and validation loss": plots.plot_parallel_coordinate,
+        }
+    pictures = (
+        [f"<h2>{title}</h2>\n{picture(draw, study)}" for title, draw in drawn.items()]
+        if complete
+        else ["<p>No trial ran to its end.</p>"]
+    )
     title = f"Sweep {html.escape(study.study_name)}"
     style = "<style>body{font-family:sans-serif;max-width:60em;margin:2em auto}svg{max-width:100%;height:auto}</style>"
-    return "\n".join(["<!doctype html>", f'<meta charset="utf-8"><title>{title}</title>{style}', f"<h1>{title}</h1>", *pictures, ""])
+    return "\n".join(
+        ["<!doctype html>", f'<meta charset="utf-8"><title>{title}</title>{style}', f"<h1>{title}</h1>", *pictures, ""]
+    )
 
 
 def picture(draw: Any, study: Study) -> str:

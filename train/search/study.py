@@ -26,7 +26,10 @@ def open_study(config: RunConfig, search: Sweep, folder: Path, fingerprint: str)
     import optuna
 
     wanted = {"task", "problem", "base", "data", "train"}
-    key, marker = key_of(config.model_dump(include=wanted), search.model_dump(exclude={"trials"}), fingerprint), folder / "key"
+    key, marker = (
+        key_of(config.model_dump(include=wanted), search.model_dump(exclude={"trials"}), fingerprint),
+        folder / "key",
+    )
     if not marker.exists() or marker.read_text(encoding="utf8") != key:
         for old in folder.iterdir():
             if old.name not in ("lock", "tracking"):
@@ -34,9 +37,14 @@ def open_study(config: RunConfig, search: Sweep, folder: Path, fingerprint: str)
         write_text(marker, key)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # SQLite and not Optuna's journal file: that one cannot be read any more once a kill has torn a line.
-    storage, median = f"sqlite:///{folder / 'study.db'}", optuna.pruners.MedianPruner(n_startup_trials=search.startup_trials)
+    storage, median = (
+        f"sqlite:///{folder / 'study.db'}",
+        optuna.pruners.MedianPruner(n_startup_trials=search.startup_trials),
+    )
     pruner = median if search.pruner == "median" else optuna.pruners.NopPruner()
-    study = optuna.create_study(study_name=config.name, storage=storage, pruner=pruner, direction="minimize", load_if_exists=True)
+    study = optuna.create_study(
+        study_name=config.name, storage=storage, pruner=pruner, direction="minimize", load_if_exists=True
+    )
     for point in grid(search):
         study.enqueue_trial(point, skip_if_exists=True)
     return study
@@ -46,7 +54,10 @@ def grid(search: Sweep) -> list[dict[str, Any]]:
     """The combinations to try, in an order drawn by the seed; none unless the sampler is grid."""
     if search.sampler != "grid":
         return []
-    points = [dict(zip(search.parameters, values, strict=True)) for values in product(*(parameter.choices or [] for parameter in search.parameters.values()))]
+    points = [
+        dict(zip(search.parameters, values, strict=True))
+        for values in product(*(parameter.choices or [] for parameter in search.parameters.values()))
+    ]
     return random.Random(search.seed).sample(points, min(search.trials, len(points)))
 
 
@@ -75,11 +86,17 @@ def retry_interrupted(study: Study, search: Sweep) -> None:
 def finished(study: Study) -> list[FrozenTrial]:
     """Complete, pruned or failed by their own doing; one that was interrupted does not count, its repetition does."""
     trials = study.get_trials(deepcopy=False)
-    return [trial for trial in trials if trial.state.is_finished() and (trial.state.name != "FAIL" or "reason" in trial.user_attrs)]
+    return [
+        trial
+        for trial in trials
+        if trial.state.is_finished() and (trial.state.name != "FAIL" or "reason" in trial.user_attrs)
+    ]
 
 
 def best_so_far(study: Study) -> dict[str, float]:
-    values = [float(trial.value) for trial in finished(study) if trial.state.name == "COMPLETE" and trial.value is not None]
+    values = [
+        float(trial.value) for trial in finished(study) if trial.state.name == "COMPLETE" and trial.value is not None
+    ]
     return {"best_validation_loss": min(values)} if values else {}
 
 

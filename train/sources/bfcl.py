@@ -30,10 +30,27 @@ def read_bfcl() -> Source:
     for name in BFCL_FILES:
         questions, answers = read_lines(folder / name), read_lines(folder / "possible_answer" / name)
         gold = {answer["id"]: answer["ground_truth"][0] for answer in answers}
-        kept = [(number, question) for number, question in enumerate(questions, 1) if is_answerable(gold.get(question["id"]))]
+        kept = [
+            (number, question)
+            for number, question in enumerate(questions, 1)
+            if is_answerable(gold.get(question["id"]))
+        ]
         unanswerable += len(questions) - len(kept)
-        batches.append(Batch(name, "", [number for number, _ in kept], [render_call(question, gold[question["id"]]) for _, question in kept], name))
-    return packaged(f"bfcl-eval {distribution.version}: {', '.join(BFCL_FILES)}", "Apache-2.0", batches, {"no_accepted_answer": unanswerable})
+        batches.append(
+            Batch(
+                name,
+                "",
+                [number for number, _ in kept],
+                [render_call(question, gold[question["id"]]) for _, question in kept],
+                name,
+            )
+        )
+    return packaged(
+        f"bfcl-eval {distribution.version}: {', '.join(BFCL_FILES)}",
+        "Apache-2.0",
+        batches,
+        {"no_accepted_answer": unanswerable},
+    )
 
 
 def is_answerable(gold: Any) -> bool:
@@ -57,7 +74,11 @@ def render_call(question: Row, gold: dict[str, dict[str, list[Any]]]) -> Row:
     system = "\n".join([*given, INSTRUCTION, *(signature(function) for function in question["function"])])
     ((name, accepted),) = gold.items()
     call = compact({"name": name, "arguments": choose_arguments(accepted)})
-    messages = [{"role": "system", "content": system}, *(turn for turn in turns if turn["role"] != "system"), {"role": "assistant", "content": call}]
+    messages = [
+        {"role": "system", "content": system},
+        *(turn for turn in turns if turn["role"] != "system"),
+        {"role": "assistant", "content": call},
+    ]
     return {"id": question["id"], "messages": messages, "reference": compact({"name": name, "accepted": accepted})}
 
 
@@ -65,7 +86,10 @@ def signature(function: Row) -> str:
     """`name(argument: type, optional?: type)`: a tenth of the tokens of the JSON schema."""
     parameters = function["parameters"]
     required = set(parameters.get("required", []))
-    arguments = (f"{name}{'' if name in required else '?'}: {type_name(schema)}" for name, schema in parameters.get("properties", {}).items())
+    arguments = (
+        f"{name}{'' if name in required else '?'}: {type_name(schema)}"
+        for name, schema in parameters.get("properties", {}).items()
+    )
     return f"{function['name']}({', '.join(arguments)})"
 
 
@@ -84,12 +108,17 @@ def choose_arguments(accepted: dict[str, list[Any]]) -> dict[str, Any]:
 def choose(value: Any) -> Any:
     """Inside a dict BFCL lists the accepted values of each key."""
     if isinstance(value, dict):
-        return {key: choose(inner[0]) if isinstance(inner, list) else inner for key, inner in value.items() if not (isinstance(inner, list) and "" in inner)}
+        return {
+            key: choose(inner[0]) if isinstance(inner, list) else inner
+            for key, inner in value.items()
+            if not (isinstance(inner, list) and "" in inner)
+        }
     return [choose(inner) for inner in value] if isinstance(value, list) else value
 
 
 def read_bfcl_preferences(seed: int) -> Source:
-    """The gold call as the chosen answer, beside it one that is wrong in one way. Derived: no person preferred anything."""
+    """The gold call as the chosen answer, beside it one that is wrong in one way. Derived: no person preferred
+    anything."""
     source = read_bfcl()
     batches = list(source.batches())
     rows = [row for batch in batches for row in batch.rows if isinstance(row, dict)]
@@ -100,27 +129,43 @@ def read_bfcl_preferences(seed: int) -> Source:
             if isinstance(value, str):
                 values[name].append(value)
     names = sorted({call["name"] for call in calls})
-    paired = iter([row | {"rejected": compact(spoil(row, call, names, values, seed))} for row, call in zip(rows, calls, strict=True)])
+    paired = iter(
+        [
+            row | {"rejected": compact(spoil(row, call, names, values, seed))}
+            for row, call in zip(rows, calls, strict=True)
+        ]
+    )
     batches = [replace(batch, rows=[next(paired) for _ in batch.rows]) for batch in batches]
-    return packaged(f"preference pairs derived from {source.name}, seed {seed}", source.licence, batches, source.left_out)
+    return packaged(
+        f"preference pairs derived from {source.name}, seed {seed}", source.licence, batches, source.left_out
+    )
 
 
 def spoil(row: Row, call: Row, names: list[str], values: dict[str, list[str]], seed: int) -> Row:
-    """The call with another value of the same type, without a required argument, or of another function; never one that is accepted."""
+    """The call with another value of the same type, without a required argument, or of another function; never one that
+    is accepted."""
     rng = random.Random(f"{seed}:{row['id']}")
     accepted = json.loads(row["reference"])["accepted"]
     arguments = call["arguments"]
     changed = [
-        arguments | {name: value} for name, old in arguments.items() for value in other_values(name, old, values, rng) if is_wrong(value, accepted[name])
+        arguments | {name: value}
+        for name, old in arguments.items()
+        for value in other_values(name, old, values, rng)
+        if is_wrong(value, accepted[name])
     ]
-    dropped = [{key: value for key, value in arguments.items() if key != name} for name in arguments if "" not in accepted[name]]
+    dropped = [
+        {key: value for key, value in arguments.items() if key != name}
+        for name in arguments
+        if "" not in accepted[name]
+    ]
     other_name = rng.choice([name for name in names if name != call["name"]])
     choices = [{"name": call["name"], "arguments": rng.choice(wrong)} for wrong in (changed, dropped) if wrong]
     return rng.choice([*choices, {"name": other_name, "arguments": arguments}])
 
 
 def other_values(name: str, value: Any, values: dict[str, list[str]], rng: random.Random) -> Iterator[Any]:
-    """Plausible ones: what other questions say for an argument of this name, a neighbouring number, the other truth, a list cut short."""
+    """Plausible ones: what other questions say for an argument of this name, a neighbouring number, the other truth, a
+    list cut short."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):
@@ -134,7 +179,8 @@ def other_values(name: str, value: Any, values: dict[str, list[str]], rng: rando
 
 
 def is_wrong(value: Any, accepted: list[Any]) -> bool:
-    """Stricter than the evaluation's own match: what differs from an accepted value only in case or punctuation is not wrong enough."""
+    """Stricter than the evaluation's own match: what differs from an accepted value only in case or punctuation is not
+    wrong enough."""
     return plain(value) not in {plain(choose(other)) for other in accepted} and value not in accepted
 
 

@@ -1,4 +1,5 @@
-"""Rows of one's own, read in batches: JSONL, CSV, Parquet, Arrow; local files, patterns, and the URLs that fsspec knows."""
+"""Rows of one's own, read in batches: JSONL, CSV, Parquet, Arrow; local files, patterns, and the URLs that fsspec
+knows."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ def find_files(places: list[str]) -> list[str]:
     """Patterns (of paths and of URLs) become the files they match, sorted. Raises InputError where none matches."""
     found: list[str] = []
     for place in places:
-        matches = [place] if not has_magic(place) else glob_url(place) if "://" in place else sorted(glob(place, recursive=True))
+        matches = (
+            [place]
+            if not has_magic(place)
+            else glob_url(place)
+            if "://" in place
+            else sorted(glob(place, recursive=True))
+        )
         if not matches:
             raise InputError(f"data.files: nothing matches {place}", hint="name files that are there")
         found += [match for match in matches if match not in found]
@@ -49,8 +56,12 @@ def outside(place: str) -> Iterator[None]:
         raise InputError(f"data.files: {place}: no such file", hint="name files that are there") from error
     except (ImportError, ValueError, OSError) as error:
         if "://" not in place:
-            raise InputError(f"data.files: {place}: {error}", hint="give a file of the format that its suffix or data.format names") from error
-        raise OutsideError(f"data.files: {place}: {error}", hint="look at the address and at the credentials in the environment") from error
+            raise InputError(
+                f"data.files: {place}: {error}", hint="give a file of the format that its suffix or data.format names"
+            ) from error
+        raise OutsideError(
+            f"data.files: {place}: {error}", hint="look at the address and at the credentials in the environment"
+        ) from error
 
 
 @contextmanager
@@ -63,7 +74,8 @@ def open_bytes(place: str) -> Iterator[BinaryIO]:
 
 
 def identify(place: str) -> str:
-    """Changes when the bytes do: sha256 of a local file, what the store says of its own (an ETag, say) of a remote one."""
+    """Changes when the bytes do: sha256 of a local file, what the store says of its own (an ETag, say) of a remote
+    one."""
     from fsspec.core import url_to_fs
 
     from configs.digest import sha256_of
@@ -115,9 +127,16 @@ def read_csv(stream: BinaryIO) -> Iterator[tuple[int, Row | Fault]]:
             continue
         if row is None:
             return
-        cells = len(row) + len(row.get(None, [])) - (None in row) - sum(value is None for value in row.values())  # None: surplus cells
+        cells = (
+            len(row) + len(row.get(None, [])) - (None in row) - sum(value is None for value in row.values())
+        )  # None: surplus cells
         names = reader.fieldnames or []
-        yield reader.line_num, dict(row) if cells == len(names) else Fault("unreadable", f"{cells} cells", f"{len(names)}: {', '.join(names)}")
+        yield (
+            reader.line_num,
+            dict(row)
+            if cells == len(names)
+            else Fault("unreadable", f"{cells} cells", f"{len(names)}: {', '.join(names)}"),
+        )
 
 
 def read_parquet(stream: BinaryIO) -> Iterator[tuple[int, Row | Fault]]:
@@ -156,4 +175,9 @@ def read_own_files(data: Data) -> Source:
     def identity() -> str:
         return key_of({part: [(file, identify(file)) for file in find_files(places)] for part, places in parts.items()})
 
-    return Source("files: " + ", ".join(place for places in parts.values() for place in places), "as its owner states", batches, identity)
+    return Source(
+        "files: " + ", ".join(place for places in parts.values() for place in places),
+        "as its owner states",
+        batches,
+        identity,
+    )

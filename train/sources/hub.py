@@ -19,9 +19,19 @@ def read_hub(data: Data) -> Source:
         from datasets import load_dataset
 
         try:
-            rows = iter(enumerate(load_dataset(str(data.hub_id), revision=data.revision, split=data.hub_split, streaming=True), 1))
+            rows = iter(
+                enumerate(
+                    load_dataset(str(data.hub_id), revision=data.revision, split=data.hub_split, streaming=True), 1
+                )
+            )
             while chunk := list(islice(rows, BATCH_ROWS)):
-                yield Batch(str(data.hub_id), "", [number for number, _ in chunk], [dict(row) for _, row in chunk], str(data.hub_id).split("/")[-1])
+                yield Batch(
+                    str(data.hub_id),
+                    "",
+                    [number for number, _ in chunk],
+                    [dict(row) for _, row in chunk],
+                    str(data.hub_id).split("/")[-1],
+                )
         except (OSError, ValueError, RuntimeError) as error:
             hint = "look at the id, the revision and the network (HF_TOKEN for a private set), or fetch its files and use source: files"
             raise OutsideError(f"data.hub_id: {name}: {type(error).__name__}: {error}", hint=hint) from error

@@ -1,4 +1,5 @@
-"""Named entities in financial agreements (Salinas Alvarado et al. 2015), as the evals of OpenAI's package `evals` carry them: texts and lists of entities."""
+"""Named entities in financial agreements (Salinas Alvarado et al. 2015), as the evals of OpenAI's package `evals` carry
+them: texts and lists of entities."""
 
 from __future__ import annotations
 
@@ -22,14 +23,26 @@ def read_ner_finance() -> Source:
         distribution = metadata.distribution("evals")
         lines = Path(str(distribution.locate_file(SAMPLES))).read_text(encoding="utf8").splitlines()
         samples = [json.loads(line) for line in lines]
-        rows = [(number, tag_words(sample["input"][-1]["content"], sample["ideal"])) for number, sample in enumerate(samples, 1)]
+        rows = [
+            (number, tag_words(sample["input"][-1]["content"], sample["ideal"]))
+            for number, sample in enumerate(samples, 1)
+        ]
     except metadata.PackageNotFoundError:
         raise InputError("data.source ner_finance: package evals is not installed", hint="make setup") from None
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"data.source ner_finance: {SAMPLES} is missing or unreadable ({error})", hint="make setup") from error
+        raise InputError(
+            f"data.source ner_finance: {SAMPLES} is missing or unreadable ({error})", hint="make setup"
+        ) from error
     aligned = [(number, {"id": f"ner-{number}"} | row) for number, row in rows if row is not None]
-    batch = Batch("ner_finance/samples.jsonl", "", [number for number, _ in aligned], [row for _, row in aligned], "ner")
-    return packaged(f"evals {distribution.version}: {SAMPLES}", "MIT (package), CC BY 3.0 (text)", [batch], {"entity_not_found": len(rows) - len(aligned)})
+    batch = Batch(
+        "ner_finance/samples.jsonl", "", [number for number, _ in aligned], [row for _, row in aligned], "ner"
+    )
+    return packaged(
+        f"evals {distribution.version}: {SAMPLES}",
+        "MIT (package), CC BY 3.0 (text)",
+        [batch],
+        {"entity_not_found": len(rows) - len(aligned)},
+    )
 
 
 def tag_words(text: str, ideal: str) -> Row | None:
@@ -56,4 +69,11 @@ def entities_of(ideal: str) -> list[tuple[str, str]]:
 def find(words: list[str], wanted: list[str], tags: list[str], start: int) -> int | None:
     """The first place at or after `start` where `wanted` stands and nothing is tagged yet."""
     places = range(start, len(words) - len(wanted) + 1)
-    return next((at for at in places if wanted and words[at : at + len(wanted)] == wanted and set(tags[at : at + len(wanted)]) == {"O"}), None)
+    return next(
+        (
+            at
+            for at in places
+            if wanted and words[at : at + len(wanted)] == wanted and set(tags[at : at + len(wanted)]) == {"O"}
+        ),
+        None,
+    )

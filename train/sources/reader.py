@@ -14,7 +14,8 @@ from train.sources.source import Source
 
 
 def read_source(config: RunConfig) -> Source:
-    """Raises InputError where the data is not installed. Files and hub are read only when their batches are asked for."""
+    """Raises InputError where the data is not installed. Files and hub are read only when their batches are asked
+    for."""
     data = config.data
     readers: dict[str, Callable[[], Source]] = {
         "bfcl": read_bfcl,

@@ -19,12 +19,24 @@ def read_sentiment() -> Source:
         version = json.loads((package / "package.json").read_text(encoding="utf8"))["version"]
         batches = [sentiment_rows(package / "test" / "fixtures" / name) for name in SENTIMENT_FILES]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"data.source sentiment: {package} is missing or unreadable ({error})", hint="make setup   (or set TUNEGATE_NODE_MODULES)") from error
-    return packaged(f"npm sentiment {version}: {', '.join(SENTIMENT_FILES)}", "CC BY 4.0 (sentences, UCI), MIT (package)", batches)
+        raise InputError(
+            f"data.source sentiment: {package} is missing or unreadable ({error})",
+            hint="make setup   (or set TUNEGATE_NODE_MODULES)",
+        ) from error
+    return packaged(
+        f"npm sentiment {version}: {', '.join(SENTIMENT_FILES)}", "CC BY 4.0 (sentences, UCI), MIT (package)", batches
+    )
 
 
 def sentiment_rows(path: Path) -> Batch:
     """Each file ends with an empty row whose class is null. A row's number counts from 1, its id from 0."""
-    rows = [(index, row) for index, row in enumerate(json.loads(path.read_text(encoding="utf8"))) if row["class"] is not None]
-    named = [{"id": f"{path.stem}-{index}", "text": row["text"].strip(), "label": ("negative", "positive")[row["class"]]} for index, row in rows]
+    rows = [
+        (index, row)
+        for index, row in enumerate(json.loads(path.read_text(encoding="utf8")))
+        if row["class"] is not None
+    ]
+    named = [
+        {"id": f"{path.stem}-{index}", "text": row["text"].strip(), "label": ("negative", "positive")[row["class"]]}
+        for index, row in rows
+    ]
     return Batch(path.name, "", [index + 1 for index, _ in rows], list(named), path.stem)

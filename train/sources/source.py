@@ -23,7 +23,13 @@ class Source:
 
 def packaged(name: str, licence: str, batches: list[Batch], left_out: dict[str, int] | None = None) -> Source:
     """A set small enough to be held."""
-    return Source(name, licence, lambda: iter(batches), lambda: key_of(name, [[batch.file, batch.rows] for batch in batches]), left_out or {})
+    return Source(
+        name,
+        licence,
+        lambda: iter(batches),
+        lambda: key_of(name, [[batch.file, batch.rows] for batch in batches]),
+        left_out or {},
+    )
 
 
 Row = dict[str, Any]

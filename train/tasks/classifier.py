@@ -1,4 +1,5 @@
-"""Fine-tuning of a BERT-type classifier: one class, any number of classes, or one number; the new head is trained whole."""
+"""Fine-tuning of a BERT-type classifier: one class, any number of classes, or one number; the new head is trained
+whole."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from train.model.adapter import adapted_model, speed_up_b
 from train.sources.source import Row
 
 
-def build_classifier_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]) -> Any:
+def build_classifier_trainer(
+    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]
+) -> Any:
     """A transformers Trainer; labels become class indices in the order of `labels`."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -23,7 +26,9 @@ def build_classifier_trainer(config: RunConfig, base: Path, arguments: dict[str,
         train_dataset=encode(train_rows, lambda rows: encode_rows(tokenizer, rows, labels)),
         eval_dataset=encode(validation_rows, lambda rows: encode_rows(tokenizer, rows, labels)),
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics={"single_label": accuracy, "multi_label": subset_accuracy, "regression": absolute_error}[config.problem],
+        compute_metrics={"single_label": accuracy, "multi_label": subset_accuracy, "regression": absolute_error}[
+            config.problem
+        ],
     )
     return speed_up_b(trainer, config)
 
@@ -52,4 +57,6 @@ def subset_accuracy(prediction: Any) -> dict[str, float]:
 
 
 def absolute_error(prediction: Any) -> dict[str, float]:
-    return {"mean_absolute_error": float(abs(prediction.predictions.reshape(-1) - prediction.label_ids.reshape(-1)).mean())}
+    return {
+        "mean_absolute_error": float(abs(prediction.predictions.reshape(-1) - prediction.label_ids.reshape(-1)).mean())
+    }

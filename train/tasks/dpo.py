@@ -1,4 +1,5 @@
-"""Preference tuning of a GPT-type model: the chosen answer made likelier than the rejected one, held to the model it began as."""
+"""Preference tuning of a GPT-type model: the chosen answer made likelier than the rejected one, held to the model it
+began as."""
 
 from __future__ import annotations
 
@@ -14,8 +15,11 @@ from train.model.heads import new_model
 from train.sources.source import Row
 
 
-def build_dpo_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any) -> Any:
-    """A TRL DPOTrainer over pre-tokenised pairs; with an adapter the reference is the model with it off, with method full a second copy."""
+def build_dpo_trainer(
+    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any
+) -> Any:
+    """A TRL DPOTrainer over pre-tokenised pairs; with an adapter the reference is the model with it off, with method
+    full a second copy."""
     from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]  # lazy exports
 
     class PairTrainer(DPOTrainer):

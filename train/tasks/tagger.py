@@ -13,7 +13,9 @@ from train.model.adapter import adapted_model, speed_up_b
 from train.sources.source import Row
 
 
-def build_tagger_trainer(config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]) -> Any:
+def build_tagger_trainer(
+    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]
+) -> Any:
     """A transformers Trainer; tags become class indices in the order of `labels`."""
     from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
 
@@ -31,10 +33,13 @@ def build_tagger_trainer(config: RunConfig, base: Path, arguments: dict[str, Any
 
 
 def loss_of_words(outputs: Any, targets: Any, num_items_in_batch: Any = None) -> Any:
-    """Mean cross-entropy over the tagged words of a whole step: BERT's own is that of a micro-batch, whatever its number of words."""
+    """Mean cross-entropy over the tagged words of a whole step: BERT's own is that of a micro-batch, whatever its
+    number of words."""
     from torch.nn.functional import cross_entropy
 
-    total = cross_entropy(outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    total = cross_entropy(
+        outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
     return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -1,4 +1,5 @@
-"""What became of each stream, by the real OpenAI client against a small server that speaks its protocol, well or badly."""
+"""What became of each stream, by the real OpenAI client against a small server that speaks its protocol, well or
+badly."""
 
 from __future__ import annotations
 
@@ -81,7 +82,9 @@ class Speaker(BaseHTTPRequestHandler):
 
     def say(self, text: str, finish_reason: str | None = None) -> None:
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
-        self.send_event(json.dumps({"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}))
+        self.send_event(
+            json.dumps({"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
+        )
 
     def send_event(self, data: str) -> None:
         event = f"data: {data}\n\n".encode()
@@ -131,14 +134,25 @@ def wait_until(true: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(("manner", "outcome"), BECOMES.items())
 def test_a_stream_is_called_what_it_became_however_politely_it_ended(server: Server, manner: str, outcome: str) -> None:
     found = counts(server.client(""), manner)
-    assert (found["streams_completed"], found["streams_cut"], found["requests_failed"]) == tuple(outcome == one for one in ("completed", "cut", "failed"))
+    assert (found["streams_completed"], found["streams_cut"], found["requests_failed"]) == tuple(
+        outcome == one for one in ("completed", "cut", "failed")
+    )
 
 
 @settings(max_examples=12)
-@given(st.lists(st.sampled_from(sorted(set(BECOMES) - {"refused", "unauthorized", "no-answer"})) | st.just("refused"), max_size=4))
+@given(
+    st.lists(
+        st.sampled_from(sorted(set(BECOMES) - {"refused", "unauthorized", "no-answer"})) | st.just("refused"),
+        max_size=4,
+    )
+)
 def test_every_stream_is_counted_once(server: Server, manners: list[str]) -> None:
     found, expected = counts(server.client(""), *manners), Counter(BECOMES[manner] for manner in manners)
-    assert (found["streams_completed"], found["streams_cut"], found["requests_failed"]) == (expected["completed"], expected["cut"], expected["failed"])
+    assert (found["streams_completed"], found["streams_cut"], found["requests_failed"]) == (
+        expected["completed"],
+        expected["cut"],
+        expected["failed"],
+    )
 
 
 def test_nobody_listening_is_a_failed_request() -> None:

@@ -21,8 +21,14 @@ def rule(**settings: Any) -> Any:
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"rule": "threshold", "metric": "judge_score", "minimum": 0.5, "confident": True}, "judge_score >= 0.5 confidently"),
-        ({"rule": "threshold", "metric": "any_harness_task", "maximum": 2, "minimum": 1}, "any_harness_task >= 1 and <= 2"),
+        (
+            {"rule": "threshold", "metric": "judge_score", "minimum": 0.5, "confident": True},
+            "judge_score >= 0.5 confidently",
+        ),
+        (
+            {"rule": "threshold", "metric": "any_harness_task", "maximum": 2, "minimum": 1},
+            "any_harness_task >= 1 and <= 2",
+        ),
         (
             {"rule": "non_inferior_to", "metric": "mean_absolute_error", "margin": 2, "reference": NAMED},
             f"mean_absolute_error non-inferior to {SHORT} by 2",
@@ -31,11 +37,20 @@ def rule(**settings: Any) -> Any:
         ({"rule": "slice_minimum", "metric": "accuracy", "minimum": 0.5}, "accuracy of every slice >= 0.5"),
         ({"rule": "slice_minimum", "metric": "log_loss", "minimum": 2}, "log_loss of every slice <= 2"),
         (
-            {"rule": "slice_minimum", "metric": "accuracy", "slices": ["label=*", "x"], "reference": "champion", "margin": 0.1},
+            {
+                "rule": "slice_minimum",
+                "metric": "accuracy",
+                "slices": ["label=*", "x"],
+                "reference": "champion",
+                "margin": 0.1,
+            },
             "accuracy of slices label=*, x non-inferior to champion by 0.1",
         ),
         ({"rule": "calibration", "maximum": 0.1}, "expected_calibration_error <= 0.1"),
-        ({"rule": "robustness", "maximum_drop": 0.1, "maximum_flip_rate": 0.2}, "robust (all tests): drop <= 0.1, flip rate <= 0.2"),
+        (
+            {"rule": "robustness", "maximum_drop": 0.1, "maximum_flip_rate": 0.2},
+            "robust (all tests): drop <= 0.1, flip rate <= 0.2",
+        ),
         ({"rule": "fairness", "test": "names", "maximum_gap": 0.05}, "fair (names): gap <= 0.05"),
         (
             {"rule": "quantization", "minimum_agreement": 0.9, "metric": "accuracy", "maximum_drop": 0.01},
@@ -43,7 +58,10 @@ def rule(**settings: Any) -> Any:
         ),
         ({"rule": "size", "maximum_bytes": 40_000_000}, "size <= 40,000,000 bytes"),
         ({"rule": "size", "relative_to": "parent", "maximum_ratio": 0.5}, "size <= 0.5 x parent"),
-        ({"rule": "latency", "metric": "latency_p95_ms", "maximum": 40, "relative_to": "blue", "maximum_ratio": 1.2}, "latency_p95_ms <= 40 and <= 1.2 x blue"),
+        (
+            {"rule": "latency", "metric": "latency_p95_ms", "maximum": 40, "relative_to": "blue", "maximum_ratio": 1.2},
+            "latency_p95_ms <= 40 and <= 1.2 x blue",
+        ),
         ({"rule": "goodput", "minimum": 5, "maximum_error_rate": 0}, "requests_per_second >= 5, error_rate <= 0"),
         ({"rule": "parity"}, "served answers match the trainer's own"),
     ],
@@ -64,7 +82,10 @@ def test_a_rule_names_itself_by_what_it_asks(settings: dict[str, Any], name: str
         ({"rule": "superior_to", "metric": "accuracy", "confidence": 1}, "less than 1"),
         ({"rule": "slice_minimum", "metric": "accuracy"}, "minimum, or reference with margin"),
         ({"rule": "slice_minimum", "metric": "accuracy", "reference": "base"}, "minimum, or reference with margin"),
-        ({"rule": "slice_minimum", "metric": "accuracy", "minimum": 0.5, "reference": "base", "margin": 0.1}, "minimum, or reference with margin"),
+        (
+            {"rule": "slice_minimum", "metric": "accuracy", "minimum": 0.5, "reference": "base", "margin": 0.1},
+            "minimum, or reference with margin",
+        ),
         ({"rule": "calibration", "metric": "accuracy", "maximum": 1}, "brier"),
         ({"rule": "robustness"}, "maximum_drop or maximum_flip_rate"),
         ({"rule": "quantization"}, "minimum_agreement, maximum_kl_divergence"),

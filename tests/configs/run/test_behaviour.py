@@ -111,13 +111,24 @@ def run_of(tmp_path: Path, evaluate: str, task: str = "sequence-classification")
 @pytest.mark.parametrize(
     ("evaluate", "expected"),
     [
-        ("{behaviour: [{test: invariance, templates: ['{name}.'], groups: names, label: god}]}", "label one of negative, positive, not 'god'"),
-        ("{behaviour: [{test: robustness, perturb: [case]}, {test: robustness, perturb: [typos]}]}", "a name of its own"),
+        (
+            "{behaviour: [{test: invariance, templates: ['{name}.'], groups: names, label: god}]}",
+            "label one of negative, positive, not 'god'",
+        ),
+        (
+            "{behaviour: [{test: robustness, perturb: [case]}, {test: robustness, perturb: [typos]}]}",
+            "a name of its own",
+        ),
         ("{harness: [{task: hellaswag}]}", "only with task causal-lm or dpo"),
-        ("{judge: {base_url: 'http://127.0.0.1:1/v1', model: m, prompt: '{{ answer }}', scale: [1, 5]}}", "only with task causal-lm or dpo"),
+        (
+            "{judge: {base_url: 'http://127.0.0.1:1/v1', model: m, prompt: '{{ answer }}', scale: [1, 5]}}",
+            "only with task causal-lm or dpo",
+        ),
     ],
 )
-def test_a_run_says_what_its_tests_should_have_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: str, expected: str) -> None:
+def test_a_run_says_what_its_tests_should_have_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluate: str, expected: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         run_of(Path("."), evaluate)
@@ -127,8 +138,14 @@ def test_a_run_says_what_its_tests_should_have_been(tmp_path: Path, monkeypatch:
 def test_a_run_with_every_kind_of_test_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tests = ["{test: robustness, perturb: [typos]}", "{test: robustness, name: shout, perturb: [case], rate: 1}"]
-    tests += ["{test: invariance, templates: ['{name}.'], groups: names, label: positive}", "{test: invariance, name: swapped, swap: [[he, she]]}"]
-    tests += ["{test: directional, direction: up, label: positive, append: [Great.]}", "{test: abstention, prompts: [qwerty], confidence_below: 0.6}"]
+    tests += [
+        "{test: invariance, templates: ['{name}.'], groups: names, label: positive}",
+        "{test: invariance, name: swapped, swap: [[he, she]]}",
+    ]
+    tests += [
+        "{test: directional, direction: up, label: positive, append: [Great.]}",
+        "{test: abstention, prompts: [qwerty], confidence_below: 0.6}",
+    ]
     assert [test.test for test in run_of(Path("."), f"{{behaviour: [{', '.join(tests)}]}}").evaluate.behaviour] == [
         "robustness", "robustness", "invariance", "invariance", "directional", "abstention",
     ]  # fmt: skip
@@ -145,8 +162,14 @@ def test_a_harness_task_is_one_name(task: str) -> None:
 
 @pytest.mark.parametrize("groups", WORDS)
 def test_our_short_lists_can_be_paired(groups: str) -> None:
-    test = Invariance.model_validate({"test": "invariance", "templates": ["{one} of {two}"], "groups": groups, "fill": {"two": ["us"]}})
-    assert test.slot == "one" and len(test.words) >= 2 and len({word for words in test.words.values() for word in words}) == sum(map(len, test.words.values()))
+    test = Invariance.model_validate(
+        {"test": "invariance", "templates": ["{one} of {two}"], "groups": groups, "fill": {"two": ["us"]}}
+    )
+    assert (
+        test.slot == "one"
+        and len(test.words) >= 2
+        and len({word for words in test.words.values() for word in words}) == sum(map(len, test.words.values()))
+    )
 
 
 @given(st.text())
@@ -163,4 +186,6 @@ def test_a_wrong_perturbation_is_one_problem(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         run_of(Path("."), "{behaviour: [{test: robustness, perturb: [typo]}]}")
-    assert [problem.key for problem in error.value.problems] == ["evaluate.behaviour.0.perturb.0"], "not also a list that its removal left empty"
+    assert [problem.key for problem in error.value.problems] == ["evaluate.behaviour.0.perturb.0"], (
+        "not also a list that its removal left empty"
+    )

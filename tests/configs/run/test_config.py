@@ -45,15 +45,27 @@ WRONG_COMBINATIONS = [
     ("train", {"epochs": 1, "max_steps": 1}, "exactly one of epochs or max_steps"),
     ("data", {"source": "files"}, "files exactly when source is files"),
     ("data", {"source": "bfcl", "files": ["rows.jsonl"]}, "files exactly when source is files"),
-    ("train", {"max_steps": 9, "schedule": "cosine_with_min_lr"}, "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay"),
-    ("train", {"max_steps": 9, "min_learning_rate_ratio": 0.1}, "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay"),
+    (
+        "train",
+        {"max_steps": 9, "schedule": "cosine_with_min_lr"},
+        "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay",
+    ),
+    (
+        "train",
+        {"max_steps": 9, "min_learning_rate_ratio": 0.1},
+        "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay",
+    ),
     ("train", {"max_steps": 9, "decay_ratio": 0.1}, "decay_ratio exactly when schedule is warmup_stable_decay"),
     (
         "train",
         {"max_steps": 9, "schedule": "warmup_stable_decay", "min_learning_rate_ratio": 0.1, "decay_ratio": 0.99},
         "warmup_ratio and decay_ratio of at most 1 together",
     ),
-    ("train", {"max_steps": 59, "early_stopping_patience": 2}, "max_steps of at least (early_stopping_patience + 1) times eval_every_steps"),
+    (
+        "train",
+        {"max_steps": 59, "early_stopping_patience": 2},
+        "max_steps of at least (early_stopping_patience + 1) times eval_every_steps",
+    ),
     (
         "train",
         {"max_steps": 9, "attention": "flash_attention_2", "dtype": "float32"},
@@ -79,11 +91,38 @@ WRONG_VALUES = {
     "evaluate.parity.min_agreement": [-0.1, 1.1],
     "evaluate.parity.max_difference": [-0.1, float("nan")],
 }
-RIGHT_VALUES = {"name": ["a", "a" * 63, "calls-v1.2_b"], "data.max_tokens": [8, 512], "data.seed": [0, 2**32 - 1], "train.learning_rate": [1, 1e-9]}
-KEYS = st.sampled_from(["name", "task", "base", "data", "train", "gate", "package", "path", "source", "files", "max_steps", "lora", "rules", "rule", "door"])
+RIGHT_VALUES = {
+    "name": ["a", "a" * 63, "calls-v1.2_b"],
+    "data.max_tokens": [8, 512],
+    "data.seed": [0, 2**32 - 1],
+    "train.learning_rate": [1, 1e-9],
+}
+KEYS = st.sampled_from(
+    [
+        "name",
+        "task",
+        "base",
+        "data",
+        "train",
+        "gate",
+        "package",
+        "path",
+        "source",
+        "files",
+        "max_steps",
+        "lora",
+        "rules",
+        "rule",
+        "door",
+    ]
+)
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
 VALUES = st.recursive(
-    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5) | st.integers(), inner, max_size=4), max_leaves=12
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5) | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=12,
 )
 
 
@@ -116,9 +155,15 @@ def test_a_combination_that_cannot_be_is_refused_for_its_one_reason(key: str, va
     assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {why}"]
 
 
-@pytest.mark.parametrize(("packing", "refused"), [("auto", False), ("none", False), ("batch", True), ("sequence", True)])
+@pytest.mark.parametrize(
+    ("packing", "refused"), [("auto", False), ("none", False), ("batch", True), ("sequence", True)]
+)
 def test_only_a_language_models_rows_are_packed(packing: str, refused: bool) -> None:
-    found = GOOD | {"task": "sequence-classification", "data": {"source": "sentiment"}, "train": {"max_steps": 4, "packing": packing}}
+    found = GOOD | {
+        "task": "sequence-classification",
+        "data": {"source": "sentiment"},
+        "train": {"max_steps": 4, "packing": packing},
+    }
     if not refused:
         assert validate(found).train.packing == packing
         return
@@ -141,8 +186,12 @@ def test_the_bounds_themselves_are_good(key: str, value: Any) -> None:
 @pytest.mark.parametrize("base", [{"package": "p"}, {"path": "p"}])
 @pytest.mark.parametrize("length", [{"epochs": 0.5}, {"max_steps": 1}])
 @pytest.mark.parametrize("task", ["causal-lm", "sequence-classification"])
-def test_rows_of_ones_own_fit_either_task_base_and_length(base: dict[str, Any], length: dict[str, Any], task: str) -> None:
-    config = validate(GOOD | {"base": base, "train": length, "task": task, "data": {"source": "files", "files": ["rows.jsonl"]}})
+def test_rows_of_ones_own_fit_either_task_base_and_length(
+    base: dict[str, Any], length: dict[str, Any], task: str
+) -> None:
+    config = validate(
+        GOOD | {"base": base, "train": length, "task": task, "data": {"source": "files", "files": ["rows.jsonl"]}}
+    )
     assert config.model_dump(include={"train": set(length)}) == {"train": length}
 
 
@@ -190,28 +239,57 @@ def test_the_resolved_config_reads_back_as_itself(rate: float, rank: int, tokens
 
 def test_the_schemas_that_editors_use_are_those_of_today(tmp_path: Path) -> None:
     export(tmp_path / "schema")
-    written, shipped = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path / "schema", ROOT / "configs/schema"))
-    assert written == shipped and written.keys() == {"run.json", "gate.json", "deploy.json", "verdict.json", "smoke.json"}
+    written, shipped = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (tmp_path / "schema", ROOT / "configs/schema")
+    )
+    assert written == shipped and written.keys() == {
+        "run.json",
+        "gate.json",
+        "deploy.json",
+        "verdict.json",
+        "smoke.json",
+    }
 
 
-@given(st.dictionaries(st.sampled_from(["base", "data", "train", "gate", "name", "zzz", "train.lora", "train.zzz", "data.files"]), VALUES, max_size=4))
+@given(
+    st.dictionaries(
+        st.sampled_from(["base", "data", "train", "gate", "name", "zzz", "train.lora", "train.zzz", "data.files"]),
+        VALUES,
+        max_size=4,
+    )
+)
 @pytest.mark.parametrize("kind", [RunConfig, GateConfig, DeployConfig])
-def test_whatever_a_file_says_the_answer_is_a_config_or_its_problems(kind: type[Section], changes: dict[str, Any]) -> None:
+def test_whatever_a_file_says_the_answer_is_a_config_or_its_problems(
+    kind: type[Section], changes: dict[str, Any]
+) -> None:
     config: dict[str, Any] = copy.deepcopy(GOOD) if kind is RunConfig else {}
     for key, value in changes.items():
         first, _, second = key.partition(".")
         config[first] = {**config[first], second: value} if second and isinstance(config.get(first), dict) else value
     Path("any.yaml").write_text(yaml.safe_dump(config))
-    for read in (lambda: kind.model_validate(config, context={"root": Path(".")}), lambda: load(Path("any.yaml"), kind)):
+    for read in (
+        lambda: kind.model_validate(config, context={"root": Path(".")}),
+        lambda: load(Path("any.yaml"), kind),
+    ):
         try:
             read()
         except (ValidationError, ConfigError) as error:
             assert str(error)
 
 
-@given(st.dictionaries(st.sampled_from(["", "data", "train", "train.lora", "evaluate", "evaluate.parity", "serving"]), st.integers(1, 3), min_size=1))
+@given(
+    st.dictionaries(
+        st.sampled_from(["", "data", "train", "train.lora", "evaluate", "evaluate.parity", "serving"]),
+        st.integers(1, 3),
+        min_size=1,
+    )
+)
 def test_mistyped_keys_are_all_named_with_their_lines_however_many_and_wherever(where: dict[str, int]) -> None:
-    config, wrong = copy.deepcopy(GOOD), {f"{section}.zzz{number}".lstrip(".") for section, count in where.items() for number in range(count)}
+    config, wrong = (
+        copy.deepcopy(GOOD),
+        {f"{section}.zzz{number}".lstrip(".") for section, count in where.items() for number in range(count)},
+    )
     for key in wrong:
         *sections, last = key.split(".")
         target = config
@@ -223,7 +301,10 @@ def test_mistyped_keys_are_all_named_with_their_lines_however_many_and_wherever(
         load(Path("wrong.yaml"), RunConfig)
     lines = Path("wrong.yaml").read_text().splitlines()
     assert sorted(problem.key for problem in caught.value.problems) == sorted(wrong)
-    assert all(lines[(problem.line or 0) - 1].strip() == f"{problem.key.split('.')[-1]}: 1" for problem in caught.value.problems)
+    assert all(
+        lines[(problem.line or 0) - 1].strip() == f"{problem.key.split('.')[-1]}: 1"
+        for problem in caught.value.problems
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,9 +316,20 @@ def test_mistyped_keys_are_all_named_with_their_lines_however_many_and_wherever(
         f"train: {{max_steps: 0x{'f' * 5000}}}\n",
         "!!int \n",
         "a: &a [*a]\n",
-        "a: &a [1, 1, 1, 1, 1, 1]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
+        "a: &a [1, 1, 1, 1, 1, 1]\n"
+        + "".join(
+            f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+        ),
     ],
-    ids=["merge-key", "python-tag", "name-too-long", "huge-hex", "empty-int", "an-alias-of-itself", "aliases-that-multiply"],
+    ids=[
+        "merge-key",
+        "python-tag",
+        "name-too-long",
+        "huge-hex",
+        "empty-int",
+        "an-alias-of-itself",
+        "aliases-that-multiply",
+    ],
 )
 def test_yaml_of_every_kind_is_answered_with_its_problems(text: str) -> None:
     Path("any.yaml").write_text(text)

@@ -19,7 +19,9 @@ TEMPLATE = {"prompt": "{{ a }}", "completion": "{{ b }}"}
 
 
 def data(root: Path | None = None, **changes: Any) -> Data:
-    return Data.model_validate({"source": "files", "files": ["a.jsonl"]} | changes, context={"root": root} if root else None)
+    return Data.model_validate(
+        {"source": "files", "files": ["a.jsonl"]} | changes, context={"root": root} if root else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,14 +55,22 @@ def test_what_cannot_be_is_refused_with_what_was_expected(changes: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "changes", [GIVEN, HUB | {"files": []}, {"files": ["a.txt"], "format": "csv"}, {"files": ["s3://bucket/*.parquet", "https://host/x.csv.gz"]}]
+    "changes",
+    [
+        GIVEN,
+        HUB | {"files": []},
+        {"files": ["a.txt"], "format": "csv"},
+        {"files": ["s3://bucket/*.parquet", "https://host/x.csv.gz"]},
+    ],
 )
 def test_what_can_be_is_let_through(changes: dict[str, Any]) -> None:
     assert data(**changes)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    with pytest.raises(ValidationError, match=r"files exactly when.*hub_id and revision.*validation_files and test_files"):
+    with pytest.raises(
+        ValidationError, match=r"files exactly when.*hub_id and revision.*validation_files and test_files"
+    ):
         data(files=[], hub_id="x", test_files=["a.jsonl"])
 
 
@@ -72,7 +82,11 @@ def test_patterns_and_paths_are_looked_for_in_a_checkout(tmp_path: Path) -> None
             data(tmp_path, files=[place])
 
 
-@given(st.sampled_from([*SUFFIXES, ".txt"]), st.sampled_from(["", ".gz", ".bz2", ".xz"]), st.sampled_from(["", "s3://b/", "dir.csv/"]))
+@given(
+    st.sampled_from([*SUFFIXES, ".txt"]),
+    st.sampled_from(["", ".gz", ".bz2", ".xz"]),
+    st.sampled_from(["", "s3://b/", "dir.csv/"]),
+)
 def test_a_suffix_says_the_format_behind_any_compression(suffix: str, packed: str, folder: str) -> None:
     assert suffix_format(f"{folder}rows{suffix}{packed}") == SUFFIXES.get(suffix)
 
@@ -89,11 +103,31 @@ def test_no_url_of_another_scheme_is_let_through(scheme: str, rest: str) -> None
 @pytest.mark.parametrize(
     ("task", "problem", "changes", "why"),
     [
-        ("sequence-classification", "single_label", {"template": TEMPLATE}, "data.template only with task causal-lm or dpo"),
+        (
+            "sequence-classification",
+            "single_label",
+            {"template": TEMPLATE},
+            "data.template only with task causal-lm or dpo",
+        ),
         ("dpo", "single_label", {"template": TEMPLATE}, "data.template.rejected exactly with task dpo"),
-        ("causal-lm", "single_label", {"template": TEMPLATE | {"rejected": "{{ c }}"}}, "data.template.rejected exactly with task dpo"),
-        ("dpo", "single_label", {"template": TEMPLATE | {"rejected": "{{ c }}", "chat": False}}, "data.template.chat true with task dpo"),
-        ("causal-lm", "single_label", {"split": {"method": "stratified"}}, "data.split.method stratified only with labels"),
+        (
+            "causal-lm",
+            "single_label",
+            {"template": TEMPLATE | {"rejected": "{{ c }}"}},
+            "data.template.rejected exactly with task dpo",
+        ),
+        (
+            "dpo",
+            "single_label",
+            {"template": TEMPLATE | {"rejected": "{{ c }}", "chat": False}},
+            "data.template.chat true with task dpo",
+        ),
+        (
+            "causal-lm",
+            "single_label",
+            {"split": {"method": "stratified"}},
+            "data.split.method stratified only with labels",
+        ),
         ("sequence-classification", "regression", {"labels": ["a"]}, "data.labels only with labels or tags"),
     ],
 )

@@ -24,7 +24,13 @@ def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, evaluate: dict[str, 
     monkeypatch.chdir(folder)
     for name in ("rows.jsonl", "gate.yaml", "tiny"):
         (folder / name).write_text("")
-    sections = {"name": "x", "task": "sequence-classification", "base": {"path": "tiny"}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
+    sections = {
+        "name": "x",
+        "task": "sequence-classification",
+        "base": {"path": "tiny"},
+        "train": {"max_steps": 1},
+        "gate": "gate.yaml",
+    }
     data = {"source": "files", "files": ["rows.jsonl"], "keep": ["topic"]}
     (folder / "run.yaml").write_text(json.dumps(sections | {"data": data, "evaluate": evaluate} | changes))
     try:
@@ -35,7 +41,12 @@ def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, evaluate: dict[str, 
 
 
 def test_a_good_slice_of_each_way_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuts = [{"by": "label"}, {"by": "length", "edges": [20, 60]}, {"column": "topic"}, {"name": "short", "where": "length < 20 and topic == 'travel'"}]
+    cuts = [
+        {"by": "label"},
+        {"by": "length", "edges": [20, 60]},
+        {"column": "topic"},
+        {"name": "short", "where": "length < 20 and topic == 'travel'"},
+    ]
     assert problems(tmp_path, monkeypatch, {"slices": cuts, "minimum_slice": 5, "normalize": "squad"}) == []
 
 
@@ -44,7 +55,10 @@ def test_a_good_slice_of_each_way_is_taken(tmp_path: Path, monkeypatch: pytest.M
     [
         ({"name": "short", "where": "lenght < 20"}, "'length' instead of 'lenght'"),
         ({"column": "topics"}, "'topic' instead of 'topics'"),
-        ({"column": "customer"}, "length, label, question, topic, or a column that data.keep names, instead of 'customer'"),
+        (
+            {"column": "customer"},
+            "length, label, question, topic, or a column that data.keep names, instead of 'customer'",
+        ),
         ({"name": "short", "where": "length <"}, "one expression"),
         ({"name": "short", "where": "open('/etc/passwd')"}, "without Call"),
         ({"name": "short", "where": "question.__class__ == 1"}, "without Attribute"),
@@ -58,13 +72,18 @@ def test_a_good_slice_of_each_way_is_taken(tmp_path: Path, monkeypatch: pytest.M
         ({"by": "lenth"}, "'label' or 'length'"),
     ],
 )
-def test_a_slice_that_cannot_be_cut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: dict[str, Any], expected: str) -> None:
+def test_a_slice_that_cannot_be_cut_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: dict[str, Any], expected: str
+) -> None:
     (found,) = problems(tmp_path, monkeypatch, {"slices": [cut]})
     assert expected in found and "run.yaml" in found
 
 
 def test_a_label_is_no_name_where_rows_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for changes, cut in (({"task": "causal-lm"}, {"by": "label"}), ({"problem": "regression"}, {"name": "good", "where": "label == 'good'"})):
+    for changes, cut in (
+        ({"task": "causal-lm"}, {"by": "label"}),
+        ({"problem": "regression"}, {"name": "good", "where": "label == 'good'"}),
+    ):
         (found,) = problems(tmp_path, monkeypatch, {"slices": [cut]}, **changes)
         assert "evaluate.slices" in found
     assert problems(tmp_path, monkeypatch, {"perplexity": True}, task="causal-lm") == []
@@ -79,7 +98,9 @@ def test_a_label_is_no_name_where_rows_have_none(tmp_path: Path, monkeypatch: py
         ('{"$ref": "https://example.org/a.json"}', "nothing is fetched"), ('{"items": [{"$ref": "#/$defs/lost"}]}', "lost"),
     ],
 )  # fmt: skip
-def test_a_schema_that_could_not_judge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
+def test_a_schema_that_could_not_judge_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(ValueError, match=expected.replace("$", r"\$")):
         read_json_schema(tmp_path / "s.json")
@@ -105,4 +126,12 @@ def test_a_manifests_copy_is_read_where_its_schema_is_not() -> None:
 
 def test_lower_is_better_for_losses_errors_perplexity_and_missing_scores_alone() -> None:
     lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
-    assert lower == {"log_loss", "brier", "expected_calibration_error", "mean_absolute_error", "root_mean_squared_error", "perplexity", "judge_missing"}
+    assert lower == {
+        "log_loss",
+        "brier",
+        "expected_calibration_error",
+        "mean_absolute_error",
+        "root_mean_squared_error",
+        "perplexity",
+        "judge_missing",
+    }

@@ -10,7 +10,12 @@ from pydantic import ValidationError
 from configs.run.judge import Judge
 
 pytestmark = pytest.mark.unit
-GOOD: dict[str, Any] = {"base_url": "http://127.0.0.1:8000/v1", "model": "m", "prompt": "{{ question }} {{ answer }} {{ reference }}", "scale": (1, 5)}
+GOOD: dict[str, Any] = {
+    "base_url": "http://127.0.0.1:8000/v1",
+    "model": "m",
+    "prompt": "{{ question }} {{ answer }} {{ reference }}",
+    "scale": (1, 5),
+}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,8 @@ def test_a_judge_that_could_not_be_trusted_is_refused(change: dict[str, Any], ex
     assert expected in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1/", "http://localhost:1/v1", "http://[::1]:1/v1", "https://judge.example/v1"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/v1/", "http://localhost:1/v1", "http://[::1]:1/v1", "https://judge.example/v1"]
+)
 def test_a_judge_is_asked_in_the_clear_on_this_machine_only(url: str) -> None:
     assert Judge.model_validate(GOOD | {"base_url": url}).base_url == url.rstrip("/")

@@ -11,7 +11,14 @@ from configs.run.config import RunConfig
 from configs.run.launch import Launch
 
 pytestmark = pytest.mark.unit
-GOOD: dict[str, Any] = {"name": "x", "task": "causal-lm", "base": {"path": "b"}, "data": {"source": "bfcl"}, "train": {"max_steps": 4}, "gate": "g"}
+GOOD: dict[str, Any] = {
+    "name": "x",
+    "task": "causal-lm",
+    "base": {"path": "b"},
+    "data": {"source": "bfcl"},
+    "train": {"max_steps": 4},
+    "gate": "g",
+}
 
 
 def test_one_process_unless_more_are_asked_for() -> None:
@@ -19,7 +26,10 @@ def test_one_process_unless_more_are_asked_for() -> None:
     assert Launch(processes=2, nodes=3).world_size == 6
 
 
-@pytest.mark.parametrize(("batch", "processes", "nodes", "fits"), [(8, 2, 1, True), (8, 2, 4, True), (8, 3, 1, False), (4, 2, 4, False), (7, 7, 1, True)])
+@pytest.mark.parametrize(
+    ("batch", "processes", "nodes", "fits"),
+    [(8, 2, 1, True), (8, 2, 4, True), (8, 3, 1, False), (4, 2, 4, False), (7, 7, 1, True)],
+)
 def test_the_batch_is_split_evenly_or_refused(batch: int, processes: int, nodes: int, fits: bool) -> None:
     raw = GOOD | {"train": {"max_steps": 4, "batch_size": batch}, "launch": {"processes": processes, "nodes": nodes}}
     if fits:

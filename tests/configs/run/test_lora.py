@@ -14,13 +14,27 @@ from configs.run.lora import Lora
 from configs.task import served_task
 
 pytestmark = pytest.mark.unit
-SOURCES = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
+SOURCES = {
+    "bfcl": "causal-lm",
+    "bfcl_preferences": "dpo",
+    "sentiment": "sequence-classification",
+    "ner_finance": "token-classification",
+}
 FILES = {"source": "files", "files": ["rows.jsonl"]}
 
 
-def run(task: str = "causal-lm", data: dict[str, Any] | None = None, problem: str = "single_label", **train: Any) -> RunConfig:
+def run(
+    task: str = "causal-lm", data: dict[str, Any] | None = None, problem: str = "single_label", **train: Any
+) -> RunConfig:
     """A config as a manifest's copy is read: no file is looked up."""
-    sections = {"name": "x", "task": task, "problem": problem, "base": {"package": "p"}, "data": data or FILES, "train": {"max_steps": 1} | train}
+    sections = {
+        "name": "x",
+        "task": task,
+        "problem": problem,
+        "base": {"package": "p"},
+        "data": data or FILES,
+        "train": {"max_steps": 1} | train,
+    }
     return RunConfig.model_validate(sections | {"gate": "gate.yaml"})
 
 
@@ -33,7 +47,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lora": {"dora": True, "initialization": "pissa"}}, "DoRA's magnitudes"),
     ({"lora": {"target_modules": "(q_proj"}}, "regular expressions that compile"),
     ({"lora": {"rank_pattern": {"q_proj": 0}}}, "ranks and alphas from 1 to 1024"),
-    ({"optimizer": "adafactor", "lora": {"loraplus_ratio": 16}}, "train.optimizer adamw with train.lora.loraplus_ratio"),
+    (
+        {"optimizer": "adafactor", "lora": {"loraplus_ratio": 16}},
+        "train.optimizer adamw with train.lora.loraplus_ratio",
+    ),
     ({"problem": "multi_label"}, "problem multi_label only with task sequence-classification"),
     ({"problem": "regression", "task": "sequence-classification", "data": {"source": "sentiment"}}, "rows of your own"),
 ]
@@ -61,7 +78,11 @@ def test_every_task_has_every_method(task: str, method: str) -> None:
 
 
 def test_a_preference_run_is_served_as_a_chat_model() -> None:
-    assert [served_task(task) for task in ("dpo", "causal-lm", "token-classification")] == ["causal-lm", "causal-lm", "token-classification"]  # type: ignore[arg-type]  # task names
+    assert [served_task(task) for task in ("dpo", "causal-lm", "token-classification")] == [
+        "causal-lm",
+        "causal-lm",
+        "token-classification",
+    ]  # type: ignore[arg-type]  # task names
 
 
 @given(st.text(max_size=12), st.text(max_size=12))

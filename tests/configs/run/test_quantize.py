@@ -62,12 +62,19 @@ def test_a_given_group_size_is_kept_or_refused_with_those_that_fit(columns: set[
         assert choose_group_size(columns, wanted) == wanted and not any(column % wanted for column in columns)
     except ValueError as error:
         assert any(column % wanted for column in columns)
-        assert all(not column % size for size in GROUP_SIZES for column in columns if f" {size} or" in str(error) or f"group_size {size}:" in str(error))
+        assert all(
+            not column % size
+            for size in GROUP_SIZES
+            for column in columns
+            if f" {size} or" in str(error) or f"group_size {size}:" in str(error)
+        )
 
 
 def test_smollm2_takes_64_and_minilm_128() -> None:
     assert choose_group_size({576, 1536}, None) == 64 and choose_group_size({384, 1536}, None) == 128
-    with pytest.raises(ValueError, match="group_size 64 or 32: 128 does not divide the base's 576 and 1536 input columns"):
+    with pytest.raises(
+        ValueError, match="group_size 64 or 32: 128 does not divide the base's 576 and 1536 input columns"
+    ):
         choose_group_size({576, 1536}, 128)
 
 

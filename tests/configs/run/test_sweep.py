@@ -36,7 +36,10 @@ def refusals(sweep: dict[str, Any], **changes: Any) -> dict[str, str]:
     """Dotted place to what was expected there."""
     with pytest.raises(ValidationError) as caught:
         run_config(sweep, **changes)
-    return {".".join(map(str, error["loc"])).removeprefix("sweep."): error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
+    return {
+        ".".join(map(str, error["loc"])).removeprefix("sweep."): error["msg"].removeprefix("Value error, ")
+        for error in caught.value.errors()
+    }
 
 
 def test_a_good_search_is_kept_as_it_is_written() -> None:
@@ -46,7 +49,9 @@ def test_a_good_search_is_kept_as_it_is_written() -> None:
 
 
 def test_a_mistyped_key_gets_the_nearest_right_one() -> None:
-    assert refusals({"parameters": {"train.learning_rat": {"low": 1e-5, "high": 1e-2}}}) == {"parameters.train.learning_rat": "'train.learning_rate'?"}
+    assert refusals({"parameters": {"train.learning_rat": {"low": 1e-5, "high": 1e-2}}}) == {
+        "parameters.train.learning_rat": "'train.learning_rate'?"
+    }
     assert refusals({"parameters": {"train.rank": {"choices": [4]}}}) == {"parameters.train.rank": "'train.lora.rank'?"}
 
 
@@ -75,7 +80,9 @@ def test_every_value_that_the_schema_refuses_is_named_where_it_stands() -> None:
 def test_values_that_are_good_alone_but_not_together_are_refused() -> None:
     """Neither null epochs nor null max_steps is a training's length."""
     parameters = {"train.max_steps": {"choices": [4, None]}}
-    assert refusals({"parameters": parameters}) == {"parameters.train.max_steps.choices.1": "exactly one of epochs or max_steps"}
+    assert refusals({"parameters": parameters}) == {
+        "parameters.train.max_steps.choices.1": "exactly one of epochs or max_steps"
+    }
     ((place, expected),) = refusals({"parameters": RATE}, launch={"processes": 2}).items()
     assert place == "" and expected.startswith("one launch process with a sweep")
 

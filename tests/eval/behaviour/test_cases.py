@@ -18,12 +18,19 @@ from eval.measure.rows import draw
 pytestmark = pytest.mark.unit
 ADAPTER: TypeAdapter[Any] = TypeAdapter(BehaviourTest)
 ROWS = [{"id": f"row-{number}", "text": f"He saw film number {number} today.", "label": "good"} for number in range(30)]
-CHATS = [{"id": "0", "messages": [{"role": "user", "content": "go"}, {"role": "assistant", "content": "gold"}], "reference": "gold"}]
+CHATS = [
+    {
+        "id": "0",
+        "messages": [{"role": "user", "content": "go"}, {"role": "assistant", "content": "gold"}],
+        "reference": "gold",
+    }
+]
 PROMPTS = [{"id": "0", "prompt": "go", "completion": "gold", "reference": "gold"}]
 
 
 def cases(rows: list[dict[str, Any]] = ROWS, /, **test: Any) -> list[Case]:
-    given_rows: Callable[[], Iterable[dict[str, Any]]] = lambda: iter(rows)  # noqa: E731  # a new iterator for each look
+    # a new iterator for each look
+    given_rows: Callable[[], Iterable[dict[str, Any]]] = lambda: iter(rows)  # noqa: E731
     return list(cases_of(ADAPTER.validate_python(test), given_rows))
 
 
@@ -47,20 +54,30 @@ def test_every_row_is_as_likely_to_be_drawn() -> None:
 
 def test_robustness_spoils_the_same_drawn_rows_by_each_perturbation() -> None:
     found = cases(test="robustness", perturb=["typos", "case"], rows=5)
-    assert [case.variant for case in found] == ["typos"] * 5 + ["case"] * 5 and len({case.changed["id"] for case in found}) == 10
-    assert [case.number for case in found[:5]] == [case.number for case in found[5:]] and all(ROWS[case.number or 0] is case.original for case in found)
+    assert [case.variant for case in found] == ["typos"] * 5 + ["case"] * 5 and len(
+        {case.changed["id"] for case in found}
+    ) == 10
+    assert [case.number for case in found[:5]] == [case.number for case in found[5:]] and all(
+        ROWS[case.number or 0] is case.original for case in found
+    )
     assert all(case.changed["text"] != case.original["text"] and case.changed["label"] == "good" for case in found)
-    assert [case.number for case in cases(test="robustness", perturb=["typos"], rows=5, seed=1)] != [case.number for case in found[:5]]
+    assert [case.number for case in cases(test="robustness", perturb=["typos"], rows=5, seed=1)] != [
+        case.number for case in found[:5]
+    ]
 
 
 def test_templates_pair_each_groups_words_with_the_first_groups_by_place() -> None:
     groups = {"a": ["Ann", "Eve"], "b": ["Bob", "Tom"], "c": ["Cem", "Ian"]}
-    found = cases(test="invariance", templates=["{who} of {city}."], groups=groups, fill={"city": ["Rome", "Oslo"]}, label="good")
+    found = cases(
+        test="invariance", templates=["{who} of {city}."], groups=groups, fill={"city": ["Rome", "Oslo"]}, label="good"
+    )
     texts = [(case.base, case.original["text"], case.group, case.changed["text"]) for case in found]
     assert len(texts) == 2 * 2 * 2 and texts[:3] == [
         ("a", "Ann of Rome.", "b", "Bob of Rome."), ("a", "Ann of Rome.", "c", "Cem of Rome."), ("a", "Eve of Rome.", "b", "Tom of Rome."),
     ]  # fmt: skip
-    assert len({case.original["id"] for case in found}) == 4 and all(case.number is None for case in found), "the first group is asked once"
+    assert len({case.original["id"] for case in found}) == 4 and all(case.number is None for case in found), (
+        "the first group is asked once"
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,13 +88,22 @@ def test_templates_pair_each_groups_words_with_the_first_groups_by_place() -> No
     ],
 )
 def test_a_template_is_asked_in_the_form_of_the_test_rows(rows: list[dict[str, Any]], expected: dict[str, Any]) -> None:
-    (case,) = cases(rows, test="invariance", templates=["{who}?"], groups={"a": ["Ann"], "b": ["Bob"]}, system="Be brief.", pattern="x")
+    (case,) = cases(
+        rows,
+        test="invariance",
+        templates=["{who}?"],
+        groups={"a": ["Ann"], "b": ["Bob"]},
+        system="Be brief.",
+        pattern="x",
+    )
     assert {name: value for name, value in case.original.items() if name != "id"} == expected
 
 
 def swapped(text: str, **row: Any) -> list[tuple[str, str, str]]:
     pairs = [["he", "she"], ["his", "her"]]
-    found = cases([{"id": "1", **(row or {"text": text, "label": "x"})}], test="invariance", swap=pairs, sides=["male", "female"])
+    found = cases(
+        [{"id": "1", **(row or {"text": text, "label": "x"})}], test="invariance", swap=pairs, sides=["male", "female"]
+    )
     return [(last_question(case.changed), case.base, case.group) for case in found]
 
 
@@ -89,13 +115,26 @@ def test_words_take_each_others_place_whole_words_only_and_case_kept() -> None:
 
 
 def test_only_rows_with_a_word_to_swap_are_drawn() -> None:
-    rows = [{"id": str(number), "text": "he came" if number % 10 == 0 else "it rained", "label": "x"} for number in range(100)]
+    rows = [
+        {"id": str(number), "text": "he came" if number % 10 == 0 else "it rained", "label": "x"}
+        for number in range(100)
+    ]
     found = cases(rows, test="invariance", swap=[["he", "she"]], rows=4)
-    assert len(found) == 4 and all(case.number is not None and case.number % 10 == 0 and case.original is rows[case.number] for case in found)
+    assert len(found) == 4 and all(
+        case.number is not None and case.number % 10 == 0 and case.original is rows[case.number] for case in found
+    )
 
 
 def test_edits_take_turns_and_pairs_are_two_questions_of_their_own() -> None:
-    found = cases(test="directional", direction="up", label="good", append=["Great."], prepend=["Wow:"], pairs=[["bad", "fine"]], rows=3)
+    found = cases(
+        test="directional",
+        direction="up",
+        label="good",
+        append=["Great."],
+        prepend=["Wow:"],
+        pairs=[["bad", "fine"]],
+        rows=3,
+    )
     assert (found[0].original["text"], found[0].changed["text"], found[0].number) == ("bad", "fine", None)
     for case, edit in zip(found[1:], ("{} Great.", "Wow: {}", "{} Great."), strict=True):
         assert case.changed["text"] == edit.format(case.original["text"]) and case.number is not None

@@ -19,7 +19,9 @@ SENTENCE = "The film was far too long, but its ending made me cry."
 
 
 @given(KINDS, st.text(), RATES, st.text(max_size=5))
-def test_the_same_seed_spoils_the_same_text_alike_and_never_empties_it(kind: Perturbation, text: str, rate: float, seed: str) -> None:
+def test_the_same_seed_spoils_the_same_text_alike_and_never_empties_it(
+    kind: Perturbation, text: str, rate: float, seed: str
+) -> None:
     spoilt = perturb(kind, text, rate, seed)
     assert spoilt == perturb(kind, text, rate, seed) and perturb(kind, text, 0, seed) == text
     assert bool(spoilt.strip()) == bool(text.strip())
@@ -51,7 +53,10 @@ def test_neighbouring_keys_are_neighbours_both_ways() -> None:
 
 
 CHAT = [
-    {"role": "system", "content": "Answer with one call.\n" + json.dumps({"name": "find_train", "parameters": {"city": "string"}})},
+    {
+        "role": "system",
+        "content": "Answer with one call.\n" + json.dumps({"name": "find_train", "parameters": {"city": "string"}}),
+    },
     {"role": "user", "content": "I asked this before."},
     {"role": "assistant", "content": '{"name": "find_train"}'},
     {"role": "user", "content": SENTENCE},
@@ -63,7 +68,13 @@ CHAT = [
 def test_of_a_chat_only_the_last_user_turn_is_spoilt(kind: Perturbation, rate: float) -> None:
     row = {"id": "1", "messages": [dict(turn) for turn in CHAT], "reference": "the gold answer"}
     spoilt = perturb_row(row, kind, rate, 17)
-    assert [one == other for one, other in zip(spoilt["messages"], CHAT, strict=True)] == [True, True, True, False, True]
+    assert [one == other for one, other in zip(spoilt["messages"], CHAT, strict=True)] == [
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
     assert row["messages"] == CHAT and spoilt["reference"] == row["reference"], "the row itself stays"
 
 
@@ -71,10 +82,22 @@ def test_of_a_chat_only_the_last_user_turn_is_spoilt(kind: Perturbation, rate: f
 def test_a_taggers_words_stay_as_many_as_its_tags(kind: Perturbation, words: list[str], rate: float) -> None:
     row = {"id": "1", "tokens": words, "tags": ["O"] * len(words)}
     spoilt = perturb_row(row, kind, rate, 17)
-    assert len(spoilt["tokens"]) == len(words) and spoilt["tags"] == row["tags"] and all(bool(one) for one in spoilt["tokens"])
+    assert (
+        len(spoilt["tokens"]) == len(words)
+        and spoilt["tags"] == row["tags"]
+        and all(bool(one) for one in spoilt["tokens"])
+    )
     assert perturb_row(row, kind, 0, 17) == row
 
 
-@pytest.mark.parametrize("row", [{"text": "a b"}, {"prompt": "a b"}, {"tokens": ["a", "b"]}, {"messages": [*CHAT[:1], {"role": "user", "content": "a b"}]}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "a b"},
+        {"prompt": "a b"},
+        {"tokens": ["a", "b"]},
+        {"messages": [*CHAT[:1], {"role": "user", "content": "a b"}]},
+    ],
+)
 def test_every_kind_of_row_has_a_question_that_can_be_changed(row: dict[str, Any]) -> None:
     assert last_question(row) == "a b" and last_question(change_question(row, str.upper)) == "A B"

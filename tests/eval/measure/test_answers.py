@@ -35,7 +35,8 @@ MANIFEST = Manifest.model_construct(name="m", task="sequence-classification", pr
 
 
 class Server:
-    """Says `good`; `most` is how many were in flight at a time, `ahead` how many rows were read and not yet answered."""
+    """Says `good`; `most` is how many were in flight at a time, `ahead` how many rows were read and not yet
+    answered."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_after: float = float("inf")) -> None:
         self.asked: list[str] = []
@@ -43,7 +44,9 @@ class Server:
         self.fails_after = fails_after
         monkeypatch.setattr(module, "ask", self.ask)
 
-    async def ask(self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any) -> Answer:
+    async def ask(
+        self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any
+    ) -> Answer:
         if len(self.asked) >= self.fails_after:
             raise OutsideError("killed")
         self.asked.append(row["id"])
@@ -67,7 +70,9 @@ def ask(answers: Answers, rows: Iterator[dict[str, Any]], **settings: Any) -> No
     ask_all("http://fake", "release", MANIFEST, answers.missing(rows), answers, Evaluate(**settings))
 
 
-def test_requests_are_bounded_and_rows_are_read_only_when_a_place_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_bounded_and_rows_are_read_only_when_a_place_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server, answers = Server(monkeypatch), Answers.open(tmp_path / "a.jsonl", ids_of(100))
     ask(answers, server.rows(100), concurrency=7)
     assert server.most == 7 and server.ahead <= 7 and answers.count() == 100
@@ -75,7 +80,9 @@ def test_requests_are_bounded_and_rows_are_read_only_when_a_place_is_free(tmp_pa
 
 
 @pytest.mark.parametrize("killed_after", [0, 1, 13, 39])
-def test_what_was_answered_before_a_kill_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int) -> None:
+def test_what_was_answered_before_a_kill_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
     path, ids = tmp_path / "a.jsonl", ids_of(40)
     first = Server(monkeypatch, killed_after)
     with pytest.raises(OutsideError, match="killed"):
@@ -90,7 +97,9 @@ def test_what_was_answered_before_a_kill_is_not_asked_again(tmp_path: Path, monk
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 700), st.permutations(range(3)))
-def test_a_torn_file_keeps_its_whole_lines_in_whatever_order_they_came(tmp_path: Path, cut: int, order: list[int]) -> None:
+def test_a_torn_file_keeps_its_whole_lines_in_whatever_order_they_came(
+    tmp_path: Path, cut: int, order: list[int]
+) -> None:
     said = {number: replace(ANSWER, text=f"\u2028{number}\n") for number in range(3)}
     lines = [write_line(number, f"é{number}", said[number]) for number in order]
     path = tmp_path / "answers.jsonl"
@@ -98,7 +107,9 @@ def test_a_torn_file_keeps_its_whole_lines_in_whatever_order_they_came(tmp_path:
     answers = Answers.open(path, pyarrow.array([f"é{number}" for number in range(3)]))
     whole = [number for place, number in enumerate(order) if cut >= len(b"".join(lines[: place + 1]))]
     assert [number for number in range(3) if answers.offsets[number] >= 0] == sorted(whole)
-    assert path.read_bytes() == b"".join(lines[: len(whole)]), "a torn line is not left for the next one to be joined to"
+    assert path.read_bytes() == b"".join(lines[: len(whole)]), (
+        "a torn line is not left for the next one to be joined to"
+    )
     if len(whole) == 3:
         assert list(answers.in_order()) == list(said.values())
 
@@ -133,7 +144,9 @@ def peak_of(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     ask(answers, server.rows(count), concurrency=64)
     slicer = make_slicer(Evaluate().cuts, server.rows(count))
     rows = zip(server.rows(count), answers.in_order(), strict=True)
-    write_predictions(folder, (score(MANIFEST.task, row, answer, Evaluate()) | {"slices": slicer(row)} for row, answer in rows))
+    write_predictions(
+        folder, (score(MANIFEST.task, row, answer, Evaluate()) | {"slices": slicer(row)} for row, answer in rows)
+    )
     summarise(folder / "predictions.parquet", "label", 20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -161,7 +174,9 @@ def test_memory_hardly_grows_with_the_number_of_rows(tmp_path: Path, monkeypatch
     assert (large - small) / 5_000 < 500, f"{small} bytes for 2,500 rows, {large} for 7,500"
 
 
-def test_progress_tells_how_many_of_all_are_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_tells_how_many_of_all_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     server, answers = Server(monkeypatch), Answers.open(tmp_path / "a.jsonl", ids_of(5))
     ask(answers, server.rows(5))
     printed = capsys.readouterr()

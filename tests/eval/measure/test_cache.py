@@ -37,12 +37,16 @@ def write(folder: Path, key: str, *, metrics: str | None = None, **record: Any) 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "predictions.parquet").write_text("rows")
     (folder / "metrics.json").write_text(
-        json.dumps({"key": key, "release": "old", "metrics": {"accuracy": 0.5, "size_ratio": 2}} | record) if metrics is None else metrics
+        json.dumps({"key": key, "release": "old", "metrics": {"accuracy": 0.5, "size_ratio": 2}} | record)
+        if metrics is None
+        else metrics
     )
     return folder
 
 
-def test_a_key_is_that_of_bytes_rows_and_questions_and_of_nothing_else(config: Callable[..., RunConfig], write_release: Callable[..., Manifest]) -> None:
+def test_a_key_is_that_of_bytes_rows_and_questions_and_of_nothing_else(
+    config: Callable[..., RunConfig], write_release: Callable[..., Manifest]
+) -> None:
     one, other = write_release(Path("a")), write_release(Path("b"), weights=b"others")
     keys = [evaluation_key(manifest.digest, dataset, config()) for manifest in (one, other) for dataset in ("d", "e")]
     keys += [evaluation_key(one.digest, "d", config(evaluate=change)) for change in ASKED + COUNTED]
@@ -50,7 +54,9 @@ def test_a_key_is_that_of_bytes_rows_and_questions_and_of_nothing_else(config: C
     same = config(name="renamed", gate="other.yaml", evaluate={"baseline": True}, train={"max_steps": 9})
     assert evaluation_key(one.digest, "d", same) == keys[0]
     asked = [answers_key(one.digest, "d", config(evaluate=change)) for change in ({}, *ASKED)]
-    assert len({*asked}) == 3 and {answers_key(one.digest, "d", config(evaluate=change)) for change in COUNTED} == {asked[0]}
+    assert len({*asked}) == 3 and {answers_key(one.digest, "d", config(evaluate=change)) for change in COUNTED} == {
+        asked[0]
+    }
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -65,8 +71,14 @@ def test_it_is_found_wherever_it_lies_and_bears_the_name_that_was_asked_for() ->
     for place in ("build/other/eval", "build/other/eval/base", "releases/old@1/eval", "releases/old@1/eval/champion"):
         folder = write(Path(place), "k")
         found = recall("k", target, NAME, probed=False)
-        assert found == json.loads((target / "metrics.json").read_text()) and found is not None and found["release"] == NAME, place
-        assert (target / "predictions.parquet").read_text() == "rows" and json.loads((folder / "metrics.json").read_text())["release"] == "old"
+        assert (
+            found == json.loads((target / "metrics.json").read_text())
+            and found is not None
+            and found["release"] == NAME
+        ), place
+        assert (target / "predictions.parquet").read_text() == "rows" and json.loads(
+            (folder / "metrics.json").read_text()
+        )["release"] == "old"
         for file in (*folder.iterdir(), *target.iterdir()):
             if file.is_file():
                 file.unlink()

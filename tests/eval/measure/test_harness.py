@@ -1,4 +1,5 @@
-"""lm-evaluation-harness's own program, run on a task of the test's own against a fake server: its figures, its failures, its cache."""
+"""lm-evaluation-harness's own program, run on a task of the test's own against a fake server: its figures, its
+failures, its cache."""
 
 from __future__ import annotations
 
@@ -70,21 +71,38 @@ def release(checkout: Path, write_release: Callable[..., Manifest]) -> tuple[Pat
 
 
 def settings_of(**task: Any) -> Evaluate:
-    return Evaluate.model_validate({"harness": [{"task": "local_words", "include_path": "tasks"} | task], "concurrency": 2})
+    return Evaluate.model_validate(
+        {"harness": [{"task": "local_words", "include_path": "tasks"} | task], "concurrency": 2}
+    )
 
 
-def test_a_task_of_ones_own_is_asked_once_and_its_figures_are_the_harness_own(server: Any, release: tuple[Path, Manifest], checkout: Path) -> None:
+def test_a_task_of_ones_own_is_asked_once_and_its_figures_are_the_harness_own(
+    server: Any, release: tuple[Path, Manifest], checkout: Path
+) -> None:
     (url, asked), (folder, manifest) = server, release
     found = run_harness(url, "release", manifest, folder, settings_of(), checkout)
-    assert figures_of(found) == {"harness_local_words_exact_match": 0.75} and (found["local_words"]["n"], found["local_words"]["version"]) == (4, 1.0)
-    assert len(asked) == 4 and {one["model"] for one in asked} == {"release"} and {one["temperature"] for one in asked} == {0}
+    assert figures_of(found) == {"harness_local_words_exact_match": 0.75} and (
+        found["local_words"]["n"],
+        found["local_words"]["version"],
+    ) == (4, 1.0)
+    assert (
+        len(asked) == 4
+        and {one["model"] for one in asked} == {"release"}
+        and {one["temperature"] for one in asked} == {0}
+    )
     tokenizer = make_tokenizer()
-    assert sorted(tokenizer.decode(one["prompt"][0]) for one in asked) == [row["question"] for row in QUESTIONS], "the release's own tokens"
+    assert sorted(tokenizer.decode(one["prompt"][0]) for one in asked) == [row["question"] for row in QUESTIONS], (
+        "the release's own tokens"
+    )
     assert run_harness(url, "release", manifest, folder, settings_of(), checkout) == found and len(asked) == 4
     limited = run_harness(url, "release", manifest, folder, settings_of(limit=2), checkout)
     assert figures_of(limited) == {"harness_local_words_exact_match": 1.0} and len(asked) == 6
     (checkout / "tasks" / "note.md").write_text("changed")
-    assert files_of(settings_of().harness[0]) and run_harness(url, "release", manifest, folder, settings_of(), checkout) == found and len(asked) == 10
+    assert (
+        files_of(settings_of().harness[0])
+        and run_harness(url, "release", manifest, folder, settings_of(), checkout) == found
+        and len(asked) == 10
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +113,12 @@ def test_a_task_of_ones_own_is_asked_once_and_its_figures_are_the_harness_own(se
     ],
 )
 def test_a_task_that_cannot_be_asked_says_which_and_why(
-    server: Any, release: tuple[Path, Manifest], checkout: Path, task: dict[str, Any], error: type[Exception], words: str
+    server: Any,
+    release: tuple[Path, Manifest],
+    checkout: Path,
+    task: dict[str, Any],
+    error: type[Exception],
+    words: str,
 ) -> None:
     with pytest.raises(error, match=words):
         run_harness(server[0], "release", release[1], release[0], settings_of(**task), checkout)
@@ -111,8 +134,16 @@ def test_a_server_that_is_gone_is_no_figure(release: tuple[Path, Manifest], chec
 def test_the_program_is_told_all_that_decides_the_answers(release: tuple[Path, Manifest], checkout: Path) -> None:
     settings = settings_of(shots=3, limit=5, chat=True)
     found = harness_config("http://s", "release", release[1], release[0], settings, settings.harness[0], checkout)
-    assert (found["num_fewshot"], found["limit"], found["apply_chat_template"], found["tasks"]) == (3, 5, True, ["local_words"])
-    assert found["model_args"]["max_length"] == release[1].serving.max_model_len and found["model_args"]["base_url"] == "http://s/v1/completions"
+    assert (found["num_fewshot"], found["limit"], found["apply_chat_template"], found["tasks"]) == (
+        3,
+        5,
+        True,
+        ["local_words"],
+    )
+    assert (
+        found["model_args"]["max_length"] == release[1].serving.max_model_len
+        and found["model_args"]["base_url"] == "http://s/v1/completions"
+    )
     assert Path(found["include_path"]) == checkout / "tasks"
 
 
@@ -127,7 +158,16 @@ def test_figures_are_named_by_task_metric_and_filter_and_are_finite() -> None:
         "f1,none": float("nan"),
     }
     found = read_results(
-        {"results": {"gsm": values, "part": {"acc,none": 1}}, "n-samples": {"gsm": {"effective": 4, "original": 9}}, "versions": {"gsm": 3}}, "gsm"
+        {
+            "results": {"gsm": values, "part": {"acc,none": 1}},
+            "n-samples": {"gsm": {"effective": 4, "original": 9}},
+            "versions": {"gsm": 3},
+        },
+        "gsm",
     )
-    assert figures_of({"gsm": found}) == {"harness_gsm_acc": 0.5, "harness_gsm_exact_match_strict_match": 0.25, "harness_gsm_part_acc": 1.0}
+    assert figures_of({"gsm": found}) == {
+        "harness_gsm_acc": 0.5,
+        "harness_gsm_exact_match_strict_match": 0.25,
+        "harness_gsm_part_acc": 1.0,
+    }
     assert found["figures"]["acc_stderr"] == 0.1 and (found["n"], found["version"]) == (4, 3)

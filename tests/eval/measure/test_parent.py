@@ -32,7 +32,11 @@ def exact(before: dict[str, float], after: dict[str, float]) -> float:
     return sum(math.exp(value) * (value - after[name]) for name, value in before.items())
 
 
-@given(st.integers(2, 8).flatmap(lambda size: st.tuples(*[st.lists(st.floats(0.001, 1), min_size=size, max_size=size)] * 2)))
+@given(
+    st.integers(2, 8).flatmap(
+        lambda size: st.tuples(*[st.lists(st.floats(0.001, 1), min_size=size, max_size=size)] * 2)
+    )
+)
 def test_over_all_outcomes_the_divergence_is_the_exact_one(pair: tuple[list[float], list[float]]) -> None:
     before, after = (distribution(weights) for weights in pair)
     assert divergence(before, after) == pytest.approx(exact(before, after), abs=1e-6)
@@ -55,7 +59,9 @@ def test_a_certain_label_that_the_release_denies_is_far_but_finite() -> None:
     assert labels_of(None) == {}
 
 
-def evaluation(folder: Path, answers: list[str], probs: list[float], speed: float, accuracy: float, size: int) -> dict[str, Any]:
+def evaluation(
+    folder: Path, answers: list[str], probs: list[float], speed: float, accuracy: float, size: int
+) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     pandas.DataFrame({"id": ["a", "b", "c", "d"], "answer": answers}).to_parquet(folder / "predictions.parquet")
     named = {name: labels_of({"bad": 1 - value, "good": value}) for name, value in zip("abcd", probs, strict=True)}
@@ -67,8 +73,17 @@ def test_agreement_divergence_change_size_and_speed_come_from_both_evaluations(t
     record = evaluation(tmp_path, ["good", "bad", "bad", "bad"], [0.9, 0.5, 0.5, 0.5], 6.0, 0.5, 300)
     before = evaluation(tmp_path / "parent", ["good", "bad", "good", "bad"], [0.8, 0.5, 0.5, 0.5], 4.0, 0.75, 1000)
     figures = compare(record, before, tmp_path)
-    assert figures["parent_agreement"] == 0.75 and figures["accuracy_change"] == -0.25 and figures["parent_accuracy"] == 0.75
-    assert (figures["size_ratio"], figures["speed_ratio"], figures["tokens_per_second"], figures["parent_tokens_per_second"]) == (0.3, 1.5, 60, 40)
+    assert (
+        figures["parent_agreement"] == 0.75
+        and figures["accuracy_change"] == -0.25
+        and figures["parent_accuracy"] == 0.75
+    )
+    assert (
+        figures["size_ratio"],
+        figures["speed_ratio"],
+        figures["tokens_per_second"],
+        figures["parent_tokens_per_second"],
+    ) == (0.3, 1.5, 60, 40)
     assert figures["parent_kl_divergence"] == pytest.approx((0.8 * math.log(0.8 / 0.9) + 0.2 * math.log(0.2 / 0.1)) / 4)
 
 
@@ -77,10 +92,21 @@ def test_the_card_tells_each_figure_beside_the_parents(tmp_path: Path) -> None:
     before = evaluation(tmp_path / "parent", ["good"] * 4, [0.9] * 4, 4.0, 0.75, 1000)
     record["metrics"] |= compare(record, before, tmp_path)
     config = RunConfig.model_validate(
-        {"name": "mine", "task": "sequence-classification", "base": {"path": "b"}, "data": {"source": "sentiment"}, "train": {"max_steps": 7}, "gate": "g"}
+        {
+            "name": "mine",
+            "task": "sequence-classification",
+            "base": {"path": "b"},
+            "data": {"source": "sentiment"},
+            "train": {"max_steps": 7},
+            "gate": "g",
+        }
     )
     card = write_card(record, before, config)
-    for fact in ("| accuracy | 0.5 | 0.75 | -0.2500 |", "| tokens per second | 60 | 40 | x 1.50", "| bytes of weights | 300 | 1,000 | x 0.300 |"):
+    for fact in (
+        "| accuracy | 0.5 | 0.75 | -0.2500 |",
+        "| tokens per second | 60 | 40 | x 1.50",
+        "| bytes of weights | 300 | 1,000 | x 0.300 |",
+    ):
         assert fact in card
     assert "100.0% of 4 test rows" in card and "label probabilities" in card and "mine@sha256:ab" in card
 
@@ -95,19 +121,32 @@ def test_a_regressions_probe_has_no_distribution_and_no_divergence(tmp_path: Pat
 def test_a_probe_asks_only_the_first_rows_and_times_the_whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
 
-    async def ask(client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], *, max_new_tokens: int) -> Answer:
+    async def ask(
+        client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], *, max_new_tokens: int
+    ) -> Answer:
         asked.append((row["id"], max_new_tokens))
         await asyncio.sleep(0)
         return Answer("good", "good", {"bad": 0.25, "good": 0.75}, None, 0.1, 0, prompt_tokens=7)
 
     monkeypatch.setattr(parent, "ask", ask)
     config = RunConfig.model_validate(
-        {"name": "mine", "task": "sequence-classification", "base": {"path": "b"}, "data": {"source": "sentiment"}, "train": {"max_steps": 7}, "gate": "g"}
+        {
+            "name": "mine",
+            "task": "sequence-classification",
+            "base": {"path": "b"},
+            "data": {"source": "sentiment"},
+            "train": {"max_steps": 7},
+            "gate": "g",
+        }
         | {"evaluate": {"max_new_tokens": 9}}
     )
     rows = [{"id": f"row-{number}", "text": "film"} for number in range(parent.PROBED_ROWS + 5)]
-    found = parent.probe("http://fake", "release", SimpleNamespace(task="sequence-classification", problem="single_label"), rows, config)  # type: ignore[arg-type]
-    assert len(found.distributions) == parent.PROBED_ROWS and found.distributions["row-0"] == labels_of({"bad": 0.25, "good": 0.75})
+    found = parent.probe(
+        "http://fake", "release", SimpleNamespace(task="sequence-classification", problem="single_label"), rows, config
+    )  # type: ignore[arg-type]
+    assert len(found.distributions) == parent.PROBED_ROWS and found.distributions["row-0"] == labels_of(
+        {"bad": 0.25, "good": 0.75}
+    )
     assert [size for _, size in asked] == [1] * parent.PROBED_ROWS + [9] * parent.PROBED_ROWS
     assert found.tokens_per_second == pytest.approx(7 * found.answers_per_second, rel=0.01)
 

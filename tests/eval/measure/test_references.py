@@ -24,15 +24,24 @@ def gate(*rules: dict[str, Any]) -> GateConfig:
 def test_the_champion_is_wanted_where_a_rule_names_it_and_one_is_pinned() -> None:
     against = {"rule": "non_inferior_to", "metric": "accuracy", "margin": 0.1}
     assert references_of(gate(against), CHAMPION) == {"champion": CHAMPION}
-    assert references_of(gate(against), None) == references_of(gate(), CHAMPION) == references_of(gate(against | {"reference": "base"}), CHAMPION) == {}
+    assert (
+        references_of(gate(against), None)
+        == references_of(gate(), CHAMPION)
+        == references_of(gate(against | {"reference": "base"}), CHAMPION)
+        == {}
+    )
 
 
 def test_a_release_that_a_rule_names_is_wanted_by_its_folders_name() -> None:
-    named = gate().model_copy(update={"rules": [gate({"rule": "threshold", "metric": CHAMPION, "minimum": 0}).rules[1]]})
+    named = gate().model_copy(
+        update={"rules": [gate({"rule": "threshold", "metric": CHAMPION, "minimum": 0}).rules[1]]}
+    )
     assert references_of(named, None) == {"old@" + "c" * 12: CHAMPION}
 
 
-def test_a_model_of_another_task_cannot_answer(config: Callable[..., RunConfig], write_release: Callable[..., Manifest]) -> None:
+def test_a_model_of_another_task_cannot_answer(
+    config: Callable[..., RunConfig], write_release: Callable[..., Manifest]
+) -> None:
     write_release(Path("r"), name="old")
     assert misfit(config(), Path("r")) is None
     for fields in ({"task": "causal-lm"}, {"problem": "regression"}):

@@ -1,4 +1,5 @@
-"""Which slices a row is in: edges that leave no row out, expressions that reach nothing, and names that are wrong found before a server starts."""
+"""Which slices a row is in: edges that leave no row out, expressions that reach nothing, and names that are wrong found
+before a server starts."""
 
 from __future__ import annotations
 
@@ -38,9 +39,14 @@ def test_each_way_to_cut_gives_its_names() -> None:
 
 
 def test_without_slices_of_ones_own_rows_are_cut_by_label_and_by_thirds_of_length() -> None:
-    found = [row | {"label": "bad" if number % 2 else "good"} for number, row in enumerate(rows("a", "a b", "a b c", "a b c d", "a b c d e", "a b c d e f"))]
+    found = [
+        row | {"label": "bad" if number % 2 else "good"}
+        for number, row in enumerate(rows("a", "a b", "a b c", "a b c d", "a b c d e", "a b c d e f"))
+    ]
     names = cut(Evaluate().cuts, found)
-    assert [one[1] for one in names] == ["length<=2"] * 2 + ["2<length<=4"] * 2 + ["length>4"] * 2 and names[1][0] == "label=bad"
+    assert [one[1] for one in names] == ["length<=2"] * 2 + ["2<length<=4"] * 2 + ["length>4"] * 2 and names[1][
+        0
+    ] == "label=bad"
     assert cut(Evaluate().cuts, rows("a b", "a b")) == [[], []], "all of one length and no label: nothing to cut by"
     assert Evaluate(slices=[]).cuts == []
 
@@ -48,13 +54,17 @@ def test_without_slices_of_ones_own_rows_are_cut_by_label_and_by_thirds_of_lengt
 def test_many_labels_and_entities_are_a_slice_each() -> None:
     assert cut([Slice(by="label")], [{"id": "1", "text": "t", "labels": ["a", "b"]}]) == [["label=a", "label=b"]]
     tags = {"id": "1", "tokens": ["a", "b", "c", "d"], "tags": ["B-PER", "I-PER", "O", "B-ORG"]}
-    assert cut([Slice(by="label"), Slice(name="person", where="'PER' in label")], [tags]) == [["label=ORG", "label=PER", "person"]]
+    assert cut([Slice(by="label"), Slice(name="person", where="'PER' in label")], [tags]) == [
+        ["label=ORG", "label=PER", "person"]
+    ]
 
 
 def test_the_question_is_what_was_asked_without_the_systems_words_and_the_answer() -> None:
     turns = [("system", "tools"), ("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "gold")]
     assert question_of({"messages": [{"role": role, "content": text} for role, text in turns]}) == "one\ntwo\nthree"
-    assert [question_of(row) for row in ({"prompt": "p", "completion": "c"}, {"tokens": ["a", "b"]}, {"text": "t"})] == ["p", "a b", "t"]
+    assert [
+        question_of(row) for row in ({"prompt": "p", "completion": "c"}, {"tokens": ["a", "b"]}, {"text": "t"})
+    ] == ["p", "a b", "t"]
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60))

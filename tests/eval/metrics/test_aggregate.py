@@ -1,4 +1,5 @@
-"""Figures of many rows: numbers and entities by their definitions, and the same from a frame, from a resampled one and from the file."""
+"""Figures of many rows: numbers and entities by their definitions, and the same from a frame, from a resampled one and
+from the file."""
 
 from __future__ import annotations
 
@@ -39,7 +40,18 @@ def answer_of(number: int) -> Answer:
     right = number % 2 == 0
     probs = {"bad": 0.25, "good": 0.75} if right else {"bad": 0.75, "good": 0.25}
     label, tags = max(probs, key=probs.__getitem__), ["B-PER", "O"] if right else ["O", "B-PER"]
-    said = Answer("a cat" if right else "dogs", label, probs, None, 0.1, 3, 2, value=2.0 + number, logprob=-1.0 - number, scored_tokens=2)
+    said = Answer(
+        "a cat" if right else "dogs",
+        label,
+        probs,
+        None,
+        0.1,
+        3,
+        2,
+        value=2.0 + number,
+        logprob=-1.0 - number,
+        scored_tokens=2,
+    )
     return Answer(**(said.__dict__ | {"labels": tags})) if number >= 0 else said
 
 
@@ -50,7 +62,10 @@ def scored(kind: str, count: int) -> list[dict[str, Any]]:
         given = row | {"id": f"r{number}"} | ({"value": number % 3} if kind == "value" else {})
         answer = answer_of(number)
         answer = Answer(**(answer.__dict__ | {"labels": [str(answer.label)]})) if kind == "labels" else answer
-        rows.append(score(task, given, answer, Evaluate()) | {"slices": ["all", f"third={number % 3}", *(["even"] if number % 2 == 0 else [])]})
+        rows.append(
+            score(task, given, answer, Evaluate())
+            | {"slices": ["all", f"third={number % 3}", *(["even"] if number % 2 == 0 else [])]}
+        )
     return rows
 
 
@@ -66,12 +81,22 @@ def test_the_table_says_of_every_metric_how_it_is_made() -> None:
 def test_what_is_written_is_what_the_figures_of_a_frame_are(kind: str, tmp_path: Path) -> None:
     rows = scored(kind, 30)
     write_predictions(tmp_path, iter(rows))
-    found, frame = summarise(tmp_path / "predictions.parquet", kind, 10), pandas.read_parquet(tmp_path / "predictions.parquet")
-    assert found["metrics"] and found["metrics"] == {name: figure(name, frame) for name in REPORTED[kind] if math.isfinite(figure(name, frame))}
-    assert list(found["slices"]) == ["all", "even", "third=0", "third=1", "third=2"] and found["slices"]["all"] == {"n": 30} | found["metrics"]
+    found, frame = (
+        summarise(tmp_path / "predictions.parquet", kind, 10),
+        pandas.read_parquet(tmp_path / "predictions.parquet"),
+    )
+    assert found["metrics"] and found["metrics"] == {
+        name: figure(name, frame) for name in REPORTED[kind] if math.isfinite(figure(name, frame))
+    }
+    assert (
+        list(found["slices"]) == ["all", "even", "third=0", "third=1", "third=2"]
+        and found["slices"]["all"] == {"n": 30} | found["metrics"]
+    )
     assert found["slices"]["even"]["n"] == 15 and set(found["slices"]["third=1"]) - {"n"} <= set(found["metrics"])
     for name, value in found["slices"]["third=1"].items():
-        assert name == "n" or value == pytest.approx(figure(name, frame[frame["slices"].map(lambda names: "third=1" in names)]))
+        assert name == "n" or value == pytest.approx(
+            figure(name, frame[frame["slices"].map(lambda names: "third=1" in names)])
+        )
     assert found["classes"] == classes_of(frame) and bool(found["classes"]) == (kind in ("label", "labels", "tags"))
     small = summarise(tmp_path / "predictions.parquet", kind, 16)["slices"]
     assert list(small) == ["all"], "a slice of fewer rows than minimum_slice says nothing"
@@ -90,7 +115,10 @@ def test_a_resampled_frame_has_every_figure_or_none(kind: str, places: list[int]
 
 def test_figures_of_another_kind_are_not_numbers() -> None:
     frame = pandas.DataFrame(scored("value", 4))
-    assert all(math.isnan(figure(name, frame)) for name in ("accuracy", "macro_f1", "entity_f1", "bleu", "perplexity", "roc_auc", "f1:good", "token_f1"))
+    assert all(
+        math.isnan(figure(name, frame))
+        for name in ("accuracy", "macro_f1", "entity_f1", "bleu", "perplexity", "roc_auc", "f1:good", "token_f1")
+    )
     assert all(math.isnan(figure(name, pandas.DataFrame({"id": []}))) for name in METRICS)
 
 
@@ -108,9 +136,18 @@ def tagged(gold: list[str], said: list[str]) -> dict[str, Any]:
 
 def test_entities_count_whole_and_by_kind() -> None:
     row = tagged(["B-PER", "I-PER", "O", "B-ORG"], ["B-PER", "O", "O", "B-ORG"])
-    assert (row["entities"], row["entities_found"], row["entities_wrong"]) == (2, 1, 1) and row["correct"] == 0 and row["token_accuracy"] == 0.75
+    assert (
+        (row["entities"], row["entities_found"], row["entities_wrong"]) == (2, 1, 1)
+        and row["correct"] == 0
+        and row["token_accuracy"] == 0.75
+    )
     frame = pandas.DataFrame([row, tagged(["O", "B-ORG"], ["O", "B-ORG"])])
-    assert figure("entity_precision", frame) == figure("entity_recall", frame) == figure("entity_f1", frame) == pytest.approx(2 / 3)
+    assert (
+        figure("entity_precision", frame)
+        == figure("entity_recall", frame)
+        == figure("entity_f1", frame)
+        == pytest.approx(2 / 3)
+    )
     assert figure("sentence_accuracy", frame) == 0.5
     assert classes_of(frame) == {
         "ORG": dict.fromkeys(("precision", "recall", "f1"), 1.0) | {"n": 2},
@@ -125,30 +162,56 @@ def test_entities_over_all_sentences_are_seqevals(pairs: list[tuple[list[str], l
     frame, (golds, saids) = pandas.DataFrame([tagged(*pair) for pair in pairs]), zip(*pairs, strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, one in (("entity_f1", seqeval.f1_score), ("entity_precision", seqeval.precision_score), ("entity_recall", seqeval.recall_score)):
+        for name, one in (
+            ("entity_f1", seqeval.f1_score),
+            ("entity_precision", seqeval.precision_score),
+            ("entity_recall", seqeval.recall_score),
+        ):
             assert figure(name, frame) == pytest.approx(one(list(golds), list(saids), zero_division=0))
 
 
 def numbers(pairs: list[tuple[float, float]]) -> pandas.DataFrame:
     answers = [Answer("", None, None, None, 0.1, 0, value=said) for _, said in pairs]
     return pandas.DataFrame(
-        [score("sequence-classification", {"id": "1", "value": gold}, one, Evaluate()) for (gold, _), one in zip(pairs, answers, strict=True)]
+        [
+            score("sequence-classification", {"id": "1", "value": gold}, one, Evaluate())
+            for (gold, _), one in zip(pairs, answers, strict=True)
+        ]
     )
 
 
 @given(st.lists(st.tuples(st.integers(-9, 9).map(float), st.floats(-9, 9)), min_size=2, max_size=20))
 def test_figures_of_numbers_are_scikit_learns_and_scipys(pairs: list[tuple[float, float]]) -> None:
     frame, (gold, said) = numbers(pairs), zip(*pairs, strict=True)
-    assert figure("mean_absolute_error", frame) == pytest.approx(sum(abs(one - other) for one, other in pairs) / len(pairs))
-    assert figure("root_mean_squared_error", frame) ** 2 == pytest.approx(sum((one - other) ** 2 for one, other in pairs) / len(pairs))
+    assert figure("mean_absolute_error", frame) == pytest.approx(
+        sum(abs(one - other) for one, other in pairs) / len(pairs)
+    )
+    assert figure("root_mean_squared_error", frame) ** 2 == pytest.approx(
+        sum((one - other) ** 2 for one, other in pairs) / len(pairs)
+    )
     varied = len({*gold}) > 1
-    assert figure("r_squared", frame) == pytest.approx(r2_score(gold, said)) if varied else math.isnan(figure("r_squared", frame))
+    assert (
+        figure("r_squared", frame) == pytest.approx(r2_score(gold, said))
+        if varied
+        else math.isnan(figure("r_squared", frame))
+    )
     ordered = varied and len({*said}) > 1
-    assert figure("spearman", frame) == pytest.approx(spearmanr(gold, said).statistic) if ordered else math.isnan(figure("spearman", frame))
+    assert (
+        figure("spearman", frame) == pytest.approx(spearmanr(gold, said).statistic)
+        if ordered
+        else math.isnan(figure("spearman", frame))
+    )
 
 
 def test_an_absent_number_makes_no_figure_that_could_pass() -> None:
     frame = pandas.DataFrame(
-        [score("sequence-classification", {"id": "1", "value": gold}, Answer("", None, None, None, 0.1, 0), Evaluate()) for gold in (1, 2)]
+        [
+            score(
+                "sequence-classification", {"id": "1", "value": gold}, Answer("", None, None, None, 0.1, 0), Evaluate()
+            )
+            for gold in (1, 2)
+        ]
     )
-    assert figure("mean_absolute_error", frame) == figure("root_mean_squared_error", frame) == math.inf and math.isnan(figure("r_squared", frame))
+    assert figure("mean_absolute_error", frame) == figure("root_mean_squared_error", frame) == math.inf and math.isnan(
+        figure("r_squared", frame)
+    )

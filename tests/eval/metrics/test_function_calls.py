@@ -23,9 +23,17 @@ pytestmark = pytest.mark.unit
 GOLD = '{"name": "f", "accepted": {"a": [1], "b": ["New York", ""]}}'
 BFCL_FILES = ("BFCL_v4_simple_python.json", "BFCL_v4_live_simple.json")
 CHECKER = "bfcl_eval.eval_checker.ast_eval.ast_checker"
-SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
 KEYS = st.sampled_from(["a", "b", "name", "arguments", "parameters", "accepted"])
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
 
 
 def reference(accepted: dict[str, list[Any]], name: str = "f") -> str:
@@ -67,7 +75,9 @@ def as_python(arguments: dict[str, Any], name: str = "f") -> str:
         ("", 0, 0, 0),
     ],
 )
-def test_only_the_one_call_of_the_right_name_and_arguments_matches(answer: str, valid_json: int, name: int, exact: int) -> None:
+def test_only_the_one_call_of_the_right_name_and_arguments_matches(
+    answer: str, valid_json: int, name: int, exact: int
+) -> None:
     match = match_call(answer, GOLD)
     assert (match.valid_json, match.name_match, match.exact_match) == (valid_json, name, exact)
 
@@ -128,7 +138,11 @@ def test_what_is_accepted_matches_in_either_syntax(arguments: dict[str, Any]) ->
     assert match_call(as_json(arguments, "g"), gold).name_match == 0
 
 
-@given(st.text() | VALUES.map(json.dumps) | st.builds(lambda name, value: f"{name}({value!r})", st.text(max_size=4), VALUES))
+@given(
+    st.text()
+    | VALUES.map(json.dumps)
+    | st.builds(lambda name, value: f"{name}({value!r})", st.text(max_size=4), VALUES)
+)
 def test_garbage_never_raises_and_exact_implies_name(answer: str) -> None:
     match = match_call(answer, GOLD)
     assert match.exact_match <= match.name_match <= 1 and match.valid_json == is_json(answer)
@@ -136,7 +150,16 @@ def test_garbage_never_raises_and_exact_implies_name(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["[" * 100_000, "f(a=" + "-" * 100_000 + "1)", "f" + ".a" * 50_000 + "()", "f(a={[1]: 2})", "f(a='\ud800')", as_json({"a": 10**400}), "f(\0)"]
+    "answer",
+    [
+        "[" * 100_000,
+        "f(a=" + "-" * 100_000 + "1)",
+        "f" + ".a" * 50_000 + "()",
+        "f(a={[1]: 2})",
+        "f(a='\ud800')",
+        as_json({"a": 10**400}),
+        "f(\0)",
+    ],
 )
 def test_hostile_answers_are_wrong_and_nothing_more(answer: str) -> None:
     assert match_call(answer, reference({"a": [1.5]})).exact_match == 0
@@ -165,10 +188,16 @@ def test_strings_are_standardized_as_bfcl_does(checker: ModuleType, text: str) -
 def bfcl_rows() -> Iterator[tuple[str, list[dict[str, Any]], dict[str, Any]]]:
     folder = Path(str(metadata.distribution("bfcl-eval").locate_file("bfcl_eval/data")))
     for name in BFCL_FILES:
-        answers = [json.loads(line) for line in (folder / "possible_answer" / name).read_text(encoding="utf8").splitlines()]
+        answers = [
+            json.loads(line) for line in (folder / "possible_answer" / name).read_text(encoding="utf8").splitlines()
+        ]
         gold = {answer["id"]: answer["ground_truth"][0] for answer in answers}
         questions = [json.loads(line) for line in (folder / name).read_text(encoding="utf8").splitlines()]
-        yield from ((question["id"], question["function"], gold[question["id"]]) for question in questions if is_answerable(gold[question["id"]]))
+        yield from (
+            (question["id"], question["function"], gold[question["id"]])
+            for question in questions
+            if is_answerable(gold[question["id"]])
+        )
 
 
 def near_misses(value: Any) -> Iterator[Any]:
@@ -193,13 +222,23 @@ def near_misses(value: Any) -> Iterator[Any]:
 
 def calls_around(accepted: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
     least = choose_arguments(accepted)
-    most = {key: choose(next(value for value in values if value != "")) for key, values in accepted.items() if set(map(str, values)) != {""}}
-    yield from (least, most, most | {"extra": 1}, *({other: most[other] for other in most if other != key} for key in most))
+    most = {
+        key: choose(next(value for value in values if value != ""))
+        for key, values in accepted.items()
+        if set(map(str, values)) != {""}
+    }
+    yield from (
+        least,
+        most,
+        most | {"extra": 1},
+        *({other: most[other] for other in most if other != key} for key in most),
+    )
     yield from (most | {key: other} for key in most for other in near_misses(most[key]))
 
 
 def test_our_verdict_is_bfcls_but_for_what_is_named_here(checker: ModuleType) -> None:
-    """656 rows, some 18,000 calls. Numbers are compared by value (1.0 for 1), which BFCL refuses: the table above holds it, no call here has it."""
+    """656 rows, some 18,000 calls. Numbers are compared by value (1.0 for 1), which BFCL refuses: the table above holds
+    it, no call here has it."""
     python = importlib.import_module("bfcl_eval.constants.enums").Language.PYTHON
     count, stricter, milder = 0, set[str](), defaultdict[str, list[tuple[str, dict[str, Any]]]](list)
     for identity, functions, gold in bfcl_rows():
@@ -213,10 +252,17 @@ def test_our_verdict_is_bfcls_but_for_what_is_named_here(checker: ModuleType) ->
             elif ours and not theirs["valid"]:
                 milder[theirs["error_type"]].append((identity, call))
     assert count > 17_000
-    assert stricter == {"live_simple_40-17-0", "live_simple_51-23-0", "live_simple_52-23-1"}, "True for 1 inside a dict, which BFCL lets through"
+    assert stricter == {"live_simple_40-17-0", "live_simple_51-23-0", "live_simple_52-23-1"}, (
+        "True for 1 inside a dict, which BFCL lets through"
+    )
     empty_for_omitted = milder.pop("type_error:simple", [])
-    assert all("" in call.values() for _, call in empty_for_omitted), "only BFCL's own mark for an omitted argument, given as a value"
+    assert all("" in call.values() for _, call in empty_for_omitted), (
+        "only BFCL's own mark for an omitted argument, given as a value"
+    )
     assert {kind: {identity for identity, _ in calls} for kind, calls in milder.items()} == {
-        "simple_function_checker:missing_required": {"simple_python_17", "simple_python_200"},  # required by the signature, optional by the gold answer
+        "simple_function_checker:missing_required": {
+            "simple_python_17",
+            "simple_python_200",
+        },  # required by the signature, optional by the gold answer
         "value_error:dict_value": {"simple_python_337"},  # case and punctuation of strings in a list in a dict
     }

@@ -21,7 +21,25 @@ from tests.support import judged
 pytestmark = pytest.mark.unit
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 NASTY = st.text(st.characters(codec="utf-8") | st.sampled_from("|`\n\\*_<>&[]()#~$@!:-+=.1 \u202e"), max_size=40)
-OURS = {"table", "thead", "tbody", "tr", "th", "td", "h1", "h2", "p", "ul", "li", "strong", "em", "code", "details", "summary", "a"}
+OURS = {
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "h1",
+    "h2",
+    "p",
+    "ul",
+    "li",
+    "strong",
+    "em",
+    "code",
+    "details",
+    "summary",
+    "a",
+}
 
 
 class Seen(HTMLParser):
@@ -72,7 +90,9 @@ def test_any_text_in_a_cell_reads_as_it_is_written(text: str, write: Any) -> Non
 @given(NASTY)
 def test_no_text_of_the_gate_can_be_markup(text: str) -> None:
     result = RuleResult(rule=text, outcome="fail", sentence=text, evidence={"slices": []})
-    verdict = Verdict(release=judged.RELEASE, outcome="fail", results=[result], changes={text: {"release": 1.0, "base": 2.0}})
+    verdict = Verdict(
+        release=judged.RELEASE, outcome="fail", results=[result], changes={text: {"release": 1.0, "base": 2.0}}
+    )
     seen = render(report(verdict))
     assert set(seen.tags) <= OURS and "a" not in seen.tags and seen.tags.count("h1") == 1
 
@@ -88,7 +108,17 @@ def test_long_texts_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.123456, "0.1235"), (0, "0"), (None, ""), (float("nan"), ""), (True, ""), (35_000_000, "35,000,000"), (1e-5, "1e-05"), ("x", "")]
+    ("value", "text"),
+    [
+        (0.123456, "0.1235"),
+        (0, "0"),
+        (None, ""),
+        (float("nan"), ""),
+        (True, ""),
+        (35_000_000, "35,000,000"),
+        (1e-5, "1e-05"),
+        ("x", ""),
+    ],
 )
 def test_figures_have_four_digits(value: Any, text: str) -> None:
     assert figure(value) == text
@@ -96,7 +126,9 @@ def test_figures_have_four_digits(value: Any, text: str) -> None:
 
 def test_the_verdict_comes_first_and_the_parts_in_the_order_of_reading() -> None:
     text = report()
-    assert text.startswith("# Gate: fail\n\n**Fail: 2 of 5 rules broken, first: accuracy non-inferior to champion by 0.05.**\n")
+    assert text.startswith(
+        "# Gate: fail\n\n**Fail: 2 of 5 rules broken, first: accuracy non-inferior to champion by 0.05.**\n"
+    )
     assert [*sections(text)] == ["What changed", "Rules", "Worst slices by accuracy", "Flipped examples"]
     assert "release number 3 to be judged" in text and f"champion `{judged.CHAMPION}`" in text
 
@@ -137,5 +169,9 @@ def test_links_are_given_where_there_are_any() -> None:
 def test_without_an_evaluation_there_is_still_a_verdict() -> None:
     verdict = Verdict(release=judged.RELEASE, outcome="inconclusive", results=[])
     text = report(verdict, Evidence(judged.RELEASE, None))
-    assert "**Inconclusive: there was no rule to judge by.**" in text and [*sections(text)] == ["Rules"] and "champion none" in text
+    assert (
+        "**Inconclusive: there was no rule to judge by.**" in text
+        and [*sections(text)] == ["Rules"]
+        and "champion none" in text
+    )
     assert [*sections(report(verdict, Evidence(judged.RELEASE, Measured({"metrics": {}}))))] == ["Rules"]

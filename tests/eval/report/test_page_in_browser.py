@@ -1,4 +1,5 @@
-"""The page as a reviewer sees it: a real headless browser, with no network, in light and dark, on a phone and on paper."""
+"""The page as a reviewer sees it: a real headless browser, with no network, in light and dark, on a phone and on
+paper."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any, report: Path) -> Iterator[Any]:
-    """Opens the page; afterwards nothing but the file itself may have been asked for, and nobody may have complained."""
+    """Opens the page; afterwards nothing but the file itself may have been asked for, and nobody may have
+    complained."""
     asked: list[str] = []
     complaints: list[str] = []
     contexts = []
@@ -55,7 +57,9 @@ def open_page(browser: Any, report: Path) -> Iterator[Any]:
 def test_the_page_says_the_verdict_first(open_page: Any) -> None:
     page = open_page()
     assert page.inner_text("#outcome") == "fail"
-    assert page.inner_text("#headline") == "Fail: 2 of 5 rules broken, first: accuracy non-inferior to champion by 0.05."
+    assert (
+        page.inner_text("#headline") == "Fail: 2 of 5 rules broken, first: accuracy non-inferior to champion by 0.05."
+    )
     assert page.locator("#headline").bounding_box()["y"] < 200
     outcomes = page.locator(".rule > header .badge").all_inner_texts()
     assert outcomes == ["fail", "fail", "inconclusive", "inconclusive", "pass"]
@@ -72,7 +76,11 @@ def test_every_plot_is_to_be_seen(open_page: Any) -> None:
     assert points.count() == 4 + 3
     for number in range(points.count()):
         mark, row = points.nth(number).bounding_box(), points.nth(number).locator("..").bounding_box()
-        assert row["x"] <= mark["x"] and mark["x"] + mark["width"] <= row["x"] + row["width"] and mark["width"] == mark["height"] > 8
+        assert (
+            row["x"] <= mark["x"]
+            and mark["x"] + mark["width"] <= row["x"] + row["width"]
+            and mark["width"] == mark["height"] > 8
+        )
     assert page.locator(".axis text").count() >= 2 * 5
 
 
@@ -108,7 +116,9 @@ def test_arrow_keys_walk_through_the_flips_that_are_shown(open_page: Any) -> Non
     found = []
     for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
-        found.append(page.evaluate("document.activeElement.id || document.activeElement.querySelector('code').textContent"))
+        found.append(
+            page.evaluate("document.activeElement.id || document.activeElement.querySelector('code').textContent")
+        )
     shown = page.locator("#flips li:visible code").all_inner_texts()
     assert found == [shown[0], shown[1], shown[0], "search"]
 
@@ -133,12 +143,8 @@ def test_nothing_sticks_out_on_a_narrow_screen(open_page: Any, width: int) -> No
 
 def test_light_and_dark_have_enough_contrast(open_page: Any) -> None:
     """WCAG 2.2, 1.4.3: 4.5 to 1 for text, of every colour that text has."""
-    script = (
-        "[...new Set([...document.querySelectorAll('p,h1,h2,td,th,.badge,.better,.worse,dt,dd,a')].map(e => [getComputedStyle(e).color, ground(e)].join('|')))]"
-    )
-    ground = (
-        "e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (/^rgb\\(/.test(c)) return c } return 'rgb(255, 255, 255)' }"
-    )
+    script = "[...new Set([...document.querySelectorAll('p,h1,h2,td,th,.badge,.better,.worse,dt,dd,a')].map(e => [getComputedStyle(e).color, ground(e)].join('|')))]"
+    ground = "e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (/^rgb\\(/.test(c)) return c } return 'rgb(255, 255, 255)' }"
     for scheme in ("light", "dark"):
         pairs = open_page(color_scheme=scheme).evaluate(f"(() => {{ const ground = {ground}; return {script} }})()")
         low = [pair for pair in pairs if contrast(*pair.split("|")) < 4.5]

@@ -23,7 +23,10 @@ pytestmark = pytest.mark.unit
 
 
 def verdict_of(*outcomes: Outcome, **evidence: Any) -> Verdict:
-    results = [RuleResult(rule=f"rule {number}", outcome=outcome, sentence="why", evidence=evidence) for number, outcome in enumerate(outcomes, 1)]
+    results = [
+        RuleResult(rule=f"rule {number}", outcome=outcome, sentence="why", evidence=evidence)
+        for number, outcome in enumerate(outcomes, 1)
+    ]
     return Verdict(release=judged.RELEASE, outcome=conjunction(results), results=results)
 
 
@@ -49,7 +52,11 @@ def test_what_failed_comes_first_and_the_files_order_within() -> None:
 
 def test_a_change_has_the_interval_of_the_rule_that_compared_the_same_two() -> None:
     found = summary.changes(judged.verdict())
-    assert [(one.metric, one.reference) for one in found] == [("accuracy", "champion"), ("accuracy", "base"), ("log_loss", "champion")]
+    assert [(one.metric, one.reference) for one in found] == [
+        ("accuracy", "champion"),
+        ("accuracy", "base"),
+        ("log_loss", "champion"),
+    ]
     assert [(one.low, one.high) for one in found] == [(-0.2, -0.08), (-0.04, 0.08), (None, None)]
     assert [one.better for one in found] == [False, True, False]
 
@@ -65,19 +72,26 @@ def test_up_is_not_always_better(metric: str, release: float, before: float, arr
 
 
 def test_a_side_without_a_figure_is_no_change() -> None:
-    verdict = verdict_of("pass").model_copy(update={"changes": {"a": {"release": None, "champion": 1.0}, "b": {"release": float("nan"), "base": 1.0}}})
+    verdict = verdict_of("pass").model_copy(
+        update={"changes": {"a": {"release": None, "champion": 1.0}, "b": {"release": float("nan"), "base": 1.0}}}
+    )
     assert summary.changes(verdict) == []
 
 
 def frame(**columns: Any) -> Measured:
-    return Measured({}, frame=pandas.DataFrame({"id": ["a", "b", "c"], "gold": "x", "answer": ["x", "y", "x"]} | columns))
+    return Measured(
+        {}, frame=pandas.DataFrame({"id": ["a", "b", "c"], "gold": "x", "answer": ["x", "y", "x"]} | columns)
+    )
 
 
 def test_flips_are_paired_by_id_in_whatever_order_the_lost_first() -> None:
     mine, theirs = frame(correct=[1.0, 0.0, 1.0], slices=[["s"], ["t"], []]), frame(correct=[1.0, 1.0, 0.0])
     shuffled = replace(theirs, frame=theirs.frame.iloc[[2, 0, 1]])  # type: ignore[union-attr]
     found = summary.flips(Evidence("r", mine, "c", {"champion": shuffled}), {"b": "asked"})
-    assert [(flip.id, flip.kind, flip.slices, flip.question) for flip in found] == [("b", "lost", ["t"], "asked"), ("c", "gained", [], "")]
+    assert [(flip.id, flip.kind, flip.slices, flip.question) for flip in found] == [
+        ("b", "lost", ["t"], "asked"),
+        ("c", "gained", [], ""),
+    ]
 
 
 def test_rows_that_only_one_side_has_or_that_nobody_could_judge_do_not_flip() -> None:
@@ -87,7 +101,11 @@ def test_rows_that_only_one_side_has_or_that_nobody_could_judge_do_not_flip() ->
 
 def test_numbers_and_releases_with_nothing_to_compare_do_not_flip() -> None:
     assert summary.flips(Evidence("r", frame(absolute_error=0.1), None, {"base": frame(absolute_error=0.2)})) == []
-    assert summary.flips(Evidence("r", frame(correct=1.0))) == summary.flips(Evidence("r", None, None, {"base": frame(correct=1.0)})) == []
+    assert (
+        summary.flips(Evidence("r", frame(correct=1.0)))
+        == summary.flips(Evidence("r", None, None, {"base": frame(correct=1.0)}))
+        == []
+    )
 
 
 def test_the_champion_is_what_a_release_is_held_against_else_the_base() -> None:
@@ -108,10 +126,22 @@ def test_every_discordant_pair_flips_once(pairs: list[tuple[int, bool, bool]]) -
     ids, mine, theirs = ([*column] for column in zip(*pairs, strict=True))
 
     def side(correct: list[bool]) -> Measured:
-        return Measured({}, frame=pandas.DataFrame({"id": [str(one) for one in ids], "gold": "x", "answer": "y", "correct": [float(one) for one in correct]}))
+        return Measured(
+            {},
+            frame=pandas.DataFrame(
+                {
+                    "id": [str(one) for one in ids],
+                    "gold": "x",
+                    "answer": "y",
+                    "correct": [float(one) for one in correct],
+                }
+            ),
+        )
 
     found = summary.flips(Evidence("r", side(mine), "c", {"champion": side(theirs)}))
-    assert {(flip.id, flip.kind) for flip in found} == {(str(one), "gained" if ours else "lost") for one, ours, other in pairs if ours != other}
+    assert {(flip.id, flip.kind) for flip in found} == {
+        (str(one), "gained" if ours else "lost") for one, ours, other in pairs if ours != other
+    }
     assert [flip.kind for flip in found] == sorted((flip.kind for flip in found), reverse=True)
 
 
@@ -137,7 +167,14 @@ def test_only_the_questions_wanted_are_read(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     assert summary.read_questions(paths, {"b"}) == {}
     paths.data.mkdir()
-    chat = [[{"role": "system", "content": "s"}, {"role": "user", "content": f"ask {name}"}, {"role": "assistant", "content": "x"}] for name in "abc"]
+    chat = [
+        [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": f"ask {name}"},
+            {"role": "assistant", "content": "x"},
+        ]
+        for name in "abc"
+    ]
     pandas.DataFrame({"id": [*"abc"], "messages": chat}).to_parquet(paths.data / "test.parquet")
     assert summary.read_questions(paths, {"b", "z"}) == {"b": "ask b"}
 
@@ -145,6 +182,16 @@ def test_only_the_questions_wanted_are_read(tmp_path: Path) -> None:
 def test_the_release_says_where_it_comes_from(checkout: Path, write_release: Callable[..., Manifest]) -> None:
     paths = RunPaths(checkout)
     assert summary.read_provenance(paths) == {}
-    write_release(paths.release, git_revision="abc123", base={"package": "tiny", "digest": "sha256:1"}, versions={"torch": "2.13", "peft": "0.21"})
+    write_release(
+        paths.release,
+        git_revision="abc123",
+        base={"package": "tiny", "digest": "sha256:1"},
+        versions={"torch": "2.13", "peft": "0.21"},
+    )
     facts = summary.read_provenance(paths)
-    assert facts == {"Base": "package tiny, digest sha256:1", "Git revision": "abc123", "Made": "2026-11-24", "Versions": "peft 0.21, torch 2.13"}
+    assert facts == {
+        "Base": "package tiny, digest sha256:1",
+        "Git revision": "abc123",
+        "Made": "2026-11-24",
+        "Versions": "peft 0.21, torch 2.13",
+    }

@@ -39,7 +39,11 @@ def test_a_whole_evaluation_is_read_by_id(tmp_path: Path, write_measured: WriteM
     assert measured.frame is not None and measured.frame.to_dict("list") == {
         "id": ["x", "y"], "gold": ["good", "good"], "answer": ["good", "bad"], "correct": [1.0, 0.0]
     }  # fmt: skip
-    assert measured.frame is not None and [*measured.frame["id"]] == ["x", "y"] and [*measured.frame["answer"]] == ["good", "bad"]
+    assert (
+        measured.frame is not None
+        and [*measured.frame["id"]] == ["x", "y"]
+        and [*measured.frame["answer"]] == ["good", "bad"]
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,7 +55,9 @@ def test_a_torn_file_is_no_evaluation(tmp_path: Path, write_measured: WriteMeasu
     assert read_measured(path.parent) is None
 
 
-def test_a_missing_file_repeated_ids_or_another_shape_is_no_evaluation(tmp_path: Path, write_measured: WriteMeasured) -> None:
+def test_a_missing_file_repeated_ids_or_another_shape_is_no_evaluation(
+    tmp_path: Path, write_measured: WriteMeasured
+) -> None:
     assert read_measured(tmp_path / "nowhere") is None
     for name in ("metrics.json", "predictions.parquet"):
         (write_measured(tmp_path / f"without {name}", OTHER, {"x": 1.0}) / name).unlink()
@@ -62,8 +68,18 @@ def test_a_missing_file_repeated_ids_or_another_shape_is_no_evaluation(tmp_path:
     assert [read_measured(tmp_path / name) for name in ("list", "twice", "nameless")] == [None, None, None]
 
 
-@pytest.mark.parametrize("places", [("build/one", "build/two"), ("build/two", "build/one"), ("releases/one", "build/two"), ("build/one", "releases/two")])
-def test_the_evaluation_on_the_same_rows_is_preferred(checkout: Path, write_measured: WriteMeasured, places: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("build/one", "build/two"),
+        ("build/two", "build/one"),
+        ("releases/one", "build/two"),
+        ("build/one", "releases/two"),
+    ],
+)
+def test_the_evaluation_on_the_same_rows_is_preferred(
+    checkout: Path, write_measured: WriteMeasured, places: tuple[str, str]
+) -> None:
     for place, dataset in zip(places, ("rows-1", "rows-2"), strict=True):
         write_measured(checkout / place / "eval", CHAMPION, {"x": 1.0}, dataset=dataset)
     write_measured(checkout / "build/stranger/eval", OTHER, {"x": 0.0}, dataset="rows-3")
@@ -71,11 +87,15 @@ def test_the_evaluation_on_the_same_rows_is_preferred(checkout: Path, write_meas
         found = find_measured(CHAMPION, wanted)
         assert found is not None and found.record["dataset"] == wanted
     fallback = find_measured(CHAMPION, "rows-3")
-    assert fallback is not None and fallback.record["release"] == CHAMPION, "on other rows rather than of another release"
+    assert fallback is not None and fallback.record["release"] == CHAMPION, (
+        "on other rows rather than of another release"
+    )
     assert find_measured("champion@sha256:" + "e" * 64, "rows-1") is None
 
 
-def test_everything_there_is_gathered(checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured) -> None:
+def test_everything_there_is_gathered(
+    checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured
+) -> None:
     manifest = write_release(RUN.release, base={"digest": "sha256:base"})
     write_measured(RUN.evaluation, manifest.reference, {"x": 1.0})
     for name in ("base", "parent"):
@@ -91,7 +111,9 @@ def test_everything_there_is_gathered(checkout: Path, write_release: WriteReleas
     }
 
 
-def test_a_release_that_a_rule_names_is_looked_for_like_the_champion(checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured) -> None:
+def test_a_release_that_a_rule_names_is_looked_for_like_the_champion(
+    checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured
+) -> None:
     write_measured(RUN.evaluation, write_release(RUN.release).reference, {"x": 1.0})
     assert gather(RUN, None, [OTHER]).references == {}
     write_measured(checkout / "build/elsewhere/eval", OTHER, {"x": 0.0}, dataset="rows-2")
@@ -102,7 +124,9 @@ def test_a_release_that_a_rule_names_is_looked_for_like_the_champion(checkout: P
     assert gather(RUN, None, [OTHER]).references[OTHER].record["release"] == OTHER
 
 
-def test_what_is_absent_stays_absent(checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured) -> None:
+def test_what_is_absent_stays_absent(
+    checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured
+) -> None:
     with pytest.raises(InputError, match="not a release"):
         gather(RUN, None)
     write_release(RUN.release)
@@ -115,11 +139,22 @@ def test_what_is_absent_stays_absent(checkout: Path, write_release: WriteRelease
 
 
 def test_an_evaluation_as_the_gate_sees_it_is_what_evaluate_wrote(tmp_path: Path) -> None:
-    row = score("sequence-classification", {"id": "x", "label": "g"}, Answer("a", "a", {"g": 0.5, "a": 0.5}, None, 0.1, 0), Evaluate())
+    row = score(
+        "sequence-classification",
+        {"id": "x", "label": "g"},
+        Answer("a", "a", {"g": 0.5, "a": 0.5}, None, 0.1, 0),
+        Evaluate(),
+    )
     write_predictions(tmp_path, iter([row | {"slices": ["label=g"]}]))
     write_atomically(tmp_path / "metrics.json", json.dumps({"release": OTHER, "metrics": {}}))
     found = read_measured(tmp_path)
     assert found is not None and found.record == {"release": OTHER, "metrics": {}}
     (row,) = found.frame.to_dict("records") if found.frame is not None else []
-    assert (row["id"], row["gold"], row["answer"], row["correct"], list(row["slices"])) == ("x", "g", "a", 0.0, ["label=g"])
+    assert (row["id"], row["gold"], row["answer"], row["correct"], list(row["slices"])) == (
+        "x",
+        "g",
+        "a",
+        0.0,
+        ["label=g"],
+    )
     assert (row["log_loss"], row["brier"]) == pytest.approx((math.log(2), 0.25))

@@ -27,12 +27,23 @@ RULES = GateConfig.model_validate(
 
 def measured(name: str, right: int) -> Measured:
     correct = [float(i < right) for i in range(100)]
-    frame = pandas.DataFrame({"id": [str(i) for i in range(100)], "correct": correct, "slices": [["odd" if i % 2 else "even"] for i in range(100)]})
+    frame = pandas.DataFrame(
+        {
+            "id": [str(i) for i in range(100)],
+            "correct": correct,
+            "slices": [["odd" if i % 2 else "even"] for i in range(100)],
+        }
+    )
     return Measured({"release": f"{name}@sha256:1", "dataset": "d", "metrics": {"accuracy": right / 100}}, frame)
 
 
 def test_a_rule_is_chosen_by_number_kind_or_name() -> None:
-    assert choose(RULES, "2") == choose(RULES, "non_inferior_to") == choose(RULES, "accuracy non-inferior to champion by 0.05") == [RULES.rules[1]]
+    assert (
+        choose(RULES, "2")
+        == choose(RULES, "non_inferior_to")
+        == choose(RULES, "accuracy non-inferior to champion by 0.05")
+        == [RULES.rules[1]]
+    )
     assert len(choose(RULES, "parity")) == 2
     with pytest.raises(InputError, match=r"5  served answers") as caught:
         choose(RULES, "6")
@@ -51,10 +62,17 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
 
 
 def test_the_steps_are_this_runs_own_numbers() -> None:
-    results = decide(RULES, Evidence("a@sha256:1", measured("a", 70), "b@sha256:1", {"champion": measured("b", 80)})).results
+    results = decide(
+        RULES, Evidence("a@sha256:1", measured("a", 70), "b@sha256:1", {"champion": measured("b", 80)})
+    ).results
     threshold, paired, slices, parity, _ = map(explain_result, results)
     assert "accuracy = 0.7" in threshold and "=> pass" in threshold
-    for step in ("release 0.7, champion 0.8, on 100 shared", "0 examples gained, 10 lost: (0 - 10) / 100 = -0.1000", "Tango", "the bound: at least -0.05"):
+    for step in (
+        "release 0.7, champion 0.8, on 100 shared",
+        "0 examples gained, 10 lost: (0 - 10) / 100 = -0.1000",
+        "Tango",
+        "the bound: at least -0.05",
+    ):
         assert step in paired
     assert "slice odd: value 0.7 on 50" in slices and "by Holm" in slices
     assert parity.splitlines()[1].startswith("  => inconclusive: Parity was not measured")

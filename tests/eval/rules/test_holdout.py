@@ -13,14 +13,24 @@ from eval.rules.holdout import LOOKS, count_looks, look
 
 pytestmark = pytest.mark.unit
 DIGESTS = [letter * 64 for letter in "abc"]
-PAIRS = st.lists(st.tuples(st.sampled_from(["rows-1", "rows-2"]), st.sampled_from([f"sha256:{one}" for one in DIGESTS])))
+PAIRS = st.lists(
+    st.tuples(st.sampled_from(["rows-1", "rows-2"]), st.sampled_from([f"sha256:{one}" for one in DIGESTS]))
+)
 
 
 @given(PAIRS, PAIRS)
-def test_the_count_is_of_distinct_bytes_in_any_order_and_never_falls(looks: list[tuple[str, str]], more: list[tuple[str, str]]) -> None:
+def test_the_count_is_of_distinct_bytes_in_any_order_and_never_falls(
+    looks: list[tuple[str, str]], more: list[tuple[str, str]]
+) -> None:
     mine = f"run@sha256:{DIGESTS[0]}"
     found = count_looks(looks, "rows-1", mine)
-    assert 1 <= found == count_looks([*reversed(looks), *looks], "rows-1", mine) <= count_looks([*looks, *more], "rows-1", mine) <= len(DIGESTS)
+    assert (
+        1
+        <= found
+        == count_looks([*reversed(looks), *looks], "rows-1", mine)
+        <= count_looks([*looks, *more], "rows-1", mine)
+        <= len(DIGESTS)
+    )
     assert found == count_looks(looks, "rows-1", f"renamed@sha256:{DIGESTS[0]}")
 
 

@@ -30,9 +30,13 @@ def test_two_hundred_random_means_have_scipys_interval_and_p() -> None:
     for _ in range(200):
         one, other = random.exponential(size=(2, int(random.integers(5, 60))))
         found = compare_means(one, other, 0.9, 0.0, 1.0)
-        peer = bootstrap((one - other,), numpy.mean, n_resamples=499, method="BCa", confidence_level=0.9, rng=17).confidence_interval
+        peer = bootstrap(
+            (one - other,), numpy.mean, n_resamples=499, method="BCa", confidence_level=0.9, rng=17
+        ).confidence_interval
         assert (found.low, found.high) == pytest.approx((peer.low, peer.high))
-        test = permutation_test((one - other,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=499, rng=17)
+        test = permutation_test(
+            (one - other,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=499, rng=17
+        )
         assert found.p_value == pytest.approx(test.pvalue, abs=0.1)
 
 
@@ -41,7 +45,9 @@ def test_two_hundred_random_means_have_scipys_interval_and_p() -> None:
 def test_a_comparison_is_repeatable_and_turns_round(mine: list[float], data: st.DataObject) -> None:
     theirs = numpy.array(data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(mine), max_size=len(mine))))
     one = numpy.array(mine)
-    found, again, back = (compare_means(*sides, 0.95, 0.0, 1.0) for sides in ((one, theirs), (one, theirs), (theirs, one)))
+    found, again, back = (
+        compare_means(*sides, 0.95, 0.0, 1.0) for sides in ((one, theirs), (one, theirs), (theirs, one))
+    )
     assert found == again
     assert back.difference == pytest.approx(-found.difference) and back.deviation == pytest.approx(found.deviation)
     assert found.low <= found.difference + 1e-9 and found.difference <= found.high + 1e-9 and 0 < found.p_value <= 1
@@ -76,12 +82,19 @@ def test_a_figure_of_the_whole_set_is_resampled_on_both_sides_together() -> None
     random = numpy.random.default_rng(2)
     theirs = pandas.DataFrame({"x": random.random(200) * 10})
     shifted = compare_figures(largest, theirs + 0.5, theirs, 0.95, 0.0, 1.0)
-    assert shifted.low == pytest.approx(0.5, abs=0.06) and shifted.high == pytest.approx(0.5, abs=0.06), "the same rows are drawn on both sides"
+    assert shifted.low == pytest.approx(0.5, abs=0.06) and shifted.high == pytest.approx(0.5, abs=0.06), (
+        "the same rows are drawn on both sides"
+    )
     assert shifted.p_value <= 0.02 and shifted.p_worse == 1.0
-    assert estimate_figure(largest, theirs, 0.95, 0.0, 1.0).high - estimate_figure(largest, theirs, 0.95, 0.0, 1.0).low > 0.5
+    assert (
+        estimate_figure(largest, theirs, 0.95, 0.0, 1.0).high - estimate_figure(largest, theirs, 0.95, 0.0, 1.0).low
+        > 0.5
+    )
 
 
-@pytest.mark.parametrize("figure", [lambda frame: float("nan"), lambda frame: float("nan") if frame["x"].nunique() < 20 else 1.0])
+@pytest.mark.parametrize(
+    "figure", [lambda frame: float("nan"), lambda frame: float("nan") if frame["x"].nunique() < 20 else 1.0]
+)
 def test_a_figure_that_is_often_undefined_is_refused(figure: Callable[[pandas.DataFrame], float]) -> None:
     frame = pandas.DataFrame({"x": range(20)})
     with pytest.raises(ValueError, match="undefined"):

@@ -6,14 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.statistics.power import LIMIT, POWER, discordance, effect_of_means, effect_of_outcomes, more_examples, power_of_outcomes, power_to_pass
+from eval.statistics.power import (
+    LIMIT,
+    POWER,
+    discordance,
+    effect_of_means,
+    effect_of_outcomes,
+    more_examples,
+    power_of_outcomes,
+    power_to_pass,
+)
 
 pytestmark = pytest.mark.unit
 SHARE, SIZE = st.floats(0.02, 1.0), st.integers(30, 3000)
 
 
 @given(SHARE, SIZE, st.floats(0.6, 0.99))
-def test_the_printed_effect_has_the_stated_power_and_a_larger_one_more(discordant: float, n: int, confidence: float) -> None:
+def test_the_printed_effect_has_the_stated_power_and_a_larger_one_more(
+    discordant: float, n: int, confidence: float
+) -> None:
     effect = effect_of_outcomes(discordant, n, confidence)
     if effect is None:
         assert power_of_outcomes(discordant, discordant, n, confidence) < POWER

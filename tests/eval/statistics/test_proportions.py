@@ -1,4 +1,5 @@
-"""Outcomes of 0 and 1 on the same examples: the score interval, McNemar's p and Wilson's interval, against references and simulated truth."""
+"""Outcomes of 0 and 1 on the same examples: the score interval, McNemar's p and Wilson's interval, against references
+and simulated truth."""
 
 from __future__ import annotations
 
@@ -25,14 +26,23 @@ def interval(table: tuple[int, int, int], confidence: float = 0.95) -> tuple[flo
 
 def arrays(table: tuple[int, int, int]) -> tuple[numpy.ndarray, numpy.ndarray]:
     gained, lost, alike = table
-    return numpy.array([1.0] * gained + [0.0] * lost + [1.0] * alike), numpy.array([0.0] * gained + [1.0] * lost + [1.0] * alike)
+    return numpy.array([1.0] * gained + [0.0] * lost + [1.0] * alike), numpy.array(
+        [0.0] * gained + [1.0] * lost + [1.0] * alike
+    )
 
 
 @pytest.mark.parametrize(
     ("table", "expected"),
-    [((12, 2, 36), (0.0569, 0.3404)), ((14, 0, 36), (0.1528, 0.4167)), ((97, 1, 2), (0.8721, 0.9854)), ((0, 0, 54), (-0.0664, 0.0664))],
+    [
+        ((12, 2, 36), (0.0569, 0.3404)),
+        ((14, 0, 36), (0.1528, 0.4167)),
+        ((97, 1, 2), (0.8721, 0.9854)),
+        ((0, 0, 54), (-0.0664, 0.0664)),
+    ],
 )
-def test_the_interval_lies_near_newcombes_published_ones(table: tuple[int, int, int], expected: tuple[float, float]) -> None:
+def test_the_interval_lies_near_newcombes_published_ones(
+    table: tuple[int, int, int], expected: tuple[float, float]
+) -> None:
     """Newcombe 1998, table III, method 10: another method for the same tables, so within 0.025 of it and no nearer."""
     assert interval(table) == pytest.approx(expected, abs=0.025)
 
@@ -62,7 +72,9 @@ def test_without_a_difference_the_score_is_mcnemars(table: tuple[int, int, int])
 
 
 @given(TABLES, CONFIDENCE, CONFIDENCE)
-def test_the_interval_holds_the_difference_mirrors_and_widens_with_confidence(table: tuple[int, int, int], one: float, other: float) -> None:
+def test_the_interval_holds_the_difference_mirrors_and_widens_with_confidence(
+    table: tuple[int, int, int], one: float, other: float
+) -> None:
     (low, high), (lower, higher) = (interval(table, confidence) for confidence in sorted([one, other]))
     difference = (table[0] - table[1]) / sum(table)
     assert -1 <= lower <= low + 1e-9 and low - 1e-9 <= difference <= high + 1e-9 and high <= higher + 1e-9 <= 1 + 2e-9
@@ -91,7 +103,11 @@ def test_a_comparison_turned_round_is_the_same_with_other_signs(table: tuple[int
     mine, theirs = arrays(table)
     found, back = compare_outcomes(mine, theirs, 0.95, 0.0), compare_outcomes(theirs, mine, 0.95, 0.0)
     assert (found.gained, found.lost, found.n) == (*table[:2], sum(table)) == (back.lost, back.gained, back.n)
-    assert back.difference == -found.difference and back.p_value == found.p_value and found.p_worse == pytest.approx(1 - back.p_worse)
+    assert (
+        back.difference == -found.difference
+        and back.p_value == found.p_value
+        and found.p_worse == pytest.approx(1 - back.p_worse)
+    )
     assert found.minimum_detectable_effect == back.minimum_detectable_effect
 
 
@@ -102,7 +118,9 @@ def test_a_share_has_wilsons_interval_and_the_binomial_p(outcomes: list[float], 
     found = estimate_share(numpy.array(outcomes), 0.95, bound)
     wilson = binomtest(int(sum(outcomes)), len(outcomes)).proportion_ci(0.95, method="wilson")
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
-    assert found.p_below == pytest.approx(binomtest(int(sum(outcomes)), len(outcomes), bound, alternative="less").pvalue)
+    assert found.p_below == pytest.approx(
+        binomtest(int(sum(outcomes)), len(outcomes), bound, alternative="less").pvalue
+    )
 
 
 def test_two_hundred_random_cases_equal_the_libraries() -> None:

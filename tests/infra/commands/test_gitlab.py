@@ -38,8 +38,20 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     report.parent.mkdir(parents=True)
     report.write_text("# Gate: fail\n", encoding="utf8")
     with gitlab_server() as found:
-        job = {"CI_SERVER_URL": found.url, "CI_PROJECT_ID": "35", "TUNEGATE_GITLAB_TOKEN": TOKEN, "CI_MERGE_REQUEST_IID": "1", "CI_COMMIT_SHA": SHA}
-        for name, value in (job | {"CI_JOB_URL": "https://gitlab.example.com/-/jobs/5", "CI_PIPELINE_URL": "https://gitlab.example.com/-/pipelines/4"}).items():
+        job = {
+            "CI_SERVER_URL": found.url,
+            "CI_PROJECT_ID": "35",
+            "TUNEGATE_GITLAB_TOKEN": TOKEN,
+            "CI_MERGE_REQUEST_IID": "1",
+            "CI_COMMIT_SHA": SHA,
+        }
+        for name, value in (
+            job
+            | {
+                "CI_JOB_URL": "https://gitlab.example.com/-/jobs/5",
+                "CI_PIPELINE_URL": "https://gitlab.example.com/-/pipelines/4",
+            }
+        ).items():
             monkeypatch.setenv(name, value)
         yield found
 
@@ -56,7 +68,9 @@ def test_the_note_has_the_report_the_commit_and_the_job_and_is_one(world: World)
 def test_without_a_report_there_is_no_note(world: World) -> None:
     Path("build/smoke/gate/report.md").unlink()
     found = run("gitlab", "note", "configs/finetune/smoke.yaml")
-    assert isinstance(found.exception, InputError) and "tunegate gate configs/finetune/smoke.yaml" in str(found.exception)
+    assert isinstance(found.exception, InputError) and "tunegate gate configs/finetune/smoke.yaml" in str(
+        found.exception
+    )
     assert world.requests == []
 
 
@@ -65,7 +79,9 @@ def test_without_a_token_the_note_says_what_is_missing(world: World) -> None:
     assert isinstance(found.exception, InputError) and "TUNEGATE_GITLAB_TOKEN" in str(found.exception)
 
 
-def test_what_was_pinned_gets_the_status_that_its_missing_pipeline_would_give(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_pinned_gets_the_status_that_its_missing_pipeline_would_give(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[object] = []
     monkeypatch.setattr(Branch, "from_environment", lambda: "the branch")
     monkeypatch.setattr(pin, "pin_release", lambda *given: asked.append(given) or SHA)
@@ -73,7 +89,12 @@ def test_what_was_pinned_gets_the_status_that_its_missing_pipeline_would_give(wo
     assert (found.exit_code, found.output) == (0, f"pushed {SHA}\n")
     assert asked == [("smoke", ["sentiment", "staging"], "the branch")]
     (status,) = world.statuses
-    facts = {"sha": SHA, "name": "tunegate/smoke", "status": "success", "target_url": "https://gitlab.example.com/-/pipelines/4"}
+    facts = {
+        "sha": SHA,
+        "name": "tunegate/smoke",
+        "status": "success",
+        "target_url": "https://gitlab.example.com/-/pipelines/4",
+    }
     assert status.items() >= facts.items()
 
 
@@ -84,11 +105,17 @@ def test_a_pin_that_changes_nothing_says_so_and_sets_no_status(world: World, mon
     assert world.requests == []
 
 
-@pytest.mark.parametrize(("changed", "job"), [(["docs/ci.md"], "nothing changed"), (["configs/finetune/smoke.yaml"], "pin smoke")])
-def test_the_child_pipeline_is_written_from_what_changed(world: World, monkeypatch: pytest.MonkeyPatch, changed: list[str], job: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "job"), [(["docs/ci.md"], "nothing changed"), (["configs/finetune/smoke.yaml"], "pin smoke")]
+)
+def test_the_child_pipeline_is_written_from_what_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch, changed: list[str], job: str
+) -> None:
     Path("dvc.yaml").write_text("vars:\n  - configs: [smoke]\n", encoding="utf8")
     monkeypatch.setattr(child_pipeline, "changed_since", lambda base: changed if base == "before" else [])
-    found = run("gitlab", "children", CI_MERGE_REQUEST_DIFF_BASE_SHA="before", PRODUCTION="sentiment", STAGING="staging")
+    found = run(
+        "gitlab", "children", CI_MERGE_REQUEST_DIFF_BASE_SHA="before", PRODUCTION="sentiment", STAGING="staging"
+    )
     assert found.exit_code == 0, found.output
     pipeline = YAML(typ="safe").load(Path("build/children.yml").read_text(encoding="utf8"))
     assert job in pipeline

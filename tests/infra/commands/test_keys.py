@@ -36,11 +36,28 @@ def listed(environment: Path) -> list[dict[str, object]]:
 @pytest.mark.unit
 def test_a_key_is_shown_once_and_listed_with_its_limits(environment: Path) -> None:
     secret = keys(
-        "add", "team", "--rpm", "60", "--tpm", "9000", "--concurrent", "4", "--scope", "chat", "--scope", "models", environment=environment
+        "add",
+        "team",
+        "--rpm",
+        "60",
+        "--tpm",
+        "9000",
+        "--concurrent",
+        "4",
+        "--scope",
+        "chat",
+        "--scope",
+        "models",
+        environment=environment,
     ).output.strip()
     (row,) = listed(environment)
     assert secret.startswith("tg-") and row["sha256"] == hash_of(secret)[:12] and secret not in str(row)
-    assert (row["requests_per_minute"], row["tokens_per_minute"], row["concurrent"], row["scopes"]) == (60, 9000, 4, ["chat", "models"])
+    assert (row["requests_per_minute"], row["tokens_per_minute"], row["concurrent"], row["scopes"]) == (
+        60,
+        9000,
+        4,
+        ["chat", "models"],
+    )
     assert row["expires"] is None and "team" in keys("list", environment=environment).output
 
 
@@ -54,7 +71,14 @@ def test_rotate_and_revoke(environment: Path) -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    "arguments", [("team", "--scope", "everything"), ("team", "--rpm", "-1"), ("team", "--expires", "soon"), ("Team Search",), ("default",)]
+    "arguments",
+    [
+        ("team", "--scope", "everything"),
+        ("team", "--rpm", "-1"),
+        ("team", "--expires", "soon"),
+        ("Team Search",),
+        ("default",),
+    ],
 )
 def test_what_is_wrong_is_named_and_no_key_made(environment: Path, arguments: tuple[str, ...]) -> None:
     result = keys("add", *arguments, environment=environment)
@@ -70,7 +94,9 @@ def test_times_are_numbers_with_a_unit(text: str, seconds: int) -> None:
 @pytest.mark.integration
 def test_the_open_door_takes_a_key_at_once(door: OpenDoor) -> None:
     config = door.router.config
-    Path("door.yaml").write_text(f"name: x\nmodel: assistant\nrelease: null\ngate: null\nstate_dir: state\ndoor: {{port: {config.door.port}}}\n")
+    Path("door.yaml").write_text(
+        f"name: x\nmodel: assistant\nrelease: null\ngate: null\nstate_dir: state\ndoor: {{port: {config.door.port}}}\n"
+    )
     secret = keys("add", "team", "--expires", "5s", environment=Path("door.yaml")).output.strip()
     assert door.ask(key=secret, json={}).status_code == 200
     while time.time() < Keyring(config).read()[-1].limits.expires:

@@ -1,4 +1,5 @@
-"""The stores' commands: the registry is told of the run that trained a release, however late MLflow took it; prune only says unless told to act."""
+"""The stores' commands: the registry is told of the run that trained a release, however late MLflow took it; prune only
+says unless told to act."""
 
 from __future__ import annotations
 
@@ -49,8 +50,12 @@ def test_a_release_without_a_training_here_has_no_run() -> None:
     assert trained_by(RunPaths.of("never")) is None
 
 
-@pytest.mark.parametrize(("flags", "asked"), [((), (False, False)), (("--remote",), (False, True)), (("--yes", "--remote"), (True, True))])
-def test_prune_acts_only_where_it_is_told_to(monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], asked: tuple[bool, bool]) -> None:
+@pytest.mark.parametrize(
+    ("flags", "asked"), [((), (False, False)), (("--remote",), (False, True)), (("--yes", "--remote"), (True, True))]
+)
+def test_prune_acts_only_where_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], asked: tuple[bool, bool]
+) -> None:
     calls: list[tuple[bool, bool]] = []
 
     def prune(uses: Any, act: bool, remote: bool) -> dict[str, Any]:
@@ -67,6 +72,10 @@ def test_the_list_is_given_what_the_environments_use(monkeypatch: pytest.MonkeyP
     reference = f"calls@sha256:{'a' * 64}"
     Path("configs/deploy").mkdir(parents=True)
     Path("configs/deploy/local.yaml").write_text(f"name: local\nmodel: m\nrelease: {reference}\ngate: null\n")
-    monkeypatch.setattr(infra.lineage.trace, "catalogue", lambda uses: [{"uses": [[use.environment, use.reference, use.how] for use in uses]}])
+    monkeypatch.setattr(
+        infra.lineage.trace,
+        "catalogue",
+        lambda uses: [{"uses": [[use.environment, use.reference, use.how] for use in uses]}],
+    )
     found = CliRunner().invoke(tunegate.app, ["releases", "list", "--json"])
     assert json.loads(found.stdout) == [{"uses": [["local", reference, "pinned"]]}]

@@ -22,7 +22,13 @@ def test_publish_copies_release_evaluation_and_verdict_but_no_logs(checkout: Pat
     paths, manifest = make_run()
     target = releases.publish(paths)
     assert target == Path(f"releases/demo@{manifest.digest.removeprefix('sha256:')[:12]}")
-    copied = {"release/model.safetensors", "release/manifest.json", "eval/metrics.json", "eval/base/metrics.json", "gate/verdict.json"}
+    copied = {
+        "release/model.safetensors",
+        "release/manifest.json",
+        "eval/metrics.json",
+        "eval/base/metrics.json",
+        "gate/verdict.json",
+    }
     assert set(content(target)) == copied | {"lineage.json"}
 
 
@@ -88,7 +94,9 @@ def test_a_flipped_byte_is_refused_and_named(checkout: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["shutil.copytree", "os.replace", "dvc.repo.Repo.add", "dvc.repo.Repo.push"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_killed_publish_is_finished_by_the_next(checkout: Path, monkeypatch: pytest.MonkeyPatch, victim: str, when: str) -> None:
+def test_a_killed_publish_is_finished_by_the_next(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, victim: str, when: str
+) -> None:
     import dvc.repo
 
     paths, manifest = make_run()

@@ -51,7 +51,9 @@ def test_an_unknown_release_names_the_known_ones(checkout: Path) -> None:
         releases.find(f"demo@sha256:{'0' * 64}")
 
 
-@pytest.mark.parametrize("reference", ["demo", "demo@sha256:12", "../x@sha256:" + "0" * 64, "demo@sha256:" + "0" * 63 + "g", ""])
+@pytest.mark.parametrize(
+    "reference", ["demo", "demo@sha256:12", "../x@sha256:" + "0" * 64, "demo@sha256:" + "0" * 63 + "g", ""]
+)
 def test_what_is_no_reference_is_an_input_error(checkout: Path, reference: str) -> None:
     with pytest.raises(InputError, match="expected NAME@sha256"):
         releases.find(reference)
@@ -88,7 +90,9 @@ def test_an_evaluation_is_found_by_its_key_on_a_machine_that_never_saw_it(checko
     assert not evaluations.find_evaluation("0" * 64, kept) and not kept.exists()
     there = evaluation(checkout / "elsewhere", "probe.json")
     assert evaluations.find_evaluation("k" * 64, there)
-    assert content(there) == {"metrics.json": b"metrics.json 1", "predictions.parquet": b"predictions.parquet 1"}, "no log, and nothing of an earlier one"
+    assert content(there) == {"metrics.json": b"metrics.json 1", "predictions.parquet": b"predictions.parquet 1"}, (
+        "no log, and nothing of an earlier one"
+    )
     assert untracked() == [], "it wants no pointer in git"
 
 
@@ -110,7 +114,10 @@ def test_an_evaluation_that_was_cut_short_is_not_found(checkout: Path, monkeypat
     assert not evaluations.find_evaluation("k", checkout / "there")
     evaluations.keep_evaluation("k", kept)
     evaluations.keep_evaluation("k", evaluation(kept, "metrics.json", text="2"))
-    assert evaluations.find_evaluation("k", checkout / "there") and content(checkout / "there")["metrics.json"] == b"metrics.json 2"
+    assert (
+        evaluations.find_evaluation("k", checkout / "there")
+        and content(checkout / "there")["metrics.json"] == b"metrics.json 2"
+    )
 
 
 def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +148,10 @@ def test_kept_evaluations_and_published_releases_leave_each_other_alone(checkout
 def test_without_a_dvc_repository_the_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths, _ = make_run()
-    for act in (lambda: releases.publish(paths), lambda: evaluations.keep_evaluation("k", tmp_path), lambda: evaluations.find_evaluation("k", tmp_path)):
+    for act in (
+        lambda: releases.publish(paths),
+        lambda: evaluations.keep_evaluation("k", tmp_path),
+        lambda: evaluations.find_evaluation("k", tmp_path),
+    ):
         with pytest.raises(OutsideError, match="NotDvcRepoError"):
             act()

@@ -43,7 +43,9 @@ def test_publishing_signs_and_the_signature_travels_with_the_bytes(checkout: Pat
     }
 
 
-def test_without_a_key_nothing_is_signed_and_only_who_asks_for_a_signature_misses_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_nothing_is_signed_and_only_who_asks_for_a_signature_misses_it(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(KEY, raising=False)
     paths, manifest = make_run()
     target = releases.publish(paths)
@@ -52,7 +54,9 @@ def test_without_a_key_nothing_is_signed_and_only_who_asks_for_a_signature_misse
         releases.find_trusted(manifest.reference, Signing(public_key=make_pair(checkout).public.read_text()))
 
 
-def test_publishing_again_signs_what_was_published_unsigned_once(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publishing_again_signs_what_was_published_unsigned_once(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(KEY, raising=False)
     paths, _ = make_run()
     releases.publish(paths)

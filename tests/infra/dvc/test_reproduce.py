@@ -1,4 +1,5 @@
-"""`tunegate repro` on a small pipeline with the real DVC: what is done is not done again, not even on another machine, and a refusal stays a refusal."""
+"""`tunegate repro` on a small pipeline with the real DVC: what is done is not done again, not even on another machine,
+and a refusal stays a refusal."""
 
 from __future__ import annotations
 
@@ -41,8 +42,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
     subprocess.run(["git", "init", "-q"], check=True)
-    Path(".dvc/config").write_text("[core]\n    remote = storage\n    analytics = false\n['remote \"storage\"']\n    url = ../../remote\n")
-    for name, text in {"dvc.yaml": PIPELINE, "stage.sh": STAGE, "config.yaml": "first", "code": "0", ".gitignore": "/build\n"}.items():
+    Path(".dvc/config").write_text(
+        "[core]\n    remote = storage\n    analytics = false\n['remote \"storage\"']\n    url = ../../remote\n"
+    )
+    for name, text in {
+        "dvc.yaml": PIPELINE,
+        "stage.sh": STAGE,
+        "config.yaml": "first",
+        "code": "0",
+        ".gitignore": "/build\n",
+    }.items():
         Path(name).write_text(text)
 
 
@@ -96,7 +105,10 @@ def test_without_push_the_remote_gets_nothing() -> None:
     assert not Path("../remote").exists()
 
 
-@pytest.mark.parametrize(("code", "kind"), [("1", RefusedError), ("2", InputError), ("3", OutsideError), ("4", InconclusiveError), ("137", OutsideError)])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("1", RefusedError), ("2", InputError), ("3", OutsideError), ("4", InconclusiveError), ("137", OutsideError)],
+)
 def test_a_stage_that_fails_ends_it_with_the_stages_own_code(code: str, kind: type[TunegateError]) -> None:
     Path("code").write_text(code)
     with pytest.raises(kind, match=f"exited with {code}") as caught:

@@ -16,7 +16,9 @@ __all__ = ["bucket", "clones"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore:_NoneStep.value")]
 
 
-def test_a_release_pushed_from_one_clone_is_pulled_and_verified_in_another(clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_pushed_from_one_clone_is_pulled_and_verified_in_another(
+    clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = clones
     manifest = one.build(monkeypatch, weights=b"these very bytes")
     assert one.tunegate("releases", "publish", "configs/finetune/demo.yaml").returncode == 0
@@ -25,11 +27,16 @@ def test_a_release_pushed_from_one_clone_is_pulled_and_verified_in_another(clone
     (row,) = json.loads(two.tunegate("releases", "list", "--json").stdout)
     assert (row["reference"], row["verdict"], row["here"], row["aliases"]) == (manifest.reference, "pass", False, None)
     assert two.apart("releases", "fetch", manifest.reference).returncode == 0
-    assert two.tunegate("releases", "verify", str(published(two, manifest) / "release")).stdout.strip() == manifest.reference
+    assert (
+        two.tunegate("releases", "verify", str(published(two, manifest) / "release")).stdout.strip()
+        == manifest.reference
+    )
     assert content(published(two, manifest)) == content(published(one, manifest))
 
 
-def test_a_server_killed_in_the_middle_of_a_push_loses_nothing(clones: tuple[Clone, Clone], bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_killed_in_the_middle_of_a_push_loses_nothing(
+    clones: tuple[Clone, Clone], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = clones
     place = f"dvc/{one.folder.parent.name}"
     manifest, size = one.build(monkeypatch), 512 * 1024
@@ -43,14 +50,18 @@ def test_a_server_killed_in_the_middle_of_a_push_loses_nothing(clones: tuple[Clo
     assert 0 < len(there) < 24, "killed neither before it began nor after it was done"
     again = one.tunegate("releases", "publish", "configs/finetune/demo.yaml")
     assert again.returncode == 0, again.stderr
-    assert there < bucket.objects(place) and bucket.tap.passed - before < 24 * size, "what was there stayed, and was not sent again"
+    assert there < bucket.objects(place) and bucket.tap.passed - before < 24 * size, (
+        "what was there stayed, and was not sent again"
+    )
     one.share("Release demo")
     two.git("pull", "-q", "origin", "main")
     assert two.tunegate("releases", "fetch", manifest.reference).returncode == 0
     assert content(published(two, manifest)) == content(published(one, manifest))
 
 
-def test_what_nobody_refers_to_leaves_the_bucket_and_can_leave_the_disk(clones: tuple[Clone, Clone], bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_refers_to_leaves_the_bucket_and_can_leave_the_disk(
+    clones: tuple[Clone, Clone], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, _ = clones
     place = f"dvc/{one.folder.parent.name}"
     for weights in (b"never committed", b"committed"):
@@ -64,11 +75,18 @@ def test_what_nobody_refers_to_leaves_the_bucket_and_can_leave_the_disk(clones: 
     told = json.loads(one.tunegate("releases", "prune", "--remote", "--json").stdout)
     assert bucket.objects(place) == before and told["would_remove"] == [published(one, manifest).name]
     done = json.loads(one.tunegate("releases", "prune", "--remote", "--yes", "--json").stdout)
-    assert done["remote_objects_removed"] == told["remote_objects_that_would_go"] == len(before) - len(bucket.objects(place)) > 0
+    assert (
+        done["remote_objects_removed"]
+        == told["remote_objects_that_would_go"]
+        == len(before) - len(bucket.objects(place))
+        > 0
+    )
     assert one.tunegate("releases", "fetch", manifest.reference).returncode == 0
 
 
-def test_a_wrong_login_is_an_outside_error_that_shows_none(clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_login_is_an_outside_error_that_shows_none(
+    clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, _ = clones
     one.build(monkeypatch)
     failed = one.apart("releases", "publish", "configs/finetune/demo.yaml", AWS_SECRET_ACCESS_KEY="not-the-password")
@@ -76,7 +94,9 @@ def test_a_wrong_login_is_an_outside_error_that_shows_none(clones: tuple[Clone, 
     assert "not-the-password" not in failed.stdout + failed.stderr
 
 
-def test_a_login_written_into_dvcs_config_is_refused(clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_written_into_dvcs_config_is_refused(
+    clones: tuple[Clone, Clone], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, _ = clones
     one.build(monkeypatch)
     with (one.folder / ".dvc/config").open("a") as file:

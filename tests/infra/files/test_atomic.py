@@ -16,7 +16,11 @@ from configs.digest import key_of
 from infra.files.atomic import clear_partials, new_directory, read_json, write_json, write_text
 
 pytestmark = pytest.mark.unit
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
 
 
 def dead_pid() -> int:

@@ -18,7 +18,11 @@ from infra.git.command import stamp
 from infra.haproxy.api_keys import note
 
 pytestmark = pytest.mark.unit
-BODIES = st.lists(st.dictionaries(st.sampled_from(["at", "kind", "seal", "facts"]), st.text(max_size=8) | st.integers(), min_size=1), min_size=2, max_size=6)
+BODIES = st.lists(
+    st.dictionaries(st.sampled_from(["at", "kind", "seal", "facts"]), st.text(max_size=8) | st.integers(), min_size=1),
+    min_size=2,
+    max_size=6,
+)
 
 
 def added(content: bytes, body: dict[str, object], ascii_only: bool = True) -> bytes:
@@ -54,7 +58,9 @@ def test_what_was_written_follows_and_reads_back(bodies: list[dict[str, object]]
 
 
 @given(bodies=BODIES, data=st.data())
-def test_any_byte_that_is_changed_put_in_or_taken_out_is_found(bodies: list[dict[str, object]], data: st.DataObject) -> None:
+def test_any_byte_that_is_changed_put_in_or_taken_out_is_found(
+    bodies: list[dict[str, object]], data: st.DataObject
+) -> None:
     """But for the very last end of line, which says nothing."""
     content = written(bodies)
     start = data.draw(st.integers(0, len(content) - 2))
@@ -64,7 +70,9 @@ def test_any_byte_that_is_changed_put_in_or_taken_out_is_found(bodies: list[dict
 
 
 @given(bodies=BODIES, data=st.data())
-def test_a_line_that_is_removed_moved_or_said_twice_is_found(bodies: list[dict[str, object]], data: st.DataObject) -> None:
+def test_a_line_that_is_removed_moved_or_said_twice_is_found(
+    bodies: list[dict[str, object]], data: st.DataObject
+) -> None:
     lines = lines_of(written(bodies))
     first, second = sorted(data.draw(st.lists(st.integers(0, len(lines) - 1), min_size=2, max_size=2, unique=True)))
     swapped = list(lines)
@@ -75,7 +83,9 @@ def test_a_line_that_is_removed_moved_or_said_twice_is_found(bodies: list[dict[s
 
 
 @given(bodies=BODIES, data=st.data())
-def test_an_edit_with_a_seal_that_fits_breaks_the_next_line(bodies: list[dict[str, object]], data: st.DataObject) -> None:
+def test_an_edit_with_a_seal_that_fits_breaks_the_next_line(
+    bodies: list[dict[str, object]], data: st.DataObject
+) -> None:
     lines = lines_of(written(bodies))
     edited = data.draw(st.integers(0, len(lines) - 2))
     forged = added(b"".join(lines[:edited]), {"kind": "forged"})

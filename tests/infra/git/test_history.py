@@ -13,11 +13,17 @@ from infra.git import history
 
 pytestmark = pytest.mark.unit
 ONE, TWO = (f"calls@sha256:{digit * 64}" for digit in "12")
-IDENTITY = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"))}
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Ada"), ("EMAIL", "ada@example.org"))
+}
 
 
 def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, env=os.environ | IDENTITY).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, env=os.environ | IDENTITY
+    ).stdout.strip()
 
 
 def commit(message: str, **files: str) -> str:
@@ -71,7 +77,9 @@ def test_a_pin_that_only_a_merge_resolved_to_is_part_of_the_history() -> None:
     assert set(history.referenced()) == {ONE, TWO, third}
 
 
-def test_where_git_cannot_tell_nothing_passes_for_unreferenced(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_where_git_cannot_tell_nothing_passes_for_unreferenced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
     with pytest.raises(OutsideError, match="git for-each-ref"):
@@ -84,7 +92,12 @@ def test_where_git_cannot_tell_nothing_passes_for_unreferenced(monkeypatch: pyte
 def test_facts_of_a_commit_and_of_a_dirty_one() -> None:
     sha = commit("Tabs\tare kept")
     facts = history.commit_facts(sha)
-    assert facts is not None and (facts["author"], facts["subject"], facts["sha"], "dirty" in facts) == ("Ada", "Tabs\tare kept", sha, False)
+    assert facts is not None and (facts["author"], facts["subject"], facts["sha"], "dirty" in facts) == (
+        "Ada",
+        "Tabs\tare kept",
+        sha,
+        False,
+    )
     assert history.commit_facts(f"{sha}-dirty") == facts | {"dirty": True}
 
 

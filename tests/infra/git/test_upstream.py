@@ -21,15 +21,25 @@ pytestmark = pytest.mark.unit
 def test_what_is_pushed_is_fetched_without_touching_a_file_and_taken_whole(remote: Remote, upstream: Upstream) -> None:
     before = upstream.head()
     tip = remote.push({"pin.yaml": "release: two\n"})
-    assert upstream.fetch() == tip and upstream.head() == before and (remote.clone / "pin.yaml").read_text() == "release: one\n"
+    assert (
+        upstream.fetch() == tip
+        and upstream.head() == before
+        and (remote.clone / "pin.yaml").read_text() == "release: one\n"
+    )
     upstream.take(tip)
-    assert upstream.head().sha == tip and upstream.head().author == "Ada <ada@localhost>" and (remote.clone / "pin.yaml").read_text() == "release: two\n"
+    assert (
+        upstream.head().sha == tip
+        and upstream.head().author == "Ada <ada@localhost>"
+        and (remote.clone / "pin.yaml").read_text() == "release: two\n"
+    )
     upstream.take(upstream.fetch())
     assert upstream.head().sha == tip
 
 
 @pytest.mark.parametrize("story", ["rewound", "amended", "unrelated", "local commit"])
-def test_history_that_lost_what_was_taken_is_refused_and_nothing_moves(remote: Remote, upstream: Upstream, story: str) -> None:
+def test_history_that_lost_what_was_taken_is_refused_and_nothing_moves(
+    remote: Remote, upstream: Upstream, story: str
+) -> None:
     remote.push({"pin.yaml": "release: two\n"})
     upstream.take(upstream.fetch())
     if story == "local commit":
@@ -98,7 +108,10 @@ def test_a_remote_that_is_gone_is_an_outside_error_without_its_password(remote: 
     with pytest.raises(OutsideError, match="git fetch: ") as error:
         upstream.fetch()
     assert "secret-token" not in str(error.value)
-    assert said("fatal: unable to access 'https://bot:glpat-1@host/x.git/'\nhint: no") == "fatal: unable to access 'https://host/x.git/'"
+    assert (
+        said("fatal: unable to access 'https://bot:glpat-1@host/x.git/'\nhint: no")
+        == "fatal: unable to access 'https://host/x.git/'"
+    )
 
 
 def test_a_git_that_hangs_is_ended_with_what_it_started(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +134,12 @@ def test_a_git_that_hangs_is_ended_with_what_it_started(remote: Remote, monkeypa
 
 @pytest.mark.parametrize(
     ("text", "remote_name", "branch"),
-    [("main", "origin", "main"), ("origin/main", "origin", "main"), ("release/1.0", "origin", "release/1.0"), ("origin/release/1", "origin", "release/1")],
+    [
+        ("main", "origin", "main"),
+        ("origin/main", "origin", "main"),
+        ("release/1.0", "origin", "release/1.0"),
+        ("origin/release/1", "origin", "release/1"),
+    ],
 )
 def test_a_branch_is_named_with_or_without_its_remote(remote: Remote, text: str, remote_name: str, branch: str) -> None:
     found = Upstream.of(text, folder=remote.clone)
@@ -166,7 +184,9 @@ def test_whatever_happens_a_checkout_only_moves_forward_along_commits_that_were_
         elif step == "take":
             try:
                 upstream.take(upstream.fetch())
-                assert upstream.head().sha == remote.branches()["main"] and (not edited or upstream.head().sha == before)
+                assert upstream.head().sha == remote.branches()["main"] and (
+                    not edited or upstream.head().sha == before
+                )
             except RefusedError as error:
                 assert edited or "forced" in error.message
         now = upstream.head().sha

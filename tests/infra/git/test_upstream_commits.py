@@ -1,4 +1,5 @@
-"""Whose commits a followed branch has: those signed by a listed key, where asked; a rollback is one of the bot's, however often it is made."""
+"""Whose commits a followed branch has: those signed by a listed key, where asked; a rollback is one of the bot's,
+however often it is made."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def test_a_merge_brings_in_only_signed_commits(remote: Remote) -> None:
         upstream.fetch()
 
 
-def test_a_signature_of_another_kind_and_a_signers_file_that_vanished_count_as_none(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_of_another_kind_and_a_signers_file_that_vanished_count_as_none(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ada, upstream = remote.key("ada", listed=True), signed(remote)
     remote.push({"pin.yaml": "release: two\n"}, ada)
     listed = remote.signers.read_text()
@@ -67,7 +70,12 @@ def test_a_signature_of_another_kind_and_a_signers_file_that_vanished_count_as_n
     head, _, message = body.partition("gpgsig ")
     fake = f"{head}gpgsig -----BEGIN PGP SIGNATURE-----\n \n AAAA\n -----END PGP SIGNATURE-----\n\nforged\n"
     sha = subprocess.run(
-        ["git", "hash-object", "-t", "commit", "-w", "--stdin"], cwd=remote.person, input=fake, capture_output=True, text=True, check=True
+        ["git", "hash-object", "-t", "commit", "-w", "--stdin"],
+        cwd=remote.person,
+        input=fake,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     run_git(remote.person, "reset", "-q", "--hard", sha)
     remote.push(force=True)
@@ -87,10 +95,18 @@ def test_who_may_sign_is_not_for_what_is_pulled_to_say(remote: Remote) -> None:
 
 
 def roll_back(upstream: Upstream, to: str = "one") -> str:
-    return upstream.commit_on("rollback/x", "pin.yaml", lambda text: text.replace("two", to), "Roll back\n\nIt was bad.", "2026-11-25T10:00:00+00:00")
+    return upstream.commit_on(
+        "rollback/x",
+        "pin.yaml",
+        lambda text: text.replace("two", to),
+        "Roll back\n\nIt was bad.",
+        "2026-11-25T10:00:00+00:00",
+    )
 
 
-def test_a_rollback_is_a_commit_of_the_bot_on_what_was_taken_that_changes_the_pin_alone(remote: Remote, upstream: Upstream) -> None:
+def test_a_rollback_is_a_commit_of_the_bot_on_what_was_taken_that_changes_the_pin_alone(
+    remote: Remote, upstream: Upstream
+) -> None:
     base = remote.push({"pin.yaml": "# a comment\nrelease: two\n"})
     upstream.take(upstream.fetch())
     sha = roll_back(upstream)
@@ -125,7 +141,9 @@ def test_it_is_signed_where_the_clone_says_so_and_then_it_is_taken(remote: Remot
     assert upstream.fetch() == sha
 
 
-def test_a_branch_that_somebody_moves_at_this_moment_is_left_to_them(remote: Remote, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_branch_that_somebody_moves_at_this_moment_is_left_to_them(
+    remote: Remote, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remote.push({"pin.yaml": "release: two\n"})
     upstream.take(upstream.fetch())
     real = infra.git.command.git

@@ -1,4 +1,5 @@
-"""GitLab's API by the real python-gitlab, against a server on loopback: notes, statuses, merge requests and deployments, never anything twice."""
+"""GitLab's API by the real python-gitlab, against a server on loopback: notes, statuses, merge requests and
+deployments, never anything twice."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def test_the_environment_says_which_project_and_the_token_is_shown_nowhere(monke
 
 
 @pytest.mark.parametrize("missing", ["CI_SERVER_URL", "CI_PROJECT_ID", "TUNEGATE_GITLAB_TOKEN"])
-def test_without_a_server_a_project_or_a_token_there_is_no_gitlab(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_a_project_or_a_token_there_is_no_gitlab(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("CI_SERVER_URL", "CI_PROJECT_ID", "TUNEGATE_GITLAB_TOKEN"):
         monkeypatch.setenv(name, "" if name == missing else "x")
     assert GitLab.from_environment() is None
@@ -54,7 +57,10 @@ def test_a_note_is_posted_once_and_edited_in_place(world: World, gitlab: GitLab)
     gitlab.put_note(1, "gate smoke", "**fail**")
     gitlab.put_note(1, "gate smoke", "**pass**")
     gitlab.put_note(1, "gate calls-v1", "**fail**")
-    assert [note["body"] for note in world.notes[1]] == [f"{HEAD}\n**pass**", "<!-- tunegate:gate calls-v1 -->\n**fail**"]
+    assert [note["body"] for note in world.notes[1]] == [
+        f"{HEAD}\n**pass**",
+        "<!-- tunegate:gate calls-v1 -->\n**fail**",
+    ]
 
 
 def test_the_same_text_again_writes_nothing(world: World, gitlab: GitLab) -> None:
@@ -121,7 +127,12 @@ def test_a_status_goes_on_in_its_place_and_the_same_again_is_no_error(world: Wor
     for state in ("pending", "pending", "running", "running", "success"):
         gitlab.set_status(SHA, state, "tunegate/local", "y" * 300, "https://gitlab.example.com/1")  # type: ignore[arg-type]
     (found,) = world.statuses
-    assert (found["status"], found["name"], found["sha"], found["target_url"]) == ("success", "tunegate/local", SHA, "https://gitlab.example.com/1")
+    assert (found["status"], found["name"], found["sha"], found["target_url"]) == (
+        "success",
+        "tunegate/local",
+        SHA,
+        "https://gitlab.example.com/1",
+    )
     assert len(found["description"]) == 255
 
 
@@ -136,9 +147,17 @@ def test_another_refusal_of_a_status_is_an_error(world: World, gitlab: GitLab) -
 
 def test_a_branch_has_one_open_merge_request(world: World, gitlab: GitLab) -> None:
     first = gitlab.open_merge_request("back", "main", "Roll back", "receipt and breach")
-    assert gitlab.open_merge_request("back", "main", "Roll back", "once more") == first == f"{world.url}/group/project/-/merge_requests/1"
+    assert (
+        gitlab.open_merge_request("back", "main", "Roll back", "once more")
+        == first
+        == f"{world.url}/group/project/-/merge_requests/1"
+    )
     (found,) = world.merge_requests
-    assert (found["title"], found["description"], found["remove_source_branch"]) == ("Roll back", "receipt and breach", True)
+    assert (found["title"], found["description"], found["remove_source_branch"]) == (
+        "Roll back",
+        "receipt and breach",
+        True,
+    )
 
 
 def test_a_merged_one_does_not_stand_in_the_way(world: World, gitlab: GitLab) -> None:
@@ -156,14 +175,22 @@ def test_one_that_another_agent_opens_meanwhile_is_found(world: World, gitlab: G
     assert len(world.merge_requests) == 1
 
 
-@pytest.mark.parametrize(("states", "expected"), [((), None), (("closed",), None), (("opened",), 1), (("closed", "opened", "merged"), 3)])
-def test_a_commit_belongs_to_the_merge_request_that_brought_it(world: World, gitlab: GitLab, states: tuple[str, ...], expected: int | None) -> None:
+@pytest.mark.parametrize(
+    ("states", "expected"), [((), None), (("closed",), None), (("opened",), 1), (("closed", "opened", "merged"), 3)]
+)
+def test_a_commit_belongs_to_the_merge_request_that_brought_it(
+    world: World, gitlab: GitLab, states: tuple[str, ...], expected: int | None
+) -> None:
     world.of_commit[SHA] = [world.add_merge_request(state=state)["iid"] for state in states]
     found = gitlab.merge_request_of(SHA)
     if expected is None:
         assert found is None
     else:
-        assert found == {"iid": expected, "url": f"{world.url}/group/project/-/merge_requests/{expected}", "author": "thedude"}
+        assert found == {
+            "iid": expected,
+            "url": f"{world.url}/group/project/-/merge_requests/{expected}",
+            "author": "thedude",
+        }
 
 
 # Deployments
@@ -173,13 +200,23 @@ def test_a_deployment_that_runs_becomes_the_one_that_succeeded(world: World, git
     for status in ("running", "running", "success", "success"):
         gitlab.record_deployment("local", SHA, "main", status, "http://localhost:8080")  # type: ignore[arg-type]
     (found,) = world.deployments
-    assert (found["sha"], found["ref"], found["status"], found["environment"]["external_url"]) == (SHA, "main", "success", "http://localhost:8080")
+    assert (found["sha"], found["ref"], found["status"], found["environment"]["external_url"]) == (
+        SHA,
+        "main",
+        "success",
+        "http://localhost:8080",
+    )
 
 
 def test_another_commit_and_a_second_try_are_deployments_of_their_own(world: World, gitlab: GitLab) -> None:
     for sha, status in ((SHA, "failed"), (SHA, "running"), (SHA, "success"), ("b" * 40, "success"), (SHA, "success")):
         gitlab.record_deployment("local", sha, "main", status)  # type: ignore[arg-type]
-    assert [(one["sha"], one["status"]) for one in world.deployments] == [(SHA, "failed"), (SHA, "success"), ("b" * 40, "success"), (SHA, "success")]
+    assert [(one["sha"], one["status"]) for one in world.deployments] == [
+        (SHA, "failed"),
+        (SHA, "success"),
+        ("b" * 40, "success"),
+        (SHA, "success"),
+    ]
 
 
 def test_environments_do_not_mix(world: World, gitlab: GitLab) -> None:

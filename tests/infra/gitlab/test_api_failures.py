@@ -1,4 +1,5 @@
-"""A GitLab that refuses, fails, is silent or is somebody else, as a server on loopback plans it: never a crash, no write twice, no token told."""
+"""A GitLab that refuses, fails, is silent or is somebody else, as a server on loopback plans it: never a crash, no
+write twice, no token told."""
 
 from __future__ import annotations
 
@@ -33,18 +34,33 @@ CALLS: dict[str, Callable[[GitLab], object]] = {
     "merge request of a commit": lambda gitlab: gitlab.merge_request_of(SHA),
     "deployment": lambda gitlab: gitlab.record_deployment("local", SHA, "main", "success", "http://localhost:8080"),
 }
-WRITES = {"note": ("POST", "notes"), "status": ("POST", "statuses"), "merge request": ("POST", "merge_requests$"), "deployment": ("POST", "deployments")}
+WRITES = {
+    "note": ("POST", "notes"),
+    "status": ("POST", "statuses"),
+    "merge request": ("POST", "merge_requests$"),
+    "deployment": ("POST", "deployments"),
+}
 
 
 def count(world: World, kind: str) -> int:
-    return len({"note": world.notes[1], "status": world.statuses, "merge request": world.merge_requests, "deployment": world.deployments}[kind])
+    return len(
+        {
+            "note": world.notes[1],
+            "status": world.statuses,
+            "merge request": world.merge_requests,
+            "deployment": world.deployments,
+        }[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", CALLS)
 @pytest.mark.parametrize(
-    ("status", "error", "hint"), [(401, InputError, "TUNEGATE_GITLAB_TOKEN"), (403, InputError, "Developer"), (404, InputError, "CI_PROJECT_ID")]
+    ("status", "error", "hint"),
+    [(401, InputError, "TUNEGATE_GITLAB_TOKEN"), (403, InputError, "Developer"), (404, InputError, "CI_PROJECT_ID")],
 )
-def test_a_refusal_is_reported_at_once(world: World, gitlab: GitLab, kind: str, status: int, error: type[TunegateError], hint: str) -> None:
+def test_a_refusal_is_reported_at_once(
+    world: World, gitlab: GitLab, kind: str, status: int, error: type[TunegateError], hint: str
+) -> None:
     for method in ("GET", "POST"):
         world.fail(method, "projects", status=status, times=99)
     with pytest.raises(error, match=str(status)) as caught:
@@ -65,7 +81,9 @@ def test_what_passes_is_tried_again(world: World, gitlab: GitLab, kind: str, sta
 
 @pytest.mark.parametrize("kind", CALLS)
 @pytest.mark.parametrize("status", [409, 429, 500])
-def test_what_does_not_pass_is_an_outside_error_after_a_few_tries(world: World, gitlab: GitLab, kind: str, status: int) -> None:
+def test_what_does_not_pass_is_an_outside_error_after_a_few_tries(
+    world: World, gitlab: GitLab, kind: str, status: int
+) -> None:
     for method in ("GET", "POST"):
         world.fail(method, "projects", status=status, times=99)
     with pytest.raises(OutsideError, match=f"{status}: .*as planned"):
@@ -74,8 +92,14 @@ def test_what_does_not_pass_is_an_outside_error_after_a_few_tries(world: World, 
 
 
 @pytest.mark.parametrize("kind", WRITES)
-@pytest.mark.parametrize("facts", [{"silent": True}, {"status": 500}, {"status": 502, "body": "<html>Bad Gateway</html>"}], ids=["time-out", "500", "502"])
-def test_a_write_that_was_taken_but_not_answered_is_there_once(world: World, gitlab: GitLab, kind: str, facts: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "facts",
+    [{"silent": True}, {"status": 500}, {"status": 502, "body": "<html>Bad Gateway</html>"}],
+    ids=["time-out", "500", "502"],
+)
+def test_a_write_that_was_taken_but_not_answered_is_there_once(
+    world: World, gitlab: GitLab, kind: str, facts: dict[str, object]
+) -> None:
     world.fail(*WRITES[kind], taken=True, **facts)
     CALLS[kind](gitlab)
     if kind != "status":  # GitLab itself adds a row for a finished status, and shows the last of a name
@@ -103,14 +127,18 @@ def test_a_server_that_is_not_there_is_an_outside_error(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", CALLS)
 @pytest.mark.parametrize("body", ["<html>Sign in</html>", "[1]", '[{"id": 3}]', "null"])
-def test_an_answer_that_is_none_of_gitlabs_is_an_outside_error(world: World, gitlab: GitLab, kind: str, body: str) -> None:
+def test_an_answer_that_is_none_of_gitlabs_is_an_outside_error(
+    world: World, gitlab: GitLab, kind: str, body: str
+) -> None:
     for method in ("GET", "POST"):
         world.fail(method, "projects", status=200, body=body, times=99)
     with pytest.raises(OutsideError, match="none of GitLab's API"):
         CALLS[kind](gitlab)
 
 
-def test_gitlabs_wish_for_a_pause_is_kept_up_to_a_minute(world: World, gitlab: GitLab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gitlabs_wish_for_a_pause_is_kept_up_to_a_minute(
+    world: World, gitlab: GitLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import time
 
     pauses: list[float] = []

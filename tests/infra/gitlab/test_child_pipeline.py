@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from configs.errors import ConfigError, InputError
-from infra.gitlab.child_pipeline import CODE, Run, changed_since, jobs_of, pipeline, read_runs, reproducible, touched, write
+from infra.gitlab.child_pipeline import (
+    CODE,
+    Run,
+    changed_since,
+    jobs_of,
+    pipeline,
+    read_runs,
+    reproducible,
+    touched,
+    write,
+)
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
@@ -41,14 +51,21 @@ RUNS = [*CALLS, SENTIMENT, SMOKE, TICKETS]
         (["tests/train/test_finetune.py"], {}),
         (["train/finetune.py", "configs/finetune/smoke.yaml"], {"smoke": "pin"}),
         (["train/finetune.py", "configs/finetune/sentiment.yaml"], {"smoke": "prove", "sentiment": "pin"}),
-        (["configs/finetune/smoke.yaml", "configs/finetune/sentiment.yaml"], {"smoke": "choose", "sentiment": "choose"}),
+        (
+            ["configs/finetune/smoke.yaml", "configs/finetune/sentiment.yaml"],
+            {"smoke": "choose", "sentiment": "choose"},
+        ),
     ],
 )
 def test_a_change_runs_what_it_touches(changed: list[str], expected: dict[str, str]) -> None:
     assert {run.name: pin for run, pin in touched(changed, RUNS).items()} == expected
 
 
-@given(st.lists(st.sampled_from(["docs/a.md", "train/a.py", *(path for run in RUNS for path in run.files if "*" not in path)])))
+@given(
+    st.lists(
+        st.sampled_from(["docs/a.md", "train/a.py", *(path for run in RUNS for path in run.files if "*" not in path)])
+    )
+)
 def test_whatever_changed_one_environment_is_pinned_by_one_config_at_most(changed: list[str]) -> None:
     pinned = [run.environment for run, pin in touched(changed, RUNS).items() if pin == "pin"]
     assert len(pinned) == len(set(pinned))
@@ -77,7 +94,11 @@ def test_a_config_of_the_pipeline_becomes_a_row_of_jobs() -> None:
 
 def test_the_smoke_config_runs_on_a_small_machine_and_every_other_training_on_a_large_one() -> None:
     def machines(run: Run) -> list[str]:
-        return [job["extends"][0] for name, job in jobs_of(run, "pin", ["x"]).items() if name.startswith(("train", "evaluate", "load"))]
+        return [
+            job["extends"][0]
+            for name, job in jobs_of(run, "pin", ["x"]).items()
+            if name.startswith(("train", "evaluate", "load"))
+        ]
 
     assert machines(SMOKE) == [".small"] * 3
     assert machines(SENTIMENT) == [".large"] * 3
@@ -122,7 +143,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_the_shipped_configs_are_read_with_their_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = {run.name: run for run in read_runs()}
-    assert found["smoke"] == Run("smoke", "sentiment", frozenset({"configs/finetune/smoke.yaml", "configs/gates/smoke.yaml"}))
+    assert found["smoke"] == Run(
+        "smoke", "sentiment", frozenset({"configs/finetune/smoke.yaml", "configs/gates/smoke.yaml"})
+    )
     assert found["calls-v1"].environment is None
     assert len(found) == len(list((ROOT / "configs/finetune").glob("*.yaml")))
 

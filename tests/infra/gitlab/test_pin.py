@@ -1,4 +1,5 @@
-"""A pin reaches the merge request's branch of a real bare repository: once, whole, signed where git says so, and never over somebody's newer work."""
+"""A pin reaches the merge request's branch of a real bare repository: once, whole, signed where git says so, and never
+over somebody's newer work."""
 
 from __future__ import annotations
 
@@ -34,12 +35,21 @@ def lock_of(*names: str) -> str:
 
 
 def release(name: str, content: str = "weights") -> str:
-    """build/NAME/release, its published pointer and its dvc.lock, as the jobs before left them; returns the reference."""
+    """build/NAME/release, its published pointer and its dvc.lock, as the jobs before left them; returns the
+    reference."""
     folder = RunPaths.of(name).release
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_text(content)
     files = list_files(folder)
-    facts = {"base": {}, "data": {}, "quantization": {}, "git_revision": "t", "versions": {}, "config": RUN, "created": "2026-11-25"}
+    facts = {
+        "base": {},
+        "data": {},
+        "quantization": {},
+        "git_revision": "t",
+        "versions": {},
+        "config": RUN,
+        "created": "2026-11-25",
+    }
     manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)  # type: ignore[arg-type]
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     Path("releases").mkdir(exist_ok=True)
@@ -64,7 +74,9 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("checkout", "-qb", "tune")
     Path("configs/deploy").mkdir(parents=True)
     for name in ("sentiment", "staging"):
-        Path(f"configs/deploy/{name}.yaml").write_text(f"# tunegate deploy {name}\nname: {name}\nrelease: null  # by digest\nmodel: m\n")
+        Path(f"configs/deploy/{name}.yaml").write_text(
+            f"# tunegate deploy {name}\nname: {name}\nrelease: null  # by digest\nmodel: m\n"
+        )
     Path(".gitignore").write_text("/build/\n/releases/*\n!/releases/*.dvc\n")
     Path("dvc.lock").write_text(lock_of("other", "smoke"))
     git("add", "-A")
@@ -98,9 +110,17 @@ def test_pointer_lock_and_digest_arrive_in_one_commit_by_a_bot(bare: Path, monke
     commit = pin_release("smoke", ["sentiment", "staging"], branch)
     assert commit == git("-C", str(bare), "rev-parse", "tune")
     changed = git("-C", str(bare), "diff", "--name-only", branch.judged, "tune").splitlines()
-    assert changed == ["configs/deploy/sentiment.yaml", "configs/deploy/staging.yaml", "dvc.lock", f"releases/smoke@{reference[13:25]}.dvc"]
+    assert changed == [
+        "configs/deploy/sentiment.yaml",
+        "configs/deploy/staging.yaml",
+        "dvc.lock",
+        f"releases/smoke@{reference[13:25]}.dvc",
+    ]
     for name in ("sentiment", "staging"):
-        assert show(bare, f"configs/deploy/{name}.yaml") == f"# tunegate deploy {name}\nname: {name}\nrelease: {reference}  # by digest\nmodel: m"
+        assert (
+            show(bare, f"configs/deploy/{name}.yaml")
+            == f"# tunegate deploy {name}\nname: {name}\nrelease: {reference}  # by digest\nmodel: m"
+        )
     author, committer, message = git("-C", str(bare), "log", "-1", "--format=%an <%ae>%n%cn%n%B", "tune").split("\n", 2)
     assert (author, committer) == ("tunegate bot <tunegate-bot@noreply.invalid>", "tunegate bot")
     assert reference in message and branch.judged in message and "https://gitlab.example.com/job/5" in message
@@ -156,7 +176,9 @@ def test_a_push_that_comes_in_between_is_gone_around(bare: Path, monkeypatch: py
     assert show(bare, "releases/other@0123456789ab.dvc")
 
 
-@pytest.mark.parametrize("path", ["configs/finetune/smoke.yaml", "configs/gates/smoke.yaml", "README.md", "configs/deploy/deep/x.yaml"])
+@pytest.mark.parametrize(
+    "path", ["configs/finetune/smoke.yaml", "configs/gates/smoke.yaml", "README.md", "configs/deploy/deep/x.yaml"]
+)
 def test_a_branch_that_moved_on_by_more_than_pins_is_left_to_its_newer_pipeline(bare: Path, path: str) -> None:
     release("smoke")
     branch = branch_of(bare)
@@ -194,7 +216,12 @@ def test_the_commit_is_signed_where_gits_settings_say_so(bare: Path, tmp_path: P
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     allowed = tmp_path / "signers"
     allowed.write_text(f"tunegate-bot@noreply.invalid {(tmp_path / 'key.pub').read_text()}")
-    settings = {"gpg.format": "ssh", "user.signingKey": str(tmp_path / "key"), "commit.gpgSign": "true", "gpg.ssh.allowedSignersFile": str(allowed)}
+    settings = {
+        "gpg.format": "ssh",
+        "user.signingKey": str(tmp_path / "key"),
+        "commit.gpgSign": "true",
+        "gpg.ssh.allowedSignersFile": str(allowed),
+    }
     for name, value in settings.items():
         git("config", name, value)
     release("smoke")
@@ -254,8 +281,12 @@ def test_a_fork_pushes_nothing(monkeypatch: pytest.MonkeyPatch, source: str) -> 
         Branch.from_environment()
 
 
-@pytest.mark.parametrize(("variable", "user"), [("TUNEGATE_GITLAB_TOKEN", "oauth2"), ("CI_JOB_TOKEN", "gitlab-ci-token")])
-def test_the_token_goes_to_the_server_alone_and_by_the_environment(monkeypatch: pytest.MonkeyPatch, variable: str, user: str) -> None:
+@pytest.mark.parametrize(
+    ("variable", "user"), [("TUNEGATE_GITLAB_TOKEN", "oauth2"), ("CI_JOB_TOKEN", "gitlab-ci-token")]
+)
+def test_the_token_goes_to_the_server_alone_and_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str, user: str
+) -> None:
     for name in LEFT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CI_SERVER_URL", "https://gitlab.example.com")

@@ -35,7 +35,9 @@ def test_only_the_hash_is_kept_and_only_the_owner_may_read_it(keyring: Keyring) 
     record = Path("state/events.jsonl")
     files.remove(record)
     assert secret not in record.read_text() and hash_of(secret) not in record.read_text()
-    assert len(files) == 2 and all(secret not in path.read_text() and hash_of(secret) in path.read_text() for path in files)
+    assert len(files) == 2 and all(
+        secret not in path.read_text() and hash_of(secret) in path.read_text() for path in files
+    )
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert len(secret) >= 43
 
@@ -71,7 +73,10 @@ def test_rotation_without_grace_ends_the_old_key_and_never_prolongs_one(keyring:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("change", [lambda keys: keys.revoke("other"), lambda keys: keys.rotate("other", 1), lambda keys: keys.revoke("default")])
+@pytest.mark.parametrize(
+    "change",
+    [lambda keys: keys.revoke("other"), lambda keys: keys.rotate("other", 1), lambda keys: keys.revoke("default")],
+)
 def test_what_is_not_there_or_is_the_default_is_a_clear_error(keyring: Keyring, change: object) -> None:
     keyring.add("search", LIMITS)
     with pytest.raises(InputError, match=r"found no key|TUNEGATE_API_KEY"):
@@ -124,7 +129,11 @@ def test_a_restarted_door_knows_its_keys(door: OpenDoor) -> None:
     secret = Keyring(door.router.config).add("search", LIMITS)
     door.router.stop(0)
     door.router.start("another-default")
-    assert [door.ask(key=key, json={}).status_code for key in (secret, "another-default", "sesame-open")] == [200, 200, 401]
+    assert [door.ask(key=key, json={}).status_code for key in (secret, "another-default", "sesame-open")] == [
+        200,
+        200,
+        401,
+    ]
 
 
 @pytest.mark.integration
@@ -149,7 +158,9 @@ def test_scopes_are_groups_of_paths(door: OpenDoor) -> None:
 
 
 @pytest.mark.unit
-def test_the_default_key_comes_from_the_environment_else_from_a_file_of_its_owner(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_key_comes_from_the_environment_else_from_a_file_of_its_owner(
+    keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEGATE_API_KEY", "given")
     assert api_key(keyring.config) == "given" and not Path("state/api_key").exists()
     monkeypatch.delenv("TUNEGATE_API_KEY")

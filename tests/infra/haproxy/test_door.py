@@ -45,13 +45,25 @@ def test_only_named_headers_reach_the_model_server_and_never_the_key(door: OpenD
     (arrival,) = door.arrivals
     assert arrival.path == "/classify"
     assert set(arrival.headers) == {
-        *("host", "accept", "accept-encoding", "content-type", "content-length", "user-agent", "traceparent", "x-request-id", "x-tunegate-key")
+        *(
+            "host",
+            "accept",
+            "accept-encoding",
+            "content-type",
+            "content-length",
+            "user-agent",
+            "traceparent",
+            "x-request-id",
+            "x-tunegate-key",
+        )
     }
     assert arrival.headers["x-tunegate-key"] == "default" and SECRET not in str(arrival.headers)
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("sent", "kept"), [("trace-1.a_B", True), ("x" * 129, False), ('in"jected', False), ("", False)])
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("trace-1.a_B", True), ("x" * 129, False), ('in"jected', False), ("", False)]
+)
 def test_a_request_id_is_kept_or_made_and_is_the_same_everywhere(door: OpenDoor, sent: str, kept: bool) -> None:
     reply = door.ask(json={}, headers={"x-request-id": sent})
     name = reply.headers["x-request-id"]
@@ -64,8 +76,14 @@ def test_models_are_asked_of_the_server_and_shown_with_their_release(door: OpenD
     door.router.set_release("blue", "sha256:aa")
     reply = door.ask("GET", "/v1/models")
     (model,) = reply.json()["data"]
-    assert (model["id"], model["owned_by"], model["tunegate"]) == ("assistant", "tunegate", {"release": "sha256:aa", "slot": "blue"})
-    assert reply.headers["x-tunegate-release"] == "sha256:aa" and [arrival.path for arrival in door.arrivals] == ["/v1/models"]
+    assert (model["id"], model["owned_by"], model["tunegate"]) == (
+        "assistant",
+        "tunegate",
+        {"release": "sha256:aa", "slot": "blue"},
+    )
+    assert reply.headers["x-tunegate-release"] == "sha256:aa" and [arrival.path for arrival in door.arrivals] == [
+        "/v1/models"
+    ]
     traffic = door.router.traffic()["blue"]
     assert (traffic.total, traffic.failed, traffic.cut_by_server) == (1, 0, 0)
 
@@ -130,9 +148,7 @@ def test_the_largest_body_passes_whole_and_one_byte_more_is_413(open_door: Calla
 
 @pytest.mark.integration
 def test_a_client_that_waits_for_100_continue_gets_it(door: OpenDoor) -> None:
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
-    )
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", door.router.config.door.port), timeout=5) as connection:
         connection.sendall(head.encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 100")
@@ -159,18 +175,34 @@ def test_named_origins_may_call_from_a_browser_and_others_may_not(open_door: Cal
 def test_the_log_has_a_line_a_request_and_no_prompt_no_key_no_query(door: OpenDoor) -> None:
     door.router.set_release("blue", "sha256:aa")
     secret = Keyring(door.router.config).add("search", KeyLimits.model_validate({}))
-    door.ask(key=secret, path="/v1/chat/completions?q=in-the-query", json={"messages": "in-the-prompt"}, headers={"user-agent": "in-a-header"})
+    door.ask(
+        key=secret,
+        path="/v1/chat/completions?q=in-the-query",
+        json={"messages": "in-the-prompt"},
+        headers={"user-agent": "in-a-header"},
+    )
     door.ask(key="in-a-wrong-key", json={})
     door.ask("GET", '/nowhere/"quoted"')
     door.ask("GET", "/health")
     door.raw(b"NONSENSE\r\n\r\n", 1)
     lines = log_of(door, 4)
     text = (door.router.folder / "access.jsonl").read_text(encoding="utf8")
-    assert not [word for word in (secret, SECRET, "in-the-query", "in-the-prompt", "in-a-header", "in-a-wrong-key") if word in text]
+    assert not [
+        word
+        for word in (secret, SECRET, "in-the-query", "in-the-prompt", "in-a-header", "in-a-wrong-key")
+        if word in text
+    ]
     seen = [(line["key"], line["status"], line["slot"], line["release"]) for line in lines]
-    assert seen == [("search", 200, "blue", "sha256:aa"), ("-", 401, "-", "-"), ("-", 404, "-", "-"), ("-", 400, "-", "-")]
+    assert seen == [
+        ("search", 200, "blue", "sha256:aa"),
+        ("-", 401, "-", "-"),
+        ("-", 404, "-", "-"),
+        ("-", 400, "-", "-"),
+    ]
     assert lines[0]["path"] == "/v1/chat/completions" and lines[0]["method"] == "POST" and lines[0]["bytes_in"] > 0
-    assert lines[0]["total_ms"] >= lines[0]["first_byte_ms"] >= 0 and abs(lines[0]["epoch_ms"] / 1000 - time.time()) < 60
+    assert (
+        lines[0]["total_ms"] >= lines[0]["first_byte_ms"] >= 0 and abs(lines[0]["epoch_ms"] / 1000 - time.time()) < 60
+    )
 
 
 @pytest.mark.integration
@@ -185,7 +217,10 @@ def test_the_log_says_how_long_a_request_was_held(open_door: Callable[..., OpenD
 def test_the_log_says_who_ended_a_stream(door: OpenDoor) -> None:
     with socket.create_connection(("127.0.0.1", door.router.config.door.port), timeout=5) as connection:
         body = b'{"chunks": 40}'
-        connection.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        connection.sendall(
+            f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
         assert connection.recv(4096)
     assert log_of(door)[0]["termination"].startswith("C")
 
@@ -212,5 +247,10 @@ def test_a_model_of_any_name_is_shown_by_it(open_door: Callable[..., OpenDoor], 
 def test_no_setting_and_no_key_is_in_the_configuration_twice_or_at_all() -> None:
     text = render(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None}), Path("state/router"))
     assert SECRET not in text and "${" not in text and text.count("bind ") == 1 and "mode 600" in text
-    assert [line for line in text.splitlines() if "    server " in line] == ["    server blue 127.0.0.1", "    server green 127.0.0.1"]
-    assert [f"state/router/servers.map,{port}|)" in text for port in (8101, 8102)] == [True, True], "each its own port, as long as nothing else is said"
+    assert [line for line in text.splitlines() if "    server " in line] == [
+        "    server blue 127.0.0.1",
+        "    server green 127.0.0.1",
+    ]
+    assert [f"state/router/servers.map,{port}|)" in text for port in (8101, 8102)] == [True, True], (
+        "each its own port, as long as nothing else is said"
+    )

@@ -1,4 +1,5 @@
-"""Tokens of an identity provider at the real door: what is signed, by whom, for whom and until when decides; the token's own wishes do not."""
+"""Tokens of an identity provider at the real door: what is signed, by whom, for whom and until when decides; the
+token's own wishes do not."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ def token(key: Any = RSA, header: dict[str, Any] | None = None, **claims: Any) -
     """A good one but for what is given; a claim of None is left out."""
     algorithm, kid = ("RS256", "r1") if isinstance(key, rsa.RSAPrivateKey) else ("ES256", "e1")
     payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 600} | claims
-    parts = [{"alg": algorithm, "kid": kid, "typ": "JWT"} | (header or {}), {name: value for name, value in payload.items() if value is not None}]
+    parts = [
+        {"alg": algorithm, "kid": kid, "typ": "JWT"} | (header or {}),
+        {name: value for name, value in payload.items() if value is not None},
+    ]
     signed = ".".join(b64(json.dumps(part).encode()) for part in parts)
     return f"{signed}.{b64(sign(key, signed.encode()))}"
 
@@ -84,7 +88,10 @@ def bad_tokens() -> dict[str, str]:
     now, pem = int(time.time()), read_jwks(write_jwks(public(RSA, "r1")), ALL)[0].pem.encode()
     head, _, rest = token().partition(".")
     body, _, signature = rest.partition(".")
-    none, odd, bare = (b64(json.dumps(header).encode()) for header in ({"alg": "none", "kid": "r1"}, {"alg": "None", "kid": "r1"}, {"alg": "RS256"}))
+    none, odd, bare = (
+        b64(json.dumps(header).encode())
+        for header in ({"alg": "none", "kid": "r1"}, {"alg": "None", "kid": "r1"}, {"alg": "RS256"})
+    )
     return {
         "alg none without a signature": f"{none}.{body}.",
         "alg none with one": f"{none}.{body}.{signature}",
@@ -146,13 +153,22 @@ def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(door: OpenDoor) -
     new = token(STRANGER, {"kid": "r2"})
     assert door.ask(key=new, json={}).status_code == 401
     with httpx.stream(
-        "POST", door.router.base_url + "/v1/completions", json={"chunks": 60}, headers={"Authorization": f"Bearer {SECRET}"}, timeout=30
+        "POST",
+        door.router.base_url + "/v1/completions",
+        json={"chunks": 60},
+        headers={"Authorization": f"Bearer {SECRET}"},
+        timeout=30,
     ) as reply:
         chunks = reply.iter_text()
         first = next(chunks)
         write_jwks(public(EC, "e1"), public(STRANGER, "r2"))
         assert door.router.reload() == ["settings"] and door.router.reload() == []
-        assert [door.ask(key=one, json={}).status_code for one in (new, token(EC), token(), SECRET)] == [200, 200, 401, 200]
+        assert [door.ask(key=one, json={}).status_code for one in (new, token(EC), token(), SECRET)] == [
+            200,
+            200,
+            401,
+            200,
+        ]
         assert len((first + "".join(chunks)).split()) == 60
     assert door.router.weights() == {"blue": 100, "green": 0}
 
@@ -171,7 +187,9 @@ def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(door: OpenDoor) -
         ([public(RSA, "r1", use="enc"), public(RSA, "r2", alg="RS512"), {"kty": "OKP", "kid": "o"}], "no key for"),
     ],
 )
-def test_a_jwks_that_is_none_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[dict[str, str]], words: str) -> None:
+def test_a_jwks_that_is_none_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[dict[str, str]], words: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=words):
         read_jwks(write_jwks(*keys), ALL)

@@ -55,7 +55,9 @@ def test_requests_at_once_are_bounded_and_free_again_when_one_ends(door: OpenDoo
         ({"max_tokens": 10, "filler": "x" * 400}, 110),
     ],
 )
-def test_tokens_a_minute_are_reserved_from_what_the_body_asks(door: OpenDoor, body: dict[str, object], cost: int) -> None:
+def test_tokens_a_minute_are_reserved_from_what_the_body_asks(
+    door: OpenDoor, body: dict[str, object], cost: int
+) -> None:
     """Three fit and a fourth does not; the bytes of the body itself are less than 0.2 of the cost."""
     secret = key_with(door, tokens_per_minute=int(3.7 * cost) if cost > 100 else 390)
     assert [refused(door.ask(key=secret, json=body)) for _ in range(4)] == [False, False, False, True]

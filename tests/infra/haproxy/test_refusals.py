@@ -1,4 +1,5 @@
-"""Everything that is not allowed, sent to the real HAProxy: each is an ordinary refusal, and nothing reaches the model server."""
+"""Everything that is not allowed, sent to the real HAProxy: each is an ordinary refusal, and nothing reaches the model
+server."""
 
 from __future__ import annotations
 
@@ -60,7 +61,13 @@ def shaped(what: str, line: str, headers: str, body: str | bytes, *statuses: int
 
 def unknown_paths() -> list[Refusal]:
     return [
-        shaped(f"{method} {path}", f"{method} {path} HTTP/1.1", KEYED + LENGTH * (method == "POST"), BODY * (method == "POST"), 404)
+        shaped(
+            f"{method} {path}",
+            f"{method} {path} HTTP/1.1",
+            KEYED + LENGTH * (method == "POST"),
+            BODY * (method == "POST"),
+            404,
+        )
         for path in ELSEWHERE.split()
         for method in ("GET", "POST")
     ]
@@ -68,7 +75,14 @@ def unknown_paths() -> list[Refusal]:
 
 def disguised_paths() -> list[Refusal]:
     return [
-        shaped(f"{method} {path}", f"{method} {path} HTTP/1.1", KEYED + LENGTH * (method == "POST"), BODY * (method == "POST"), 400, 404)
+        shaped(
+            f"{method} {path}",
+            f"{method} {path} HTTP/1.1",
+            KEYED + LENGTH * (method == "POST"),
+            BODY * (method == "POST"),
+            400,
+            404,
+        )
         for path in DISGUISED.split()
         for method in ("GET", "POST")
     ]
@@ -77,14 +91,18 @@ def disguised_paths() -> list[Refusal]:
 def wrong_methods() -> list[Refusal]:
     reads = [(method, path) for path in ("/v1/models", "/health") for method in (*METHODS, "POST", "get")]
     writes = [(method, path) for path in OPEN_POSTS for method in (*METHODS, "GET", "post")]
-    return [shaped(f"{method} {path}", f"{method} {path} HTTP/1.1", KEYED + "Content-Length: 0\r\n", "", 405) for method, path in reads + writes] + [
+    return [
+        shaped(f"{method} {path}", f"{method} {path} HTTP/1.1", KEYED + "Content-Length: 0\r\n", "", 405)
+        for method, path in reads + writes
+    ] + [
         shaped("CONNECT", "CONNECT metadata.internal:80 HTTP/1.1", KEYED, "", 400, 404, 405),
         shaped("OPTIONS *", "OPTIONS * HTTP/1.1", KEYED, "", 400),
     ]
 
 
 def wrong_keys(expired: str, revoked: str, narrow: str) -> list[Refusal]:
-    """Each on a path that is open to the right key. Tokens that claim to be JWTs are only texts to a door without `jwt`."""
+    """Each on a path that is open to the right key. Tokens that claim to be JWTs are only texts to a door without
+    `jwt`."""
     forged = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0."
     headers = [
         *(
@@ -97,20 +115,42 @@ def wrong_keys(expired: str, revoked: str, narrow: str) -> list[Refusal]:
         ),
         *(
             f"Authorization: Bearer {text}\r\n"
-            for text in ("wrong", SECRET[:-1], SECRET + "x", SECRET.upper(), hash_of(SECRET), "default", "null", "*", "' OR 1=1", "x" * 8000)
+            for text in (
+                "wrong",
+                SECRET[:-1],
+                SECRET + "x",
+                SECRET.upper(),
+                hash_of(SECRET),
+                "default",
+                "null",
+                "*",
+                "' OR 1=1",
+                "x" * 8000,
+            )
         ),
         *(f"Authorization: Bearer {text}\r\n" for text in (forged, "a.b.c", expired, revoked)),
-        *(f"{name}: {SECRET}\r\n" for name in ("X-Api-Key", "Api-Key", "Cookie", "Proxy-Authorization", "X-Authorization", "x-tunegate-key")),
+        *(
+            f"{name}: {SECRET}\r\n"
+            for name in ("X-Api-Key", "Api-Key", "Cookie", "Proxy-Authorization", "X-Authorization", "x-tunegate-key")
+        ),
     ]
-    found = [shaped(f"key {header[:40]!r} {path}", f"POST {path} HTTP/1.1", HEAD + header + LENGTH, BODY, 401) for header in headers for path in OPEN_POSTS[:2]]
+    found = [
+        shaped(f"key {header[:40]!r} {path}", f"POST {path} HTTP/1.1", HEAD + header + LENGTH, BODY, 401)
+        for header in headers
+        for path in OPEN_POSTS[:2]
+    ]
     query = shaped("key in the query", f"POST /classify?api_key={SECRET} HTTP/1.1", HEAD + LENGTH, BODY, 401)
     twice = shaped("two keys", "POST /classify HTTP/1.1", f"{KEYED}Authorization: Bearer other\r\n{LENGTH}", BODY, 400)
-    scope = [shaped(f"scope {path}", f"POST {path} HTTP/1.1", f"{HEAD}Authorization: Bearer {narrow}\r\n{LENGTH}", BODY, 403) for path in OPEN_POSTS[:4]]
+    scope = [
+        shaped(f"scope {path}", f"POST {path} HTTP/1.1", f"{HEAD}Authorization: Bearer {narrow}\r\n{LENGTH}", BODY, 403)
+        for path in OPEN_POSTS[:4]
+    ]
     return [*found, query, twice, *scope]
 
 
 def smuggled() -> list[Refusal]:
-    """Two lengths, broken chunks, hidden headers: most end in a second request to /metrics, which no server may see. 401: a header folded onto the key."""
+    """Two lengths, broken chunks, hidden headers: most end in a second request to /metrics, which no server may see.
+    401: a header folded onto the key."""
     inner = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
     chunked = f"0\r\n\r\n{inner}"
     keyed = f"Host: door.example\r\nAuthorization: Bearer {SECRET}\r\n"
@@ -153,8 +193,14 @@ def smuggled() -> list[Refusal]:
         "two hosts": ("Host: other\r\nContent-Length: 0\r\n", ""),
         "websocket": ("Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n", ""),
     }
-    found = [shaped(what, "POST /classify HTTP/1.1", keyed + headers, body, 400, 401, 411, 413, 422, 501) for what, (headers, body) in lengths.items()]
-    return [*found, shaped("GET with a body", "GET /v1/models HTTP/1.1", f"{keyed}Content-Length: {len(inner)}\r\n", inner, 400)]
+    found = [
+        shaped(what, "POST /classify HTTP/1.1", keyed + headers, body, 400, 401, 411, 413, 422, 501)
+        for what, (headers, body) in lengths.items()
+    ]
+    return [
+        *found,
+        shaped("GET with a body", "GET /v1/models HTTP/1.1", f"{keyed}Content-Length: {len(inner)}\r\n", inner, 400),
+    ]
 
 
 def misshapen_lines() -> list[Refusal]:
@@ -194,11 +240,23 @@ def misshapen_lines() -> list[Refusal]:
 def oversize() -> list[Refusal]:
     big = 1024 * 1024 + 1
     return [
-        *(shaped(f"body {path}", f"POST {path} HTTP/1.1", f"{KEYED}Content-Length: {big}\r\n", "{", 413) for path in OPEN_POSTS),
+        *(
+            shaped(f"body {path}", f"POST {path} HTTP/1.1", f"{KEYED}Content-Length: {big}\r\n", "{", 413)
+            for path in OPEN_POSTS
+        ),
         shaped("body of a terabyte", "POST /classify HTTP/1.1", f"{KEYED}Content-Length: {2**40}\r\n", "{", 413),
-        *(shaped(f"header of {size}", "GET /v1/models HTTP/1.1", f"{KEYED}X-A: {'a' * size}\r\n", "", 431) for size in (17_000, 60_000, 300_000)),
+        *(
+            shaped(f"header of {size}", "GET /v1/models HTTP/1.1", f"{KEYED}X-A: {'a' * size}\r\n", "", 431)
+            for size in (17_000, 60_000, 300_000)
+        ),
         shaped("header of 1.2 MB", "GET /v1/models HTTP/1.1", f"{KEYED}X-A: {'a' * 1_200_000}\r\n", "", 400),
-        shaped("150 headers", "GET /v1/models HTTP/1.1", KEYED + "".join(f"X-{number}: a\r\n" for number in range(150)), "", 400),
+        shaped(
+            "150 headers",
+            "GET /v1/models HTTP/1.1",
+            KEYED + "".join(f"X-{number}: a\r\n" for number in range(150)),
+            "",
+            400,
+        ),
         shaped("path of 20,000", f"GET /v1/models/{'a' * 20_000} HTTP/1.1", KEYED, "", 404, 431),
         shaped("query of 20,000", f"GET /v1/models?{'a' * 20_000} HTTP/1.1", KEYED, "", 431),
     ]
@@ -211,7 +269,15 @@ def test_everything_that_is_not_allowed_is_refused_and_nothing_reaches_the_model
     revoked = keyring.add("revoked", KeyLimits.model_validate({}))
     narrow = keyring.add("narrow", KeyLimits.model_validate({"scopes": ["models"]}))
     keyring.revoke("revoked")
-    table = [*unknown_paths(), *disguised_paths(), *wrong_methods(), *wrong_keys(expired, revoked, narrow), *smuggled(), *misshapen_lines(), *oversize()]
+    table = [
+        *unknown_paths(),
+        *disguised_paths(),
+        *wrong_methods(),
+        *wrong_keys(expired, revoked, narrow),
+        *smuggled(),
+        *misshapen_lines(),
+        *oversize(),
+    ]
     with ThreadPoolExecutor(24) as pool:
         seen = list(pool.map(lambda case: answered(door, case), table))
     wrong = [f"{case.what}: {one}" for case, one in zip(table, seen, strict=True) if one is not None]
@@ -223,7 +289,8 @@ def test_everything_that_is_not_allowed_is_refused_and_nothing_reaches_the_model
 
 
 def answered(door: OpenDoor, case: Refusal) -> str | None:
-    """What was wrong with the answer: a status that is no refusal, two answers of which one is not, or a JSON body that is not OpenAI's."""
+    """What was wrong with the answer: a status that is no refusal, two answers of which one is not, or a JSON body that
+    is not OpenAI's."""
     answer = door.raw(case.request, seconds=3)
     statuses = [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d{3})", answer, flags=re.MULTILINE)]
     if not statuses or not set(statuses) <= case.statuses | {404}:
@@ -233,5 +300,6 @@ def answered(door: OpenDoor, case: Refusal) -> str | None:
         return None if set(statuses) <= PARSER else f"{head!r}"
     if case.request.startswith(b"HEAD "):
         return None
-    error = json.loads(body[: int(re.search(rb"content-length: (\d+)", head)[1])])["error"]  # type: ignore[index]  # HAProxy always sends it
+    # HAProxy always sends it
+    error = json.loads(body[: int(re.search(rb"content-length: (\d+)", head)[1])])["error"]  # type: ignore[index]
     return None if set(error) == {"message", "type", "param", "code"} and error["code"] == statuses[0] else str(error)

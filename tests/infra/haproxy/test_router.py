@@ -64,7 +64,14 @@ def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
     servers = [ThreadingHTTPServer(("127.0.0.1", port), Slow) for port in slots]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": tuple(slots), "state_dir": "state"}
+    config = {
+        "name": "x",
+        "model": "m",
+        "gate": None,
+        "door": {"port": door},
+        "slot_ports": tuple(slots),
+        "state_dir": "state",
+    }
     found = Router(DeployConfig.model_validate(config))
     yield found
     found.stop(0)
@@ -86,8 +93,14 @@ def test_only_known_paths_and_only_with_the_key(router: Router) -> None:
     router.start("sesame")
     router.switch("blue")
     assert get(router, "/v1/models").status_code == 200
-    assert [get(router, path).status_code for path in ("/metrics", "/pooling", "/v1/load_lora_adapter", "/v1/models/../../metrics", "/")] == [404] * 5
-    assert [get(router, "/v1/models", headers).status_code for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "sesame"})] == [401] * 3
+    assert [
+        get(router, path).status_code
+        for path in ("/metrics", "/pooling", "/v1/load_lora_adapter", "/v1/models/../../metrics", "/")
+    ] == [404] * 5
+    assert [
+        get(router, "/v1/models", headers).status_code
+        for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "sesame"})
+    ] == [401] * 3
     assert "sesame" not in (router.folder / "haproxy.cfg").read_text()
 
 
@@ -138,7 +151,9 @@ def test_starting_twice_is_starting_once_and_other_settings_are_refused(router: 
     assert router.pid() == pid
     (other,) = free_ports(1)
     with pytest.raises(InputError, match="settings changed"):
-        Router(router.config.model_copy(update={"door": router.config.door.model_copy(update={"port": other})})).start("sesame")
+        Router(router.config.model_copy(update={"door": router.config.door.model_copy(update={"port": other})})).start(
+            "sesame"
+        )
 
 
 def test_a_taken_port_and_a_closed_door_are_clear_errors(router: Router) -> None:
@@ -151,7 +166,9 @@ def test_a_taken_port_and_a_closed_door_are_clear_errors(router: Router) -> None
         router.switch("blue")
 
 
-def test_the_key_comes_from_the_environment_else_from_a_file_of_its_owner(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_comes_from_the_environment_else_from_a_file_of_its_owner(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEGATE_API_KEY", "given")
     assert api_key(router.config) == "given" and not Path("state/api_key").exists()
     monkeypatch.delenv("TUNEGATE_API_KEY")
@@ -160,9 +177,12 @@ def test_the_key_comes_from_the_environment_else_from_a_file_of_its_owner(router
 
 
 def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_door_it_opened(tmp_path: Path) -> None:
-    """HAProxy and its log's writer outlive the command: neither may hold its stdout or stderr, or a CI job would never end."""
+    """HAProxy and its log's writer outlive the command: neither may hold its stdout or stderr, or a CI job would never
+    end."""
     door, *slots = free_ports(3)
-    config = DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": slots, "state_dir": "state"})
+    config = DeployConfig.model_validate(
+        {"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": slots, "state_dir": "state"}
+    )
     code = "import sys; from configs.environment.config import DeployConfig; from infra.haproxy.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     try:

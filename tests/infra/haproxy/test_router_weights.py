@@ -22,7 +22,9 @@ USERS = [f"user-{number}" for number in range(60)]
 def slots_of(door: OpenDoor) -> dict[str, str]:
     with httpx.Client(headers={"Authorization": "Bearer sesame-open"}) as client:
         return {
-            user: client.post(door.router.base_url + "/v1/chat/completions", json={}, headers={"x-tunegate-sticky": user}).headers["x-tunegate-slot"]
+            user: client.post(
+                door.router.base_url + "/v1/chat/completions", json={}, headers={"x-tunegate-sticky": user}
+            ).headers["x-tunegate-slot"]
             for user in USERS
         }
 
@@ -34,7 +36,9 @@ def test_a_user_stays_and_more_green_moves_users_to_green_only(door: OpenDoor) -
         door.router.set_weights({"blue": 100 - green, "green": green})
         assert door.router.weights() == {"blue": 100 - green, "green": green}
         seen = slots_of(door)
-        assert {user for user, slot in seen.items() if slot == "green"} == {user for user in USERS if bucket_of(user) < green}
+        assert {user for user, slot in seen.items() if slot == "green"} == {
+            user for user in USERS if bucket_of(user) < green
+        }
         now = {user for user, slot in seen.items() if slot == "green"}
         assert before <= now
         before = now
@@ -52,7 +56,12 @@ def test_without_a_sticky_header_the_key_decides(door: OpenDoor) -> None:
 
 @pytest.mark.integration
 def test_a_change_of_weights_cuts_no_open_stream(door: OpenDoor) -> None:
-    with httpx.stream("POST", door.router.base_url + "/v1/chat/completions", json={"chunks": 10}, headers={"Authorization": "Bearer sesame-open"}) as reply:
+    with httpx.stream(
+        "POST",
+        door.router.base_url + "/v1/chat/completions",
+        json={"chunks": 10},
+        headers={"Authorization": "Bearer sesame-open"},
+    ) as reply:
         chunks = reply.iter_text()
         first = next(chunks)
         door.router.set_weights({"blue": 0, "green": 100})

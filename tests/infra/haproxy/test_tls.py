@@ -65,22 +65,31 @@ def url(door: OpenDoor) -> str:
 def subject_shown(door: OpenDoor) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", door.router.config.door.port)) as plain, context.wrap_socket(plain) as connection:
+    with (
+        socket.create_connection(("127.0.0.1", door.router.config.door.port)) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
         shown = connection.getpeercert(binary_form=True)
         assert shown
         return x509.load_der_x509_certificate(shown).subject.rfc4514_string()
 
 
-def test_the_door_speaks_tls_only_and_the_key_file_is_its_owners(here: Path, open_door: Callable[..., OpenDoor]) -> None:
+def test_the_door_speaks_tls_only_and_the_key_file_is_its_owners(
+    here: Path, open_door: Callable[..., OpenDoor]
+) -> None:
     door = open_door(tls=SETTINGS)
     assert door.router.public_url.startswith("https://127.0.0.1:")
     assert httpx.post(url(door), json={}, headers=KEYED, verify=trusting()).status_code == 200
     assert httpx.post(url(door), json={}, verify=trusting()).status_code == 401
-    assert b"200" not in door.raw(f"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode(), 2)
+    assert b"200" not in door.raw(
+        f"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode(), 2
+    )
     assert (door.router.folder / "door.pem").stat().st_mode & 0o077 == 0 and len(door.arrivals) == 1
 
 
-def test_the_machines_own_requests_need_no_certificate_but_a_key(here: Path, open_door: Callable[..., OpenDoor]) -> None:
+def test_the_machines_own_requests_need_no_certificate_but_a_key(
+    here: Path, open_door: Callable[..., OpenDoor]
+) -> None:
     write_certificate("friend", "friend")
     door = open_door(tls=SETTINGS | {"client_ca": "friend.crt"})
     assert door.router.base_url == f"http://127.0.0.1:{SETTINGS['local_port']}"
@@ -89,7 +98,9 @@ def test_the_machines_own_requests_need_no_certificate_but_a_key(here: Path, ope
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-def test_old_versions_of_tls_are_refused(here: Path, open_door: Callable[..., OpenDoor], version: ssl.TLSVersion) -> None:
+def test_old_versions_of_tls_are_refused(
+    here: Path, open_door: Callable[..., OpenDoor], version: ssl.TLSVersion
+) -> None:
     door, context = open_door(tls=SETTINGS), trusting()
     context.set_ciphers("ALL:@SECLEVEL=0")  # else this client refuses by itself
     context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, version
@@ -112,7 +123,9 @@ def test_a_new_certificate_is_shown_without_dropping_a_stream(here: Path, open_d
     assert httpx.post(url(door), json={}, headers=KEYED, verify=trusting()).status_code == 200
 
 
-def test_a_key_that_does_not_fit_is_refused_and_the_old_certificate_stays(here: Path, open_door: Callable[..., OpenDoor]) -> None:
+def test_a_key_that_does_not_fit_is_refused_and_the_old_certificate_stays(
+    here: Path, open_door: Callable[..., OpenDoor]
+) -> None:
     door = open_door(tls=SETTINGS)
     before = (door.router.folder / "door.pem").read_bytes()
     write_certificate("other", "second")
@@ -140,13 +153,17 @@ def test_with_a_client_authority_only_its_clients_get_in(here: Path, open_door: 
     assert len(door.arrivals) == 2
 
 
-def test_settings_change_without_a_restart_of_what_streams_and_a_wrong_one_changes_nothing(here: Path, open_door: Callable[..., OpenDoor]) -> None:
+def test_settings_change_without_a_restart_of_what_streams_and_a_wrong_one_changes_nothing(
+    here: Path, open_door: Callable[..., OpenDoor]
+) -> None:
     door = open_door()
     pid, config = door.router.pid(), door.router.config
     smaller = type(door.router)(config.model_copy(update={"door": config.door.model_copy(update={"max_body_kib": 1})}))
     assert smaller.reload() == ["settings"] and door.router.pid() != pid
     assert [door.ask(content=b"x" * size).status_code for size in (1024, 1025)] == [200, 413]
-    wrong = type(door.router)(config.model_copy(update={"door": config.door.model_copy(update={"host": "no-such-host.invalid"})}))
+    wrong = type(door.router)(
+        config.model_copy(update={"door": config.door.model_copy(update={"host": "no-such-host.invalid"})})
+    )
     with pytest.raises(InputError, match="does not take the settings"):
         wrong.reload()
     assert smaller.reload() == [] and door.ask(json={}).status_code == 200

@@ -22,13 +22,21 @@ __all__ = ["checkout"]
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:_NoneStep.value")]  # the warning is inside DVC
 # Few names and first digits, so that folders and references often meet.
 REFERENCES = st.builds(
-    lambda name, start, end: f"{name}@sha256:{start * 12}{end * 52}", st.sampled_from(["calls", "smoke"]), st.sampled_from("ab"), st.sampled_from("01")
+    lambda name, start, end: f"{name}@sha256:{start * 12}{end * 52}",
+    st.sampled_from(["calls", "smoke"]),
+    st.sampled_from("ab"),
+    st.sampled_from("01"),
 )
-FOLDERS = st.builds(lambda name, digit: f"{name}@{digit * 12}", st.sampled_from(["calls", "smoke", "ner"]), st.sampled_from("abc"))
+FOLDERS = st.builds(
+    lambda name, digit: f"{name}@{digit * 12}", st.sampled_from(["calls", "smoke", "ner"]), st.sampled_from("abc")
+)
 COPIES = st.lists(st.builds(Copy, FOLDERS, st.integers(0, 10**12), st.booleans()), unique_by=lambda copy: copy.folder)
 
 
-@given(COPIES, st.dictionaries(REFERENCES, st.sampled_from(["local: serves (blue)", "refs/heads/main:configs/deploy/local.yaml"])))
+@given(
+    COPIES,
+    st.dictionaries(REFERENCES, st.sampled_from(["local: serves (blue)", "refs/heads/main:configs/deploy/local.yaml"])),
+)
 def test_nothing_that_is_referred_to_ever_goes(copies: list[Copy], holders: dict[str, str]) -> None:
     held = {releases.folder_of(reference).name for reference in holders}
     decisions = {one.folder: one for one in plan_prune(copies, holders)}
@@ -37,14 +45,21 @@ def test_nothing_that_is_referred_to_ever_goes(copies: list[Copy], holders: dict
 
 
 @given(COPIES, st.dictionaries(REFERENCES, st.just("held")))
-def test_nothing_goes_that_could_not_be_fetched_again_and_all_else_does(copies: list[Copy], holders: dict[str, str]) -> None:
+def test_nothing_goes_that_could_not_be_fetched_again_and_all_else_does(
+    copies: list[Copy], holders: dict[str, str]
+) -> None:
     held = {releases.folder_of(reference).name for reference in holders}
-    assert {one.folder for one in plan_prune(copies, holders) if one.remove} == {copy.folder for copy in copies if copy.safe and copy.folder not in held}
+    assert {one.folder for one in plan_prune(copies, holders) if one.remove} == {
+        copy.folder for copy in copies if copy.safe and copy.folder not in held
+    }
 
 
 @given(COPIES, st.dictionaries(REFERENCES, st.just("held")), REFERENCES)
 def test_one_reference_more_never_takes_more_away(copies: list[Copy], holders: dict[str, str], further: str) -> None:
-    before, after = ({one.folder for one in plan_prune(copies, known) if one.remove} for known in (holders, holders | {further: "held"}))
+    before, after = (
+        {one.folder for one in plan_prune(copies, known) if one.remove}
+        for known in (holders, holders | {further: "held"})
+    )
     assert after <= before
 
 
@@ -82,7 +97,10 @@ def test_what_nobody_names_goes_and_is_fetched_again(checkout: Path) -> None:
     reference, target = publish("idle", b"weights")
     published = content(target)
     told = prune.prune(nobody)
-    assert told == {"would_remove": [target.name], "bytes": sum(map(len, published.values())), "kept": {}} and target.exists()
+    assert (
+        told == {"would_remove": [target.name], "bytes": sum(map(len, published.values())), "kept": {}}
+        and target.exists()
+    )
     assert prune.prune(nobody, act=True)["removed"] == [target.name]
     assert not target.exists() and b"weights" not in content(Path(".dvc/cache")).values()
     assert releases.find(reference) == target and content(target) == published
@@ -104,7 +122,12 @@ def test_what_git_names_stays(checkout: Path, where: str) -> None:
     if where == "checkout":
         git("reset", "-q", "--soft", "HEAD~1")
     kept = prune.prune(nobody, act=True)["kept"]
-    words = {"branch": "refs/heads/kept", "tag": "refs/tags/kept", "history": "the history of HEAD", "gate": "configs/gates/calls.yaml"}
+    words = {
+        "branch": "refs/heads/kept",
+        "tag": "refs/tags/kept",
+        "history": "the history of HEAD",
+        "gate": "configs/gates/calls.yaml",
+    }
     assert words.get(where, "configs/deploy/local.yaml") in kept[target.name]
     assert target.exists()
 
@@ -170,7 +193,9 @@ def test_the_only_copy_stays(checkout: Path, lost: str) -> None:
 
 def test_one_lost_object_is_enough_to_keep_the_folder(checkout: Path) -> None:
     _, target = publish("torn", b"weights")
-    (lost,) = [path for path in Path("build/dvc-remote").rglob("*") if path.is_file() and path.read_bytes() == b"weights"]
+    (lost,) = [
+        path for path in Path("build/dvc-remote").rglob("*") if path.is_file() and path.read_bytes() == b"weights"
+    ]
     lost.unlink()
     assert target.name in prune.prune(nobody, act=True)["kept"]
 
@@ -218,7 +243,9 @@ def test_what_only_another_branch_points_to_stays_in_the_remote(checkout: Path) 
     assert releases.find(reference) == target
 
 
-def test_a_shallow_clone_may_not_judge_the_remote(checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shallow_clone_may_not_judge_the_remote(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish("one", b"weights")
     publish("two", b"others")
     clone = tmp_path_factory.mktemp("shallow")

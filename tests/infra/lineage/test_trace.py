@@ -35,10 +35,19 @@ def test_a_reference_in_any_form_is_understood(name: str, digest: str, form: str
     assert identify(form.format(name=name, digest=digest)) == Asked(name, digest, None)
 
 
-@given(DIGESTS, st.sampled_from(["x-tunegate-release", "X-Tunegate-Release", "X-TUNEGATE-RELEASE"]), st.sampled_from(["blue", "green"]), st.booleans())
+@given(
+    DIGESTS,
+    st.sampled_from(["x-tunegate-release", "X-Tunegate-Release", "X-TUNEGATE-RELEASE"]),
+    st.sampled_from(["blue", "green"]),
+    st.booleans(),
+)
 def test_the_headers_of_an_answer_are_understood(digest: str, header: str, slot: str, first: bool) -> None:
     lines = [f"{header}: sha256:{digest}", f"x-tunegate-slot: {slot}"]
-    text = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + "\r\n".join(lines if first else lines[::-1]) + '\r\n\r\n{"id": "x"}'
+    text = (
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+        + "\r\n".join(lines if first else lines[::-1])
+        + '\r\n\r\n{"id": "x"}'
+    )
     assert identify(text) == Asked(None, digest, slot)
 
 
@@ -47,7 +56,9 @@ def test_a_digest_alone_is_understood(digest: str) -> None:
     assert identify(digest) == identify(f"sha256:{digest}") == Asked(None, digest, None)
 
 
-@pytest.mark.parametrize("text", ["", "calls", "12345678901", "calls@sha256:xyz", "x-tunegate-release:", "f" * 65, "HTTP/1.1 404\r\n\r\n"])
+@pytest.mark.parametrize(
+    "text", ["", "calls", "12345678901", "calls@sha256:xyz", "x-tunegate-release:", "f" * 65, "HTTP/1.1 404\r\n\r\n"]
+)
 def test_what_names_no_release_is_an_input_error(text: str) -> None:
     with pytest.raises(InputError, match=r"found no digest(.|\n)*x-tunegate-release"):
         identify(text)
@@ -76,7 +87,13 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Version]:
     versions: dict[str, Version] = {}
     monkeypatch.setattr(registry, "registered", lambda names: versions)
     monkeypatch.setattr(
-        registry, "run_facts", lambda run_id: {"name": "demo", "status": "FINISHED", "url": f"https://mlflow.example/#/experiments/1/runs/{run_id}"}
+        registry,
+        "run_facts",
+        lambda run_id: {
+            "name": "demo",
+            "status": "FINISHED",
+            "url": f"https://mlflow.example/#/experiments/1/runs/{run_id}",
+        },
     )
     return versions
 
@@ -85,7 +102,11 @@ def release(name: str = "demo", **facts: Any) -> tuple[str, Path]:
     """Built at the HEAD that is there, judged, published, its pointer committed."""
     paths, manifest = make_run(name)
     text = manifest.model_copy(
-        update={"git_revision": git("rev-parse", "HEAD"), "data": {"fingerprint": "sha256:da7a", "test_fingerprint": "sha256:7e57"}} | facts
+        update={
+            "git_revision": git("rev-parse", "HEAD"),
+            "data": {"fingerprint": "sha256:da7a", "test_fingerprint": "sha256:7e57"},
+        }
+        | facts
     )
     (paths.release / "manifest.json").write_text(text.model_dump_json())
     verdict = {
@@ -117,7 +138,9 @@ def deployed(checkout: Path, mlflow: dict[str, Version]) -> tuple[str, Path]:
     git("add", "-A")
     git("commit", "-qm", "Deploy demo")
     git("checkout", "-q", "-")
-    git("merge", "-q", "--no-ff", "feature", "-m", "Merge branch 'feature' into 'main'\n\nSee merge request ml/calls!12")
+    git(
+        "merge", "-q", "--no-ff", "feature", "-m", "Merge branch 'feature' into 'main'\n\nSee merge request ml/calls!12"
+    )
     git("remote", "add", "origin", "git@gitlab.example:ml/calls.git")
     mlflow[reference.partition("@")[2]] = Version("3", "run-7", ["candidate", "champion"])
     return reference, target
@@ -129,7 +152,10 @@ def by_name(links: list[Link]) -> dict[str, Link]:
 
 def test_the_whole_chain_from_an_answers_headers(deployed: tuple[str, Path]) -> None:
     reference, _ = deployed
-    uses = [Use("live", reference, "serves (blue)", True, "2026-11-25T19:00:00.000"), Use("live", reference, "pinned", True, None)]
+    uses = [
+        Use("live", reference, "serves (blue)", True, "2026-11-25T19:00:00.000"),
+        Use("live", reference, "pinned", True, None),
+    ]
     links = trace(identify(f"x-tunegate-release: {reference.partition('@')[2]}\r\nx-tunegate-slot: blue"), uses)
     found = by_name(links)
     assert [link.link for link in links] == LINKS and for_machines(links)["whole"]
@@ -137,7 +163,11 @@ def test_the_whole_chain_from_an_answers_headers(deployed: tuple[str, Path]) -> 
     assert found["environment"].facts == {"live": "serves (blue), pinned; all traffic since 2026-11-25T19:00:00Z"}
     assert (found["release"].facts["reference"], found["release"].facts["here"]) == (reference, True)
     assert found["verdict"].facts == {"outcome": "pass", "metrics": {"exact_match": 0.4123}}
-    assert (found["run"].facts["run_id"], found["run"].facts["model_version"], found["run"].facts["aliases"]) == ("run-7", "demo/3", ["candidate", "champion"])
+    assert (found["run"].facts["run_id"], found["run"].facts["model_version"], found["run"].facts["aliases"]) == (
+        "run-7",
+        "demo/3",
+        ["candidate", "champion"],
+    )
     assert found["config"].facts["file"].endswith(":configs/finetune/demo.yaml")
     assert found["data"].facts == {"fingerprint": "sha256:da7a", "test_fingerprint": "sha256:7e57"}
     assert (found["commit"].facts["subject"], found["commit"].facts["author"]) == ("A config", "t")
@@ -151,8 +181,15 @@ def test_without_its_bytes_the_pointer_in_git_still_tells_the_chain(deployed: tu
     links = trace(identify(reference), [])
     found = by_name(links)
     fetch = f"tunegate releases fetch {reference}"
-    assert {name: link.bring for name, link in found.items() if link.missing and name != "environment"} == {"release": fetch, "config": fetch}
-    assert (found["verdict"].facts["outcome"], found["run"].facts["run_id"], found["data"].facts) == ("pass", "run-7", {"fingerprint": "sha256:da7a"})
+    assert {name: link.bring for name, link in found.items() if link.missing and name != "environment"} == {
+        "release": fetch,
+        "config": fetch,
+    }
+    assert (found["verdict"].facts["outcome"], found["run"].facts["run_id"], found["data"].facts) == (
+        "pass",
+        "run-7",
+        {"fingerprint": "sha256:da7a"},
+    )
     assert found["merge request"].facts["reference"] == "ml/calls!12"
     assert not for_machines(links)["whole"]
 
@@ -172,14 +209,25 @@ def test_a_squashed_merge_request_that_no_commit_names_is_known_to_gitlab(
         for name, value in {"CI_SERVER_URL": world.url, "CI_PROJECT_ID": "35", "TUNEGATE_GITLAB_TOKEN": TOKEN}.items():
             monkeypatch.setenv(name, value)
         made = world.add_merge_request(state="merged")
-        world.of_commit[subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()] = [made["iid"]]
+        world.of_commit[
+            subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        ] = [made["iid"]]
         if status == 404:
             world.failures.append(Failure("GET", "merge_requests", 404, times=9))
         found = by_name(trace(identify(reference), []))["merge request"]
     if status == 404:
-        assert found.missing and "404" in found.missing and found.bring and "CI_PROJECT_ID" in found.bring and TOKEN not in found.missing
+        assert (
+            found.missing
+            and "404" in found.missing
+            and found.bring
+            and "CI_PROJECT_ID" in found.bring
+            and TOKEN not in found.missing
+        )
     else:
-        assert found.facts == {"iid": made["iid"], "url": made["web_url"], "author": made["author"]["username"]} and not found.missing
+        assert (
+            found.facts == {"iid": made["iid"], "url": made["web_url"], "author": made["author"]["username"]}
+            and not found.missing
+        )
 
 
 def test_where_mlflow_does_not_answer_the_runs_name_is_still_known(checkout: Path, no_mlflow: None) -> None:
@@ -192,7 +240,9 @@ def test_where_mlflow_does_not_answer_the_runs_name_is_still_known(checkout: Pat
 def test_a_run_that_only_the_registry_knows_is_found(checkout: Path, mlflow: dict[str, Version]) -> None:
     paths, manifest = make_run()
     releases.publish(paths)
-    assert by_name(trace(identify(manifest.reference), []))["run"].bring == ("tunegate sync demo; then tunegate releases publish configs/finetune/demo.yaml")
+    assert by_name(trace(identify(manifest.reference), []))["run"].bring == (
+        "tunegate sync demo; then tunegate releases publish configs/finetune/demo.yaml"
+    )
     mlflow[manifest.digest] = Version("1", "run-9")
     assert by_name(trace(identify(manifest.reference), []))["run"].facts["run_id"] == "run-9"
 
@@ -202,7 +252,9 @@ def test_every_gap_names_the_command_that_fills_it(checkout: Path, no_mlflow: No
     git("commit", "-qm", "start", "--allow-empty")
     links = trace(identify("a" * 12), [Use("live", ONE, "serves (green)", True, None)])
     gaps = {link.link: link.bring for link in links if link.missing}
-    assert list(gaps) == ["release", "verdict", "run", "config", "data", "commit", "merge request"] and all(gaps.values())
+    assert list(gaps) == ["release", "verdict", "run", "config", "data", "commit", "merge request"] and all(
+        gaps.values()
+    )
     said = for_people(links)
     assert said.count("missing: ") == said.count("; try: ") == 7 and "serves (green)" in said
 
@@ -233,7 +285,12 @@ def test_the_catalogue_names_runs_metrics_aliases_and_environments(deployed: tup
         Use("old", reference, "not any more", False, None),
     ]
     (row,) = catalogue(uses)
-    assert (row["run"], row["metrics"], row["aliases"], row["verdict"]) == ("run-7", {"exact_match": 0.4123}, ["candidate", "champion"], "pass")
+    assert (row["run"], row["metrics"], row["aliases"], row["verdict"]) == (
+        "run-7",
+        {"exact_match": 0.4123},
+        ["candidate", "champion"],
+        "pass",
+    )
     assert row["environments"] == ["live: pinned", "live: serves (blue)"]
 
 
@@ -250,7 +307,9 @@ def test_an_mlflow_that_was_never_made_is_not_made_by_looking(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_known_but_without_git_it_is_traced_as_far_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_mlflow: None) -> None:
+def test_known_but_without_git_it_is_traced_as_far_as_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_mlflow: None
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     links = chain.trace(identify(ONE), [Use("live", ONE, "pinned", True, None)])

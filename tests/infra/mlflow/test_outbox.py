@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from infra.mlflow.outbox import METRIC_LINES_A_BATCH, Line, Outbox
 
 pytestmark = pytest.mark.unit
-METRICS = st.fixed_dictionaries({"metrics": st.dictionaries(st.text(max_size=3), st.floats(allow_nan=False)), "step": st.integers(0, 9)})
-LINES = st.lists(METRICS | st.fixed_dictionaries({"status": st.just("FINISHED")}) | st.fixed_dictionaries({"artifacts": st.text(max_size=9)}), max_size=130)
+METRICS = st.fixed_dictionaries(
+    {"metrics": st.dictionaries(st.text(max_size=3), st.floats(allow_nan=False)), "step": st.integers(0, 9)}
+)
+LINES = st.lists(
+    METRICS
+    | st.fixed_dictionaries({"status": st.just("FINISHED")})
+    | st.fixed_dictionaries({"artifacts": st.text(max_size=9)}),
+    max_size=130,
+)
 
 
 def bare(lines: list[Line]) -> list[Any]:
@@ -28,7 +35,10 @@ def test_batches_are_the_lines_in_order(lines: list[Line]) -> None:
         outbox.append(*lines)
         batches = [batch for batch, _ in outbox.batches()]
     assert bare([line for batch in batches for line in batch]) == lines
-    assert all(len(batch) == 1 or (len(batch) <= METRIC_LINES_A_BATCH and all("metrics" in line for line in batch)) for batch in batches)
+    assert all(
+        len(batch) == 1 or (len(batch) <= METRIC_LINES_A_BATCH and all("metrics" in line for line in batch))
+        for batch in batches
+    )
 
 
 @given(LINES, st.integers(0, 200))
@@ -82,7 +92,10 @@ def test_a_line_being_written_is_left_for_later(tmp_path: Path) -> None:
     assert bare([line for line, _ in outbox.left()]) == [{"status": "KILLED"}]
 
 
-@pytest.mark.parametrize(("lines", "key"), [("", None), ("m", None), ("sm", "s"), ("smf", None), ("smfm", None), ("smft", "t"), ("st", "t"), ("sr", None)])
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [("", None), ("m", None), ("sm", "s"), ("smf", None), ("smfm", None), ("smft", "t"), ("st", "t"), ("sr", None)],
+)
 def test_the_unfinished_run_is_the_last_without_a_status(tmp_path: Path, lines: str, key: str | None) -> None:
     known: dict[str, Line] = {"m": {"metrics": {}, "step": 1}, "f": {"status": "FINISHED"}, "r": {"resume": "id"}}
     outbox = Outbox(tmp_path)

@@ -1,4 +1,5 @@
-"""MLflow on a real PostgreSQL with artifacts on a real S3 server: none of it is lost when a server is killed, and the chain leads back."""
+"""MLflow on a real PostgreSQL with artifacts on a real S3 server: none of it is lost when a server is killed, and the
+chain leads back."""
 
 from __future__ import annotations
 
@@ -51,7 +52,10 @@ class Stores:
 def stores(bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     with (
         postgres() as (database, database_address),
-        mlflow(tmp_path_factory.mktemp("mlflow"), database_address, "s3://mlflow/artifacts", bucket.direct) as (server, address),
+        mlflow(tmp_path_factory.mktemp("mlflow"), database_address, "s3://mlflow/artifacts", bucket.direct) as (
+            server,
+            address,
+        ),
     ):
         yield Stores(database, database_address, server, address)
 
@@ -70,7 +74,12 @@ def here(tmp_path: Path, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def steps_of(stores: Stores, run_id: str) -> list[int]:
-    return [int(step) for (step,) in stores.rows(f"SELECT step FROM metrics WHERE run_uuid = '{run_id}' AND key = 'loss' ORDER BY step")]
+    return [
+        int(step)
+        for (step,) in stores.rows(
+            f"SELECT step FROM metrics WHERE run_uuid = '{run_id}' AND key = 'loss' ORDER BY step"
+        )
+    ]
 
 
 def track(name: str, here: Path) -> tracking.Tracker:
@@ -104,7 +113,9 @@ def test_the_chain_from_an_answer_to_the_merge_request_over_real_stores(
     tracker.log_artifacts(here / "eval")
     tracker.finish()
     run_id = tracker.run_id
-    assert stores.rows(f"SELECT status FROM runs WHERE run_uuid = '{run_id}'") == [("FINISHED",)] and steps_of(stores, str(run_id)) == list(range(1, 41))
+    assert stores.rows(f"SELECT status FROM runs WHERE run_uuid = '{run_id}'") == [("FINISHED",)] and steps_of(
+        stores, str(run_id)
+    ) == list(range(1, 41))
     assert [name for name in bucket.objects("mlflow") if name.endswith(f"{run_id}/artifacts/eval/metrics.json")]
     assert client.download_model(f"runs:/{run_id}/eval", here / "down").exists()
 
@@ -114,24 +125,39 @@ def test_the_chain_from_an_answer_to_the_merge_request_over_real_stores(
     assert not outbox.run_id, "building anew took the record away"
     (one.folder / "build/demo/adapter").mkdir()
     (one.folder / "build/demo/adapter/training.json").write_text(json.dumps({"tracking_run_id": run_id}))
-    assert one.tunegate("releases", "publish", "configs/finetune/demo.yaml", MLFLOW_TRACKING_URI=stores.address).returncode == 0
+    assert (
+        one.tunegate("releases", "publish", "configs/finetune/demo.yaml", MLFLOW_TRACKING_URI=stores.address).returncode
+        == 0
+    )
     assert stores.rows(f"SELECT run_id FROM model_versions WHERE name = 'demo' AND run_id = '{run_id}'") == [(run_id,)]
     (one.folder / "configs/deploy").mkdir()
-    (one.folder / "configs/deploy/live.yaml").write_text(f"name: live\nmodel: m\nrelease: {manifest.reference}\ngate: null\nstate_dir: build/deploy/live\n")
+    (one.folder / "configs/deploy/live.yaml").write_text(
+        f"name: live\nmodel: m\nrelease: {manifest.reference}\ngate: null\nstate_dir: build/deploy/live\n"
+    )
     one.share("Deploy demo")
     one.git("checkout", "-q", "main")
-    one.git("merge", "-q", "--no-ff", "feature", "-m", "Merge branch 'feature' into 'main'\n\nSee merge request ml/demo!12")
+    one.git(
+        "merge", "-q", "--no-ff", "feature", "-m", "Merge branch 'feature' into 'main'\n\nSee merge request ml/demo!12"
+    )
     one.git("push", "-q", "origin", "main")
     two.git("pull", "-q", "origin", "main")
     told = two.tunegate("trace", f"x-tunegate-release: {manifest.digest}", "--json", MLFLOW_TRACKING_URI=stores.address)
     links = {link["link"]: link for link in json.loads(told.stdout)["links"]}
-    assert links["run"]["facts"]["url"].startswith(f"{stores.address}/#/experiments/") and links["run"]["facts"]["status"] == "FINISHED"
+    assert (
+        links["run"]["facts"]["url"].startswith(f"{stores.address}/#/experiments/")
+        and links["run"]["facts"]["status"] == "FINISHED"
+    )
     assert (links["run"]["facts"]["aliases"], links["environment"]["facts"]) == (["candidate"], {"live": "pinned"})
-    assert (links["merge request"]["facts"]["reference"], links["commit"]["facts"]["pinned_by"][0].split(": ")[1]) == ("ml/demo!12", "Deploy demo")
+    assert (links["merge request"]["facts"]["reference"], links["commit"]["facts"]["pinned_by"][0].split(": ")[1]) == (
+        "ml/demo!12",
+        "Deploy demo",
+    )
 
 
 @pytest.mark.parametrize("victim", ["mlflow", "database"])
-def test_a_server_killed_while_a_run_is_tracked_loses_nothing(stores: Stores, here: Path, victim: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_killed_while_a_run_is_tracked_loses_nothing(
+    stores: Stores, here: Path, victim: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracker, server = track(victim, here), getattr(stores, victim)
     server.kill()
     for step in range(41, 81):

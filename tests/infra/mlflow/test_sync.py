@@ -36,7 +36,12 @@ def write_record(root: Path, run: str) -> Outbox:
     (files / "metrics.json").write_text("{}")
     card = {"source": "bfcl", "fingerprint": "sha256:ab"}
     metrics = [{"metrics": {"loss": 1 / step, "learning_rate": 1e-3}, "step": step} for step in range(1, STEPS + 1)]
-    outbox.append({"start": EMPTY | {"id": run}}, {"params": {"name": "late"}}, {"tags": {"tunegate.base_digest": "sha256:ab"}}, *metrics)
+    outbox.append(
+        {"start": EMPTY | {"id": run}},
+        {"params": {"name": "late"}},
+        {"tags": {"tunegate.base_digest": "sha256:ab"}},
+        *metrics,
+    )
     outbox.append({"dataset": card}, {"artifacts": str(files)}, {"status": "FINISHED"})
     return outbox
 
@@ -100,7 +105,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
@@ -114,7 +124,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
 
 @pytest.fixture
 def between(server: tuple[str, int]) -> Iterator[Callable[[Callable[[str, str], bool]], str]]:
-    """A proxy before the server. Where `wanted(method, path)` first says so, the server takes the request and its sender is killed before it knows."""
+    """A proxy before the server. Where `wanted(method, path)` first says so, the server takes the request and its
+    sender is killed before it knows."""
     opened: list[ThreadingHTTPServer] = []
 
     def make(wanted: Callable[[str, str], bool]) -> str:
@@ -124,7 +135,12 @@ def between(server: tuple[str, int]) -> Iterator[Callable[[Callable[[str, str], 
             def forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 far = http.client.HTTPConnection(*server, timeout=60)
-                far.request(self.command, self.path, body, {key: value for key, value in self.headers.items() if key.lower() != "host"})
+                far.request(
+                    self.command,
+                    self.path,
+                    body,
+                    {key: value for key, value in self.headers.items() if key.lower() != "host"},
+                )
                 reply = far.getresponse()
                 content = reply.read()
                 if reply.status == 200 and wanted(self.command, self.path):
@@ -161,12 +177,19 @@ def nth(count: int, part: str) -> Callable[[str, str], bool]:
     return wanted
 
 
-KILLS = {"the run made": (1, "runs/create"), "points": (4, "runs/log-batch"), "files": (1, "mlflow-artifacts"), "the end": (1, "runs/update")}
+KILLS = {
+    "the run made": (1, "runs/create"),
+    "points": (4, "runs/log-batch"),
+    "files": (1, "mlflow-artifacts"),
+    "the end": (1, "runs/update"),
+}
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("moment", KILLS)
-def test_a_delivery_killed_before_it_knew_is_not_made_twice(here: Path, server: tuple[str, int], between: Any, moment: str) -> None:
+def test_a_delivery_killed_before_it_knew_is_not_made_twice(
+    here: Path, server: tuple[str, int], between: Any, moment: str
+) -> None:
     """Requests 1 and 2 of log-batch are parameters and tags, 3 to 5 the points."""
     outbox, run = write_record(here, moment), moment
     command = [sys.executable, "-c", "from infra.mlflow.sync import sync; sync([])"]
@@ -181,18 +204,33 @@ def test_a_delivery_killed_before_it_knew_is_not_made_twice(here: Path, server: 
         patch.setenv("MLFLOW_TRACKING_URI", direct)
         first, second = sync(["late"]), sync(["late"])
         store = client.connect(direct)
-        (found,) = store.search_runs([store.get_experiment_by_name("late").experiment_id], f"tags.`tunegate.id` = '{run}'")
+        (found,) = store.search_runs(
+            [store.get_experiment_by_name("late").experiment_id], f"tags.`tunegate.id` = '{run}'"
+        )
         points = {name: store.get_metric_history(found.info.run_id, name) for name in ("loss", "learning_rate")}
         files = store.list_artifacts(found.info.run_id, "eval")
     assert (first[0]["delivered_lines"], second[0]["delivered_lines"]) == (left, 0)
-    assert {name: [point.step for point in history] for name, history in points.items()} == {name: list(range(1, STEPS + 1)) for name in points}
-    assert ([file.path for file in files], found.info.status, len(found.inputs.dataset_inputs)) == (["eval/metrics.json"], "FINISHED", 1)
+    assert {name: [point.step for point in history] for name, history in points.items()} == {
+        name: list(range(1, STEPS + 1)) for name in points
+    }
+    assert ([file.path for file in files], found.info.status, len(found.inputs.dataset_inputs)) == (
+        ["eval/metrics.json"],
+        "FINISHED",
+        1,
+    )
     assert found.data.tags["tunegate.base_digest"] == "sha256:ab"
 
 
 @pytest.mark.integration
-def test_down_while_training_then_up_is_delivered_once(here: Path, server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    sections: dict[str, Any] = {"base": {"package": "x"}, "data": {"source": "bfcl"}, "train": {"max_steps": 3}, "gate": "gate.yaml"}
+def test_down_while_training_then_up_is_delivered_once(
+    here: Path, server: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections: dict[str, Any] = {
+        "base": {"package": "x"},
+        "data": {"source": "bfcl"},
+        "train": {"max_steps": 3},
+        "gate": "gate.yaml",
+    }
     demo = RunConfig.model_validate({"name": "late", "task": "causal-lm"} | sections)
     monkeypatch.setattr(tracking, "SECONDS_BETWEEN_SAMPLES", 3600.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")

@@ -1,4 +1,5 @@
-"""Tracking against a real MLflow store: what a run holds, whoever goes on with it, and the versions and weights that come of it."""
+"""Tracking against a real MLflow store: what a run holds, whoever goes on with it, and the versions and weights that
+come of it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,12 @@ def test_two_first_commands_at_once_make_one_store(here: Path) -> None:
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, uri]
-    both = [subprocess.Popen([*command, str(here / f"ready{one}"), str(go)], env=environment, stdout=subprocess.PIPE, text=True) for one in range(2)]
+    both = [
+        subprocess.Popen(
+            [*command, str(here / f"ready{one}"), str(go)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for one in range(2)
+    ]
     deadline = time.monotonic() + 120
     while not all((here / f"ready{one}").exists() for one in range(2)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -48,16 +54,32 @@ def test_a_run_holds_parameters_metrics_dataset_artifacts_and_status(mlflow: Any
     for step in range(1, 121):
         tracker.log_metrics({"loss": 1 / step, "learning_rate": 1e-3}, step)
     tracker.log_params({"dtype": "float32"})
-    tracker.log_dataset({"source": "bfcl", "fingerprint": "sha256:" + "ab" * 32, "splits": {"train": {"rows": 9}}, "test_fingerprint": "sha256:cd"})
+    tracker.log_dataset(
+        {
+            "source": "bfcl",
+            "fingerprint": "sha256:" + "ab" * 32,
+            "splits": {"train": {"rows": 9}},
+            "test_fingerprint": "sha256:cd",
+        }
+    )
     (here / "eval").mkdir()
     (here / "eval/metrics.json").write_text('{"exact_match": 0.5}')
     tracker.log_artifacts(here / "eval")
     tracker.finish()
     run = mlflow.get_run(tracker.run_id)
     assert steps(mlflow, tracker.run_id, "loss") == list(range(1, 121))
-    assert (run.info.status, run.info.run_name, run.data.params["train.lora.rank"], run.data.params["dtype"]) == ("FINISHED", "whole", "16", "float32")
+    assert (run.info.status, run.info.run_name, run.data.params["train.lora.rank"], run.data.params["dtype"]) == (
+        "FINISHED",
+        "whole",
+        "16",
+        "float32",
+    )
     dataset = run.inputs.dataset_inputs[0].dataset
-    assert (dataset.name, dataset.digest, json.loads(dataset.profile)["splits"]) == ("bfcl", ("ab" * 32)[:36], {"train": {"rows": 9}})
+    assert (dataset.name, dataset.digest, json.loads(dataset.profile)["splits"]) == (
+        "bfcl",
+        ("ab" * 32)[:36],
+        {"train": {"rows": 9}},
+    )
     assert [one.path for one in mlflow.list_artifacts(tracker.run_id, "eval")] == ["eval/metrics.json"]
     assert run.info.artifact_uri.startswith((here / "build/mlartifacts").as_uri())
     assert {path.name for path in here.iterdir()} == {"build", "eval", "tracking"}  # no mlruns
@@ -114,7 +136,9 @@ def test_evaluation_adds_to_the_run_that_training_began(mlflow: Any, here: Path)
 
 
 @pytest.mark.integration
-def test_a_line_that_mlflow_refuses_does_not_dam_those_after_it(mlflow: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_mlflow_refuses_does_not_dam_those_after_it(
+    mlflow: Any, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracker = start_run(config("dam"), here / "tracking")
     tracker.log_params({"name": "another"})  # it is "dam" already, and parameters cannot change
     tracker.log_metrics({"loss": 1.0}, 1)
@@ -144,11 +168,19 @@ def test_register_makes_one_version_for_a_digest(mlflow: Any, here: Path) -> Non
 
 @pytest.mark.integration
 def test_an_environment_has_one_champion(mlflow: Any, here: Path) -> None:
-    first, second, elsewhere = manifest("calls-one", "3"), manifest("calls-two", "4"), manifest("calls-three", "5", "staging")
+    first, second, elsewhere = (
+        manifest("calls-one", "3"),
+        manifest("calls-two", "4"),
+        manifest("calls-three", "5", "staging"),
+    )
     for which in (first, second, elsewhere):
         register(which, here, None)
         set_champion(which)
-    champions = {model.name: str(model.aliases.get("champion")) for model in mlflow.search_registered_models() if model.name.startswith("calls-")}
+    champions = {
+        model.name: str(model.aliases.get("champion"))
+        for model in mlflow.search_registered_models()
+        if model.name.startswith("calls-")
+    }
     assert champions == {"calls-one": "None", "calls-two": "1", "calls-three": "1"}
     set_champion(first)
     assert mlflow.get_model_version_by_alias("calls-one", "champion").tags["digest"] == first.digest
@@ -156,7 +188,9 @@ def test_an_environment_has_one_champion(mlflow: Any, here: Path) -> None:
 
 
 @pytest.mark.integration
-def test_champion_of_what_was_never_registered_is_a_warning(mlflow: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_champion_of_what_was_never_registered_is_a_warning(
+    mlflow: Any, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     set_champion(manifest("never", "6"))
     assert f"no registered version has digest sha256:{'6' * 64}" in capsys.readouterr().err
 
@@ -171,7 +205,9 @@ def test_base_weights_come_from_a_run_and_from_a_registered_version(mlflow: Any,
     tracker.finish()
     register(manifest("weights", "9"), here / "weights", tracker.run_id)
     for index, uri in enumerate((f"runs:/{tracker.run_id}/weights", "models:/weights/1")):
-        assert [file.name for file in client.download_model(uri, here / f"downloads-{index}").rglob("*.json")] == ["config.json"]
+        assert [file.name for file in client.download_model(uri, here / f"downloads-{index}").rglob("*.json")] == [
+            "config.json"
+        ]
 
 
 @pytest.mark.integration

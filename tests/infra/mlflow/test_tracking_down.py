@@ -43,7 +43,9 @@ def hung(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.integration
-def test_mlflow_down_costs_a_training_nothing(down: str, store: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mlflow_down_costs_a_training_nothing(
+    down: str, store: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracker = start_run(config("down"), here / "tracking")
     began = time.monotonic()
     for step in range(1, 501):
@@ -62,7 +64,9 @@ def test_mlflow_down_costs_a_training_nothing(down: str, store: str, here: Path,
 
 
 @pytest.mark.integration
-def test_a_run_that_mlflow_has_not_taken_has_not_the_last_ones_id(mlflow: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_mlflow_has_not_taken_has_not_the_last_ones_id(
+    mlflow: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken = start_run(config("taken"), here / "tracking")
     taken.log_metrics({"loss": 1.0}, 1)
     assert taken.run_id is not None
@@ -73,7 +77,9 @@ def test_a_run_that_mlflow_has_not_taken_has_not_the_last_ones_id(mlflow: Any, h
 
 
 @pytest.mark.integration
-def test_a_database_that_cannot_be_opened_holds_nothing_up(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_cannot_be_opened_holds_nothing_up(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """MLflow itself tries a database for 100 seconds."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
     monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.2)
@@ -86,7 +92,9 @@ def test_a_database_that_cannot_be_opened_holds_nothing_up(here: Path, monkeypat
 
 
 @pytest.mark.integration
-def test_a_server_that_never_answers_holds_nothing_up(hung: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_never_answers_holds_nothing_up(
+    hung: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.2)
     tracker = start_run(config("hung"), here / "tracking")
     began = time.monotonic()

@@ -1,4 +1,5 @@
-"""What a training records on disk, before any MLflow is asked: nothing of nothing, every leaf by name, each step once, the machine beside it."""
+"""What a training records on disk, before any MLflow is asked: nothing of nothing, every leaf by name, each step once,
+the machine beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One model name for all: what is asked of it reaches the right adapter, an adapter's own name reaches none, and answers bear the model's name."""
+"""One model name for all: what is asked of it reaches the right adapter, an adapter's own name reaches none, and
+answers bear the model's name."""
 
 from __future__ import annotations
 
@@ -51,13 +52,19 @@ def ask(app: Any, body: bytes, path: str = CHAT, method: str = "POST", cut: int 
     parts = [body[:cut], body[cut:]]
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)} if parts else {"type": "http.disconnect"}
+        return (
+            {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+            if parts
+            else {"type": "http.disconnect"}
+        )
 
     async def send(message: Any) -> None:
         got.append(dict(message))
 
     headers = [(b"content-length", str(len(body)).encode())]
-    asyncio.run(Adapters(app, SETTINGS)({"type": "http", "method": method, "path": path, "headers": headers}, receive, send))
+    asyncio.run(
+        Adapters(app, SETTINGS)({"type": "http", "method": method, "path": path, "headers": headers}, receive, send)
+    )
     return got
 
 
@@ -65,9 +72,14 @@ def said(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-@pytest.mark.parametrize(("path", "adapter"), [(CHAT, OWN), (f"/slots/green/{LATER}{CHAT}", LATER), (f"/slots/blue/{LATER}/v1/responses", LATER)])
+@pytest.mark.parametrize(
+    ("path", "adapter"),
+    [(CHAT, OWN), (f"/slots/green/{LATER}{CHAT}", LATER), (f"/slots/blue/{LATER}/v1/responses", LATER)],
+)
 @pytest.mark.parametrize("named", [{"model": "assistant"}, {"model": ""}, {"model": None}, {}])
-def test_what_is_asked_of_the_model_or_of_none_reaches_the_adapter_of_the_path(path: str, adapter: str, named: dict[str, Any]) -> None:
+def test_what_is_asked_of_the_model_or_of_none_reaches_the_adapter_of_the_path(
+    path: str, adapter: str, named: dict[str, Any]
+) -> None:
     vllm = Vllm()
     ask(vllm, said(named | {"prompt": "né"}), path)
     assert json.loads(vllm.body) == {"prompt": "né", "model": adapter} and vllm.path == place_of(path).path
@@ -79,7 +91,12 @@ def test_no_other_name_reaches_an_adapter_or_the_base_however_it_is_known(model:
     vllm = Vllm()
     start, end = ask(vllm, said({"model": model}), f"/slots/green/{LATER}{CHAT}")
     assert start["status"] == 404 and vllm.body == b""
-    assert json.loads(end["body"])["error"] == {"message": f"The model `{model}` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}
+    assert json.loads(end["body"])["error"] == {
+        "message": f"The model `{model}` does not exist.",
+        "type": "NotFoundError",
+        "param": "model",
+        "code": 404,
+    }
 
 
 def test_a_body_with_two_models_has_one_for_whoever_reads_it_next() -> None:
@@ -96,7 +113,12 @@ def test_what_is_no_object_is_left_to_vllm_to_refuse(body: bytes) -> None:
 
 
 def test_the_runtime_api_and_what_is_only_read_pass_as_they_are() -> None:
-    for path, method in ((LOAD, "POST"), (UNLOAD, "POST"), ("/metrics", "GET"), (f"/slots/green/{LATER}/metrics", "GET")):
+    for path, method in (
+        (LOAD, "POST"),
+        (UNLOAD, "POST"),
+        ("/metrics", "GET"),
+        (f"/slots/green/{LATER}/metrics", "GET"),
+    ):
         vllm = Vllm()
         ask(vllm, b'{"lora_name": "x"}', path, method)
         assert vllm.body == b'{"lora_name": "x"}' and vllm.path == place_of(path).path
@@ -106,7 +128,9 @@ def test_the_runtime_api_and_what_is_only_read_pass_as_they_are() -> None:
 @given(content=WORDS | st.just(f'"model":"{OWN}"') | st.just(OWN))
 def test_an_answer_bears_the_models_name_its_words_stay_and_its_length_is_right(streams: bool, content: str) -> None:
     start, *bodies = ask(Vllm(streams=streams, content=content), said({"model": "assistant"}))
-    assert [json.loads(one["body"]) for one in bodies] == [{"model": "assistant", "content": content}] * (3 if streams else 1)
+    assert [json.loads(one["body"]) for one in bodies] == [{"model": "assistant", "content": content}] * (
+        3 if streams else 1
+    )
     stated = dict(start["headers"]).get(b"content-length")
     assert stated == (None if streams else str(len(bodies[0]["body"])).encode())
 
@@ -145,7 +169,13 @@ def test_a_caller_who_leaves_is_heard_of_by_vllm_and_one_who_left_before_the_end
     async def gone() -> dict[str, Any]:
         return {"type": "http.disconnect"}
 
-    asyncio.run(Adapters(vllm, SETTINGS)({"type": "http", "method": "POST", "path": CHAT, "headers": []}, gone, lambda message: pytest.fail("answered")))
+    asyncio.run(
+        Adapters(vllm, SETTINGS)(
+            {"type": "http", "method": "POST", "path": CHAT, "headers": []},
+            gone,
+            lambda message: pytest.fail("answered"),
+        )
+    )
     assert vllm.path == ""
 
 
@@ -162,7 +192,11 @@ def test_what_is_no_request_passes_and_the_settings_come_by_the_environment(monk
     assert (Adapters(app).model, Adapters(app).adapter) == ("assistant", OWN)
 
 
-@given(st.sampled_from(["blue", "green"]), st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}@[0-9a-f]{12}", fullmatch=True), st.text(max_size=20))
+@given(
+    st.sampled_from(["blue", "green"]),
+    st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}@[0-9a-f]{12}", fullmatch=True),
+    st.text(max_size=20),
+)
 def test_a_prefix_is_read_as_it_was_written_and_any_other_path_stays(slot: str, adapter: str, rest: str) -> None:
     found = place_of(f"{prefix_of(slot, adapter)}/{rest}")
     assert (found.slot, found.adapter, found.path) == (slot, adapter, f"/{rest}")

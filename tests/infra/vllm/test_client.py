@@ -27,7 +27,10 @@ def manifest(task: str) -> Manifest:
 def answer(task: str, handler: httpx.MockTransport) -> Answer:
     async def go() -> Answer:
         async with httpx.AsyncClient(transport=handler) as client:
-            example = {"text": "t", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "gold"}]}
+            example = {
+                "text": "t",
+                "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "gold"}],
+            }
             return await ask(client, "http://x", "m", manifest(task), example, max_new_tokens=4)
 
     return asyncio.run(go())
@@ -56,7 +59,13 @@ def test_refusal_and_wrong_shape_are_outside_errors(tmp_path: Path) -> None:
             answer("causal-lm", httpx.MockTransport(lambda request, response=response: response))
 
 
-def asked(task: str, example: dict[str, Any], reply: dict[str, Any], problem: str = "single_label", labels: list[str] | None = None) -> tuple[Any, list[Any]]:
+def asked(
+    task: str,
+    example: dict[str, Any],
+    reply: dict[str, Any],
+    problem: str = "single_label",
+    labels: list[str] | None = None,
+) -> tuple[Any, list[Any]]:
     """The answer, and the requests that were sent as (path, body)."""
     sent: list[Any] = []
 
@@ -94,7 +103,9 @@ def test_a_words_tag_is_read_at_its_first_subword() -> None:
     assert sent == [("/pooling", {"model": "m", "input": [[9, 5, 6, 7, 9]], "task": "token_classify"})]
     assert found.labels == ["B-PER", "O", "O"] and found.text == "B-PER O O" and found.confidences == [0.9, 1.0, 0.8]
     assert agrees(found, {"answer": "B-PER O B-PER"}, 0) == pytest.approx(2 / 3)
-    assert differ(found, {"confidences": [0.7, 1.0, 0.8]}) == pytest.approx(0.2 / 3) and differ(found, {}) == float("inf")
+    assert differ(found, {"confidences": [0.7, 1.0, 0.8]}) == pytest.approx(0.2 / 3) and differ(found, {}) == float(
+        "inf"
+    )
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=10), st.data())
@@ -110,20 +121,34 @@ def test_tags_come_back_for_every_word_whatever_its_subwords(sizes: list[int], d
 
 def test_another_number_of_tokens_than_was_sent_is_an_outside_error() -> None:
     with pytest.raises(OutsideError, match="unexpected shape"):
-        asked("token-classification", {"input_ids": [1, 2, 3], "first_subwords": [1]}, {"data": [{"data": [[0.5, 0.5]]}]})
+        asked(
+            "token-classification", {"input_ids": [1, 2, 3], "first_subwords": [1]}, {"data": [{"data": [[0.5, 0.5]]}]}
+        )
 
 
 def test_a_golden_answer_is_followed_token_by_token_from_the_golden_ones_before() -> None:
-    entries = [None, *({str(token): {"logprob": -0.1, "rank": rank}} for token, rank in ((5, 9), (6, 1), (7, 2), (8, 1)))]
-    reply = {"choices": [{"text": " hi", "logprobs": {"token_logprobs": [-0.25]}, "prompt_logprobs": entries}], "usage": {"completion_tokens": 1}}
+    entries = [
+        None,
+        *({str(token): {"logprob": -0.1, "rank": rank}} for token, rank in ((5, 9), (6, 1), (7, 2), (8, 1))),
+    ]
+    reply = {
+        "choices": [{"text": " hi", "logprobs": {"token_logprobs": [-0.25]}, "prompt_logprobs": entries}],
+        "usage": {"completion_tokens": 1},
+    }
     golden = {"prompt": "p", "answer": "another text", "prompt_ids": [4, 5], "answer_ids": [6, 7, 8]}
     found, sent = asked("causal-lm", golden, reply)
     assert sent[1][1]["prompt"] == [4, 5, 6, 7, 8] and found.followed == pytest.approx(2 / 3)
-    assert agrees(found, golden, 0) == pytest.approx(2 / 3), "the prompt's own tokens do not count, the text does not decide"
+    assert agrees(found, golden, 0) == pytest.approx(2 / 3), (
+        "the prompt's own tokens do not count, the text does not decide"
+    )
 
 
 def test_a_prompt_is_completed_and_a_text_is_scored() -> None:
-    choice = {"text": " hi", "logprobs": {"token_logprobs": [-0.25, -0.5]}, "prompt_logprobs": [None, {"7": {"logprob": -1.0}}, {"8": {"logprob": -2.0}}]}
+    choice = {
+        "text": " hi",
+        "logprobs": {"token_logprobs": [-0.25, -0.5]},
+        "prompt_logprobs": [None, {"7": {"logprob": -1.0}}, {"8": {"logprob": -2.0}}],
+    }
     reply = {"choices": [choice], "usage": {"completion_tokens": 2}}
     completed, sent = asked("causal-lm", {"prompt": "p", "completion": "gold"}, reply)
     assert sent[0][0] == "/v1/completions" and sent[0][1]["prompt"] == "p" and "gold" not in json.dumps(sent)
@@ -133,7 +158,13 @@ def test_a_prompt_is_completed_and_a_text_is_scored() -> None:
 
 
 def test_a_pair_is_answered_and_both_its_answers_are_scored_after_the_prompt() -> None:
-    example = {"messages": [{"role": "user", "content": "q"}], "rejected": "no", "prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5]}
+    example = {
+        "messages": [{"role": "user", "content": "q"}],
+        "rejected": "no",
+        "prompt_ids": [1, 2],
+        "chosen_ids": [3, 4],
+        "rejected_ids": [5],
+    }
     tokens = [None, {"2": {"logprob": -9.0}}, {"3": {"logprob": -1.0}}, {"4": {"logprob": -0.5}}]
     reply = {"choices": [{"message": {"content": "yes"}, "prompt_logprobs": tokens}], "usage": {"completion_tokens": 1}}
     found, sent = asked("causal-lm", example, reply)
@@ -146,7 +177,10 @@ def test_a_reference_is_scored_after_the_prompt_where_its_tokens_are_given() -> 
     """As a preference pair's chosen answer, and there is no other."""
     example = {"prompt": "p", "completion": "gold", "prompt_ids": [1, 2], "chosen_ids": [3, 4]}
     tokens = [None, {"2": {"logprob": -9.0}}, {"3": {"logprob": -1.0}}, {"4": {"logprob": -0.5}}]
-    reply = {"choices": [{"text": "said", "prompt_logprobs": tokens}], "usage": {"completion_tokens": 1, "prompt_tokens": 2}}
+    reply = {
+        "choices": [{"text": "said", "prompt_logprobs": tokens}],
+        "usage": {"completion_tokens": 1, "prompt_tokens": 2},
+    }
     found, sent = asked("causal-lm", example, reply)
     assert [body["prompt"] for _, body in sent] == ["p", [1, 2, 3, 4]] and found.text == "said"
     assert (found.logprob, found.scored_tokens, found.rejected_logprob) == (-1.5, 2, None) and found.prompt_tokens == 2
@@ -158,10 +192,18 @@ def test_the_label_is_the_word_that_applications_read_and_one_that_the_release_d
     found = asked("sequence-classification", {"text": "t"}, swapped, labels=["no", "yes"])[0]
     assert found.label == found.text == "no" and found.probs == {"no": 0.2, "yes": 0.8}
     with pytest.raises(OutsideError, match="unexpected shape"):
-        asked("sequence-classification", {"text": "t"}, {"data": [{"probs": [0.2, 0.8], "label": "LABEL_1"}]}, labels=["no", "yes"])
+        asked(
+            "sequence-classification",
+            {"text": "t"},
+            {"data": [{"probs": [0.2, 0.8], "label": "LABEL_1"}]},
+            labels=["no", "yes"],
+        )
 
 
 def test_the_tokens_of_the_prompt_are_those_that_the_server_counted() -> None:
     reply = {"data": [{"probs": [0.2, 0.8], "label": "yes"}], "usage": {"prompt_tokens": 7}}
     assert asked("sequence-classification", {"text": "t"}, reply, labels=["no", "yes"])[0].prompt_tokens == 7
-    assert asked("sequence-classification", {"text": "t"}, reply | {"usage": None}, labels=["no", "yes"])[0].prompt_tokens == 0
+    assert (
+        asked("sequence-classification", {"text": "t"}, reply | {"usage": None}, labels=["no", "yes"])[0].prompt_tokens
+        == 0
+    )

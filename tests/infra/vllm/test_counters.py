@@ -30,7 +30,11 @@ vllm:request_success_total{{engine="{engine}",finished_reason="abort",model_name
         for engine in (0, 1)
     )
     found = Counted(**parse("# HELP x y\n" + text))
-    assert found.first == Histogram(edges=[0.1, 0.5], counts=[4, 6, 2], total=3.0) and found.first.n == 12 and found.first.at_most(0.1) == 4
+    assert (
+        found.first == Histogram(edges=[0.1, 0.5], counts=[4, 6, 2], total=3.0)
+        and found.first.n == 12
+        and found.first.at_most(0.1) == 4
+    )
     assert (found.answers, found.truncated, found.per_token) == (12, 4, None)
 
 
@@ -54,7 +58,9 @@ def test_a_window_holds_exactly_what_came_between(before: list[float], after: li
 
     window = between(read(before), read(before + after))
     assert window.first is not None and window.requests == window.answers == window.first.n == len(after)
-    assert window.first.total == pytest.approx(sum(after), abs=1e-6) and window.first.at_most(0.5) == sum(one <= 0.5 for one in after)
+    assert window.first.total == pytest.approx(sum(after), abs=1e-6) and window.first.at_most(0.5) == sum(
+        one <= 0.5 for one in after
+    )
 
 
 def test_a_server_that_began_anew_is_counted_from_its_beginning() -> None:
@@ -69,8 +75,14 @@ def test_a_server_that_began_anew_is_counted_from_its_beginning() -> None:
 
 def test_a_reading_that_failed_is_no_beginning_and_no_end() -> None:
     """A server too busy to be read has not begun anew: what its proofs asked of it would be taken for traffic."""
-    read, unread = Counted(requests=9, answers=8, first=Histogram(edges=EDGES, counts=[5, 3, 0, 0], total=2.0)), Counted(requests=4)
-    assert between(unread, read) == Counted(requests=5) and between(unread, read.model_copy(update={"requests": 4})) == Counted()
+    read, unread = (
+        Counted(requests=9, answers=8, first=Histogram(edges=EDGES, counts=[5, 3, 0, 0], total=2.0)),
+        Counted(requests=4),
+    )
+    assert (
+        between(unread, read) == Counted(requests=5)
+        and between(unread, read.model_copy(update={"requests": 4})) == Counted()
+    )
     assert between(read, Counted(requests=12)) == Counted(requests=3)
 
 
@@ -81,7 +93,9 @@ def test_a_quantile_lies_in_the_bucket_that_holds_it(values: list[float], share:
     counts = [sum(low < one <= high for one in values) for low, high in zip(lows, [*EDGES, 9e9], strict=True)]
     found = Histogram(edges=EDGES, counts=counts, total=sum(values)).quantile(share)
     exact = sorted(values)[max(0, math.ceil(share * len(values) - 1e-9) - 1)]
-    assert found is not None and max(low for low in lows if low < exact) <= found <= min(edge for edge in EDGES if edge >= exact)
+    assert found is not None and max(low for low in lows if low < exact) <= found <= min(
+        edge for edge in EDGES if edge >= exact
+    )
 
 
 def test_a_quantile_of_nothing_is_none_and_one_above_all_edges_is_the_highest() -> None:

@@ -52,14 +52,20 @@ def test_plain_texts_stay(text: str) -> None:
     assert redact_text(text, PATTERNS) == (text, 0)
 
 
-@pytest.mark.parametrize(("digits", "valid"), [("4111111111111111", True), ("4111111111111112", False), ("79927398713", True), ("79927398710", False)])
+@pytest.mark.parametrize(
+    ("digits", "valid"),
+    [("4111111111111111", True), ("4111111111111112", False), ("79927398713", True), ("79927398710", False)],
+)
 def test_the_check_digit_is_luhns(digits: str, valid: bool) -> None:
     assert is_card(digits) is valid
 
 
 def test_every_text_of_a_value_is_read_and_its_shape_stays() -> None:
     value = {"messages": [{"content": [{"text": "a@b.de"}, 3, None]}], "n": 4.5, "ok": True}
-    assert redact(value, PATTERNS) == ({"messages": [{"content": [{"text": "[email]"}, 3, None]}], "n": 4.5, "ok": True}, 1)
+    assert redact(value, PATTERNS) == (
+        {"messages": [{"content": [{"text": "[email]"}, 3, None]}], "n": 4.5, "ok": True},
+        1,
+    )
     assert redact_text("ticket T-123", compiled({"ticket": r"T-\d+"})) == ("ticket [ticket]", 1)
     nested: list[object] = []
     for _ in range(100):
@@ -68,7 +74,9 @@ def test_every_text_of_a_value_is_read_and_its_shape_stays() -> None:
         redact(nested, PATTERNS)
 
 
-@pytest.mark.parametrize("part", ["a", "1", "1 ", "a.", "@", "-", "eyJa", "+", "a@", "(", "sk-", "-----BEGIN PRIVATE KEY-----"])
+@pytest.mark.parametrize(
+    "part", ["a", "1", "1 ", "a.", "@", "-", "eyJa", "+", "a@", "(", "sk-", "-----BEGIN PRIVATE KEY-----"]
+)
 def test_a_long_text_without_an_end_is_read_in_one_go(part: str) -> None:
     """A pattern that goes back over what it has read would take hours here."""
     text = part * (200_000 // len(part))

@@ -1,4 +1,5 @@
-"""Sampling: every message goes through at once and unchanged whatever becomes of the sample, and what is written is what was said, redacted."""
+"""Sampling: every message goes through at once and unchanged whatever becomes of the sample, and what is written is
+what was said, redacted."""
 
 from __future__ import annotations
 
@@ -22,16 +23,35 @@ from serve.load.samples import read_trace
 
 pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"
-QUESTION = json.dumps({"model": "m", "messages": [{"role": "user", "content": "I am ann@example.org"}], "stream": True}).encode()
-EVENTS = [b'data: {"choices": [{"delta": {"content": "%s"}, "finish_reason": null}]}\n\n' % part for part in (b"call", b" +14155552671")]
-EVENTS += [b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n', b'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\ndata: [DONE]\n\n']
+QUESTION = json.dumps(
+    {"model": "m", "messages": [{"role": "user", "content": "I am ann@example.org"}], "stream": True}
+).encode()
+EVENTS = [
+    b'data: {"choices": [{"delta": {"content": "%s"}, "finish_reason": null}]}\n\n' % part
+    for part in (b"call", b" +14155552671")
+]
+EVENTS += [
+    b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n',
+    b'data: {"choices": [], "usage": {"completion_tokens": 2}}\n\ndata: [DONE]\n\n',
+]
 
 
 def chosen(folder: Path, **facts: Any) -> dict[str, Any]:
-    return {"share": 1.0, "redact": True, "patterns": {}, "queue": 64, "file_mebibytes": 1, "files": 3, "folder": str(folder), "slot": "blue"} | facts
+    return {
+        "share": 1.0,
+        "redact": True,
+        "patterns": {},
+        "queue": 64,
+        "file_mebibytes": 1,
+        "files": 3,
+        "folder": str(folder),
+        "slot": "blue",
+    } | facts
 
 
-def exchange(sampler: Any, chunks: list[bytes], path: str = CHAT, question: bytes = QUESTION, scope: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def exchange(
+    sampler: Any, chunks: list[bytes], path: str = CHAT, question: bytes = QUESTION, scope: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """One request by hand; the messages that the client got."""
     got: list[dict[str, Any]] = []
     parts = [question[:10], question[10:]]
@@ -42,11 +62,18 @@ def exchange(sampler: Any, chunks: list[bytes], path: str = CHAT, question: byte
     async def send(message: Any) -> None:
         got.append(dict(message))
 
-    asyncio.run(sampler({"type": "http", "path": path, "headers": [(b"x-request-id", b"r1")]} | (scope or {}), receive, send))
+    asyncio.run(
+        sampler({"type": "http", "path": path, "headers": [(b"x-request-id", b"r1")]} | (scope or {}), receive, send)
+    )
     return got
 
 
-def app_of(chunks: list[bytes], heard: list[bytes] | None = None, after: Callable[[int], None] = lambda number: None, status: int = 200) -> Any:
+def app_of(
+    chunks: list[bytes],
+    heard: list[bytes] | None = None,
+    after: Callable[[int], None] = lambda number: None,
+    status: int = 200,
+) -> Any:
     """An application that reads its whole question and says `chunks`; `after` is called when each has been sent."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -81,15 +108,23 @@ def test_a_stream_is_written_as_what_was_asked_and_said_without_what_names_a_per
     sampler = Sampler(app_of(EVENTS), chosen(tmp_path))
     exchange(sampler, EVENTS)
     (row,) = rows(sampler)
-    assert row["path"] == CHAT and row["body"]["messages"][0]["content"] == "I am [email]" and row["body"]["stream"] is True
+    assert (
+        row["path"] == CHAT
+        and row["body"]["messages"][0]["content"] == "I am [email]"
+        and row["body"]["stream"] is True
+    )
     assert row["answer"] == {"text": "call [phone]", "finish_reason": "stop", "tokens": 2} and row["redactions"] == 2
     assert (row["status"], row["request_id"]) == (200, "r1") and 0 <= row["first_seconds"] <= row["seconds"]
     (path,) = tmp_path.glob("*.jsonl")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and json.loads((tmp_path / "blue.counts.json").read_text())["written"] == 1
+    assert (
+        stat.S_IMODE(path.stat().st_mode) == 0o600
+        and json.loads((tmp_path / "blue.counts.json").read_text())["written"] == 1
+    )
 
 
 def test_each_chunk_is_with_the_client_before_the_server_makes_the_next(tmp_path: Path) -> None:
-    """Lockstep, which no clock can blur: when the application has sent a chunk, the client has that chunk and no other."""
+    """Lockstep, which no clock can blur: when the application has sent a chunk, the client has that chunk and no
+    other."""
     got: list[bytes] = []
     seen: list[list[bytes]] = []
 
@@ -105,15 +140,26 @@ def test_each_chunk_is_with_the_client_before_the_server_makes_the_next(tmp_path
     assert seen == [EVENTS[: number + 1] for number in range(len(EVENTS))]
 
 
-@given(st.lists(st.binary(max_size=40), min_size=1, max_size=8), st.binary(min_size=10, max_size=200), st.sampled_from([200, 400, 500]))
+@given(
+    st.lists(st.binary(max_size=40), min_size=1, max_size=8),
+    st.binary(min_size=10, max_size=200),
+    st.sampled_from([200, 400, 500]),
+)
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_the_bytes_are_both_sides_get_them_unchanged(tmp_path: Path, chunks: list[bytes], question: bytes, status: int) -> None:
+def test_whatever_the_bytes_are_both_sides_get_them_unchanged(
+    tmp_path: Path, chunks: list[bytes], question: bytes, status: int
+) -> None:
     heard: list[bytes] = []
     plain, sampled = app_of(chunks, status=status), Sampler(app_of(chunks, heard, status=status), chosen(tmp_path))
-    assert exchange(sampled, chunks, question=question) == exchange(plain, chunks, question=question) and b"".join(heard) == question
+    assert (
+        exchange(sampled, chunks, question=question) == exchange(plain, chunks, question=question)
+        and b"".join(heard) == question
+    )
 
 
-def test_a_full_queue_or_an_answer_too_long_is_dropped_and_counted_and_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_or_an_answer_too_long_is_dropped_and_counted_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Writer, "work", lambda self: None)  # a writer that has stopped for good
     sampler = Sampler(app_of(EVENTS), chosen(tmp_path, queue=2))
     for _ in range(5):
@@ -181,10 +227,19 @@ def test_files_are_bounded_and_the_oldest_goes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        ('{"choices": [{"message": {"content": "a"}, "finish_reason": "length"}], "usage": {"completion_tokens": 7}}', ("a", "length", 7)),
+        (
+            '{"choices": [{"message": {"content": "a"}, "finish_reason": "length"}], "usage": {"completion_tokens": 7}}',
+            ("a", "length", 7),
+        ),
         ('{"choices": [{"text": "b", "finish_reason": "stop"}]}', ("b", "stop", None)),
-        ('data: {"choices": [{"text": "c"}]}\n\ndata: {"choices": [{"text": "d", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n', ("cd", "stop", None)),
-        ('{"choices": [{"message": {"content": null, "tool_calls": [{"function": {"arguments": "{}"}}]}}]}', ("{}", None, None)),
+        (
+            'data: {"choices": [{"text": "c"}]}\n\ndata: {"choices": [{"text": "d", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
+            ("cd", "stop", None),
+        ),
+        (
+            '{"choices": [{"message": {"content": null, "tool_calls": [{"function": {"arguments": "{}"}}]}}]}',
+            ("{}", None, None),
+        ),
         ("data: [DONE]\n\n", ("", None, None)),
     ],
 )
@@ -193,15 +248,24 @@ def test_an_answer_is_read_streamed_or_whole(text: str, answer: tuple[Any, ...])
     assert read_answer('{"data": [{"probs": [1.0]}]}') == {"json": {"data": [{"probs": [1.0]}]}}
 
 
-def test_off_means_no_middleware_at_all_and_a_shadow_turns_it_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_means_no_middleware_at_all_and_a_shadow_turns_it_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     def told(**facts: Any) -> dict[str, Any] | None:
-        return sampling_of(DeployConfig.model_validate({"name": "x", "model": "m", "state_dir": "state", **facts}), "green")
+        return sampling_of(
+            DeployConfig.model_validate({"name": "x", "model": "m", "state_dir": "state", **facts}), "green"
+        )
 
     assert told() is None
     found = told(shadow={"share": 0.4}, sampling={"share": 0.1})
-    assert found is not None and (found["share"], found["slot"], found["folder"], found["redact"]) == (0.4, "green", str(tmp_path / "state/samples"), True)
+    assert found is not None and (found["share"], found["slot"], found["folder"], found["redact"]) == (
+        0.4,
+        "green",
+        str(tmp_path / "state/samples"),
+        True,
+    )
     assert set(found) == set(chosen(tmp_path)), "what the slot is told is what the middleware reads"
 
 

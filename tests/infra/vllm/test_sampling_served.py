@@ -1,4 +1,5 @@
-"""A real vLLM with our middleware inside: it streams as before, what it said is on disk, is replayed as a load, and its counters are read."""
+"""A real vLLM with our middleware inside: it streams as before, what it said is on disk, is replayed as a load, and its
+counters are read."""
 
 from __future__ import annotations
 
@@ -29,9 +30,16 @@ pytestmark = pytest.mark.integration
 def served(publish: Callable[..., str]) -> Iterator[tuple[str, Path]]:
     """Base URL and release directory of a slot that samples everything."""
     directory = folder_of(publish("sampled", 3)) / "release"
-    config = DeployConfig.model_validate({"name": "x", "model": "assistant", "state_dir": "sampled", "sampling": {"share": 1.0}})
+    config = DeployConfig.model_validate(
+        {"name": "x", "model": "assistant", "state_dir": "sampled", "sampling": {"share": 1.0}}
+    )
     slot = start_slot(
-        directory, read_manifest(directory), port=free_port(), served_name="assistant", log=Path("sampled/blue.log"), sampled=sampling_of(config, "blue")
+        directory,
+        read_manifest(directory),
+        port=free_port(),
+        served_name="assistant",
+        log=Path("sampled/blue.log"),
+        sampled=sampling_of(config, "blue"),
     )
     try:
         wait_healthy(slot, 600)
@@ -68,16 +76,26 @@ def streamed(base_url: str, body: dict[str, object]) -> list[bytes]:
 
 def test_what_it_says_is_streamed_and_on_disk_without_addresses(served: tuple[str, Path]) -> None:
     base_url, _ = served
-    body = {"model": "assistant", "messages": [{"role": "user", "content": "ask ann@example.org"}], "max_tokens": 6, "temperature": 0}
-    whole = httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=120).json()["choices"][0]["message"]["content"]
+    body = {
+        "model": "assistant",
+        "messages": [{"role": "user", "content": "ask ann@example.org"}],
+        "max_tokens": 6,
+        "temperature": 0,
+    }
+    whole = httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=120).json()["choices"][0]["message"][
+        "content"
+    ]
     pieces = streamed(base_url, body | {"stream": True})
     events = [json.loads(line[6:]) for line in b"".join(pieces).decode().splitlines() if line.startswith("data: {")]
     assert "".join(event["choices"][0]["delta"].get("content") or "" for event in events) == whole
-    assert len(pieces) >= 3, "the role, some tokens and the end at least: how many tokens vLLM puts into one piece depends on who is faster"
+    assert len(pieces) >= 3, (
+        "the role, some tokens and the end at least: how many tokens vLLM puts into one piece depends on who is faster"
+    )
     assert httpx.post(f"{base_url}/v1/chat/completions", json={"messages": 3}, timeout=60).status_code == 400
     rows = sampled(3)
     assert [row["status"] for row in rows] == [200, 200, 400]
-    assert [row["answer"]["text"] for row in rows[:2]] == [whole, whole]  # type: ignore[index]  # a row's answer is a mapping
+    # a row's answer is a mapping
+    assert [row["answer"]["text"] for row in rows[:2]] == [whole, whole]  # type: ignore[index]
     assert rows[0]["body"]["messages"][0]["content"] == "ask [email]" and rows[0]["redactions"] == 1  # type: ignore[index]
 
 
@@ -85,9 +103,18 @@ def test_the_samples_are_a_load_and_vllm_counts_it(served: tuple[str, Path]) -> 
     base_url, directory = served
     before, many = counted(base_url), len(sampled(3))
     settings = LoadTest(trace="sampled/samples", trace_speed=10, seconds=60)
-    figures = run_load_test(base_url, "assistant", read_manifest(directory), settings=settings, prompts=directory / "golden.jsonl", folder=Path("replayed"))
+    figures = run_load_test(
+        base_url,
+        "assistant",
+        read_manifest(directory),
+        settings=settings,
+        prompts=directory / "golden.jsonl",
+        folder=Path("replayed"),
+    )
     after = counted(base_url)
-    assert figures["requests"] == many and figures["failures"] == sum(row["status"] != 200 for row in sampled(many)[:many])
+    assert figures["requests"] == many and figures["failures"] == sum(
+        row["status"] != 200 for row in sampled(many)[:many]
+    )
     window = between(before, after)
     assert window.answers == window.truncated == many - figures["failures"]
     assert window.first is not None and window.per_token is not None and window.lengths is not None

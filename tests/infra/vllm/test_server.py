@@ -1,4 +1,5 @@
-"""The vLLM server of a slot, its life and its end: refused, healthy, dead, late, drained, killed, orphaned. A small Python server stands in for vLLM."""
+"""The vLLM server of a slot, its life and its end: refused, healthy, dead, late, drained, killed, orphaned. A small
+Python server stands in for vLLM."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def group_of(slot: SlotProcess) -> list[psutil.Process]:
 def ended(processes: list[psutil.Process]) -> bool:
     """Within five seconds, all of them. Nobody may be there to bury an orphan, so a zombie has ended too."""
     deadline = time.monotonic() + 5
-    while lives := [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]:
+    while lives := [
+        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]:
         if time.monotonic() > deadline:
             return not lives
         time.sleep(0.02)
@@ -57,7 +60,9 @@ def test_a_taken_port_is_refused_before_anything_starts(start: Start, tmp_path: 
     assert not (tmp_path / "slot.log").exists()
 
 
-def test_without_a_serve_environment_the_command_that_makes_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_serve_environment_the_command_that_makes_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEGATE_SERVE_PYTHON", str(tmp_path / "python"))
     with pytest.raises(InputError, match=r"no serve environment\n  try: make setup"):
         start_slot(tmp_path, manifest(), port=free_port(), served_name="m", log=tmp_path / "slot.log")
@@ -133,7 +138,10 @@ def test_the_helpers_of_a_server_that_died_are_ended_and_stopping_twice_is_stopp
 def test_a_stranger_that_got_the_pid_of_a_dead_slot_is_left_alone() -> None:
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        stop_slot(SlotProcess(stranger.pid, psutil.Process(stranger.pid).create_time() - 1000, 1, Path("log")), drain_seconds=0)
+        stop_slot(
+            SlotProcess(stranger.pid, psutil.Process(stranger.pid).create_time() - 1000, 1, Path("log")),
+            drain_seconds=0,
+        )
         assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -151,7 +159,12 @@ def test_an_orphan_on_the_port_is_ended_and_nobody_else(start: Start) -> None:
 
 
 def test_a_temporary_server_lives_as_long_as_its_block_even_when_that_fails(start: Start, tmp_path: Path) -> None:
-    with pytest.raises(KeyError), temporary_slot(tmp_path, manifest(), served_name="m", log=tmp_path / "eval.log", timeout_seconds=30) as base_url:
+    with (
+        pytest.raises(KeyError),
+        temporary_slot(
+            tmp_path, manifest(), served_name="m", log=tmp_path / "eval.log", timeout_seconds=30
+        ) as base_url,
+    ):
         assert httpx.get(f"{base_url}/health").status_code == 200
         peak = peak_memory_bytes(tmp_path / "eval.log")
         assert peak is not None and peak > 2 * 1024**2, "the server and its helper: two processes of megabytes"
@@ -161,7 +174,9 @@ def test_a_temporary_server_lives_as_long_as_its_block_even_when_that_fails(star
         httpx.get(f"{base_url}/health")
 
 
-def test_a_temporary_server_that_a_killed_command_left_behind_is_ended_by_the_next(start: Start, tmp_path: Path) -> None:
+def test_a_temporary_server_that_a_killed_command_left_behind_is_ended_by_the_next(
+    start: Start, tmp_path: Path
+) -> None:
     release, log = tmp_path, tmp_path / "eval.log"
     killed = temporary_slot(release, manifest(), served_name="m", log=log, timeout_seconds=30)
     left_behind = killed.__enter__()

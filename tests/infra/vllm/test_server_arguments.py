@@ -1,4 +1,5 @@
-"""What the vLLM server of a slot is given: its arguments, its environment without our secrets, its cores. A small Python server stands in for vLLM."""
+"""What the vLLM server of a slot is given: its arguments, its environment without our secrets, its cores. A small
+Python server stands in for vLLM."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ SECRETS = (
 
 @pytest.mark.parametrize(("task", "expected"), [("causal-lm", GPT), ("sequence-classification", CLASSIFIER)])
 def test_these_are_all_the_arguments_that_vllm_gets(task: str, expected: str) -> None:
-    assert " ".join(vllm_arguments(Path("/releases/demo"), manifest(task), port=8101, served_name="assistant")) == expected
+    assert (
+        " ".join(vllm_arguments(Path("/releases/demo"), manifest(task), port=8101, served_name="assistant")) == expected
+    )
 
 
 def test_a_model_that_writes_tool_calls_is_served_with_the_parser_of_its_dialect() -> None:
@@ -40,14 +43,20 @@ def test_a_model_that_writes_tool_calls_is_served_with_the_parser_of_its_dialect
     assert " ".join(found) == f"{GPT} --enable-auto-tool-choice --tool-call-parser hermes"
 
 
-@given(st.sampled_from(["causal-lm", "sequence-classification"]), st.integers(1, 65_535), st.builds(Serving, max_model_len=st.integers(16, 9999)))
+@given(
+    st.sampled_from(["causal-lm", "sequence-classification"]),
+    st.integers(1, 65_535),
+    st.builds(Serving, max_model_len=st.integers(16, 9999)),
+)
 def test_a_slot_listens_on_loopback_only_whatever_its_release_says(task: str, port: int, serving: Serving) -> None:
     arguments = vllm_arguments(Path("x"), manifest(task, **serving.model_dump()), port=port, served_name="m")
     assert [arguments[at + 1] for at, word in enumerate(arguments) if word.startswith("--host")] == ["127.0.0.1"]
     assert arguments[arguments.index("--max-model-len") + 1] == str(serving.max_model_len)
 
 
-def test_the_process_is_the_serve_environments_python_with_these_arguments_in_a_session_of_its_own(start: Start, tmp_path: Path) -> None:
+def test_the_process_is_the_serve_environments_python_with_these_arguments_in_a_session_of_its_own(
+    start: Start, tmp_path: Path
+) -> None:
     slot = start(healthy=False)
     arguments = vllm_arguments(tmp_path / "release", manifest(), port=slot.port, served_name="assistant")
     assert server_of(slot).cmdline() == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments]
@@ -62,14 +71,20 @@ def test_no_secret_of_ours_reaches_the_server(start: Start, monkeypatch: pytest.
     assert found["PATH"] == os.environ["PATH"]
 
 
-@given(st.text("abcXYZ_", max_size=5), st.sampled_from(["Key", "token", "SECRET", "passWord"]), st.text("abcXYZ_", max_size=5))
+@given(
+    st.text("abcXYZ_", max_size=5),
+    st.sampled_from(["Key", "token", "SECRET", "passWord"]),
+    st.text("abcXYZ_", max_size=5),
+)
 def test_a_name_that_speaks_of_a_secret_is_left_out_in_any_case(before: str, word: str, after: str) -> None:
     with mock.patch.dict(os.environ, {f"{before}{word}{after}": "canary", "PLAIN": "kept"}):
         found = slot_environment(manifest())
     assert "canary" not in found.values() and found["PLAIN"] == "kept"
 
 
-def test_the_server_is_offline_tells_nobody_and_has_the_cache_that_the_release_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_is_offline_tells_nobody_and_has_the_cache_that_the_release_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     expected = {"VLLM_CPU_KVCACHE_SPACE": "3", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     found = slot_environment(manifest(kv_cache_gib=3))
@@ -87,24 +102,41 @@ def test_on_two_cores_each_slot_gets_one_thread_and_a_server_alone_both_and_else
     assert own_cores(None).get("OMP_NUM_THREADS") == (threads[2] and "1")
     monkeypatch.delenv("OMP_NUM_THREADS")
     found = server_of(start(healthy=False, index=1)).environ()
-    assert (found.get("OMP_NUM_THREADS"), found.get("VLLM_ENABLE_V1_MULTIPROCESSING")) == (threads[1], threads[1] and "0")
+    assert (found.get("OMP_NUM_THREADS"), found.get("VLLM_ENABLE_V1_MULTIPROCESSING")) == (
+        threads[1],
+        threads[1] and "0",
+    )
 
 
-def test_sampling_adds_one_argument_and_the_way_to_our_middleware_and_nothing_when_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_adds_one_argument_and_the_way_to_our_middleware_and_nothing_when_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def arguments(sampled: bool) -> list[str]:
         return vllm_arguments(Path("/releases/demo"), manifest(), port=8101, served_name="assistant", sampled=sampled)
 
-    assert arguments(True) == [*arguments(False), "--middleware", "infra.vllm.sampling.Sampler"] and "--middleware" not in arguments(False)
+    assert arguments(True) == [
+        *arguments(False),
+        "--middleware",
+        "infra.vllm.sampling.Sampler",
+    ] and "--middleware" not in arguments(False)
     monkeypatch.setenv("PYTHONPATH", "/before")
     found = middleware_environment(manifest(), "assistant", {"share": 0.5}, hot=True)
     root, before = found["PYTHONPATH"].split(":")
-    assert before == "/before" and (Path(root) / "infra/vllm/sampling.py").exists() and found["TUNEGATE_SAMPLING"] == '{"share": 0.5}'
+    assert (
+        before == "/before"
+        and (Path(root) / "infra/vllm/sampling.py").exists()
+        and found["TUNEGATE_SAMPLING"] == '{"share": 0.5}'
+    )
     assert middleware_environment(manifest(), "assistant", None, hot=True) == {}
 
 
 @pytest.mark.parametrize(("rank", "room"), [(1, "8"), (8, "8"), (9, "16"), (200, "256"), (512, "512")])
-def test_an_unmerged_adapter_is_loaded_at_the_start_under_its_digests_name_with_room_for_one_more(rank: int, room: str) -> None:
-    release = manifest().model_copy(update={"quantization": {"scheme": "adapter", "rank": rank, "layers": ["q_proj", "v_proj"]}})
+def test_an_unmerged_adapter_is_loaded_at_the_start_under_its_digests_name_with_room_for_one_more(
+    rank: int, room: str
+) -> None:
+    release = manifest().model_copy(
+        update={"quantization": {"scheme": "adapter", "rank": rank, "layers": ["q_proj", "v_proj"]}}
+    )
     found = vllm_arguments(Path("/releases/demo"), release, port=8101, served_name="assistant", sampled=True)
     ours = f"--enable-lora --max-loras 3 --max-lora-rank {room} --lora-target-modules q_proj v_proj --lora-modules {release.adapter}=/releases/demo/lora"
     expected = f"{GPT.replace('assistant', 'assistant-base')} {ours} --middleware infra.vllm.adapter_names.Adapters --middleware infra.vllm.sampling.Sampler"

@@ -1,4 +1,5 @@
-"""The operator's commands: a pin is touched only for what may serve, output is for people or machines, exit codes say who was wrong."""
+"""The operator's commands: a pin is touched only for what may serve, output is for people or machines, exit codes say
+who was wrong."""
 
 from __future__ import annotations
 
@@ -70,22 +71,42 @@ def answer(monkeypatch: pytest.MonkeyPatch, name: str, given: dict[str, Any] | T
 
 @pytest.mark.parametrize(
     ("text", "index"),
-    [("calls", 0), ("calls-v2", 1), ("twin", 3), ("calls@" + "a" * 12, 0), ("calls-v2@sha256:" + "b" * 12, 1), (REFERENCES[2], 2), ("calls@aa", 0)],
+    [
+        ("calls", 0),
+        ("calls-v2", 1),
+        ("twin", 3),
+        ("calls@" + "a" * 12, 0),
+        ("calls-v2@sha256:" + "b" * 12, 1),
+        (REFERENCES[2], 2),
+        ("calls@aa", 0),
+    ],
 )
-def test_a_release_is_found_by_its_name_then_the_newest_or_by_the_start_of_its_digest(listed: None, text: str, index: int) -> None:
+def test_a_release_is_found_by_its_name_then_the_newest_or_by_the_start_of_its_digest(
+    listed: None, text: str, index: int
+) -> None:
     assert resolve(text) == REFERENCES[index]
 
 
-@pytest.mark.parametrize(("text", "fits"), [("twin@" + "c" * 12, 2), ("nobody", 0), ("call", 0), ("calls@b", 0), ("", 0), ("@", 0)])
-def test_what_fits_none_or_several_is_an_input_error_that_names_the_published(listed: None, text: str, fits: int) -> None:
-    with pytest.raises(InputError, match=f"{fits} published releases fit, expected one; published: calls, calls-v2, twin"):
+@pytest.mark.parametrize(
+    ("text", "fits"), [("twin@" + "c" * 12, 2), ("nobody", 0), ("call", 0), ("calls@b", 0), ("", 0), ("@", 0)]
+)
+def test_what_fits_none_or_several_is_an_input_error_that_names_the_published(
+    listed: None, text: str, fits: int
+) -> None:
+    with pytest.raises(
+        InputError, match=f"{fits} published releases fit, expected one; published: calls, calls-v2, twin"
+    ):
         resolve(text)
 
 
 @given(index=st.integers(0, len(ROWS) - 1), length=st.integers(13, 64), prefix=st.sampled_from(["", "sha256:"]))
 def test_enough_digits_name_one_release(index: int, length: int, prefix: str) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(infra.dvc.releases, "list_releases", lambda: [{"name": name, "reference": f"{name}@sha256:{digest}"} for name, digest in ROWS])
+        monkeypatch.setattr(
+            infra.dvc.releases,
+            "list_releases",
+            lambda: [{"name": name, "reference": f"{name}@sha256:{digest}"} for name, digest in ROWS],
+        )
         name, digest = ROWS[index]
         assert resolve(f"{name}@{prefix}{digest[:length]}") == REFERENCES[index]
 
@@ -106,7 +127,9 @@ def test_what_may_not_serve_is_refused_before_the_file_is_touched(local: Path, f
     assert local.read_text() == LOCAL
 
 
-def test_deploy_pins_reconciles_to_the_pin_crowns_and_prints_json(local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deploy_pins_reconciles_to_the_pin_crowns_and_prints_json(
+    local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reference = publish("one")
     calls = answer(monkeypatch, "deploy", FOUND | {"release": reference})
     result = CliRunner().invoke(tunegate.app, ["deploy", "local", "one", "--json"])
@@ -117,17 +140,24 @@ def test_deploy_pins_reconciles_to_the_pin_crowns_and_prints_json(local: Path, c
 
 
 @pytest.mark.parametrize("found", [FOUND, FOUND | {"release": "one", "waiting": "two"}], ids=["nothing", "waiting"])
-def test_nothing_is_crowned_unless_it_serves(local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> None:
+def test_nothing_is_crowned_unless_it_serves(
+    local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]
+) -> None:
     answer(monkeypatch, "promote", found)
     result = CliRunner().invoke(tunegate.app, ["promote", "local", "--json"])
     assert json.loads(result.stdout) == found and crowned == []
 
 
-def test_a_rollback_pins_what_serves_again_and_crowns_it(local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_pins_what_serves_again_and_crowns_it(
+    local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reference = publish("one")
     answer(monkeypatch, "rollback", FOUND | {"release": reference})
     result = CliRunner().invoke(tunegate.app, ["rollback", "local", "--json"])
-    assert json.loads(result.stdout)["release"] == reference == crowned[0] and f"release: {reference}  # pinned by hand" in local.read_text()
+    assert (
+        json.loads(result.stdout)["release"] == reference == crowned[0]
+        and f"release: {reference}  # pinned by hand" in local.read_text()
+    )
 
 
 @pytest.mark.parametrize("command", ["deploy", "rollback", "status", "promote", "stop"])
@@ -146,17 +176,28 @@ def test_an_error_is_one_message_with_its_exit_code_and_leaves_pin_and_champion_
     answer(monkeypatch, "stop_all" if command == "stop" else command, error("it is so", hint="do this"))
     assert main(monkeypatch, command, "local") == code
     output = capsys.readouterr()
-    assert output.err == "error: it is so\n  try: do this\n" and output.out == "" and local.read_text() == before and crowned == []
+    assert (
+        output.err == "error: it is so\n  try: do this\n"
+        and output.out == ""
+        and local.read_text() == before
+        and crowned == []
+    )
 
 
-def test_without_a_pin_or_an_environment_the_input_is_wrong(local: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_pin_or_an_environment_the_input_is_wrong(
+    local: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls = answer(monkeypatch, "deploy", FOUND)
-    assert main(monkeypatch, "deploy", "local") == 2 and re.search(r"no release is pinned\n  try: tunegate deploy local RELEASE", capsys.readouterr().err)
+    assert main(monkeypatch, "deploy", "local") == 2 and re.search(
+        r"no release is pinned\n  try: tunegate deploy local RELEASE", capsys.readouterr().err
+    )
     assert main(monkeypatch, "deploy", "nowhere") == 2 and "configs/deploy/nowhere.yaml" in capsys.readouterr().err
     assert calls == []
 
 
-def test_status_takes_a_file_as_well_as_a_name_and_passes_on_what_it_found(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_takes_a_file_as_well_as_a_name_and_passes_on_what_it_found(
+    local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = answer(monkeypatch, "status", FOUND | {"events": []})
     for name in ("local", str(local)):
         assert json.loads(CliRunner().invoke(tunegate.app, ["status", name, "--json"]).stdout) == FOUND | {"events": []}
@@ -164,11 +205,21 @@ def test_status_takes_a_file_as_well_as_a_name_and_passes_on_what_it_found(local
 
 
 @pytest.mark.parametrize("outcome", list(EXIT_CODES))
-def test_a_load_test_ends_with_the_exit_code_of_its_verdict(local: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
+def test_a_load_test_ends_with_the_exit_code_of_its_verdict(
+    local: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
     calls: list[tuple[Any, ...]] = []
     verdict = Verdict(release=REFERENCES[0], outcome=outcome, results=[])
-    monkeypatch.setattr(serve.loadtest, "load_test", lambda *facts: (calls.append(facts), ({"requests": 3}, verdict, Path("report.html")))[1])
+    monkeypatch.setattr(
+        serve.loadtest,
+        "load_test",
+        lambda *facts: (calls.append(facts), ({"requests": 3}, verdict, Path("report.html")))[1],
+    )
     result = CliRunner().invoke(tunegate.app, ["loadtest", "local", "--users", "9", "--json"])
-    assert result.exit_code == EXIT_CODES[outcome] and json.loads(result.stdout) == {"requests": 3, "verdict": outcome, "report": "report.html"}
+    assert result.exit_code == EXIT_CODES[outcome] and json.loads(result.stdout) == {
+        "requests": 3,
+        "verdict": outcome,
+        "report": "report.html",
+    }
     CliRunner().invoke(tunegate.app, ["loadtest", "local", "--release", "r", "--ramp", "1,2.5", "--processes", "2"])
     assert [call[1:] for call in calls] == [(None, {"users": 9}), (Path("r"), {"ramp": ["1", "2.5"], "processes": 2})]

@@ -50,7 +50,9 @@ def test_events_are_lines_for_people_or_json_lines_for_machines(record: Record) 
         "green  refused    parity is bad",
     ]
     (line,) = said("events", "local", "--json", "--kind", "refused", "--kind", "paged").splitlines()
-    assert json.loads(line)["facts"] == {"why": "parity is bad"} and "desired" not in said("events", "local", "--limit", "1")
+    assert json.loads(line)["facts"] == {"why": "parity is bad"} and "desired" not in said(
+        "events", "local", "--limit", "1"
+    )
 
 
 def test_logs_are_printed_as_they_were_written(record: Record) -> None:
@@ -58,7 +60,11 @@ def test_logs_are_printed_as_they_were_written(record: Record) -> None:
     assert said("logs", "local", "--slot", "green", "--lines", "2") == "two\nthree\n"
 
 
-@pytest.mark.parametrize("command", [["events", "local", "--follow"], ["logs", "local", "--slot", "blue", "-f"], ["status", "local", "--watch"]], ids=str)
+@pytest.mark.parametrize(
+    "command",
+    [["events", "local", "--follow"], ["logs", "local", "--slot", "blue", "-f"], ["status", "local", "--watch"]],
+    ids=str,
+)
 def test_ctrl_c_ends_a_look_well(record: Record, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
@@ -72,15 +78,24 @@ def test_ctrl_c_ends_a_look_well(record: Record, monkeypatch: pytest.MonkeyPatch
 
 def test_a_real_ctrl_c_ends_a_real_follower_with_0_and_leaves_no_trace(record: Record) -> None:
     command = [sys.executable, str(ROOT / "tunegate.py"), "events", "local", "--follow"]
-    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # a background job of a script, as this test may be, ignores it
+    # a background job of a script, as this test may be, ignores it
+    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding)
-    assert process.stdout is not None and "desired" in process.stdout.readline() and "refused" in process.stdout.readline()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heeding
+    )
+    assert (
+        process.stdout is not None and "desired" in process.stdout.readline() and "refused" in process.stdout.readline()
+    )
     record.append("paused")
     assert "paused" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
-    assert (process.returncode, rest, errors) == (0, "", "") and [event.kind for event in record.read()] == ["desired", "refused", "paused"]
+    assert (process.returncode, rest, errors) == (0, "", "") and [event.kind for event in record.read()] == [
+        "desired",
+        "refused",
+        "paused",
+    ]
 
 
 def test_a_receipt_is_a_figure_a_line_with_short_releases() -> None:
@@ -88,10 +103,19 @@ def test_a_receipt_is_a_figure_a_line_with_short_releases() -> None:
         Path("state/receipts").mkdir(parents=True, exist_ok=True)
         Path(f"state/receipts/2026-11-25T{at}.json").write_text(json.dumps(RECEIPT))
     lines = [line.strip() for line in said("receipt", "local").splitlines()]
-    for line in (f"from  blue  calls@{'a' * 12}", "streams open at flip  blue: 11, green: 0", f"requests by release  calls@{'a' * 12}: 7"):
+    for line in (
+        f"from  blue  calls@{'a' * 12}",
+        "streams open at flip  blue: 11, green: 0",
+        f"requests by release  calls@{'a' * 12}: 7",
+    ):
         assert line in lines
-    assert "watch  error rate: fine; answers: inconclusive" in lines and not any("capacity" in line or "{" in line for line in lines)
-    assert len(said("receipt", "local", "--list").splitlines()) == 2 and json.loads(said("receipt", "local", "--json")) == RECEIPT
+    assert "watch  error rate: fine; answers: inconclusive" in lines and not any(
+        "capacity" in line or "{" in line for line in lines
+    )
+    assert (
+        len(said("receipt", "local", "--list").splitlines()) == 2
+        and json.loads(said("receipt", "local", "--json")) == RECEIPT
+    )
 
 
 @pytest.mark.parametrize("command", ["status", "receipt", "events", "logs"])
@@ -106,10 +130,21 @@ def test_tab_offers_the_environments_there_are(begun: str, offered: list[str]) -
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"), [("status lo", "local"), ("keys list lo", "local"), ("deploy lo", "local"), ("agent lo", "local"), ("logs local --slot gr", "green")]
+    ("words", "offered"),
+    [
+        ("status lo", "local"),
+        ("keys list lo", "local"),
+        ("deploy lo", "local"),
+        ("agent lo", "local"),
+        ("logs local --slot gr", "green"),
+    ],
 )
 def test_the_shell_gets_them_from_every_command(words: str, offered: str) -> None:
-    completing = {"_TUNEGATE_COMPLETE": "complete_bash", "COMP_WORDS": f"tunegate {words}", "COMP_CWORD": str(len(words.split()))}
+    completing = {
+        "_TUNEGATE_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"tunegate {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
     result = CliRunner().invoke(tunegate.app, [], env=completing, prog_name="tunegate")
     assert result.stdout.split() == [offered]
 
@@ -119,7 +154,10 @@ def test_samples_of_both_slots_become_one_file_in_order_of_time_that_only_its_ow
 
     folder = Path("state/samples")
     folder.mkdir(parents=True)
-    rows = [{"at": at, "path": "/v1/completions", "body": {"prompt": str(at)}, "answer": {"text": "x"}} for at in (1.0, 2.0, 3.0)]
+    rows = [
+        {"at": at, "path": "/v1/completions", "body": {"prompt": str(at)}, "answer": {"text": "x"}}
+        for at in (1.0, 2.0, 3.0)
+    ]
     (folder / "green-1.jsonl").write_text(f"{json.dumps(rows[2])}\n{json.dumps(rows[0])}\n")
     (folder / "blue-1.jsonl").write_text(f"{json.dumps(rows[1])}\n")
     assert json.loads(said("samples", "local", "all.parquet", "--json")) == {"samples": 3, "file": "all.parquet"}
@@ -147,5 +185,8 @@ def test_trace_says_what_is_here_and_what_would_bring_the_rest(record: Record, a
 def test_trace_reads_an_answers_headers_from_stdin_and_writes_json(record: Record) -> None:
     headers = f"HTTP/1.1 200 OK\r\nX-Tunegate-Release: {RELEASE.partition('@')[2]}\r\nX-Tunegate-Slot: green\r\n\r\n"
     found = json.loads(CliRunner().invoke(tunegate.app, ["trace", "-", "--json"], input=headers).stdout)
-    assert found["links"][0]["facts"] == {"release": RELEASE.partition("@")[2], "slot": "green"} and found["whole"] is False
+    assert (
+        found["links"][0]["facts"] == {"release": RELEASE.partition("@")[2], "slot": "green"}
+        and found["whole"] is False
+    )
     assert found["links"][1]["facts"] == {"x": "desired, wished for"}

@@ -1,4 +1,5 @@
-"""An errand runs beside the agent: one at a time, collected once, its failure told until it is over, its waits longer each time."""
+"""An errand runs beside the agent: one at a time, collected once, its failure told until it is over, its waits longer
+each time."""
 
 from __future__ import annotations
 
@@ -88,13 +89,19 @@ def test_after_a_refusal_it_looks_again_as_soon_as_ever_for_that_was_an_answer(c
 
 
 @given(every=st.floats(0, 600), failures=st.integers(1, 40))
-def test_the_wait_doubles_with_each_failure_up_to_five_minutes_and_is_never_shorter_than_usual(every: float, failures: int) -> None:
+def test_the_wait_doubles_with_each_failure_up_to_five_minutes_and_is_never_shorter_than_usual(
+    every: float, failures: int
+) -> None:
     errand, waits = Errand[object](every), []
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(serve.gitops.background, "time", SimpleNamespace(monotonic=lambda: 0.0))
         for _ in range(failures):
             errand.run(lambda: fail(OutsideError("no")))
             waits.append(errand.due)
-        assert waits == sorted(waits) and waits[0] == max(every, min(LONGEST_WAIT_SECONDS, 2 * max(every, 1))) and waits[-1] <= max(every, LONGEST_WAIT_SECONDS)
+        assert (
+            waits == sorted(waits)
+            and waits[0] == max(every, min(LONGEST_WAIT_SECONDS, 2 * max(every, 1)))
+            and waits[-1] <= max(every, LONGEST_WAIT_SECONDS)
+        )
         errand.run(lambda: "here")
         assert errand.due == every

@@ -1,4 +1,5 @@
-"""What GitLab is told of a commit: running until the release serves and is baked, failed for what cannot, and no commit is left as running."""
+"""What GitLab is told of a commit: running until the release serves and is baked, failed for what cannot, and no commit
+is left as running."""
 
 from __future__ import annotations
 
@@ -23,14 +24,21 @@ pytestmark = pytest.mark.unit
         (GOOD, "c1", "success", "serves"),
         (GOOD[:-1], "c1", "running", "is watched under traffic"),
         ([*GOOD, event("desired", release=NEW, commit="c2")], "c2", "running", "under way; "),
-        ([*GOOD, event("desired", release=NEW, commit="c2"), event("refused", why="parity is bad")], "c2", "failed", "parity is bad; "),
+        (
+            [*GOOD, event("desired", release=NEW, commit="c2"), event("refused", why="parity is bad")],
+            "c2",
+            "failed",
+            "parity is bad; ",
+        ),
         ([*GOOD, event("failed", release=NEW, why="no verdict", commit="c2")], "c2", "failed", "no verdict"),
         (BROKEN, "c2", "failed", "12 requests failed"),
         (BACK, "c2", "failed", "12 requests failed"),
         ([*BACK, event("desired", release=OLD, rollback=True, pinned=True, commit="c3")], "c3", "success", "serves"),
     ],
 )
-def test_a_commit_is_told_of_as_far_as_its_release_has_come(events: list[Event], commit: str, status: str, words: str) -> None:
+def test_a_commit_is_told_of_as_far_as_its_release_has_come(
+    events: list[Event], commit: str, status: str, words: str
+) -> None:
     found = report_of(fold(events))
     assert found and (found.commit, found.status) == (commit, status) and words in found.description, found
 
@@ -41,17 +49,23 @@ def test_without_a_commit_there_is_nothing_to_tell() -> None:
 
 def test_a_commit_that_was_soon_followed_gets_its_last_word_first() -> None:
     one, two = Report("c1", "success", "serves"), Report("c2", "running", "under way")
-    assert list(still_to_tell({"c1": one}, {"commit": "c1", "status": "running", "description": "x"}, two).values()) == [one, two]
+    assert list(
+        still_to_tell({"c1": one}, {"commit": "c1", "status": "running", "description": "x"}, two).values()
+    ) == [one, two]
     assert list(still_to_tell({"c1": one}, vars(one), two).values()) == [two]
     left = still_to_tell({}, {"commit": "c1", "status": "running", "description": "x"}, two)
     assert [(one.commit, one.status) for one in left.values()] == [("c1", "canceled"), ("c2", "running")]
 
 
-REPORTS = st.builds(Report, st.sampled_from(["c1", "c2", "c3"]), st.sampled_from(["running", "success", "failed"]), st.just("words"))
+REPORTS = st.builds(
+    Report, st.sampled_from(["c1", "c2", "c3"]), st.sampled_from(["running", "success", "failed"]), st.just("words")
+)
 
 
 @given(wanted=st.lists(REPORTS, min_size=1, max_size=12), busy=st.lists(st.booleans(), min_size=12, max_size=12))
-def test_in_the_end_gitlab_knows_the_last_word_and_nothing_else_is_running(wanted: list[Report], busy: list[bool]) -> None:
+def test_in_the_end_gitlab_knows_the_last_word_and_nothing_else_is_running(
+    wanted: list[Report], busy: list[bool]
+) -> None:
     """While an errand is under way (`busy`) nothing is told; what is told goes into the record."""
     unsent: dict[str, Report] = {}
     reported: dict[str, Any] = {}
@@ -90,5 +104,7 @@ def test_status_deployment_and_merge_request_are_one_report_and_the_merge_reques
         ("status", "c1", "running", "tunegate/x", "under way"), ("deployment", "x", "c1", "main", "running", "http://door"), ("merge request", "c1"),
     ]  # fmt: skip
     assert report.is_in(found) and found["merge_request"]["iid"] == 3
-    assert send(gitlab, Report("c1", "success", "serves"), "x", "main", "http://door", found)["merge_request"]["iid"] == 3  # type: ignore[arg-type]
+    assert (
+        send(gitlab, Report("c1", "success", "serves"), "x", "main", "http://door", found)["merge_request"]["iid"] == 3
+    )  # type: ignore[arg-type]
     assert [call[0] for call in gitlab.calls].count("merge request") == 1

@@ -44,10 +44,23 @@ def test_it_says_what_why_since_when_by_which_commit_and_where_the_files_lie(wor
     wish = [event for event in env.record.read() if event.kind == "desired"][-1]
     assert (found.gone, found.back, found.at, found.pinned_by) == (new, old, wish.at, None)
     assert found.branch == f"rollback/x-{new.partition(':')[2][:12]}" and found.title == f"Roll x back to {short(old)}"
-    assert [event.kind for event in found.events] == ["desired", "switched", "desired"] + ["switched"] * (len(found.events) - 3)
-    for words in ("3 requests failed", short(old), short(new), "| requests failed | `3` |", "events.jsonl", "receipts/", "loadtest/green/report.html"):
+    assert [event.kind for event in found.events] == ["desired", "switched", "desired"] + ["switched"] * (
+        len(found.events) - 3
+    )
+    for words in (
+        "3 requests failed",
+        short(old),
+        short(new),
+        "| requests failed | `3` |",
+        "events.jsonl",
+        "receipts/",
+        "loadtest/green/report.html",
+    ):
         assert words in found.description, words
-    assert found.message.startswith(f"{found.title}\n\n{short(new)} was rolled back at {wish.at[:19]}Z: ") and "streams open at switch: 0\n" in found.message
+    assert (
+        found.message.startswith(f"{found.title}\n\n{short(new)} was rolled back at {wish.at[:19]}Z: ")
+        and "streams open at switch: 0\n" in found.message
+    )
 
 
 def test_a_rollback_by_a_person_needs_no_receipt(world: World) -> None:
@@ -56,18 +69,31 @@ def test_a_rollback_by_a_person_needs_no_receipt(world: World) -> None:
     env.record.append("desired", release=new, commit="c" * 40, author="Ada <ada@localhost>")
     env.record.append("desired", release=old, rollback=True, why="answers are bad")
     found = rollback_of(env, env.record.state(), new)
-    assert found.receipt is None and "| receipt |" not in found.description and found.pinned_by == "cccccccccccc (Ada <ada@localhost>)"
+    assert (
+        found.receipt is None
+        and "| receipt |" not in found.description
+        and found.pinned_by == "cccccccccccc (Ada <ada@localhost>)"
+    )
     assert "answers are bad" in found.message and "cccccccccccc" in found.description
 
 
 @given(text=st.text(max_size=200))
 def test_whatever_a_server_says_stays_one_line_of_code_in_one_cell(text: str) -> None:
     found = cell(text)
-    assert found[0] == found[-1] == "`" and "`" not in found[1:-1] and "\n" not in found and found.count("|") == found.count("\\|")
+    assert (
+        found[0] == found[-1] == "`"
+        and "`" not in found[1:-1]
+        and "\n" not in found
+        and found.count("|") == found.count("\\|")
+    )
 
 
 @given(why=st.text(min_size=1, max_size=400), gone=st.from_regex(r"[a-z]{1,9}@sha256:[0-9a-f]{64}", fullmatch=True))
 def test_the_same_rollback_is_the_same_branch_and_its_title_is_one_line(why: str, gone: str) -> None:
     found = Rollback("x", gone, "old@sha256:" + "0" * 64, why, "2026-11-25T10:00:00.000+00:00", None, None, (), ())
     assert found.branch == f"rollback/x-{gone.partition(':')[2][:12]}"
-    assert len(found.title.splitlines()) == 1 and found.message.splitlines()[0] == found.title and found.message.endswith("\n")
+    assert (
+        len(found.title.splitlines()) == 1
+        and found.message.splitlines()[0] == found.title
+        and found.message.endswith("\n")
+    )

@@ -29,7 +29,12 @@ def url(woken: list[bool]) -> Iterator[str]:
 
 
 def test_a_push_event_with_the_secret_wakes(url: str, woken: list[bool]) -> None:
-    assert httpx.post(url, headers={"X-Gitlab-Token": SECRET, "X-Gitlab-Event": "Push Hook"}, json={"ref": "refs/heads/other"}).status_code == 202
+    assert (
+        httpx.post(
+            url, headers={"X-Gitlab-Token": SECRET, "X-Gitlab-Event": "Push Hook"}, json={"ref": "refs/heads/other"}
+        ).status_code
+        == 202
+    )
     assert woken == [True]
 
 
@@ -40,7 +45,9 @@ def test_another_secret_wakes_nobody(url: str, woken: list[bool], token: str | N
 
 
 @pytest.mark.parametrize("secret", [None, "", "short"])
-def test_without_a_secret_worth_the_name_it_does_not_listen(monkeypatch: pytest.MonkeyPatch, secret: str | None) -> None:
+def test_without_a_secret_worth_the_name_it_does_not_listen(
+    monkeypatch: pytest.MonkeyPatch, secret: str | None
+) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     if secret is not None:
         monkeypatch.setenv(VARIABLE, secret)

@@ -1,4 +1,5 @@
-"""Plans of open loops: the same seed gives the same arrivals, a trace keeps its own times, and what is no trace is refused with its row."""
+"""Plans of open loops: the same seed gives the same arrivals, a trace keeps its own times, and what is no trace is
+refused with its row."""
 
 from __future__ import annotations
 
@@ -17,11 +18,21 @@ from serve.load.arrivals import plan_load, poisson, replay, write_plan
 from serve.load.samples import read_trace, write_parquet
 
 pytestmark = pytest.mark.unit
-ROWS = [{"at": 10.0 + number, "path": "/v1/chat/completions", "body": {"messages": [], "n": number}, "answer": {"text": str(number)}} for number in range(4)]
+ROWS = [
+    {
+        "at": 10.0 + number,
+        "path": "/v1/chat/completions",
+        "body": {"messages": [], "n": number},
+        "answer": {"text": str(number)},
+    }
+    for number in range(4)
+]
 
 
 @given(st.floats(0.1, 50), st.floats(0.1, 30), st.integers(0, 2**32))
-def test_arrivals_lie_in_order_inside_the_run_and_hang_on_the_seed_alone(rate: float, seconds: float, seed: int) -> None:
+def test_arrivals_lie_in_order_inside_the_run_and_hang_on_the_seed_alone(
+    rate: float, seconds: float, seed: int
+) -> None:
     arrivals = poisson(rate, seconds, numpy.random.default_rng(seed))
     assert arrivals == sorted(arrivals) == poisson(rate, seconds, numpy.random.default_rng(seed))
     assert all(0 <= at < seconds for at in arrivals)
@@ -41,7 +52,9 @@ def test_a_ramp_has_its_rates_one_after_another() -> None:
     assert plan == sorted(plan, key=lambda row: row["at"]) == plan_load(LoadTest(ramp=[2, 20], seconds=20))
     assert all((row["at"] < 10) == (row["step"] == 0) and row["rate"] == [2, 20][row["step"]] for row in plan)
     assert 8 <= sum(row["step"] == 0 for row in plan) <= 35 and 150 <= sum(row["step"] == 1 for row in plan) <= 250
-    assert plan_load(LoadTest(users=9)) == [] and plan_load(LoadTest(rate=5, seed=1)) != plan_load(LoadTest(rate=5, seed=2))
+    assert plan_load(LoadTest(users=9)) == [] and plan_load(LoadTest(rate=5, seed=1)) != plan_load(
+        LoadTest(rate=5, seed=2)
+    )
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=30), st.floats(0.1, 10), st.floats(0.1, 500))
@@ -70,7 +83,9 @@ def test_the_plan_of_a_trace_has_nothing_of_the_answers(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     write_plan(ROWS, Path("t.jsonl"))
     plan = plan_load(LoadTest(trace="t.jsonl", trace_speed=2, seconds=1))
-    assert plan == [{"at": at, "path": ROWS[0]["path"], "body": ROWS[number]["body"]} for number, at in enumerate((0.0, 0.5))]
+    assert plan == [
+        {"at": at, "path": ROWS[0]["path"], "body": ROWS[number]["body"]} for number, at in enumerate((0.0, 0.5))
+    ]
 
 
 def test_a_last_line_that_a_kill_cut_is_left_out_and_any_other_is_refused(tmp_path: Path) -> None:
@@ -82,7 +97,10 @@ def test_a_last_line_that_a_kill_cut_is_left_out_and_any_other_is_refused(tmp_pa
         read_trace(path)
 
 
-@pytest.mark.parametrize("row", [{"path": "/p", "body": {}}, {"at": "now", "path": "/p", "body": {}}, {"at": 1, "path": "/p", "body": "text"}, [1]])
+@pytest.mark.parametrize(
+    "row",
+    [{"path": "/p", "body": {}}, {"at": "now", "path": "/p", "body": {}}, {"at": 1, "path": "/p", "body": "text"}, [1]],
+)
 def test_a_row_that_is_no_request_is_named(tmp_path: Path, row: Any) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(row) + "\n")

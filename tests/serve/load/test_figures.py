@@ -1,4 +1,5 @@
-"""Load figures: what was not measured is left out, a failure never hides in a percentile, goodput wants the whole objective."""
+"""Load figures: what was not measured is left out, a failure never hides in a percentile, goodput wants the whole
+objective."""
 
 from __future__ import annotations
 
@@ -16,9 +17,21 @@ CLOSED = LoadTest()
 SLO = Objective(time_to_first_token_ms=200, inter_token_ms=100, latency_ms=600)
 
 
-def sample(ok: bool = True, first: float | None = 0.1, seconds: float = 0.5, tokens: int = 5, at: float = 0.0, **facts: Any) -> dict[str, Any]:
+def sample(
+    ok: bool = True, first: float | None = 0.1, seconds: float = 0.5, tokens: int = 5, at: float = 0.0, **facts: Any
+) -> dict[str, Any]:
     gaps = [(seconds - first) / (tokens - 1)] * (tokens - 1) if first is not None and tokens > 1 else []
-    return {"ok": ok, "status": 200 if ok else 500, "seconds": seconds, "first": first, "tokens": tokens, "at": at, "late": 0.0, "gaps": gaps, **facts}
+    return {
+        "ok": ok,
+        "status": 200 if ok else 500,
+        "seconds": seconds,
+        "first": first,
+        "tokens": tokens,
+        "at": at,
+        "late": 0.0,
+        "gaps": gaps,
+        **facts,
+    }
 
 
 def test_no_request_gives_no_rate() -> None:
@@ -27,7 +40,9 @@ def test_no_request_gives_no_rate() -> None:
 
 def test_all_failures_give_an_error_rate_and_no_latency() -> None:
     figures = summarise([sample(ok=False), sample(ok=False, first=None)], CLOSED)
-    assert figures["error_rate"] == 1 and "time_to_first_token_p95_ms" not in figures and "latency_p50_ms" not in figures
+    assert (
+        figures["error_rate"] == 1 and "time_to_first_token_p95_ms" not in figures and "latency_p50_ms" not in figures
+    )
 
 
 def test_figures_of_a_known_run() -> None:
@@ -52,7 +67,10 @@ def test_a_classifier_has_latency_and_no_first_token() -> None:
 def test_percentiles_are_ordered_and_counts_add_up(rows: list[tuple[bool, float, float]]) -> None:
     figures = summarise([sample(ok, first, first + rest) for ok, first, rest in rows], LoadTest(slo=SLO))
     assert figures["failures"] == sum(not ok for ok, _, _ in rows) and 0 <= figures["error_rate"] <= 1
-    assert 0 <= figures["goodput_share"] <= 1 - figures["error_rate"] and figures["goodput_requests_per_second"] <= figures["requests_per_second"]
+    assert (
+        0 <= figures["goodput_share"] <= 1 - figures["error_rate"]
+        and figures["goodput_requests_per_second"] <= figures["requests_per_second"]
+    )
     if any(ok for ok, _, _ in rows):
         assert figures["latency_p50_ms"] <= figures["latency_p95_ms"] <= figures["latency_p99_ms"]
 
@@ -69,24 +87,36 @@ def test_a_request_is_good_when_it_met_every_limit(facts: dict[str, Any], met: b
 
 
 def test_only_stated_limits_are_asked_for() -> None:
-    assert meets(sample(first=None, tokens=0), Objective(latency_ms=501)) and not meets(sample(), Objective(latency_ms=499))
+    assert meets(sample(first=None, tokens=0), Objective(latency_ms=501)) and not meets(
+        sample(), Objective(latency_ms=499)
+    )
 
 
 def ramp(*latencies: float, slo: Objective | None = SLO) -> dict[str, float]:
     rates = [float(2**step) for step in range(len(latencies))]
-    samples = [sample(first=0.01, seconds=one, step=step, rate=rates[step], at=10 * step + part) for step, one in enumerate(latencies) for part in range(5)]
+    samples = [
+        sample(first=0.01, seconds=one, step=step, rate=rates[step], at=10 * step + part)
+        for step, one in enumerate(latencies)
+        for part in range(5)
+    ]
     settings = LoadTest(ramp=rates, slo=slo)
     assert [row["rate"] for row in steps_of(samples, settings)] == rates
     return summarise(samples, settings)
 
 
-@pytest.mark.parametrize(("latencies", "knee"), [((0.1, 0.2, 0.3), 4), ((0.1, 0.2, 0.9), 2), ((0.1, 0.9, 0.2), 1), ((0.9, 0.1), 0)])
-def test_the_knee_is_the_highest_rate_up_to_which_nine_in_ten_meet_the_objective(latencies: tuple[float, ...], knee: float) -> None:
+@pytest.mark.parametrize(
+    ("latencies", "knee"), [((0.1, 0.2, 0.3), 4), ((0.1, 0.2, 0.9), 2), ((0.1, 0.9, 0.2), 1), ((0.9, 0.1), 0)]
+)
+def test_the_knee_is_the_highest_rate_up_to_which_nine_in_ten_meet_the_objective(
+    latencies: tuple[float, ...], knee: float
+) -> None:
     assert ramp(*latencies)["knee_requests_per_second"] == knee
 
 
 @pytest.mark.parametrize(("latencies", "knee"), [((0.1, 0.1, 0.11), 4), ((0.1, 0.12, 0.9), 2), ((0.1, 0.4, 3.0), 1)])
-def test_without_an_objective_it_is_the_rate_of_most_throughput_by_latency(latencies: tuple[float, ...], knee: float) -> None:
+def test_without_an_objective_it_is_the_rate_of_most_throughput_by_latency(
+    latencies: tuple[float, ...], knee: float
+) -> None:
     assert ramp(*latencies, slo=None)["knee_requests_per_second"] == knee
 
 

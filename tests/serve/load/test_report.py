@@ -21,7 +21,11 @@ pytestmark = pytest.mark.unit
 
 def page_of(samples: list[dict[str, Any]], release: str = "calls@sha256:abc", **settings: Any) -> str:
     chosen = LoadTest.model_validate(settings)
-    facts = {"settings": chosen.model_dump(mode="json"), "figures": summarise(samples, chosen), "steps": steps_of(samples, chosen)}
+    facts = {
+        "settings": chosen.model_dump(mode="json"),
+        "figures": summarise(samples, chosen),
+        "steps": steps_of(samples, chosen),
+    }
     return page(samples, {"release": release, **facts})
 
 
@@ -46,7 +50,9 @@ def test_nothing_is_fetched_and_every_tag_is_closed() -> None:
 
 def test_figures_stand_in_the_page_as_they_were_measured() -> None:
     text = page_of([sample(first=0.1, at=0.0), sample(first=0.3, seconds=0.7, at=0.3)], slo={"latency_ms": 600})
-    assert re.search(r'time to first token</th><td class="number">200\.0</td>', text) and re.search(r'share of requests</th><td class="number">0\.5</td>', text)
+    assert re.search(r'time to first token</th><td class="number">200\.0</td>', text) and re.search(
+        r'share of requests</th><td class="number">0\.5</td>', text
+    )
 
 
 def test_a_ramp_has_its_table_and_plots() -> None:
@@ -57,7 +63,12 @@ def test_a_ramp_has_its_table_and_plots() -> None:
 
 def test_texts_are_escaped_and_a_run_of_failures_has_a_page_too() -> None:
     text = page_of([sample(ok=False)], release="<b>@sha256:0")
-    assert "<b>" not in text and "&lt;b&gt;" in text and "<figure" not in text and 'error rate</th><td class="number">1</td>' in text
+    assert (
+        "<b>" not in text
+        and "&lt;b&gt;" in text
+        and "<figure" not in text
+        and 'error rate</th><td class="number">1</td>' in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +90,9 @@ def test_every_mark_lies_in_the_box_and_a_page_stays_small(points: list[tuple[fl
     assert found is not None and [line.name for line in found.lines] == ["one"]
     marks = found.lines[0].dots or [tuple(map(float, pair.split(","))) for pair in found.lines[0].path.split()]
     assert 1 <= len(marks) <= MOST_POINTS and all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in marks)
-    assert all(0 <= at <= WIDTH for at, _ in found.across) and all(0 <= at <= HEIGHT for at, _ in [*found.up, *found.bounds])
+    assert all(0 <= at <= WIDTH for at, _ in found.across) and all(
+        0 <= at <= HEIGHT for at, _ in [*found.up, *found.bounds]
+    )
 
 
 def test_a_cumulative_line_ends_at_all_requests() -> None:

@@ -1,4 +1,5 @@
-"""A load test by the real locust against a small server: every request of the plan is sent at its time, and what it waited for is in its figures."""
+"""A load test by the real locust against a small server: every request of the plan is sent at its time, and what it
+waited for is in its figures."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ CLASSIFIER: Any = SimpleNamespace(task="sequence-classification", reference="two
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    lines = [{"messages": [{"role": "user", "content": f"question {number}"}], "text": f"text {number}"} for number in range(3)]
+    lines = [
+        {"messages": [{"role": "user", "content": f"question {number}"}], "text": f"text {number}"}
+        for number in range(3)
+    ]
     (tmp_path / "golden.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return tmp_path / "golden.jsonl"
 
@@ -32,9 +36,13 @@ def fake() -> Iterator[Fake]:
         yield found
 
 
-def run(fake: Fake, prompts: Path, manifest: Any = MANIFEST, **settings: Any) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def run(
+    fake: Fake, prompts: Path, manifest: Any = MANIFEST, **settings: Any
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
     folder = prompts.parent / "out"
-    figures = measuring("assistant", LoadTest.model_validate(settings), prompts, "secret")(fake.base_url, manifest, folder)
+    figures = measuring("assistant", LoadTest.model_validate(settings), prompts, "secret")(
+        fake.base_url, manifest, folder
+    )
     return figures, read_samples(folder / "samples.jsonl")
 
 
@@ -42,7 +50,10 @@ def run(fake: Fake, prompts: Path, manifest: Any = MANIFEST, **settings: Any) ->
 def test_a_closed_loop_asks_again_when_it_has_read_the_whole_answer(fake: Fake, prompts: Path) -> None:
     figures, samples = run(fake, prompts, users=2, seconds=2, max_tokens=7)
     assert figures["failures"] == 0 and figures["requests"] == len(samples) == len(fake.bodies) >= 2
-    assert all(len(sample["gaps"]) == 2 and sample["tokens"] == 3 for sample in samples) and figures["inter_token_p50_ms"] > 0
+    assert (
+        all(len(sample["gaps"]) == 2 and sample["tokens"] == 3 for sample in samples)
+        and figures["inter_token_p50_ms"] > 0
+    )
     path, body = fake.bodies[0]
     assert (path, body["model"], body["max_tokens"], body["stream"]) == ("/v1/chat/completions", "assistant", 7, True)
     asked = sorted(body["messages"][0]["content"] for _, body in fake.bodies)
@@ -68,7 +79,9 @@ def test_an_open_loop_sends_the_same_requests_at_the_same_times_whatever_the_ser
 def test_a_classifier_is_asked_for_labels_and_failures_are_counted_not_timed(prompts: Path) -> None:
     with serving(Fake(fails=lambda number: number % 2 == 0)) as fake:
         figures, _ = run(fake, prompts, CLASSIFIER, rate=20, seconds=1)
-    assert ("/classify", {"model": "assistant", "input": ["text 0"]}) in fake.bodies and 0.4 <= figures["error_rate"] <= 0.6
+    assert ("/classify", {"model": "assistant", "input": ["text 0"]}) in fake.bodies and 0.4 <= figures[
+        "error_rate"
+    ] <= 0.6
     assert "time_to_first_token_p50_ms" not in figures and figures["latency_p50_ms"] > 0
 
 
@@ -84,18 +97,32 @@ def test_two_workers_share_one_plan(fake: Fake, prompts: Path) -> None:
     figures, samples = run(fake, prompts, ramp=[10, 30], seconds=2, processes=2)
     planned = (prompts.parent / "out" / "plan.jsonl").read_text().splitlines()
     assert len(samples) == len(planned) == figures["requests"] and {sample["step"] for sample in samples} == {0, 1}
-    assert len({body["messages"][0]["content"] for _, body in fake.bodies}) == len(planned) and figures["knee_requests_per_second"] in (10, 30)
+    assert len({body["messages"][0]["content"] for _, body in fake.bodies}) == len(planned) and figures[
+        "knee_requests_per_second"
+    ] in (10, 30)
 
 
 @pytest.mark.integration
-def test_a_trace_is_replayed_as_it_was_asked_under_the_model_that_is_tested(fake: Fake, prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"at": 100 + number, "path": "/v1/completions", "body": {"model": "old", "prompt": f"p{number}", "stream": number == 1}} for number in range(3)]
+def test_a_trace_is_replayed_as_it_was_asked_under_the_model_that_is_tested(
+    fake: Fake, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {
+            "at": 100 + number,
+            "path": "/v1/completions",
+            "body": {"model": "old", "prompt": f"p{number}", "stream": number == 1},
+        }
+        for number in range(3)
+    ]
     trace = prompts.parent / "trace.jsonl"
     trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(prompts.parent)
     figures, samples = run(fake, prompts, trace="trace.jsonl", trace_speed=4)
     assert figures["requests"] == 3 and sorted(body["prompt"] for _, body in fake.bodies) == ["p0", "p1", "p2"]
-    assert all((path, body["model"], body["stream"]) == ("/v1/completions", "assistant", body["prompt"] == "p1") for path, body in fake.bodies)
+    assert all(
+        (path, body["model"], body["stream"]) == ("/v1/completions", "assistant", body["prompt"] == "p1")
+        for path, body in fake.bodies
+    )
     times = sorted(sample["at"] for sample in samples)
     assert times[-1] - times[0] >= 0.3 and sum(sample["first"] is not None for sample in samples) == 1
 
@@ -112,7 +139,14 @@ def test_samples_are_json_lines(tmp_path: Path) -> None:
 def test_a_locust_that_fails_is_an_outside_error(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", lambda *a, **k: SimpleNamespace(returncode=2, stderr="no such host"))
     with pytest.raises(OutsideError, match="no such host"):
-        run_load_test("http://x", "m", MANIFEST, settings=LoadTest(users=1, seconds=1), prompts=prompts, folder=prompts.parent / "o")
+        run_load_test(
+            "http://x",
+            "m",
+            MANIFEST,
+            settings=LoadTest(users=1, seconds=1),
+            prompts=prompts,
+            folder=prompts.parent / "o",
+        )
 
 
 @pytest.mark.unit

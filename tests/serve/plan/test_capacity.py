@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from infra.vllm.server import SlotProcess
-from serve.plan.capacity import OVERHEAD_GIB, RESERVE_GIB, START_SECONDS, Need, decide, estimate_start, need_of, resident_gib
+from serve.plan.capacity import (
+    OVERHEAD_GIB,
+    RESERVE_GIB,
+    START_SECONDS,
+    Need,
+    decide,
+    estimate_start,
+    need_of,
+    resident_gib,
+)
 from serve.record.event import PROOF, Event
 from tests.support.fake_machine import publish
 
@@ -24,7 +33,10 @@ def config(**facts: Any) -> DeployConfig:
 
 
 def test_smollm2_needs_what_was_measured() -> None:
-    assert NEED.total == pytest.approx(3.6) and str(NEED) == "0.25 weights + 1.00 key-value cache + 2.35 overhead = 3.60 GiB"
+    assert (
+        NEED.total == pytest.approx(3.6)
+        and str(NEED) == "0.25 weights + 1.00 key-value cache + 2.35 overhead = 3.60 GiB"
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,9 +51,15 @@ def test_smollm2_needs_what_was_measured() -> None:
         ("surge", 4.2, 3.6, "surge"),
     ],
 )
-def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(capacity: str, free: float, leaving: float | None, mode: str) -> None:
+def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(
+    capacity: str, free: float, leaving: float | None, mode: str
+) -> None:
     found = decide(config(capacity=capacity), NEED, free, leaving, 50)
-    assert found["mode"] == mode and found["why"].startswith(f"{mode}: needs 0.25 weights") and (found["need_gib"], found["free_gib"]) == (3.6, free)
+    assert (
+        found["mode"] == mode
+        and found["why"].startswith(f"{mode}: needs 0.25 weights")
+        and (found["need_gib"], found["free_gib"]) == (3.6, free)
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +87,9 @@ def test_what_cannot_fit_or_would_take_too_long_is_refused_with_its_arithmetic(
     weights=st.floats(0.01, 40),
     mode=st.sampled_from(["auto", "surge", "swap"]),
 )
-def test_nothing_is_ever_planned_that_does_not_fit(free: float, leaving: float | None, start: float, weights: float, mode: str) -> None:
+def test_nothing_is_ever_planned_that_does_not_fit(
+    free: float, leaving: float | None, start: float, weights: float, mode: str
+) -> None:
     need = Need(weights, 1.0)
     try:
         found = decide(config(capacity=mode), need, free, leaving, start)
@@ -84,7 +104,9 @@ def test_nothing_is_ever_planned_that_does_not_fit(free: float, leaving: float |
 
 def test_why_an_adapter_gets_a_server_of_its_own_is_part_of_the_arithmetic() -> None:
     found = decide(config(capacity="adapter"), NEED, 10.0, 3.6, 50, "two@0123 holds merged weights")
-    assert found["mode"] == "surge" and found["why"].endswith("kept back; no adapter beside what serves: two@0123 holds merged weights")
+    assert found["mode"] == "surge" and found["why"].endswith(
+        "kept back; no adapter beside what serves: two@0123 holds merged weights"
+    )
     assert decide(config(capacity="adapter"), NEED, 4.0, 3.6, 50, "another base")["mode"] == "swap"
 
 
@@ -96,14 +118,18 @@ def test_the_estimate_is_what_was_last_measured_here_else_what_was_measured_else
     assert estimate_start(config(), [proven(proof, 9) for proof in PROOF] + [proven("healthy", 2)]) == 2 + 4 * 9
 
 
-def test_the_need_of_a_release_is_its_weights_its_cache_and_the_overhead(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_need_of_a_release_is_its_weights_its_cache_and_the_overhead(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from configs.release import read_manifest
     from infra.dvc.releases import find
 
     monkeypatch.chdir(tmp_path)
     manifest = read_manifest(find(publish("one")) / "release")
     need = need_of(manifest)
-    assert need.weights * 2**30 == 3 and need.total == pytest.approx(OVERHEAD_GIB + manifest.serving.kv_cache_gib, abs=1e-6)
+    assert need.weights * 2**30 == 3 and need.total == pytest.approx(
+        OVERHEAD_GIB + manifest.serving.kv_cache_gib, abs=1e-6
+    )
 
 
 def test_what_serves_would_free_its_own_pages_and_nothing_once_it_is_gone(tmp_path: Any) -> None:

@@ -36,7 +36,11 @@ def test_the_old_slot_is_retired_after_the_bake_where_it_is_not_kept() -> None:
     assert names(world).index("bake") < names(world).index("stop") and world.servers == {"green": NEW}
 
 
-@pytest.mark.parametrize("strategy", [{}, CANARY, {"capacity": "swap"}, {"capacity": "adapter"}], ids=["blue-green", "canary", "swap", "adapter"])
+@pytest.mark.parametrize(
+    "strategy",
+    [{}, CANARY, {"capacity": "swap"}, {"capacity": "adapter"}],
+    ids=["blue-green", "canary", "swap", "adapter"],
+)
 @pytest.mark.parametrize("proof", PROOF)
 def test_a_refused_release_is_cleared_away_and_the_old_one_serves_on(proof: str, strategy: dict[str, object]) -> None:
     world = deployed(settings_of(**strategy))
@@ -51,7 +55,10 @@ def test_a_canary_takes_its_share_step_by_step_and_each_is_watched() -> None:
     world.note("desired", release=NEW)
     world.settle()
     assert names(world) == ["measure", "start", *PROOF, "step", "analyse", "step", "analyse", "switch", "bake", "done"]
-    assert [action.weight for action in world.log if action.kind == "step"] == [5, 25] and world.servers == {"blue": OLD, "green": NEW}
+    assert [action.weight for action in world.log if action.kind == "step"] == [5, 25] and world.servers == {
+        "blue": OLD,
+        "green": NEW,
+    }
 
 
 @pytest.mark.parametrize("fault", ["breach", "death"])
@@ -64,7 +71,11 @@ def test_a_canary_that_breaks_gives_its_share_back_and_is_stopped(fault: str) ->
         world.breach = {NEW}
     else:
         world.end("green")
-    assert world.settle().kind == "refused" and world.servers == {"blue": OLD} and world.weights == {"blue": 100, "green": 0}
+    assert (
+        world.settle().kind == "refused"
+        and world.servers == {"blue": OLD}
+        and world.weights == {"blue": 100, "green": 0}
+    )
     assert ("died under 25 %" in str(world.state.refused)) == (fault == "death")
 
 
@@ -205,9 +216,10 @@ def test_a_server_without_an_heir_starts_again_in_place_with_a_growing_wait() ->
         world.log.clear()
         world.end("blue")
         world.settle()
-        assert [round(action.seconds) >= wait - 2 for action, wait in zip([one for one in world.log if one.kind == "wait"], waits, strict=True)] == [
-            True for _ in waits
-        ], crash
+        assert [
+            round(action.seconds) >= wait - 2
+            for action, wait in zip([one for one in world.log if one.kind == "wait"], waits, strict=True)
+        ] == [True for _ in waits], crash
         assert world.serving() == {"blue"}
 
 
@@ -236,7 +248,11 @@ def test_three_crashes_of_a_release_go_back_to_the_last_good_one_even_if_it_is_n
     world.note("desired", release=NEW)
     world.settle()
     strike(world, "green", 3)
-    assert world.settle().kind == "done" and world.state.release_of(world.state.active) == OLD and world.serving() == {"blue"}
+    assert (
+        world.settle().kind == "done"
+        and world.state.release_of(world.state.active) == OLD
+        and world.serving() == {"blue"}
+    )
     assert (world.state.failed, world.state.rollback) == (NEW, True)
 
 
@@ -286,6 +302,8 @@ def test_the_plan_depends_on_nothing_but_its_inputs(kills: list[int]) -> None:
     assert world.next() == world.next()
 
 
-@pytest.mark.parametrize(("weights", "slot"), [({"blue": 100, "green": 0}, "blue"), ({"blue": 95, "green": 5}, None), ({}, None)])
+@pytest.mark.parametrize(
+    ("weights", "slot"), [({"blue": 100, "green": 0}, "blue"), ({"blue": 95, "green": 5}, None), ({}, None)]
+)
 def test_one_slot_is_routed_to_where_it_has_all(weights: dict[SlotName, int], slot: str | None) -> None:
     assert Observed(True, weights, frozenset()).routed == slot

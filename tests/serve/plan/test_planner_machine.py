@@ -1,7 +1,9 @@
-"""The planner as a state machine: people change their minds, everything dies at any moment, and four things hold at every step.
+"""The planner as a state machine: people change their minds, everything dies at any moment, and four things hold at
+every step.
 
-At least one healthy slot serves whenever there was one (a declared swap excepted); never two releases at full weight; never traffic to a digest
-that was not proven; it always ends. TUNEGATE_MACHINE_EXAMPLES sets how many runs of 50 steps are tried (20 here; 400 make 20,000 steps).
+At least one healthy slot serves whenever there was one (a declared swap excepted); never two releases at full weight;
+never traffic to a digest that was not proven; it always ends. TUNEGATE_MACHINE_EXAMPLES sets how many runs of 50 steps
+are tried (20 here; 400 make 20,000 steps).
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 pytestmark = pytest.mark.unit
 EXAMPLES = int(os.environ.get("TUNEGATE_MACHINE_EXAMPLES", "20"))
 STEPS = 50
-STRATEGIES = [{"kind": "blue-green"}, {"kind": "canary", "steps": [5, 25, 100]}, {"kind": "shadow", "share": 10, "seconds": 5}]
+STRATEGIES = [
+    {"kind": "blue-green"},
+    {"kind": "canary", "steps": [5, 25, 100]},
+    {"kind": "shadow", "share": 10, "seconds": 5},
+]
 ROOMS = ["surge", "swap", "adapter"]
 RELEASES = st.sampled_from([OLD, NEW, NEXT])
 COUNTED = {"steps": 0}
@@ -31,10 +37,14 @@ class Deployment(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(room=st.sampled_from(ROOMS), keep=st.booleans(), promotion=st.sampled_from(["auto", "manual"]), data=st.data())
+    @initialize(
+        room=st.sampled_from(ROOMS), keep=st.booleans(), promotion=st.sampled_from(["auto", "manual"]), data=st.data()
+    )
     def begin(self, room: str, keep: bool, promotion: str, data: st.DataObject) -> None:
         capacity = "adapter" if room == "adapter" else "auto"
-        strategy = data.draw(st.sampled_from([one for one in STRATEGIES if room != "adapter" or one["kind"] != "canary"]))
+        strategy = data.draw(
+            st.sampled_from([one for one in STRATEGIES if room != "adapter" or one["kind"] != "canary"])
+        )
         self.world = World(settings_of(keep, promotion, strategy=strategy, capacity=capacity), room=room)
 
     @rule(release=RELEASES)
@@ -113,11 +123,14 @@ class Deployment(RuleBasedStateMachine):
         self.world.now += seconds
 
     def step(self, killed_after: int | None = None) -> None:
-        """Where a slot answered before, one answers after: only a swap, and a person's `queued` one at that, may do without."""
+        """Where a slot answered before, one answers after: only a swap, and a person's `queued` one at that, may do
+        without."""
         before = self.world.serving()
         self.world.step(killed_after=killed_after)
         COUNTED["steps"] += 1
-        assert not before or self.world.serving() or self.world.state.swapping, f"nothing serves after {self.world.log[-1]}"
+        assert not before or self.world.serving() or self.world.state.swapping, (
+            f"nothing serves after {self.world.log[-1]}"
+        )
 
     @invariant()
     def no_two_at_full_weight_and_nothing_unproven(self) -> None:
@@ -125,7 +138,8 @@ class Deployment(RuleBasedStateMachine):
             self.world.check_world()
 
     def teardown(self) -> None:
-        """Once the faults end, the plan ends too; and it ends with a healthy server where any good release was ever wanted."""
+        """Once the faults end, the plan ends too; and it ends with a healthy server where any good release was ever
+        wanted."""
         if not hasattr(self, "world"):
             return
         self.world.bad, self.world.breach = {}, set()
@@ -139,7 +153,9 @@ class Deployment(RuleBasedStateMachine):
 
 
 Deployment.TestCase.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=STEPS, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 

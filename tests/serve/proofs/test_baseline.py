@@ -37,10 +37,14 @@ def blue(looks: list[Traffic]) -> Blue:
     return Blue("http://blue", manifest, lambda: left.pop(0) if len(left) > 1 else left[0])
 
 
-def measure(prompts: Path, found: Blue | None, value: float = 1.0, load: LoadTest = LOAD) -> tuple[dict[str, float], dict[str, Any], int]:
+def measure(
+    prompts: Path, found: Blue | None, value: float = 1.0, load: LoadTest = LOAD
+) -> tuple[dict[str, float], dict[str, Any], int]:
     """Figures, facts, and how often blue was loaded."""
     runs: list[str] = []
-    figures, facts = measure_blue(found, load, prompts, prompts.parent, lambda url, manifest, to: (runs.append(url), {"latency_p50_ms": value})[1])
+    figures, facts = measure_blue(
+        found, load, prompts, prompts.parent, lambda url, manifest, to: (runs.append(url), {"latency_p50_ms": value})[1]
+    )
     return figures, facts, len(runs)
 
 
@@ -54,7 +58,11 @@ def test_idle_it_is_measured_anew_each_time_and_busy_the_kept_measure_is_taken(p
     assert measure(prompts, blue(IDLE), 1.0)[::2] == ({"blue_latency_p50_ms": 1.0}, 1)
     assert measure(prompts, blue(IDLE), 2.0)[::2] == ({"blue_latency_p50_ms": 2.0}, 1)
     figures, facts, runs = measure(prompts, blue(BUSY), 3.0)
-    assert (figures, runs) == ({"blue_latency_p50_ms": 2.0}, 0) and facts["blue_measured"].startswith("kept from 20") and "3 open" in facts["blue_traffic"]
+    assert (
+        (figures, runs) == ({"blue_latency_p50_ms": 2.0}, 0)
+        and facts["blue_measured"].startswith("kept from 20")
+        and "3 open" in facts["blue_traffic"]
+    )
 
 
 @pytest.mark.unit
@@ -73,10 +81,16 @@ def test_what_green_showed_when_it_was_proven_is_its_measure_when_it_is_blue(pro
 
 
 @pytest.mark.unit
-def test_another_load_release_machine_or_other_questions_are_another_measure(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_load_release_machine_or_other_questions_are_another_measure(
+    prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(prompts.parent)
     Path("t.jsonl").write_text("one")
-    names = {kept_at(Path(), REFERENCE, LOAD, prompts), kept_at(Path(), "other", LOAD, prompts), kept_at(Path(), REFERENCE, LoadTest(rate=3), prompts)}
+    names = {
+        kept_at(Path(), REFERENCE, LOAD, prompts),
+        kept_at(Path(), "other", LOAD, prompts),
+        kept_at(Path(), REFERENCE, LoadTest(rate=3), prompts),
+    }
     names.add(kept_at(Path(), REFERENCE, LoadTest(trace="t.jsonl"), prompts))
     Path("t.jsonl").write_text("two")
     names.add(kept_at(Path(), REFERENCE, LoadTest(trace="t.jsonl"), prompts))
@@ -88,8 +102,13 @@ def test_another_load_release_machine_or_other_questions_are_another_measure(pro
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize(("looks", "busy"), [([(0, 5), (0, 5)], False), ([(0, 5), (0, 6)], True), ([(1, 5), (0, 5)], True), ([(0, 5), (1, 6)], True)])
-def test_a_request_open_or_come_during_the_look_is_traffic(prompts: Path, looks: list[tuple[int, int]], busy: bool) -> None:
+@pytest.mark.parametrize(
+    ("looks", "busy"),
+    [([(0, 5), (0, 5)], False), ([(0, 5), (0, 6)], True), ([(1, 5), (0, 5)], True), ([(0, 5), (1, 6)], True)],
+)
+def test_a_request_open_or_come_during_the_look_is_traffic(
+    prompts: Path, looks: list[tuple[int, int]], busy: bool
+) -> None:
     assert bool(traffic_now(blue([Traffic(open, total, 0, 0, 0) for open, total in looks]))) is busy
 
 
@@ -108,17 +127,23 @@ def test_blue_is_measured_only_where_a_rule_compares(tmp_path: Path, rule: str, 
 
 
 @pytest.mark.integration
-def test_a_release_that_became_slow_is_stopped_by_the_real_load_and_the_real_gate(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_became_slow_is_stopped_by_the_real_load_and_the_real_gate(
+    prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both are loaded by locust with the same plan; green's first token takes 3 s, blue's none."""
     from eval.gate import read_rules
     from eval.rules.decide import decide_load
 
     monkeypatch.chdir(prompts.parent)
     prompts.write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")
-    Path("gate.yaml").write_text("rules: [{rule: latency, metric: time_to_first_token_p50_ms, relative_to: blue, maximum_ratio: 2}]")
+    Path("gate.yaml").write_text(
+        "rules: [{rule: latency, metric: time_to_first_token_p50_ms, relative_to: blue, maximum_ratio: 2}]"
+    )
     manifest: Any = SimpleNamespace(task="causal-lm", reference="green@sha256:" + "1" * 64)
     load = {"rate": 5, "seconds": 2, "max_tokens": 4}
-    config = DeployConfig.model_validate({"name": "x", "model": "m", "gate": "gate.yaml", "load_test": load, "state_dir": "state"})
+    config = DeployConfig.model_validate(
+        {"name": "x", "model": "m", "gate": "gate.yaml", "load_test": load, "state_dir": "state"}
+    )
     rules = read_rules(Path("gate.yaml"))
     old: Any = SimpleNamespace(task="causal-lm", reference=REFERENCE)
     with serving(Fake()) as fast, serving(Fake(first_seconds=3.0)) as slow:

@@ -32,7 +32,9 @@ def test_what_is_met_is_counted_and_the_model_is_filled_in(tmp_path: Path) -> No
     with serving(Fake()) as fake:
         facts = run_smoke(path, fake.base_url, "assistant")
     assert facts["smoke_requests"] == 3 and facts["slowest_seconds"] > 0
-    assert [(path, body["model"]) for path, body in fake.bodies] == [("/v1/chat/completions", "assistant")] * 2 + [("/classify", "assistant")]
+    assert [(path, body["model"]) for path, body in fake.bodies] == [("/v1/chat/completions", "assistant")] * 2 + [
+        ("/classify", "assistant")
+    ]
 
 
 def test_every_request_that_fails_is_named_and_the_good_ones_are_not(tmp_path: Path) -> None:
@@ -43,8 +45,16 @@ def test_every_request_that_fails_is_named_and_the_good_ones_are_not(tmp_path: P
     with serving(Fake()) as fake, pytest.raises(RefusedError) as refusal:
         run_smoke(path, fake.base_url, "m")
     text = refusal.value.message
-    assert "of 4 requests" in text and "greets: found 'one two three', expected it to contain 'hello'" in text and "fine" not in text
-    assert "request 3 (/v1/chat/completions): took " in text and r"to match '^\\d+$'" in text and "refuses: found status 200" in text
+    assert (
+        "of 4 requests" in text
+        and "greets: found 'one two three', expected it to contain 'hello'" in text
+        and "fine" not in text
+    )
+    assert (
+        "request 3 (/v1/chat/completions): took " in text
+        and r"to match '^\\d+$'" in text
+        and "refuses: found status 200" in text
+    )
 
 
 def test_a_server_that_does_not_answer_fails_every_line(tmp_path: Path) -> None:
@@ -61,7 +71,9 @@ def test_a_server_that_does_not_answer_fails_every_line(tmp_path: Path) -> None:
         ({"path": "no", "body": {}}, "path"),
     ],
 )
-def test_a_file_that_could_prove_nothing_is_refused_before_anything_is_asked(tmp_path: Path, request_: dict[str, Any], word: str) -> None:
+def test_a_file_that_could_prove_nothing_is_refused_before_anything_is_asked(
+    tmp_path: Path, request_: dict[str, Any], word: str
+) -> None:
     with pytest.raises(ConfigError, match=word):
         run_smoke(write(tmp_path, request_), "http://127.0.0.1:9", "m")
 
@@ -72,7 +84,10 @@ def reply(message: dict[str, Any]) -> str:
 
 def test_the_text_of_an_answer_is_its_content_or_its_tool_calls_arguments() -> None:
     assert text_of(reply({"content": "hi"})) == "hi" == text_of(json.dumps({"choices": [{"text": "hi"}]}))
-    assert text_of(reply({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]})) == '{"a": 1}'
+    assert (
+        text_of(reply({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}))
+        == '{"a": 1}'
+    )
     events = [{"choices": [{"delta": {"content": part}}]} for part in "hi"] + [{"choices": [], "usage": {}}]
     assert text_of("".join(f"data: {json.dumps(one)}\n\n" for one in events) + "data: [DONE]\n\n") == "hi"
     assert text_of('{"data": []}') == '{"data": []}' and text_of("plain") == "plain"
@@ -82,7 +97,10 @@ def test_a_schema_says_where_it_is_broken() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["b"]}
     expect = Expectation(json_schema=schema)
     assert unmet(expect, 200, reply({"content": '{"a": 1, "b": 2}'}), 1) == []
-    assert [problem.split(":")[0] for problem in unmet(expect, 200, reply({"content": '{"a": "x"}'}), 1)] == ["found $", "found $.a"]
+    assert [problem.split(":")[0] for problem in unmet(expect, 200, reply({"content": '{"a": "x"}'}), 1)] == [
+        "found $",
+        "found $.a",
+    ]
     assert unmet(expect, 200, reply({"content": "no"}), 1) == ["found 'no', expected JSON"]
 
 

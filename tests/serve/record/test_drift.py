@@ -21,14 +21,29 @@ pytestmark = pytest.mark.unit
 OLD, NEW, FILE = "calls@sha256:" + "a" * 64, "calls@sha256:" + "b" * 64, "configs/deploy/local.yaml"
 
 
-def seen(blue: tuple[str | None, int, bool] = (None, 0, False), green: tuple[str | None, int, bool] = (None, 0, False), **facts: Any) -> dict[str, Any]:
+def seen(
+    blue: tuple[str | None, int, bool] = (None, 0, False),
+    green: tuple[str | None, int, bool] = (None, 0, False),
+    **facts: Any,
+) -> dict[str, Any]:
     """As `tunegate status --json`: release, weight, alive of each slot."""
-    slots = {name: dict(zip(("release", "weight", "alive"), slot, strict=True)) for name, slot in (("blue", blue), ("green", green))}
-    return {"environment": "local", "door": {"open": True}, "slots": slots, "difference": {"why": facts.pop("why")} if "why" in facts else None} | facts
+    slots = {
+        name: dict(zip(("release", "weight", "alive"), slot, strict=True))
+        for name, slot in (("blue", blue), ("green", green))
+    }
+    return {
+        "environment": "local",
+        "door": {"open": True},
+        "slots": slots,
+        "difference": {"why": facts.pop("why")} if "why" in facts else None,
+    } | facts
 
 
 def test_the_pinned_release_with_all_of_the_traffic_is_what_git_says() -> None:
-    assert check_served(seen(blue=(OLD, 0, True), green=(NEW, 100, True)), NEW, FILE) == f"local: {NEW} serves, as {FILE} says"
+    assert (
+        check_served(seen(blue=(OLD, 0, True), green=(NEW, 100, True)), NEW, FILE)
+        == f"local: {NEW} serves, as {FILE} says"
+    )
 
 
 def test_nothing_pinned_and_nothing_serving_agree() -> None:
@@ -39,7 +54,11 @@ def test_nothing_pinned_and_nothing_serving_agree() -> None:
     ("found", "pinned", "parts"),
     [
         (seen(blue=(OLD, 100, True), green=(NEW, 0, True)), NEW, [OLD, NEW]),
-        (seen(blue=(OLD, 90, True), green=(NEW, 10, True), why="the deployment is under way"), NEW, [OLD, NEW, "10 %", "under way"]),
+        (
+            seen(blue=(OLD, 90, True), green=(NEW, 10, True), why="the deployment is under way"),
+            NEW,
+            [OLD, NEW, "10 %", "under way"],
+        ),
         (seen(blue=(NEW, 100, False)), NEW, [NEW, "dead"]),
         (seen(blue=(NEW, 100, True), door={"open": False}), NEW, [NEW, "door closed"]),
         (seen(), NEW, ["found nothing", NEW]),
@@ -58,9 +77,15 @@ SLOT = st.tuples(st.sampled_from([None, OLD, NEW]), st.sampled_from([0, 10, 90, 
 
 
 @given(SLOT, SLOT, st.sampled_from([None, OLD, NEW]), st.booleans())
-def test_it_passes_only_where_every_share_goes_to_the_living_pin(blue: Any, green: Any, pinned: str | None, door: bool) -> None:
+def test_it_passes_only_where_every_share_goes_to_the_living_pin(
+    blue: Any, green: Any, pinned: str | None, door: bool
+) -> None:
     serving = [slot for slot in (blue, green) if slot[1] > 0]
-    right = (not serving) if pinned is None else bool(serving) and door and all(slot[0] == pinned and slot[2] for slot in serving)
+    right = (
+        (not serving)
+        if pinned is None
+        else bool(serving) and door and all(slot[0] == pinned and slot[2] for slot in serving)
+    )
     try:
         check_served(seen(blue, green, door={"open": door}), pinned, FILE)
         passed = True
@@ -79,7 +104,9 @@ def test_the_command_looks_at_the_environment_itself(tmp_path: Path, monkeypatch
     path = Path(FILE)
     path.parent.mkdir(parents=True)
     for pinned, code in ((old, 0), (new, 1)):
-        path.write_text(f"# tunegate deploy local\nname: local\nmodel: m\nrelease: {pinned}\ngate: null\n", encoding="utf8")
+        path.write_text(
+            f"# tunegate deploy local\nname: local\nmodel: m\nrelease: {pinned}\ngate: null\n", encoding="utf8"
+        )
         found = CliRunner().invoke(tunegate.app, ["status", "local", "--check"])
         assert isinstance(found.exception, RefusedError) == bool(code)
         assert pinned in (str(found.exception) if code else found.output)

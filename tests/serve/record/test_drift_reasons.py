@@ -28,12 +28,20 @@ def served(release: str, slot: str, commit: str = "c1") -> list[Event]:
 
 
 GOOD = served(OLD, "blue")
-BROKEN = [*GOOD, *served(NEW, "green", "c2")[:-1], event("desired", release=OLD, rollback=True, failed=NEW, why="12 requests failed")]
+BROKEN = [
+    *GOOD,
+    *served(NEW, "green", "c2")[:-1],
+    event("desired", release=OLD, rollback=True, failed=NEW, why="12 requests failed"),
+]
 BACK = [*BROKEN, event("switching", "blue"), event("switched", "blue", flip_milliseconds=1.0, before={})]
 
 
 def test_what_serves_as_pinned_is_no_difference() -> None:
-    assert difference(fold(GOOD), OLD) is None and difference(fold(GOOD), None) is None and difference(State(), None) is None
+    assert (
+        difference(fold(GOOD), OLD) is None
+        and difference(fold(GOOD), None) is None
+        and difference(State(), None) is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +52,11 @@ def test_what_serves_as_pinned_is_no_difference() -> None:
         ([*GOOD, event("desired", release=NEW), event("refused", why="parity is bad")], NEW, "parity is bad"),
         ([*GOOD, event("failed", release=NEW, why="no verdict beside it")], NEW, "no verdict beside it"),
         ([*GOOD, event("held", release=OLD)], NEW, "held by the operator"),
-        ([*GOOD, event("desired", release=NEW), event("paged", "green", why="a person is needed")], NEW, "a person is needed"),
+        (
+            [*GOOD, event("desired", release=NEW), event("paged", "green", why="a person is needed")],
+            NEW,
+            "a person is needed",
+        ),
         (BACK, NEW, "12 requests failed"),
     ],
 )
@@ -64,12 +76,31 @@ def test_who_pinned_stays_known_through_a_rollback_and_is_the_merger_once_the_pi
     assert (state.pinned, state.desired, state.commit, state.author) == (NEW, OLD, "c2", "Ada <a>")
     proposed = fold([*BACK, event("proposed", replaces=NEW, release=OLD, url="http://mr/1")])
     assert (difference(proposed, NEW) or {})["merge_request"] == "http://mr/1"
-    merged = fold([*BACK, event("proposed", url="u"), event("desired", release=OLD, rollback=True, pinned=True, failed=NEW, commit="c3", author="Bo <b>")])
-    assert difference(merged, OLD) is None and (merged.commit, merged.author, merged.proposed, merged.why) == ("c3", "Bo <b>", {}, None)
+    merged = fold(
+        [
+            *BACK,
+            event("proposed", url="u"),
+            event("desired", release=OLD, rollback=True, pinned=True, failed=NEW, commit="c3", author="Bo <b>"),
+        ]
+    )
+    assert difference(merged, OLD) is None and (merged.commit, merged.author, merged.proposed, merged.why) == (
+        "c3",
+        "Bo <b>",
+        {},
+        None,
+    )
 
 
 def test_a_release_that_fails_a_second_time_is_written_back_a_second_time() -> None:
-    again = fold([*BACK, event("proposed", url="u"), event("desired", release=OLD, rollback=True, pinned=True), *BROKEN[len(GOOD) :], *BACK[len(BROKEN) :]])
+    again = fold(
+        [
+            *BACK,
+            event("proposed", url="u"),
+            event("desired", release=OLD, rollback=True, pinned=True),
+            *BROKEN[len(GOOD) :],
+            *BACK[len(BROKEN) :],
+        ]
+    )
     assert is_rolled_back(again, NEW) and again.proposed == {}
 
 
@@ -90,7 +121,9 @@ WISHES = st.sampled_from(
 
 
 @given(events=st.lists(WISHES, max_size=25), pinned=st.sampled_from([None, OLD, NEW, NEXT]))
-def test_whatever_happened_a_difference_is_said_with_a_reason_exactly_where_there_is_one(events: list[Event], pinned: str | None) -> None:
+def test_whatever_happened_a_difference_is_said_with_a_reason_exactly_where_there_is_one(
+    events: list[Event], pinned: str | None
+) -> None:
     state = fold(events)
     found, serves = difference(state, pinned), state.release_of(state.active)
     assert (found is None) == (pinned is None or pinned == serves)

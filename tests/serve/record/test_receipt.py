@@ -1,4 +1,5 @@
-"""The receipt accounts for every stream and request, from counters that only ever grow, or begin again with the router."""
+"""The receipt accounts for every stream and request, from counters that only ever grow, or begin again with the
+router."""
 
 from __future__ import annotations
 
@@ -49,9 +50,19 @@ def test_the_receipt_accounts_for_every_stream_of_the_old_slot(
     was = {slot: before[0], other(slot): before[1]}
     old, (total, bad, cut, left) = was[other(slot)], new
     now = {
-        slot: Traffic(1, was[slot].total + total, was[slot].failed + bad, was[slot].cut_by_server + cut, was[slot].left_by_client + left),
+        slot: Traffic(
+            1,
+            was[slot].total + total,
+            was[slot].failed + bad,
+            was[slot].cut_by_server + cut,
+            was[slot].left_by_client + left,
+        ),
         other(slot): Traffic(
-            fates.count("open"), old.total, old.failed + failed, old.cut_by_server + fates.count("cut"), old.left_by_client + fates.count("left")
+            fates.count("open"),
+            old.total,
+            old.failed + failed,
+            old.cut_by_server + fates.count("cut"),
+            old.left_by_client + fates.count("left"),
         ),
     }
     counts = {name: vars(one) for name, one in was.items()}
@@ -85,7 +96,9 @@ def test_a_first_deploy_has_no_one_to_drain() -> None:
 
 
 @given(before=TRAFFIC, now=TRAFFIC)
-def test_a_router_that_was_restarted_in_between_counts_from_zero_and_nothing_is_negative(before: Traffic, now: Traffic) -> None:
+def test_a_router_that_was_restarted_in_between_counts_from_zero_and_nothing_is_negative(
+    before: Traffic, now: Traffic
+) -> None:
     found = since(now, vars(before))
     assert min(vars(found).values()) >= 0 and found.open == now.open
     assert found.total == (now.total - before.total if now.total >= before.total else now.total)
@@ -100,7 +113,9 @@ def test_receipts_are_kept_one_a_flip_and_the_last_is_read(tmp_path: Path, monke
     for at in (AT, AT, AT.replace("12:", "13:")):
         write_receipt(env, switched(at=at), receipt(switched(at=at), "blue-green", now, 1, 0.0))
     assert [one["at"][11:13] for one in read_receipts(env)] == ["12", "13"] and last_receipt(env)["at"][11:13] == "13"
-    assert in_one_line(last_receipt(env)).startswith("2026-11-25T13:00:00  blue-green: 0 streams open at the flip, 0 completed, 0 cut, 0 left by client")
+    assert in_one_line(last_receipt(env)).startswith(
+        "2026-11-25T13:00:00  blue-green: 0 streams open at the flip, 0 completed, 0 cut, 0 left by client"
+    )
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -112,11 +127,18 @@ def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_
     state, open_streams = replace(switched(streams_open_at_switch=2), rollback=True), [2]
     monkeypatch.setattr(Record, "state", lambda record: state)
     monkeypatch.setattr(Router, "is_running", lambda router: True)
-    monkeypatch.setattr(Router, "traffic", lambda router: {"blue": Traffic(open_streams[0], 0, 0, 0, 0), "green": Traffic(0, 0, 0, 0, 0)})
+    monkeypatch.setattr(
+        Router,
+        "traffic",
+        lambda router: {"blue": Traffic(open_streams[0], 0, 0, 0, 0), "green": Traffic(0, 0, 0, 0, 0)},
+    )
     if not killed:
         write_receipt(env, state, of_rollback(env, state))
     first = last_receipt(env)
     open_streams[0] = 0
     last = last_receipt(env)
-    assert [(one["strategy"], one["streams_completed"], one["streams_still_open"]) for one in (first, last)] == [("rollback", 0, 2), ("rollback", 2, 0)]
+    assert [(one["strategy"], one["streams_completed"], one["streams_still_open"]) for one in (first, last)] == [
+        ("rollback", 0, 2),
+        ("rollback", 2, 0),
+    ]
     assert len(read_receipts(env)) == 1

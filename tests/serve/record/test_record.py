@@ -69,7 +69,13 @@ def test_a_later_holder_ends_the_work_of_the_one_before_and_a_wish_needs_no_toke
             act()
     Record(record.path, 2).append("paused")
     record.append("resumed")
-    assert [event.kind for event in record.read()] == ["acquired", "desired", "acquired", "paused", "resumed"] and record.state().token == 2
+    assert [event.kind for event in record.read()] == [
+        "acquired",
+        "desired",
+        "acquired",
+        "paused",
+        "resumed",
+    ] and record.state().token == 2
 
 
 def test_a_disk_that_takes_no_more_is_said_as_such(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +88,9 @@ def test_a_disk_that_takes_no_more_is_said_as_such(record: Record, monkeypatch: 
 
 
 @given(cut=st.integers(1, 60))
-def test_a_torn_last_line_is_dropped_and_the_next_append_is_whole(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_a_torn_last_line_is_dropped_and_the_next_append_is_whole(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     record = Record(tmp_path_factory.mktemp("torn") / "events.jsonl")
     record.append("desired", release=RELEASE)
     line = record.path.read_bytes()

@@ -28,11 +28,19 @@ def event(kind: Any, slot: SlotName | None = None, at: str = "2026-11-25T19:00:0
 
 def served(reference: str, slot: SlotName, minute: int) -> list[Event]:
     at = f"2026-11-25T19:{minute:02}:00.000+00:00"
-    return [event("desired", release=reference), event("starting", slot, release=reference), event("switched", slot, at), event("baked", slot)]
+    return [
+        event("desired", release=reference),
+        event("starting", slot, release=reference),
+        event("switched", slot, at),
+        event("baked", slot),
+    ]
 
 
 def hows(found: list[Use]) -> dict[str, list[str]]:
-    return {reference: [use.how for use in found if use.reference == reference] for reference in sorted({use.reference for use in found})}
+    return {
+        reference: [use.how for use in found if use.reference == reference]
+        for reference in sorted({use.reference for use in found})
+    }
 
 
 def test_an_environment_that_never_ran_needs_its_pin_alone() -> None:
@@ -42,14 +50,23 @@ def test_an_environment_that_never_ran_needs_its_pin_alone() -> None:
 
 def test_what_serves_what_is_warm_and_where_a_rollback_would_go_are_needed() -> None:
     events = [*served(ONE, "blue", 1), *served(TWO, "green", 2)]
-    assert hows(uses_of("local", TWO, events)) == {ONE: ["in slot blue", "rollback target"], TWO: ["pinned", "serves (green)", "desired", "wished for"]}
+    assert hows(uses_of("local", TWO, events)) == {
+        ONE: ["in slot blue", "rollback target"],
+        TWO: ["pinned", "serves (green)", "desired", "wished for"],
+    }
     assert {use.reference: use.switched for use in uses_of("local", TWO, events)} == {
         ONE: "2026-11-25T19:01:00.000+00:00", TWO: "2026-11-25T19:02:00.000+00:00",
     }  # fmt: skip
 
 
 def test_what_once_ran_is_told_but_not_needed() -> None:
-    events = [*served(ONE, "blue", 1), *served(TWO, "green", 2), event("stopped", "blue"), *served(THREE, "blue", 3), event("stopped", "green")]
+    events = [
+        *served(ONE, "blue", 1),
+        *served(TWO, "green", 2),
+        event("stopped", "blue"),
+        *served(THREE, "blue", 3),
+        event("stopped", "green"),
+    ]
     (gone,) = [use for use in uses_of("local", THREE, events) if not use.needed]
     assert gone == Use("local", ONE, "not any more", False, "2026-11-25T19:01:00.000+00:00")
 
@@ -57,7 +74,9 @@ def test_what_once_ran_is_told_but_not_needed() -> None:
 def test_a_pin_that_the_agent_left_behind_is_still_needed() -> None:
     """After a rollback the YAML pins what failed, until somebody changes it."""
     events = [*served(ONE, "blue", 1), *served(TWO, "green", 2), event("aborted", why="errors")]
-    assert "pinned" in hows(uses_of("local", TWO, events))[TWO] and "desired" in hows(uses_of("local", TWO, events))[ONE]
+    assert (
+        "pinned" in hows(uses_of("local", TWO, events))[TWO] and "desired" in hows(uses_of("local", TWO, events))[ONE]
+    )
 
 
 STEPS = st.lists(
@@ -71,11 +90,18 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.sampled_from([None, ONE, TWO]))
-def test_whatever_happened_no_slots_release_and_no_pin_is_forgotten(steps: list[tuple[str, SlotName, str]], pinned: str | None) -> None:
-    events = [event("desired", release=release) if kind == "desired" else event(kind, slot, release=release) for kind, slot, release in steps]
+def test_whatever_happened_no_slots_release_and_no_pin_is_forgotten(
+    steps: list[tuple[str, SlotName, str]], pinned: str | None
+) -> None:
+    events = [
+        event("desired", release=release) if kind == "desired" else event(kind, slot, release=release)
+        for kind, slot, release in steps
+    ]
     found, state = uses_of("x", pinned, events), fold(events)
     needed = {use.reference for use in found if use.needed}
-    assert {release for slot in ("blue", "green") if (release := state.release_of(slot))} | ({pinned} - {None}) <= needed  # type: ignore[arg-type]  # two literals
+    assert {release for slot in ("blue", "green") if (release := state.release_of(slot))} | (
+        {pinned} - {None}
+    ) <= needed  # type: ignore[arg-type]  # two literals
     assert {reference for reference, _ in needs(state)} <= needed
     assert not needed & {use.reference for use in found if not use.needed}
 

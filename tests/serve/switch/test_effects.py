@@ -1,4 +1,5 @@
-"""Each effect may be repeated after a kill and ends in the same state; what is recorded is what was done. The machine is that of fake_machine.py."""
+"""Each effect may be repeated after a kill and ends in the same state; what is recorded is what was done. The machine
+is that of fake_machine.py."""
 
 from __future__ import annotations
 
@@ -54,14 +55,18 @@ def test_a_slot_loads_only_what_the_pinned_key_has_signed(world: World, env: Env
     refused("Key mismatch")
     sign(folder, pair.private)
     manifest = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(manifest.replace("2026-11-24", "2026-11-25"))  # which the digest does not cover
+    (folder / "manifest.json").write_text(
+        manifest.replace("2026-11-24", "2026-11-25")
+    )  # which the digest does not cover
     refused("Hash mismatch for 'manifest.json'")
     (folder / "manifest.json").write_text(manifest)
     do(asked, "start", "blue", release=release)
     assert world.done == ["label blue", "start blue"]
 
 
-def test_a_deploy_of_what_is_not_signed_is_refused_and_what_serves_serves_on(world: World, env: Environment, release: str) -> None:
+def test_a_deploy_of_what_is_not_signed_is_refused_and_what_serves_serves_on(
+    world: World, env: Environment, release: str
+) -> None:
     pair = make_pair(Path())
     sign(next(Path("releases").glob("one@*/release")), pair.private)
     asked = environment(signing={"public_key": pair.public.read_text()})
@@ -81,7 +86,9 @@ def test_one_wrong_byte_and_nothing_is_recorded_nor_started(world: World, env: E
     assert world.done == [] and kinds(env) == []
 
 
-def test_a_proof_is_recorded_with_its_facts_and_may_be_repeated(world: World, env: Environment, release: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_is_recorded_with_its_facts_and_may_be_repeated(
+    world: World, env: Environment, release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     do(env, "start", "blue", release=release)
     monkeypatch.setattr(serve.switch.servers, "prove", lambda proof, *rest: {"agreement": 1.0})
     for _ in range(2):
@@ -107,10 +114,18 @@ def test_people_are_told_one_line_a_step(world: World, release: str) -> None:
     assert lines[2].endswith(": load")  # demo.py opens its streams at this line
 
 
-def test_what_is_observed_comes_from_the_door_and_the_processes_never_from_the_record(world: World, env: Environment, release: str) -> None:
+def test_what_is_observed_comes_from_the_door_and_the_processes_never_from_the_record(
+    world: World, env: Environment, release: str
+) -> None:
     state = do(env, "start", "blue", release=release)
     world.routed = "blue"
-    assert vars(observe(env, state)) == {"door_open": False, "weights": {}, "alive": {"blue"}, "hung": frozenset(), "now": world.now.timestamp()}
+    assert vars(observe(env, state)) == {
+        "door_open": False,
+        "weights": {},
+        "alive": {"blue"},
+        "hung": frozenset(),
+        "now": world.now.timestamp(),
+    }
     world.servers.clear()
     world.door = True
     seen = observe(env, state)

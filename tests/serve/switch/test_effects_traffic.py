@@ -1,4 +1,5 @@
-"""The effects on traffic: the switch is believed once the door shows it, and a slot retires without its streams or at a deadline."""
+"""The effects on traffic: the switch is believed once the door shows it, and a slot retires without its streams or at a
+deadline."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def test_switching_twice_is_switching_once(world: World, env: Environment, relea
 
 
 @pytest.mark.parametrize("fault", ["router", "server"])
-def test_a_switch_that_is_not_seen_through_the_door_stays_an_intent(world: World, env: Environment, release: str, fault: str) -> None:
+def test_a_switch_that_is_not_seen_through_the_door_stays_an_intent(
+    world: World, env: Environment, release: str, fault: str
+) -> None:
     do(env, "open_door")
     do(env, "start", "blue", release=release)
     if fault == "router":
@@ -51,7 +54,11 @@ def test_a_slot_retires_at_zero_streams_or_at_the_deadline_and_the_record_says_w
     began = world.now
     assert do(env, "stop", "green").slots["green"] is None and world.servers == {}
     facts = env.record.read()[-1].facts
-    assert facts["release"] == release and (facts["streams_open"], facts["why"]) == (streams, why) and facts["drain_seconds"] >= waited
+    assert (
+        facts["release"] == release
+        and (facts["streams_open"], facts["why"]) == (streams, why)
+        and facts["drain_seconds"] >= waited
+    )
     assert (world.now - began).total_seconds() == pytest.approx(waited, abs=0.3)
     do(env, "stop", "green")
     assert world.done.count("stop green") == 1
@@ -69,7 +76,9 @@ def test_a_dead_server_is_retired_without_waiting_for_its_streams(world: World, 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(streams=st.integers(0, 8), every=st.integers(1, 8), seconds=st.floats(0, 5))
-def test_streams_are_waited_for_until_zero_or_the_deadline(world: World, env: Environment, streams: int, every: int, seconds: float) -> None:
+def test_streams_are_waited_for_until_zero_or_the_deadline(
+    world: World, env: Environment, streams: int, every: int, seconds: float
+) -> None:
     """One stream ends with every `every`-th look, four looks a second."""
     looks, began, world.door = 0, world.now, True
     world.count("blue", open=streams)
@@ -107,13 +116,18 @@ def replies(monkeypatch: pytest.MonkeyPatch, *answers: str | None) -> list[httpx
     return seen
 
 
-def test_a_switch_is_believed_once_the_door_answers_from_the_slot(world: World, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_is_believed_once_the_door_answers_from_the_slot(
+    world: World, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = replies(monkeypatch, "blue", None, "blue", "green")
     WAIT_FOR_SLOT(env, "green", door_client(env))
     assert len(seen) == 4 and seen[0].url == "http://door/health"
 
 
-@pytest.mark.parametrize(("answer", "message"), [("blue", "still answers from blue, not from green"), (None, "still answers from ConnectError")])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [("blue", "still answers from blue, not from green"), (None, "still answers from ConnectError")],
+)
 def test_a_door_that_goes_on_answering_from_elsewhere_is_an_outside_error(
     world: World, env: Environment, monkeypatch: pytest.MonkeyPatch, answer: str | None, message: str
 ) -> None:

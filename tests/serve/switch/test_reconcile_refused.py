@@ -1,4 +1,5 @@
-"""The loop where it goes no further: what is refused, what is rolled back, what waits for a person. The machine is that of fake_machine.py."""
+"""The loop where it goes no further: what is refused, what is rolled back, what waits for a person. The machine is that
+of fake_machine.py."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize("step", ["start green", *(f"prove {proof}" for proof in PROOF)])
-def test_what_fails_before_the_switch_leaves_what_served_serving_and_the_next_attempt_tries_again(world: World, old: str, new: str, step: str) -> None:
+def test_what_fails_before_the_switch_leaves_what_served_serving_and_the_next_attempt_tries_again(
+    world: World, old: str, new: str, step: str
+) -> None:
     env = environment()
     deploy(env, old)
     world.fails = {step: RefusedError(f"{step} is bad")}
@@ -38,11 +41,20 @@ def test_a_first_release_that_fails_its_proof_leaves_nothing_behind(world: World
     world.fails = {"prove smoke": RefusedError("smoke is bad")}
     with pytest.raises(RefusedError, match="smoke is bad"):
         deploy(environment(), old)
-    assert world.servers == {} and world.done == ["open", "label blue", "start blue", "prove healthy", "prove warm", "stop blue"]
+    assert world.servers == {} and world.done == [
+        "open",
+        "label blue",
+        "start blue",
+        "prove healthy",
+        "prove warm",
+        "stop blue",
+    ]
 
 
 @pytest.mark.parametrize("message", ["2 requests failed", "its server died"])
-def test_a_failed_bake_goes_back_to_the_old_slot_and_retires_the_new_one(world: World, old: str, new: str, message: str) -> None:
+def test_a_failed_bake_goes_back_to_the_old_slot_and_retires_the_new_one(
+    world: World, old: str, new: str, message: str
+) -> None:
     env = environment()
     deploy(env, old)
     world.on_sleep = lambda: world.count("green", failed=2) if "requests" in message else world.servers.pop(8102, None)
@@ -74,10 +86,14 @@ def test_a_breach_of_the_watch_goes_back_and_its_reason_is_on_record(world: Worl
     with pytest.raises(RefusedError, match=r"under traffic error rate 33\.3% of 60 against 0\.0% of 500"):
         deploy(env, new)
     (back,) = [event for event in env.record.read() if event.facts.get("rollback")]
-    assert "error rate 33.3%" in back.facts["why"] and world.serving() == old and (world.now - started).total_seconds() < 5
+    assert (
+        "error rate 33.3%" in back.facts["why"] and world.serving() == old and (world.now - started).total_seconds() < 5
+    )
 
 
-def test_too_little_traffic_to_compare_rolls_nothing_back_and_the_receipt_says_so(world: World, old: str, new: str) -> None:
+def test_too_little_traffic_to_compare_rolls_nothing_back_and_the_receipt_says_so(
+    world: World, old: str, new: str
+) -> None:
     env = watched()
     first = deploy(env, old)
     assert first["receipt"]["watch"] == ["nothing was compared: no release served before"]
@@ -114,7 +130,11 @@ def test_a_rollback_without_a_warm_slot_is_refused(world: World, old: str, new: 
 def test_where_promotion_is_manual_a_proven_release_waits_until_it_is_let_in(world: World, old: str, new: str) -> None:
     env = environment(promotion="manual")
     waiting = deploy(env, old)
-    assert (waiting["waiting"], waiting["release"]) == (old, None) and "promote x" in waiting["next"] and world.serving() is None
+    assert (
+        (waiting["waiting"], waiting["release"]) == (old, None)
+        and "promote x" in waiting["next"]
+        and world.serving() is None
+    )
     assert promote(env)["release"] == old
     assert deploy(env, new)["waiting"] == deploy(env, new)["waiting"] == new and world.serving() == old
     assert promote(env)["release"] == world.serving() == new and world.done.count("start green") == 1

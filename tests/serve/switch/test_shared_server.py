@@ -1,4 +1,5 @@
-"""Two slots on one server: the second adapter is loaded beside the first, retired without it, and dies with it. The door is real, vLLM is not."""
+"""Two slots on one server: the second adapter is loaded beside the first, retired without it, and dies with it. The
+door is real, vLLM is not."""
 
 from __future__ import annotations
 
@@ -67,7 +68,10 @@ ROOM = {"room": {"rank": 8, "layers": ["k_proj", "q_proj"]}}
         ({}, None),
         ({"quantization": {"scheme": "int8"}}, "two@.* holds merged weights"),
         ({"quantization": {"scheme": "adapter", "rank": 9, "layers": ["q_proj"]}}, "takes ranks up to 8, not 9"),
-        ({"quantization": {"scheme": "adapter", "rank": 8, "layers": ["o_proj", "q_proj"]}}, "takes no adapter on o_proj"),
+        (
+            {"quantization": {"scheme": "adapter", "rank": 8, "layers": ["o_proj", "q_proj"]}},
+            "takes no adapter on o_proj",
+        ),
         ({"files": []}, "has another base or tokenizer than one@"),
         ({"serving": {"max_model_len": 64}}, "has another serving: than one@"),
     ],
@@ -77,7 +81,9 @@ def test_an_adapter_goes_into_the_server_that_runs_only_where_that_reads_the_sam
 ) -> None:
     env, (one, two) = fake_environment(**ADAPTER), (publish_fake(name, base="base") for name in ("one", "two"))
     recorded(env, "blue", one, **ROOM)
-    facts = changed | ({"serving": manifest_of(two).serving.model_copy(update=changed["serving"])} if "serving" in changed else {})
+    facts = changed | (
+        {"serving": manifest_of(two).serving.model_copy(update=changed["serving"])} if "serving" in changed else {}
+    )
     found = why_apart(env, env.record.state(), "blue", manifest_of(two).model_copy(update=facts))
     assert (found is None) == (why is None) and re.search(why or "None", str(found))
 
@@ -89,7 +95,10 @@ def test_it_gets_a_server_of_its_own_where_none_runs_or_the_one_that_runs_was_no
     assert why_apart(env, env.record.state(), None, manifest_of(two)) == "nothing serves"
     assert why_apart(fake_environment(), env.record.state(), None, manifest_of(two)) == "capacity is auto"
     recorded(env, "blue", one)
-    assert why_apart(env, env.record.state(), "blue", manifest_of(two)) == "the server that runs was started without capacity: adapter"
+    assert (
+        why_apart(env, env.record.state(), "blue", manifest_of(two))
+        == "the server that runs was started without capacity: adapter"
+    )
     recorded(env, "blue", merged, **ROOM)
     assert why_apart(env, env.record.state(), "blue", manifest_of(two)) == f"{short(merged)} holds merged weights"
     recorded(env, "blue", one, **ROOM | {"create_time": 0.0})
@@ -113,14 +122,20 @@ def test_its_need_is_its_own_bytes_and_what_does_not_fit_is_refused_with_the_ari
     assert adapter_gib(manifest) * GIB == 3
     config = fake_environment(**ADAPTER).config
     found = decide_adapter(config, 0.1, 1.0)
-    assert (found["mode"], found["why"]) == ("adapter", "adapter: needs 0.100 GiB in the server that runs, beside what serves; 1.00 free, 0.50 kept back")
+    assert (found["mode"], found["why"]) == (
+        "adapter",
+        "adapter: needs 0.100 GiB in the server that runs, beside what serves; 1.00 free, 0.50 kept back",
+    )
     with pytest.raises(RefusedError, match=r"no room for one more adapter: needs 0\.600 GiB"):
         decide_adapter(config, 0.6, 1.0)
 
 
 @pytest.mark.unit
 def test_shares_of_one_server_could_not_be_watched_so_a_canary_is_refused_where_the_yaml_is_read() -> None:
-    with pytest.raises(ValidationError, match="blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together"):
+    with pytest.raises(
+        ValidationError,
+        match="blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together",
+    ):
         fake_environment(strategy={"kind": "canary"}, **ADAPTER)
 
 
@@ -135,45 +150,66 @@ def shared(folder: Path) -> Iterator[tuple[Scene, str, str]]:
 
 
 @pytest.mark.integration
-def test_the_second_adapter_is_proven_switched_to_and_rolled_back_from_in_the_same_process(shared: tuple[Scene, str, str]) -> None:
+def test_the_second_adapter_is_proven_switched_to_and_rolled_back_from_in_the_same_process(
+    shared: tuple[Scene, str, str],
+) -> None:
     scene, old, new = shared
     before = scene.server("blue")
     plan = preview(scene.env, new)
     assert plan["mode"] == "adapter" and plan["steps"][1] == f"start green {new[:40]}"
     found = deploy(scene.env, new)
     green = scene.server("green")
-    assert green.is_same_process(before) and green.prefix == prefix_of("green", short(new)) and found["receipt"]["capacity"] == "adapter"
+    assert (
+        green.is_same_process(before)
+        and green.prefix == prefix_of("green", short(new))
+        and found["receipt"]["capacity"] == "adapter"
+    )
     assert scene.serving() == digest(new) and said(scene) == "new 0"
     rollback(scene.env)
     assert scene.serving() == digest(old) and said(scene) == "old 0"
     assert log_of(scene.env, "green") == log_of(scene.env, "blue")
     seen = status(scene.env)["slots"]
-    assert seen["blue"]["server"] == f"127.0.0.1:{before.port}" and seen["green"]["server"] == f"127.0.0.1:{before.port}{green.prefix}"
+    assert (
+        seen["blue"]["server"] == f"127.0.0.1:{before.port}"
+        and seen["green"]["server"] == f"127.0.0.1:{before.port}{green.prefix}"
+    )
 
 
 def said(scene: Scene) -> str:
     body = {"model": scene.env.config.model, "messages": [{"role": "user", "content": "question 0"}], "max_tokens": 2}
     headers = {"Authorization": f"Bearer {api_key(scene.env.config)}"}
     return str(
-        httpx.post(f"{scene.env.router.base_url}/v1/chat/completions", json=body, headers=headers, timeout=10).json()["choices"][0]["message"]["content"]
+        httpx.post(f"{scene.env.router.base_url}/v1/chat/completions", json=body, headers=headers, timeout=10).json()[
+            "choices"
+        ][0]["message"]["content"]
     )
 
 
 @pytest.mark.integration
-def test_three_in_a_row_the_one_before_is_taken_out_and_a_merged_release_gets_a_server_at_the_other_port(shared: tuple[Scene, str, str]) -> None:
+def test_three_in_a_row_the_one_before_is_taken_out_and_a_merged_release_gets_a_server_at_the_other_port(
+    shared: tuple[Scene, str, str],
+) -> None:
     scene, old, new = shared
     engine = scene.server("blue")
     third, merged = publish_fake("third", base="base"), publish_fake("merged")
     for release in (new, third):
         deploy(scene.env, release)
     assert asked(scene.server("green")) == 200 and asked(replace(engine, prefix=prefix_of("blue", short(old)))) == 404
-    assert scene.server("blue").prefix == prefix_of("blue", short(third)) and scene.server("blue").is_same_process(engine)
+    assert scene.server("blue").prefix == prefix_of("blue", short(third)) and scene.server("blue").is_same_process(
+        engine
+    )
     deploy(scene.env, merged)
     assert scene.serving() == digest(merged) and said(scene) == "merged 0"
     ports = scene.env.config.slot_ports
-    assert scene.server("green").port == ports[1] and scene.server("blue").port == ports[0] == engine.port and is_alive(engine)
+    assert (
+        scene.server("green").port == ports[1]
+        and scene.server("blue").port == ports[0] == engine.port
+        and is_alive(engine)
+    )
     deploy(scene.env, old)
-    assert not is_alive(engine) and scene.serving() == digest(old) and scene.server("blue").port == ports[0], "the last adapter's end was its server's"
+    assert not is_alive(engine) and scene.serving() == digest(old) and scene.server("blue").port == ports[0], (
+        "the last adapter's end was its server's"
+    )
 
 
 def asked(server: SlotProcess) -> int:
@@ -182,7 +218,9 @@ def asked(server: SlotProcess) -> int:
 
 
 @pytest.mark.integration
-def test_the_death_of_the_server_takes_both_slots_and_the_agent_brings_back_what_served(shared: tuple[Scene, str, str]) -> None:
+def test_the_death_of_the_server_takes_both_slots_and_the_agent_brings_back_what_served(
+    shared: tuple[Scene, str, str],
+) -> None:
     scene, _, new = shared
     deploy(scene.env, new)
     scene.want(new)
@@ -196,7 +234,9 @@ def test_the_death_of_the_server_takes_both_slots_and_the_agent_brings_back_what
 
 @pytest.mark.integration
 @pytest.mark.parametrize("hanging", [["new"], ["new", "old"]])
-def test_what_hangs_is_ended_the_adapter_alone_while_the_other_one_answers_else_the_server(shared: tuple[Scene, str, str], hanging: list[str]) -> None:
+def test_what_hangs_is_ended_the_adapter_alone_while_the_other_one_answers_else_the_server(
+    shared: tuple[Scene, str, str], hanging: list[str]
+) -> None:
     scene, _, new = shared
     deploy(scene.env, new)
     engine, green = scene.server("blue"), scene.server("green")
@@ -208,13 +248,17 @@ def test_what_hangs_is_ended_the_adapter_alone_while_the_other_one_answers_else_
 
 
 @pytest.mark.integration
-def test_an_adapter_that_does_not_load_or_fails_a_proof_leaves_what_serves_as_it_was(shared: tuple[Scene, str, str]) -> None:
+def test_an_adapter_that_does_not_load_or_fails_a_proof_leaves_what_serves_as_it_was(
+    shared: tuple[Scene, str, str],
+) -> None:
     scene, old, new = shared
     misbehave(Path(), new="wrong")
     with pytest.raises(RefusedError, match="served answers differ"):
         deploy(scene.env, new)
     engine = scene.server("blue")
-    assert scene.serving() == digest(old) and asked(replace(engine, prefix=prefix_of("green", short(new)))) == 404, "unloaded again"
+    assert scene.serving() == digest(old) and asked(replace(engine, prefix=prefix_of("green", short(new)))) == 404, (
+        "unloaded again"
+    )
     with pytest.raises(OutsideError, match="did not load the adapter x"):
         load_adapter(replace(engine, port=1), "x", Path())
     unload_adapter(engine, "never loaded")

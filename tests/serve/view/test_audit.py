@@ -45,7 +45,11 @@ def told(env: Environment) -> list[tuple[str, str, str | None]]:
 
 def test_what_an_agent_took_from_its_branch_or_proposed_to_it_is_told_with_the_commit() -> None:
     back = "calls@sha256:" + "a" * 64
-    pulled = Event(at="t", kind="pulled", facts={"upstream": "origin/main", "commit": "f00", "author": "Ann <a@b>", "why": "its history was forced"})
+    pulled = Event(
+        at="t",
+        kind="pulled",
+        facts={"upstream": "origin/main", "commit": "f00", "author": "Ann <a@b>", "why": "its history was forced"},
+    )
     proposed = Event(at="t", kind="proposed", facts={"release": back, "branch": "rollback/x", "commit": "ba7"})
     assert [(row["what"], row["commit"], row["why"]) for row in audit([pulled, proposed])] == [
         ("pulled", "f00 (Ann <a@b>)", "its history was forced"),
@@ -68,9 +72,15 @@ def test_deploy_promotion_rollback_and_keys_are_told_with_who_and_why(world: Wor
         (f"rollback to {short[one]}", "ann@here", "answers got worse"),
         ("key added: team", "ann@here", "a new team"),
     ]
-    assert all(row["commit"] == "c0ffee" for row in audit(env.record.read()) if row["what"].startswith(("deploy", "rollback", "key")))
+    assert all(
+        row["commit"] == "c0ffee"
+        for row in audit(env.record.read())
+        if row["what"].startswith(("deploy", "rollback", "key"))
+    )
     switched = [row for row in audit(env.record.read()) if row["what"] == "switched"]
-    assert len(switched) == 3 and all(re.fullmatch(r"command \d+@.+", row["by"]) for row in switched), "an outcome is its holder's"
+    assert len(switched) == 3 and all(re.fullmatch(r"command \d+@.+", row["by"]) for row in switched), (
+        "an outcome is its holder's"
+    )
 
 
 def test_what_an_agent_wants_is_the_agents_and_a_persons_wish_beside_it_the_persons(world: World) -> None:
@@ -98,7 +108,9 @@ def test_the_programs_own_reason_stands_before_a_persons(world: World) -> None:
     assert [row["why"] for row in audit(record.read())] == ["aborted by the operator", "parity"]
 
 
-def test_key_changes_are_on_record_before_they_are_made_and_without_the_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_changes_are_on_record_before_they_are_made_and_without_the_key(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ring = Keyring(environment().config)
     secrets = [ring.add("team", KeyLimits.model_validate({})), ring.rotate("team", 60)]
     ring.revoke("team")
@@ -131,7 +143,12 @@ def test_list_takes_the_last_ones_and_verify_prints_the_head(world: World) -> No
     rows = json.loads(run("list", "--json", "--limit", "1").stdout)
     assert [row["what"][:10] for row in rows] == ["deploy two"] and run("list").exit_code == 0
     found = json.loads(run("verify", "--json").stdout)
-    assert found == {"sealed_lines": 2, "lines_before_seals": 0, "torn_last_line": False, "head": record.read()[-1].seal}
+    assert found == {
+        "sealed_lines": 2,
+        "lines_before_seals": 0,
+        "torn_last_line": False,
+        "head": record.read()[-1].seal,
+    }
 
 
 def test_verify_names_the_line_and_ends_with_one(world: World) -> None:
@@ -141,7 +158,11 @@ def test_verify_names_the_line_and_ends_with_one(world: World) -> None:
     content = record.path.read_bytes()
     record.path.write_bytes(content.replace(b'"resumed"', b'"stopped"'))
     error = run("verify").exception
-    assert isinstance(error, RefusedError) and error.exit_code == 1 and "events.jsonl: line 2 does not follow" in error.message
+    assert (
+        isinstance(error, RefusedError)
+        and error.exit_code == 1
+        and "events.jsonl: line 2 does not follow" in error.message
+    )
     record.path.write_bytes(content + b'{"at":"2026')
     assert json.loads(run("verify", "--json").stdout)["torn_last_line"]
 

@@ -40,9 +40,18 @@ def recorded(env: Environment) -> Environment:
     ("event", "line"),
     [
         (Event(at=AT, kind="paused"), "2026-11-25T12:00:01Z  -      paused"),
-        (Event(at=AT, kind="starting", slot="blue", facts={"release": RELEASE}), f"2026-11-25T12:00:01Z  blue   starting   release=calls@{'a' * 12}"),
-        (Event(at=AT, kind="refused", slot="green", facts={"n": 3, "why": "a\n  b"}), "2026-11-25T12:00:01Z  green  refused    a b  n=3"),
-        (Event(at=AT, kind="switched", slot="blue", facts={"before": {"blue": 1}, "from": None}), "2026-11-25T12:00:01Z  blue   switched   before={…}"),
+        (
+            Event(at=AT, kind="starting", slot="blue", facts={"release": RELEASE}),
+            f"2026-11-25T12:00:01Z  blue   starting   release=calls@{'a' * 12}",
+        ),
+        (
+            Event(at=AT, kind="refused", slot="green", facts={"n": 3, "why": "a\n  b"}),
+            "2026-11-25T12:00:01Z  green  refused    a b  n=3",
+        ),
+        (
+            Event(at=AT, kind="switched", slot="blue", facts={"before": {"blue": 1}, "from": None}),
+            "2026-11-25T12:00:01Z  blue   switched   before={…}",
+        ),
     ],
 )
 def test_an_event_is_a_line_its_reason_first_its_releases_short_its_tables_only_named(event: Event, line: str) -> None:
@@ -59,7 +68,10 @@ def test_all_come_oldest_first_or_some_kinds_or_the_last_few_of_them(recorded: E
     assert [event.kind for event in read_events(recorded)] == ["desired", "starting", "refused", "desired"]
     assert [event.kind for event in read_events(recorded, ["refused", "starting"])] == ["starting", "refused"]
     assert [event.kind for event in read_events(recorded, limit=2)] == ["refused", "desired"]
-    assert list(read_events(recorded, ["desired"], 1)) == recorded.record.read()[-1:] and list(read_events(recorded, limit=0)) == []
+    assert (
+        list(read_events(recorded, ["desired"], 1)) == recorded.record.read()[-1:]
+        and list(read_events(recorded, limit=0)) == []
+    )
 
 
 def test_a_torn_last_line_is_ignored_and_so_is_one_torn_earlier(recorded: Environment) -> None:

@@ -33,7 +33,9 @@ def first(*counts: int) -> dict[str, Any]:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(tmp_path)
     world = World().install(monkeypatch)
-    monkeypatch.setattr(serve.view.live, "read_metrics", lambda base_url: world.metrics.get(int(base_url.rpartition(":")[2]), {}))
+    monkeypatch.setattr(
+        serve.view.live, "read_metrics", lambda base_url: world.metrics.get(int(base_url.rpartition(":")[2]), {})
+    )
     return world
 
 
@@ -62,9 +64,22 @@ def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_eve
     world.metrics = {8101: first(50, 40, 10)}
     seen = View(lambda: env).look()
     text, line = printed(seen), in_one_line(seen)
-    for part in (f"blue * │ {short(old)}", "alive", "100 %", "41", "100 / 300 ms", "(paused)", "parity [/is] bad [bold]very", "last deploy", "Ctrl-C"):
+    for part in (
+        f"blue * │ {short(old)}",
+        "alive",
+        "100 %",
+        "41",
+        "100 / 300 ms",
+        "(paused)",
+        "parity [/is] bad [bold]very",
+        "last deploy",
+        "Ctrl-C",
+    ):
         assert part in text
-    assert f"door open  blue* {short(old)} alive 100 % 3 open first token 100 / 300 ms  green -  next " in line and line.endswith("paused  refused")
+    assert (
+        f"door open  blue* {short(old)} alive 100 % 3 open first token 100 / 300 ms  green -  next " in line
+        and line.endswith("paused  refused")
+    )
 
 
 def test_a_server_that_is_down_or_says_nothing_has_no_times_and_the_rest_is_shown(world: World) -> None:
@@ -74,10 +89,16 @@ def test_a_server_that_is_down_or_says_nothing_has_no_times_and_the_rest_is_show
     world.servers.clear()
     world.metrics = {8101: first(1, 0, 0)}
     seen = View(lambda: env).look()
-    assert seen["slots"]["blue"]["first_token_ms"] is None and "dead" in printed(seen) and "first token -" in in_one_line(seen)
+    assert (
+        seen["slots"]["blue"]["first_token_ms"] is None
+        and "dead" in printed(seen)
+        and "first token -" in in_one_line(seen)
+    )
 
 
-def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_started(world: World, clock: Callable[[float], None]) -> None:
+def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_started(
+    world: World, clock: Callable[[float], None]
+) -> None:
     env = environment()
     deploy(env, publish("old"))
     view = View(lambda: env)
@@ -90,7 +111,9 @@ def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_
     assert len(view.readings) == 3
 
 
-def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(world: World, clock: Callable[[float], None]) -> None:
+def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(
+    world: World, clock: Callable[[float], None]
+) -> None:
     env = environment()
     deploy(env, publish("old"))
     view = View(lambda: env)
@@ -100,7 +123,9 @@ def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(world: Wor
     assert seen["slots"]["blue"]["first_token_ms"] == {"p50": 300.0, "p95": 390.0}
 
 
-@pytest.mark.parametrize("error", [InputError("a wrong\nYAML", hint="mend it"), OutsideError("no answer"), PermissionError("not yours")])
+@pytest.mark.parametrize(
+    "error", [InputError("a wrong\nYAML", hint="mend it"), OutsideError("no answer"), PermissionError("not yours")]
+)
 def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: World, error: Exception) -> None:
     env, fails = environment(), [error]
 
@@ -115,7 +140,9 @@ def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: World, error: 
     assert "door closed" in in_one_line(view.look())
 
 
-def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waited: list[float] = []
     monkeypatch.setattr(serve.view.live.time, "sleep", waited.append)
     lines = print_lines(View(environment), 7, as_json=True)
@@ -123,7 +150,9 @@ def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(world: Wo
     assert "door closed  blue -  green -" in next(print_lines(View(environment), 7, as_json=False))
 
 
-def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_back(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     looks = iter(range(3))
 
     def sleep(seconds: float) -> None:
@@ -137,7 +166,9 @@ def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_ba
         screen.seek(0)
         drawn = screen.read()
     left = drawn.rpartition("door closed")[2]
-    assert drawn.count("door closed") == 3 and "\x1b[?25h" in left and "\x1b[?1049l" in left  # cursor and screen as they were
+    assert (
+        drawn.count("door closed") == 3 and "\x1b[?25h" in left and "\x1b[?1049l" in left
+    )  # cursor and screen as they were
 
 
 def test_counters_without_tokens_have_no_times() -> None:

@@ -38,7 +38,9 @@ def test_each_has_a_log_of_its_own(env: Environment, source: str) -> None:
 def test_a_slot_that_never_was_and_one_without_a_log_are_clear_errors(env: Environment) -> None:
     with pytest.raises(InputError, match="found the slot 'purple', expected one of blue, green, door, agent"):
         log_of(env, "purple")
-    with pytest.raises(InputError, match=r"green of x has no log yet: no state/green\.log; there is one of: none") as nothing:
+    with pytest.raises(
+        InputError, match=r"green of x has no log yet: no state/green\.log; there is one of: none"
+    ) as nothing:
         log_of(env, "green")
     write(env, "door", "")
     with pytest.raises(InputError, match="there is one of: door") as one:
@@ -69,7 +71,11 @@ def test_what_the_agent_tells_is_kept_with_its_moment(env: Environment) -> None:
     tell("start")
     tell("error: no")
     lines = (env.folder / "agent.log").read_text().splitlines()
-    assert told == ["start", "error: no"] and all(re.fullmatch(r"20\d\d-\d\d-\d\dT\S+\+00:00 (start|error: no)", line) for line in lines) and len(lines) == 2
+    assert (
+        told == ["start", "error: no"]
+        and all(re.fullmatch(r"20\d\d-\d\d-\d\dT\S+\+00:00 (start|error: no)", line) for line in lines)
+        and len(lines) == 2
+    )
 
 
 def test_a_log_that_cannot_be_written_is_told_all_the_same(env: Environment) -> None:

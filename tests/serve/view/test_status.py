@@ -59,14 +59,24 @@ def test_who_pinned_where_the_branch_stands_and_that_what_serves_differs_are_sai
     env = environment(release=new)
     deploy(env, old)
     with locked(env, "agent", "origin/main") as held:
-        held.record.append("pulled", upstream="origin/main", commit="a" * 40, author="Ada <a>", why="its history was forced")
+        held.record.append(
+            "pulled", upstream="origin/main", commit="a" * 40, author="Ada <a>", why="its history was forced"
+        )
         held.record.append("desired", release=new, commit="b" * 40, author="Bo <b>")
         held.record.append("reported", commit="b" * 40, merge_request={"iid": 7, "url": "u", "author": "bo"})
         held.record.append("desired", release=old, rollback=True, failed=new, why="12 requests failed [x]")
         held.record.append("proposed", url="http://mr/8")
     seen, text = status(env), " ".join(printed(env).split())
-    assert seen["difference"] == {"pinned": new, "serves": old, "why": "12 requests failed [x]", "merge_request": "http://mr/8"}
-    assert f"origin/main at {'a' * 12}, and stays there: its history was forced" in text and f"pinned by {'b' * 12} by Bo <b>, !7" in text
+    assert seen["difference"] == {
+        "pinned": new,
+        "serves": old,
+        "why": "12 requests failed [x]",
+        "merge_request": "http://mr/8",
+    }
+    assert (
+        f"origin/main at {'a' * 12}, and stays there: its history was forced" in text
+        and f"pinned by {'b' * 12} by Bo <b>, !7" in text
+    )
     assert f"differs pinned {short(new)}, serves {short(old)}: 12 requests failed [x]; merge http://mr/8" in text
 
 

@@ -27,7 +27,9 @@ def test_no_file_is_no_line_and_one_that_comes_is_read_from_its_beginning(path: 
 
 
 @given(lines=st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf8")), max_size=8), data=st.data())
-def test_every_line_comes_once_and_whole_wherever_the_writer_paused(tmp_path_factory: pytest.TempPathFactory, lines: list[str], data: st.DataObject) -> None:
+def test_every_line_comes_once_and_whole_wherever_the_writer_paused(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], data: st.DataObject
+) -> None:
     path = tmp_path_factory.mktemp("tail") / "some.log"
     written = "".join(f"{line}\n" for line in lines).encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=5)))

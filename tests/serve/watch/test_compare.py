@@ -1,4 +1,5 @@
-"""The widest variance that a histogram allows is never smaller than the true one, and not wider than its buckets make it."""
+"""The widest variance that a histogram allows is never smaller than the true one, and not wider than its buckets make
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ def counted(values: list[float], edges: list[float]) -> Histogram:
     return Histogram(edges=edges, counts=counts, total=sum(values))
 
 
-@given(st.lists(st.floats(0, 20), min_size=2, max_size=60), st.lists(st.floats(0.01, 10), min_size=1, max_size=8, unique=True))
+@given(
+    st.lists(st.floats(0, 20), min_size=2, max_size=60),
+    st.lists(st.floats(0.01, 10), min_size=1, max_size=8, unique=True),
+)
 def test_it_is_an_upper_bound(values: list[float], edges: list[float]) -> None:
     assert variance(counted(values, sorted(edges))) >= statistics.variance(values) * (1 - 1e-9) - 1e-9
 
@@ -29,7 +33,9 @@ def test_it_is_an_upper_bound(values: list[float], edges: list[float]) -> None:
 def test_in_one_bucket_it_is_at_most_that_of_both_ends(values: list[float]) -> None:
     """Bhatia and Davis (2000): (upper - mean)(mean - lower), here of a sample."""
     mean, n = statistics.fmean(values), len(values)
-    assert variance(counted(values, [0.1, 0.2, 0.5])) == pytest.approx((0.2 - mean) * (mean - 0.1) * n / (n - 1), abs=1e-9)
+    assert variance(counted(values, [0.1, 0.2, 0.5])) == pytest.approx(
+        (0.2 - mean) * (mean - 0.1) * n / (n - 1), abs=1e-9
+    )
 
 
 def test_one_observation_above_all_edges_may_hold_the_whole_rest() -> None:

@@ -1,4 +1,5 @@
-"""Who answers users is alive without being asked; who does not is asked, and hung after so many questions in a row without an answer."""
+"""Who answers users is alive without being asked; who does not is asked, and hung after so many questions in a row
+without an answer."""
 
 from __future__ import annotations
 

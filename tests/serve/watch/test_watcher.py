@@ -1,4 +1,5 @@
-"""The watch: a release that is worse is found and named, one that is as good is left alone, and too little evidence is said and does nothing."""
+"""The watch: a release that is worse is found and named, one that is as good is left alone, and too little evidence is
+said and does nothing."""
 
 from __future__ import annotations
 
@@ -33,10 +34,20 @@ COMPARE, WATCH = compare_by(), Watch()
 
 def filled(values: list[float], edges: tuple[float, ...]) -> Histogram:
     places = numpy.searchsorted(edges, values, side="left")
-    return Histogram(edges=list(edges), counts=numpy.bincount(places, minlength=len(edges) + 1).tolist(), total=float(sum(values)))
+    return Histogram(
+        edges=list(edges), counts=numpy.bincount(places, minlength=len(edges) + 1).tolist(), total=float(sum(values))
+    )
 
 
-def window(n: int, failed: int = 0, first: float = 0.05, per_token: float = 0.02, length: int = 20, truncated: int = 0, seed: int = 0) -> Counted:
+def window(
+    n: int,
+    failed: int = 0,
+    first: float = 0.05,
+    per_token: float = 0.02,
+    length: int = 20,
+    truncated: int = 0,
+    seed: int = 0,
+) -> Counted:
     """Gamma times of a spread of half their mean, as a queue has; lengths of a fifth."""
     draw = numpy.random.default_rng(seed)
     kinds = (("first", first, FIRSTS), ("per_token", per_token, GAPS))
@@ -75,9 +86,13 @@ def test_one_that_is_as_good_or_a_little_worse_than_allowed_is_left_alone(facts:
 @given(st.integers(0, 200), st.integers(0, 200), st.integers(0, 10**6))
 @settings(max_examples=50)
 def test_too_few_requests_on_either_side_are_inconclusive_however_bad(n: int, other_n: int, seed: int) -> None:
-    found = judge_window(window(other_n, seed=seed), window(n, failed=n, first=3.0, length=1, seed=seed + 1), WATCH, COMPARE)
+    found = judge_window(
+        window(other_n, seed=seed), window(n, failed=n, first=3.0, length=1, seed=seed + 1), WATCH, COMPARE
+    )
     if min(n, other_n) < WATCH.minimum_requests:
-        assert {one.outcome for one in found} == {"inconclusive"} and all("at least 20 of each are needed" in one.sentence for one in found)
+        assert {one.outcome for one in found} == {"inconclusive"} and all(
+            "at least 20 of each are needed" in one.sentence for one in found
+        )
     else:
         assert "inconclusive" not in {one.outcome for one in found}
 
@@ -85,10 +100,14 @@ def test_too_few_requests_on_either_side_are_inconclusive_however_bad(n: int, ot
 @pytest.mark.unit
 @given(st.integers(20, 300), st.integers(0, 300), st.integers(20, 300), st.integers(0, 300), st.integers(1, 10_000))
 @settings(max_examples=100)
-def test_more_failures_never_look_better_and_more_looks_never_alarm_sooner(n: int, failed: int, other_n: int, other_failed: int, looks: int) -> None:
+def test_more_failures_never_look_better_and_more_looks_never_alarm_sooner(
+    n: int, failed: int, other_n: int, other_failed: int, looks: int
+) -> None:
     def breach(more: int, looks: int) -> bool:
         theirs = Counted(requests=other_n, failed=min(other_n, other_failed))
-        return breaches(judge_window(theirs, Counted(requests=n, failed=min(n, failed + more)), WATCH, COMPARE, looks)) == ["error rate"]
+        return breaches(
+            judge_window(theirs, Counted(requests=n, failed=min(n, failed + more)), WATCH, COMPARE, looks)
+        ) == ["error rate"]
 
     assert breach(0, looks) <= breach(1, looks) and breach(0, looks) <= breach(0, 1)
 
@@ -105,14 +124,25 @@ def test_a_window_is_never_worse_than_itself(n: int, seed: int) -> None:
 def test_a_bake_of_many_looks_alarms_falsely_no_oftener_than_stated() -> None:
     """100 bakes of 5 looks at releases that are alike, with no allowance: at most 5% alarm."""
     strict = Watch(
-        false_alarm=0.05, error_rate_increase=0, time_to_first_token_ratio=1, inter_token_ratio=1, empty_increase=0, truncated_increase=0, length_ratio=1
+        false_alarm=0.05,
+        error_rate_increase=0,
+        time_to_first_token_ratio=1,
+        inter_token_ratio=1,
+        empty_increase=0,
+        truncated_increase=0,
+        length_ratio=1,
     )
     alarms = 0
     for bake in range(100):
         draw = numpy.random.default_rng(bake)
-        old = window(100, failed=int(draw.binomial(100, 0.02)), truncated=int(draw.binomial(100, 0.3)), seed=1000 + bake)
+        old = window(
+            100, failed=int(draw.binomial(100, 0.02)), truncated=int(draw.binomial(100, 0.3)), seed=1000 + bake
+        )
         failed, truncated = draw.binomial(1, 0.02, 200).cumsum(), draw.binomial(1, 0.3, 200).cumsum()
-        looks = [window(n, failed=int(failed[n - 1]), truncated=int(truncated[n - 1]), seed=5000 + bake) for n in range(40, 201, 40)]
+        looks = [
+            window(n, failed=int(failed[n - 1]), truncated=int(truncated[n - 1]), seed=5000 + bake)
+            for n in range(40, 201, 40)
+        ]
         alarms += any(breaches(judge_window(old, one, strict, COMPARE, len(looks))) for one in looks)
     assert alarms / 100 <= 0.05
 
@@ -162,13 +192,24 @@ def traffic(base_url: str, key: str, seconds_between: float = 0.002) -> Iterator
 
 
 @contextmanager
-def deployed(green: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **facts: Any) -> Iterator[tuple[Environment, dict[str, Any]]]:
+def deployed(
+    green: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **facts: Any
+) -> Iterator[tuple[Environment, dict[str, Any]]]:
     """The real HAProxy before two small servers; blue has served for a while, and traffic has just moved to green."""
     monkeypatch.chdir(tmp_path)
     door, *slots = free_ports(3)
     blue, green.port = Fake(port=slots[0], gap_seconds=0.005), slots[1]
     config = DeployConfig.model_validate(
-        {"name": "x", "model": "m", "door": {"port": door}, "slot_ports": slots, "gate": None, "state_dir": "state", "watch": {"every_seconds": 0.5}, **facts}
+        {
+            "name": "x",
+            "model": "m",
+            "door": {"port": door},
+            "slot_ports": slots,
+            "gate": None,
+            "state_dir": "state",
+            "watch": {"every_seconds": 0.5},
+            **facts,
+        }
     )
     env = Environment(config, compare=COMPARE)
     with ExitStack() as stack:
@@ -198,8 +239,11 @@ def wait_for(done: Any, seconds: float = 30) -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize("heir", [True, False])
-def test_what_a_load_test_asked_of_the_old_release_is_no_part_of_its_baseline(heir: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Blue served 60 users, then its heir's load test asked it 500 times; an earlier heir's reading, from before blue itself took over, is none of it."""
+def test_what_a_load_test_asked_of_the_old_release_is_no_part_of_its_baseline(
+    heir: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Blue served 60 users, then its heir's load test asked it 500 times; an earlier heir's reading, from before blue
+    itself took over, is none of it."""
     monkeypatch.chdir(tmp_path)
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
     monkeypatch.setattr(serve.watch.watcher, "count_slot", lambda env, slot: Counted(requests=60, answers=560))
@@ -224,7 +268,9 @@ BAD: dict[str, Fake] = {
 
 @pytest.mark.integration
 @pytest.mark.parametrize("start", list(BAD))
-def test_a_release_that_is_bad_only_under_traffic_is_seen_through_the_real_router(start: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_release_that_is_bad_only_under_traffic_is_seen_through_the_real_router(
+    start: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with deployed(BAD[start], monkeypatch, tmp_path) as (env, held_against):
         assert held_against["requests"] >= 55 and held_against["failed"] == 0
         watcher, found = Watcher(env, "green", held_against), list[str]()
@@ -233,7 +279,9 @@ def test_a_release_that_is_bad_only_under_traffic_is_seen_through_the_real_route
 
 
 @pytest.mark.integration
-def test_a_release_that_is_as_good_is_left_alone_and_the_receipt_says_what_was_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_release_that_is_as_good_is_left_alone_and_the_receipt_says_what_was_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     green = Fake(gap_seconds=0.005)
     with deployed(green, monkeypatch, tmp_path) as (env, held_against):
         watcher = Watcher(env, "green", held_against)
@@ -254,7 +302,9 @@ def test_a_first_release_has_nothing_to_be_compared_with(monkeypatch: pytest.Mon
 
 
 @pytest.mark.unit
-def test_while_both_serve_the_other_ones_own_figures_are_the_measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_while_both_serve_the_other_ones_own_figures_are_the_measure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A bad hour for both: the baseline of a better hour would have alarmed."""
     monkeypatch.chdir(tmp_path)
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "state_dir": "state"}), compare=COMPARE)

@@ -30,18 +30,37 @@ def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[
     with record_findings(data.lint, tmp_path / "lint.jsonl") as findings:
         surveyor = Surveyor(data, "sequence-classification", "single_label", findings)
         batches = [Batch("x.jsonl", parts, list(range(1, len(rows) + 1)), rows, "x")]
-        found = survey_rows(batches, surveyor, tmp_path / "rows.parquet", lambda _: lambda rows: ([len(row["text"]) for row in rows], [0] * len(rows)))
+        found = survey_rows(
+            batches,
+            surveyor,
+            tmp_path / "rows.parquet",
+            lambda _: lambda rows: ([len(row["text"]) for row in rows], [0] * len(rows)),
+        )
     return found, pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist() if len(found.kept) else []
 
 
 @pytest.mark.parametrize("window", [1, 2, 100])
-def test_arrays_and_parquet_hold_the_readable_rows_in_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+def test_arrays_and_parquet_hold_the_readable_rows_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
     monkeypatch.setattr(ingest, "WINDOW", window)
-    rows = [{"text": "a", "label": "x"}, {"text": "bb"}, {"text": "ccc", "label": "y", "id": 7}, Fault("unreadable", "", ""), {"text": "dddd", "label": "x"}]
+    rows = [
+        {"text": "a", "label": "x"},
+        {"text": "bb"},
+        {"text": "ccc", "label": "y", "id": 7},
+        Fault("unreadable", "", ""),
+        {"text": "dddd", "label": "x"},
+    ]
     found, written = look(tmp_path, rows, settings(lint={"missing_field": "drop", "unreadable": "drop"}), "test")
-    assert [row["text"] for row in written] == ["a", "ccc", "dddd"] and [row["id"] for row in written] == ["x-1", "7", "x-5"]
+    assert [row["text"] for row in written] == ["a", "ccc", "dddd"] and [row["id"] for row in written] == [
+        "x-1",
+        "7",
+        "x-5",
+    ]
     assert (found.number.tolist(), found.length.tolist(), found.part.tolist()) == ([1, 3, 5], [1, 3, 4], [3, 3, 3])
-    assert found.place(1) == "x.jsonl:3" and found.left_out == {"missing_field": 1, "unreadable": 1} and found.unread == 2
+    assert (
+        found.place(1) == "x.jsonl:3" and found.left_out == {"missing_field": 1, "unreadable": 1} and found.unread == 2
+    )
 
 
 def test_rows_of_which_none_can_be_read_leave_empty_arrays(tmp_path: Path) -> None:
@@ -65,7 +84,14 @@ def test_a_row_is_counted_by_the_first_reason_for_which_it_goes(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(5, 5), ("5.5", 5.5), ("1970-01-02", 86400), ("1970-01-01T01:00:00+01:00", 0), ("1970-01-01T00:00:01Z", 1), (datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60)],
+    [
+        (5, 5),
+        ("5.5", 5.5),
+        ("1970-01-02", 86400),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T00:00:01Z", 1),
+        (datetime(1970, 1, 1, 0, 1, tzinfo=UTC), 60),
+    ],
 )
 def test_a_time_is_a_number_or_iso_8601(value: Any, seconds: float) -> None:
     assert seconds_of(value) == seconds

@@ -38,17 +38,25 @@ def chat(*contents: str) -> list[dict[str, str]]:
 def test_a_conversation_is_as_long_as_training_will_have_it(base: Path, tokenizer: Any, contents: list[str]) -> None:
     messages = chat(*contents)
     encoded = encode_chat(tokenizer, messages)
-    assert make_measure(base, "chat")([{"messages": messages}]) == ([len(encoded["input_ids"])], [encoded["labels"].count(-100)])
+    assert make_measure(base, "chat")([{"messages": messages}]) == (
+        [len(encoded["input_ids"])],
+        [encoded["labels"].count(-100)],
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXT, min_size=1, max_size=4), TEXT)
-def test_the_other_shapes_are_as_long_as_the_tokenizer_makes_them(base: Path, tokenizer: Any, words: list[str], other: str) -> None:
+def test_the_other_shapes_are_as_long_as_the_tokenizer_makes_them(
+    base: Path, tokenizer: Any, words: list[str], other: str
+) -> None:
     text = " ".join(words)
     ids, answer = (len(tokenizer(part)["input_ids"]) for part in (text, other))
     assert make_measure(base, "label")([{"text": text}]) == ([ids], [0])
     assert make_measure(base, "text")([{"text": text}]) == ([ids + 1], [0])
-    assert make_measure(base, "tags")([{"tokens": words}]) == ([len(tokenizer(words, is_split_into_words=True)["input_ids"])], [0])
+    assert make_measure(base, "tags")([{"tokens": words}]) == (
+        [len(tokenizer(words, is_split_into_words=True)["input_ids"])],
+        [0],
+    )
     assert make_measure(base, "completion")([{"prompt": text, "completion": other}]) == ([ids + answer + 1], [ids])
 
 

@@ -37,9 +37,20 @@ def check(checkout: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Ca
     def run(**parts: list[str]) -> Findings:
         for name, lines in parts.items():
             Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
-        data = {"source": "files", "files": ["train.jsonl"], "validation_files": ["validation.jsonl"], "test_files": ["test.jsonl"]}
+        data = {
+            "source": "files",
+            "files": ["train.jsonl"],
+            "validation_files": ["validation.jsonl"],
+            "test_files": ["test.jsonl"],
+        }
         data |= {"split": {"method": "given"}, "labels": ["negative", "neutral", "positive"], "max_tokens": 800}
-        sections = {"name": "x", "task": "sequence-classification", "base": {"path": "tiny"}, "train": {"max_steps": 1}, "gate": "g"}
+        sections = {
+            "name": "x",
+            "task": "sequence-classification",
+            "base": {"path": "tiny"},
+            "train": {"max_steps": 1},
+            "gate": "g",
+        }
         check_rows(RunConfig.model_validate(sections | {"data": data, "serving": {"max_model_len": 800}}))
         return [json.loads(line) for line in Path("build/x/lint.jsonl").read_text(encoding="utf8").splitlines()]
 
@@ -47,7 +58,8 @@ def check(checkout: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 def clean_parts(check: Callable[..., Findings]) -> dict[str, list[str]]:
-    """The real sentiment set without its own faults (windows-1252 dashes, true duplicates, near ones), 1,000 rows of it as three splits."""
+    """The real sentiment set without its own faults (windows-1252 dashes, true duplicates, near ones), 1,000 rows of it
+    as three splits."""
     rows = [row for batch in read_sentiment().batches() for row in batch.rows if isinstance(row, dict)][:1000]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     while True:
@@ -55,10 +67,17 @@ def clean_parts(check: Callable[..., Findings]) -> dict[str, list[str]]:
         own = {(finding["file"], finding["row"]) for finding in check(**parts)}
         if not own:
             return parts
-        lines = [line for name, part in parts.items() for number, line in enumerate(part, 1) if (f"{name}.jsonl", number) not in own]
+        lines = [
+            line
+            for name, part in parts.items()
+            for number, line in enumerate(part, 1)
+            if (f"{name}.jsonl", number) not in own
+        ]
 
 
-def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_none(check: Callable[..., Findings]) -> None:
+def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_none(
+    check: Callable[..., Findings],
+) -> None:
     parts = clean_parts(check)
     assert check(**parts) == [] and sum(map(len, parts.values())) > 900
     train = [json.loads(line) for line in parts["train"]]
@@ -71,7 +90,10 @@ def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_
         "encoding_damage": (64, {"id": "p4", "text": "the cafÃ© was closed", "label": "negative"}),
         "repeated_id": (78, train[76] | {"text": "under a number that is taken", "label": "negative"}),
         "duplicate": (90, train[2] | {"id": "p5"}),
-        "conflicting_answer": (105, train[3] | {"id": "p6", "label": {"positive": "negative", "negative": "positive"}[train[3]["label"]]}),
+        "conflicting_answer": (
+            105,
+            train[3] | {"id": "p6", "label": {"positive": "negative", "negative": "positive"}[train[3]["label"]]},
+        ),
         "too_long": (119, {"id": "p7", "text": "on and on it goes " * 80, "label": "negative"}),
         "near_duplicate": (131, train[4] | {"id": "p8", "text": train[4]["text"].upper() + " !!"}),
         "leakage": (147, {"id": "p9", "text": judged.replace(".", " ..."), "label": "positive"}),
@@ -81,7 +103,10 @@ def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_
     for row, value in planted.values():
         lines[row - 1] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     found = check(**(parts | {"train": lines}))
-    places = {(kind, "all rows" if kind == "imbalance" else "train.jsonl", None if kind == "imbalance" else row) for kind, (row, _) in planted.items()}
+    places = {
+        (kind, "all rows" if kind == "imbalance" else "train.jsonl", None if kind == "imbalance" else row)
+        for kind, (row, _) in planted.items()
+    }
     assert {(finding["kind"], finding["file"], finding["row"]) for finding in found} == places and len(found) == 12
     assert all(finding["found"] and finding["expected"] for finding in found)
 
@@ -119,7 +144,10 @@ def test_each_row_knows_the_first_with_its_key(keys: list[int]) -> None:
 
 def test_a_refusal_counts_lists_and_says_what_helps(tmp_path: Path) -> None:
     record = tmp_path / "lint.jsonl"
-    with pytest.raises(RefusedError) as caught, record_findings(Lint.model_validate({"too_long": "drop"}), record) as findings:
+    with (
+        pytest.raises(RefusedError) as caught,
+        record_findings(Lint.model_validate({"too_long": "drop"}), record) as findings,
+    ):
         for row in range(1, 10):
             findings.add("a.jsonl", row, Fault("duplicate", "x", "y"))
             findings.add("a.jsonl", row, Fault("too_long", "x", "y"))

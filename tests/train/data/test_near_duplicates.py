@@ -62,14 +62,24 @@ def test_few_near_pairs_are_missed() -> None:
 
 def test_the_judge_stays_and_leakage_is_named_before_a_near_duplicate() -> None:
     split = numpy.array([2, 1, 0, 0, 0, 0])
-    texts = ["the very same text", "another text of the judges", "Another text, of the judges!", "only in train", "only in train.", "new"]
+    texts = [
+        "the very same text",
+        "another text of the judges",
+        "Another text, of the judges!",
+        "only in train",
+        "only in train.",
+        "new",
+    ]
     found = [(pair.kind, pair.row, pair.other) for pair in find_near(enumerate(texts), split, {2, 3, 4, 5}, 0.8)]
     assert found == [("leakage", 2, 1), ("near_duplicate", 4, 3)]
 
 
 def test_a_validation_row_that_is_in_test_leaks_too() -> None:
     found = list(find_near([(0, "a b c"), (1, "a b c"), (2, "a b c")], numpy.array([2, 1, 0]), set(), 0.8))
-    assert [(pair.kind, pair.row, pair.other, pair.likeness) for pair in found] == [("leakage", 1, 0, 1.0), ("leakage", 2, 0, 1.0)]
+    assert [(pair.kind, pair.row, pair.other, pair.likeness) for pair in found] == [
+        ("leakage", 1, 0, 1.0),
+        ("leakage", 2, 0, 1.0),
+    ]
 
 
 def test_train_rows_out_of_the_sample_are_compared_but_not_remembered() -> None:

@@ -9,11 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.data.rows import Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of, texts_of, words_asked
+from train.data.rows import (
+    Shape,
+    answer_of,
+    arrow_schema,
+    labels_of,
+    parse_row,
+    question_of,
+    shape_of,
+    texts_of,
+    words_asked,
+)
 from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
-TURNS = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "2+2?"},
+    {"role": "assistant", "content": "4"},
+]
 GOOD: dict[Shape, dict[str, Any]] = {
     "label": {"text": "a fine film", "label": "good"},
     "labels": {"text": "a fine film", "labels": ["art", "fun"]},
@@ -24,7 +38,24 @@ GOOD: dict[Shape, dict[str, Any]] = {
     "text": {"text": "Once upon a time."},
     "preference": {"messages": TURNS, "rejected": "5", "reference": "4"},
 }
-KEYS = st.sampled_from(["messages", "role", "content", "text", "label", "labels", "value", "tokens", "tags", "prompt", "completion", "rejected", "chosen", "x"])
+KEYS = st.sampled_from(
+    [
+        "messages",
+        "role",
+        "content",
+        "text",
+        "label",
+        "labels",
+        "value",
+        "tokens",
+        "tags",
+        "prompt",
+        "completion",
+        "rejected",
+        "chosen",
+        "x",
+    ]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
@@ -94,7 +125,10 @@ def test_any_number_of_labels_may_be_none_and_each_counts_once() -> None:
 
 def test_a_reference_may_be_given_as_text_or_as_json() -> None:
     assert parse_row({"messages": TURNS}, "chat") == {"messages": TURNS, "reference": "4"}
-    assert parse_row({"messages": TURNS, "reference": {"name": "f"}}, "chat") == {"messages": TURNS, "reference": '{"name": "f"}'}
+    assert parse_row({"messages": TURNS, "reference": {"name": "f"}}, "chat") == {
+        "messages": TURNS,
+        "reference": '{"name": "f"}',
+    }
 
 
 def test_the_columns_of_trl_make_a_pair() -> None:
@@ -116,16 +150,25 @@ def test_the_columns_of_trl_make_a_pair() -> None:
         ("dpo", "single_label", {"messages"}, "preference"),
     ],
 )
-def test_the_task_decides_the_shape_and_for_generation_the_columns(task: str, problem: str, columns: set[str], shape: str) -> None:
+def test_the_task_decides_the_shape_and_for_generation_the_columns(
+    task: str, problem: str, columns: set[str], shape: str
+) -> None:
     assert shape_of(task, problem, columns) == shape
 
 
-@given(st.sampled_from(get_args(Shape)), st.dictionaries(KEYS, JSON, max_size=4), st.sampled_from([frozenset[str](), frozenset({"a"})]))
+@given(
+    st.sampled_from(get_args(Shape)),
+    st.dictionaries(KEYS, JSON, max_size=4),
+    st.sampled_from([frozenset[str](), frozenset({"a"})]),
+)
 def test_no_row_whatever_raises(shape: Shape, found: dict[str, Any], allowed: frozenset[str]) -> None:
     row = parse_row(found, shape, allowed)
     assert isinstance(row, dict | Fault)
     if isinstance(row, dict):
-        assert all(isinstance(text, str) for text in (question_of(row), answer_of(row), words_asked(row), *texts_of(row), *labels_of(row)))
+        assert all(
+            isinstance(text, str)
+            for text in (question_of(row), answer_of(row), words_asked(row), *texts_of(row), *labels_of(row))
+        )
 
 
 def test_the_system_turn_is_part_of_the_question_and_not_of_what_is_compared() -> None:

@@ -23,7 +23,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def settings(method: str = "random", **changes: Any) -> Data:
     split = {"method": method, "by": "by" if method in ("grouped", "temporal") else None}
-    own = {"source": "files", "files": ["x.jsonl"]} | ({"validation_files": ["y.jsonl"], "test_files": ["z.jsonl"]} if method == "given" else {})
+    own = {"source": "files", "files": ["x.jsonl"]} | (
+        {"validation_files": ["y.jsonl"], "test_files": ["z.jsonl"]} if method == "given" else {}
+    )
     return Data.model_validate(own | {"validation_rows": 4, "test_rows": 6, "split": split} | changes)
 
 
@@ -42,9 +44,15 @@ def rows(found: Any, code: int) -> set[int]:
 
 
 @given(COUNTS, SIZES, SIZES, SEEDS)
-def test_every_row_is_in_exactly_one_split_of_the_size_asked_for(count: int, validation: int, test: int, seed: int) -> None:
+def test_every_row_is_in_exactly_one_split_of_the_size_asked_for(
+    count: int, validation: int, test: int, seed: int
+) -> None:
     found = split(count, settings(validation_rows=validation, test_rows=test, seed=seed))
-    assert [len(rows(found, code)) for code in (TRAIN, VALIDATION, TEST)] == [count - validation - test, validation, test]
+    assert [len(rows(found, code)) for code in (TRAIN, VALIDATION, TEST)] == [
+        count - validation - test,
+        validation,
+        test,
+    ]
 
 
 @given(st.permutations(names(40)), SEEDS)
@@ -56,8 +64,15 @@ def test_the_order_in_which_rows_come_does_not_matter(shuffled: list[str], seed:
 @pytest.mark.parametrize("method", ["random", "stratified", "grouped", "temporal"])
 @given(max_rows=st.integers(min_value=40, max_value=90), seed=SEEDS)
 def test_runs_that_differ_in_max_rows_are_judged_on_the_same_rows(method: str, max_rows: int, seed: int) -> None:
-    columns = {"stratum": [index % 3 for index in range(90)], "group": [index // 4 for index in range(90)], "time": [index % 31 for index in range(90)]}
-    whole, part = split(90, settings(method, seed=seed), **columns), split(90, settings(method, seed=seed, max_rows=max_rows), **columns)
+    columns = {
+        "stratum": [index % 3 for index in range(90)],
+        "group": [index // 4 for index in range(90)],
+        "time": [index % 31 for index in range(90)],
+    }
+    whole, part = (
+        split(90, settings(method, seed=seed), **columns),
+        split(90, settings(method, seed=seed, max_rows=max_rows), **columns),
+    )
     assert rows(part, TEST) == rows(whole, TEST) and rows(part, VALIDATION) == rows(whole, VALIDATION)
     assert rows(part, TRAIN) <= rows(whole, TRAIN) and len(rows(part, UNUSED)) == 90 - max_rows
 
@@ -67,8 +82,12 @@ def test_another_seed_draws_other_test_rows() -> None:
 
 
 @given(st.lists(st.integers(0, 8), min_size=30, max_size=90), SIZES, SIZES, SEEDS)
-def test_each_label_has_its_share_of_the_judges_to_within_one_row(labels: list[int], validation: int, test: int, seed: int) -> None:
-    found = split(len(labels), settings("stratified", validation_rows=validation, test_rows=test, seed=seed), stratum=labels)
+def test_each_label_has_its_share_of_the_judges_to_within_one_row(
+    labels: list[int], validation: int, test: int, seed: int
+) -> None:
+    found = split(
+        len(labels), settings("stratified", validation_rows=validation, test_rows=test, seed=seed), stratum=labels
+    )
     for code, wanted in ((TEST, test), (VALIDATION, validation)):
         assert len(rows(found, code)) == wanted
         for label in set(labels):
@@ -79,7 +98,9 @@ def test_each_label_has_its_share_of_the_judges_to_within_one_row(labels: list[i
 @given(st.lists(st.integers(0, 12), min_size=40, max_size=90), SIZES, SIZES, SEEDS)
 def test_a_group_is_never_in_two_splits(groups: list[int], validation: int, test: int, seed: int) -> None:
     try:
-        found = split(len(groups), settings("grouped", validation_rows=validation, test_rows=test, seed=seed), group=groups)
+        found = split(
+            len(groups), settings("grouped", validation_rows=validation, test_rows=test, seed=seed), group=groups
+        )
     except InputError:
         assume(False)
     members = [{groups[row] for row in rows(found, code)} for code in (TRAIN, VALIDATION, TEST)]
@@ -90,7 +111,9 @@ def test_a_group_is_never_in_two_splits(groups: list[int], validation: int, test
 @given(st.lists(st.integers(-5, 20), min_size=30, max_size=90), SEEDS, st.sampled_from([None, 25]))
 def test_no_judge_is_older_than_a_row_that_is_trained_on(times: list[int], seed: int, max_rows: int | None) -> None:
     found = split(len(times), settings("temporal", seed=seed, max_rows=max_rows), time=times)
-    unused, train, validation, test = ([times[row] for row in rows(found, code)] for code in (UNUSED, TRAIN, VALIDATION, TEST))
+    unused, train, validation, test = (
+        [times[row] for row in rows(found, code)] for code in (UNUSED, TRAIN, VALIDATION, TEST)
+    )
     assert max(unused, default=-9) <= min(train) and max(train) <= min(validation) and max(validation) <= min(test)
 
 
@@ -98,7 +121,9 @@ def test_no_judge_is_older_than_a_row_that_is_trained_on(times: list[int], seed:
 def test_given_splits_stay_as_they_are_given(parts: list[int]) -> None:
     assume({1, 2, 3} == set(parts))
     found = split(len(parts), settings("given"), part=parts)
-    assert [rows(found, code) for code in (TRAIN, VALIDATION, TEST)] == [{row for row, part in enumerate(parts) if part == code} for code in (1, 2, 3)]
+    assert [rows(found, code) for code in (TRAIN, VALIDATION, TEST)] == [
+        {row for row, part in enumerate(parts) if part == code} for code in (1, 2, 3)
+    ]
 
 
 @pytest.mark.parametrize(

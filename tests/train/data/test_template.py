@@ -28,7 +28,10 @@ def reading(row: dict[str, Any], **data: Any) -> Any:
 
 def test_columns_make_a_conversation() -> None:
     turns = [("system", "Answer in French."), ("user", "Q: Two?\n"), ("assistant", "Deux")]
-    assert reading(ROW, template=TEMPLATE) == {"id": "r1", "messages": [{"role": role, "content": text} for role, text in turns]}
+    assert reading(ROW, template=TEMPLATE) == {
+        "id": "r1",
+        "messages": [{"role": role, "content": text} for role, text in turns],
+    }
 
 
 def test_without_chat_they_make_prompt_and_completion() -> None:
@@ -42,8 +45,16 @@ def test_a_pair_gets_its_rejected_answer() -> None:
 
 
 def test_columns_are_renamed_before_the_template_sees_them() -> None:
-    assert reading({"review": "x", "stars": 3}, columns={"text": "review", "label": "stars"}) == {"review": "x", "stars": 3, "text": "x", "label": 3}
-    assert reading(ROW | {"frage": "Trois?"}, columns={"question": "frage"}, template=TEMPLATE)["messages"][1]["content"] == "Q: Trois?\n"
+    assert reading({"review": "x", "stars": 3}, columns={"text": "review", "label": "stars"}) == {
+        "review": "x",
+        "stars": 3,
+        "text": "x",
+        "label": 3,
+    }
+    assert (
+        reading(ROW | {"frage": "Trois?"}, columns={"question": "frage"}, template=TEMPLATE)["messages"][1]["content"]
+        == "Q: Trois?\n"
+    )
 
 
 @pytest.mark.parametrize("row", [{}, {"question": "x"}, ROW | {"answer": None}])
@@ -57,7 +68,15 @@ def test_a_row_without_a_renamed_column_says_which() -> None:
     assert isinstance(fault, Fault) and "stars" in fault.expected and "text" in fault.found
 
 
-@pytest.mark.parametrize("prompt", ["{{ question.no.such }}", "{{ question + 1 }}", "{{ 1 // (question | length - 4) }}", "{{ question.__class__.__mro__ }}"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "{{ question.no.such }}",
+        "{{ question + 1 }}",
+        "{{ 1 // (question | length - 4) }}",
+        "{{ question.__class__.__mro__ }}",
+    ],
+)
 def test_a_template_that_fails_on_a_row_is_that_rows_fault(prompt: str) -> None:
     fault = reading(ROW, template=TEMPLATE | {"prompt": prompt})
     assert isinstance(fault, Fault) and fault.kind == "missing_field"
@@ -80,14 +99,32 @@ def test_a_template_that_cannot_be_right_is_refused_before_any_row_is_read(chang
 
 def test_check_names_the_line_of_the_bad_template(checkout: Path) -> None:
     Path("rows.jsonl").touch()
-    lines = ["name: x", "task: causal-lm", "base: {package: p}", "data:", "  source: files", "  files: [rows.jsonl]", "  template:"]
-    lines += ['    prompt: "{{ question"', '    completion: "{{ answer }}"', "train: {max_steps: 1}", "gate: rows.jsonl"]
+    lines = [
+        "name: x",
+        "task: causal-lm",
+        "base: {package: p}",
+        "data:",
+        "  source: files",
+        "  files: [rows.jsonl]",
+        "  template:",
+    ]
+    lines += [
+        '    prompt: "{{ question"',
+        '    completion: "{{ answer }}"',
+        "train: {max_steps: 1}",
+        "gate: rows.jsonl",
+    ]
     Path("x.yaml").write_text("\n".join(lines))
     with pytest.raises(ConfigError) as caught:
         load(Path("x.yaml"), RunConfig)
     assert [(problem.line, problem.key) for problem in caught.value.problems] == [(8, "data.template.prompt")]
 
 
-@given(st.dictionaries(st.sampled_from(["question", "answer", "language", "id"]), st.none() | st.integers() | st.text() | st.lists(st.text())))
+@given(
+    st.dictionaries(
+        st.sampled_from(["question", "answer", "language", "id"]),
+        st.none() | st.integers() | st.text() | st.lists(st.text()),
+    )
+)
 def test_no_row_whatever_raises(row: dict[str, Any]) -> None:
     assert isinstance(reading(row, template=TEMPLATE), dict | Fault)

@@ -15,7 +15,13 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize("name", DEVICES)
 def test_each_device_has_memory_rates_and_a_source(name: str) -> None:
     device = find_device(name)
-    assert device.memory_bytes >= 20 * GIB and device.flops and device.flops > 1e14 and device.bytes_per_second and "NVIDIA" in device.source
+    assert (
+        device.memory_bytes >= 20 * GIB
+        and device.flops
+        and device.flops > 1e14
+        and device.bytes_per_second
+        and "NVIDIA" in device.source
+    )
 
 
 def test_an_unknown_device_names_the_known_ones() -> None:
@@ -24,7 +30,12 @@ def test_an_unknown_device_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "flops", "gib"), [("NVIDIA H100 80GB HBM3, 81559", 989e12, 79.6), ("NVIDIA L4, 23034", 121e12, 22.5), ("NVIDIA GeForce RTX 3060, 12288", None, 12)]
+    ("line", "flops", "gib"),
+    [
+        ("NVIDIA H100 80GB HBM3, 81559", 989e12, 79.6),
+        ("NVIDIA L4, 23034", 121e12, 22.5),
+        ("NVIDIA GeForce RTX 3060, 12288", None, 12),
+    ],
 )
 def test_a_gpu_here_takes_its_rates_from_the_table(line: str, flops: float | None, gib: float) -> None:
     device = read_gpu(line)

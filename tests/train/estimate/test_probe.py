@@ -31,16 +31,26 @@ def load() -> Workload:
 @pytest.mark.parametrize("rank", [4, None])
 @pytest.mark.parametrize("shape", [TINY, replace(TINY, family="encoder", key_value_heads=4)])
 def test_both_families_and_both_methods_have_every_rate(shape: ModelShape, rank: int | None) -> None:
-    found = probe.probe({"shape": asdict(shape), "batch": 2, "length": 16, "rank": rank, "dtype": "float32", "narrow": False})
+    found = probe.probe(
+        {"shape": asdict(shape), "batch": 2, "length": 16, "rank": rank, "dtype": "float32", "narrow": False}
+    )
     assert Rates(**found).head_seconds_per_token > 0 and all(seconds >= 0 for seconds in found.values())
 
 
-def test_it_is_measured_once_an_hour_with_no_more_tokens_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_measured_once_an_hour_with_no_more_tokens_than_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: calls.append(json.loads(command[-1])) or SimpleNamespace(returncode=0, stdout=json.dumps(FIGURES))
+        subprocess,
+        "run",
+        lambda command, **_: (
+            calls.append(json.loads(command[-1])) or SimpleNamespace(returncode=0, stdout=json.dumps(FIGURES))
+        ),
     )
-    assert probe.measure_rates(TINY, load(), tmp_path) == probe.measure_rates(TINY, load(), tmp_path) == Rates(**FIGURES)
+    assert (
+        probe.measure_rates(TINY, load(), tmp_path) == probe.measure_rates(TINY, load(), tmp_path) == Rates(**FIGURES)
+    )
     assert len(calls) == 1 and (calls[0]["batch"], calls[0]["length"], calls[0]["rank"]) == (8, 64, 4)
     probe.measure_rates(replace(TINY, hidden=32), load(), tmp_path)
     probe.measure_rates(TINY, replace(load(), adapted=False, mean=4096.0), tmp_path)

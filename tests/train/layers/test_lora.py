@@ -20,8 +20,26 @@ def adapted(**section: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 32}
-    config = LoraConfig(**({"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 12, "target_modules": "all-linear", "init_lora_weights": False} | section))
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 32,
+    }
+    config = LoraConfig(
+        **(
+            {
+                "task_type": "CAUSAL_LM",
+                "r": 4,
+                "lora_alpha": 12,
+                "target_modules": "all-linear",
+                "init_lora_weights": False,
+            }
+            | section
+        )
+    )
     return get_peft_model(LlamaForCausalLM(LlamaConfig(**shape)), config)
 
 
@@ -41,7 +59,9 @@ def outcome(model: Any, bfloat16: bool = False) -> tuple[Any, dict[str, Any]]:
         found = model(input_ids=ids, labels=ids)
     model.zero_grad()
     found.loss.backward()
-    return found.logits.detach().float(), {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return found.logits.detach().float(), {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 @pytest.mark.parametrize(("bfloat16", "tolerance"), [(False, 1e-5), (True, 5e-2)])
@@ -84,14 +104,21 @@ def test_layers_with_biases_and_a_whole_trained_head() -> None:
         "vocab_size": 32,
         "hidden_dropout_prob": 0.0,
     }
-    section: dict[str, Any] = {"task_type": "SEQ_CLS", "r": 4, "target_modules": "all-linear", "init_lora_weights": False}
+    section: dict[str, Any] = {
+        "task_type": "SEQ_CLS",
+        "r": 4,
+        "target_modules": "all-linear",
+        "init_lora_weights": False,
+    }
     model = get_peft_model(BertForSequenceClassification(BertConfig(**shape)), LoraConfig(**section)).eval()
     ids = torch.arange(20).reshape(2, 10)
 
     def gradients() -> dict[str, Any]:
         model.zero_grad()
         model(input_ids=ids, labels=torch.tensor([0, 1])).loss.backward()
-        return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+        return {
+            name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+        }
 
     expected = gradients()
     assert fuse_adapters(model) == 7, "query, key, value, both dense layers of the block, its output, and the pooler"
@@ -100,7 +127,11 @@ def test_layers_with_biases_and_a_whole_trained_head() -> None:
     assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
 
 
-@given(asked=st.lists(st.tuples(st.sampled_from(["q_proj", "k_proj", "v_proj"]), st.integers(0, 1)), min_size=1, max_size=8))
+@given(
+    asked=st.lists(
+        st.tuples(st.sampled_from(["q_proj", "k_proj", "v_proj"]), st.integers(0, 1)), min_size=1, max_size=8
+    )
+)
 def test_siblings_answer_rightly_in_any_order_and_whatever_they_are_asked(asked: list[tuple[str, int]]) -> None:
     import torch
 

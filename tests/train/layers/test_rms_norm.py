@@ -11,11 +11,26 @@ from hypothesis import strategies as st
 from train.layers.rms_norm import RootMeanSquareNorm, fuse_norms
 
 pytestmark = pytest.mark.unit
-SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 32}
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 32,
+}
 
 
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 9), st.sampled_from([1e-6, 1e-2]), st.booleans(), st.integers(0, 99))
-def test_its_gradients_are_those_of_finite_differences(outer: list[int], size: int, epsilon: float, trained: bool, seed: int) -> None:
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.sampled_from([1e-6, 1e-2]),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_its_gradients_are_those_of_finite_differences(
+    outer: list[int], size: int, epsilon: float, trained: bool, seed: int
+) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -44,7 +59,9 @@ def outcome(model: Any, bfloat16: bool) -> tuple[Any, dict[str, Any]]:
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
         found = model(input_ids=ids, labels=ids)
     found.loss.backward()
-    return found.logits.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return found.logits.detach(), {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
 
 
 @pytest.mark.parametrize(("family", "norms"), [("Llama", 5), ("Qwen2", 5), ("Qwen3", 9)])

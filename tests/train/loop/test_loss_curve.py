@@ -13,7 +13,12 @@ pytestmark = pytest.mark.unit
 
 def record(steps: int) -> dict[str, Any]:
     losses = [{"step": step, "loss": 3 / step} for step in range(1, steps + 1)]
-    return {"losses": losses, "validation": [{"step": steps, "eval_loss": 2.5}], "best_validation_loss": 2.5, "best_step": steps}
+    return {
+        "losses": losses,
+        "validation": [{"step": steps, "eval_loss": 2.5}],
+        "best_validation_loss": 2.5,
+        "best_step": steps,
+    }
 
 
 @pytest.mark.parametrize("width", [60, 80])

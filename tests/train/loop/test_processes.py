@@ -22,7 +22,16 @@ from configs.run.config import RunConfig
 from tests.paths import ROOT
 from train.finetune import finetune
 from train.loop.checkpoints import COMPLETE
-from train.loop.processes import LAUNCHER, RENDEZVOUS, check_hardware, failure, is_main, is_worker, launch_arguments, rendezvous
+from train.loop.processes import (
+    LAUNCHER,
+    RENDEZVOUS,
+    check_hardware,
+    failure,
+    is_main,
+    is_worker,
+    launch_arguments,
+    rendezvous,
+)
 from train.model.base import make_base
 from train.prepare import prepare
 
@@ -30,7 +39,14 @@ unit, integration = pytest.mark.unit, pytest.mark.integration
 
 
 def run_config(**launch: Any) -> RunConfig:
-    raw = {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": {"source": "sentiment"}, "train": {"max_steps": 4}, "gate": "g"}
+    raw = {
+        "name": "x",
+        "task": "sequence-classification",
+        "base": {"path": "b"},
+        "data": {"source": "sentiment"},
+        "train": {"max_steps": 4},
+        "gate": "g",
+    }
     return RunConfig.model_validate(raw | {"launch": launch})
 
 
@@ -73,13 +89,17 @@ def test_gpus_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @unit
-@pytest.mark.parametrize(("code", "kind"), [(1, OutsideError), (2, InputError), (3, OutsideError), (137, OutsideError), (-9, OutsideError)])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(1, OutsideError), (2, InputError), (3, OutsideError), (137, OutsideError), (-9, OutsideError)]
+)
 def test_a_ranks_exit_code_keeps_its_meaning(code: int, kind: type[TunegateError]) -> None:
     assert type(failure(1, SimpleNamespace(exitcode=code, pid=7), Path("build/x/launch"))) is kind
 
 
 def two(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"name": f"{config.name}-two", "launch": config.launch.model_copy(update={"processes": 2})})
+    return config.model_copy(
+        update={"name": f"{config.name}-two", "launch": config.launch.model_copy(update={"processes": 2})}
+    )
 
 
 def prepared(config: RunConfig) -> RunPaths:
@@ -100,7 +120,12 @@ def front_door(config: RunConfig) -> list[str]:
 def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureRequest) -> None:
     make: Callable[..., RunConfig] = request.getfixturevalue(family)
     without_dropout(Path("tiny-bert/config.json"))
-    section = {"max_steps": 8, "batch_size": 4, "dtype": "float32", "gradient_accumulation_steps": 2 if family == "chat" else 1}
+    section = {
+        "max_steps": 8,
+        "batch_size": 4,
+        "dtype": "float32",
+        "gradient_accumulation_steps": 2 if family == "chat" else 1,
+    }
     alone = make(train=section, data={"validation_rows": 8})
     tracker = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
     prepared(alone)
@@ -109,13 +134,19 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
     paths = prepared(together)
     found = finetune(together, paths, tracker)
 
-    assert [process["rank"] for process in found["processes"]] == [0, 1] and {process["backend"] for process in found["processes"]} == {"gloo"}
+    assert [process["rank"] for process in found["processes"]] == [0, 1] and {
+        process["backend"] for process in found["processes"]
+    } == {"gloo"}
     pids = {process["pid"] for process in found["processes"]}
     assert len(pids) == 2 and os.getpid() not in pids and not any(psutil.pid_exists(pid) for pid in pids)
     assert [process["pid"] for process in expected["processes"]] == [os.getpid()]
-    assert [line["loss"] for line in found["losses"]] == pytest.approx([line["loss"] for line in expected["losses"]], rel=1e-4)
+    assert [line["loss"] for line in found["losses"]] == pytest.approx(
+        [line["loss"] for line in expected["losses"]], rel=1e-4
+    )
     # a language model's validation loss is the mean of means over each process's share of a micro-batch
-    assert [line["eval_loss"] for line in found["validation"]] == pytest.approx([line["eval_loss"] for line in expected["validation"]], rel=1e-2)
+    assert [line["eval_loss"] for line in found["validation"]] == pytest.approx(
+        [line["eval_loss"] for line in expected["validation"]], rel=1e-2
+    )
     assert found["steps"] == expected["steps"] == 8 and found["key"] == expected["key"]
     assert adapters_differ_by(RunPaths.of(alone.name).adapter, paths.adapter) < 1e-3
     assert not paths.checkpoints.exists() and finetune(together, paths, tracker) == found, "a second call does nothing"
@@ -124,7 +155,11 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
 def without_dropout(config: Path) -> None:
     """Two processes draw other masks than one; all else is the same."""
     if config.exists():
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+        config.write_text(
+            json.dumps(
+                json.loads(config.read_text()) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+            )
+        )
 
 
 def adapters_differ_by(one: Path, other: Path) -> float:
@@ -146,7 +181,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
 
 @integration
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_rank_outlives_the_command_and_the_next_one_goes_on(classifier: Callable[..., RunConfig], ending: signal.Signals) -> None:
+def test_no_rank_outlives_the_command_and_the_next_one_goes_on(
+    classifier: Callable[..., RunConfig], ending: signal.Signals
+) -> None:
     config = two(classifier(train={"max_steps": 60, "eval_every_steps": 4, "divergence": {"factor": 1000}}))
     paths = prepared(config)
     command = front_door(config)
@@ -156,10 +193,14 @@ def test_no_rank_outlives_the_command_and_the_next_one_goes_on(classifier: Calla
         process.send_signal(ending)
         assert process.stderr
         said = process.stderr.read()
-    assert len(ranks) == 2 and process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[ending]
+    assert (
+        len(ranks) == 2 and process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[ending]
+    )
     wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), 10)
     assert "Traceback" not in said and not paths.adapter.exists(), said
-    newest = max(int(path.parent.name.removeprefix("checkpoint-")) for path in paths.checkpoints.glob(f"checkpoint-*/{COMPLETE}"))
+    newest = max(
+        int(path.parent.name.removeprefix("checkpoint-")) for path in paths.checkpoints.glob(f"checkpoint-*/{COMPLETE}")
+    )
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     record = json.loads(again.stdout)

@@ -1,4 +1,5 @@
-"""Each way to adapt the base: what merging makes is what training had, and what cannot be done is refused with its reason."""
+"""Each way to adapt the base: what merging makes is what training had, and what cannot be done is refused with its
+reason."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import pytest
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
-from train.model.adapter import adapted_model, load_trained, require_device, save_trained, speed_up_b, trained_key, wrap_model
+from train.model.adapter import (
+    adapted_model,
+    load_trained,
+    require_device,
+    save_trained,
+    speed_up_b,
+    trained_key,
+    wrap_model,
+)
 from train.model.heads import new_model
 
 pytestmark = pytest.mark.unit
@@ -45,7 +54,9 @@ def train_two_steps(config: RunConfig, model: Any, inputs: dict[str, Any]) -> Si
     return trainer
 
 
-def merged_and_trained(config: RunConfig, base: Path, labels: list[str], inputs: dict[str, Any], folder: Path) -> tuple[Any, Any, Any]:
+def merged_and_trained(
+    config: RunConfig, base: Path, labels: list[str], inputs: dict[str, Any], folder: Path
+) -> tuple[Any, Any, Any]:
     """Logits of the base, of the trained model as it stood in training, and of the one that merging loads."""
     import torch
 
@@ -61,11 +72,15 @@ def merged_and_trained(config: RunConfig, base: Path, labels: list[str], inputs:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_merged_model_answers_as_the_trained_one_did(chat: Callable[..., RunConfig], tmp_path: Path, variant: str) -> None:
+def test_the_merged_model_answers_as_the_trained_one_did(
+    chat: Callable[..., RunConfig], tmp_path: Path, variant: str
+) -> None:
     import torch
 
     config, ids = chat(train={"lora": {"rank": 4, "alpha": 8} | VARIANTS[variant]}), torch.arange(5, 21).reshape(2, 8)
-    before, trained, merged = merged_and_trained(config, Path("tiny-gpt"), [], {"input_ids": ids, "labels": ids}, tmp_path / "adapter")
+    before, trained, merged = merged_and_trained(
+        config, Path("tiny-gpt"), [], {"input_ids": ids, "labels": ids}, tmp_path / "adapter"
+    )
     assert (trained - before).abs().max() > 1e-2, "two steps have changed the answers"
     torch.testing.assert_close(merged, trained, atol=2e-5, rtol=1e-4)
     assert not (tmp_path / "adapter" / "README.md").exists()
@@ -73,7 +88,9 @@ def test_the_merged_model_answers_as_the_trained_one_did(chat: Callable[..., Run
 
 @pytest.mark.parametrize("task", ["sequence-classification", "token-classification"])
 @pytest.mark.parametrize("variant", ["plain", "dora", "pissa", "biases"])
-def test_a_new_head_is_trained_whole_and_travels_with_the_adapter(classifier: Callable[..., RunConfig], tmp_path: Path, task: str, variant: str) -> None:
+def test_a_new_head_is_trained_whole_and_travels_with_the_adapter(
+    classifier: Callable[..., RunConfig], tmp_path: Path, task: str, variant: str
+) -> None:
     import torch
 
     config = classifier(task=task, train={"lora": {"rank": 4, "alpha": 8} | VARIANTS[variant]})
@@ -82,7 +99,9 @@ def test_a_new_head_is_trained_whole_and_travels_with_the_adapter(classifier: Ca
     model = adapted_model(config, Path("tiny-bert"), ["a", "b"])
     adapted = [name for name, _ in model.named_parameters() if "lora_A" in name]
     assert adapted and not any("classifier" in name for name in adapted), "the head is no low-rank matter"
-    _, trained, merged = merged_and_trained(config, Path("tiny-bert"), ["a", "b"], {"input_ids": ids, "labels": targets}, tmp_path / "adapter")
+    _, trained, merged = merged_and_trained(
+        config, Path("tiny-bert"), ["a", "b"], {"input_ids": ids, "labels": targets}, tmp_path / "adapter"
+    )
     torch.testing.assert_close(merged, trained, atol=2e-5, rtol=1e-4)
 
 
@@ -99,7 +118,9 @@ def test_full_fine_tuning_changes_every_weight_and_leaves_a_whole_model(
     assert all(parameter.requires_grad for parameter in adapted_model(config, Path(base), labels).parameters())
     before, trained, merged = merged_and_trained(config, Path(base), labels, inputs, tmp_path / "adapter")
     assert (trained - before).abs().max() > 1e-2
-    torch.testing.assert_close(merged, trained, atol=1e-6, rtol=1e-5)  # the trained one sums in another order (train.norms)
+    torch.testing.assert_close(
+        merged, trained, atol=1e-6, rtol=1e-5
+    )  # the trained one sums in another order (train.norms)
 
 
 def full(make: Callable[..., RunConfig]) -> RunConfig:
@@ -131,11 +152,15 @@ def test_loraplus_gives_b_its_own_rate_and_resumes_where_it_stopped(chat: Callab
     again = speed_up_b(SimpleNamespace(model=model, optimizer=None), config)
     again.optimizer.load_state_dict(trainer.optimizer.state_dict())
     first, second = (list(one.optimizer.state_dict()["state"].values()) for one in (trainer, again))
-    assert first and all(torch.equal(one["exp_avg"], other["exp_avg"]) for one, other in zip(first, second, strict=True))
+    assert first and all(
+        torch.equal(one["exp_avg"], other["exp_avg"]) for one, other in zip(first, second, strict=True)
+    )
 
 
 @pytest.mark.parametrize("changes", [{"method": "qlora"}, {"lora": {"initialization": "loftq"}}])
-def test_four_bits_without_a_gpu_are_refused_before_any_work(chat: Callable[..., RunConfig], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_bits_without_a_gpu_are_refused_before_any_work(
+    chat: Callable[..., RunConfig], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

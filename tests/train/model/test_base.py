@@ -17,13 +17,23 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.model", "chat_template.jinja", "vocab.txt"]
+    "name",
+    [
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.model",
+        "chat_template.jinja",
+        "vocab.txt",
+    ],
 )
 def test_what_serving_needs_is_kept(name: str) -> None:
     assert KEPT.fullmatch(name)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "train.py", "training_args.bin", "README.md", ".env"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "optimizer.pt", "train.py", "training_args.bin", "README.md", ".env"]
+)
 def test_code_and_pickles_are_not(name: str) -> None:
     assert not KEPT.fullmatch(name)
 
@@ -79,4 +89,6 @@ def test_a_tokenizer_that_mlflow_keeps_apart_comes_along(classifier: Callable[..
     Path("tiny-bert/components/tokenizer").mkdir(parents=True)
     for file in [file for file in Path("tiny-bert").iterdir() if file.is_file()]:
         file.rename(Path("tiny-bert/components/tokenizer" if "token" in file.name else "tiny-bert/model") / file.name)
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in make_base(classifier()).iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        file.name for file in make_base(classifier()).iterdir()
+    }

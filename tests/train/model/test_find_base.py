@@ -1,4 +1,5 @@
-"""Where base weights come from: the right file of each kind of place, and a sentence for each way that they can be missing."""
+"""Where base weights come from: the right file of each kind of place, and a sentence for each way that they can be
+missing."""
 
 from __future__ import annotations
 
@@ -84,7 +85,12 @@ def test_only_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> 
         (lambda folder: (folder / "config.json").unlink(), "no config.json"),
         (lambda folder: (folder / "config.json").write_text("[1]"), "no JSON object"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
-        (lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-2.safetensors"}}'), "no model-2.safetensors, which"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                '{"weight_map": {"a": "model-2.safetensors"}}'
+            ),
+            "no model-2.safetensors, which",
+        ),
     ],
 )
 def test_what_is_missing_beside_the_weights_is_named(tmp_path: Path, spoil: Any, message: str) -> None:

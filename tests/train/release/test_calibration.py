@@ -38,19 +38,32 @@ def prepared(config: RunConfig) -> RunPaths:
 def test_rows_are_drawn_from_train_by_seed(chat: Make) -> None:
     recipe: dict[str, Any] = {"scheme": "w4a16", "algorithm": "gptq", "calibration_rows": 7}
     paths = prepared(chat(quantize=recipe))
-    rows, again, other = (calibration_rows(chat(quantize=recipe | {"calibration_seed": seed}), paths) for seed in (1, 1, 2))
+    rows, again, other = (
+        calibration_rows(chat(quantize=recipe | {"calibration_seed": seed}), paths) for seed in (1, 1, 2)
+    )
     train_ids = {row["id"] for row in read_split(paths, "train")}
     assert rows == again != other and len(rows) == 7 and {row["id"] for row in rows} <= train_ids
     held_out = {row["id"] for name in ("validation", "test") for row in read_split(paths, name)}
-    assert held_out and not held_out & {row["id"] for row in calibration_rows(chat(quantize=recipe | {"calibration_rows": 1000}), paths)}
+    assert held_out and not held_out & {
+        row["id"] for row in calibration_rows(chat(quantize=recipe | {"calibration_rows": 1000}), paths)
+    }
     assert calibration_rows(chat(quantize={"scheme": "w4a16"}), paths) == [] and describe(chat(), []) == {}
 
 
-def test_no_row_but_trains_reaches_llmcompressor_and_the_manifest_says_which(chat: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_row_but_trains_reaches_llmcompressor_and_the_manifest_says_which(
+    chat: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen at the seam: every batch that any calibration is handed, the recovery's rows as well."""
     from train.release import prune, recipe
 
-    config = chat(quantize={"scheme": "w4a16", "algorithm": "gptq", "calibration_rows": 9, "prune": {"method": "wanda", "recovery_steps": 1}})
+    config = chat(
+        quantize={
+            "scheme": "w4a16",
+            "algorithm": "gptq",
+            "calibration_rows": 9,
+            "prune": {"method": "wanda", "recovery_steps": 1},
+        }
+    )
     paths, seen = prepared(config), list[list[int]]()
     real_run, real_recover = recipe.run, prune.recover
 
@@ -69,12 +82,18 @@ def test_no_row_but_trains_reaches_llmcompressor_and_the_manifest_says_which(cha
     manifest = quantize(config, paths)
     tokenizer = tokenizer_of(paths)
     text = [tokenizer.decode(ids) for ids in seen]
-    splits = {name: {row["messages"][0]["content"] + "<|im_end|>" for row in read_split(paths, name)} for name in ("train", "validation", "test")}
+    splits = {
+        name: {row["messages"][0]["content"] + "<|im_end|>" for row in read_split(paths, name)}
+        for name in ("train", "validation", "test")
+    }
     assert len(seen) == 9 + 9 + len(splits["train"])
     assert all(any(question in line for question in splits["train"]) for line in text)
     assert not any(question in line for name in ("validation", "test") for question in splits[name] for line in text)
     stated = manifest.quantization["calibration"]
-    assert stated["fingerprint"] == fingerprint(calibration_rows(config, paths)) and (stated["rows"], stated["split"]) == (9, "train")
+    assert stated["fingerprint"] == fingerprint(calibration_rows(config, paths)) and (
+        stated["rows"],
+        stated["split"],
+    ) == (9, "train")
     check_release(paths)
 
 

@@ -31,7 +31,11 @@ def model(request: pytest.FixtureRequest, tiny_gpt: Path, tiny_bert: Path) -> An
     from train.model.heads import load_classifier
 
     torch.manual_seed(1)
-    found = load_classifier(tiny_bert, ["bad", "good"]) if request.param == "bert" else AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32)
+    found = (
+        load_classifier(tiny_bert, ["bad", "good"])
+        if request.param == "bert"
+        else AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32)
+    )
     return found.eval()
 
 
@@ -44,7 +48,11 @@ def encoded(tokenizer: Any, model: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_layer_has_its_share_of_zeros_and_the_rest_none(name: str, model: Any, tokenizer: Any) -> None:
     settings = Prune.model_validate(SETTINGS[name])
-    others = {key: value.clone() for key, value in model.state_dict().items() if key.removesuffix(".weight") not in quantized_layers(model)}
+    others = {
+        key: value.clone()
+        for key, value in model.state_dict().items()
+        if key.removesuffix(".weight") not in quantized_layers(model)
+    }
     prune(model, settings, loader(encoded(tokenizer, model)))
     shares = [float((layer.weight == 0).float().mean()) for layer in quantized_layers(model).values()]
     assert len(shares) > 10 and all(share == pytest.approx(settings.sparsity, abs=0.02) for share in shares)
@@ -52,17 +60,25 @@ def test_each_layer_has_its_share_of_zeros_and_the_rest_none(name: str, model: A
     if settings.structure == "2:4":
         for layer in quantized_layers(model).values():
             assert int((layer.weight.reshape(-1, 4) == 0).sum(dim=1).min()) >= 2, "two zeros in each four neighbours"
-    assert all(bool((model.state_dict()[key] == value).all()) for key, value in others.items()), "embeddings, norms, heads and biases stay"
+    assert all(bool((model.state_dict()[key] == value).all()) for key, value in others.items()), (
+        "embeddings, norms, heads and biases stay"
+    )
 
 
 def test_a_recovery_fine_tune_learns_and_keeps_every_zero(model: Any, tokenizer: Any) -> None:
     import torch
 
-    settings, rows = Prune(method="magnitude", sparsity=0.5, recovery_steps=8, recovery_learning_rate=0.01), encoded(tokenizer, model)
+    settings, rows = (
+        Prune(method="magnitude", sparsity=0.5, recovery_steps=8, recovery_learning_rate=0.01),
+        encoded(tokenizer, model),
+    )
 
     def loss() -> float:
         with torch.inference_mode():
-            found = [model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss for row in rows]
+            found = [
+                model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
+                for row in rows
+            ]
         return float(sum(found))
 
     model.requires_grad_(False)  # as a merged adapter leaves it

@@ -1,4 +1,5 @@
-"""Every recipe on tiny random models: what is written is smaller, loads again without llmcompressor, and answers nearly as its parent."""
+"""Every recipe on tiny random models: what is written is smaller, loads again without llmcompressor, and answers nearly
+as its parent."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ DECODER_ONLY: dict[str, dict[str, Any]] = {
     "smoothquant-gptq": {"scheme": "int8", "smoothquant": 0.8, "algorithm": "gptq"},
     "w4a16-awq": {"scheme": "w4a16", "algorithm": "awq"},
 }
-# Bytes of a quantized linear weight, of the parent's bfloat16 (GPT) or float32 (BERT) ones; scales and rounding come on top.
+# Bytes of a quantized linear weight, of the parent's bfloat16 (GPT) or float32 (BERT) ones; scales and rounding come on
+# top.
 BITS = {"int8": 8, "fp8": 8, "w4a16": 4}
 LABELS = ["bad", "fine", "good"]
 
@@ -77,7 +79,11 @@ def linear_bytes(folder: Path) -> int:
 
     with safe_open(folder / "model.safetensors", framework="pt") as found:
         tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118  # safe_open is no dict
-    kept = [name for name in tensors if "layer" in name and name.endswith((".weight", ".weight_packed")) and tensors[name].dim() == 2]
+    kept = [
+        name
+        for name in tensors
+        if "layer" in name and name.endswith((".weight", ".weight_packed")) and tensors[name].dim() == 2
+    ]
     return sum(tensors[name].numel() * tensors[name].element_size() for name in kept)
 
 
@@ -94,7 +100,9 @@ def test_a_gpt_shrinks_loads_again_and_answers_alike(name: str, gpt: Any, tokeni
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_classifier_shrinks_loads_again_with_its_three_labels_and_answers_alike(name: str, bert: Any, tokenizer: Any, tmp_path: Path) -> None:
+def test_a_classifier_shrinks_loads_again_with_its_three_labels_and_answers_alike(
+    name: str, bert: Any, tokenizer: Any, tmp_path: Path
+) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -102,7 +110,9 @@ def test_a_classifier_shrinks_loads_again_with_its_three_labels_and_answers_alik
     parent, release = written(bert, settings, tokenizer, tmp_path, torch.float32)
     assert linear_bytes(release) * 32 == linear_bytes(parent) * BITS[settings.scheme]
     again = AutoModelForSequenceClassification.from_pretrained(release, dtype=torch.float32).eval()
-    assert list(again.config.id2label.values()) == LABELS and again.config.architectures == ["BertForSequenceClassification"]
+    assert list(again.config.id2label.values()) == LABELS and again.config.architectures == [
+        "BertForSequenceClassification"
+    ]
     assert (logits(again, tokenizer) - before).abs().max() < 0.02
 
 
@@ -111,15 +121,24 @@ def test_equal_inputs_give_equal_bytes(name: str, gpt: Any, tokenizer: Any, tmp_
     import torch
 
     settings, twin = Quantize.model_validate((RECIPES | DECODER_ONLY)[name]), copy.deepcopy(gpt)
-    first, second = (written(model, settings, tokenizer, tmp_path / str(index), torch.bfloat16)[1] for index, model in enumerate((gpt, twin)))
-    assert {path.name: path.read_bytes() for path in first.iterdir()} == {path.name: path.read_bytes() for path in second.iterdir()}
+    first, second = (
+        written(model, settings, tokenizer, tmp_path / str(index), torch.bfloat16)[1]
+        for index, model in enumerate((gpt, twin))
+    )
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == {
+        path.name: path.read_bytes() for path in second.iterdir()
+    }
 
 
-def test_a_group_size_that_does_not_divide_is_refused_before_any_work(gpt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_size_that_does_not_divide_is_refused_before_any_work(
+    gpt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_work(*_: Any) -> None:
         raise AssertionError("work was begun")
 
     monkeypatch.setattr("train.release.recipe.run", no_work)
     assert input_columns(gpt) == {64, 128}
-    with pytest.raises(InputError, match="expected group_size 64 or 32: 128 does not divide the base's 64 and 128 input columns"):
+    with pytest.raises(
+        InputError, match="expected group_size 64 or 32: 128 does not divide the base's 64 and 128 input columns"
+    ):
         compress(gpt, Quantize(scheme="w4a16", group_size=128), None, tmp_path)

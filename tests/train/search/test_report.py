@@ -66,12 +66,18 @@ def test_the_best_config_is_the_original_with_the_best_values_and_passes_check(s
         "best_validation_loss": 0.25,
     }
     config = load(Path("sweep/best.yaml"), RunConfig)
-    assert config.train.learning_rate == pytest.approx(1.1e-3) and config.train.lora.rank == 4 and config.train.batch_size == 4
+    assert (
+        config.train.learning_rate == pytest.approx(1.1e-3)
+        and config.train.lora.rank == 4
+        and config.train.batch_size == 4
+    )
     assert config.sweep is None and config.data.max_rows == 50 and config.name == "x"
     lines = Path("sweep/best.yaml").read_text().splitlines()
     assert lines[:2] == ["# tunegate run sweep/best.yaml", "# yaml-language-server: $schema=../configs/schema/run.json"]
     assert lines[2] == "# Trial 1 of run.yaml: validation loss 0.25, the lowest of 3 that ran to their end."
-    assert "# why this run exists" in lines and any(line.endswith("# short") for line in lines), "comments of the original are kept"
+    assert "# why this run exists" in lines and any(line.endswith("# short") for line in lines), (
+        "comments of the original are kept"
+    )
     assert sum(line.startswith("# tunegate") for line in lines) == 1
 
 
@@ -83,7 +89,9 @@ def test_the_plot_is_one_page_without_outside_parts(source: Path) -> None:
 
 
 @pytest.mark.parametrize("losses", [(0.5,), (0.5, 0.5, 0.5)])
-def test_a_plot_of_one_or_of_equal_values_leaves_out_what_they_cannot_say(source: Path, losses: tuple[float, ...]) -> None:
+def test_a_plot_of_one_or_of_equal_values_leaves_out_what_they_cannot_say(
+    source: Path, losses: tuple[float, ...]
+) -> None:
     report(study_of(*losses), source, [], Path("sweep"))
     assert Path("sweep/plot.html").read_text().count("<svg") == 2
 
@@ -95,5 +103,8 @@ def test_a_sweep_without_a_single_result_is_refused_with_the_reasons(source: Pat
 
 
 def test_only_the_opening_lines_are_taken_off() -> None:
-    assert without_opening("# tunegate run a\n# yaml-language-server: b\n# c\n# tunegate run d\n") == "# c\n# tunegate run d\n"
+    assert (
+        without_opening("# tunegate run a\n# yaml-language-server: b\n# c\n# tunegate run d\n")
+        == "# c\n# tunegate run d\n"
+    )
     assert without_opening("") == ""

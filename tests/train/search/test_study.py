@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from configs.run.config import RunConfig
 from configs.run.sweep import Sweep
-from train.search.study import RETRY, best_so_far, budget, distributions, finished, grid, make_sampler, open_study, retry_interrupted, settle
+from train.search.study import (
+    RETRY,
+    best_so_far,
+    budget,
+    distributions,
+    finished,
+    grid,
+    make_sampler,
+    open_study,
+    retry_interrupted,
+    settle,
+)
 
 pytestmark = pytest.mark.unit
 RATES = {"train.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}, "train.lora.rank": {"low": 1, "high": 64}}
@@ -20,7 +31,14 @@ CHOICES = {"train.lora.rank": {"choices": [4, 8, 16]}, "train.schedule": {"choic
 
 
 def run_config(**sweep: Any) -> RunConfig:
-    raw = {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "data": {"source": "sentiment"}, "train": {"max_steps": 4}, "gate": "g"}
+    raw = {
+        "name": "x",
+        "task": "sequence-classification",
+        "base": {"path": "b"},
+        "data": {"source": "sentiment"},
+        "train": {"max_steps": 4},
+        "gate": "g",
+    }
     return RunConfig.model_validate(raw | {"sweep": {"parameters": RATES} | sweep})
 
 
@@ -80,7 +98,12 @@ def test_a_trial_that_died_before_it_was_drawn_is_drawn_anew(tmp_path: Path) -> 
 
 def test_what_failed_by_its_own_doing_counts_and_is_not_the_best(tmp_path: Path) -> None:
     study, config, search = opened(tmp_path)
-    for state, value, reason in (("COMPLETE", 0.5, None), ("FAIL", None, "diverged"), ("PRUNED", None, None), ("COMPLETE", 0.4, None)):
+    for state, value, reason in (
+        ("COMPLETE", 0.5, None),
+        ("FAIL", None, "diverged"),
+        ("PRUNED", None, None),
+        ("COMPLETE", 0.4, None),
+    ):
         study.sampler = make_sampler(search, len(finished(study)))
         settle(study, study.ask(distributions(config, search)), state, value, reason)
     assert [trial.state.name for trial in finished(study)] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
@@ -89,9 +112,16 @@ def test_what_failed_by_its_own_doing_counts_and_is_not_the_best(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("fingerprint", "sweep", "kept"),
-    [("rows", {"trials": 99}, True), ("others", {}, False), ("rows", {"seed": 3}, False), ("rows", {"startup_trials": 2}, False)],
+    [
+        ("rows", {"trials": 99}, True),
+        ("others", {}, False),
+        ("rows", {"seed": 3}, False),
+        ("rows", {"startup_trials": 2}, False),
+    ],
 )
-def test_more_trials_go_on_and_another_search_starts_afresh(tmp_path: Path, fingerprint: str, sweep: dict[str, Any], kept: bool) -> None:
+def test_more_trials_go_on_and_another_search_starts_afresh(
+    tmp_path: Path, fingerprint: str, sweep: dict[str, Any], kept: bool
+) -> None:
     drawn(tmp_path, 2)
     for name in ("lock", "best.yaml"):
         (tmp_path / name).touch()
@@ -107,8 +137,12 @@ def test_a_grid_is_every_combination_once_or_as_many_as_there_are_trials(trials:
     search = run_config(parameters=CHOICES, sampler="grid", trials=trials, seed=seed).sweep
     assert search
     points = grid(search)
-    assert len(points) == budget(search) == min(trials, 6) and len({str(sorted(point.items())) for point in points}) == len(points)
-    assert all(point["train.lora.rank"] in (4, 8, 16) and point["train.schedule"] in ("linear", "cosine") for point in points)
+    assert len(points) == budget(search) == min(trials, 6) and len(
+        {str(sorted(point.items())) for point in points}
+    ) == len(points)
+    assert all(
+        point["train.lora.rank"] in (4, 8, 16) and point["train.schedule"] in ("linear", "cosine") for point in points
+    )
     assert points == grid(search)
 
 
@@ -120,6 +154,8 @@ def test_a_grid_lies_in_the_study_once_however_often_it_is_opened(tmp_path: Path
     assert len({str(params) for params in seen}) == 6
 
 
-@pytest.mark.parametrize(("pruner", "kind"), [("median", optuna.pruners.MedianPruner), ("none", optuna.pruners.NopPruner)])
+@pytest.mark.parametrize(
+    ("pruner", "kind"), [("median", optuna.pruners.MedianPruner), ("none", optuna.pruners.NopPruner)]
+)
 def test_the_pruner_is_the_one_asked_for(tmp_path: Path, pruner: str, kind: type) -> None:
     assert type(opened(tmp_path, pruner=pruner)[0].pruner) is kind

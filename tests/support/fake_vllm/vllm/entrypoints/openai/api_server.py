@@ -1,7 +1,9 @@
-"""A server with vLLM's command line and the few routes that the proofs use: it answers the golden prompts of the release that it was given.
+"""A server with vLLM's command line and the few routes that the proofs use: it answers the golden prompts of the
+release that it was given.
 
-Of unmerged adapters it serves one for each name that it was started with or was told of, as our middleware has vLLM do it.
-Its behaviour is read at each request from the file that TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error" | "slow"}.
+Of unmerged adapters it serves one for each name that it was started with or was told of, as our middleware has vLLM do
+it. Its behaviour is read at each request from the file that TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" |
+"empty" | "error" | "slow"}.
 """
 
 from __future__ import annotations
@@ -107,7 +109,16 @@ class Handler(BaseHTTPRequestHandler):
             end = "length" if number == tokens - 1 else None
             choice = {"index": 0, "delta": {"content": "a "}, "finish_reason": end}
             # The server's own word for what it is, to hold the door's header against.
-            self.chunk(json.dumps({"id": "x", "object": "chat.completion.chunk", "system_fingerprint": served.manifest["digest"], "choices": [choice]}))
+            self.chunk(
+                json.dumps(
+                    {
+                        "id": "x",
+                        "object": "chat.completion.chunk",
+                        "system_fingerprint": served.manifest["digest"],
+                        "choices": [choice],
+                    }
+                )
+            )
             time.sleep(seconds)
         self.chunk("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
