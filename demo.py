@@ -64,13 +64,13 @@ def make_environment() -> str:
         tunegate("stop", str(ENVIRONMENT))
         shutil.rmtree(FOLDER)
     FOLDER.mkdir(parents=True)
-    door, blue, green = free([8080, 8101, 8102])
+    router_port, blue, green = free([8080, 8101, 8102])
     ENVIRONMENT.write_text(
-        f"# tunegate deploy {ENVIRONMENT}\nname: demo\nmodel: assistant\nrelease: null\ndoor: {{port: {door}}}\nslot_ports: [{blue}, {green}]\n"
+        f"# tunegate deploy {ENVIRONMENT}\nname: demo\nmodel: assistant\nrelease: null\nrouter: {{port: {router_port}}}\nslot_ports: [{blue}, {green}]\n"
         f"load_test: {{users: 4, seconds: 12, max_tokens: 24}}\nbake_seconds: 10\nstart_timeout_seconds: 600\nstate_dir: {FOLDER}/deploy\n",
         encoding="utf8",
     )
-    return f"http://127.0.0.1:{door}"
+    return f"http://127.0.0.1:{router_port}"
 
 
 def release_of(version: str) -> dict[str, Any]:

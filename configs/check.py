@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
@@ -32,7 +34,7 @@ def kind_of(path: Path) -> type[Section]:
         return GateConfig
     if "requests" in keys:
         return SmokeConfig
-    if {"door", "slot_ports", "model"} & keys:
+    if {"router", "slot_ports", "model"} & keys:
         return DeployConfig
     return RunConfig
 
@@ -55,7 +57,24 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
 def schemas() -> dict[str, str]:
     """File name to JSON Schema text."""
     published: dict[str, type[Section]] = {**KINDS, "verdict": Verdict}
-    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in published.items()}
+    return {
+        f"{name}.json": json.dumps(unwrapped(kind.model_json_schema()), indent=2) + "\n"
+        for name, kind in published.items()
+    }
+
+
+def unwrapped(schema: Any) -> Any:
+    """Descriptions that come from docstrings, each paragraph in one line: how code is wrapped is no business of an editor's."""
+    if isinstance(schema, list):
+        return [unwrapped(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: re.sub(r"(?<!\n)\n(?!\n)", " ", part)
+        if key == "description" and isinstance(part, str)
+        else unwrapped(part)
+        for key, part in schema.items()
+    }
 
 
 def export(folder: Path) -> None:

@@ -37,7 +37,7 @@ CAUTIOUS = [
 CAUTIOUS += ["--security-opt", "no-new-privileges"]
 HEALTHY_SECONDS = 900
 SERVER_LOG = Path("build/image-serve.log")
-DOOR = "import subprocess; from infra.haproxy.process import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
+FIND_HAPROXY = "import subprocess; from infra.haproxy.process import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
 WRITE = """
 try:
     open('/opt/tunegate/source/tunegate.py', 'a')
@@ -88,7 +88,7 @@ def look(image: str) -> None:
 
 
 def try_agent(image: str) -> None:
-    """The command line, the door's binary, and an agent's turn in a checkout that is mounted, the root read-only.
+    """The command line, the router's binary, and an agent's turn in a checkout that is mounted, the root read-only.
     Raises RefusedError if it can write."""
     configs, build = (
         ["-v", f"{Path.cwd()}/configs:/srv/tunegate/configs:ro"],
@@ -97,7 +97,7 @@ def try_agent(image: str) -> None:
     python = ["run", "--rm", "--network", "host", "--entrypoint", "python", image, "-c"]
     print(f"{image}: {docker('run', '--rm', *CAUTIOUS, image, '--version')}")
     print(docker("run", "--rm", *CAUTIOUS, *configs, image, "check", "configs/deploy/local.yaml"))
-    print(f"{image}: {docker(*python, DOOR).splitlines()[0]}")
+    print(f"{image}: {docker(*python, FIND_HAPROXY).splitlines()[0]}")
     docker("run", "--rm", *CAUTIOUS, *configs, *build, image, "agent", "local", "--once")
     print(f"{image}: an agent's turn with nothing pinned ended well: root read-only, no capability, user 10001")
     if docker(*python, WRITE) != "refused":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from configs.environment.config import DeployConfig
-from configs.environment.router import Door
+from configs.environment.router import RouterSettings
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.router import server_entry
@@ -30,14 +30,14 @@ MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
 @dataclass
 class Agent:
     """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `said` is what each
-    part of a turn complains of, `door` the settings that HAProxy was last told."""
+    part of a turn complains of, `router` the settings that HAProxy was last told."""
 
     env: Environment
     read: Callable[[], DeployConfig]
     git: Following | Unfollowed = field(default_factory=Unfollowed)
     liveness: Liveness = field(default_factory=Liveness)
     said: dict[str, str] = field(default_factory=dict)
-    door: Door | None = None
+    router_settings: RouterSettings | None = None
 
     def run(self, interval_seconds: float | None, *, once: bool) -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at
@@ -69,8 +69,8 @@ class Agent:
             self.look_at_wishes,
             self.report,
             self.reconcile,
-            self.mend_door,
-            self.look_at_door,
+            self.mend_router,
+            self.look_at_router,
             self.write_back,
             self.report,
         )
@@ -123,8 +123,8 @@ class Agent:
             raise
         self.env.record.append("desired", release=config.release, **self.git.pinned_by())
 
-    def mend_door(self) -> None:
-        """What a hand did to the door's maps is undone; a share that was changed the plan has put right by now."""
+    def mend_router(self) -> None:
+        """What a hand did to the router's maps is undone; a share that was changed the plan has put right by now."""
         state = self.env.record.state()
         if state.active is None or state.swapping or state.switching or not self.env.router.is_running():
             return
@@ -140,16 +140,20 @@ class Agent:
         if mended:
             self.env.tell(f"changed by hand, as it was again: {', '.join(mended)}")
 
-    def look_at_door(self) -> None:
-        """Settings that changed reach the open door, once no deploy is under way: a reload begins its counters anew."""
+    def look_at_router(self) -> None:
+        """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters anew."""
         env, state = self.env, self.env.record.state()
         seen = observe(env, state)
-        if self.door == env.config.door or not seen.door_open or plan(state, env.config, seen).kind not in ENDS:
+        if (
+            self.router_settings == env.config.router
+            or not seen.router_running
+            or plan(state, env.config, seen).kind not in ENDS
+        ):
             return
         changed = env.router.reload()
-        self.door = env.config.door
+        self.router_settings = env.config.router
         if changed:
-            env.tell(f"the door read anew: {', '.join(changed)}")
+            env.tell(f"the router read anew: {', '.join(changed)}")
 
     def reconcile(self) -> None:
         """Until nothing is left to do now. A probe of what serves comes first, or a hung server would never be

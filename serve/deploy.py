@@ -64,7 +64,7 @@ def promote(env: Environment) -> dict[str, Any]:
 
 
 def stop_all(env: Environment, drain_seconds: float = 0) -> None:
-    """Ends the door and both slots; the record says so, and the next deploy starts from nothing."""
+    """Ends the router and both slots; the record says so, and the next deploy starts from nothing."""
     with locked(env) as held:
         state = held.record.state()
         held.router.stop(drain_seconds)

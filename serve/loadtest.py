@@ -23,7 +23,7 @@ Figures = dict[str, float]
 
 
 def load_test(env: Environment, directory: Path | None, given: dict[str, Any]) -> tuple[Figures, Verdict, Path]:
-    """Figures, their verdict and the page: of a release directory served for the test, or of what the door answers
+    """Figures, their verdict and the page: of a release directory served for the test, or of what the router answers
     from. `given` overrides load_test."""
     if env.judge is None or env.config.gate is None:
         raise InputError(
@@ -31,7 +31,7 @@ def load_test(env: Environment, directory: Path | None, given: dict[str, Any]) -
         )
     settings = overridden(env.config.load_test, given)
     reference, figures, theirs, folder = (
-        load_release(env, directory, settings) if directory else load_door(env, settings)
+        load_release(env, directory, settings) if directory else load_router(env, settings)
     )
     return figures, env.judge(reference, figures | theirs), folder / "report.html"
 
@@ -51,13 +51,13 @@ def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple
         return manifest.reference, measure(base_url, manifest, folder / "release"), theirs, folder / "release"
 
 
-def load_door(env: Environment, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
+def load_router(env: Environment, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
     """Blue itself is asked: there is no other to compare with."""
     state = env.record.state()
     serving = state.release_of(state.active)
     if serving is None or not env.router.is_running():
         raise RefusedError(f"{env.config.name}: nothing serves", hint=f"tunegate deploy {env.config.name} RELEASE")
-    directory, folder = find(serving) / "release", env.folder / "loadtest" / "door"
+    directory, folder = find(serving) / "release", env.folder / "loadtest" / "router"
     measure = measuring(env.config.model, settings, directory / "golden.jsonl", api_key(env.config))
     return serving, measure(env.router.base_url, read_manifest(directory), folder), ABSENT, folder
 

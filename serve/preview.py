@@ -53,7 +53,7 @@ def steps_to(env: Environment, state: State, reference: str, room: dict[str, Any
     )
     seen = observe(env, state)
     steps: list[str] = []
-    seen = replace(seen, alive=frozenset(slot for slot in seen.alive if slot), door_open=True)
+    seen = replace(seen, alive=frozenset(slot for slot in seen.alive if slot), router_running=True)
     for _ in range(MOST_STEPS):
         action = plan(state, env.config, seen)
         if action.kind in ("done", "refused", "paused", "paged"):

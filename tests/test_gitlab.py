@@ -147,7 +147,7 @@ def test_the_environments_that_the_pipeline_names_are_here() -> None:
     variables = page(MAIN)["variables"]
     for name in ("PRODUCTION", "STAGING"):
         config = yaml.safe_load((ROOT / f"configs/deploy/{variables[name]}.yaml").read_text(encoding="utf8"))
-        assert variables[f"{name}_URL"] == f"http://127.0.0.1:{config['door']['port']}"
+        assert variables[f"{name}_URL"] == f"http://127.0.0.1:{config['router']['port']}"
         assert (
             config["model"]
             == yaml.safe_load((ROOT / f"configs/deploy/{variables['PRODUCTION']}.yaml").read_text(encoding="utf8"))[

@@ -1,4 +1,4 @@
-"""One bad release for each proof, deployed for real behind the real door: stopped by that proof, and what served serves
+"""One bad release for each proof, deployed for real behind the real router: stopped by that proof, and what served serves
 on.
 
 The servers are the fake vLLM of the tests, which misbehaves as it is told; locust, the gate and the watch are the

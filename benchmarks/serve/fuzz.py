@@ -1,5 +1,5 @@
-"""Schemathesis against the door with a valid key: whatever it sends, a 5xx is one that vLLM itself documents, and none
-of the door's own."""
+"""Schemathesis against the router with a valid key: whatever it sends, a 5xx is one that vLLM itself documents, and none
+of the router's own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LEAST = 200
 
 def fuzz(env: Any, key: str, folder: Path) -> Row:
     """The open paths as the real vLLM's own OpenAPI document describes them; what became of each request is read in the
-    door's access log."""
+    router's access log."""
     import httpx
 
     described = httpx.get(
         f"http://127.0.0.1:{env.config.slot_ports[0]}/openapi.json", timeout=120
     ).json()  # vLLM writes it when it is first asked
-    described["paths"] = {path: item for path, item in described["paths"].items() if path in env.config.door.paths}
+    described["paths"] = {path: item for path, item in described["paths"].items() if path in env.config.router.paths}
     (folder / "openapi.json").write_text(json.dumps(described), encoding="utf8")
     log = env.folder / "router/access.jsonl"
     before = log.stat().st_size

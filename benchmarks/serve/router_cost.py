@@ -1,4 +1,4 @@
-"""What the door costs: time to the first token through it and straight at the server, beside LiteLLM's proxy and
+"""What the router costs: time to the first token through it and straight at the server, beside LiteLLM's proxy and
 vllm-router, in one run.
 
 .venv/bin/python -m benchmarks.serve.router_cost
@@ -27,7 +27,7 @@ ROUNDS, TOKENS = 3, 8
 # Clients at once: requests of each a round, and seconds between two tokens. 32 clients of 10 ms streams keep two cores
 # busy with the measuring
 # itself, client and server (18 ms p99 straight at the server): then it is the queue for a core that is seen, and not
-# the door.
+# the router.
 LOADS = {1: (200, 0.01), 32: (25, 0.05)}
 GOALS = {50: 0.5, 99: 3.0}
 
@@ -72,7 +72,7 @@ def process(*command: str, url: str, **environment: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def door(upstream: int) -> Iterator[str]:
+def tunegate_router(upstream: int) -> Iterator[str]:
     """The product's own, with its key, its limits and its log."""
     from configs.environment.config import DeployConfig
     from infra.haproxy.router import Router
@@ -81,7 +81,7 @@ def door(upstream: int) -> Iterator[str]:
     settings = {
         "name": "prove",
         "model": MODEL,
-        "door": {"port": port},
+        "router": {"port": port},
         "slot_ports": [upstream, free_port()],
         "state_dir": "build/prove/router-cost",
     }
@@ -187,7 +187,7 @@ def measure() -> dict[tuple[str, int], dict[int, float]]:
         words = (PYTHON, "-m", "benchmarks.serve.streams_server", str(upstream), "blue")
         stack.enter_context(process(*words, url=f"http://127.0.0.1:{upstream}/health"))
         urls = {"direct": f"http://127.0.0.1:{upstream}"}
-        urls |= {way.__name__: stack.enter_context(way(upstream)) for way in (door, vllm_router, litellm)}
+        urls |= {way.__name__: stack.enter_context(way(upstream)) for way in (tunegate_router, vllm_router, litellm)}
         for turn in range(ROUNDS):
             for clients, (requests, gap) in LOADS.items():
                 for name, url in list(urls.items())[:: 1 if turn % 2 == 0 else -1]:
@@ -209,12 +209,12 @@ def rows() -> list[Row]:
         for percent, goal in GOALS.items():
             direct = found["direct", clients][percent]
             added: dict[str, Any] = {
-                name: round(found[name, clients][percent] - direct, 2) for name in ("door", "vllm_router", "litellm")
+                name: round(found[name, clients][percent] - direct, 2) for name in ("router", "vllm_router", "litellm")
             }
             others = f"vllm-router adds {added['vllm_router']}, LiteLLM's proxy {added['litellm']}"
             load = f"{clients} client{'s' if clients > 1 else ''}, a token each {1000 * gap:.0f} ms"
-            name = f"time to first token that the door adds, p{percent}, {load} ({direct:.2f} ms direct; {others})"
-            table.append(Row(name, added["door"], f"below {goal:g} ms", added["door"] < goal))
+            name = f"time to first token that the router adds, p{percent}, {load} ({direct:.2f} ms direct; {others})"
+            table.append(Row(name, added["router"], f"below {goal:g} ms", added["router"] < goal))
     return table
 
 

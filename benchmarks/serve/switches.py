@@ -2,7 +2,7 @@
 answered.
 
 .venv/bin/python -m benchmarks.serve.switches fake    # 15 deploys and 15 rollbacks under 64 streams, the fake vLLM of
-the tests behind the real door
+the tests behind the real router
 .venv/bin/python -m benchmarks.serve.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM
 servers
 .venv/bin/python -m benchmarks.serve.switches adapters    # 6 deploys and 5 rollbacks in one real vLLM server: each
@@ -151,7 +151,7 @@ def switch_often(
                 releases = (candidate, *(one for one in releases if one != candidate))
             console.print(f"deploy {number + 1} of {load.deploys}, {len(rollbacks)} rollbacks")
         lines = close()
-    # The first deployment opened the door; the streams are those of both slots at the flip.
+    # The first deployment opened the router; the streams are those of both slots at the flip.
     switched = [event.facts for event in env.record.read() if event.kind == "switched"][1:]
     return [one | {"open": sum(slot["open"] for slot in one["before"].values())} for one in switched], lines, rollbacks
 

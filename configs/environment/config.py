@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.environment.load_test import LoadTest
-from configs.environment.router import Door
+from configs.environment.router import RouterSettings
 from configs.environment.sampling import Sampling, Shadow
 from configs.environment.signing import Signing
 from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervision
@@ -26,7 +26,7 @@ class DeployConfig(Section):
     signing: Signing | None = Field(
         None, description="the key whose signature a release must bear; null: none is asked for"
     )
-    door: Door = Door()
+    router: RouterSettings = RouterSettings()
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     strategy: Strategy = BlueGreen()
     promotion: Literal["auto", "manual"] = Field(

@@ -1,4 +1,4 @@
-"""Door: what of an environment faces the network, and within which bounds."""
+"""Router: what of an environment faces the network, and within which bounds."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0
 
 
 class Tls(Section):
-    """PEM files. They are read when the door opens and by `tunegate door reload ENV`; no stream is dropped by it."""
+    """PEM files. They are read when the router starts and by `tunegate router reload ENV`; no stream is dropped by it."""
 
-    certificate: str = Field(description="the door's own, then its chain")
+    certificate: str = Field(description="the router's own, then its chain")
     key: str
     local_port: int = Field(
         ge=1,
@@ -44,7 +44,7 @@ class Jwt(Section):
     present) names the path groups."""
 
     jwks: str = Field(
-        description="the provider's public keys, a JSON file (RFC 7517); read anew by `tunegate door reload ENV`"
+        description="the provider's public keys, a JSON file (RFC 7517); read anew by `tunegate router reload ENV`"
     )
     issuer: str = Field(min_length=1, pattern=r"^[^\s'\"]+$")
     audience: str = Field(min_length=1, pattern=r"^[^\s'\"]+$")
@@ -54,7 +54,7 @@ class Jwt(Section):
     concurrent: int = Field(0, ge=0)
 
 
-class Door(Section):
+class RouterSettings(Section):
     """The router that faces the network."""
 
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:*_-]+$")
@@ -86,7 +86,7 @@ class Door(Section):
         1_024,
         ge=1,
         le=16_384,
-        description="a larger body is 413; the door holds a whole body in memory before a model server sees it",
+        description="a larger body is 413; the router holds a whole body in memory before a model server sees it",
     )
     max_header_kib: int = Field(16, ge=1, le=64, description="a request's line and headers; more is 431")
     default_max_tokens: int = Field(

@@ -1,4 +1,4 @@
-"""The door's commands of the front door: keys, and what it reads anew."""
+"""The router's commands of the front door: keys, and what it reads anew."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_commands(app: typer.Typer) -> None:
         expires: Annotated[str | None, typer.Option(help="valid for 30m, 12h, 90d; none: for ever")] = None,
         why: Why = None,
     ) -> None:
-        """Make a key and print it, this once. The open door knows it at once."""
+        """Make a key and print it, this once. The running router knows it at once."""
         ends = int(time.time()) + seconds_of(expires) if expires else 0
         limits: dict[str, Any] = {
             "requests_per_minute": rpm,
@@ -74,18 +74,18 @@ def add_commands(app: typer.Typer) -> None:
         """Make a new key of the same name and limits and print it, this once."""
         typer.echo(keyring(environment).rotate(name, seconds_of(grace), why))
 
-    door = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, help="The open door, as in: tunegate door reload local"
+    router = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="The running router, as in: tunegate router reload local"
     )
-    app.add_typer(door, name="door")
+    app.add_typer(router, name="router")
 
-    @door.callback()
+    @router.callback()
     def group() -> None:
         """A group, though it has one command."""
 
-    @door.command("reload", epilog=example("tunegate door reload local"))
+    @router.command("reload", epilog=example("tunegate router reload local"))
     def reload(environment: EnvironmentName) -> None:
-        """Read certificates, token keys and `door:` settings anew; no stream is dropped. Not while a deployment
+        """Read certificates, token keys and `router:` settings anew; no stream is dropped. Not while a deployment
         runs."""
         from infra.haproxy.router import Router
 

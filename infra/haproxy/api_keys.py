@@ -64,7 +64,7 @@ KEYS: TypeAdapter[list[Key]] = TypeAdapter(list[Key])
 
 @dataclass(frozen=True)
 class Keyring:
-    """The keys of one environment: a file under its state_dir, and the running door's map of it."""
+    """The keys of one environment: a file under its state_dir, and the running router's map of it."""
 
     config: DeployConfig
 
@@ -126,7 +126,7 @@ class Keyring:
         """Raises InputError where there is none, or it is the default one, which follows its variable."""
         if name == DEFAULT:
             raise InputError(
-                f"the key {DEFAULT!r} is {self.config.door.api_key_env}'s",
+                f"the key {DEFAULT!r} is {self.config.router.api_key_env}'s",
                 hint=f"tunegate stop {self.config.name}, set it, and deploy again",
             )
         found = [key for key in keys if key.name == name]
@@ -139,7 +139,7 @@ class Keyring:
 
     @contextlib.contextmanager
     def changed(self, change: str, name: str, why: str | None) -> Iterator[list[Key]]:
-        """Read, change, put on record, write the file, tell the running door: one process at a time, and nothing where
+        """Read, change, put on record, write the file, tell the running router: one process at a time, and nothing where
         the change or the record fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
@@ -183,7 +183,7 @@ def hash_of(secret: str) -> str:
 def api_key(config: DeployConfig) -> str:
     """The default key, from the environment variable that the config names; else one made once, readable by its owner
     only."""
-    given = os.environ.get(config.door.api_key_env)
+    given = os.environ.get(config.router.api_key_env)
     if given:
         return given
     path = Path(config.state_dir) / "api_key"

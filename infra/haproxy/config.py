@@ -1,4 +1,4 @@
-"""The text of the door's configuration: what HAProxy reads, made of what people write."""
+"""The text of the router's configuration: what HAProxy reads, made of what people write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ERRORS = (
     (408, "timeout_error", "the request came too slowly"),
     (413, "invalid_request_error", "the request is too large"),
     (429, "rate_limit_error", "too many requests"),
-    (500, "server_error", "the door failed"),
+    (500, "server_error", "the router failed"),
     (502, "server_error", "the model server failed"),
     (503, "server_error", "no model server is up"),
     (504, "timeout_error", "the model server did not answer in time"),
@@ -57,17 +57,17 @@ def render(config: DeployConfig, folder: Path) -> str:
     """HAProxy's configuration file; paths in it are relative to the checkout, as the process is started there."""
     from jinja2 import Environment, StrictUndefined
 
-    door = config.door
+    router = config.router
     template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf8")
     )
     return (
         template.render(
-            door=door,
+            router=router,
             folder=folder,
             slots=list(zip(("blue", "green"), config.slot_ports, strict=True)),
             lua=TEMPLATE.with_name("queue.lua"),
-            scopes=sorted(paths_by_scope(door.paths).items()),
+            scopes=sorted(paths_by_scope(router.paths).items()),
             writing=sorted(WRITING),
             errors=ERRORS,
             error=error,
@@ -86,16 +86,16 @@ def render(config: DeployConfig, folder: Path) -> str:
 
 
 def keys_of(config: DeployConfig) -> list[SigningKey]:
-    jwt = config.door.jwt
+    jwt = config.router.jwt
     return read_jwks(Path(jwt.jwks), jwt.algorithms) if jwt else []
 
 
 def tls(config: DeployConfig, folder: Path) -> str:
-    """What `bind` says after the address; empty where the door speaks plain HTTP/1."""
-    if config.door.tls is None:
+    """What `bind` says after the address; empty where the router speaks plain HTTP/1."""
+    if config.router.tls is None:
         return ""
-    clients = f" ca-file {folder}/client_ca.pem verify required" if config.door.tls.client_ca else ""
-    return f"ssl crt {folder}/door.pem alpn h2,http/1.1{clients}"
+    clients = f" ca-file {folder}/client_ca.pem verify required" if config.router.tls.client_ca else ""
+    return f"ssl crt {folder}/router.pem alpn h2,http/1.1{clients}"
 
 
 def error(status: int, type: str, message: str) -> str:

@@ -47,7 +47,9 @@ def check_haproxy(path: Path) -> None:
     run = subprocess.run([find_haproxy(), "-c", "-f", str(path)], capture_output=True, text=True)
     if run.returncode:
         words = "\n".join(f"  {line}" for line in run.stderr.splitlines() if "ALERT" in line)
-        raise InputError(f"HAProxy does not take the settings:\n{words}", hint="mend `door:` in the environment's YAML")
+        raise InputError(
+            f"HAProxy does not take the settings:\n{words}", hint="mend `router:` in the environment's YAML"
+        )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The seam to HAProxy: the door that faces the network, in front of two slots. Traffic moves by its runtime API;
+"""The seam to HAProxy: the router that faces the network, in front of two slots. Traffic moves by its runtime API;
 nothing restarts to switch."""
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Router:
     @property
     def base_url(self) -> str:
         """For this machine's own requests: plain HTTP, whatever the network is shown."""
-        tls = self.config.door.tls
+        tls = self.config.router.tls
         return f"http://127.0.0.1:{tls.local_port}" if tls else self.public_url
 
     @property
     def public_url(self) -> str:
-        return f"{'https' if self.config.door.tls else 'http'}://{self.config.door.host}:{self.config.door.port}"
+        return f"{'https' if self.config.router.tls else 'http'}://{self.config.router.host}:{self.config.router.port}"
 
     @property
     def admin(self) -> Admin:
@@ -61,13 +61,13 @@ class Router:
         return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Opens the door; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError
+        """Starts the router; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError
         when one of other settings runs."""
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
                 raise InputError(
-                    "the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}"
+                    "the router's settings changed while it is open", hint=f"tunegate router reload {self.config.name}"
                 )
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Router:
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
         write_whole(path, text)
-        start_haproxy(self.admin, f"{self.config.door.host}:{self.config.door.port}")
+        start_haproxy(self.admin, f"{self.config.router.host}:{self.config.router.port}")
 
     def touch_maps(self) -> None:
         for name in ("traffic.map", "releases.map", "servers.map"):
@@ -96,7 +96,9 @@ class Router:
         deployment runs. Raises InputError for files that do not fit together, and changes nothing then.
         """
         if not self.is_running():
-            raise InputError(f"the door of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}")
+            raise InputError(
+                f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
+            )
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         before = path.read_text(encoding="utf8")
         changed = [
@@ -163,7 +165,7 @@ class Router:
         self.set_weights({slot: 100})
 
     def pause(self) -> None:
-        """New requests wait in the door, at most `door.queue_seconds`, until `resume`; open streams go on."""
+        """New requests wait in the router, at most `router.queue_seconds`, until `resume`; open streams go on."""
         self.admin.set_entry("traffic.map", "paused", "1")
 
     def resume(self) -> None:
@@ -211,7 +213,7 @@ def server_entry(port: int, prefix: str) -> str:
 
 
 def bucket_of(user: str) -> int:
-    """0 to 99, as the door computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those
+    """0 to 99, as the router computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those
     below its weight."""
     return zlib.crc32(user.encode()) % 100
 

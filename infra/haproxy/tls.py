@@ -1,4 +1,4 @@
-"""The door's certificate: one PEM file as HAProxy wants it, changed in the running process."""
+"""The router's certificate: one PEM file as HAProxy wants it, changed in the running process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from infra.haproxy.runtime_api import Admin
 
 def tls_files(config: DeployConfig) -> dict[str, str]:
     """The files that HAProxy reads, by name. Raises InputError where one of the operator's is missing."""
-    tls = config.door.tls
+    tls = config.router.tls
     if tls is None:
         return {}
-    files = {"door.pem": read_pem(tls.certificate) + read_pem(tls.key)}
+    files = {"router.pem": read_pem(tls.certificate) + read_pem(tls.key)}
     return files | ({"client_ca.pem": read_pem(tls.client_ca)} if tls.client_ca else {})
 
 

@@ -2,7 +2,7 @@
 
 vLLM knows an adapter by a name of its own, NAME@DIGEST12: so no two releases share its prefix cache
 (vllm/v1/core/kv_cache_utils.py). Applications know the model's name only. What is asked of it goes to the adapter that
-the server was started with, or to the one that the path names (`/slots/SLOT/ADAPTER/v1/…`, written by the door and by
+the server was started with, or to the one that the path names (`/slots/SLOT/ADAPTER/v1/…`, written by the router and by
 our own probes); answers bear the model's name again. An adapter cannot be asked for by its own. Loaded by vLLM's
 `--middleware infra.vllm.adapter_names.Adapters`, so it needs nothing but the standard library.
 """
@@ -76,7 +76,7 @@ class Adapters:
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """All of it, for its first key may be the model's; None where the connection ends before. The door bounds its
+    """All of it, for its first key may be the model's; None where the connection ends before. The router bounds its
     size."""
     parts: list[bytes] = []
     while True:

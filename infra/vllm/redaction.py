@@ -1,4 +1,4 @@
-"""Texts without what names a person or opens a door: e-mail addresses, telephone and card numbers, keys. Standard
+"""Texts without what names a person or grants access: e-mail addresses, telephone and card numbers, keys. Standard
 library only: it runs inside vLLM.
 
 Every pattern is bounded, so that a megabyte without a match is read once and not a thousand times. What stands in for a

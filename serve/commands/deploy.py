@@ -107,7 +107,7 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
         environment: EnvironmentName,
         drain: Annotated[float, typer.Option(min=0, help="seconds that open streams get")] = 0,
     ) -> None:
-        """End the door and both slots of an environment."""
+        """End the router and both slots of an environment."""
         from serve.deploy import stop_all
 
         stop_all(open_environment(read_environment(environment)), drain)

@@ -42,7 +42,7 @@ def add_serving(app: typer.Typer, open_environment: Callable[[DeployConfig], Env
     def loadtest(
         environment: EnvironmentName,
         release: Annotated[
-            Path | None, typer.Option(help="a release directory: served for the test, the door left alone")
+            Path | None, typer.Option(help="a release directory: served for the test, the router left alone")
         ] = None,
         users: Annotated[int | None, typer.Option(min=1, help="closed loop")] = None,
         seconds: Annotated[int | None, typer.Option(min=1)] = None,
@@ -55,7 +55,7 @@ def add_serving(app: typer.Typer, open_environment: Callable[[DeployConfig], Env
         processes: Annotated[int | None, typer.Option(min=1, help="locust's workers")] = None,
         as_json: AsJson = False,
     ) -> None:
-        """Load-test what serves, through the door, and judge it by the environment's load rules. Writes report.html."""
+        """Load-test what serves, through the router, and judge it by the environment's load rules. Writes report.html."""
         from configs.verdict import EXIT_CODES
         from serve.loadtest import load_test
 

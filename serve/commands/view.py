@@ -129,11 +129,11 @@ def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig
     )
     def logs(
         environment: EnvironmentName,
-        slot: Annotated[str, typer.Option(help="green, blue, door or agent", autocompletion=complete_log)],
+        slot: Annotated[str, typer.Option(help="green, blue, router or agent", autocompletion=complete_log)],
         lines: Annotated[int, typer.Option(min=0, help="of what is written so far only the last N")] = 100,
         follow: Follow = False,
     ) -> None:
-        """What a slot's vLLM, the door's HAProxy or the agent itself has said."""
+        """What a slot's vLLM, the router's HAProxy or the agent itself has said."""
         from serve.view.logs import log_of, read_log
 
         print_all(read_log(log_of(open_environment(read_environment(environment)), slot), lines, follow=follow))

@@ -17,7 +17,7 @@ GIB = 2**30
 # SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three
 # processes (vLLM 0.32.0 on a CPU).
 OVERHEAD_GIB = 2.35
-# For the door, the agent and the page cache.
+# For the router, the agent and the page cache.
 RESERVE_GIB = 0.5
 # The same model was healthy 35 to 50 s after its start; the other proofs are a few requests and the load test.
 START_SECONDS = 50.0
@@ -91,11 +91,11 @@ def decide(
 
 def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> dict[str, Any]:
     """What remains of the queue's bound is the time that open streams get. Raises RefusedError where nothing does."""
-    bound = config.door.queue_seconds
+    bound = config.router.queue_seconds
     if start_seconds >= bound:
         raise RefusedError(
-            f"{config.name}: {stated}; its start and proofs take about {start_seconds:.0f} s, requests may wait {bound} s in the door",
-            hint=f"door.queue_seconds: {round(start_seconds * 1.5)}   (or a shorter load_test.seconds)",
+            f"{config.name}: {stated}; its start and proofs take about {start_seconds:.0f} s, requests may wait {bound} s in the router",
+            hint=f"router.queue_seconds: {round(start_seconds * 1.5)}   (or a shorter load_test.seconds)",
         )
     drain = min(float(config.drain_deadline_seconds), bound - start_seconds)
     return {

@@ -11,5 +11,7 @@ from serve.record.state import State
 
 
 def observe(env: Environment, state: State, hung: frozenset[SlotName] = frozenset()) -> Observed:
-    door = env.router.is_running()
-    return Observed(door, env.router.weights() if door else {}, env.alive(state), hung, datetime.now(UTC).timestamp())
+    running = env.router.is_running()
+    return Observed(
+        running, env.router.weights() if running else {}, env.alive(state), hung, datetime.now(UTC).timestamp()
+    )

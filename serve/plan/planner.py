@@ -15,7 +15,7 @@ from serve.record.event import PROOF
 from serve.record.state import SlotState, State
 
 ActionKind = Literal[
-    "open_door", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse", "await_promotion", "switch", "bake", "stop",
+    "start_router", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse", "await_promotion", "switch", "bake", "stop",
     "refuse", "refused", "paused", "paged", "done",
 ]  # fmt: skip
 # Nothing more is to be done until a person, or the world, changes something.
@@ -27,7 +27,7 @@ class Observed:
     """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes
     live, which of them accept and never answer, and the time (seconds since the epoch)."""
 
-    door_open: bool
+    router_running: bool
     weights: Mapping[SlotName, int]
     alive: frozenset[SlotName]
     hung: frozenset[SlotName] = frozenset()
@@ -55,8 +55,8 @@ class Action:
 def plan(state: State, config: DeployConfig, observed: Observed) -> Action:
     """The one next action towards the desired release. What serves is never stopped, nor left before its heir is
     proven."""
-    if not observed.door_open:
-        return Action("open_door")
+    if not observed.router_running:
+        return Action("start_router")
     found = see_crash(state, observed)
     if found:
         return found
@@ -241,7 +241,7 @@ def may_take_all(state: State, config: DeployConfig) -> bool:
 
 
 def swap(state: State, config: DeployConfig, observed: Observed, leaving: SlotName) -> Action:
-    """No room for two: the door queues, what served is stopped, its heir starts and is proven; if it fails, what served
+    """No room for two: the router queues, what served is stopped, its heir starts and is proven; if it fails, what served
     starts again."""
     target, before = other(leaving), str(state.ledger["release"])
     heir, here = state.slots[target], state.slots[leaving]

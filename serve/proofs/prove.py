@@ -32,7 +32,7 @@ def prove(
     judge: Judge | None,
     blue: Blue | None = None,
 ) -> dict[str, Any]:
-    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door. `blue`: what serves
+    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the router. `blue`: what serves
     meanwhile."""
     base_url = process.base_url
     if proof == "healthy":

@@ -21,13 +21,15 @@ def check_served(seen: dict[str, Any], pinned: str | None, file: str) -> str:
         )
         or "nothing"
     )
-    whole = seen["door"]["open"] and all(facts["release"] == pinned and facts["alive"] for facts in serving.values())
+    whole = seen["router"]["running"] and all(
+        facts["release"] == pinned and facts["alive"] for facts in serving.values()
+    )
     if pinned is None and not serving:
         return f"{name}: nothing is pinned and nothing serves"
     if pinned is None or not serving or not whole:
-        door = "" if seen["door"]["open"] else ", door closed"
+        router = "" if seen["router"]["running"] else ", router down"
         why = f"; {seen['difference']['why']}" if seen["difference"] else ""
-        found = f"{name}: found {live}{door}, expected {pinned or 'nothing'} as {file} says{why}"
+        found = f"{name}: found {live}{router}, expected {pinned or 'nothing'} as {file} says{why}"
         raise RefusedError(
             found, hint=f"tunegate events {name} --kind desired --kind failed   (then: tunegate deploy {name})"
         )

@@ -29,7 +29,7 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Environment:
-    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's;
+    """Its wishes, its record, its router. `tell` gets one line a step, for people; `judge` and `compare` are the gate's;
     `token` is its holder's, `why` what a person says of the wish."""
 
     config: DeployConfig
@@ -65,7 +65,7 @@ class Environment:
         return found.process if found else None
 
     def server_url(self, state: State, slot: SlotName) -> str:
-        """Where the slot is asked, past the door."""
+        """Where the slot is asked, past the router."""
         process = self.process(state, slot)
         return process.base_url if process else f"http://127.0.0.1:{self.config.slot_ports[SLOTS.index(slot)]}"
 

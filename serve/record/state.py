@@ -166,7 +166,7 @@ def call_off(state: State) -> State:
 
 
 def without_share(state: State) -> State:
-    """The candidate gets no new requests any more; the ledger of a swap, whose door is held, goes on."""
+    """The candidate gets no new requests any more; the ledger of a swap, whose router is held, goes on."""
     return replace(state, weight=0, analysed=0, step={}, ledger=state.ledger if state.swapping else {})
 
 

@@ -25,8 +25,8 @@ def perform(action: Action, env: Environment, state: State) -> None:
     """Does one action. Raises RefusedError when a proof or the room says no, OutsideError when the world fails or
     another holder has taken over."""
     env.record.check_token()
-    if action.kind == "open_door":
-        open_door(env, state)
+    if action.kind == "start_router":
+        start_router(env, state)
         return
     slot = action.slot
     assert slot is not None
@@ -47,8 +47,8 @@ def perform(action: Action, env: Environment, state: State) -> None:
     effects[action.kind]()
 
 
-def open_door(env: Environment, state: State) -> None:
-    env.tell(f"open the door at {env.router.base_url}")
+def start_router(env: Environment, state: State) -> None:
+    env.tell(f"open the router at {env.router.base_url}")
     env.router.start(api_key(env.config))
     if state.swapping:
         env.router.pause()

@@ -129,7 +129,7 @@ def end(env: Environment, state: State, action: Action, failure: TunegateError |
 def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
     """What failed decides: the router's death and a lost lock condemn no release; what serves is a crash; all else
     refuses the desired one."""
-    if isinstance(error, OutsideError) and action.kind != "open_door" and not env.router.is_running():
+    if isinstance(error, OutsideError) and action.kind != "start_router" and not env.router.is_running():
         return None
     env.record.check_token()
     serves = action.slot is not None and action.slot in (state.active, state.swapping)

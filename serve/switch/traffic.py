@@ -39,8 +39,8 @@ def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
 
 
 def queue(env: Environment, state: State, slot: SlotName) -> None:
-    """The intent alone: from here on the door is held, by whichever effect comes next."""
-    env.tell(f"swap: new requests wait in the door while {slot} makes room")
+    """The intent alone: from here on the router is held, by whichever effect comes next."""
+    env.tell(f"swap: new requests wait in the router while {slot} makes room")
     env.record.append("queued", slot, release=state.release_of(slot), before=counts_of(env))
 
 
@@ -51,7 +51,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     old = None if state.active is None and state.swapping is None else other(slot)
     env.record.append("switching", slot)
     counted, before = counted_of(env, slot), counts_of(env)
-    with door_client(env) as client:
+    with router_client(env) as client:
         started = time.perf_counter()
         env.router.switch(slot)
         if env.router.is_paused():
@@ -74,15 +74,15 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
         write_receipt(env, after, of_rollback(env, after))
 
 
-def door_client(env: Environment) -> httpx.Client:
-    """For the door's own probe, which needs no key and goes over loopback: reading certificates would cost 70 ms."""
+def router_client(env: Environment) -> httpx.Client:
+    """For the router's own probe, which needs no key and goes over loopback: reading certificates would cost 70 ms."""
     import httpx
 
     return httpx.Client(base_url=env.router.base_url, timeout=5, verify=False)
 
 
 def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, seconds: float = 10) -> None:
-    """Until a request through the door is answered by `slot`: what a client sees, not what the router believes."""
+    """Until a request through the router is answered by `slot`: what a client sees, not what the router believes."""
     import httpx
 
     deadline = time.monotonic() + seconds
@@ -91,14 +91,14 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
         try:
             seen = client.get("/health").headers.get(
                 "x-tunegate-slot"
-            )  # no key, no limit, open whatever door.paths says
+            )  # no key, no limit, open whatever router.paths says
         except httpx.HTTPError as error:
             seen = type(error).__name__
         if seen == slot:
             return
         time.sleep(0.002)
     raise OutsideError(
-        f"the door still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}"
+        f"the router still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}"
     )
 
 

@@ -93,7 +93,7 @@ def in_one_line(seen: dict[str, Any]) -> str:
     slots = [one_slot(f"{name}*" if name == seen["active"] else name, slot) for name, slot in seen["slots"].items()]
     flags = [name for name in ("paused", "held", "paged", "refused") if seen[name]]
     return "  ".join(
-        [moment, f"door {'open' if seen['door']['open'] else 'closed'}", *slots, f"next {seen['next']}", *flags]
+        [moment, f"router {'up' if seen['router']['running'] else 'down'}", *slots, f"next {seen['next']}", *flags]
     )
 
 

@@ -1,4 +1,4 @@
-"""Whose words lie where: the log of each server, of the door and of the agent."""
+"""Whose words lie where: the log of each server, of the router and of the agent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from configs.slots import SLOTS
 from serve.record.environment import Environment
 from serve.view.tail import Tail
 
-LOGS = {"blue": "blue.log", "green": "green.log", "door": "router/haproxy.log", "agent": "agent.log"}
+LOGS = {"blue": "blue.log", "green": "green.log", "router": "router/haproxy.log", "agent": "agent.log"}
 AGENT_LOG_BYTES = 5_000_000
 
 

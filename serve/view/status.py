@@ -24,7 +24,7 @@ def status(env: Environment) -> dict[str, Any]:
     """Everything at once, as JSON would have it."""
     state = env.record.state()
     seen, events = observe(env, state), [event for event in env.record.read() if event.kind != "acquired"]
-    traffic, holder, receipts = env.router.traffic() if seen.door_open else {}, holder_of(env), read_receipts(env)
+    traffic, holder, receipts = env.router.traffic() if seen.router_running else {}, holder_of(env), read_receipts(env)
 
     def slot(name: SlotName) -> dict[str, Any]:
         found, server = state.slots[name], env.process(state, name)
@@ -40,7 +40,7 @@ def status(env: Environment) -> dict[str, Any]:
 
     return {
         "environment": env.config.name,
-        "door": {"url": env.router.base_url, "open": seen.door_open, "sends_to": seen.routed},
+        "router": {"url": env.router.base_url, "running": seen.router_running, "sends_to": seen.routed},
         "active": state.active,
         "desired": state.desired,
         "git": git_of(state),
@@ -81,7 +81,7 @@ def as_tables(seen: dict[str, Any]) -> RenderableType:
     from rich.table import Table
 
     slots = Table(
-        title=f"{seen['environment']}   {seen['door']['url']}   door {'open' if seen['door']['open'] else 'closed'}",
+        title=f"{seen['environment']}   {seen['router']['url']}   router {'up' if seen['router']['running'] else 'down'}",
         title_justify="left",
     )
     timed = any("first_token_ms" in one for one in seen["slots"].values())  # only `--watch` asks vLLM

@@ -9,7 +9,7 @@ from configs.environment.watch import Watch
 from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Compare
 
-# Answers that did not go through the door (probes, load tests, shadows): with more of them a server's own figures say
+# Answers that did not go through the router (probes, load tests, shadows): with more of them a server's own figures say
 # little about its users.
 MOST_DIRECT = 0.2
 
@@ -48,9 +48,7 @@ def judge_window(
     for side, one in (("new", window), ("old", baseline)):
         direct = (one.answers or 0) - one.requests
         if direct > MOST_DIRECT * (one.answers or 0):
-            words = (
-                f"answers are inconclusive: {direct} of the {side} release's {one.answers} did not go through the door"
-            )
+            words = f"answers are inconclusive: {direct} of the {side} release's {one.answers} did not go through the router"
             return [
                 *found,
                 Finding("answers", "inconclusive", f"{words} (probes, load tests): only the error rate is compared"),

@@ -77,7 +77,7 @@ class Recorder(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Knows its slot; the door may hang up on it."""
+    """Knows its slot; the router may hang up on it."""
 
     daemon_threads = True
 
@@ -90,8 +90,8 @@ class Server(ThreadingHTTPServer):
 
 
 @dataclass
-class OpenDoor:
-    """A running door with the key SECRET, all traffic on blue; `arrivals` is what came through it."""
+class RunningProxy:
+    """A running router with the key SECRET, all traffic on blue; `arrivals` is what came through it."""
 
     router: Router
     arrivals: list[Arrival] = field(default_factory=list)
@@ -103,8 +103,8 @@ class OpenDoor:
         return httpx.request(method, self.router.base_url + path, headers=headers, timeout=30, **options)
 
     def raw(self, request: bytes, seconds: float = 5) -> bytes:
-        """Bytes as they are, and whatever comes back until the door closes or is silent."""
-        with socket.create_connection(("127.0.0.1", self.router.config.door.port), timeout=seconds) as connection:
+        """Bytes as they are, and whatever comes back until the router closes or is silent."""
+        with socket.create_connection(("127.0.0.1", self.router.config.router.port), timeout=seconds) as connection:
             connection.sendall(request)
             answer = b""
             try:
@@ -116,16 +116,16 @@ class OpenDoor:
 
 
 @pytest.fixture
-def open_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OpenDoor]]:
-    """open_door(key=value, …) opens one with those settings of `door:`, for a model of that name."""
+def start_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RunningProxy]]:
+    """start_router(key=value, …) opens one with those settings of `router:`, for a model of that name."""
     monkeypatch.chdir(tmp_path)
     routers: list[Router] = []
     servers: list[Server] = []
 
-    def build(model: str = "assistant", **settings: Any) -> OpenDoor:
+    def build(model: str = "assistant", **settings: Any) -> RunningProxy:
         ports = free_ports(3)
         config = {"name": "x", "model": model, "gate": None, "slot_ports": tuple(ports[1:]), "state_dir": "state"}
-        found = OpenDoor(Router(DeployConfig.model_validate(config | {"door": {"port": ports[0]} | settings})))
+        found = RunningProxy(Router(DeployConfig.model_validate(config | {"router": {"port": ports[0]} | settings})))
         for slot, port in zip(("blue", "green"), ports[1:], strict=True):
             server = Server(slot, port, found.arrivals)
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -144,5 +144,5 @@ def open_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 @pytest.fixture
-def door(open_door: Callable[..., OpenDoor]) -> OpenDoor:
-    return open_door()
+def proxy(start_proxy: Callable[..., RunningProxy]) -> RunningProxy:
+    return start_proxy()

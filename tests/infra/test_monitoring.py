@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from configs.environment.config import read_environment
-from tests.infra.conftest import OpenDoor
+from tests.infra.conftest import RunningProxy
 from tests.paths import ROOT
 from tests.serve.conftest import free_ports
 
@@ -58,16 +58,16 @@ def test_vllm_has_every_figure_that_is_asked_of_it() -> None:
 
 @pytest.mark.integration
 def test_haproxy_has_every_figure_that_is_asked_of_it_on_loopback_and_on_no_other_path(
-    open_door: Callable[..., OpenDoor],
+    start_proxy: Callable[..., RunningProxy],
 ) -> None:
     (port,) = free_ports(1)
-    door = open_door(metrics_port=port)
-    assert door.ask().status_code == 200
+    proxy = start_proxy(metrics_port=port)
+    assert proxy.ask().status_code == 200
     found = httpx.get(f"http://127.0.0.1:{port}/metrics")
     said = {line.split("{")[0].split(" ")[0] for line in found.text.splitlines() if line and not line.startswith("#")}
     named = {name for name in asked() if name.startswith("haproxy_")}
     assert len(named) >= 5 and named - said == set()
-    assert {'proxy="door"', 'proxy="blue"', 'proxy="green"'} <= set(re.findall(r'proxy="\w+"', found.text))
+    assert {'proxy="router"', 'proxy="blue"', 'proxy="green"'} <= set(re.findall(r'proxy="\w+"', found.text))
     assert (
         httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
         and httpx.post(f"http://127.0.0.1:{port}/metrics").status_code == 404
@@ -83,7 +83,7 @@ def test_prometheus_asks_where_the_environment_of_compose_listens() -> None:
         for one in job["static_configs"]
         for target in one["targets"]
     ]
-    assert targets == [f"127.0.0.1:{port}" for port in (config.door.metrics_port, *config.slot_ports)]
+    assert targets == [f"127.0.0.1:{port}" for port in (config.router.metrics_port, *config.slot_ports)]
 
 
 @pytest.mark.unit
@@ -93,7 +93,7 @@ def test_each_alert_says_what_to_look_at_and_whether_it_wakes_somebody() -> None
     tested = {
         one["alertname"] for test in read("infra/prometheus/rules_test.yml")["tests"] for one in test["alert_rule_test"]
     }
-    assert tested >= {"DoorDown", "NothingServes", "ServerErrors"}
+    assert tested >= {"RouterDown", "NothingServes", "ServerErrors"}
 
 
 @pytest.mark.unit

@@ -46,9 +46,9 @@ def config(checkout: Path) -> DeployConfig:
     (checkout / "load.yaml").write_text(
         "rules: [{rule: goodput, maximum_error_rate: 0}, {rule: latency, metric: time_to_first_token_p95_ms, maximum: 60000}]\n"
     )
-    door, *slots = free_ports(3)
+    router_port, *slots = free_ports(3)
     settings = {
-        "name": "test", "model": "assistant", "door": {"port": door}, "slot_ports": tuple(slots), "gate": "load.yaml", "bake_seconds": 1,
+        "name": "test", "model": "assistant", "router": {"port": router_port}, "slot_ports": tuple(slots), "gate": "load.yaml", "bake_seconds": 1,
         "load_test": {"users": 2, "seconds": 3, "max_tokens": 8}, "drain_deadline_seconds": 60, "state_dir": "state",
     }  # fmt: skip
     return DeployConfig.model_validate(settings)

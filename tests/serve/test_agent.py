@@ -1,4 +1,4 @@
-"""The agent over the real door and the fake vLLM: it follows the YAML and what an operator says, and dies without a
+"""The agent over the real router and the fake vLLM: it follows the YAML and what an operator says, and dies without a
 trace."""
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def test_it_deploys_what_the_yaml_pins_and_then_leaves_everything_alone(scene: S
     assert scene.kinds() == before
 
 
-def test_settings_of_the_door_that_changed_reach_it_once_and_nothing_else_moves(scene: Scene) -> None:
+def test_settings_of_the_router_that_changed_reach_it_once_and_nothing_else_moves(scene: Scene) -> None:
     one = publish_fake("one")
     scene.want(one)
     scene.turn()
     before, first = scene.kinds(), scene.server("blue")
-    scene.want(one, door=scene.config.door.model_copy(update={"paths": ["/v1/chat/completions"]}))
+    scene.want(one, router=scene.config.router.model_copy(update={"paths": ["/v1/chat/completions"]}))
     scene.turn(3)
     reply = httpx.get(
         f"{scene.env.router.base_url}/v1/models",

@@ -1,4 +1,4 @@
-"""The agent brings back what dies or hangs, gives up what keeps dying, and outlives a full disk: over the real door and
+"""The agent brings back what dies or hangs, gives up what keeps dying, and outlives a full disk: over the real router and
 the fake vLLM."""
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def test_with_nothing_to_go_back_to_it_stops_trying_says_so_once_and_a_person_re
     assert resume(scene.env)["release"] == one and scene.serving() == digest(one)
 
 
-def test_a_killed_door_comes_back_with_its_shares(folder: Path) -> None:
+def test_a_killed_router_comes_back_with_its_shares(folder: Path) -> None:
     scene = Scene(strategy={"kind": "canary", "steps": [40, 100], "bake_seconds": 0}, promotion="manual")
     try:
         one, two = publish_fake("one"), publish_fake("two")

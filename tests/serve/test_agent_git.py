@@ -83,7 +83,7 @@ def test_a_killed_slot_and_maps_that_a_hand_edited_are_healed(begin: Begin) -> N
     edits: list[Callable[[], object]] = [
         lambda: router.admin.ask(f"set map {traffic} green 0"),  # the old release gets all requests
         lambda: router.admin.ask(f"set map {traffic} green 40"),
-        lambda: router.admin.ask(f"add map {traffic} paused 1"),  # the door holds every request
+        lambda: router.admin.ask(f"add map {traffic} paused 1"),  # the router holds every request
         lambda: router.admin.ask(
             f"set map {labels} green sha256:{'0' * 64}"
         ),  # answers bear a digest that is not theirs

@@ -74,7 +74,7 @@ def digest(reference: str) -> str:
 
 def test_nothing_is_deployed_at_first(env: Environment) -> None:
     seen = status(env)
-    assert seen["active"] is None and not seen["door"]["open"] and seen["events"] == []
+    assert seen["active"] is None and not seen["router"]["running"] and seen["events"] == []
     with pytest.raises(RefusedError, match="no proven release is warm"):
         rollback(env)
     with pytest.raises(RefusedError, match="no proven release is waiting"):
@@ -160,6 +160,6 @@ def test_two_commands_do_not_change_one_environment_at_once(env: Environment, ol
 def test_stop_ends_everything_it_started(env: Environment) -> None:
     stop_all(env)
     seen = status(env)
-    assert not seen["door"]["open"] and not any(slot["alive"] for slot in seen["slots"].values())
+    assert not seen["router"]["running"] and not any(slot["alive"] for slot in seen["slots"].values())
     ports = {f"{port}" for port in env.config.slot_ports}
     assert not [process for process in psutil.process_iter(["cmdline"]) if ports & set(process.info["cmdline"] or [])]

@@ -70,7 +70,7 @@ def runs(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_release_of_its_own_is_served_for_the_test_and_the_door_left_alone(
+def test_a_release_of_its_own_is_served_for_the_test_and_the_router_left_alone(
     world: World, release: Path, runs: list[dict[str, Any]]
 ) -> None:
     figures, verdict, page = load_test(judged(), release, {"users": 9})
@@ -94,18 +94,18 @@ def test_wrong_bytes_are_refused_before_anything_starts(
     assert world.done == [] and runs == []
 
 
-def test_what_serves_is_tested_through_the_door_with_its_key(world: World, runs: list[dict[str, Any]]) -> None:
+def test_what_serves_is_tested_through_the_router_with_its_key(world: World, runs: list[dict[str, Any]]) -> None:
     env, reference = served(world)
     assert load_test(env, None, {"seconds": 3})[1].release == reference
     (run,) = runs
     assert (run["base_url"], run["api_key"], run["settings"].users, run["settings"].seconds) == (
-        "http://door",
+        "http://router",
         "key",
         4,
         3,
     )
     assert run["release"] == reference and seen == [{"requests": 1.0, "blue_absent": 1.0}]
-    world.door = False
+    world.router_up = False
     with pytest.raises(RefusedError, match="nothing serves"):
         load_test(env, None, {})
 
@@ -114,7 +114,7 @@ def served(world: World) -> tuple[Environment, str]:
     env, reference = judged(), publish("one")
     serve.switch.servers.start(env, env.record.state(), "blue", reference)
     env.record.append("switched", "blue")
-    world.door = True
+    world.router_up = True
     return env, reference
 
 

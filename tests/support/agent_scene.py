@@ -1,4 +1,4 @@
-"""The agent in this process over the real door and the fake vLLM, one turn at a time."""
+"""The agent in this process over the real router and the fake vLLM, one turn at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fake machine under real records and real release folders: its door, its servers, its clock. It can be killed at any
+"""A fake machine under real records and real release folders: its router, its servers, its clock. It can be killed at any
 point."""
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ class Killed(KeyboardInterrupt):
 
 @dataclass
 class World:
-    """A machine: its door (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists
+    """A machine: its router (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists
     every effect.
 
     An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each
     effect and each event.
     """
 
-    door: bool = False
+    router_up: bool = False
     shares: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
     held: bool = False
     digests: dict[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class World:
     done: list[str] = field(default_factory=list)
     points: int = 0
     kill_at: int = 0
-    base_url: str = "http://door"
+    base_url: str = "http://router"
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
         clock = SimpleNamespace(now=lambda zone: self.now, fromisoformat=datetime.fromisoformat)
@@ -127,7 +127,7 @@ class World:
         self.on_sleep()
 
     def is_running(self) -> bool:
-        return self.door
+        return self.router_up
 
     def weights(self) -> dict[SlotName, int]:
         return dict(self.shares)
@@ -145,7 +145,7 @@ class World:
             self.shares = {name: shares.get(name, 0) for name in SLOTS}
 
     def pause(self) -> None:
-        with self.effect("hold the door"):
+        with self.effect("hold the router"):
             self.held = True
 
     def resume(self) -> None:
@@ -160,11 +160,11 @@ class World:
 
     def start(self, api_key: str) -> None:
         with self.effect("open"):
-            self.door = True
+            self.router_up = True
 
     def stop(self, drain_seconds: float) -> None:
         with self.effect(f"close {drain_seconds}"):
-            self.door = False
+            self.router_up = False
 
     def switch(self, slot: SlotName) -> None:
         with self.effect(f"switch {slot}"):
@@ -179,7 +179,7 @@ class World:
 
     def wait_for_slot(self, env: Environment, slot: SlotName, client: object) -> None:
         if self.serving() is None or self.routed != slot:
-            raise OutsideError(f"the door still answers from nobody, not from {slot}")
+            raise OutsideError(f"the router still answers from nobody, not from {slot}")
 
     def start_slot(
         self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object
@@ -199,7 +199,7 @@ class World:
     def reap_orphan(self, port: int) -> None:
         slot = "blue" if port == PORTS["blue"] else "green"
         if port in self.servers:
-            assert not (self.door and self.routed == slot and not self.held), f"{slot} serves and was stopped"
+            assert not (self.router_up and self.routed == slot and not self.held), f"{slot} serves and was stopped"
             with self.effect(f"stop {slot}"):
                 del self.servers[port]
 
@@ -210,7 +210,9 @@ class World:
 
     def serving(self) -> str | None:
         return (
-            self.runs[PORTS[self.routed]] if self.door and self.routed and PORTS[self.routed] in self.servers else None
+            self.runs[PORTS[self.routed]]
+            if self.router_up and self.routed and PORTS[self.routed] in self.servers
+            else None
         )
 
     def count(self, slot: SlotName, **facts: int) -> None:

@@ -1,4 +1,4 @@
-"""Releases of a few bytes that the fake vLLM of this folder serves, and an environment for them: the door and all else
+"""Releases of a few bytes that the fake vLLM of this folder serves, and an environment for them: the router and all else
 is real."""
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ def publish_fake(name: str, *, base: str | None = None) -> str:
 
 
 def fake_environment(**facts: Any) -> Environment:
-    door, *slots = free_ports(3)
+    router_port, *slots = free_ports(3)
     settings = {
         "name": "x",
         "model": "m",
         "gate": None,
-        "door": {"port": door},
+        "router": {"port": router_port},
         "slot_ports": tuple(slots),
         "bake_seconds": 0,
         "state_dir": "state",

@@ -1,4 +1,4 @@
-"""A clone of a real remote with the real agent in it, over the real door and the fake vLLM; GitLab is the server of
+"""A clone of a real remote with the real agent in it, over the real router and the fake vLLM; GitLab is the server of
 tests/support/gitlab_server.py."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Kill enumeration: a deploy in a child process whose every effect and every line of the record is a point at which
 something is killed by SIGKILL.
 
-The door is the real HAProxy, the slots are the fake vLLM of this folder, the kills are real. `enumerate_kills` is
+The router is the real HAProxy, the slots are the fake vLLM of this folder, the kills are real. `enumerate_kills` is
 called by the tests and by the benchmark; each case says what was seen while it was broken and after the next run.
 """
 

@@ -35,7 +35,7 @@ class World:
     config: DeployConfig
     state: State = field(default_factory=State)
     kinds: list[str] = field(default_factory=list)
-    door: bool = False
+    router_up: bool = False
     weights: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
     paused: bool = False
     servers: dict[SlotName, str] = field(default_factory=dict)
@@ -56,8 +56,10 @@ class World:
 
     def next(self) -> Action:
         alive = frozenset(slot for slot in self.servers if self.has_process(slot))
-        weights = self.weights if self.door else {}
-        return plan(self.state, self.config, Observed(self.door, dict(weights), alive, frozenset(self.hung), self.now))
+        weights = self.weights if self.router_up else {}
+        return plan(
+            self.state, self.config, Observed(self.router_up, dict(weights), alive, frozenset(self.hung), self.now)
+        )
 
     def has_process(self, slot: SlotName) -> bool:
         found = self.state.slots[slot]
@@ -80,8 +82,8 @@ class World:
         """As serve/switch/effects.py does them; each `yield` is a moment at which a kill may come."""
         slot = action.slot
         yield
-        if action.kind == "open_door":
-            self.door, self.paused = True, bool(state.swapping)
+        if action.kind == "start_router":
+            self.router_up, self.paused = True, bool(state.swapping)
         elif action.kind == "wait":
             self.now += action.seconds
         elif slot is None:
@@ -208,7 +210,7 @@ class World:
         return {
             slot
             for slot, share in self.weights.items()
-            if self.door and not self.paused and share and slot in self.servers and slot not in self.hung
+            if self.router_up and not self.paused and share and slot in self.servers and slot not in self.hung
         }
 
     def serving(self) -> set[SlotName]:

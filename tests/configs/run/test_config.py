@@ -113,7 +113,7 @@ KEYS = st.sampled_from(
         "lora",
         "rules",
         "rule",
-        "door",
+        "router",
     ]
 )
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()

@@ -1,4 +1,4 @@
-"""tunegate keys: what people type, what they see, and that the door takes it."""
+"""tunegate keys: what people type, what they see, and that the router takes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from configs.errors import InputError
 from infra.commands.keys import seconds_of
 from infra.haproxy.api_keys import Keyring, hash_of
-from tests.infra.conftest import OpenDoor
+from tests.infra.conftest import RunningProxy
 from tunegate import app
 
 
@@ -92,13 +92,13 @@ def test_times_are_numbers_with_a_unit(text: str, seconds: int) -> None:
 
 
 @pytest.mark.integration
-def test_the_open_door_takes_a_key_at_once(door: OpenDoor) -> None:
-    config = door.router.config
-    Path("door.yaml").write_text(
-        f"name: x\nmodel: assistant\nrelease: null\ngate: null\nstate_dir: state\ndoor: {{port: {config.door.port}}}\n"
+def test_the_open_router_takes_a_key_at_once(proxy: RunningProxy) -> None:
+    config = proxy.router.config
+    Path("router.yaml").write_text(
+        f"name: x\nmodel: assistant\nrelease: null\ngate: null\nstate_dir: state\nrouter: {{port: {config.router.port}}}\n"
     )
-    secret = keys("add", "team", "--expires", "5s", environment=Path("door.yaml")).output.strip()
-    assert door.ask(key=secret, json={}).status_code == 200
+    secret = keys("add", "team", "--expires", "5s", environment=Path("router.yaml")).output.strip()
+    assert proxy.ask(key=secret, json={}).status_code == 200
     while time.time() < Keyring(config).read()[-1].limits.expires:
         time.sleep(0.1)
-    assert door.ask(key=secret, json={}).status_code == 401
+    assert proxy.ask(key=secret, json={}).status_code == 401

@@ -1,4 +1,4 @@
-"""API keys: what is kept, what the door makes of it, and that all of it changes while it serves."""
+"""API keys: what is kept, what the router makes of it, and that all of it changes while it serves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from infra.haproxy.api_keys import KeyLimits, Keyring, api_key, hash_of
-from tests.infra.conftest import OpenDoor
+from tests.infra.conftest import RunningProxy
 
 LIMITS = KeyLimits.model_validate({})
 
@@ -111,25 +111,25 @@ def test_keys_added_at_the_same_time_are_all_kept(keyring: Keyring) -> None:
 
 
 @pytest.mark.integration
-def test_keys_come_and_go_while_the_door_is_open(door: OpenDoor) -> None:
-    keyring, pid = Keyring(door.router.config), door.router.pid()
+def test_keys_come_and_go_while_the_router_is_open(proxy: RunningProxy) -> None:
+    keyring, pid = Keyring(proxy.router.config), proxy.router.pid()
     secret = keyring.add("search", LIMITS)
-    assert door.ask(key=secret, json={}).status_code == 200
+    assert proxy.ask(key=secret, json={}).status_code == 200
     new = keyring.rotate("search", 3600)
-    assert [door.ask(key=key, json={}).status_code for key in (secret, new)] == [200, 200]
+    assert [proxy.ask(key=key, json={}).status_code for key in (secret, new)] == [200, 200]
     newest = keyring.rotate("search", 0)
-    assert [door.ask(key=key, json={}).status_code for key in (secret, new, newest)] == [401, 401, 200]
+    assert [proxy.ask(key=key, json={}).status_code for key in (secret, new, newest)] == [401, 401, 200]
     keyring.revoke("search")
-    assert door.ask(key=newest, json={}).status_code == 401
-    assert door.ask(json={}).status_code == 200 and door.router.pid() == pid
+    assert proxy.ask(key=newest, json={}).status_code == 401
+    assert proxy.ask(json={}).status_code == 200 and proxy.router.pid() == pid
 
 
 @pytest.mark.integration
-def test_a_restarted_door_knows_its_keys(door: OpenDoor) -> None:
-    secret = Keyring(door.router.config).add("search", LIMITS)
-    door.router.stop(0)
-    door.router.start("another-default")
-    assert [door.ask(key=key, json={}).status_code for key in (secret, "another-default", "sesame-open")] == [
+def test_a_restarted_router_knows_its_keys(proxy: RunningProxy) -> None:
+    secret = Keyring(proxy.router.config).add("search", LIMITS)
+    proxy.router.stop(0)
+    proxy.router.start("another-default")
+    assert [proxy.ask(key=key, json={}).status_code for key in (secret, "another-default", "sesame-open")] == [
         200,
         200,
         401,
@@ -137,24 +137,24 @@ def test_a_restarted_door_knows_its_keys(door: OpenDoor) -> None:
 
 
 @pytest.mark.integration
-def test_a_key_ends_at_its_time(door: OpenDoor) -> None:
-    secret = Keyring(door.router.config).add("short", limits(expires=int(time.time()) + 2))
-    assert door.ask(key=secret, json={}).status_code == 200
-    while time.time() < Keyring(door.router.config).read()[-1].limits.expires:
+def test_a_key_ends_at_its_time(proxy: RunningProxy) -> None:
+    secret = Keyring(proxy.router.config).add("short", limits(expires=int(time.time()) + 2))
+    assert proxy.ask(key=secret, json={}).status_code == 200
+    while time.time() < Keyring(proxy.router.config).read()[-1].limits.expires:
         time.sleep(0.1)
-    reply = door.ask(key=secret, json={})
+    reply = proxy.ask(key=secret, json={})
     assert reply.status_code == 401 and "expired" in reply.json()["error"]["message"]
 
 
 @pytest.mark.integration
-def test_scopes_are_groups_of_paths(door: OpenDoor) -> None:
-    secret = Keyring(door.router.config).add("labels", limits(scopes=["classify", "models"]))
-    assert door.ask(path="/classify", key=secret, json={}).status_code == 200
-    assert door.ask("GET", "/v1/models", key=secret).status_code == 200
+def test_scopes_are_groups_of_paths(proxy: RunningProxy) -> None:
+    secret = Keyring(proxy.router.config).add("labels", limits(scopes=["classify", "models"]))
+    assert proxy.ask(path="/classify", key=secret, json={}).status_code == 200
+    assert proxy.ask("GET", "/v1/models", key=secret).status_code == 200
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"):
-        reply = door.ask(path=path, key=secret, json={})
+        reply = proxy.ask(path=path, key=secret, json={})
         assert reply.status_code == 403 and reply.json()["error"]["type"] == "permission_error"
-    assert {arrival.path for arrival in door.arrivals} == {"/classify", "/v1/models"}
+    assert {arrival.path for arrival in proxy.arrivals} == {"/classify", "/v1/models"}
 
 
 @pytest.mark.unit

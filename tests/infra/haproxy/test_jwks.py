@@ -1,4 +1,4 @@
-"""Tokens of an identity provider at the real door: what is signed, by whom, for whom and until when decides; the
+"""Tokens of an identity provider at the real router: what is signed, by whom, for whom and until when decides; the
 token's own wishes do not."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from configs.errors import InputError
 from infra.haproxy.jwks import read_jwks
-from tests.infra.conftest import SECRET, OpenDoor
+from tests.infra.conftest import SECRET, RunningProxy
 
 RSA, EC = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
 STRANGER = rsa.generate_private_key(65537, 2048)
@@ -69,19 +69,19 @@ def sign(key: Any, data: bytes) -> bytes:
 
 
 @pytest.fixture
-def door(open_door: Callable[..., OpenDoor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenDoor:
+def proxy(start_proxy: Callable[..., RunningProxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunningProxy:
     monkeypatch.chdir(tmp_path)
     path = write_jwks(public(RSA, "r1"), public(EC, "e1"))
-    return open_door(jwt={"jwks": str(path), "issuer": ISSUER, "audience": AUDIENCE, "requests_per_minute": 40})
+    return start_proxy(jwt={"jwks": str(path), "issuer": ISSUER, "audience": AUDIENCE, "requests_per_minute": 40})
 
 
 @pytest.mark.integration
-def test_a_good_token_opens_and_its_subject_is_the_name(door: OpenDoor) -> None:
+def test_a_good_token_opens_and_its_subject_is_the_name(proxy: RunningProxy) -> None:
     good = [token(), token(EC), token(aud=["other", AUDIENCE]), token(nbf=int(time.time()) - 5), token(sub="auth0|42")]
-    assert [door.ask(key=one, json={}).status_code for one in good] == [200] * 5
-    assert [arrival.headers["x-tunegate-key"] for arrival in door.arrivals] == ["jwt:alice"] * 4 + ["jwt:auth0|42"]
-    assert not any("authorization" in arrival.headers for arrival in door.arrivals)
-    assert door.ask(json={}).status_code == 200, "keys are good beside tokens"
+    assert [proxy.ask(key=one, json={}).status_code for one in good] == [200] * 5
+    assert [arrival.headers["x-tunegate-key"] for arrival in proxy.arrivals] == ["jwt:alice"] * 4 + ["jwt:auth0|42"]
+    assert not any("authorization" in arrival.headers for arrival in proxy.arrivals)
+    assert proxy.ask(json={}).status_code == 200, "keys are good beside tokens"
 
 
 def bad_tokens() -> dict[str, str]:
@@ -130,31 +130,31 @@ def bad_tokens() -> dict[str, str]:
 
 
 @pytest.mark.integration
-def test_every_bad_token_is_401_and_reaches_nobody(door: OpenDoor) -> None:
+def test_every_bad_token_is_401_and_reaches_nobody(proxy: RunningProxy) -> None:
     bad = bad_tokens()
-    assert {what: door.ask(key=one, json={}).status_code for what, one in bad.items()} == dict.fromkeys(bad, 401)
-    assert door.arrivals == []
+    assert {what: proxy.ask(key=one, json={}).status_code for what, one in bad.items()} == dict.fromkeys(bad, 401)
+    assert proxy.arrivals == []
 
 
 @pytest.mark.integration
-def test_scope_and_limits_hold_for_subjects(door: OpenDoor) -> None:
-    assert door.ask(key=token(scope="openid classify"), path="/classify", json={}).status_code == 200
-    assert door.ask(key=token(scope="openid classify"), json={}).status_code == 403
-    assert door.ask(key=token(scope="chatter"), json={}).status_code == 403
-    statuses = [door.ask(key=token(sub="bob"), json={}).status_code for _ in range(42)]
+def test_scope_and_limits_hold_for_subjects(proxy: RunningProxy) -> None:
+    assert proxy.ask(key=token(scope="openid classify"), path="/classify", json={}).status_code == 200
+    assert proxy.ask(key=token(scope="openid classify"), json={}).status_code == 403
+    assert proxy.ask(key=token(scope="chatter"), json={}).status_code == 403
+    statuses = [proxy.ask(key=token(sub="bob"), json={}).status_code for _ in range(42)]
     assert statuses == [200] * 40 + [429] * 2
-    assert door.ask(key=token(sub="carol"), json={}).status_code == 200
+    assert proxy.ask(key=token(sub="carol"), json={}).status_code == 200
 
 
 @pytest.mark.integration
-def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(door: OpenDoor) -> None:
+def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(proxy: RunningProxy) -> None:
     import httpx
 
     new = token(STRANGER, {"kid": "r2"})
-    assert door.ask(key=new, json={}).status_code == 401
+    assert proxy.ask(key=new, json={}).status_code == 401
     with httpx.stream(
         "POST",
-        door.router.base_url + "/v1/completions",
+        proxy.router.base_url + "/v1/completions",
         json={"chunks": 60},
         headers={"Authorization": f"Bearer {SECRET}"},
         timeout=30,
@@ -162,15 +162,15 @@ def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(door: OpenDoor) -
         chunks = reply.iter_text()
         first = next(chunks)
         write_jwks(public(EC, "e1"), public(STRANGER, "r2"))
-        assert door.router.reload() == ["settings"] and door.router.reload() == []
-        assert [door.ask(key=one, json={}).status_code for one in (new, token(EC), token(), SECRET)] == [
+        assert proxy.router.reload() == ["settings"] and proxy.router.reload() == []
+        assert [proxy.ask(key=one, json={}).status_code for one in (new, token(EC), token(), SECRET)] == [
             200,
             200,
             401,
             200,
         ]
         assert len((first + "".join(chunks)).split()) == 60
-    assert door.router.weights() == {"blue": 100, "green": 0}
+    assert proxy.router.weights() == {"blue": 100, "green": 0}
 
 
 @pytest.mark.unit

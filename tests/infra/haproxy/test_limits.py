@@ -1,4 +1,4 @@
-"""What one key may ask of the door: requests a minute, tokens a minute, requests at once."""
+"""What one key may ask of the router: requests a minute, tokens a minute, requests at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from infra.haproxy.api_keys import KeyLimits, Keyring
-from tests.infra.conftest import OpenDoor
+from tests.infra.conftest import RunningProxy
 
 pytestmark = pytest.mark.integration
 
 
-def key_with(door: OpenDoor, name: str = "team", **limits: int) -> str:
-    return Keyring(door.router.config).add(name, KeyLimits.model_validate(limits))
+def key_with(proxy: RunningProxy, name: str = "team", **limits: int) -> str:
+    return Keyring(proxy.router.config).add(name, KeyLimits.model_validate(limits))
 
 
 def refused(reply: httpx.Response) -> bool:
@@ -25,22 +25,22 @@ def refused(reply: httpx.Response) -> bool:
     return True
 
 
-def test_requests_a_minute_are_counted_by_name_and_refused_ones_are_not(door: OpenDoor) -> None:
-    secret, other = key_with(door, requests_per_minute=3), key_with(door, "other", requests_per_minute=3)
-    assert [refused(door.ask(key=secret, json={})) for _ in range(6)] == [False] * 3 + [True] * 3
-    rotated = Keyring(door.router.config).rotate("team", 60)
-    assert refused(door.ask(key=rotated, json={})), "a new key is no new allowance"
-    assert not refused(door.ask(key=other, json={})) and not refused(door.ask(json={}))
-    assert len(door.arrivals) == 5
+def test_requests_a_minute_are_counted_by_name_and_refused_ones_are_not(proxy: RunningProxy) -> None:
+    secret, other = key_with(proxy, requests_per_minute=3), key_with(proxy, "other", requests_per_minute=3)
+    assert [refused(proxy.ask(key=secret, json={})) for _ in range(6)] == [False] * 3 + [True] * 3
+    rotated = Keyring(proxy.router.config).rotate("team", 60)
+    assert refused(proxy.ask(key=rotated, json={})), "a new key is no new allowance"
+    assert not refused(proxy.ask(key=other, json={})) and not refused(proxy.ask(json={}))
+    assert len(proxy.arrivals) == 5
 
 
-def test_requests_at_once_are_bounded_and_free_again_when_one_ends(door: OpenDoor) -> None:
-    secret = key_with(door, concurrent=2)
+def test_requests_at_once_are_bounded_and_free_again_when_one_ends(proxy: RunningProxy) -> None:
+    secret = key_with(proxy, concurrent=2)
     with ThreadPoolExecutor(6) as pool:
-        replies = list(pool.map(lambda _: door.ask(key=secret, json={"hold": 1}), range(6)))
+        replies = list(pool.map(lambda _: proxy.ask(key=secret, json={"hold": 1}), range(6)))
     assert sorted(reply.status_code for reply in replies) == [200, 200, 429, 429, 429, 429]
     assert all(refused(reply) for reply in replies if reply.status_code != 200)
-    assert door.ask(key=secret, json={}).status_code == 200
+    assert proxy.ask(key=secret, json={}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -56,29 +56,29 @@ def test_requests_at_once_are_bounded_and_free_again_when_one_ends(door: OpenDoo
     ],
 )
 def test_tokens_a_minute_are_reserved_from_what_the_body_asks(
-    door: OpenDoor, body: dict[str, object], cost: int
+    proxy: RunningProxy, body: dict[str, object], cost: int
 ) -> None:
     """Three fit and a fourth does not; the bytes of the body itself are less than 0.2 of the cost."""
-    secret = key_with(door, tokens_per_minute=int(3.7 * cost) if cost > 100 else 390)
-    assert [refused(door.ask(key=secret, json=body)) for _ in range(4)] == [False, False, False, True]
-    assert len(door.arrivals) == 3
+    secret = key_with(proxy, tokens_per_minute=int(3.7 * cost) if cost > 100 else 390)
+    assert [refused(proxy.ask(key=secret, json=body)) for _ in range(4)] == [False, False, False, True]
+    assert len(proxy.arrivals) == 3
 
 
-def test_an_answer_bound_beyond_all_measure_is_refused_and_takes_nothing(door: OpenDoor) -> None:
-    secret = key_with(door, tokens_per_minute=1000)
+def test_an_answer_bound_beyond_all_measure_is_refused_and_takes_nothing(proxy: RunningProxy) -> None:
+    secret = key_with(proxy, tokens_per_minute=1000)
     for bound in (2**31, 2**62, 10**30):
-        assert refused(door.ask(key=secret, json={"max_tokens": bound}))
-    assert not refused(door.ask(key=secret, json={"max_tokens": 900}))
+        assert refused(proxy.ask(key=secret, json={"max_tokens": bound}))
+    assert not refused(proxy.ask(key=secret, json={"max_tokens": 900}))
 
 
-def test_a_prompt_larger_than_a_network_buffer_is_read_too(door: OpenDoor) -> None:
-    secret = key_with(door, tokens_per_minute=200_000)
+def test_a_prompt_larger_than_a_network_buffer_is_read_too(proxy: RunningProxy) -> None:
+    secret = key_with(proxy, tokens_per_minute=200_000)
     body = {"messages": "y" * 600_000, "max_tokens": 49_000}
-    assert [refused(door.ask(key=secret, json=body)) for _ in range(2)] == [False, True]
+    assert [refused(proxy.ask(key=secret, json=body)) for _ in range(2)] == [False, True]
 
 
-def test_a_classifier_writes_no_tokens_and_models_cost_none(door: OpenDoor) -> None:
-    secret = key_with(door, tokens_per_minute=20)
-    assert not refused(door.ask(path="/classify", key=secret, json={"input": ["x"]}))
-    assert not refused(door.ask("GET", "/v1/models", key=secret))
-    assert refused(door.ask(key=secret, json={}))
+def test_a_classifier_writes_no_tokens_and_models_cost_none(proxy: RunningProxy) -> None:
+    secret = key_with(proxy, tokens_per_minute=20)
+    assert not refused(proxy.ask(path="/classify", key=secret, json={"input": ["x"]}))
+    assert not refused(proxy.ask("GET", "/v1/models", key=secret))
+    assert refused(proxy.ask(key=secret, json={}))

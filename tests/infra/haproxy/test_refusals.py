@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pytest
 
 from infra.haproxy.api_keys import KeyLimits, Keyring, hash_of
-from tests.infra.conftest import SECRET, OpenDoor
+from tests.infra.conftest import SECRET, RunningProxy
 
-HEAD = "Host: door.example\r\nConnection: close\r\n"
+HEAD = "Host: router.example\r\nConnection: close\r\n"
 KEYED = f"{HEAD}Authorization: Bearer {SECRET}\r\n"
 BODY = '{"model": "assistant", "messages": []}'
 LENGTH = f"Content-Length: {len(BODY)}\r\n"
@@ -101,7 +101,7 @@ def wrong_methods() -> list[Refusal]:
 
 
 def wrong_keys(expired: str, revoked: str, narrow: str) -> list[Refusal]:
-    """Each on a path that is open to the right key. Tokens that claim to be JWTs are only texts to a door without
+    """Each on a path that is open to the right key. Tokens that claim to be JWTs are only texts to a router without
     `jwt`."""
     forged = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJyb290In0."
     headers = [
@@ -153,7 +153,7 @@ def smuggled() -> list[Refusal]:
     401: a header folded onto the key."""
     inner = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
     chunked = f"0\r\n\r\n{inner}"
-    keyed = f"Host: door.example\r\nAuthorization: Bearer {SECRET}\r\n"
+    keyed = f"Host: router.example\r\nAuthorization: Bearer {SECRET}\r\n"
     lengths = {
         "CL.TE": ("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", chunked),
         "TE.CL": ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", f"5c\r\n{inner}\r\n0\r\n\r\n"),
@@ -207,8 +207,8 @@ def misshapen_lines() -> list[Refusal]:
     """The request line itself: absolute forms, spaces, controls, versions."""
     lines = [
         "GET http://evil.example/v1/models HTTP/1.1",
-        "GET https://door.example/v1/models HTTP/1.1",
-        "GET ftp://door.example/v1/models HTTP/1.1",
+        "GET https://router.example/v1/models HTTP/1.1",
+        "GET ftp://router.example/v1/models HTTP/1.1",
         "GET file:///etc/passwd HTTP/1.1",
         "POST http://127.0.0.1:8101/metrics HTTP/1.1",
         "GET v1/models HTTP/1.1",
@@ -232,7 +232,7 @@ def misshapen_lines() -> list[Refusal]:
         "SSH-2.0-OpenSSH_9.2",
         "* * *",
         "GET @/v1/models HTTP/1.1",
-        "GET door.example:80 HTTP/1.1",
+        "GET router.example:80 HTTP/1.1",
     ]
     return [shaped(f"line {line!r}", line, KEYED, "", 400, 404, 405, 505) for line in lines]
 
@@ -263,8 +263,8 @@ def oversize() -> list[Refusal]:
 
 
 @pytest.mark.integration
-def test_everything_that_is_not_allowed_is_refused_and_nothing_reaches_the_model_server(door: OpenDoor) -> None:
-    keyring = Keyring(door.router.config)
+def test_everything_that_is_not_allowed_is_refused_and_nothing_reaches_the_model_server(proxy: RunningProxy) -> None:
+    keyring = Keyring(proxy.router.config)
     expired = keyring.add("expired", KeyLimits.model_validate({"expires": int(time.time()) - 1}))
     revoked = keyring.add("revoked", KeyLimits.model_validate({}))
     narrow = keyring.add("narrow", KeyLimits.model_validate({"scopes": ["models"]}))
@@ -279,19 +279,19 @@ def test_everything_that_is_not_allowed_is_refused_and_nothing_reaches_the_model
         *oversize(),
     ]
     with ThreadPoolExecutor(24) as pool:
-        seen = list(pool.map(lambda case: answered(door, case), table))
+        seen = list(pool.map(lambda case: answered(proxy, case), table))
     wrong = [f"{case.what}: {one}" for case, one in zip(table, seen, strict=True) if one is not None]
     assert wrong == []
-    assert door.arrivals == []
+    assert proxy.arrivals == []
     print(f"{len(table)} requests refused")  # read by benchmarks/serve/promises.py
     assert len(table) >= 200
-    assert door.ask(json={}).status_code == 200 and len(door.arrivals) == 1, "the door still works"
+    assert proxy.ask(json={}).status_code == 200 and len(proxy.arrivals) == 1, "the router still works"
 
 
-def answered(door: OpenDoor, case: Refusal) -> str | None:
+def answered(proxy: RunningProxy, case: Refusal) -> str | None:
     """What was wrong with the answer: a status that is no refusal, two answers of which one is not, or a JSON body that
     is not OpenAI's."""
-    answer = door.raw(case.request, seconds=3)
+    answer = proxy.raw(case.request, seconds=3)
     statuses = [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d{3})", answer, flags=re.MULTILINE)]
     if not statuses or not set(statuses) <= case.statuses | {404}:
         return f"{statuses} instead of {sorted(case.statuses)}: {answer[:80]!r}"

@@ -1,4 +1,4 @@
-"""The door, with a real HAProxy in front of two small servers: paths, keys, headers, switching under open streams."""
+"""The router, with a real HAProxy in front of two small servers: paths, keys, headers, switching under open streams."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Slow(BaseHTTPRequestHandler):
 @pytest.fixture
 def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
     monkeypatch.chdir(tmp_path)
-    door, *slots = free_ports(3)
+    router_port, *slots = free_ports(3)
     servers = [ThreadingHTTPServer(("127.0.0.1", port), Slow) for port in slots]
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -68,7 +68,7 @@ def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Router]:
         "name": "x",
         "model": "m",
         "gate": None,
-        "door": {"port": door},
+        "router": {"port": router_port},
         "slot_ports": tuple(slots),
         "state_dir": "state",
     }
@@ -151,14 +151,14 @@ def test_starting_twice_is_starting_once_and_other_settings_are_refused(router: 
     assert router.pid() == pid
     (other,) = free_ports(1)
     with pytest.raises(InputError, match="settings changed"):
-        Router(router.config.model_copy(update={"door": router.config.door.model_copy(update={"port": other})})).start(
-            "sesame"
-        )
+        Router(
+            router.config.model_copy(update={"router": router.config.router.model_copy(update={"port": other})})
+        ).start("sesame")
 
 
-def test_a_taken_port_and_a_closed_door_are_clear_errors(router: Router) -> None:
+def test_a_taken_port_and_a_closed_router_are_clear_errors(router: Router) -> None:
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", router.config.door.port))
+        holder.bind(("127.0.0.1", router.config.router.port))
         holder.listen()
         with pytest.raises(OutsideError, match="HAProxy did not start"):
             router.start("sesame")
@@ -176,12 +176,19 @@ def test_the_key_comes_from_the_environment_else_from_a_file_of_its_owner(
     assert made == api_key(router.config) and len(made) >= 32 and Path("state/api_key").stat().st_mode & 0o077 == 0
 
 
-def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_door_it_opened(tmp_path: Path) -> None:
+def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_router_it_opened(tmp_path: Path) -> None:
     """HAProxy and its log's writer outlive the command: neither may hold its stdout or stderr, or a CI job would never
     end."""
-    door, *slots = free_ports(3)
+    router_port, *slots = free_ports(3)
     config = DeployConfig.model_validate(
-        {"name": "x", "model": "m", "gate": None, "door": {"port": door}, "slot_ports": slots, "state_dir": "state"}
+        {
+            "name": "x",
+            "model": "m",
+            "gate": None,
+            "router": {"port": router_port},
+            "slot_ports": slots,
+            "state_dir": "state",
+        }
     )
     code = "import sys; from configs.environment.config import DeployConfig; from infra.haproxy.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Shares of the users, sticky; and the door held while no slot serves."""
+"""Shares of the users, sticky; and the router held while no slot serves."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError
 from infra.haproxy.router import bucket_of
-from tests.infra.conftest import OpenDoor
+from tests.infra.conftest import RunningProxy
 
 USERS = [f"user-{number}" for number in range(60)]
 
 
-def slots_of(door: OpenDoor) -> dict[str, str]:
+def slots_of(proxy: RunningProxy) -> dict[str, str]:
     with httpx.Client(headers={"Authorization": "Bearer sesame-open"}) as client:
         return {
             user: client.post(
-                door.router.base_url + "/v1/chat/completions", json={}, headers={"x-tunegate-sticky": user}
+                proxy.router.base_url + "/v1/chat/completions", json={}, headers={"x-tunegate-sticky": user}
             ).headers["x-tunegate-slot"]
             for user in USERS
         }
 
 
 @pytest.mark.integration
-def test_a_user_stays_and_more_green_moves_users_to_green_only(door: OpenDoor) -> None:
+def test_a_user_stays_and_more_green_moves_users_to_green_only(proxy: RunningProxy) -> None:
     before: set[str] = set()
     for green in (0, 5, 25, 60, 100):
-        door.router.set_weights({"blue": 100 - green, "green": green})
-        assert door.router.weights() == {"blue": 100 - green, "green": green}
-        seen = slots_of(door)
+        proxy.router.set_weights({"blue": 100 - green, "green": green})
+        assert proxy.router.weights() == {"blue": 100 - green, "green": green}
+        seen = slots_of(proxy)
         assert {user for user, slot in seen.items() if slot == "green"} == {
             user for user in USERS if bucket_of(user) < green
         }
@@ -46,95 +46,97 @@ def test_a_user_stays_and_more_green_moves_users_to_green_only(door: OpenDoor) -
 
 
 @pytest.mark.integration
-def test_without_a_sticky_header_the_key_decides(door: OpenDoor) -> None:
+def test_without_a_sticky_header_the_key_decides(proxy: RunningProxy) -> None:
     bucket = bucket_of("default")
-    door.router.set_weights({"blue": 100 - bucket, "green": bucket})
-    assert {door.ask(json={}).headers["x-tunegate-slot"] for _ in range(5)} == {"blue"}
-    door.router.set_weights({"blue": 99 - bucket, "green": bucket + 1})
-    assert {door.ask(json={}).headers["x-tunegate-slot"] for _ in range(5)} == {"green"}
+    proxy.router.set_weights({"blue": 100 - bucket, "green": bucket})
+    assert {proxy.ask(json={}).headers["x-tunegate-slot"] for _ in range(5)} == {"blue"}
+    proxy.router.set_weights({"blue": 99 - bucket, "green": bucket + 1})
+    assert {proxy.ask(json={}).headers["x-tunegate-slot"] for _ in range(5)} == {"green"}
 
 
 @pytest.mark.integration
-def test_a_change_of_weights_cuts_no_open_stream(door: OpenDoor) -> None:
+def test_a_change_of_weights_cuts_no_open_stream(proxy: RunningProxy) -> None:
     with httpx.stream(
         "POST",
-        door.router.base_url + "/v1/chat/completions",
+        proxy.router.base_url + "/v1/chat/completions",
         json={"chunks": 10},
         headers={"Authorization": "Bearer sesame-open"},
     ) as reply:
         chunks = reply.iter_text()
         first = next(chunks)
-        door.router.set_weights({"blue": 0, "green": 100})
+        proxy.router.set_weights({"blue": 0, "green": 100})
         assert (first + "".join(chunks)).split() == [str(number) for number in range(10)]
     assert reply.headers["x-tunegate-slot"] == "blue"
 
 
 @pytest.mark.integration
-def test_the_larger_weight_is_the_active_slot_and_a_restart_keeps_both(door: OpenDoor) -> None:
-    door.router.set_weights({"blue": 95, "green": 5})
-    assert door.router.active() == "blue"
-    door.router.stop(0)
-    door.router.start("sesame-open")
-    assert door.router.weights() == {"blue": 95, "green": 5}
-    door.router.set_weights({"green": 51, "blue": 49})
-    assert door.router.active() == "green"
+def test_the_larger_weight_is_the_active_slot_and_a_restart_keeps_both(proxy: RunningProxy) -> None:
+    proxy.router.set_weights({"blue": 95, "green": 5})
+    assert proxy.router.active() == "blue"
+    proxy.router.stop(0)
+    proxy.router.start("sesame-open")
+    assert proxy.router.weights() == {"blue": 95, "green": 5}
+    proxy.router.set_weights({"green": 51, "blue": 49})
+    assert proxy.router.active() == "green"
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("weights", [{"blue": 50}, {"blue": 101, "green": -1}, {"blue": 90, "green": 20}, {}])
-def test_weights_that_are_no_shares_are_refused_and_change_nothing(door: OpenDoor, weights: dict[str, int]) -> None:
+def test_weights_that_are_no_shares_are_refused_and_change_nothing(
+    proxy: RunningProxy, weights: dict[str, int]
+) -> None:
     with pytest.raises(InputError, match="sum to 100"):
-        door.router.set_weights(weights)  # type: ignore[arg-type]  # wrong on purpose
-    assert door.router.weights() == {"blue": 100, "green": 0}
+        proxy.router.set_weights(weights)  # type: ignore[arg-type]  # wrong on purpose
+    assert proxy.router.weights() == {"blue": 100, "green": 0}
 
 
 @pytest.mark.integration
-def test_requests_sent_while_paused_are_all_answered_after_resume(door: OpenDoor) -> None:
-    door.router.pause()
-    assert door.router.is_paused()
+def test_requests_sent_while_paused_are_all_answered_after_resume(proxy: RunningProxy) -> None:
+    proxy.router.pause()
+    assert proxy.router.is_paused()
     with ThreadPoolExecutor(24) as pool:
-        sent = [pool.submit(door.ask, json={"number": number}) for number in range(24)]
+        sent = [pool.submit(proxy.ask, json={"number": number}) for number in range(24)]
         time.sleep(0.5)
-        assert door.arrivals == [] and not any(one.done() for one in sent)
-        door.router.switch("green")
-        door.router.resume()
+        assert proxy.arrivals == [] and not any(one.done() for one in sent)
+        proxy.router.switch("green")
+        proxy.router.resume()
         replies = [one.result() for one in sent]
     assert {(reply.status_code, reply.headers["x-tunegate-slot"]) for reply in replies} == {(200, "green")}
-    assert len(door.arrivals) == 24
+    assert len(proxy.arrivals) == 24
 
 
 @pytest.mark.integration
-def test_a_pause_leaves_open_streams_alone_and_tells_the_load_balancer(door: OpenDoor) -> None:
+def test_a_pause_leaves_open_streams_alone_and_tells_the_load_balancer(proxy: RunningProxy) -> None:
     replies: list[httpx.Response] = []
-    stream = threading.Thread(target=lambda: replies.append(door.ask(json={"chunks": 8})))
+    stream = threading.Thread(target=lambda: replies.append(proxy.ask(json={"chunks": 8})))
     stream.start()
-    while not door.arrivals:
+    while not proxy.arrivals:
         time.sleep(0.01)
-    door.router.pause()
-    assert door.ask("GET", "/health").status_code == 503
+    proxy.router.pause()
+    assert proxy.ask("GET", "/health").status_code == 503
     stream.join()
     assert replies[0].text.split() == [str(number) for number in range(8)]
-    door.router.resume()
-    assert door.ask("GET", "/health").status_code == 200
+    proxy.router.resume()
+    assert proxy.ask("GET", "/health").status_code == 200
 
 
 @pytest.mark.integration
-def test_who_waits_past_the_bound_is_told_when_to_come_back(open_door: Callable[..., OpenDoor]) -> None:
-    door = open_door(queue_seconds=1)
-    door.router.pause()
-    reply = door.ask(json={})
-    assert reply.status_code == 503 and int(reply.headers["retry-after"]) > 0 and door.arrivals == []
+def test_who_waits_past_the_bound_is_told_when_to_come_back(start_proxy: Callable[..., RunningProxy]) -> None:
+    proxy = start_proxy(queue_seconds=1)
+    proxy.router.pause()
+    reply = proxy.ask(json={})
+    assert reply.status_code == 503 and int(reply.headers["retry-after"]) > 0 and proxy.arrivals == []
     assert reply.json()["error"]["type"] == "server_error"
 
 
 @pytest.mark.integration
-def test_a_restarted_door_is_still_paused(door: OpenDoor) -> None:
-    door.router.pause()
-    door.router.stop(0)
-    door.router.start("sesame-open")
-    assert door.router.is_paused()
-    door.router.resume()
-    assert door.ask(json={}).status_code == 200
+def test_a_restarted_router_is_still_paused(proxy: RunningProxy) -> None:
+    proxy.router.pause()
+    proxy.router.stop(0)
+    proxy.router.start("sesame-open")
+    assert proxy.router.is_paused()
+    proxy.router.resume()
+    assert proxy.ask(json={}).status_code == 200
 
 
 @pytest.mark.unit

@@ -1,4 +1,4 @@
-"""Redaction: what names a person or opens a door goes, what does not stays, and no text takes long."""
+"""Redaction: what names a person or grants access goes, what does not stays, and no text takes long."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATTERNS = compiled({})
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[key]"),
     ],
 )
-def test_what_names_a_person_or_opens_a_door_is_taken_out(text: str, redacted: str) -> None:
+def test_what_names_a_person_or_grants_access_is_taken_out(text: str, redacted: str) -> None:
     assert redact_text(text, PATTERNS) == (redacted, redacted.count("["))
 
 

@@ -100,7 +100,7 @@ def test_of_a_server_that_both_slots_live_in_each_slots_samples_lie_in_its_own_f
     sampler = Sampler(app_of(EVENTS), chosen(tmp_path))
     exchange(sampler, EVENTS)
     exchange(sampler, EVENTS, path=f"/slots/green/two@0123456789ab{CHAT}")
-    assert [row["path"] for row in rows(sampler)] == [CHAT, CHAT], "the door's path, as a trace replays it"
+    assert [row["path"] for row in rows(sampler)] == [CHAT, CHAT], "the router's path, as a trace replays it"
     assert sorted(path.name.partition("-")[0] for path in tmp_path.glob("*.jsonl")) == ["blue", "green"]
 
 

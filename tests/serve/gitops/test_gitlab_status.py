@@ -99,12 +99,13 @@ class Gitlab:
 
 def test_status_deployment_and_merge_request_are_one_report_and_the_merge_request_is_asked_for_once() -> None:
     gitlab, report = Gitlab(), Report("c1", "running", "under way")
-    found = send(gitlab, report, "x", "main", "http://door", {})  # type: ignore[arg-type]  # a fake at the seam
+    found = send(gitlab, report, "x", "main", "http://router", {})  # type: ignore[arg-type]  # a fake at the seam
     assert gitlab.calls == [
-        ("status", "c1", "running", "tunegate/x", "under way"), ("deployment", "x", "c1", "main", "running", "http://door"), ("merge request", "c1"),
+        ("status", "c1", "running", "tunegate/x", "under way"), ("deployment", "x", "c1", "main", "running", "http://router"), ("merge request", "c1"),
     ]  # fmt: skip
     assert report.is_in(found) and found["merge_request"]["iid"] == 3
     assert (
-        send(gitlab, Report("c1", "success", "serves"), "x", "main", "http://door", found)["merge_request"]["iid"] == 3
+        send(gitlab, Report("c1", "success", "serves"), "x", "main", "http://router", found)["merge_request"]["iid"]
+        == 3
     )  # type: ignore[arg-type]
     assert [call[0] for call in gitlab.calls].count("merge request") == 1

@@ -19,7 +19,7 @@ def test_a_first_deployment_proves_everything_before_it_switches() -> None:
     world = World(settings_of())
     world.note("desired", release=OLD)
     world.settle()
-    assert names(world) == ["open_door", "measure", "start", *PROOF, "switch", "bake", "done"]
+    assert names(world) == ["start_router", "measure", "start", *PROOF, "switch", "bake", "done"]
 
 
 def test_a_second_deployment_leaves_the_old_slot_warm() -> None:
@@ -101,7 +101,7 @@ def test_a_router_that_forgot_the_shares_is_told_again_and_the_watch_goes_on() -
     assert world.weights == {"blue": 75, "green": 25} and world.state.step == began
 
 
-def test_a_swap_holds_the_door_and_stops_what_serves_before_the_new_one_starts() -> None:
+def test_a_swap_holds_the_router_and_stops_what_serves_before_the_new_one_starts() -> None:
     world = deployed()
     world.room = "swap"
     world.note("desired", release=NEW)

@@ -76,8 +76,8 @@ class Deployment(RuleBasedStateMachine):
         self.world.hung |= self.world.servers.keys() & set(hung)
 
     @rule()
-    def kill_the_door(self) -> None:
-        self.world.door = False
+    def kill_the_router(self) -> None:
+        self.world.router_up = False
 
     @rule(release=RELEASES, proof=st.sampled_from([*PROOF, "shadow", ""]))
     def turn_bad(self, release: str, proof: str) -> None:
@@ -149,7 +149,7 @@ class Deployment(RuleBasedStateMachine):
             assert self.world.serving() == {state.active} and state.release_of(state.active) == state.desired
         if end.kind != "paged" and state.active:
             assert self.world.serving()
-        assert not self.world.paused or state.swapping or not self.world.door
+        assert not self.world.paused or state.swapping or not self.world.router_up
 
 
 Deployment.TestCase.settings = settings(

@@ -33,7 +33,7 @@ def seen(
     }
     return {
         "environment": "local",
-        "door": {"open": True},
+        "router": {"running": True},
         "slots": slots,
         "difference": {"why": facts.pop("why")} if "why" in facts else None,
     } | facts
@@ -47,7 +47,7 @@ def test_the_pinned_release_with_all_of_the_traffic_is_what_git_says() -> None:
 
 
 def test_nothing_pinned_and_nothing_serving_agree() -> None:
-    assert "nothing is pinned" in check_served(seen(door={"open": False}), None, FILE)
+    assert "nothing is pinned" in check_served(seen(router={"running": False}), None, FILE)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_nothing_pinned_and_nothing_serving_agree() -> None:
             [OLD, NEW, "10 %", "under way"],
         ),
         (seen(blue=(NEW, 100, False)), NEW, [NEW, "dead"]),
-        (seen(blue=(NEW, 100, True), door={"open": False}), NEW, [NEW, "door closed"]),
+        (seen(blue=(NEW, 100, True), router={"running": False}), NEW, [NEW, "router down"]),
         (seen(), NEW, ["found nothing", NEW]),
         (seen(blue=(OLD, 100, True)), None, [OLD, "expected nothing"]),
         (seen(blue=(OLD, 100, True), why="held by the operator"), NEW, [OLD, NEW, "held"]),
@@ -78,16 +78,16 @@ SLOT = st.tuples(st.sampled_from([None, OLD, NEW]), st.sampled_from([0, 10, 90, 
 
 @given(SLOT, SLOT, st.sampled_from([None, OLD, NEW]), st.booleans())
 def test_it_passes_only_where_every_share_goes_to_the_living_pin(
-    blue: Any, green: Any, pinned: str | None, door: bool
+    blue: Any, green: Any, pinned: str | None, router: bool
 ) -> None:
     serving = [slot for slot in (blue, green) if slot[1] > 0]
     right = (
         (not serving)
         if pinned is None
-        else bool(serving) and door and all(slot[0] == pinned and slot[2] for slot in serving)
+        else bool(serving) and router and all(slot[0] == pinned and slot[2] for slot in serving)
     )
     try:
-        check_served(seen(blue, green, door={"open": door}), pinned, FILE)
+        check_served(seen(blue, green, router={"running": router}), pinned, FILE)
         passed = True
     except RefusedError:
         passed = False

@@ -83,7 +83,7 @@ def test_a_canary_counts_its_requests_from_its_first_share_and_its_streams_from_
     assert (found["streams_completed"], found["longest_drain_seconds"], found["strategy"]) == (3, 4.2, "canary")
 
 
-def test_a_swap_says_how_long_the_door_was_held_and_how_long_blue_drained() -> None:
+def test_a_swap_says_how_long_the_router_was_held_and_how_long_blue_drained() -> None:
     now = {"blue": Traffic(0, 1, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
     found = receipt(switched(queued_seconds=8.1, drained_seconds=2.5), "blue-green", now, 1, 0.0)
     assert (found["longest_queue_wait_seconds"], found["longest_drain_seconds"]) == (8.1, 2.5)

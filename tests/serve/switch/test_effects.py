@@ -105,7 +105,7 @@ def test_a_slot_without_a_server_on_record_has_nothing_to_prove(world: World, en
 def test_people_are_told_one_line_a_step(world: World, release: str) -> None:
     lines: list[str] = []
     env = Environment(environment().config, lines.append)
-    do(env, "open_door")
+    do(env, "start_router")
     do(env, "start", "blue", release=release)
     do(env, "prove", "blue", proof="load")
     do(env, "switch", "blue")
@@ -114,19 +114,19 @@ def test_people_are_told_one_line_a_step(world: World, release: str) -> None:
     assert lines[2].endswith(": load")  # demo.py opens its streams at this line
 
 
-def test_what_is_observed_comes_from_the_door_and_the_processes_never_from_the_record(
+def test_what_is_observed_comes_from_the_router_and_the_processes_never_from_the_record(
     world: World, env: Environment, release: str
 ) -> None:
     state = do(env, "start", "blue", release=release)
     world.routed = "blue"
     assert vars(observe(env, state)) == {
-        "door_open": False,
+        "router_running": False,
         "weights": {},
         "alive": {"blue"},
         "hung": frozenset(),
         "now": world.now.timestamp(),
     }
     world.servers.clear()
-    world.door = True
+    world.router_up = True
     seen = observe(env, state)
-    assert (seen.door_open, seen.routed, seen.alive) == (True, "blue", frozenset())
+    assert (seen.router_running, seen.routed, seen.alive) == (True, "blue", frozenset())

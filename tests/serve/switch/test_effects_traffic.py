@@ -1,4 +1,4 @@
-"""The effects on traffic: the switch is believed once the door shows it, and a slot retires without its streams or at a
+"""The effects on traffic: the switch is believed once the router shows it, and a slot retires without its streams or at a
 deadline."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from configs.errors import OutsideError
 from serve.record.environment import Environment
 from serve.switch.servers import wait_for_streams
-from serve.switch.traffic import door_client, traffic_of, wait_for_slot
+from serve.switch.traffic import router_client, traffic_of, wait_for_slot
 from tests.support.fake_machine import NONE, World, do, env, release, world
 
 __all__ = ["env", "release", "world"]
@@ -20,7 +20,7 @@ WAIT_FOR_SLOT = wait_for_slot
 
 
 def test_switching_twice_is_switching_once(world: World, env: Environment, release: str) -> None:
-    do(env, "open_door")
+    do(env, "start_router")
     do(env, "start", "blue", release=release)
     world.count("green", open=5)
     first, second = (do(env, "switch", "blue") for _ in range(2))
@@ -30,10 +30,10 @@ def test_switching_twice_is_switching_once(world: World, env: Environment, relea
 
 
 @pytest.mark.parametrize("fault", ["router", "server"])
-def test_a_switch_that_is_not_seen_through_the_door_stays_an_intent(
+def test_a_switch_that_is_not_seen_through_the_router_stays_an_intent(
     world: World, env: Environment, release: str, fault: str
 ) -> None:
-    do(env, "open_door")
+    do(env, "start_router")
     do(env, "start", "blue", release=release)
     if fault == "router":
         world.fails = {"switch blue": OutsideError("no")}
@@ -48,7 +48,7 @@ def test_a_switch_that_is_not_seen_through_the_door_stays_an_intent(
 def test_a_slot_retires_at_zero_streams_or_at_the_deadline_and_the_record_says_which(
     world: World, env: Environment, release: str, streams: int, why: str, waited: int
 ) -> None:
-    do(env, "open_door")
+    do(env, "start_router")
     do(env, "start", "green", release=release)
     world.count("green", open=streams)
     began = world.now
@@ -65,7 +65,7 @@ def test_a_slot_retires_at_zero_streams_or_at_the_deadline_and_the_record_says_w
 
 
 def test_a_dead_server_is_retired_without_waiting_for_its_streams(world: World, env: Environment, release: str) -> None:
-    do(env, "open_door")
+    do(env, "start_router")
     do(env, "start", "green", release=release)
     world.servers.clear()
     world.count("green", open=3)
@@ -80,7 +80,7 @@ def test_streams_are_waited_for_until_zero_or_the_deadline(
     world: World, env: Environment, streams: int, every: int, seconds: float
 ) -> None:
     """One stream ends with every `every`-th look, four looks a second."""
-    looks, began, world.door = 0, world.now, True
+    looks, began, world.router_up = 0, world.now, True
     world.count("blue", open=streams)
 
     def look() -> None:
@@ -95,13 +95,13 @@ def test_streams_are_waited_for_until_zero_or_the_deadline(
     assert waited == 0 or (streams and waited <= 0.25 * streams * every)
 
 
-def test_a_closed_door_has_no_streams(world: World, env: Environment) -> None:
+def test_a_closed_router_has_no_streams(world: World, env: Environment) -> None:
     world.count("blue", open=3)
     assert traffic_of(env, "blue") == NONE and wait_for_streams(env, "blue", 60) == 0
 
 
 def replies(monkeypatch: pytest.MonkeyPatch, *answers: str | None) -> list[httpx.Request]:
-    """The door answers from these slots in turn, the last for ever; None refuses the connection."""
+    """The router answers from these slots in turn, the last for ever; None refuses the connection."""
     seen: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -116,21 +116,21 @@ def replies(monkeypatch: pytest.MonkeyPatch, *answers: str | None) -> list[httpx
     return seen
 
 
-def test_a_switch_is_believed_once_the_door_answers_from_the_slot(
+def test_a_switch_is_believed_once_the_router_answers_from_the_slot(
     world: World, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = replies(monkeypatch, "blue", None, "blue", "green")
-    WAIT_FOR_SLOT(env, "green", door_client(env))
-    assert len(seen) == 4 and seen[0].url == "http://door/health"
+    WAIT_FOR_SLOT(env, "green", router_client(env))
+    assert len(seen) == 4 and seen[0].url == "http://router/health"
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [("blue", "still answers from blue, not from green"), (None, "still answers from ConnectError")],
 )
-def test_a_door_that_goes_on_answering_from_elsewhere_is_an_outside_error(
+def test_a_router_that_goes_on_answering_from_elsewhere_is_an_outside_error(
     world: World, env: Environment, monkeypatch: pytest.MonkeyPatch, answer: str | None, message: str
 ) -> None:
     replies(monkeypatch, answer)
     with pytest.raises(OutsideError, match=message):
-        WAIT_FOR_SLOT(env, "green", door_client(env), seconds=0.1)
+        WAIT_FOR_SLOT(env, "green", router_client(env), seconds=0.1)

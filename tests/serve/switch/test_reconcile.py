@@ -141,7 +141,7 @@ def test_a_server_that_cannot_be_brought_back_does_not_condemn_its_release(world
     assert env.record.state().refused is None and deploy(env, old)["release"] == world.serving() == old
 
 
-def test_stop_ends_the_door_first_then_both_slots_and_may_be_repeated(world: World, old: str, new: str) -> None:
+def test_stop_ends_the_router_first_then_both_slots_and_may_be_repeated(world: World, old: str, new: str) -> None:
     env = environment()
     deploy(env, old)
     deploy(env, new)
@@ -169,7 +169,7 @@ def test_status_reads_and_changes_nothing(world: World, old: str, new: str) -> N
         content = env.record.path.read_bytes()
         seen = json.loads(json.dumps(status(env)))
     assert env.record.path.read_bytes() == content and world.done == effects
-    assert seen["door"] == {"url": "http://door", "open": True, "sends_to": "blue"} and (
+    assert seen["router"] == {"url": "http://router", "running": True, "sends_to": "blue"} and (
         seen["desired"],
         seen["refused"],
     ) == (new, "bad")

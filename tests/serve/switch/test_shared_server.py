@@ -1,5 +1,5 @@
 """Two slots on one server: the second adapter is loaded beside the first, retired without it, and dies with it. The
-door is real, vLLM is not."""
+router is real, vLLM is not."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_an_adapter_that_does_not_load_or_fails_a_proof_leaves_what_serves_as_it
 
 
 @pytest.mark.integration
-def test_a_door_that_was_told_another_server_by_hand_is_mended(shared: tuple[Scene, str, str]) -> None:
+def test_a_router_that_was_told_another_server_by_hand_is_mended(shared: tuple[Scene, str, str]) -> None:
     scene, _, new = shared
     deploy(scene.env, new)
     scene.want(new)

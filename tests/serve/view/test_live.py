@@ -77,7 +77,7 @@ def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_eve
     ):
         assert part in text
     assert (
-        f"door open  blue* {short(old)} alive 100 % 3 open first token 100 / 300 ms  green -  next " in line
+        f"router up  blue* {short(old)} alive 100 % 3 open first token 100 / 300 ms  green -  next " in line
         and line.endswith("paused  refused")
     )
 
@@ -137,7 +137,7 @@ def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: World, error: 
     view = View(read)
     seen = view.look()
     assert f"error: {str(error).splitlines()[0]}" in printed(seen) and len(in_one_line(seen).splitlines()) == 1
-    assert "door closed" in in_one_line(view.look())
+    assert "router down" in in_one_line(view.look())
 
 
 def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(
@@ -146,8 +146,8 @@ def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(
     waited: list[float] = []
     monkeypatch.setattr(serve.view.live.time, "sleep", waited.append)
     lines = print_lines(View(environment), 7, as_json=True)
-    assert [json.loads(next(lines))["door"]["open"] for _ in range(3)] == [False] * 3 and waited == [7, 7]
-    assert "door closed  blue -  green -" in next(print_lines(View(environment), 7, as_json=False))
+    assert [json.loads(next(lines))["router"]["running"] for _ in range(3)] == [False] * 3 and waited == [7, 7]
+    assert "router down  blue -  green -" in next(print_lines(View(environment), 7, as_json=False))
 
 
 def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_back(
@@ -165,9 +165,9 @@ def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_ba
             show_live(View(environment), Console(file=screen, force_terminal=True, width=120, height=40), 1)
         screen.seek(0)
         drawn = screen.read()
-    left = drawn.rpartition("door closed")[2]
+    left = drawn.rpartition("router down")[2]
     assert (
-        drawn.count("door closed") == 3 and "\x1b[?25h" in left and "\x1b[?1049l" in left
+        drawn.count("router down") == 3 and "\x1b[?25h" in left and "\x1b[?1049l" in left
     )  # cursor and screen as they were
 
 

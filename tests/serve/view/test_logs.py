@@ -36,16 +36,16 @@ def test_each_has_a_log_of_its_own(env: Environment, source: str) -> None:
 
 
 def test_a_slot_that_never_was_and_one_without_a_log_are_clear_errors(env: Environment) -> None:
-    with pytest.raises(InputError, match="found the slot 'purple', expected one of blue, green, door, agent"):
+    with pytest.raises(InputError, match="found the slot 'purple', expected one of blue, green, router, agent"):
         log_of(env, "purple")
     with pytest.raises(
         InputError, match=r"green of x has no log yet: no state/green\.log; there is one of: none"
     ) as nothing:
         log_of(env, "green")
-    write(env, "door", "")
-    with pytest.raises(InputError, match="there is one of: door") as one:
+    write(env, "router", "")
+    with pytest.raises(InputError, match="there is one of: router") as one:
         log_of(env, "green")
-    assert (nothing.value.hint, one.value.hint) == ("tunegate status x", "tunegate logs x --slot door")
+    assert (nothing.value.hint, one.value.hint) == ("tunegate status x", "tunegate logs x --slot router")
 
 
 @pytest.mark.parametrize(("lines", "last"), [(0, []), (2, ["two", "thr"]), (9, ["one", "two", "thr"])])

@@ -23,9 +23,9 @@ def printed(env: object) -> str:
     return console.export_text()
 
 
-def test_an_empty_environment_is_a_closed_door(world: World) -> None:
+def test_an_empty_environment_is_a_closed_router(world: World) -> None:
     text = printed(environment())
-    assert "door closed" in text and "refused" not in text and "holder" not in text
+    assert "router down" in text and "refused" not in text and "holder" not in text
 
 
 def test_what_serves_what_comes_next_and_what_went_wrong_are_named(world: World) -> None:

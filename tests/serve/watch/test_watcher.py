@@ -155,12 +155,12 @@ def test_a_classifier_is_watched_by_its_error_rate_alone() -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize("side", ["new", "old"])
-def test_where_probes_and_load_tests_answered_for_users_only_what_the_door_counted_is_compared(side: str) -> None:
+def test_where_probes_and_load_tests_answered_for_users_only_what_the_router_counted_is_compared(side: str) -> None:
     """A probe is an answer of one token, cut at max_tokens: a quiet release would look truncated beside a busy one."""
     users, mixed = window(100), window(100, length=1, truncated=70).model_copy(update={"requests": 30})
     found = judge_window(*((users, mixed) if side == "new" else (mixed, users)), WATCH, COMPARE)
     assert [(one.figure, one.outcome) for one in found] == [("error rate", "fine"), ("answers", "inconclusive")]
-    assert f"70 of the {side} release's 100 did not go through the door" in found[1].sentence
+    assert f"70 of the {side} release's 100 did not go through the router" in found[1].sentence
 
 
 @pytest.mark.unit
@@ -197,13 +197,13 @@ def deployed(
 ) -> Iterator[tuple[Environment, dict[str, Any]]]:
     """The real HAProxy before two small servers; blue has served for a while, and traffic has just moved to green."""
     monkeypatch.chdir(tmp_path)
-    door, *slots = free_ports(3)
+    router_port, *slots = free_ports(3)
     blue, green.port = Fake(port=slots[0], gap_seconds=0.005), slots[1]
     config = DeployConfig.model_validate(
         {
             "name": "x",
             "model": "m",
-            "door": {"port": door},
+            "router": {"port": router_port},
             "slot_ports": slots,
             "gate": None,
             "state_dir": "state",

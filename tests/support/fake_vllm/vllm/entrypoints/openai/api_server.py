@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         for number in range(tokens):
             end = "length" if number == tokens - 1 else None
             choice = {"index": 0, "delta": {"content": "a "}, "finish_reason": end}
-            # The server's own word for what it is, to hold the door's header against.
+            # The server's own word for what it is, to hold the router's header against.
             self.chunk(
                 json.dumps(
                     {
