@@ -66,5 +66,16 @@ build/sbom/.venv: requirements/sbom.txt | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) $@
 	$(UV) pip install -q --no-deps --python $@/bin/python -r requirements/sbom.txt
 
+# An environment of its own, as `sbom` has one; the reference is made by .venv, the scripts are npm's.
+.PHONY: docs
+docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## Build the documentation site, strict
+	NO_MKDOCS_2_WARNING=1 build/docs/.venv/bin/python -m mkdocs build --strict --quiet
+	@echo "build/docs/site/index.html"
+
+build/docs/.venv/.ready: requirements/docs.txt | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) build/docs/.venv
+	$(UV) pip install -q --no-deps --python build/docs/.venv/bin/python -r requirements/docs.txt
+	touch $@
+
 clean:
 	rm -rf build .venv .venv-serve .uv

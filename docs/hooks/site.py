@@ -1,0 +1,44 @@
+"""What MkDocs is told beyond mkdocs.yml: the pages at the repository's top, the reference out of the code, scripts from npm in place of a CDN."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+from docs.hooks.yaml_reference import yaml_reference
+
+ROOT = Path(__file__).parents[2]
+TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+SCRIPTS = {"@mermaid-js/tiny/dist/mermaid.tiny.js": "scripts/mermaid.js", "iframe-worker/shim/index.js": "scripts/iframe-worker.js"}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    for source, page in TOP.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf8")))
+    for source, script in SCRIPTS.items():
+        files.append(File.generated(config, script, abs_src_path=str(ROOT / "infra/npm/node_modules" / source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    for source, target in TOP.items():
+        markdown = re.sub(rf"\]\((?:\.\./)?{source}(#[^)]*)?\)", rf"]({target}\1)", markdown)
+    if page.file.src_uri in TOP.values():
+        markdown = markdown.replace("](docs/", "](")
+    return re.sub(r"<!-- reference: (\w+) -->", lambda found: REFERENCES[found[1]](), markdown)
+
+
+def commands() -> str:
+    """The command line needs its own environment, which this one is not."""
+    done = subprocess.run([ROOT / ".venv/bin/python", "-m", "docs.hooks.command_reference"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise PluginError(f"the command reference: {done.stderr.strip()[-600:]}   try: make setup")
+    return done.stdout
+
+
+REFERENCES = {"commands": commands, "yaml": lambda: yaml_reference(ROOT / "configs/schema")}
