@@ -41,4 +41,9 @@ def commands() -> str:
     return done.stdout
 
 
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Material asks a CDN for mermaid unless it is there; it is 3 MB, so only where there is a picture."""
+    return f'{html}<script src="scripts/mermaid.js"></script>' if 'class="mermaid"' in html else html
+
+
 REFERENCES = {"commands": commands, "yaml": lambda: yaml_reference(ROOT / "configs/schema")}
