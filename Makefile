@@ -69,8 +69,7 @@ build/sbom/.venv: requirements/sbom.txt | $(UV)
 # An environment of its own, as `sbom` has one; the reference is made by .venv, the scripts are npm's.
 .PHONY: docs
 docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## Build the documentation site, strict
-	NO_MKDOCS_2_WARNING=1 build/docs/.venv/bin/python -m mkdocs build --strict --quiet
-	@echo "build/docs/site/index.html"
+	NO_MKDOCS_2_WARNING=1 build/docs/.venv/bin/python -m mkdocs build --strict
 
 build/docs/.venv/.ready: requirements/docs.txt | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) build/docs/.venv

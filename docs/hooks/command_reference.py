@@ -1,4 +1,4 @@
-"""Every command, its arguments, options, defaults and examples, as Markdown: `.venv/bin/python -m docs.hooks.command_reference`."""
+"""Every command with its options and examples, as Markdown: `.venv/bin/python -m docs.hooks.command_reference`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def described(command: Any, name: str, depth: int) -> Iterator[str]:
         yield f"{'#' * depth} {name}"
         yield from (text(part) for part in (command.help or "").split("\n\n"))
         yield f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```"
-        records = [one.get_help_record(context) for one in command.params]
-        if any(records):
-            yield table(["argument or option", "meaning"], [[code(names), text(meaning)] for names, meaning in filter(None, records)])
+        records = filter(None, [one.get_help_record(context) for one in command.params])
+        rows = [[code(names), text(meaning)] for names, meaning in records]
+        if rows:
+            yield table(["argument or option", "meaning"], rows)
     examples = [line for line in (command.epilog or "").split("\n\n") if line.startswith("tunegate") or "=" in line]
     if examples:
         yield "```sh\n" + "\n".join(examples) + "\n```"

@@ -1,4 +1,4 @@
-"""What MkDocs is told beyond mkdocs.yml: the pages at the repository's top, the reference out of the code, scripts from npm in place of a CDN."""
+"""What MkDocs is told beyond mkdocs.yml: pages of the top folder, a reference out of the code, scripts from npm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from docs.hooks.yaml_reference import yaml_reference
 
 ROOT = Path(__file__).parents[2]
 TOP = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-SCRIPTS = {"@mermaid-js/tiny/dist/mermaid.tiny.js": "scripts/mermaid.js", "iframe-worker/shim/index.js": "scripts/iframe-worker.js"}
+SCRIPTS = {
+    "@mermaid-js/tiny/dist/mermaid.tiny.js": "scripts/mermaid.js",
+    "iframe-worker/shim/index.js": "scripts/iframe-worker.js",
+}
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -35,7 +38,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def commands() -> str:
     """The command line needs its own environment, which this one is not."""
-    done = subprocess.run([ROOT / ".venv/bin/python", "-m", "docs.hooks.command_reference"], cwd=ROOT, capture_output=True, text=True)
+    words = [ROOT / ".venv/bin/python", "-m", "docs.hooks.command_reference"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise PluginError(f"the command reference: {done.stderr.strip()[-600:]}   try: make setup")
     return done.stdout

@@ -24,6 +24,8 @@ BOUNDS = {
     "minItems": "items at least",
     "maxItems": "items at most",
 }
+CHOICES = ("rule", "test", "kind")  # keys whose value says which section it is
+WORDS = {"object": "map", "array": "list"}
 Schema = dict[str, Any]
 
 
@@ -31,14 +33,16 @@ def yaml_reference(folder: Path) -> str:
     parts = []
     for name, (heading, what) in SCHEMAS.items():
         schema = json.loads((folder / f"{name}.json").read_text(encoding="utf8"))
-        parts += [f"## {heading}", f"{text(schema.get('description', ''))} In {code(what)}.", *sections(schema, schema, "")]
+        meaning = f"{text(schema.get('description', ''))} In {code(what)}."
+        parts += [f"## {heading}", meaning, *sections(schema, schema, "")]
     return "\n\n".join(parts)
 
 
 def sections(schema: Schema, root: Schema, path: str) -> Iterator[str]:
     """The table of this object's keys, then the sections below it, each under a heading that is its path."""
-    keys = schema.get("properties", {})
-    yield table(["key", "type", "default", "meaning"], [row(name, key, root, name in schema.get("required", [])) for name, key in keys.items()])
+    keys, required = schema.get("properties", {}), schema.get("required", [])
+    rows = [row(name, key, root, name in required) for name, key in keys.items()]
+    yield table(["key", "type", "default", "meaning"], rows)
     for name, key in keys.items():
         for suffix, below in objects(key, root):
             yield f"### {code(path + name + suffix)}"
@@ -48,15 +52,24 @@ def sections(schema: Schema, root: Schema, path: str) -> Iterator[str]:
 
 
 def row(name: str, key: Schema, root: Schema, required: bool) -> list[str]:
-    default = "**required**" if required else code(json.dumps(key.get("default"))) if not any(objects(key, root)) else "see below"
-    return [code(name), kind(key, root), default, text(key.get("description", resolved(key, root).get("description", "")))]
+    meaning = key.get("description", resolved(key, root).get("description", ""))
+    return [code(name), kind(key, root), "**required**" if required else default(key, root), text(meaning)]
+
+
+def default(key: Schema, root: Schema) -> str:
+    """As one would write it; a section has the defaults of its keys."""
+    value = key.get("default")
+    if any(objects(key, root)):
+        return "see below"
+    return code(value if isinstance(value, str) and value else json.dumps(value))
 
 
 def objects(key: Schema, root: Schema) -> Iterator[tuple[str, Schema]]:
     """The objects with keys of their own that this key may hold, and what is written after its name for each."""
     key = resolved(key, root)
     if "properties" in key:
-        chosen = [f"{name}: {value['const']}" for name, value in key["properties"].items() if "const" in value]
+        keys = key["properties"]
+        chosen = [f"{name}: {keys[name]['const']}" for name in CHOICES if "const" in keys.get(name, {})]
         yield f" ({', '.join(chosen)})" if chosen else "", key
     for one in (*key.get("anyOf", []), *key.get("oneOf", [])):
         yield from objects(one, root)
@@ -73,7 +86,7 @@ def kind(key: Schema, root: Schema) -> str:
     choices = [*key.get("anyOf", []), *key.get("oneOf", [])]
     if choices:
         return " or ".join(dict.fromkeys(kind(one, root) for one in choices))
-    word = {"object": "section" if "properties" in key else "map", "array": "list", "null": "null"}.get(key.get("type", ""), key.get("type", "anything"))
+    word = WORDS.get(key.get("type", "anything"), key.get("type", "anything")) if "properties" not in key else "section"
     if word == "list" and key.get("items"):
         word += f" of {kind(key['items'], root)}"
     bounds = [f"{said} {key[bound]}" for bound, said in BOUNDS.items() if bound in key]
