@@ -102,6 +102,26 @@ def unknown(words: list[str]) -> Iterator[str]:
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "ci.md"], ids=ids)
+def test_yaml_shown_has_keys_and_values_that_exist(page: Path) -> None:
+    """A part of a config, so nothing is required; ci.md shows another program's YAML and has its own test."""
+    from jsonschema import Draft202012Validator
+    from ruamel.yaml import YAML
+
+    schemas = [json.loads(path.read_text(encoding="utf8")) for path in (ROOT / "configs/schema").glob("*.json")]
+    validators = [Draft202012Validator(optional(schema)) for schema in schemas]
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf8"), flags=re.DOTALL):
+        shown = YAML(typ="safe").load(block)
+        assert any(one.is_valid(shown) for one in validators), block
+
+
+def optional(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: optional(value) for key, value in schema.items() if key != "required"}
+    return [optional(one) for one in schema] if isinstance(schema, list) else schema
+
+
+@pytest.mark.unit
 def test_signs_of_code_are_text_on_a_page() -> None:
     assert text("<b>|`*a*`[x](y) & _z_") == "&lt;b&gt;&#124;&#96;&#42;a&#42;&#96;&#91;x&#93;(y) &amp; &#95;z&#95;"
     assert code("a\n| --- |") == "<code>a &#124; --- &#124;</code>"
