@@ -18,10 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from configs.console import read_environment
+from benchmarks.serve.streams import Streams
+from configs.environment.config import read_environment
 from configs.errors import OutsideError, TunegateError
-from infra.router import api_key
-from infra.streams import Streams
+from infra.haproxy.api_keys import api_key
 
 FOLDER = Path("build/demo")
 ENVIRONMENT = FOLDER / "deploy.yaml"

@@ -11,26 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import infra.commands
-import infra.door_commands
-import infra.gitlab_commands
-import serve.commands
+import infra.commands.gitlab
+import infra.commands.keys
+import infra.commands.releases
+import infra.commands.trace
+import serve.commands.deploy
 import train.commands
-from configs.console import Config, Sets, example, print_verdict, read_run
 from configs.errors import TunegateError
+from configs.run.config import read_run
 from eval.commands import Production, run_evaluate, run_gate
 from eval.commands import add_commands as add_eval_commands
-from infra.commands import run_publish
-from infra.credentials import masked
+from infra.commands.releases import run_publish
+from infra.masking import masked
+from infra.terminal import Config, Sets, example, print_verdict
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from configs.deploy import DeployConfig
+    from configs.environment.config import DeployConfig
+    from configs.release import Use
     from configs.verdict import Verdict
-    from infra.lineage import Use
-    from serve.watch import Compare
+    from serve.watch.watcher import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -61,9 +63,9 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
 
 def plan_environment(path: Path) -> dict[str, Any]:
     """`train` and `serve` do not know each other either."""
-    from configs.console import read_environment
-    from serve.environment import Environment
+    from configs.environment.config import read_environment
     from serve.preview import preview
+    from serve.record.environment import Environment
 
     config = read_environment(str(path))
     return preview(Environment(config), config.release)
@@ -74,14 +76,14 @@ train.commands.add_commands(app, plan_environment)
 
 def compare_by() -> Compare:
     """The gate's statistics, for the watch under traffic."""
-    from eval.unpaired import mean_difference, share_difference
-    from serve.watch import Compare
+    from eval.statistics.unpaired import mean_difference, share_difference
+    from serve.watch.watcher import Compare
 
     return Compare(share_difference, mean_difference)
 
 
 def used_releases() -> list[Use]:
-    from serve.uses import uses
+    from serve.record.releases_in_use import uses
 
     return uses()
 
@@ -106,10 +108,11 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
 
 
 add_eval_commands(app)
-serve.commands.add_commands(app, judge_of, compare_by)
-infra.commands.add_commands(app, used_releases)
-infra.door_commands.add_commands(app)
-infra.gitlab_commands.add_commands(app)
+serve.commands.deploy.add_commands(app, judge_of, compare_by)
+infra.commands.releases.add_commands(app, used_releases)
+infra.commands.trace.add_commands(app, used_releases)
+infra.commands.keys.add_commands(app)
+infra.commands.gitlab.add_commands(app)
 ENDED_BY_SIGTERM = 143
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "LLM_COMPRESSOR_LOG_LEVEL": "ERROR"}
 

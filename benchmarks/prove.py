@@ -23,8 +23,8 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from infra.admin import write_whole
-from infra.git import head_revision
+from infra.files.atomic import write_whole
+from infra.git.command import head_revision
 
 FOLDER = Path("build/prove")
 DOCUMENT = Path("docs/benchmarks.md")
@@ -135,7 +135,7 @@ def show(rows: list[Row]) -> None:
 
 def main() -> int:
     room, chosen = sys.argv[1], sys.argv[2:]
-    checks: dict[str, Check] = import_module(f"benchmarks.{room}").CHECKS
+    checks: dict[str, Check] = import_module(f"benchmarks.{room}.promises").CHECKS
     FOLDER.mkdir(parents=True, exist_ok=True)
     here, partial = f"{head_revision()} on {machine()}", FOLDER / f"{room}.partial.json"
 

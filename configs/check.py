@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
+from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
-from configs.gates import GateConfig
-from configs.load import SmokeConfig
 from configs.loader import load, read_yaml
-from configs.schema import RunConfig
+from configs.rules.gate import GateConfig
+from configs.run.config import RunConfig
 from configs.section import Section
 from configs.verdict import Verdict
 

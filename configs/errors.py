@@ -66,3 +66,10 @@ class ConfigError(InputError):
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         super().__init__("\n".join([count, *(f"  {problem}" for problem in problems)]), hint=hint)
         self.problems = problems
+
+
+def cause_of(error: BaseException) -> str:
+    """The innermost exception: MLflow wraps "connection refused" four times."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

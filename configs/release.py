@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from configs.digest import sha256_of
 from configs.errors import InputError, RefusedError
-from configs.schema import Problem, Serving, Task
+from configs.run.serving import Serving
+from configs.run.task import Problem, Task
 from configs.section import Section
 
 MANIFEST = "manifest.json"
@@ -66,12 +68,6 @@ class Manifest(Section):
         return list(self.quantization.get("layers", []))
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file, read in blocks."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def list_files(directory: Path) -> list[ReleaseFile]:
     """Every file of a release but the manifest, sorted by path."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
@@ -118,3 +114,22 @@ def verify_release(directory: Path, expected_digest: str | None = None) -> Manif
             hint=f"tunegate releases fetch {manifest.reference}",
         )
     return manifest
+
+
+REFERENCE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}@sha256:[0-9a-f]{64}$"
+
+
+def short(reference: str | None) -> str:
+    """NAME@DIGEST12; `-` for no release."""
+    name, _, digest = (reference or "-").partition("@sha256:")
+    return f"{name}@{digest[:12]}" if digest else name
+
+
+class Use(NamedTuple):
+    """An environment that pins or runs a release, or once did (`needed` is then False); `switched` is when it last got the traffic there."""
+
+    environment: str
+    reference: str
+    how: str
+    needed: bool
+    switched: str | None

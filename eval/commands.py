@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, Config, Sets, example, print_verdict, read_environment, read_run, show
+from configs.environment.config import read_environment
 from configs.errors import InputError
+from configs.run.config import read_run
+from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from configs.verdict import Verdict
 
 Production = Annotated[str | None, typer.Option(help="the environment whose release is the champion; default: the config's")]
@@ -63,7 +65,7 @@ def add_commands(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been seen."""
-        from eval.versus import compare_releases
+        from eval.compare import compare_releases
 
         found = compare_releases(release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True))
         typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
@@ -88,7 +90,7 @@ def run_gate(run: RunConfig, production: str | None) -> Verdict:
 
 def track_evaluation(paths: RunPaths) -> None:
     """The MLflow run that training began gets what was measured and judged."""
-    from infra.tracking import resume_run
+    from infra.mlflow.tracking import resume_run
 
     training, metrics = (json.loads(path.read_text(encoding="utf8")) for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json"))
     tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
@@ -101,14 +103,14 @@ def track_evaluation(paths: RunPaths) -> None:
 
 def explained(wanted: str, run: RunConfig | None, production: str | None) -> str:
     """Without a run: the kinds of rules. With one: its gate's rules, decided again but not written down."""
-    from eval.explain import EXPLANATIONS, choose, explain_kind, explain_result
     from eval.gate import decide_rule, named_in, read_rules
+    from eval.rules.explain import EXPLANATIONS, choose, explain_kind, explain_result
 
     if run is None:
         width = max(map(len, EXPLANATIONS))
         return "\n".join(f"{kind:<{width}}  {one.asks}" for kind, one in EXPLANATIONS.items()) if wanted == "list" else explain_kind(wanted)
     from configs.paths import RunPaths
-    from eval.evidence import gather
+    from eval.rules.evidence import gather
 
     rules = read_rules(Path(run.gate))
     if wanted == "list":

@@ -1,86 +1,101 @@
-"""One metric of two sets of predictions, paired by example id; one metric of one set. The metric says which method fits."""
+"""Any two releases beside each other: every metric that both have, paired on the same test rows, and the slices of one metric."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from configs.evaluation import METRICS
-from eval.metrics import figure
-from eval.resampling import compare_figures, compare_means, estimate_figure, estimate_mean
-from eval.statistics import Comparison, Estimate, compare_outcomes, estimate_share
+from configs.errors import InputError
+from configs.run.metrics import METRICS
+from eval.metrics.aggregate import figure
+from eval.rules.evidence import Measured, read_measured
+from eval.rules.paired import slices_of
+from eval.rules.quality import describe, number
+from eval.statistics.by_metric import compare
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-
-def higher_is_better(metric: str) -> bool:
-    """Of `f1:positive` what is true of f1. What the table does not know (a task of a harness) is a score."""
-    known = METRICS.get(metric.partition(":")[0])
-    return known is None or known.higher_is_better
+HELPS = "tunegate evaluate CONFIG   (a rule of its gate that names NAME@sha256:DIGEST has that release measured on the same rows)"
 
 
-def compare(metric: str, release: DataFrame, reference: DataFrame, confidence: float, margin: float = 0.0) -> Comparison:
-    """`p_worse`: of the release being truly no worse than the reference by more than `margin`.
-
-    Raises ValueError, in words for a sentence, unless both hold the same ids and every value is a finite number.
-    """
-    ids = release["id"].astype(str), reference["id"].astype(str)
-    if set(ids[0]) != set(ids[1]) or not len(release) or not (ids[0].is_unique and ids[1].is_unique):
-        raise ValueError(f"{len(set(ids[0]) ^ set(ids[1]))} examples are not shared")
-    one, other = (frame.assign(id=names).sort_values("id", ignore_index=True) for frame, names in zip((release, reference), ids, strict=True))
-    better, column = higher_is_better(metric), column_of(metric)
-    bound = -margin if better else margin
-    if column is None:
-        found = compare_figures(lambda frame: figure(metric, frame), one, other, confidence, bound, scale_of(metric))
-    else:
-        mine, theirs = values_of(one, column), values_of(other, column)
-        found = compare_outcomes(mine, theirs, confidence, bound) if outcomes(mine, theirs) else means(metric, mine, theirs, confidence, bound)
-    return found if better else replace(found, p_worse=1 - found.p_worse)
-
-
-def means(metric: str, mine: Any, theirs: Any, confidence: float, bound: float) -> Comparison:
-    return compare_means(mine, theirs, confidence, bound, scale_of(metric, mine, theirs))
-
-
-def estimate(metric: str, frame: DataFrame, confidence: float, bound: float = math.nan) -> Estimate:
-    """`p_below` tells how well the figure fits a truth of at least `bound`. Raises ValueError as `compare` does."""
-    column = column_of(metric)
-    if not len(frame):
-        raise ValueError("no examples")
-    if column is None:
-        return estimate_figure(lambda rows: figure(metric, rows), frame, confidence, bound, scale_of(metric))
-    values = values_of(frame, column)
-    return estimate_share(values, confidence, bound) if outcomes(values) else estimate_mean(values, confidence, bound, scale_of(metric, values))
+def compare_releases(one: str, other: str, confidence: float, metric: str | None, tell: Callable[[str], None]) -> dict[str, Any]:
+    """`difference` is one minus other. Raises InputError for what was not measured, or not on the same rows."""
+    mine, theirs = same_rows(find(one), find(other), one, other)
+    ours, reference = mine.record["metrics"], theirs.record["metrics"]
+    shared = [name for name in ours if name in METRICS and number(ours[name]) is not None and number(reference.get(name)) is not None]
+    rows = []
+    for name in shared:
+        tell(f"compare {name}")
+        rows.append({"metric": name, **paired(name, mine.frame, theirs.frame, confidence)})
+    chosen = metric or next((name for name in shared if METRICS[name].per_example is not None), None)
+    if metric is not None and metric not in shared:
+        raise InputError(f"--metric {metric}: not measured of both, expected one of {', '.join(shared)}", hint=HELPS)
+    slices = slice_rows(chosen, mine, theirs, confidence, tell) if chosen else []
+    facts = {
+        "release": mine.record["release"],
+        "reference": theirs.record["release"],
+        "dataset": mine.record["dataset"],
+        "n": 0 if mine.frame is None else len(mine.frame),
+    }
+    return {**facts, "confidence": confidence, "metrics": rows, "sliced_metric": chosen, "slices": slices}
 
 
-def column_of(metric: str) -> str | None:
-    """None for a figure of the whole set. Raises ValueError for what is no metric of examples."""
-    base = metric.partition(":")[0]
-    if base not in METRICS:
-        raise ValueError(f"{metric} is not made of examples")
-    return METRICS[base].per_example
+def paired(metric: str, mine: Any, theirs: Any, confidence: float) -> dict[str, Any]:
+    """What cannot be compared says why."""
+    try:
+        found = compare(metric, mine, theirs, confidence)
+    except ValueError as error:
+        return {"why_not": str(error)}
+    return {"value": figure(metric, mine), "reference_value": figure(metric, theirs), **describe(found)}
 
 
-def values_of(frame: DataFrame, column: str) -> Any:
-    import numpy
+def slice_rows(metric: str, mine: Measured, theirs: Measured, confidence: float, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Slices of at least 20 rows; p adjusted by Holm over them."""
+    from statsmodels.stats.multitest import multipletests
 
-    if column not in frame:
-        raise ValueError(f"no column {column}")
-    values = frame[column].to_numpy(dtype=float)
-    if not numpy.isfinite(values).all():
-        raise ValueError(f"{column} is not a finite number in {int((~numpy.isfinite(values)).sum())} examples")
-    return values
+    rows = []
+    for name, part in slices_of(mine.frame).items() if mine.frame is not None else ():
+        if len(part) >= 20 and theirs.frame is not None:
+            tell(f"compare slice {name}")
+            rows.append({"name": name, **paired(metric, part, theirs.frame[theirs.frame["id"].isin(part["id"])], confidence)})
+    judged = [row for row in rows if "p_value" in row]
+    for row, p in zip(judged, multipletests([row["p_value"] for row in judged], method="holm")[1] if judged else (), strict=True):
+        row["p_adjusted"] = float(p)
+    return sorted(judged, key=lambda row: row["difference"])
 
 
-def outcomes(*arrays: Any) -> bool:
-    return all(((values == 0) | (values == 1)).all() for values in arrays)
+def find(text: str) -> list[Path]:
+    """Evaluations of the one release that `text` means: a folder of build, NAME@sha256:DIGEST or the beginning of it, a name, or a digest's beginning."""
+    folder = Path(text)
+    if (folder / "eval" / "metrics.json").exists():
+        return [folder / "eval"]
+    plain, places = text.replace("@sha256:", "@"), dict[str, list[Path]]()
+    for path, reference in evaluations():
+        name, digest = reference.split("@sha256:")
+        if f"{name}@{digest}".startswith(plain) if "@" in plain else plain == name or (len(plain) >= 6 and digest.startswith(plain.removeprefix("sha256:"))):
+            places.setdefault(reference, []).append(path)
+    if len(places) != 1:
+        known = "".join(f"\n  {one}" for one in sorted({*places} or {reference for _, reference in evaluations()})) or " none"
+        raise InputError(f"{text}: {len(places)} evaluated releases fit, expected one of{known}", hint="tunegate evaluate CONFIG")
+    return next(iter(places.values()))
 
 
-def scale_of(metric: str, *arrays: Any) -> float:
-    """How far one example may lie from the others: 1 in the unit interval, else the range that was seen."""
-    if METRICS[metric.partition(":")[0]].unit_interval or not arrays:
-        return 1.0
-    largest, smallest = max(values.max() for values in arrays), min(values.min() for values in arrays)
-    return float(largest - smallest) or abs(float(largest))
+def evaluations() -> Iterator[tuple[Path, str]]:
+    for pattern in ("releases/*/eval", "build/*/eval", "build/*/eval/*"):
+        for folder in sorted(Path().glob(pattern)):
+            try:
+                reference = str(json.loads((folder / "metrics.json").read_text(encoding="utf8"))["release"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if "@sha256:" in reference:
+                yield folder, reference
+
+
+def same_rows(one: list[Path], other: list[Path], name: str, other_name: str) -> tuple[Measured, Measured]:
+    pairs = [(mine, theirs) for mine in map(read_measured, one) for theirs in map(read_measured, other) if mine and theirs]
+    for mine, theirs in pairs:
+        if mine.record.get("dataset") and mine.record["dataset"] == theirs.record.get("dataset"):
+            return mine, theirs
+    if not pairs:
+        raise InputError(f"{name}, {other_name}: an evaluation is not whole, expected metrics.json and predictions.parquet", hint="tunegate evaluate CONFIG")
+    raise InputError(f"{name} and {other_name} were measured on different test rows, expected the same", hint=HELPS)

@@ -12,24 +12,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
-from configs.schema import RunConfig
-from eval.answers import BATCH_ROWS, Answers, Row, ask_all, read_ids, read_rows
-from eval.behaviour import behave, make_asker
-from eval.cost import cost, size_of
-from eval.finished import answers_key, evaluation_key, keep, recall
-from eval.harness import figures_of, run_harness
-from eval.judge import judge_rows, scores_of
-from eval.metrics import kind_of, score, summarise
-from eval.parent import PROBED_ROWS, compare, probe, write_card
-from eval.references import measure_references
-from eval.slices import make_slicer
-from infra.endpoint import check_parity
-from infra.slot import peak_memory_bytes, temporary_slot
+from configs.run.config import RunConfig
+from eval.behaviour.run import behave, make_asker
+from eval.measure.answers import BATCH_ROWS, Answers, Row, ask_all, read_ids, read_rows
+from eval.measure.cache import answers_key, evaluation_key, keep, recall
+from eval.measure.harness import figures_of, run_harness
+from eval.measure.judge_model import judge_rows, scores_of
+from eval.measure.parent import PROBED_ROWS, compare, probe, write_card
+from eval.measure.references import measure_references
+from eval.measure.slices import make_slicer
+from eval.metrics.aggregate import kind_of, score, summarise
+from eval.metrics.cost import cost, size_of
 from infra.tokenizer import with_tokens
+from infra.vllm.parity import check_parity
+from infra.vllm.server import peak_memory_bytes, temporary_slot
 
 SERVED_NAME = "release"
 TEXTS, LISTS, INTEGERS = {"id", "gold", "answer", "probabilities"}, {"gold_labels", "answer_labels", "slices"}, {"bleu_statistics", "chrf_statistics"}

@@ -6,30 +6,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.deploy import REFERENCE_PATTERN, DeployConfig
-from configs.gates import (
-    CalibrationRule,
-    FairnessRule,
-    GateConfig,
-    NonInferiorRule,
-    ParityRule,
-    QuantizationRule,
-    RobustnessRule,
-    SliceMinimumRule,
-    SuperiorRule,
-    ThresholdRule,
-)  # fmt: skip
-from configs.limits import GoodputRule, LatencyRule, SizeRule
+from configs.environment.config import DeployConfig
 from configs.loader import load
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.release import REFERENCE_PATTERN
+from configs.rules.behaviour import FairnessRule, RobustnessRule
+from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
+from configs.rules.gate import GateConfig
+from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
+from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
+from configs.run.config import RunConfig
 from configs.verdict import RuleResult, Verdict, conjunction
-from eval.evidence import Evidence, gather
-from eval.looks import look
-from eval.report import write_reports
-from eval.rules import EVALUATE, decide_parity, decide_quantization, decide_size, decide_threshold, number, result
-from eval.rules_compare import decide_comparing, decide_slices
-from eval.rules_measured import decide_behaviour, decide_goodput, decide_latency
+from eval.report.write import write_reports
+from eval.rules.cost import decide_behaviour, decide_goodput, decide_latency
+from eval.rules.evidence import Evidence, gather
+from eval.rules.holdout import look
+from eval.rules.paired import decide_comparing, decide_slices
+from eval.rules.quality import EVALUATE, decide_parity, decide_quantization, decide_size, decide_threshold, number, result
 
 
 def decide(rules: GateConfig, evidence: Evidence) -> Verdict:

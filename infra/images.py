@@ -18,7 +18,7 @@ from pathlib import Path
 
 from configs.errors import OutsideError, RefusedError, TunegateError
 from configs.release import read_manifest
-from infra.git import head_revision
+from infra.git.command import head_revision
 
 DOCKERFILE = "Dockerfile.gpu"
 # As a cautious operator would: nothing may be written but what is named, and no right be gained.
@@ -26,7 +26,7 @@ CAUTIOUS = ["--network", "host", "--read-only", "--tmpfs", "/tmp:exec", "--tmpfs
 CAUTIOUS += ["--security-opt", "no-new-privileges"]
 HEALTHY_SECONDS = 900
 SERVER_LOG = Path("build/image-serve.log")
-DOOR = "import subprocess; from infra.haproxy import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
+DOOR = "import subprocess; from infra.haproxy.process import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
 WRITE = """
 try:
     open('/opt/tunegate/source/tunegate.py', 'a')

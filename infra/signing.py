@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from configs.environment.signing import is_pem
 from configs.errors import InputError, RefusedError
 from configs.release import read_manifest
-from configs.signing import is_pem
 
 SIGNATURE = "model.sig"  # the library's own name for it
 KEY, PASSWORD = "TUNEGATE_SIGNING_KEY", "TUNEGATE_SIGNING_PASSWORD"

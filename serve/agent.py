@@ -8,16 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
-from configs.deploy import DeployConfig
-from configs.door import Door
+from configs.environment.config import DeployConfig
+from configs.environment.router import Door
 from configs.errors import InputError, RefusedError, TunegateError
-from infra.router import SLOTS, SlotName, server_entry
+from configs.slots import SLOTS, SlotName
+from infra.haproxy.router import server_entry
 from serve.deploy import attempt, check_release
-from serve.environment import Environment, locked
-from serve.following import Following, Unfollowed
-from serve.liveness import Liveness
-from serve.planner import ENDS, plan
-from serve.state import State
+from serve.gitops.follow import Following, Unfollowed
+from serve.plan.planner import ENDS, plan
+from serve.record.environment import Environment, locked
+from serve.record.state import State
+from serve.watch.liveness import Liveness
 
 WAKE_SECONDS = 0.1
 MOST_ACTIONS_A_TURN = 100

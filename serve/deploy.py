@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
+from configs.slots import SLOTS, SlotName, other
 from configs.verdict import Verdict
-from infra.artifacts import find_trusted
-from infra.router import SLOTS, SlotName
-from infra.slot import reap_orphan, stop_slot
-from serve.bake import analyse, bake
-from serve.effects import KILL_SECONDS, crash, perform
-from serve.environment import BusyError, Environment, holder_of, locked
-from serve.planner import ENDS, Action, plan
-from serve.state import State, other
+from infra.dvc.releases import find_trusted
+from infra.vllm.server import reap_orphan, stop_slot
+from serve.plan.planner import ENDS, Action, plan
+from serve.record.environment import BusyError, Environment, holder_of, locked
+from serve.record.state import State
+from serve.switch.effects import KILL_SECONDS, crash, perform
+from serve.watch.bake import analyse, bake
 
 MOST_ACTIONS = 100
 FOLLOW_SECONDS = 0.1

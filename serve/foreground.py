@@ -11,18 +11,18 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from configs.environment.load_test import LoadTest
 from configs.errors import InputError, RefusedError
-from configs.load import LoadTest
 from configs.release import read_manifest, verify_release
 from configs.verdict import Verdict
-from infra.artifacts import find
-from infra.router import api_key
+from infra.dvc.releases import find
+from infra.haproxy.api_keys import api_key
 from infra.signing import verify_signature
-from infra.slot import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
-from serve.effects import what_serves
-from serve.environment import Environment
-from serve.loadtest import measuring
-from serve.relative import ABSENT, measure_blue, wants_blue
+from infra.vllm.server import is_alive, start_slot, stop_slot, temporary_slot, wait_healthy
+from serve.load.run import measuring
+from serve.proofs.baseline import ABSENT, measure_blue, wants_blue
+from serve.record.environment import Environment
+from serve.switch.effects import what_serves
 
 START_SECONDS = 600
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from configs.environment.strategy import Canary
 from configs.release import read_manifest
-from configs.rollout import Canary
-from infra.artifacts import find
-from infra.router import SlotName
-from serve.capacity import measure
-from serve.environment import Environment
-from serve.planner import Action, Observed, plan
-from serve.sharing import why_apart
-from serve.state import Event, State, apply
+from configs.slots import SlotName
+from infra.dvc.releases import find
+from serve.plan.capacity import measure
+from serve.plan.planner import Action, Observed, plan
+from serve.record.environment import Environment
+from serve.record.state import Event, State, apply
+from serve.switch.shared_server import why_apart
 
 MOST_STEPS = 60
 NEVER = "1970-01-01T00:00:00+00:00"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gitlab_pages import MAIN, ROOT, page
+from tests.support.gitlab_pages import MAIN, ROOT, page
 
 pytestmark = pytest.mark.unit
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from tests.paths import ROOT
+
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "infra/compose.yaml"
 
 

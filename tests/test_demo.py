@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import demo
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import OutsideError
 from configs.loader import load
 from configs.verdict import RuleResult, Verdict

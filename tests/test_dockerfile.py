@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 DOCKERFILE = ROOT / "Dockerfile.gpu"
 LOCKS = ["gpu-train.txt", "gpu-serve.txt", "agent.txt"]
 FINAL = ["agent", "serve", "train"]

@@ -15,8 +15,8 @@ import pytest
 from docs.hooks.command_reference import command_reference
 from docs.hooks.markup import code, text
 from docs.hooks.yaml_reference import yaml_reference
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 TARGETS = set(" ".join(re.findall(r"(?m)^([a-z -]+):", (ROOT / "Makefile").read_text(encoding="utf8"))).split())
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 # Written when the program runs, or placeholders.

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from benchmarks.eval.picture import headless_browser
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parent.parent
 SITE = ROOT / "build/docs/site"
 HERE = ("http://127.0.0.1:", "file:", "data:", "blob:")
 FETCHED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}

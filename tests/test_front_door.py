@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from configs.check import schemas
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path for folder in ("finetune", "gates", "deploy", "smoke") for path in (ROOT / "configs" / folder).rglob("*.yaml"))
 MAY_IMPORT = {"configs": set(), "infra": {"configs"}, "train": {"configs", "infra"}, "eval": {"configs", "infra"}, "serve": {"configs", "infra"}}
 
@@ -34,7 +34,7 @@ def test_every_shipped_yaml_opens_with_the_command_that_runs_it(path: Path) -> N
 
 
 def test_help_and_check_never_import_torch() -> None:
-    code = "import sys, tunegate, configs.check, configs.deploy; print(bool({'torch', 'transformers', 'mlflow'} & set(sys.modules)))"
+    code = "import sys, tunegate, configs.check, configs.environment.config; print(bool({'torch', 'transformers', 'mlflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "False"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.children import CODE, Run, pipeline, write
-from tests.gitlab_pages import CHILD, DEPLOYS, MAIN, PAGES, ROOT, all_jobs, child_jobs, conditions, jobs, page, read
+from infra.gitlab.child_pipeline import CODE, Run, pipeline, write
+from tests.support.gitlab_pages import CHILD, DEPLOYS, MAIN, PAGES, ROOT, all_jobs, child_jobs, conditions, jobs, page, read
 
 pytestmark = pytest.mark.unit
 # What each command reads of the folders that an earlier job wrote.

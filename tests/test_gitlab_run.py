@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.gitlab_pages import commit, copy_checkout, git, gitlab_ci_local, listed
-from tests.infra.gitlab_server import TOKEN, World, gitlab_server
 from tests.serve.conftest import free_ports
+from tests.support.gitlab_pages import commit, copy_checkout, git, gitlab_ci_local, listed
+from tests.support.gitlab_server import TOKEN, World, gitlab_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 SMOKE = "configs/finetune/smoke.yaml"

@@ -12,25 +12,25 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.paths import ROOT
 from tunegate import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value")  # inside DVC
-ROOT = Path(__file__).parents[1]
 STAGES = ["prepare", "train", "quantize", "evaluate", "gate"]
 # The demo's spoiled release is trained to be refused: it is no part of what is reproduced.
 LEFT_OUT = {"calls-spoiled", "sentiment-sweep"}
 # Writes files, draws progress bars, reads git, brings bytes that are named by their digest: decides nothing that a stage puts out.
 # Off while a release is evaluated.
-SAMPLING = {"infra/sampling.py", "infra/redaction.py"}
+SAMPLING = {"infra/vllm/sampling.py", "infra/vllm/redaction.py"}
 PLUMBING = {
-    "train/atomic.py",
-    "train/progress.py",
-    "infra/git.py",
+    "infra/files/atomic.py",
+    "train/loop/callback.py",
+    "infra/git/command.py",
     "infra/hub.py",
-    "infra/mlflow_client.py",
-    "infra/outbox.py",
-    "infra/artifacts.py",
-    "infra/credentials.py",
+    "infra/mlflow/client.py",
+    "infra/mlflow/outbox.py",
+    "infra/dvc/releases.py",
+    "infra/masking.py",
     "infra/signing.py",
     *SAMPLING,
 }
@@ -128,8 +128,8 @@ def imported(module: str) -> set[str]:
 @pytest.mark.unit
 def test_a_stage_sees_all_the_code_that_decides_its_output(stages: dict[str, Any]) -> None:
     """A stage's code is among its own deps or those of a stage before it; else old results would be left standing."""
-    entries = {"prepare": ["train/prepare.py"], "train": ["train/lora.py"], "quantize": ["train/quantize.py"]}
-    entries |= {"evaluate": ["eval/evaluate.py"], "gate": ["eval/gate.py", "eval/report.py"]}
+    entries = {"prepare": ["train/prepare.py"], "train": ["train/finetune.py"], "quantize": ["train/quantize.py"]}
+    entries |= {"evaluate": ["eval/evaluate.py"], "gate": ["eval/gate.py", "eval/report/write.py"]}
     seen: set[str] = set()
     for stage in STAGES:
         seen |= {str(dep.def_path) for dep in stages[f"{stage}@smoke"].deps}
@@ -195,7 +195,7 @@ def test_repro_runs_the_whole_way_then_only_what_changed(copy: Path) -> None:
     assert reproduce() == (True, STAGES[2:])  # the adapter stays; the release carries its config
     edit("configs/deploy/local.yaml", "name: local", "name: local # pinned")
     assert reproduce() == (True, ["evaluate", "gate"])  # another champion, perhaps, to be measured on these rows
-    Path("eval/metrics.py").write_text("# measured otherwise\n")
+    Path("eval/metrics/aggregate.py").write_text("# measured otherwise\n")
     assert reproduce() == (True, ["evaluate"])  # the same figures came out, so the verdict stands
     edit("configs/finetune/calls-v2.yaml", "max_steps: 3", "max_steps: 9")
     assert reproduce() == (True, [])

@@ -7,11 +7,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from train.lengths import make_measure
-from train.lint import record_findings
-from train.prepare import inspect, record_of
-from train.sources import read_source
+from configs.run.config import RunConfig
+from train.data.findings import record_findings
+from train.data.lengths import make_measure
+from train.data.pipeline import inspect
+from train.data.prepared import record_of
+from train.sources.reader import read_source
 
 
 def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:

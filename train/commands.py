@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.console import AsJson, Config, Sets, example, read_run, show
 from configs.errors import InputError
+from configs.run.config import read_run
+from infra.terminal import AsJson, Config, Sets, example, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
 
 
 def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
@@ -47,7 +48,7 @@ def add_check(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any
     ) -> None:
         """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
         from configs.check import check_files, export, kind_of
-        from configs.deploy import DeployConfig
+        from configs.environment.config import DeployConfig
 
         if export_schemas:
             export(Path("configs/schema"))
@@ -91,7 +92,7 @@ def add_stages(app: typer.Typer) -> None:
         if plot:
             from shutil import get_terminal_size
 
-            from train.plot import draw_losses
+            from train.loop.loss_curve import draw_losses
 
             typer.echo(draw_losses(record, run.name, get_terminal_size().columns), err=True)
 
@@ -106,9 +107,9 @@ def add_sweep(app: typer.Typer) -> None:
     def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
         """Search hyperparameters by the config's `sweep` section; writes the best config and a plot (build/NAME/sweep)."""
         from configs.paths import RunPaths
-        from infra.tracking import start_run
+        from infra.mlflow.tracking import start_run
+        from train.search.report import report
         from train.sweep import sweep
-        from train.sweep_report import report
 
         run = read_run(config, overrides)
         if run.sweep is None:
@@ -121,7 +122,7 @@ def add_sweep(app: typer.Typer) -> None:
 def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) -> None:
     """Every run's rows are looked at before the first refusal ends the command with 1."""
     from configs.check import kind_of
-    from configs.schema import RunConfig
+    from configs.run.config import RunConfig
     from train.check_data import check_rows
 
     found = [check_rows(read_run(path, overrides)) for path in files if kind_of(path) is RunConfig]
@@ -148,7 +149,7 @@ def plan_runs(files: list[Path], overrides: list[str] | None, device: str | None
 
 def run_prepare(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
-    from train.base import make_base
+    from train.model.base import make_base
     from train.prepare import prepare
 
     return prepare(run, RunPaths.of(run.name), make_base(run))
@@ -156,13 +157,13 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
 
 def run_train(run: RunConfig) -> dict[str, Any]:
     from configs.paths import RunPaths
-    from infra.tracking import start_run
-    from train.lora import train
-    from train.prepare import read_card
+    from infra.mlflow.tracking import start_run
+    from train.data.prepared import read_card
+    from train.finetune import finetune
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = train(run, paths, tracker)
+    record = finetune(run, paths, tracker)
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
         tracker.log_tags(lineage(run, paths))
         tracker.log_dataset(read_card(paths))
@@ -173,7 +174,7 @@ def run_train(run: RunConfig) -> dict[str, Any]:
 def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     """Which bytes the model is made from, and where its checkpoints and adapter lie."""
     from configs.release import read_manifest
-    from train.base import make_base
+    from train.model.base import make_base
 
     base = read_manifest(make_base(run))
     places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}

@@ -7,21 +7,13 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from train.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
-from train.preflight import (
-    Rates,
-    Workload,
-    evaluation_seconds,
-    quantizing_memory,
-    rates_of,
-    serving_memory,
-    training_memory,
-    training_seconds,
-)
-from train.probe import measure_rates
-from train.shapes import ModelShape
-from train.workload import describe_workload, find_shape
+from configs.run.config import RunConfig
+from train.estimate.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
+from train.estimate.duration import Rates, evaluation_seconds, rates_of, training_seconds
+from train.estimate.memory import Workload, quantizing_memory, serving_memory, training_memory
+from train.estimate.model_shape import ModelShape
+from train.estimate.probe import measure_rates
+from train.estimate.workload import describe_workload, find_shape
 
 
 def make_plan(config: RunConfig, device_name: str | None) -> dict[str, Any]:

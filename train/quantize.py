@@ -7,22 +7,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from configs.digest import key_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
-from configs.schema import RunConfig, served_task
-from infra.git import head_revision
-from train.adapter import trained_key
-from train.atomic import key_of, new_directory, read_json, write_text
-from train.base import library_versions, make_base, weights_size
-from train.calibrate import calibration_rows, describe, encode, loader
-from train.card import write_card
-from train.compress import compress
-from train.golden import write_golden
-from train.hardware import stored_dtype
-from train.merge import complete, keep_apart, merge, round_weights, save, settle
-from train.prepare import read_card, read_split
-from train.prune import prune, recover, sparsity
+from configs.run.config import RunConfig
+from configs.run.task import served_task
+from infra.files.atomic import new_directory, read_json, write_text
+from infra.git.command import head_revision
+from train.data.prepared import read_card, read_split
+from train.model.adapter import trained_key
+from train.model.base import library_versions, make_base, weights_size
+from train.model.dtype import stored_dtype
+from train.release.calibration import calibration_rows, describe, encode, loader
+from train.release.golden import write_golden
+from train.release.merge import complete, keep_apart, merge, round_weights, save, settle
+from train.release.model_card import write_card
+from train.release.prune import prune, recover, sparsity
+from train.release.recipe import compress
 
 
 def quantize(config: RunConfig, paths: RunPaths) -> Manifest:

@@ -16,19 +16,19 @@ from pydantic import ValidationError
 
 from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.search import Sweep, with_values
-from train.lora import train
-from train.prepare import read_card
-from train.study import RETRY, best_so_far, budget, distributions, finished, make_sampler, open_study, retry_interrupted, settle
-from train.sweep_progress import SweepProgress
+from configs.run.config import RunConfig
+from configs.run.sweep import Sweep, with_values
+from train.data.prepared import read_card
+from train.finetune import finetune
+from train.search.progress import SweepProgress
+from train.search.study import RETRY, best_so_far, budget, distributions, finished, make_sampler, open_study, retry_interrupted, settle
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
 
 class Run(Protocol):
-    """What a sweep asks of infra.tracking."""
+    """What a sweep asks of infra.mlflow.tracking."""
 
     @property
     def run_id(self) -> str | None: ...
@@ -104,7 +104,7 @@ def outcome(settings: RunConfig, folder: RunPaths, judge: Judge) -> tuple[str, f
     import torch
 
     try:
-        value = train(settings, folder, judge, show=False)["best_validation_loss"]
+        value = finetune(settings, folder, judge, show=False)["best_validation_loss"]
     except optuna.TrialPruned:
         return "PRUNED", None, None
     except (RefusedError, torch.OutOfMemoryError) as error:

@@ -8,7 +8,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.loader import load
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError, RefusedError
 from configs.release import Manifest, ReleaseFile, digest_of, list_files, read_manifest, verify_release
-from configs.schema import Serving
+from configs.run.serving import Serving
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from configs.release import Manifest, digest_of, list_files
-from configs.schema import RunConfig, Serving
+from configs.run.config import RunConfig
+from configs.run.serving import Serving
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from configs.errors import InputError
 from eval.commands import add_commands
-from eval.explain import EXPLANATIONS
+from eval.rules.explain import EXPLANATIONS
 
 pytestmark = pytest.mark.unit
 ONE, OTHER = "one@sha256:" + "1" * 64, "two@sha256:" + "2" * 64

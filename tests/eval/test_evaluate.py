@@ -14,9 +14,9 @@ import pytest
 from configs.errors import InputError, RefusedError
 from configs.release import Manifest
 from eval import evaluate
-from eval.evidence import read_measured
-from infra.endpoint import ParityResult
-from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
+from eval.rules.evidence import read_measured
+from infra.vllm.parity import ParityResult
+from tests.support.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
 __all__ = ["server"]
 pytestmark = pytest.mark.unit

@@ -11,10 +11,11 @@ import pytest
 
 from configs.errors import OutsideError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from eval import evaluate, finished
-from eval.evidence import read_measured
-from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
+from configs.run.config import RunConfig
+from eval import evaluate
+from eval.measure import cache
+from eval.rules.evidence import read_measured
+from tests.support.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
 __all__ = ["server"]
 pytestmark = pytest.mark.unit
@@ -65,7 +66,7 @@ def test_a_schema_is_known_by_what_it_says(server: Server, config: MakeConfig, w
     keys = []
     for text in ("{}", '{"type": "object"}'):
         Path("s.json").write_text(text)
-        keys.append(finished.evaluation_key(manifest.digest, "sha256:rows", config(task="causal-lm", evaluate={"json_schema": "s.json"})))
+        keys.append(cache.evaluation_key(manifest.digest, "sha256:rows", config(task="causal-lm", evaluate={"json_schema": "s.json"})))
     assert len({*keys}) == 2
 
 
@@ -115,6 +116,6 @@ def test_a_store_that_does_not_answer_costs_a_measurement_and_no_more(
         raise OutsideError("DVC: down")
 
     for name in ("keep_evaluation", "find_evaluation"):
-        monkeypatch.setattr(finished, name, down)
+        monkeypatch.setattr(cache, name, down)
     write_release(RUN.release)
     assert evaluate.evaluate(config(), RUN)["n"] == 6 and capsys.readouterr().err.count("DVC: down") == 2

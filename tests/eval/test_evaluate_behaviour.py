@@ -15,9 +15,10 @@ import pytest
 from configs.errors import OutsideError
 from configs.paths import RunPaths
 from configs.release import Manifest
-from configs.schema import RunConfig
-from eval import answers, evaluate, finished, judge
-from infra.endpoint import Answer
+from configs.run.config import RunConfig
+from eval import evaluate
+from eval.measure import answers, cache, judge_model
+from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 RUN = RunPaths.of("run")
@@ -56,10 +57,10 @@ class Server:
 def server(checkout: Path, monkeypatch: pytest.MonkeyPatch, write_release: Callable[..., Manifest]) -> Server:
     fake = Server()
     monkeypatch.setattr(answers, "ask", fake.ask)
-    monkeypatch.setattr(judge, "post", fake.post)
+    monkeypatch.setattr(judge_model, "post", fake.post)
     monkeypatch.setattr(evaluate, "temporary_slot", fake.temporary_slot)
-    monkeypatch.setattr(finished, "keep_evaluation", lambda *_: None)
-    monkeypatch.setattr(finished, "find_evaluation", lambda *_: False)
+    monkeypatch.setattr(cache, "keep_evaluation", lambda *_: None)
+    monkeypatch.setattr(cache, "find_evaluation", lambda *_: False)
     write_release(RUN.release, task="causal-lm", labels=[])
     RUN.data.mkdir(parents=True)
     chats = [[{"role": "user", "content": f"word {number} said twice"}, {"role": "assistant", "content": "gold"}] for number in range(4)]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.paths import RunPaths
 from configs.release import Manifest
-from eval import evaluate, references
-from eval.evidence import gather, read_measured
-from tests.eval.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
+from eval import evaluate
+from eval.measure import references
+from eval.rules.evidence import gather, read_measured
+from tests.support.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
 
 __all__ = ["server"]
 pytestmark = pytest.mark.unit

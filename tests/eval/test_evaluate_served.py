@@ -10,12 +10,12 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.release import read_manifest
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from eval.evaluate import evaluate
-from tests.tiny_release import write_release
+from tests.paths import ROOT
+from tests.support.tiny_release import write_release
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

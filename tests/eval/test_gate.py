@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError
-from configs.gates import GateConfig
+from configs.rules.gate import GateConfig
 from configs.verdict import EXIT_CODES
-from eval.evidence import Evidence, Measured
 from eval.gate import decide, decide_load, read_rules
+from eval.rules.evidence import Evidence, Measured
 
 pytestmark = pytest.mark.unit
 MINE, OTHER = "a@sha256:" + "a" * 64, "b@sha256:" + "b" * 64

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
-from infra.router import Router
+from configs.environment.config import DeployConfig
+from infra.haproxy.router import Router
 from tests.serve.conftest import free_ports
 
 SECRET = "sesame-open"

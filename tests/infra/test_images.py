@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from infra.git import head_revision
-from tests.serve.fake_openai import Fake, serving
-from tests.serve.fake_servers import publish_fake
+from infra.git.command import head_revision
+from tests.paths import ROOT
+from tests.support.fake_openai import Fake, serving
+from tests.support.fake_servers import publish_fake
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 FAKE = """#!/bin/sh
 echo "$@" >> {folder}/asked
 case "$*" in

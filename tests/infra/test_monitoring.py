@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from configs.console import read_environment
+from configs.environment.config import read_environment
 from tests.infra.conftest import OpenDoor
+from tests.paths import ROOT
 from tests.serve.conftest import free_ports
 
-ROOT = Path(__file__).parents[2]
 METRIC = re.compile(r"\b((?:haproxy_|vllm:)[a-z0-9_]+)")
 
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
+from configs.environment.signing import Signing
 from configs.errors import InputError, RefusedError
 from configs.release import Manifest, digest_of, list_files
-from configs.schema import Serving
-from configs.signing import Signing
+from configs.run.serving import Serving
 from infra.signing import KEY, PASSWORD, sign, signature_of, signing_key, verify_signature
 
 pytestmark = pytest.mark.unit

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "infra/systemd/tunegate-agent@.service"
 
 

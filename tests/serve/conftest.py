@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import pytest
 
-from configs.deploy import DeployConfig
-from tests.tiny_release import write_release
+from configs.environment.config import DeployConfig
+from tests.paths import ROOT
+from tests.support.tiny_release import write_release
 
-ROOT = Path(__file__).parents[2]
 LOCAL = "# tunegate deploy local\nname: x  # an environment\nrelease: null  # pinned by hand\nmodel: m\ngate: null\nstate_dir: state\n"
 
 

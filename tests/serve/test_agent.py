@@ -10,16 +10,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
-from infra.router import api_key
+from infra.haproxy.api_keys import api_key
 from serve.agent import Agent, end_on_sigterm
 from serve.deploy import promote, rollback, stop_all
-from serve.environment import holder_of, locked
-from serve.verbs import abort, hold, pause
-from tests.serve.agent_scene import Scene, digest, folder, scene
-from tests.serve.fake_servers import misbehave, publish_fake
-from tests.serve.kills import kill, wait_until
+from serve.operate import abort, hold, pause
+from serve.record.environment import holder_of, locked
+from tests.support.agent_scene import Scene, digest, folder, scene
+from tests.support.fake_servers import misbehave, publish_fake
+from tests.support.kills import kill, wait_until
 
 __all__ = ["folder", "scene"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

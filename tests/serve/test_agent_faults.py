@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from serve.deploy import stop_all
-from serve.environment import Environment, locked
-from serve.verbs import resume
-from tests.serve.agent_scene import Scene, digest, folder, scene
-from tests.serve.fake_servers import misbehave, publish_fake
-from tests.serve.kills import kill, wait_until
+from serve.operate import resume
+from serve.record.environment import Environment, locked
+from tests.support.agent_scene import Scene, digest, folder, scene
+from tests.support.fake_servers import misbehave, publish_fake
+from tests.support.kills import kill, wait_until
 
 __all__ = ["folder", "scene"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from infra.admin import read_map_file
+from infra.haproxy.runtime_api import read_map_file
 from serve.deploy import deploy
-from tests.git_remote import run_git
-from tests.serve.git_story import YAML, Begin, begin, digest
-from tests.serve.kills import kill
+from tests.support.git_remote import run_git
+from tests.support.git_story import YAML, Begin, begin, digest
+from tests.support.kills import kill
 
 __all__ = ["begin"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from serve.state import short
-from tests.git_remote import run_git
-from tests.serve.git_story import YAML, Begin, Story, begin, digest
-from tests.serve.kills import kill
+from configs.release import short
+from tests.support.git_remote import run_git
+from tests.support.git_story import YAML, Begin, Story, begin, digest
+from tests.support.kills import kill
 
 __all__ = ["begin"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]

@@ -15,30 +15,30 @@ import httpx
 import psutil
 import pytest
 
-from configs.deploy import DeployConfig
+from benchmarks.serve.streams import Streams
+from configs.environment.config import DeployConfig
 from configs.errors import InputError, RefusedError
 from eval.gate import decide_load, read_rules
-from infra.router import api_key
-from infra.streams import Streams
+from infra.haproxy.api_keys import api_key
 from serve.deploy import deploy, promote, rollback, stop_all
-from serve.environment import Environment, locked
-from serve.record import PROOF
-from serve.status import status
+from serve.record.environment import Environment, locked
+from serve.record.record import PROOF
+from serve.view.status import status
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
-ROOT = Path(__file__).parents[2]
 # The command itself, killed by SIGKILL after HAProxy has switched and before the record says so.
 KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-import serve.effects
+import serve.switch.effects
 from pathlib import Path
-from configs.deploy import DeployConfig
+from configs.environment.config import DeployConfig
 from eval.gate import decide_load, read_rules
 from serve.deploy import deploy
-serve.effects.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
+serve.switch.effects.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
-deploy(serve.effects.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
+deploy(serve.switch.effects.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
 """
 
 

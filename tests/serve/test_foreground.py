@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 
 import serve.foreground
-import serve.loadtest
-import serve.relative
+import serve.load.run
+import serve.proofs.baseline
+import serve.switch.effects
+from configs.environment.load_test import LoadTest, Objective
 from configs.errors import InputError, OutsideError, RefusedError
-from configs.load import LoadTest, Objective
 from configs.verdict import Verdict
 from infra.signing import sign
-from infra.slot import SlotProcess
-from serve.environment import Environment
+from infra.vllm.server import SlotProcess
 from serve.foreground import load_test, overridden, serve_release
+from serve.record.environment import Environment
 from tests.infra.test_signing import make_pair
-from tests.serve.fake_machine import World, environment, publish, world
+from tests.support.fake_machine import World, environment, publish, world
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit
@@ -126,8 +127,8 @@ def runs(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     for name, value in (("temporary_slot", temporary_slot), ("api_key", lambda config: "key")):
         monkeypatch.setattr(serve.foreground, name, value)
-    monkeypatch.setattr(serve.loadtest, "run_load_test", run_load_test)
-    monkeypatch.setattr(serve.relative, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(serve.load.run, "run_load_test", run_load_test)
+    monkeypatch.setattr(serve.proofs.baseline, "LOOK_SECONDS", 0.01)
     return found
 
 
@@ -152,7 +153,7 @@ def test_what_serves_is_tested_through_the_door_with_its_key(world: World, runs:
 
 def served(world: World) -> tuple[Environment, str]:
     env, reference = judged(), publish("one")
-    serve.effects.start(env, env.record.state(), "blue", reference)
+    serve.switch.effects.start(env, env.record.state(), "blue", reference)
     env.record.append("switched", "blue")
     world.door = True
     return env, reference
@@ -163,7 +164,7 @@ def test_a_release_of_its_own_is_compared_with_what_serves(world: World, runs: l
     publish("two")
     directory = next(Path("releases").glob("two@*")) / "release"
     manifest = serve.foreground.read_manifest(directory)
-    monkeypatch.setattr(serve.relative, "questions_in", lambda prompts: [])
+    monkeypatch.setattr(serve.proofs.baseline, "questions_in", lambda prompts: [])
     load_test(env, directory, {})
     assert [(run["release"], run["base_url"]) for run in runs] == [(reference, "http://127.0.0.1:8101"), (manifest.reference, "http://slot")]
     assert runs[0]["settings"] == runs[1]["settings"] and runs[0]["prompts"] == runs[1]["prompts"] == directory / "golden.jsonl"

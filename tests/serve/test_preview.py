@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-import serve.capacity
+import serve.plan.capacity
 from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.preview import preview
-from serve.state import PROOF
-from tests.serve.fake_machine import World, environment, publish, world
+from serve.record.state import PROOF
+from tests.support.fake_machine import World, environment, publish, world
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit
@@ -52,7 +52,7 @@ def test_what_serves_needs_no_step_and_no_pin_has_none(world: World) -> None:
 
 def test_no_room_is_refused_here_and_not_in_production(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     new = publish("new")
-    monkeypatch.setattr(serve.capacity, "RESERVE_GIB", 10_000.0)
+    monkeypatch.setattr(serve.plan.capacity, "RESERVE_GIB", 10_000.0)
     with pytest.raises(RefusedError, match="no room for one more server"):
         preview(environment(), new)
     with pytest.raises(RefusedError, match="no room for one more server"):

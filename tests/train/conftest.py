@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (

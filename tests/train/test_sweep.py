@@ -10,8 +10,8 @@ import pytest
 
 from configs.errors import InputError, OutsideError, RefusedError
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from train.study import finished, grid
+from configs.run.config import RunConfig
+from train.search.study import finished, grid
 from train.sweep import sweep
 
 pytestmark = pytest.mark.unit
@@ -52,7 +52,7 @@ def trained(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
             tracker.log_metrics({"eval_loss": settings.train.learning_rate}, step)
         return {"best_validation_loss": settings.train.learning_rate}
 
-    monkeypatch.setattr("train.sweep.train", fake)
+    monkeypatch.setattr("train.sweep.finetune", fake)
     monkeypatch.setattr("train.sweep.read_card", lambda paths: {"fingerprint": "rows"})
     return rates
 
@@ -101,7 +101,7 @@ def test_a_trial_worse_than_the_others_is_pruned_at_its_first_evaluation(trained
 def test_a_stopped_sweep_goes_on_in_the_same_folder(trained: list[float], monkeypatch: pytest.MonkeyPatch, stop: BaseException) -> None:
     import train.sweep
 
-    whole = train.sweep.train
+    whole = train.sweep.finetune
 
     def stopped(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> dict[str, Any]:
         if len(trained) == 1:
@@ -109,10 +109,10 @@ def test_a_stopped_sweep_goes_on_in_the_same_folder(trained: list[float], monkey
             raise stop
         return whole(settings, paths, tracker, show)
 
-    monkeypatch.setattr("train.sweep.train", stopped)
+    monkeypatch.setattr("train.sweep.finetune", stopped)
     with pytest.raises(stop if isinstance(stop, type) else type(stop)):
         swept(run_config())
-    monkeypatch.setattr("train.sweep.train", whole)
+    monkeypatch.setattr("train.sweep.finetune", whole)
     study = swept(run_config())
     assert sorted(trained) == RATES and [trial.state.name for trial in study.trials].count("COMPLETE") == 3
     dead = next(trial for trial in study.trials if trial.state.name == "FAIL")
@@ -126,7 +126,7 @@ def test_a_trial_that_fails_by_its_own_doing_is_counted_and_the_rest_goes_on(tra
 
     import train.sweep
 
-    whole = train.sweep.train
+    whole = train.sweep.finetune
 
     def faulty(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> dict[str, Any]:
         if settings.train.learning_rate == 0.1:
@@ -135,7 +135,7 @@ def test_a_trial_that_fails_by_its_own_doing_is_counted_and_the_rest_goes_on(tra
             raise RefusedError("diverged") if fault == "refused" else torch.OutOfMemoryError("too much")
         return whole(settings, paths, tracker, show)
 
-    monkeypatch.setattr("train.sweep.train", faulty)
+    monkeypatch.setattr("train.sweep.finetune", faulty)
     runs = Runs()
     study = swept(run_config(), runs)
     (failed,) = (trial for trial in study.trials if trial.state.name == "FAIL")
@@ -147,7 +147,7 @@ def test_what_would_fail_every_trial_ends_the_sweep(trained: list[float], monkey
     def missing(*_: Any, **__: Any) -> dict[str, Any]:
         raise InputError("no data")
 
-    monkeypatch.setattr("train.sweep.train", missing)
+    monkeypatch.setattr("train.sweep.finetune", missing)
     with pytest.raises(InputError):
         swept(run_config())
 

@@ -15,22 +15,22 @@ from ruamel.yaml import YAML
 
 from configs.loader import load
 from configs.paths import RunPaths
-from configs.schema import RunConfig
-from infra.outbox import Outbox
-from train.base import make_base
-from train.lora import train
+from configs.run.config import RunConfig
+from infra.mlflow.outbox import Outbox
+from tests.paths import ROOT
+from train.finetune import finetune
+from train.model.base import make_base
 from train.prepare import prepare
-from train.study import finished
+from train.search.report import report
+from train.search.study import finished
 from train.sweep import sweep
-from train.sweep_report import report
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 RATES = {"train.learning_rate": {"choices": [1e-7, 0.01]}, "train.lora.rank": {"choices": [2, 4]}}
 KILLED = """
 import sys, time
 from configs.paths import RunPaths
-from configs.schema import RunConfig
+from configs.run.config import RunConfig
 from train.sweep import sweep
 class Run:
     run_id = None
@@ -101,14 +101,14 @@ def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(cl
     figures = report(resumed, Path("run.yaml"), [], paths.root / "sweep")
     assert (figures["complete"], figures["interrupted"]) == (4, 1)
     best = load(paths.root / "sweep/best.yaml", RunConfig)
-    record = train(best, paths, Silent())
+    record = finetune(best, paths, Silent())
     assert record["best_validation_loss"] == pytest.approx(resumed.best_value), "it is the training that won"
 
 
 def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.tracking import MlflowClient
 
-    from infra.tracking import start_run
+    from infra.mlflow.tracking import start_run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
     choices = {"train.learning_rate": {"choices": [0.01, 1e-7]}}

@@ -1,0 +1,1 @@
+"""The serving room's promises, measured."""

@@ -1,0 +1,62 @@
+"""What the serving room promises, measured: the checks of `make prove-serve` (benchmarks/prove.py)."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from benchmarks.prove import Check, Row, run, tested
+from benchmarks.serve import applications, bad_greens, router_cost, switches
+
+# 50 steps each; the machine must take 20,000 steps at least.
+MACHINE_EXAMPLES = 800
+
+
+def counted(path: str, pattern: str, **environment: str) -> tuple[list[tuple[str, ...]], bool]:
+    """What a test prints of itself, by `pattern`; whether it passed."""
+    words = (sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", path)
+    done = run(*words, expected=(0, 1, 2, 3, 4, 5), environment=environment)
+    return [one.groups() for one in re.finditer(pattern, done.stdout)], done.returncode == 0
+
+
+def kills() -> list[Row]:
+    """Every point of a deploy, every strategy, every victim."""
+    found, passed = counted("tests/serve/switch/test_kills.py", r"kills: (\S+) (\S+): (\d+) cases, (\d+) failed", TUNEGATE_KILLS="all")
+    cases, failed = sum(int(one[2]) for one in found), sum(int(one[3]) for one in found)
+    shown = "; ".join(f"{strategy} {victim} {count}" for strategy, victim, count, _ in found)
+    return [Row(f"kill -9 at every step, {cases} cases ({shown}): cases after which more or less than one proven release served", failed, "0", passed)]
+
+
+def machine() -> list[Row]:
+    drawn = {"TUNEGATE_MACHINE_EXAMPLES": str(MACHINE_EXAMPLES), "HYPOTHESIS_PROFILE": "search"}
+    found, passed = counted("tests/serve/plan/test_planner_machine.py", r"planner steps: (\d+)", **drawn)
+    steps = int(found[-1][0]) if found else 0
+    return [Row("steps of the planner's state machine without a broken invariant", steps, "at least 20,000", passed and steps >= 20_000)]
+
+
+def refusals() -> list[Row]:
+    found, passed = counted("tests/infra/haproxy/test_refusals.py", r"(\d+) requests refused")
+    count = int(found[-1][0]) if found else 0
+    return [
+        Row(f"requests that are not allowed, {count} of them: reached the model server", "none" if passed else "some", "none of 200", passed and count >= 200)
+    ]
+
+
+def agent() -> list[Row]:
+    paths = ("tests/serve/test_agent.py", "tests/serve/test_agent_faults.py")
+    return tested("crashes, hangs, strikes, a full disk, two agents: the agent converges", *paths)
+
+
+CHECKS: dict[str, Check] = {
+    "switches": lambda: switches.rows("fake"),
+    "real": lambda: switches.rows("real"),
+    "adapters": lambda: switches.rows("adapters"),
+    "cost": router_cost.rows,
+    "applications": applications.rows,
+    "bad": bad_greens.rows,
+    "kills": kills,
+    "machine": machine,
+    "refusals": refusals,
+    "agent": agent,
+    "served": lambda: tested("one environment's life with the real vLLM", "tests/serve/test_deploy.py", "tests/serve/switch/test_shared_server_served.py"),
+}

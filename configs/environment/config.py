@@ -1,0 +1,60 @@
+"""DeployConfig: one environment. Git pins the release here; a deployment is a commit that changes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from configs.environment.load_test import LoadTest
+from configs.environment.router import Door
+from configs.environment.sampling import Sampling, Shadow
+from configs.environment.signing import Signing
+from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervision
+from configs.environment.watch import Watch
+from configs.release import REFERENCE_PATTERN
+from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
+
+
+class DeployConfig(Section):
+    """One environment: which release serves, where, and how a switch is proven."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    model: str = Field(description="the model name that applications use; stable across releases")
+    release: str | None = Field(None, pattern=REFERENCE_PATTERN, description="NAME@sha256:DIGEST, or null")
+    signing: Signing | None = Field(None, description="the key whose signature a release must bear; null: none is asked for")
+    door: Door = Door()
+    slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
+    strategy: Strategy = BlueGreen()
+    promotion: Literal["auto", "manual"] = Field("auto", description="manual: `tunegate promote` lets the proven release take all requests")
+    capacity: Capacity = Field("auto", description="auto: both servers at once where memory allows, else swap; adapter: into the server that runs")
+    supervision: Supervision = Supervision()
+    load_test: LoadTest = LoadTest()
+    smoke: ExistingPath | None = Field(None, description="requests of the application's own that green must answer: see docs/operator.md")
+    watch: Watch = Watch()
+    sampling: Sampling = Sampling()
+    shadow: Shadow | None = Field(None, description="how sampled requests are compared on the new release")
+    gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")
+    start_timeout_seconds: int = Field(300, ge=10)
+    bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")
+    drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
+    keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")
+    state_dir: InsidePath = Field("build/deploy/local", description="events, logs, sockets")
+
+    @model_validator(mode="after")
+    def shares_can_be_watched(self) -> DeployConfig:
+        if self.capacity == "adapter" and self.strategy.kind == "canary":
+            raise ValueError("strategy.kind blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together")
+        return self
+
+
+def environment_path(name: str) -> Path:
+    """`local` is configs/deploy/local.yaml; a path to a YAML file is itself."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
+
+
+def read_environment(name: str) -> DeployConfig:
+    from configs.loader import load
+
+    return load(environment_path(name), DeployConfig)

@@ -1,0 +1,25 @@
+"""A gate file: its rules, each told by its keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from configs.rules.behaviour import FairnessRule, RobustnessRule
+from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
+from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
+from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
+from configs.section import Section
+
+Rule = Annotated[
+    ThresholdRule | NonInferiorRule | SuperiorRule | SliceMinimumRule | CalibrationRule | RobustnessRule | FairnessRule | ParityRule | QuantizationRule
+    | SizeRule | LatencyRule | GoodputRule,
+    Field(discriminator="rule"),
+]  # fmt: skip
+
+
+class GateConfig(Section):
+    """A gate file."""
+
+    rules: list[Rule] = Field(min_length=1)

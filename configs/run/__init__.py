@@ -1,0 +1,1 @@
+"""What a fine-tune's YAML may say, a file a key."""

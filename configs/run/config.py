@@ -1,0 +1,111 @@
+"""RunConfig: one fine-tune, from one YAML. Defaults live in its sections and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from configs.run.base import BaseWeights
+from configs.run.base_shape import input_columns
+from configs.run.behaviour import misfits as behaviour_misfits
+from configs.run.data import Data
+from configs.run.evaluate import Evaluate
+from configs.run.launch import Launch
+from configs.run.lora import CHANGES_BASE, Lora
+from configs.run.quantize import Quantize, choose_group_size
+from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
+from configs.run.serving import Serving
+from configs.run.sweep import Sweep, check_search
+from configs.run.task import Problem, Task
+from configs.run.train import Train
+from configs.section import NAME_PATTERN, ExistingPath, Section
+
+SOURCE_TASKS: dict[str, Task] = {"bfcl": "causal-lm", "bfcl_preferences": "dpo", "sentiment": "sequence-classification", "ner_finance": "token-classification"}
+
+SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
+
+
+class RunConfig(Section):
+    """One fine-tune: data to release to verdict."""
+
+    name: str = Field(pattern=NAME_PATTERN, description="names build/NAME and the release")
+    task: Task
+    problem: Problem = Field("single_label", description="of sequence-classification: one class, any number of classes, or one number")
+    base: BaseWeights
+    data: Data
+    train: Train
+    launch: Launch = Launch()
+    sweep: Sweep | None = Field(None, description="for tunegate sweep; the other commands leave it alone")
+    quantize: Quantize = Quantize()
+    serving: Serving = Serving()
+    evaluate: Evaluate = Evaluate()
+    gate: ExistingPath = Field(description="a gate file: the rules a release must pass")
+    production: str = Field("local", description="the environment under configs/deploy whose pinned release is the champion")
+    experiment: str = "tunegate"
+
+    @model_validator(mode="after")
+    def task_fits_data(self) -> RunConfig:
+        wanted = SOURCE_TASKS.get(self.data.source)
+        if wanted and self.task != wanted:
+            raise ValueError(f"task {wanted} with data.source {self.data.source}")
+        if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
+            raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
+        misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(self.task, self.problem, self.data.keep)
+        labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])
+        misfits += behaviour_misfits(self.evaluate.behaviour, self.evaluate.harness, self.evaluate.judge is not None, self.task, self.problem, labels)
+        if misfits:
+            raise ValueError("; ".join(misfits))
+        if self.data.max_tokens > self.serving.max_model_len:
+            raise ValueError("serving.max_model_len of at least data.max_tokens")
+        if self.serving.tool_parser and self.task not in ("causal-lm", "dpo"):
+            raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
+        if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
+            raise ValueError(f"train.packing auto or none with task {self.task}")
+        return self
+
+    @model_validator(mode="after")
+    def method_fits_task(self) -> RunConfig:
+        method, lora = self.train.method, self.train.lora
+        if method == "full" and lora != Lora():
+            raise ValueError("no train.lora with train.method full: it has no adapter")
+        if lora.loraplus_ratio is not None and self.train.optimizer != "adamw":
+            raise ValueError("train.optimizer adamw with train.lora.loraplus_ratio")
+        if method == "qlora" and lora.initialization in CHANGES_BASE:
+            raise ValueError("train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed")
+        if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
+            raise ValueError(reason)
+        if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
+            raise ValueError("train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off")
+        return self
+
+    @model_validator(mode="after")
+    def search_and_launch_fit(self) -> RunConfig:
+        if self.train.batch_size % self.launch.world_size:
+            raise ValueError("train.batch_size a multiple of launch.processes x launch.nodes")
+        if self.sweep and self.launch.world_size > 1:
+            raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
+        if self.sweep:
+            check_search(self, self.sweep)
+        return self
+
+    @model_validator(mode="after")
+    def release_can_be_made_and_served(self, info: ValidationInfo) -> RunConfig:
+        """Looks at the machine and the base only when the loader passes the checkout's root: a manifest's copy is not judged again."""
+        if not info.context:
+            return self
+        device = device_here() if self.serving.device == "auto" else self.serving.device
+        if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
+            raise ValueError(reason)
+        if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
+            raise ValueError(reason)
+        columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
+        if columns:
+            choose_group_size(columns, self.quantize.group_size)
+        return self
+
+
+def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
+    from configs.loader import load
+
+    return load(path, RunConfig, overrides)

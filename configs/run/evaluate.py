@@ -1,0 +1,118 @@
+"""Evaluate: what is measured through vLLM, over which slices; and METRICS, what each figure is and which way is better."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from configs.run.behaviour import BehaviourTest, HarnessTask
+from configs.run.judge import Judge
+from configs.run.slices import SLICE_NAMES, Slice
+from configs.section import ExistingPath, Section
+
+Normalization = Literal["none", "whitespace", "squad"]
+
+
+class Parity(Section):
+    """How near the served answers must be to the trainer's own on the golden prompts."""
+
+    golden_prompts: int = Field(8, ge=1, le=256)
+    min_agreement: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="share of the golden answers given alike (same labels; of a tagger: share of words; of a GPT: share of tokens, each after the golden ones)",
+    )
+    max_difference: float = Field(
+        0.1,
+        ge=0,
+        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
+    )
+
+
+class Evaluate(Section):
+    """What is measured, through vLLM."""
+
+    max_new_tokens: int = Field(96, ge=1, le=65_536)
+    concurrency: int = Field(16, ge=1, le=1024)
+    baseline: bool = Field(False, description="also measure the untuned base weights")
+    normalize: Normalization = Field(
+        "whitespace",
+        description="of both texts before exact_match: none; whitespace: one space for each run, none at the ends; "
+        "squad: also lower case, without punctuation and articles (arXiv:1606.05250)",
+    )
+    json_schema: ExistingPath | None = Field(None, description="a JSON Schema that answers are held against: valid_schema")
+    perplexity: bool = Field(False, description="also ask how likely each reference is after its prompt (one more request a row)")
+    slices: list[Slice] | None = Field(None, description="null: by label where rows have one, and by length in terciles; []: none")
+    minimum_slice: int = Field(20, ge=1, description="a slice of fewer rows is not reported")
+    behaviour: list[BehaviourTest] = Field(default_factory=list, description="robustness, invariance, directional and abstention tests")
+    judge: Judge | None = Field(None, description="a model that scores the answers: judge_score")
+    harness: list[HarnessTask] = Field(default_factory=list, description="tasks of lm-evaluation-harness: metrics harness_TASK_METRIC")
+    parity: Parity = Parity()
+
+    @field_validator("json_schema")
+    @classmethod
+    def a_schema(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if path is not None and info.context:
+            read_json_schema(info.context["root"] / path)
+        return path
+
+    @property
+    def cuts(self) -> list[Slice]:
+        """The slices, or those that are made when the config names none."""
+        return [Slice(by="label"), Slice(by="length")] if self.slices is None else self.slices
+
+    def misfits(self, task: str, problem: str, kept: list[str]) -> list[str]:
+        """What would have to be for these slices and metrics to suit the task and its rows, whose columns are `kept`; empty where they do."""
+        labelled = task == "token-classification" or (task == "sequence-classification" and problem != "regression")
+        known = [name for name in (*SLICE_NAMES, *kept) if name != "label" or labelled]
+        unknown = sorted({name for one in self.slices or [] for name in one.columns} - set(known))
+        broken = [f"evaluate.slices: {nearest(name, known)} instead of {name!r}" for name in unknown]
+        if not labelled and any(one.by == "label" for one in self.slices or []):
+            broken.append(f"evaluate.slices by length, column or where with task {task}{' and problem regression' if problem == 'regression' else ''}")
+        if task != "causal-lm" and (self.json_schema is not None or self.perplexity):
+            broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm")
+        return broken
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The right name in quotes where one is near, else all of them and how to add one."""
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return repr(near[0]) if near else f"{', '.join(known)}, or a column that data.keep names,"
+
+
+def read_json_schema(path: Path) -> dict[str, Any]:
+    """Raises ValueError unless it is a JSON Schema whose references stay within the file: nothing is fetched."""
+    from jsonschema import SchemaError
+    from jsonschema.validators import validator_for
+    from referencing import Registry, Resource
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    try:
+        schema = json.loads(path.read_text(encoding="utf8"))
+        validator_for(schema).check_schema(schema)
+    except (OSError, ValueError, TypeError, AttributeError, SchemaError) as error:
+        raise ValueError(f"a file that holds a JSON Schema: {str(error).splitlines()[0][:120]}") from None
+    if not isinstance(schema, dict):
+        raise ValueError("a JSON Schema that is an object")
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+    for reference in references_in(schema):
+        try:
+            Registry().resolver_with_root(resource).lookup(reference)
+        except Unresolvable:
+            raise ValueError(f"a JSON Schema whose every $ref lies in the file (nothing is fetched), unlike {reference!r}") from None
+    return schema
+
+
+def references_in(schema: Any) -> list[str]:
+    if isinstance(schema, list):
+        return [found for one in schema for found in references_in(one)]
+    if not isinstance(schema, dict):
+        return []
+    own = [value for key, value in schema.items() if key in ("$ref", "$dynamicRef") and isinstance(value, str)]
+    return own + [found for one in schema.values() for found in references_in(one)]

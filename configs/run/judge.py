@@ -1,0 +1,61 @@
+"""Judge: a model behind any OpenAI-compatible URL that scores answers, and the prompt it gets."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from configs.run.data import TemplateText, columns_of
+from configs.section import Section
+
+SEEN = ("question", "answer", "reference")
+
+
+def an_address(url: str) -> str:
+    """A key, and what users asked, must not cross a network in the clear."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("an address like https://judge.example/v1, without a name, password or question mark in it")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("https, or http on this machine (127.0.0.1)")
+    return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Judge(Section):
+    """Asked once for each drawn test row, at temperature 0. What cannot be read as a score is missing, and counted."""
+
+    base_url: Annotated[str, AfterValidator(an_address)] = Field(description="up to /v1, as OpenAI's client takes it")
+    model: str = Field(min_length=1)
+    api_key_variable: str | None = Field(
+        None, pattern=r"^[A-Z][A-Z0-9_]*$", description="the environment variable that holds the key; the key is written nowhere"
+    )
+    prompt: TemplateText = Field(description="Jinja over question, answer and reference; it says which scale or choices to answer with")
+    scale: tuple[float, float] | None = Field(None, description="lowest and highest score")
+    choices: dict[str, float] | None = Field(None, description="words, each with its score, as in {good: 1, bad: 0}", min_length=2)
+    rows: int = Field(200, ge=1, le=100_000, description="test rows that are drawn for it")
+    seed: int = Field(17, ge=0, le=2**32 - 1)
+    max_tokens: int = Field(64, ge=1, le=65_536)
+    concurrency: int = Field(4, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def readable(self) -> Judge:
+        if (self.scale is None) == (self.choices is None):
+            raise ValueError("scale or choices, one of them")
+        if self.scale and self.scale[0] >= self.scale[1]:
+            raise ValueError("scale with its lowest score first")
+        if self.choices and len({word.casefold() for word in self.choices}) != len(self.choices):
+            raise ValueError("choices that differ in more than case")
+        names = columns_of(self.prompt)
+        if not names <= {*SEEN} or "answer" not in names:
+            raise ValueError(f"a prompt that reads {{{{ answer }}}}, and nothing but {', '.join(SEEN)}")
+        return self

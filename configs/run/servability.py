@@ -1,0 +1,78 @@
+"""What the pinned vLLM 0.32.0 serves: a table of facts, and the rule by which `check` refuses what it does not.
+
+CPU rows were served, or refused by vLLM itself, in benchmarks/train/servability.py. CUDA rows are read in vLLM's source and were not run here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from configs.run.lora import CHANGES_BASE, Lora
+from configs.run.quantize import Quantize, Scheme
+
+Family = Literal["decoder", "encoder"]
+Device = Literal["cpu", "cuda"]
+# vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for AVX-512 has.
+AVX2_LACKS: dict[Scheme, str] = {"w4a16": "cpu_gemm_wna16"}
+
+# Quantized layers that no kernel multiplies with float32 activations, and where that is said.
+NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
+    ("w4a16", "cpu"): "vLLM's kernel is \"cpu_gemm_wna16\" not implemented for 'Float'",
+    ("w4a16", "cuda"): "vLLM's kernels take float16 or bfloat16 (vllm/model_executor/kernels/linear/mixed_precision)",
+    ("int8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
+    ("fp8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
+}
+
+MOST_RANK = 512  # of an unmerged adapter: vllm/config/lora.py, MaxLoRARanks
+
+
+def family_of(task: str) -> Family:
+    """GPT-type or BERT-type."""
+    return "encoder" if task in {"sequence-classification", "token-classification"} else "decoder"
+
+
+def device_here() -> Device:
+    """Without torch: the driver's own file (docs.nvidia.com, driver README, device nodes)."""
+    return "cuda" if os.path.exists("/dev/nvidiactl") else "cpu"
+
+
+def has_avx512() -> bool:
+    """This machine's CPU, as the Linux kernel lists its features; without such a list, as if it had."""
+    try:
+        flags = next((line for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines() if line.startswith("flags")), "avx512f")
+    except OSError:
+        return True
+    return "avx512f" in flags.split()
+
+
+def refusal_here(settings: Quantize) -> str | None:
+    """What this machine's own CPU cannot serve, and what is expected instead."""
+    kernel = AVX2_LACKS.get(settings.scheme)
+    if kernel is None or has_avx512():
+        return None
+    return f"scheme int8, or serving.device cpu where another machine serves it: this CPU lacks AVX-512, for which alone vLLM has {kernel}"
+
+
+def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:
+    """What is expected instead, with the reason; None where vLLM serves it. `dtype` is serving.dtype."""
+    smoothed = "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
+    if family == "encoder" and smoothed:
+        return f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, so no scale can be moved through them"
+    reason = NO_FLOAT32.get((settings.scheme, device)) if dtype == "float32" else None
+    return None if reason is None else f"serving.dtype bfloat16 with quantize.scheme {settings.scheme} on {device}: {reason}"
+
+
+def adapter_refusal(task: str, method: str, lora: Lora) -> str | None:
+    """What an unmerged adapter must be for vLLM to serve it (vllm/lora/peft_helper.py); None where it is that."""
+    wanted = {
+        "task causal-lm or dpo": task in ("causal-lm", "dpo"),
+        "train.method lora or qlora": method != "full",
+        "no train.lora.dora": not lora.dora,
+        "train.lora.bias none": lora.bias == "none",
+        "train.lora.initialization default or gaussian": lora.initialization not in CHANGES_BASE,
+        f"ranks up to {MOST_RANK}": lora.largest_rank <= MOST_RANK,
+    }
+    missing = [words for words, met in wanted.items() if not met]
+    return f"{', '.join(missing)} with quantize.scheme adapter: vLLM serves no other unmerged" if missing else None

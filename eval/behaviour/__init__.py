@@ -1,0 +1,1 @@
+"""Behaviour tests: their questions, and what came of them."""

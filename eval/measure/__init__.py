@@ -1,0 +1,1 @@
+"""A release asked through vLLM, once, and kept."""

@@ -1,0 +1,156 @@
+"""The answers to all rows, on disk as they come: a killed evaluation asks for none of them again, and none is held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import InputError, TunegateError
+from configs.release import Manifest
+from configs.run.evaluate import Evaluate
+from infra.vllm.answer import Answer
+from infra.vllm.client import ask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Row = dict[str, Any]
+BATCH_ROWS = 2048
+HINT = "tunegate prepare CONFIG"
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a parquet file, BATCH_ROWS in memory at a time. Raises InputError where it is missing."""
+    import pyarrow.parquet
+
+    if not path.exists():
+        raise InputError(f"{path}: missing", hint=HINT)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield from batch.to_pylist()
+
+
+def read_ids(path: Path) -> Any:
+    """The ids as a pyarrow array of texts. Raises InputError unless there are some and none repeats."""
+    import pyarrow.parquet
+
+    if not path.exists():
+        raise InputError(f"{path}: missing", hint=HINT)
+    ids = pyarrow.parquet.read_table(path, columns=["id"])["id"].cast("string").combine_chunks()
+    if not len(ids) or len(ids.unique()) != len(ids):
+        raise InputError(f"{path}: no rows, or ids that repeat", hint=HINT)
+    return ids
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One JSON line an answer, in the order in which they came. Remembered of each row: its id, and where its line begins (-1: not answered)."""
+
+    path: Path
+    ids: Any
+    offsets: NDArray[Any]
+
+    @classmethod
+    def open(cls, path: Path, ids: Any) -> Answers:
+        """What an earlier run left. A line cut short by a kill is dropped, and the file is rewritten without it."""
+        import numpy
+
+        answers = cls(path, ids, numpy.full(len(ids), -1, dtype="int64"))
+        partial = path.with_name(path.name + ".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as kept:
+            for number, line in answers.whole_lines():
+                answers.offsets[number] = kept.tell()
+                kept.write(line)
+        os.replace(partial, path)
+        return answers
+
+    def whole_lines(self) -> Iterator[tuple[int, bytes]]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as stream:
+            for line in stream:
+                try:
+                    number, identity, _ = read_line(line)
+                    known = line.endswith(b"\n") and self.ids[number].as_py() == identity
+                except (ValueError, KeyError, TypeError, IndexError):
+                    continue
+                if known:
+                    yield number, line
+
+    def missing(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
+        """The rows that have no answer yet, each with its number."""
+        return ((number, row) for number, row in enumerate(rows) if self.offsets[number] < 0)
+
+    def count(self) -> int:
+        return int((self.offsets >= 0).sum())
+
+    def in_order(self) -> Iterator[Answer]:
+        """The answer to each row, in the rows' order."""
+        with self.path.open("rb") as stream:
+            for offset in self.offsets:
+                stream.seek(offset)
+                yield read_line(stream.readline())[2]
+
+    def at(self, number: int) -> Answer:
+        """The answer to one row."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.offsets[number])
+            return read_line(stream.readline())[2]
+
+
+def write_line(number: int, identity: str, answer: Answer) -> bytes:
+    return (json.dumps({"row": number, "id": identity, "answer": asdict(answer)}) + "\n").encode()
+
+
+def read_line(line: bytes) -> tuple[int, str, Answer]:
+    """The row's number, its id and its answer."""
+    found = json.loads(line)
+    return int(found["row"]), found["id"], Answer(**found["answer"])
+
+
+def ask_all(base_url: str, served_name: str, manifest: Manifest, rows: Iterable[tuple[int, Row]], answers: Answers, settings: Evaluate) -> None:
+    """Asks `rows`, of which each comes with its number."""
+    run_group(ask_rows(base_url, served_name, manifest, rows, answers, settings))
+
+
+def run_group(work: Coroutine[Any, Any, None]) -> None:
+    """Unwraps the task group: the first failure is the one to report."""
+    try:
+        asyncio.run(work)
+    except* TunegateError as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        failure = first
+    else:
+        return
+    raise failure
+
+
+async def ask_rows(base_url: str, served_name: str, manifest: Manifest, rows: Iterable[tuple[int, Row]], answers: Answers, settings: Evaluate) -> None:
+    """As many workers as requests may be in flight share one iterator: a row is read when a place is free, and its answer is on disk before the next."""
+    import httpx
+    from rich.console import Console
+    from rich.progress import Progress
+
+    waiting = iter(rows)
+    with Progress(console=Console(stderr=True)) as progress, answers.path.open("ab") as stream:
+        bar = progress.add_task(f"evaluate {manifest.name}", total=len(answers.ids), completed=answers.count())
+        async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
+
+            async def work() -> None:
+                for number, row in waiting:
+                    answer = await ask(client, base_url, served_name, manifest, row, max_new_tokens=settings.max_new_tokens)
+                    answers.offsets[number] = stream.tell()
+                    stream.write(write_line(number, row["id"], answer))
+                    stream.flush()
+                    progress.advance(bar)
+
+            for _ in range(settings.concurrency):
+                group.create_task(work())

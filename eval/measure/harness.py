@@ -1,0 +1,101 @@
+"""Tasks of lm-evaluation-harness (Gao 2024, doi:10.5281/zenodo.12608602), asked of the served release by its own program, offline."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError, OutsideError
+from configs.release import Manifest, list_files
+from configs.run.behaviour import HarnessTask
+from configs.run.evaluate import Evaluate
+from infra.vllm.arguments import slot_environment
+
+# What datasets and huggingface_hub say, offline, of rows that are not in this machine's cache.
+NO_DATA = ("OfflineModeIsEnabled", "LocalEntryNotFoundError", "DatasetNotFoundError", "Couldn't reach", "Couldn't find", "ConnectionError", "Cannot find data")
+NO_TASK = ("Tasks not found", "No tasks specified", "KeyError: 'task'")
+
+
+def run_harness(base_url: str, served_name: str, manifest: Manifest, release: Path, settings: Evaluate, folder: Path) -> dict[str, Any]:
+    """metrics.json's `harness`: by task its version, n and figures. A task that was finished before a kill is not asked again.
+
+    Raises InputError for a task that the harness does not know, OutsideError where its rows cannot be had or the server fails.
+    """
+    return {one.task: run_task(base_url, served_name, manifest, release, settings, one, folder) for one in settings.harness}
+
+
+def run_task(base_url: str, served_name: str, manifest: Manifest, release: Path, settings: Evaluate, task: HarnessTask, folder: Path) -> dict[str, Any]:
+    stated = json.dumps([manifest.digest, task.model_dump(), settings.max_new_tokens, files_of(task)], sort_keys=True)
+    kept = folder / f"harness-{task.task}-{sha256(stated.encode()).hexdigest()[:16]}.json"
+    if not kept.exists():
+        work = folder / f".{kept.stem}.partial"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        (work / "config.yaml").write_text(json.dumps(harness_config(base_url, served_name, manifest, release, settings, task, work)), encoding="utf8")
+        run_program(task, work, folder / f"harness-{task.task}.log", manifest)
+        os.replace(next((work / "out").glob("*.json")), kept)
+        shutil.rmtree(work)
+    return read_results(json.loads(kept.read_text(encoding="utf8")), task.task)
+
+
+def files_of(task: HarnessTask) -> list[tuple[str, str]]:
+    """A task of one's own is what its folder says."""
+    return [(file.path, file.sha256) for file in list_files(Path(task.include_path))] if task.include_path else []
+
+
+def harness_config(base_url: str, served_name: str, manifest: Manifest, release: Path, settings: Evaluate, task: HarnessTask, work: Path) -> dict[str, Any]:
+    """A file for `lm_eval run --config`. Questions go as the tokens that the release's own tokenizer makes of them."""
+    model: dict[str, Any] = {
+        "model": served_name,
+        "base_url": f"{base_url}/v1/completions",
+        "tokenizer_backend": "huggingface",
+        "tokenizer": str(release.absolute()),
+    }
+    model |= {"max_length": manifest.serving.max_model_len, "max_gen_toks": settings.max_new_tokens, "num_concurrent": settings.concurrency}
+    asked: dict[str, Any] = {"tasks": [task.task], "limit": task.limit, "num_fewshot": task.shots, "apply_chat_template": task.chat or None}
+    asked |= {"include_path": str(Path(task.include_path).absolute()) if task.include_path else None}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return {"model": "local-completions", "model_args": model, "batch_size": 1, "output_path": str((work / "out" / "results.json").absolute()), **given}
+
+
+def run_program(task: HarnessTask, work: Path, log: Path, manifest: Manifest) -> None:
+    offline = {"HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OPENAI_API_KEY": "none"}
+    command = [sys.executable, "-m", "lm_eval", "run", "--config", str(work / "config.yaml")]
+    with log.open("wb") as stream:
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=slot_environment(manifest) | offline, check=False).returncode
+    if code == 0 and any((work / "out").glob("*.json")):
+        return
+    text = log.read_text(encoding="utf8", errors="replace")
+    last = next((line.strip()[:300] for line in reversed(text.splitlines()) if line.strip()), "no word")
+    if any(sign in text for sign in NO_TASK):
+        raise InputError(f"evaluate.harness: lm-evaluation-harness knows no task {task.task!r}", hint=f"{sys.executable} -m lm_eval ls tasks")
+    if any(sign in text for sign in NO_DATA):
+        raise OutsideError(f"evaluate.harness {task.task}: its data set is not on this machine, and nothing is downloaded: {last}", hint=f"less {log}")
+    raise OutsideError(f"evaluate.harness {task.task}: lm-evaluation-harness ended with {code}: {last}", hint=f"less {log}")
+
+
+def read_results(found: dict[str, Any], task: str) -> dict[str, Any]:
+    """`figures`: METRIC, or METRIC_FILTER where the task filters answers; of a group of tasks also SUBTASK_METRIC. Standard errors apart."""
+    figures: dict[str, float] = {}
+    for name, values in found["results"].items():
+        for key, value in values.items():
+            metric, _, filtered = key.partition(",")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not filtered:
+                continue
+            parts = [name] if name != task else []
+            figures["_".join([*parts, metric, *([filtered] if filtered != "none" else [])]).replace("-", "_")] = float(value)
+    counts = {name: counted["effective"] for name, counted in (found.get("n-samples") or {}).items()}
+    version = (found.get("versions") or {}).get(task)
+    return {"version": version, "n": sum(counts.values()), "harness": found.get("lm_eval_version"), "figures": figures}
+
+
+def figures_of(results: dict[str, Any]) -> dict[str, float]:
+    """For metrics.json's `metrics`: harness_TASK_METRIC, without standard errors."""
+    return {f"harness_{task}_{name}": value for task, one in results.items() for name, value in one["figures"].items() if "_stderr" not in name}

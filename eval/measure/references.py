@@ -1,0 +1,58 @@
+"""The releases that a gate compares with: measured on this run's rows, by this run's questions, and never twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from configs.environment.config import DeployConfig
+from configs.loader import load
+from configs.release import REFERENCE_PATTERN, read_manifest
+from configs.rules.gate import GateConfig
+from configs.run.config import RunConfig
+from configs.run.task import served_task
+from eval.measure.cache import evaluation_key, recall
+from infra.dvc.releases import find, folder_of
+
+CHAMPION = "champion"
+
+
+def measure_references(config: RunConfig, dataset: str, production: DeployConfig, target: Path, measure: Callable[[Path, Path], dict[str, Any]]) -> None:
+    """Into `target`/champion, and `target`/NAME@DIGEST12 for a release that a rule names; what no rule asks for is taken away.
+
+    What was measured anywhere is known by its digest, so the release itself is fetched only where it has to be served.
+    Raises InputError for a release that was not published, OutsideError where it cannot be fetched.
+    """
+    wanted = references_of(load(Path(config.gate), GateConfig), production.release)
+    for folder in target.iterdir():
+        if folder.is_dir() and (folder.name == CHAMPION or "@" in folder.name) and folder.name not in wanted:
+            shutil.rmtree(folder)
+    for name, reference in wanted.items():
+        if recall(evaluation_key(reference.partition("@")[2], dataset, config), target / name, reference, probed=False):
+            continue
+        release = find(reference) / "release"
+        reason = misfit(config, release)
+        if reason:
+            sys.stderr.write(f"{reference} is not measured on these rows: {reason}\n")
+            shutil.rmtree(target / name, ignore_errors=True)
+        else:
+            measure(release, target / name)
+
+
+def references_of(rules: GateConfig, champion: str | None) -> dict[str, str]:
+    """Folder name to NAME@sha256:DIGEST, of what some rule compares with."""
+    named = {str(value) for rule in rules.rules for value in rule.model_dump().values() if isinstance(value, str)}
+    found = {CHAMPION: champion} if champion is not None and CHAMPION in named else {}
+    return found | {folder_of(name).name: name for name in sorted(named) if re.fullmatch(REFERENCE_PATTERN, name)}
+
+
+def misfit(config: RunConfig, release: Path) -> str | None:
+    """Why this release cannot answer this run's rows; None where it can. The gate then says that it has no evidence."""
+    theirs = read_manifest(release)
+    if (theirs.task, theirs.problem) != (served_task(config.task), config.problem):
+        return f"it is a {theirs.task} model ({theirs.problem}), this run's is {served_task(config.task)} ({config.problem})"
+    return None

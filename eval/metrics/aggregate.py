@@ -1,0 +1,155 @@
+"""What each row's answer is worth, and the figures of many rows: one column a metric, one function for each figure of a whole set."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from configs.run.evaluate import Evaluate
+from configs.run.metrics import METRICS
+from configs.run.task import Task
+from eval.metrics import classification, entities, generation, regression
+from eval.metrics.classification import averaged, over_labels
+from eval.metrics.entities import over_entities
+from infra.vllm.answer import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+Row = dict[str, Any]
+MANY = {"gold_labels", "answer_labels"}  # only where a row may have many labels
+LABELS = ("gold", "answer", "correct", *MANY)
+
+# Figures of the whole set: the columns that each reads, and how it is made.
+WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
+    **{f"{average}_{name}": (LABELS, averaged(name, average)) for average in ("micro", "macro") for name in ("precision", "recall", "f1")},
+    "matthews_correlation": (("gold", "answer", "correct"), classification.matthews_correlation),
+    "roc_auc": (("probabilities", "gold", "gold_labels"), over_labels("roc_auc_score")),
+    "pr_auc": (("probabilities", "gold", "gold_labels"), over_labels("average_precision_score")),
+    "expected_calibration_error": (("confidence", "correct"), classification.expected_calibration_error),
+    "root_mean_squared_error": (("absolute_error",), regression.root_mean_squared_error),
+    "r_squared": (("gold", "answer", "absolute_error"), regression.r_squared),
+    "spearman": (("gold", "answer", "absolute_error"), regression.spearman),
+    "entity_precision": (("entities_found", "entities_wrong"), over_entities("entities_found", "entities_wrong")),
+    "entity_recall": (("entities_found", "entities"), over_entities("entities")),
+    "entity_f1": (("entities_found", "entities_wrong", "entities"), over_entities("entities_found", "entities_wrong", "entities", times=2)),
+    "bleu": (("bleu_statistics",), generation.bleu),
+    "chrf": (("chrf_statistics",), generation.chrf),
+    "perplexity": (("logprob", "tokens"), generation.perplexity),
+}
+# What is reported of each kind of row.
+OVERLAP = ("token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "sentence_bleu", "sentence_chrf")
+SURENESS = ("roc_auc", "pr_auc", "log_loss", "brier")
+AVERAGES = ("micro_f1", "macro_precision", "macro_recall", "macro_f1")
+REPORTED: dict[str, tuple[str, ...]] = {
+    "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error"),
+    "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS),
+    "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
+    "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
+    "text": ("perplexity",),
+    "answer": (
+        "exact_match",
+        "name_match",
+        "valid_json",
+        "valid_schema",
+        "field_f1",
+        *OVERLAP,
+        "perplexity",
+        "preference_accuracy",
+        "preference_margin",
+        "judge_score",
+        "judge_missing",
+    ),
+}
+
+
+def kind_of(task: Task, row: Row) -> str:
+    """The shape of the row says which problem it is: a key of REPORTED."""
+    if task == "causal-lm":
+        return "text" if "text" in row else "answer"
+    return "tags" if task == "token-classification" else "value" if "value" in row else "labels" if "labels" in row else "label"
+
+
+def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Row:
+    """One row of predictions.parquet but for its slices; every row of a set has the same columns."""
+    makers: dict[str, Callable[[], Row]] = {
+        "label": lambda: classification.score_label(row, answer),
+        "labels": lambda: classification.score_labels(row, answer),
+        "value": lambda: regression.score_number(float(row["value"]), answer),
+        "tags": lambda: entities.score_tags([str(tag) for tag in row["tags"]], answer.labels or []),
+        "text": lambda: generation.score_text(answer),
+        "answer": lambda: generation.score_answer(row["reference"], answer, settings),
+    }
+    spent = {"latency_seconds": answer.latency_seconds, "prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
+    return {"id": row["id"], **makers[kind_of(task, row)](), **spent}
+
+
+def figure(name: str, frame: DataFrame) -> float:
+    """A metric of METRICS, or precision, recall or f1 of one label as in `f1:positive`, over rows of predictions; not a number where it is undefined.
+
+    A mean is taken over the rows that have the column's value.
+    """
+    base, _, label = name.partition(":")
+    column = METRICS[base].per_example if base in METRICS else None
+    if label:
+        return classes_of(frame).get(label, {}).get(base, math.nan)
+    if column is not None:
+        return float(frame[column].mean()) if column in frame else math.nan
+    needed, calculate = WHOLE.get(base, ((), None))
+    return calculate(frame) if calculate and len(frame) and {*needed} - MANY <= {*frame} else math.nan
+
+
+def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
+    """precision, recall, f1 and n by label, or by type of entity; empty where rows have neither."""
+    if "entities" in frame:
+        return entities.types(frame)
+    return classification.classes(frame) if "probabilities" in frame else {}
+
+
+def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
+    """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is not finite is left out."""
+    members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
+    metrics: dict[str, float] = {}
+    slices: dict[str, dict[str, float]] = {name: {"n": len(rows)} for name, rows in members.items()}
+    for name in REPORTED[kind]:
+        column = METRICS[name].per_example
+        frame = read_columns(path, {*WHOLE[name][0]} if column is None else {column})
+        metrics |= finite(name, frame)
+        for one, rows in members.items():
+            slices[one] |= finite(name, frame.iloc[rows])
+    counted = {"label": {*LABELS, "probabilities"}, "labels": {*LABELS, "probabilities"}, "tags": {"gold", "answer", "entities"}}
+    return {"metrics": metrics, "classes": classes_of(read_columns(path, counted[kind])) if kind in counted else {}, "slices": slices}
+
+
+def finite(name: str, frame: DataFrame) -> dict[str, float]:
+    value = figure(name, frame)
+    return {name: value} if math.isfinite(value) else {}
+
+
+def read_columns(path: Path, columns: set[str]) -> DataFrame:
+    """Those of `columns` that are there."""
+    import pandas
+    import pyarrow.parquet
+
+    return pandas.read_parquet(path, columns=[name for name in pyarrow.parquet.read_schema(path).names if name in columns])
+
+
+def slice_rows(path: Path) -> dict[str, NDArray[Any]]:
+    """The row numbers of each slice, by name: 4 bytes for each time that a row is in one."""
+    import numpy
+    import pyarrow.parquet
+
+    found: dict[str, array[int]] = {}
+    with pyarrow.parquet.ParquetFile(path) as file:
+        numbers = count()
+        for batch in file.iter_batches(columns=["slices"]):
+            for names, number in zip(batch.column(0).to_pylist(), numbers, strict=False):  # numbers last: zip takes none too many
+                for name in names:
+                    found.setdefault(name, array("i")).append(number)
+    return {name: numpy.asarray(rows) for name, rows in sorted(found.items())}

@@ -1,0 +1,150 @@
+"""Where the marks of a plot stand, in per cent of its width or height: SVG draws them at any width, in the page's own colours and font."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from configs.verdict import RuleResult
+from eval.metrics.classification import BINS
+from eval.report.summary import finite
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+MARGIN = 0.08  # of the range, left free on both sides
+MOST_LABELS = 16
+
+
+class Mark(NamedTuple):
+    """One figure to draw: a point, perhaps with an interval; `note` stands beside its name."""
+
+    name: str
+    note: str
+    point: float | None
+    low: float | None
+    high: float | None
+    outcome: str = ""
+
+
+class Placed(NamedTuple):
+    """A mark in per cent; None where there is nothing to draw."""
+
+    mark: Mark
+    x: float | None
+    low: float | None
+    high: float | None
+
+
+class Forest(NamedTuple):
+    """Rows on one axis. `allowed`: left edge and width of what a rule allows; `zero`: where no difference is, None for plain values."""
+
+    rows: list[Placed]
+    ticks: list[tuple[float, str]]
+    bound: float | None
+    allowed: tuple[float, float] | None
+    zero: float | None
+    alt: str
+
+
+class Bin(NamedTuple):
+    """Rows whose confidence lies in one of the bins: mean confidence, share that is right, how many."""
+
+    confidence: float
+    accuracy: float
+    n: int
+    left: float
+
+
+class Confusion(NamedTuple):
+    """`rows`: gold label, then for each answer (count, share of the gold label's rows)."""
+
+    answers: list[str]
+    rows: list[tuple[str, list[tuple[int, float]]]]
+    hidden: int
+
+
+def forest(marks: Sequence[Mark], bound: float | None, direction: str | None, differences: bool, alt: str) -> Forest | None:
+    """None where there is no figure to draw. `direction`: "at least" or "at most" the bound."""
+    from matplotlib.ticker import MaxNLocator
+
+    numbers = [number for mark in marks for number in (mark.point, mark.low, mark.high) if number is not None]
+    if not numbers:
+        return None
+    numbers += [number for number in (bound, 0.0 if differences else None) if number is not None]
+    span = (max(numbers) - min(numbers)) or max(abs(numbers[0]) * 0.2, 1e-3)
+    left, right = min(numbers) - MARGIN * span, max(numbers) + MARGIN * span
+
+    def place(number: float | None) -> float | None:
+        return None if number is None else round(100 * (number - left) / (right - left), 3)
+
+    rows = [Placed(mark, place(mark.point), place(mark.low), place(mark.high)) for mark in marks]
+    ticks = [
+        (at, f"{tick:{'+' if differences and abs(tick) > 1e-12 else ''}.6g}")
+        for tick in MaxNLocator(4).tick_values(left, right)
+        if left < tick < right and (at := place(float(tick))) is not None and 3 <= at <= 97
+    ]
+    at = place(bound)
+    allowed = None if at is None or direction is None else (at, 100 - at) if direction == "at least" else (0.0, at)
+    return Forest(rows, ticks, at, allowed, place(0.0) if differences else None, alt)
+
+
+def interval_plot(one: RuleResult) -> Forest | None:
+    """A rule's figure against what it allows."""
+    evidence, differences = one.evidence, "difference" in one.evidence
+    point, low, high, bound = (finite(evidence.get(name)) for name in ("difference" if differences else "value", "low", "high", "bound"))
+    if point is None or (bound is None and low is None):
+        return None
+    spread = f", interval {low:.4g} to {high:.4g}" if low is not None and high is not None else ""
+    limit = f", allowed {evidence.get('direction', '')} {bound:.4g}" if bound is not None else ""
+    alt = f"{one.rule}: {'difference' if differences else 'value'} {point:.4g}{spread}{limit}: {one.outcome}"
+    return forest([Mark("", "", point, low, high, one.outcome)], bound, evidence.get("direction"), differences, alt)
+
+
+def slices_plot(one: RuleResult, most: int = 20) -> Forest | None:
+    """A rule's slices on one axis, the worst first."""
+    found = [row for row in one.evidence.get("slices") or [] if isinstance(row, dict)]
+    differences = any("difference" in row for row in found)
+    key, bound = "difference" if differences else "value", finite(one.evidence.get("bound"))
+    at_most = one.evidence.get("direction") == "at most"
+    shown = sorted((row for row in found if finite(row.get(key)) is not None), key=lambda row: (-row[key] if at_most else row[key], str(row["name"])))[:most]
+    marks = [Mark(str(row["name"]), note_of(row, differences), finite(row[key]), finite(row.get("low")), finite(row.get("high"))) for row in shown]
+    return forest(
+        marks, bound, one.evidence.get("direction"), differences, f"{one.rule}: {len(marks)} slices, the worst is {shown[0]['name']}" if shown else ""
+    )
+
+
+def note_of(row: dict[str, Any], differences: bool) -> str:
+    n, p = finite(row.get("n")), finite(row.get("p_adjusted"))
+    parts = [f"{row['difference']:+.3g}" if differences else f"{row['value']:.3g}", f"n {n:.0f}" if n else "", f"adjusted p {p:.3g}" if p is not None else ""]
+    return ", ".join(filter(None, parts))
+
+
+def calibration(frame: DataFrame | None) -> list[Bin]:
+    """Guo et al. 2017 (arXiv:1706.04599): 15 bins of equal width, as expected_calibration_error has them. Empty where nobody said how sure it was."""
+    import numpy
+
+    if frame is None or not {"confidence", "correct"} <= {*frame}:
+        return []
+    known = frame[["confidence", "correct"]].dropna().astype(float)
+    place = numpy.clip(numpy.ceil(known["confidence"] * BINS).astype(int) - 1, 0, BINS - 1)
+    return [Bin(part["confidence"].mean(), part["correct"].mean(), len(part), 100 * int(number) / BINS) for number, part in known.groupby(place)]
+
+
+def confusion(frame: DataFrame | None) -> Confusion | None:
+    """Of a classifier with one label a row; of more than MOST_LABELS labels those that are confused most."""
+    import pandas
+
+    if frame is None or "confidence" not in frame or "gold_labels" in frame or not {"gold", "answer"} <= {*frame}:
+        return None
+    gold, answer = frame["gold"].astype(str), frame["answer"].astype(str)
+    wrong = pandas.concat([gold[gold != answer], answer[gold != answer]]).value_counts()
+    labels = sorted({*gold, *answer}, key=lambda label: (-int(wrong.get(label, 0)), label))
+    shown = sorted(labels[:MOST_LABELS])
+    table = pandas.crosstab(gold, answer).reindex(index=shown, columns=shown, fill_value=0)
+    totals = gold.value_counts()
+    rows = [
+        (str(label), [(int(count), float(count / max(1, totals.get(label, 0)))) for count in counts])
+        for label, counts in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return Confusion(shown, rows, len(labels) - len(shown))

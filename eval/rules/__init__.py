@@ -1,0 +1,1 @@
+"""Evidence and rules in, results out; pure but for `gather`."""

@@ -1,0 +1,81 @@
+"""What a gate may look at, gathered from files: the release's own evaluation and those of the releases that it is compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.environment.config import DeployConfig
+from configs.paths import RunPaths
+from configs.release import read_manifest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats."""
+
+    record: dict[str, Any]
+    frame: DataFrame | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a gate may look at. `champion` is None when nothing is pinned; `references`: champion, base, parent or NAME@sha256:DIGEST."""
+
+    release: str
+    measured: Measured | None
+    champion: str | None = None
+    references: dict[str, Measured] = field(default_factory=dict)
+    load: dict[str, float] | None = None
+    base: str | None = None
+
+
+def gather(paths: RunPaths, production: DeployConfig | None, named: Iterable[str] = ()) -> Evidence:
+    """`named`: the NAME@sha256:DIGEST that rules compare with."""
+    manifest = read_manifest(paths.release)
+    measured = read_measured(paths.evaluation)
+    dataset = measured.record.get("dataset") if measured else None
+    pinned = production.release if production else None
+    found = {name: read_measured(paths.evaluation / name) for name in ("base", "parent")}
+    found |= {reference: find_reference(paths, reference, dataset) for reference in named}
+    found["champion"] = find_reference(paths, pinned, dataset) if pinned is not None else None
+    references = {name: value for name, value in found.items() if value is not None}
+    return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
+
+
+def read_measured(folder: Path) -> Measured | None:
+    """None if there is no complete evaluation in `folder`."""
+    if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
+        return None
+    import pandas
+
+    try:
+        record = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
+        frame = pandas.read_parquet(folder / "predictions.parquet")
+        frame = frame.assign(id=frame["id"].astype(str))
+    except (ValueError, KeyError, OSError):
+        return None
+    return Measured(record, frame) if isinstance(record, dict) and frame["id"].is_unique else None
+
+
+def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Measured | None:
+    """What `tunegate evaluate` measured of it on the run's own rows and by its own questions, else what is found anywhere."""
+    name, _, digest = reference.partition("@sha256:")
+    for folder in (paths.evaluation / "champion", paths.evaluation / f"{name}@{digest[:12]}"):
+        found = read_measured(folder)
+        if found and found.record.get("release") == reference:
+            return found
+    return find_measured(reference, dataset)
+
+
+def find_measured(reference: str, dataset: str | None) -> Measured | None:
+    """The evaluation of exactly this release: the one on `dataset` if there is one, else any (the gate says so)."""
+    folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
+    found = [measured for folder in folders if (measured := read_measured(folder)) and measured.record.get("release") == reference]
+    return next((measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None)

@@ -1,0 +1,104 @@
+"""What a rule asks, by what formula and method, and this run's numbers step by step: `tunegate gate --explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from configs.errors import InputError
+from configs.rules.gate import GateConfig
+from configs.verdict import RuleResult
+
+PAIRED = (
+    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the mean difference (Efron 1987) and "
+    "paired permutation p. Figures of the whole set: paired percentile bootstrap over examples. Power: of McNemar's score test, or of the t-test."
+)
+SINGLE = "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, percentile bootstrap over examples for figures of the whole set."
+POINT = "The figure as it was measured, without an interval."
+
+
+class Explanation(NamedTuple):
+    asks: str
+    formula: str
+    method: str
+
+
+EXPLANATIONS: dict[str, Explanation] = {
+    "threshold": Explanation("Is one metric good enough in itself?", "minimum <= figure <= maximum; with confident: the whole interval", SINGLE),
+    "non_inferior_to": Explanation(
+        "Is the release shown not to be worse than another by more than a margin?",
+        "pass: low end of the interval of (release - reference) > -margin; fail: high end < -margin; else inconclusive (signs turned where lower is better)",
+        f"{PAIRED} A 95% interval spends a one-sided 2.5%.",
+    ),
+    "superior_to": Explanation("Is the release shown to be better than another?", "pass: low end > margin; fail: high end < margin; else inconclusive", PAIRED),
+    "slice_minimum": Explanation(
+        "Is any group of rows left behind?",
+        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; pass: every slice's own figure holds; else inconclusive",
+        "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. Holm 1979 over all slices judged.",
+    ),
+    "calibration": Explanation("May stated probabilities be trusted?", "figure <= maximum", f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}"),
+    "robustness": Explanation(
+        "Do spoilt questions change little?", "drop <= maximum_drop and flip_rate <= maximum_flip_rate", f"CheckList (Ribeiro 2020). {POINT}"
+    ),
+    "fairness": Explanation("Do answers hang on a name, a gender, an origin?", "largest difference of two groups' means <= maximum_gap", POINT),
+    "parity": Explanation(
+        "Does the server answer as the trainer's own model did?", "agreement >= evaluate.parity.min_agreement and difference <= max_difference", POINT
+    ),
+    "quantization": Explanation(
+        "Does the release answer as its unquantized parent?", "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop", POINT
+    ),
+    "size": Explanation("Is it small enough?", "bytes of weights <= maximum_bytes, or / the other's <= maximum_ratio", "Counted from the manifest."),
+    "latency": Explanation("Is it quick enough under load?", "figure <= maximum, or / blue's <= maximum_ratio", "Percentiles of the load test."),
+    "goodput": Explanation(
+        "Does it get enough through under load?", "figure >= minimum, or / blue's >= minimum_ratio; error_rate <= maximum", "Good answers over the test's time."
+    ),
+}
+
+
+def choose(rules: GateConfig, wanted: str) -> list[Any]:
+    """The rules of a gate that `wanted` means: a number from 1, a kind, or a name. Raises InputError where none is."""
+    numbered = [rule for number, rule in enumerate(rules.rules, 1) if wanted in (str(number), rule.rule, rule.name)]
+    if not numbered:
+        known = "\n".join(f"  {number}  {rule.name} ({rule.rule})" for number, rule in enumerate(rules.rules, 1))
+        raise InputError(f"--explain {wanted}: no such rule in this gate, expected a number, a kind or a name of\n{known}", hint="tunegate gate --explain list")
+    return numbered
+
+
+def explain_kind(kind: str) -> str:
+    """Raises InputError for an unknown kind."""
+    if kind not in EXPLANATIONS:
+        raise InputError(f"--explain {kind}: no such rule, expected one of {', '.join(EXPLANATIONS)}", hint="tunegate gate --explain list")
+    one = EXPLANATIONS[kind]
+    return f"{kind}\n  asks     {one.asks}\n  formula  {one.formula}\n  method   {one.method}"
+
+
+def explain_result(found: RuleResult) -> str:
+    steps = "\n".join(f"  {number}. {step}" for number, step in enumerate(steps_of(found.evidence), 1))
+    return f"{found.rule}\n{steps}{chr(10) if steps else ''}  => {found.outcome}: {found.sentence}"
+
+
+def steps_of(facts: dict[str, Any]) -> Iterator[str]:
+    """Only what was measured."""
+    if "reference_value" in facts and "value" in facts:
+        yield f"{facts.get('metric')}: release {facts['value']:.4g}, {facts.get('reference')} {facts['reference_value']:.4g}, on {facts['n']} shared examples"
+    elif "value" in facts:
+        yield f"{facts.get('metric', 'value')} = {facts['value']:.4g}" + (f" on {facts['n']:.0f} examples" if "n" in facts else "")
+    if "gained" in facts:
+        yield f"{facts['gained']} examples gained, {facts['lost']} lost: ({facts['gained']} - {facts['lost']}) / {facts['n']} = {facts['difference']:+.4f}"
+    elif "difference" in facts:
+        yield f"difference = {facts['difference']:+.4f}"
+    if "low" in facts:
+        yield f"{facts.get('confidence', 0.95):.0%} interval [{facts['low']:+.4f}, {facts['high']:+.4f}] ({facts.get('method', '')})"
+    if "p_value" in facts:
+        yield f"p = {facts['p_value']:.4g} of no difference at all"
+    if "minimum_detectable_effect" in facts:
+        yield f"a true difference of {facts['minimum_detectable_effect']:.4g} would be seen with 80% power"
+    if "power" in facts:
+        yield f"were the two truly alike, this rule would pass with {facts['power']:.0%} chance"
+    for row in facts.get("slices", [])[:10]:
+        figure = f"difference {row['difference']:+.4f}" if "difference" in row else f"value {row['value']:.4g}"
+        yield f"slice {row['name']}: {figure} on {row['n']}, p {row['p_value']:.3g}, by Holm {row['p_adjusted']:.3g}"
+    if "bound" in facts:
+        yield f"the bound: {facts.get('direction', '')} {facts['bound']:+.4g}"
+    if "more_examples" in facts:
+        yield f"about {facts['more_examples']:,} more examples would decide"

@@ -1,0 +1,1 @@
+"""Intervals, p, power: what a figure or a difference shows."""

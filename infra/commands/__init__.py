@@ -1,0 +1,1 @@
+"""Options of `releases`, `sync`, `keys`, `gitlab`, `repro`, `trace`."""

@@ -1,0 +1,112 @@
+"""The door's commands of the front door: keys, and what it reads anew."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from configs.environment.config import read_environment
+from configs.errors import InputError
+from infra.terminal import AsJson, EnvironmentName, Why, example, show
+
+if TYPE_CHECKING:
+    from infra.haproxy.api_keys import Key, KeyLimits, Keyring
+
+KeyName = Annotated[str, typer.Argument(metavar="NAME", help="who holds the key, as in logs: team-search")]
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def add_commands(app: typer.Typer) -> None:
+    keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="API keys of an environment, as in: tunegate keys list local")
+    app.add_typer(keys, name="keys")
+
+    @keys.command(
+        "add", epilog=example("tunegate keys add local team-search --rpm 600 --tpm 200000", "tunegate keys add local labels --scope classify --expires 90d")
+    )
+    def add(
+        environment: EnvironmentName,
+        name: KeyName,
+        scope: Annotated[list[str] | None, typer.Option(help="chat, classify, embeddings, models; none: all")] = None,
+        rpm: Annotated[int, typer.Option(help="requests a minute; 0: no limit")] = 0,
+        tpm: Annotated[int, typer.Option(help="tokens a minute, reserved from what a request asks for; 0: no limit")] = 0,
+        concurrent: Annotated[int, typer.Option(help="requests at once; 0: no limit")] = 0,
+        expires: Annotated[str | None, typer.Option(help="valid for 30m, 12h, 90d; none: for ever")] = None,
+        why: Why = None,
+    ) -> None:
+        """Make a key and print it, this once. The open door knows it at once."""
+        ends = int(time.time()) + seconds_of(expires) if expires else 0
+        limits: dict[str, Any] = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrent": concurrent, "expires": ends}
+        typer.echo(keyring(environment).add(name, read_limits(limits | ({"scopes": scope} if scope else {})), why))
+
+    @keys.command("list", epilog=example("tunegate keys list local --json"))
+    def list_keys(environment: EnvironmentName, as_json: AsJson = False) -> None:
+        """Names, limits and ends; of a key only the first 12 digits of its SHA-256."""
+        show([row_of(key) for key in keyring(environment).read()], as_json)
+
+    @keys.command("revoke", epilog=example("tunegate keys revoke local team-search"))
+    def revoke(environment: EnvironmentName, name: KeyName, why: Why = None) -> None:
+        """End every key of that name at once; what streams already goes on to its end."""
+        typer.echo(f"{keyring(environment).revoke(name, why)} revoked")
+
+    @keys.command("rotate", epilog=example("tunegate keys rotate local team-search --grace 7d"))
+    def rotate(
+        environment: EnvironmentName,
+        name: KeyName,
+        grace: Annotated[str, typer.Option(help="the old key is valid so long: 0s, 30m, 7d")] = "1d",
+        why: Why = None,
+    ) -> None:
+        """Make a new key of the same name and limits and print it, this once."""
+        typer.echo(keyring(environment).rotate(name, seconds_of(grace), why))
+
+    door = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The open door, as in: tunegate door reload local")
+    app.add_typer(door, name="door")
+
+    @door.callback()
+    def group() -> None:
+        """A group, though it has one command."""
+
+    @door.command("reload", epilog=example("tunegate door reload local"))
+    def reload(environment: EnvironmentName) -> None:
+        """Read certificates, token keys and `door:` settings anew; no stream is dropped. Not while a deployment runs."""
+        from infra.haproxy.router import Router
+
+        typer.echo(f"read anew: {', '.join(Router(read_environment(environment)).reload()) or 'nothing changed'}")
+
+
+def keyring(environment: str) -> Keyring:
+    from infra.haproxy.api_keys import Keyring
+
+    return Keyring(read_environment(environment))
+
+
+def row_of(key: Key) -> dict[str, Any]:
+    limits = key.limits.model_dump() | {"expires": moment(key.limits.expires)}
+    return {"name": key.name, "sha256": key.sha256[:12], "created": moment(key.created), **limits}
+
+
+def read_limits(values: dict[str, Any]) -> KeyLimits:
+    """Raises InputError that names the option."""
+    from pydantic import ValidationError
+
+    from infra.haproxy.api_keys import KeyLimits
+
+    try:
+        return KeyLimits.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{first['loc'][0]}: found {first['input']!r}: {first['msg']}", hint="tunegate keys add --help") from None
+
+
+def seconds_of(text: str) -> int:
+    """ "90d" is 7,776,000. Raises InputError for what is no time."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if not found:
+        raise InputError(f"found the time {text!r}, expected a number and s, m, h or d, such as 90d", hint="tunegate keys add --help")
+    return int(found[1]) * UNITS[found[2]]
+
+
+def moment(seconds: int) -> str | None:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else None

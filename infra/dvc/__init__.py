@@ -1,0 +1,1 @@
+"""The artifact store, DVC's only user."""

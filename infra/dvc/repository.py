@@ -1,0 +1,25 @@
+"""The DVC repository of this checkout, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from configs.errors import OutsideError
+from infra.masking import masked, refuse_written_login
+
+
+@contextmanager
+def repository() -> Iterator[Any]:
+    """DVC's repository of this checkout; its errors become ours."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repo:
+            repo.scm_context.quiet = True  # its advice goes to stdout, which belongs to the command line
+            refuse_written_login(repo.config.read("repo"), ".dvc/config")
+            yield repo
+    except (DvcException, OSError) as error:
+        raise OutsideError(masked(f"DVC: {type(error).__name__}: {error}"), hint=".venv/bin/dvc status --cloud") from error

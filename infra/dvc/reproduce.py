@@ -1,0 +1,66 @@
+"""`tunegate repro`: the stages of dvc.yaml for one config, those that are not done. Its lock says what was made from what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
+from infra.dvc.repository import repository
+
+STAGES = ("prepare", "train", "quantize", "evaluate", "gate")
+
+
+def reproduce(name: str, until: str, *, push: bool = False) -> list[str]:
+    """Runs what is not done yet, up to the stage `until`; what the DVC remote has is fetched and not made again. Returns the stages that ran.
+
+    `push`: their outs into the DVC remote, so that whoever has the lock from git need not train. Raises what the failed stage's exit code says.
+    """
+    if name not in known_configs():
+        raise InputError(f"{name}: not in dvc.yaml, expected one of: {', '.join(known_configs())}", hint="add it to `configs` at the top of dvc.yaml")
+    target = f"{until}@{name}"
+    with repository() as repo:
+        adopt(repo, target)
+        ran = run(repo, name, until)
+        if push:
+            repo.push(targets=[target], with_deps=True)
+    return ran
+
+
+def adopt(repo: Any, target: str) -> None:
+    """Outs that are here as the lock has them, brought by another job's artifacts, into DVC's cache: what that lacks is made again, and never pushed."""
+    with repo.lock:
+        for stage in repo.stage.collect(target, with_deps=True):
+            for out in stage.outs:
+                if out.exists and out.hash_info and not out.changed_checksum() and out.changed_cache():
+                    out.commit()
+
+
+def run(repo: Any, name: str, until: str) -> list[str]:
+    """Where fetching fails (no credentials in a fork's pipeline, a remote that is gone), what is missing is made here."""
+    from dvc.exceptions import ReproductionError
+
+    for fetch in (True, False):
+        try:
+            return [str(stage.addressing) for stage in repo.reproduce(targets=[f"{until}@{name}"], pull=fetch)]
+        except ReproductionError as error:
+            if not fetch or "exited with" in str(error.__cause__):
+                raise failed(name, until, error) from None
+    return []
+
+
+def known_configs(path: Path = Path("dvc.yaml")) -> list[str]:
+    """The matrix of dvc.yaml."""
+    from ruamel.yaml import YAML
+
+    page = YAML(typ="safe").load(path.read_text(encoding="utf8"))
+    return sorted({str(name) for one in page["vars"] for name in one.get("configs", [])})
+
+
+def failed(name: str, until: str, error: Exception) -> TunegateError:
+    """As the stage's own command ended: DVC has its exit code only at the end of a sentence, `failed to run: COMMAND, exited with N`."""
+    cause = str(error.__cause__ or "")
+    code = cause.rpartition("exited with ")[2] if "exited with " in cause else ""
+    kinds: dict[str, type[TunegateError]] = {"1": RefusedError, "2": InputError, "4": InconclusiveError}
+    command = cause.removeprefix("failed to run: ").partition(",")[0].removeprefix(".venv/bin/")
+    return kinds.get(code, OutsideError)(f"{error}: {cause}", hint=command or f".venv/bin/dvc repro {until}@{name}")

@@ -1,0 +1,68 @@
+"""Whole or absent: a killed stage leaves nothing that a later one could mistake for finished work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Yields an empty sibling of `target` that takes its place when the block ends well."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    clear_partials(target)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        retired = target.with_name(f".{target.name}.{os.getpid()}.old.partial")
+        if target.exists():
+            os.replace(target, retired)
+        os.replace(partial, target)
+        shutil.rmtree(retired, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_partials(target: Path) -> None:
+    """What killed runs left; a directory whose process still lives is another's work."""
+    for stale in target.parent.glob(f".{target.name}.*.partial"):
+        if not is_running(int(stale.name.removeprefix(f".{target.name}.").split(".")[0])):
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def is_running(pid: int) -> bool:
+    return pid != os.getpid() and Path(f"/proc/{pid}").exists()
+
+
+def write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None where the file is missing or is not a JSON object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
+    """A reader sees the old text or the new one; only the owner may read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf8") as stream:
+        stream.write(text)
+    os.replace(partial, path)

@@ -1,0 +1,1 @@
+"""Every call of git; history; a branch that is followed."""

@@ -1,0 +1,1 @@
+"""The router in front of the slots: process, config, Runtime API, keys, TLS."""

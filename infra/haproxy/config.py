@@ -1,0 +1,120 @@
+"""The text of the door's configuration: what HAProxy reads, made of what people write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+from configs.environment.config import DeployConfig
+from configs.environment.router import SCOPES, OpenPath, Scope
+from infra.haproxy.jwks import SigningKey, read_jwks
+
+TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
+# What HAProxy itself answers; everything else is refused by a rule of the template, or answered by vLLM.
+ERRORS = (
+    (400, "invalid_request_error", "the request is malformed"),
+    (401, "authentication_error", "wrong or missing API key"),
+    (403, "permission_error", "refused"),
+    (404, "invalid_request_error", "no such path here"),
+    (405, "invalid_request_error", "no such method here"),
+    (408, "timeout_error", "the request came too slowly"),
+    (413, "invalid_request_error", "the request is too large"),
+    (429, "rate_limit_error", "too many requests"),
+    (500, "server_error", "the door failed"),
+    (502, "server_error", "the model server failed"),
+    (503, "server_error", "no model server is up"),
+    (504, "timeout_error", "the model server did not answer in time"),
+)
+WRITING: frozenset[OpenPath] = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+ACCESS_LOG = {
+    "time": "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]",
+    "request_id": "%[var(txn.request_id,-)]",
+    "key": "%[var(txn.name,-),json(utf8s)]",
+    "method": "%[method,json(utf8s)]",
+    "path": "%[var(txn.path,-),json(utf8s)]",
+    "slot": "%[var(txn.slot,-)]",
+    "release": "%[var(txn.release,-)]",
+    "termination": "%ts",
+}
+ACCESS_LOG_NUMBERS = {
+    "epoch_ms": "%[date(0,ms)]",
+    "status": "%ST",
+    "bytes_in": "%U",
+    "bytes_out": "%B",
+    "held_ms": "%[var(txn.held,0)]",
+    "receive_ms": "%TR",
+    "queue_ms": "%Tw",
+    "connect_ms": "%Tc",
+    "first_byte_ms": "%Tr",
+    "total_ms": "%Ta",
+}
+# What cannot be read as HTTP, or breaks off in TLS, has none of these.
+NO_REQUEST = ("request_id", "key", "method", "path", "slot", "release")
+
+
+def render(config: DeployConfig, folder: Path) -> str:
+    """HAProxy's configuration file; paths in it are relative to the checkout, as the process is started there."""
+    from jinja2 import Environment, StrictUndefined
+
+    door = config.door
+    template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf8"))
+    return (
+        template.render(
+            door=door,
+            folder=folder,
+            slots=list(zip(("blue", "green"), config.slot_ports, strict=True)),
+            lua=TEMPLATE.with_name("queue.lua"),
+            scopes=sorted(paths_by_scope(door.paths).items()),
+            writing=sorted(WRITING),
+            errors=ERRORS,
+            error=error,
+            tls=tls(config, folder),
+            jwt_keys=keys_of(config),
+            all_scopes=":".join(get_args(Scope)),
+            quoted=quoted,
+            models=models(config.model),
+            log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
+            error_log_format=log_format(ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}),
+        ).strip()
+        + "\n"
+    )
+
+
+def keys_of(config: DeployConfig) -> list[SigningKey]:
+    jwt = config.door.jwt
+    return read_jwks(Path(jwt.jwks), jwt.algorithms) if jwt else []
+
+
+def tls(config: DeployConfig, folder: Path) -> str:
+    """What `bind` says after the address; empty where the door speaks plain HTTP/1."""
+    if config.door.tls is None:
+        return ""
+    clients = f" ca-file {folder}/client_ca.pem verify required" if config.door.tls.client_ca else ""
+    return f"ssl crt {folder}/door.pem alpn h2,http/1.1{clients}"
+
+
+def error(status: int, type: str, message: str) -> str:
+    """OpenAI's shape, with vLLM's number as the code; fit for single quotes."""
+    return quoted(json.dumps({"error": {"message": message, "type": type, "param": None, "code": status}}))
+
+
+def models(name: str) -> str:
+    """GET /v1/models as a log-format string: the stable name, and the release that answers to it."""
+    facts: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "tunegate", "root": name}
+    facts["tunegate"] = {"release": "RELEASE", "slot": "SLOT"}
+    text = json.dumps({"object": "list", "data": [facts]}).replace("%", "%%")
+    return quoted(text.replace('"RELEASE"', '"%[var(txn.release)]"').replace('"SLOT"', '"%[var(txn.slot)]"'))
+
+
+def log_format(texts: dict[str, str], numbers: dict[str, str]) -> str:
+    return "{" + ",".join([f'"{key}":"{value}"' for key, value in texts.items()] + [f'"{key}":{value}' for key, value in numbers.items()]) + "}"
+
+
+def quoted(text: str) -> str:
+    """For the inside of HAProxy's single quotes, where nothing else is special."""
+    return text.replace("'", "'\\''")
+
+
+def paths_by_scope(paths: list[OpenPath]) -> dict[Scope, list[OpenPath]]:
+    return {scope: [path for path in paths if SCOPES[path] == scope] for scope in {SCOPES[path] for path in paths}}

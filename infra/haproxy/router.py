@@ -1,0 +1,204 @@
+"""The seam to HAProxy: the door that faces the network, in front of two slots. Traffic moves by its runtime API; nothing restarts to switch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.environment.config import DeployConfig
+from configs.errors import InputError, OutsideError, TunegateError
+from configs.slots import SLOTS, SlotName
+from infra.files.atomic import write_whole
+from infra.haproxy.api_keys import Keyring
+from infra.haproxy.config import keys_of, render
+from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
+from infra.haproxy.runtime_api import Admin, read_map_file
+from infra.haproxy.tls import renew, tls_files
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """HAProxy's own count of one slot's requests since the router started; `open` is now."""
+
+    open: int
+    total: int
+    failed: int
+    cut_by_server: int
+    left_by_client: int
+
+
+@dataclass(frozen=True)
+class Router:
+    """One environment's HAProxy; its identity is its admin socket, so no pid is kept anywhere."""
+
+    config: DeployConfig
+
+    @property
+    def folder(self) -> Path:
+        # Relative on purpose: a Unix socket's path may be 107 bytes long, and a checkout may lie deep.
+        return Path(self.config.state_dir) / "router"
+
+    @property
+    def base_url(self) -> str:
+        """For this machine's own requests: plain HTTP, whatever the network is shown."""
+        tls = self.config.door.tls
+        return f"http://127.0.0.1:{tls.local_port}" if tls else self.public_url
+
+    @property
+    def public_url(self) -> str:
+        return f"{'https' if self.config.door.tls else 'http'}://{self.config.door.host}:{self.config.door.port}"
+
+    @property
+    def admin(self) -> Admin:
+        return Admin(self.folder, hint=f"tunegate deploy {self.config.name}")
+
+    def is_running(self) -> bool:
+        return self.admin.is_running()
+
+    def start(self, api_key: str) -> None:
+        """Opens the door; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError when one of other settings runs."""
+        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
+        if self.is_running():
+            if path.read_text(encoding="utf8") != text:
+                raise InputError("the door's settings changed while it is open", hint=f"tunegate door reload {self.config.name}")
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.touch_maps()
+        Keyring(self.config).set_default(api_key)
+        self.write_secrets()
+        write_whole(path, text)
+        start_haproxy(self.admin, f"{self.config.door.host}:{self.config.door.port}")
+
+    def touch_maps(self) -> None:
+        for name in ("traffic.map", "releases.map", "servers.map"):
+            (self.folder / name).touch()
+
+    def write_secrets(self) -> None:
+        """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
+        for name, text in tls_files(self.config).items():
+            write_whole(self.folder / name, text)
+        for key in keys_of(self.config):
+            write_whole(self.folder / key.file, key.pem)
+
+    def reload(self) -> list[str]:
+        """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
+
+        Certificates change in the running process. For the rest a second process takes over the listening sockets, and the first ends with its last
+        stream: the counts of limits and of `traffic` start again, so not while a deployment runs.
+        Raises InputError for files that do not fit together, and changes nothing then.
+        """
+        if not self.is_running():
+            raise InputError(f"the door of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}")
+        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
+        before = path.read_text(encoding="utf8")
+        changed = [name for name, pem in tls_files(self.config).items() if (self.folder / name).exists() and renew(self.admin, name, pem)]
+        if before == text:
+            return changed
+        self.touch_maps()
+        self.write_secrets()
+        write_whole(path, text)
+        try:
+            check_haproxy(path)
+            start_haproxy(self.admin, self.base_url, "-x", str(self.folder / "admin.sock"), "-sf", str(self.pid()))
+        except TunegateError:
+            write_whole(path, before)
+            raise
+        return [*changed, "settings"]
+
+    def stop(self, drain_seconds: float) -> None:
+        """No new connections at once; open streams get `drain_seconds`."""
+        pid = self.pid()
+        if pid is not None:
+            stop_haproxy(pid, drain_seconds)
+
+    def pid(self) -> int | None:
+        found = self.admin.facts().get("Pid")
+        return int(found) if found else None
+
+    def weights(self) -> dict[SlotName, int]:
+        """Percent of the users whose new requests go to each slot, as HAProxy itself says; both 0 while nothing is deployed."""
+        green = self.admin.read_map("traffic.map").get("green")
+        return {"blue": 0, "green": 0} if green is None else {"blue": 100 - int(green), "green": int(green)}
+
+    def set_weights(self, weights: Mapping[SlotName, int]) -> None:
+        """For new requests; open streams stay where they are. Idempotent. One number on both sides, so no moment has two truths.
+
+        A user is green while its bucket is below green's weight: raising that moves users from blue to green only.
+        Raises InputError where the weights are not whole percents that sum to 100, OutsideError if HAProxy does not confirm.
+        """
+        if sum(weights.values()) != 100 or min(weights.values()) < 0 or not set(weights) <= set(SLOTS):
+            raise InputError(f"weights {dict(weights)}: expected percents of blue and green that sum to 100", hint=f"tunegate status {self.config.name}")
+        wished: dict[SlotName, int] = {slot: weights.get(slot, 0) for slot in SLOTS}
+        self.admin.set_entry("traffic.map", "green", str(wished["green"]))
+        if self.weights() != wished:
+            raise OutsideError(f"HAProxy did not take the weights {wished}", hint=f"tunegate status {self.config.name}")
+
+    def active(self) -> SlotName | None:
+        """The slot that has all users or the most of them."""
+        weights = self.weights()
+        if not any(weights.values()):
+            return None
+        return "green" if weights["green"] > weights["blue"] else "blue"
+
+    def switch(self, slot: SlotName) -> None:
+        """All new requests go to `slot`; open streams stay where they are. Idempotent."""
+        self.set_weights({slot: 100})
+
+    def pause(self) -> None:
+        """New requests wait in the door, at most `door.queue_seconds`, until `resume`; open streams go on."""
+        self.admin.set_entry("traffic.map", "paused", "1")
+
+    def resume(self) -> None:
+        self.admin.set_entry("traffic.map", "paused", "0")
+
+    def is_paused(self) -> bool:
+        return self.admin.read_map("traffic.map").get("paused") == "1"
+
+    def mend(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
+        """By map: entries that must be there, once, in the running process and in the file that a restart reads. The maps that were not so, mended."""
+        changed = [name for name, entries in wanted.items() if not self.holds(name, entries)]
+        for name in changed:
+            self.admin.write_map(name, wanted[name])
+        return changed
+
+    def holds(self, name: str, entries: dict[str, str]) -> bool:
+        rows, unset = self.admin.read_rows(name), {"paused": "0"}  # as long as nobody ever paused
+        copies = (dict(rows), read_map_file(self.folder / name))
+        return len(dict(rows)) == len(rows) and all(entries.items() <= (unset | copy).items() for copy in copies)
+
+    def set_release(self, slot: SlotName, digest: str) -> None:
+        """The digest that this slot's answers carry in x-tunegate-release."""
+        self.admin.set_entry("releases.map", slot, digest)
+
+    def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
+        """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where it lives in the other's server."""
+        self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
+
+    def traffic(self) -> dict[SlotName, Traffic]:
+        """The streams ledger, by slot."""
+        rows = csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# ")))
+        by_name = {
+            row["svname"]: {key: int(value) for key, value in row.items() if key and value and value.isdigit()}
+            for row in rows
+            if row["pxname"] == row["svname"]
+        }
+        return {slot: read_traffic(by_name.get(slot, {})) for slot in SLOTS}
+
+
+def server_entry(port: int, prefix: str) -> str:
+    """As servers.map has it."""
+    return f"{port}|{prefix}"
+
+
+def bucket_of(user: str) -> int:
+    """0 to 99, as the door computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those below its weight."""
+    return zlib.crc32(user.encode()) % 100
+
+
+def read_traffic(row: dict[str, int]) -> Traffic:
+    failed = row.get("hrsp_5xx", 0) + row.get("econ", 0) + row.get("eresp", 0)
+    return Traffic(row.get("scur", 0), row.get("stot", 0), failed, row.get("srv_abrt", 0), row.get("cli_abrt", 0))

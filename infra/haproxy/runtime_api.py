@@ -1,0 +1,72 @@
+"""HAProxy's admin socket and its maps. A map is a file, which a restart reads, and a copy in the running process; both are changed here."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.errors import OutsideError
+from infra.files.atomic import write_whole
+
+
+@dataclass(frozen=True)
+class Admin:
+    """The socket of the HAProxy whose files lie in `folder`; `hint` is the command that starts it."""
+
+    folder: Path
+    hint: str
+
+    def ask(self, command: str, missing: str | None = None) -> str:
+        """One command. Raises OutsideError, or returns `missing` where that is given, if nobody answers."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(self.folder / "admin.sock"))
+                connection.sendall(command.encode() + b"\n")
+                return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+        except OSError as error:
+            if missing is not None:
+                return missing
+            raise OutsideError(f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=self.hint) from error
+
+    def facts(self) -> dict[str, str]:
+        """`show info`; empty where no process runs."""
+        return dict(line.split(": ", 1) for line in self.ask("show info", missing="").splitlines() if ": " in line)
+
+    def is_running(self) -> bool:
+        return bool(self.facts())
+
+    def read_rows(self, name: str) -> list[tuple[str, str]]:
+        """As the running process says (an entry's address, its key, its value). By hand a key may be there twice: then its first row counts."""
+        rows = [line.split(maxsplit=2) for line in self.ask(f"show map {self.folder}/{name}").splitlines()]
+        return [(row[1], row[2]) for row in rows if len(row) == 3]
+
+    def read_map(self, name: str) -> dict[str, str]:
+        return dict(reversed(self.read_rows(name)))
+
+    def write_map(self, name: str, entries: dict[str, str]) -> None:
+        """All entries at once: the file first, for a restart reads it; then, where one runs, the process, by a version that is committed whole.
+
+        Raises OutsideError if the process does not hold the entries afterwards.
+        """
+        path = self.folder / name
+        lines = "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))
+        write_whole(path, lines)
+        if not self.is_running():
+            return
+        version = self.ask(f"prepare map {path}").rpartition(":")[2].strip()
+        if entries:
+            self.ask(f"add map @{version} {path} <<\n{lines}")
+        self.ask(f"commit map @{version} {path}")
+        if self.read_map(name) != entries:
+            raise OutsideError(f"HAProxy did not take {path}", hint=f"less {self.folder}/haproxy.log")
+
+    def set_entry(self, name: str, key: str, value: str) -> None:
+        self.write_map(name, read_map_file(self.folder / name) | {key: value})
+
+
+def read_map_file(path: Path) -> dict[str, str]:
+    """Empty where there is no file yet."""
+    lines = path.read_text(encoding="utf8").splitlines() if path.exists() else []
+    return dict(line.split(maxsplit=1) for line in lines if " " in line)

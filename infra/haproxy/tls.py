@@ -1,0 +1,43 @@
+"""The door's certificate: one PEM file as HAProxy wants it, changed in the running process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from configs.environment.config import DeployConfig
+from configs.errors import InputError
+from infra.files.atomic import write_whole
+from infra.haproxy.runtime_api import Admin
+
+
+def tls_files(config: DeployConfig) -> dict[str, str]:
+    """The files that HAProxy reads, by name. Raises InputError where one of the operator's is missing."""
+    tls = config.door.tls
+    if tls is None:
+        return {}
+    files = {"door.pem": read_pem(tls.certificate) + read_pem(tls.key)}
+    return files | ({"client_ca.pem": read_pem(tls.client_ca)} if tls.client_ca else {})
+
+
+def read_pem(path: str) -> str:
+    """Without empty lines, which end a payload on the admin socket."""
+    try:
+        lines = [line for line in Path(path).read_text(encoding="ascii").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: found no readable PEM file: {error}", hint=f"openssl x509 -in {path} -noout -dates") from error
+    return "".join(f"{line}\n" for line in lines)
+
+
+def renew(admin: Admin, name: str, pem: str) -> bool:
+    """The running process first, for it checks that key and certificate fit; then the file. False where nothing changed."""
+    path = admin.folder / name
+    if path.read_text(encoding="utf8") == pem:
+        return False
+    kind = "ca-file" if name == "client_ca.pem" else "cert"
+    said = admin.ask(f"set ssl {kind} {path} <<\n{pem}")
+    done = admin.ask(f"commit ssl {kind} {path}") if "ransaction" in said else said
+    if "Success" not in done:
+        admin.ask(f"abort ssl {kind} {path}")
+        raise InputError(f"HAProxy does not take the new {name}: {' '.join(done.split())}", hint="openssl x509 -noout -modulus, openssl rsa -noout -modulus")
+    write_whole(path, pem)
+    return True

@@ -1,0 +1,1 @@
+"""From an answer back to its merge request, and which releases nothing needs, over all stores."""

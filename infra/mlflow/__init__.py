@@ -1,0 +1,1 @@
+"""Tracking and registry, MLflow's only user."""

@@ -1,0 +1,1 @@
+"""A vLLM server: started, asked, counted, and our middleware inside it (that part: standard library only)."""

@@ -1,0 +1,84 @@
+"""vLLM's arguments and environment for a release."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from configs.release import ADAPTER, Manifest
+from infra.vllm.adapter_names import MIDDLEWARE as ADAPTERS
+from infra.vllm.adapter_names import VARIABLE as ADAPTERS_VARIABLE
+from infra.vllm.sampling import MIDDLEWARE as SAMPLER
+from infra.vllm.sampling import VARIABLE as SAMPLER_VARIABLE
+
+# An address may carry a password, as in postgresql://user:password@host.
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
+
+
+DRAIN_SECONDS = 30
+
+
+MOST_ADAPTERS = 3  # one for each slot, and one whose last streams have not ended
+
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
+
+
+def vllm_arguments(release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False) -> list[str]:
+    """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
+    serving = manifest.serving
+    name = f"{served_name}-base" if manifest.adapter else served_name
+    arguments = ["--model", str(release.absolute()), "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--dtype", serving.dtype, "--max-model-len", str(serving.max_model_len), "--max-num-seqs", str(serving.max_num_seqs)]
+    # 0, the default, cuts open streams on SIGTERM.
+    arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
+    arguments += adapter_arguments(release, manifest)
+    arguments += ["--middleware", SAMPLER] if sampled else []  # the last is the outermost: it sees what applications see
+    arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
+    return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
+
+
+def adapter_arguments(release: Path, manifest: Manifest) -> list[str]:
+    """Room for a few adapters, of which the release's own is the first.
+
+    Without the list of layers vLLM 0.32.0 makes room on the head too, and dies of a request for a prompt's log-probabilities (docs/notes.md).
+    """
+    if manifest.adapter is None:
+        return []
+    arguments = ["--enable-lora", "--max-loras", str(MOST_ADAPTERS), "--max-lora-rank", str(padded_rank(manifest))]
+    arguments += ["--lora-target-modules", *manifest.adapter_layers]
+    return [*arguments, "--lora-modules", f"{manifest.adapter}={(release / ADAPTER).absolute()}", "--middleware", ADAPTERS]
+
+
+def padded_rank(manifest: Manifest) -> int:
+    """The largest rank that a server started with this release takes: vLLM makes room in steps."""
+    return next(rank for rank in RANKS if rank >= manifest.adapter_rank)
+
+
+def slot_environment(manifest: Manifest) -> dict[str, str]:
+    """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in two or three processes."""
+    kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | {"VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def own_cores(index: int | None) -> dict[str, str]:
+    """On two cores, a thread for each slot and both for a server that is alone, and no process of its own for the model (docs/notes.md).
+
+    vLLM's own choice is the first core for everyone; the last it keeps free for the scheduler, which spends it on polling the model's process.
+    OMP_NUM_THREADS=1 says that the other core has work of its own.
+    """
+    threads = 1 if index is not None or os.environ.get("OMP_NUM_THREADS") == "1" else 2
+    return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(threads)} if len(os.sched_getaffinity(0)) == 2 else {}
+
+
+def middleware_environment(manifest: Manifest, served_name: str, sampled: dict[str, Any] | None, *, hot: bool) -> dict[str, str]:
+    """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while it runs."""
+    found = {SAMPLER_VARIABLE: json.dumps(sampled)} if sampled is not None else {}
+    if manifest.adapter:
+        found |= {ADAPTERS_VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
+        found |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if hot else {}
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return found | ({"PYTHONPATH": os.pathsep.join(path)} if found else {})

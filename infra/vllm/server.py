@@ -1,0 +1,181 @@
+"""The seam to vLLM: one server process per slot. The arguments are made here, for evaluation and production alike."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError, OutsideError
+from configs.release import Manifest
+from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
+
+
+@dataclass(frozen=True)
+class SlotProcess:
+    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again. `prefix`: the way to an adapter that was loaded into it later."""
+
+    pid: int
+    create_time: float
+    port: int
+    log: Path
+    prefix: str = ""
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
+
+    def is_same_process(self, other: SlotProcess) -> bool:
+        return (self.pid, self.create_time) == (other.pid, other.create_time)
+
+
+def serve_python() -> Path:
+    """The serve environment's interpreter. Raises InputError when it is not set up."""
+    python = Path(os.environ.get("TUNEGATE_SERVE_PYTHON", ".venv-serve/bin/python"))
+    if not python.exists():
+        raise InputError(f"{python}: no serve environment", hint="make setup")
+    return python.absolute()
+
+
+def start_slot(
+    release: Path,
+    manifest: Manifest,
+    *,
+    port: int,
+    served_name: str,
+    log: Path,
+    index: int | None = None,
+    sampled: dict[str, Any] | None = None,
+    hot: bool = False,
+) -> SlotProcess:
+    """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.
+
+    `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it. `hot`: `load_adapter` may follow.
+    """
+    import psutil
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OutsideError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
+    log.parent.mkdir(parents=True, exist_ok=True)
+    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampled is not None)
+    command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
+    environment = slot_environment(manifest) | own_cores(index) | middleware_environment(manifest, served_name, sampled, hot=hot)
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True)
+    return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
+
+
+def is_alive(slot: SlotProcess) -> bool:
+    import psutil
+
+    try:
+        return not is_reused(slot) and bool(psutil.Process(slot.pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_reused(slot: SlotProcess) -> bool:
+    """True if another process has the pid now. Linux gives a pid again only when the group of that number is gone as well."""
+    import psutil
+
+    return bool(psutil.pid_exists(slot.pid) and abs(psutil.Process(slot.pid).create_time() - slot.create_time) >= 1)
+
+
+def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
+    """Waits for GET /health 200. Raises OutsideError with the log's tail when the server dies or is late."""
+    import httpx
+
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if not is_alive(slot):
+            raise OutsideError(f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
+                return
+        time.sleep(0.25)
+    raise OutsideError(f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}", hint=f"less {slot.log}")
+
+
+def log_tail(log: Path, lines: int = 8) -> str:
+    return "\n".join(f"  {line[:200]}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-lines:]) if log.exists() else "  (no log)"
+
+
+def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
+    """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is two or three processes."""
+    if is_reused(slot):
+        return
+    if is_alive(slot):
+        os.kill(slot.pid, signal.SIGTERM)
+        deadline = time.monotonic() + drain_seconds
+        while is_alive(slot) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(slot.pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(slot.pid, 0)
+
+
+def reap_orphan(port: int) -> None:
+    """Ends a vLLM of ours on `port` that no record names: its starter was killed before it could write the pid down."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "vllm.entrypoints.openai.api_server" in words and "--port" in words and words[words.index("--port") + 1] == str(port):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            psutil.wait_procs([process], timeout=10)
+
+
+def peak_memory_bytes(log: Path) -> int | None:
+    """Largest resident sizes of the processes of the server that `temporary_slot` runs with this log, summed (VmHWM of proc_pid_status(5)).
+
+    An upper bound: they need not have been largest at the same time, and shared pages count in each. None where there is no such server.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(json.loads(log.with_suffix(".pid").read_text(encoding="utf8"))[0])
+        pids = [one.pid for one in (process, *process.children(recursive=True))]
+        texts = [Path(f"/proc/{pid}/status").read_text(encoding="utf8") for pid in pids]
+    except (OSError, ValueError, psutil.Error):
+        return None
+    peaks = [int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("VmHWM:")]
+    return sum(peaks) * 1024 or None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def temporary_slot(release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float = 300) -> Iterator[str]:
+    """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended first."""
+    note = log.with_suffix(".pid")
+    with contextlib.suppress(OSError, ValueError):
+        pid, create_time, port = json.loads(note.read_text(encoding="utf8"))
+        left_behind = SlotProcess(pid, create_time, port, log)
+        if is_alive(left_behind):
+            stop_slot(left_behind, drain_seconds=0)
+    slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log)
+    note.write_text(json.dumps([slot.pid, slot.create_time, slot.port]), encoding="utf8")
+    try:
+        wait_healthy(slot, timeout_seconds)
+        yield slot.base_url
+    finally:
+        stop_slot(slot, drain_seconds=5)
+        note.unlink(missing_ok=True)

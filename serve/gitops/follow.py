@@ -1,0 +1,200 @@
+"""What ties an agent to git: the branch is pulled, a rollback is written back to it as a commit with a merge request, and GitLab is told how it went.
+
+Whatever is far away is done beside the agent (serve/gitops/background.py); the record keeps what came of it, so a killed agent's heir neither repeats nor forgets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.environment.pin import pinned_text
+from configs.errors import InputError, TunegateError
+from infra.git.command import commit_of
+from infra.git.upstream import Upstream
+from serve.gitops.background import LONGEST_WAIT_SECONDS, Errand
+from serve.gitops.gitlab_status import Report, report_of, send, still_to_tell
+from serve.gitops.rollback import Rollback, rollback_of
+from serve.record.drift_reasons import is_rolled_back
+from serve.record.environment import Environment
+
+if TYPE_CHECKING:
+    from infra.gitlab.api import GitLab
+
+AT_ONCE = 0.0
+
+
+class Unfollowed:
+    """An agent whose YAML is changed by hand."""
+
+    name: str | None = None
+
+    def begin(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def hasten(self) -> None: ...
+
+    def is_news(self) -> bool:
+        return False
+
+    def pull(self, env: Environment) -> None: ...
+
+    def check(self) -> None: ...
+
+    def pinned_by(self) -> dict[str, Any]:
+        return {}
+
+    def write_back(self, env: Environment) -> None: ...
+
+    def report(self, env: Environment) -> None: ...
+
+
+@dataclass
+class Following:
+    """`path` is the environment's YAML within the checkout."""
+
+    upstream: Upstream
+    path: str
+    fetching: Errand[str]
+    gitlab: GitLab | None = None
+    head: str = ""
+    unclean: TunegateError | None = None
+    unsent: dict[str, Report] = field(default_factory=dict)
+    proposing: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AT_ONCE))
+    reporting: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AT_ONCE))
+
+    @property
+    def name(self) -> str:
+        return str(self.upstream)
+
+    def begin(self) -> None:
+        """A fetch, if it is time for one; also while the agent sleeps."""
+        if self.fetching.found == self.head:
+            self.fetching.found = None
+        self.fetching.begin(self.upstream.fetch)
+
+    def hasten(self) -> None:
+        """Called by the webhook's thread."""
+        self.fetching.hasten()
+
+    def wait(self) -> None:
+        """For what is under way: an agent of one turn has no next one."""
+        for errand in (self.fetching, self.proposing, self.reporting):
+            errand.wait(LONGEST_WAIT_SECONDS)
+
+    def is_news(self) -> bool:
+        """Whether what was fetched is worth waking up for: not while it cannot be taken."""
+        return self.unclean is None and self.fetching.found not in (None, self.head)
+
+    def pull(self, env: Environment) -> None:
+        """Takes what was fetched. Raises what kept it from that, which is on record too; nothing of the checkout has changed then."""
+        self.begin()
+        self.unclean = None
+        try:
+            self.check_clean()
+            tip = self.fetching.collect()
+            if tip:
+                self.upstream.take(tip)
+        except TunegateError as error:
+            self.note(env, error.message)
+            raise
+        self.note(env, None)
+
+    def check_clean(self) -> None:
+        try:
+            self.upstream.check_clean()
+        except TunegateError as error:
+            self.unclean = error
+            raise
+
+    def note(self, env: Environment, why: str | None) -> None:
+        found = self.upstream.head()
+        self.head = found.sha
+        facts: dict[str, Any] = {"upstream": self.name, "commit": found.sha, "author": found.author} | ({"why": why} if why else {})
+        if facts != env.record.state().pulled:
+            env.record.append("pulled", **facts)
+            env.tell(f"{self.name} at {found.sha[:12]} by {found.author}" if why is None else f"{self.name} stays at {found.sha[:12]}")
+
+    def check(self) -> None:
+        """Raises RefusedError where, as last seen, the checkout's files are not those of the commit: what they wish is nobody's wish."""
+        if self.unclean:
+            raise self.unclean
+
+    def pinned_by(self) -> dict[str, Any]:
+        """The commit of the branch that last changed the YAML, and its author."""
+        found = commit_of(self.upstream.folder, "HEAD", self.path)
+        return {"commit": found.sha, "author": found.author} if found else {}
+
+    def write_back(self, env: Environment) -> None:
+        """Until the pin says what serves again, or something new."""
+        state, pinned = env.record.state(), env.config.release
+        if pinned is None or not is_rolled_back(state, pinned) or state.proposed:
+            self.proposing = Errand(AT_ONCE)
+            return
+        self.proposing.begin(partial(propose, self.upstream, self.path, self.gitlab, rollback_of(env, state, pinned)))
+        found = self.proposing.collect()
+        if found:
+            keep(env, found)
+
+    def report(self, env: Environment) -> None:
+        """What GitLab does not know yet, one commit at a time."""
+        state = env.record.state()
+        wanted = report_of(state)
+        if self.gitlab is None or wanted is None:
+            return
+        self.unsent = still_to_tell(self.unsent, state.reported, wanted)
+        if not self.unsent:
+            return
+        first = next(iter(self.unsent.values()))
+        self.reporting.begin(partial(send, self.gitlab, first, env.config.name, self.upstream.branch, env.router.public_url, state.reported))
+        try:
+            found = self.reporting.collect()
+        except TunegateError:
+            if len(self.unsent) > 1:  # an old commit that GitLab will not hear of keeps no newer one back
+                del self.unsent[first.commit]
+            raise
+        if found:
+            env.record.append("reported", **found)
+
+
+def propose(upstream: Upstream, path: str, gitlab: GitLab | None, rollback: Rollback) -> dict[str, Any]:
+    """The commit on its branch, and its merge request. After a kill between the two, or before, the same again: neither is there twice."""
+    sha = upstream.commit_on(rollback.branch, path, lambda text: pinned_text(text, rollback.back, path), rollback.message, f"{rollback.at[:19]}+00:00")
+    url = gitlab.open_merge_request(rollback.branch, upstream.branch, rollback.title, rollback.description) if gitlab else None
+    return {"replaces": rollback.gone, "release": rollback.back, "branch": rollback.branch, "commit": sha, "url": url}
+
+
+def keep(env: Environment, found: dict[str, Any]) -> None:
+    env.record.append("proposed", **found)
+    env.tell(f"the rollback is a commit on {found['branch']}; merge {found['url'] or 'it'}")
+
+
+def follow(text: str, path: Path, signers: Path | None, poll_seconds: float) -> Following:
+    """Raises InputError where the YAML is not in a clone with such a remote."""
+    from infra.gitlab.api import GitLab
+
+    upstream = Upstream.of(text, signers)
+    return Following(upstream, path_within(upstream, path), Errand(poll_seconds), GitLab.from_environment())
+
+
+def path_within(upstream: Upstream, path: Path) -> str:
+    try:
+        return path.resolve().relative_to(upstream.folder.resolve()).as_posix()
+    except ValueError:
+        raise InputError(f"{path}: expected a file of the clone {upstream.folder}, which follows {upstream}", hint="cd CLONE; tunegate agent ENV") from None
+
+
+def write_back(env: Environment, path: Path, follows: str) -> dict[str, Any] | None:
+    """At once, where no agent is there to do it; None where the pin says what serves."""
+    from infra.gitlab.api import GitLab
+
+    state, pinned = env.record.state(), env.config.release
+    if pinned is None or not is_rolled_back(state, pinned) or state.proposed:
+        return state.proposed or None
+    upstream = Upstream.of(follows)
+    found = propose(upstream, path_within(upstream, path), GitLab.from_environment(), rollback_of(env, state, pinned))
+    keep(env, found)
+    return found

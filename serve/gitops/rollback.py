@@ -1,0 +1,97 @@
+"""Why a release was rolled back, for whoever merges the pin: from the record and the receipts, as Markdown. Pure but for the files it lists."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from configs.release import short
+from serve.record.environment import Environment
+from serve.record.receipt import read_receipts
+from serve.record.state import Event, State
+from serve.view.events import in_one_line, plain
+
+FIXED = ("strategy", "breach", "flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")  # whenever it is read
+NUMBERS = (*FIXED, "streams_completed", "streams_cut", "requests_by_release", "requests_failed", "seconds_watched", "watch")
+TOLD = ("desired", "refused", "stepped", "analysed", "switched", "baked", "crashed", "aborted", "paged", "failed")
+MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """`gone` is what the branch still pins, `back` what serves instead, since `at`; `pinned_by` the commit that pinned it, where one did."""
+
+    environment: str
+    gone: str
+    back: str
+    why: str
+    at: str
+    pinned_by: str | None
+    receipt: dict[str, Any] | None
+    events: tuple[Event, ...]
+    files: tuple[str, ...]
+
+    @property
+    def branch(self) -> str:
+        """Named by what it takes away: the same rollback is the same branch, whoever writes it."""
+        return f"rollback/{self.environment}-{self.gone.partition(':')[2][:12]}"
+
+    @property
+    def title(self) -> str:
+        return f"Roll {self.environment} back to {short(self.back)}"
+
+    @property
+    def message(self) -> str:
+        """The commit's: what a reader of `git log` needs; made again, the same words, so that it is the same commit."""
+        numbers = "".join(f"{name}: {value}\n" for name, value in self.numbers(FIXED).items())
+        by = f"\nIt was pinned by {self.pinned_by}." if self.pinned_by else ""
+        return f"{self.title}\n\n{short(self.gone)} was rolled back at {self.at[:19]}Z: {plain(self.why)}.{by}\n\n{numbers}".rstrip() + "\n"
+
+    @property
+    def description(self) -> str:
+        """The merge request's."""
+        rows = "".join(f"| {name} | {cell(value)} |\n" for name, value in self.numbers(NUMBERS).items())
+        lines = "".join(f"{in_one_line(event)}\n" for event in self.events[-MOST_LINES:])
+        files = "".join(f"- `{name}`\n" for name in self.files)
+        return (
+            f"`{self.environment}` serves **{short(self.back)}** again. Its pin still says {short(self.gone)}"
+            f"{f', by {self.pinned_by}' if self.pinned_by else ''}; this commit writes back what serves.\n\n"
+            f"**Why** ({self.at[:19]}Z): {cell(self.why)}\n\n"
+            f"{f'| receipt | |{chr(10)}|---|---|{chr(10)}{rows}{chr(10)}' if rows else ''}"
+            f"```\n{lines.replace('```', '')}```\n\nOn the machine of the agent, `{socket.gethostname()}`:\n{files}\n"
+            "Until this is merged, or another release pinned, the agent holds what serves; it does not try the old pin again. "
+            "Close it unmerged only with another pin.\n"
+        )
+
+    def numbers(self, names: tuple[str, ...]) -> dict[str, str]:
+        receipt = self.receipt or {}
+        return {name.replace("_", " "): worded(receipt[name]) for name in names if receipt.get(name) not in (None, [], {})}
+
+
+def worded(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{short(name)}: {item}" for name, item in value.items())
+    return plain("; ".join(map(str, value)) if isinstance(value, list) else value)
+
+
+def cell(text: str) -> str:
+    """As code: a reason may quote a server's log, and nothing of that is markup, nor calls anybody by name."""
+    return f"`{plain(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
+def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
+    """What the record says of the rollback from `gone`, the newest of it."""
+    events = env.record.read()
+    began = max((place for place, event in enumerate(events) if event.kind == "desired" and event.facts.get("release") == gone), default=0)
+    told = tuple(event for event in events[began:] if event.kind in TOLD)
+    back = str(state.desired)
+    at = next((event.at for event in reversed(events) if event.kind in ("desired", "aborted") and event.facts.get("release", back) == back), events[-1].at)
+    receipts = read_receipts(env)
+    breached = [one for one in receipts if one["to"]["release"] == gone and "breach" in one and one["at"] >= events[began].at]
+    went_back = [one for one in receipts if one["from"]["release"] == gone and one["at"] >= events[began].at]
+    receipt = (breached or went_back)[-1] if breached or went_back else None
+    paths = [env.record.path, *sorted((env.folder / "receipts").glob("*.json"))[-1:], *sorted(env.folder.glob("loadtest/**/report.html"))]
+    by = f"{state.commit[:12]} ({state.author})" if state.commit else None
+    why = state.why or "rolled back"
+    return Rollback(env.config.name, gone, back, why, at, by, receipt, told, tuple(str(path.absolute()) for path in paths))

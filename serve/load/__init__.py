@@ -1,0 +1,1 @@
+"""Load tests by locust: arrivals, figures, page."""

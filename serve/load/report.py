@@ -1,0 +1,54 @@
+"""report.html of a load test: one page that opens anywhere, offline. Nothing is fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from serve.load.figures import PERCENTS
+from serve.load.plots import HEIGHT, WIDTH, plots_of
+
+TIMES = {
+    "time_to_first_token": "time to first token", "inter_token": "inter-token latency", "time_per_output_token": "time per output token",
+    "latency": "end-to-end latency", "start_delay": "start delay of the generator itself",
+}  # fmt: skip
+RATES = {
+    "requests": "requests", "failures": "failures", "error_rate": "error rate", "requests_per_second": "good answers a second",
+    "tokens_per_second": "tokens a second", "goodput_share": "goodput, share of requests", "goodput_requests_per_second": "goodput, requests a second",
+    "knee_requests_per_second": "knee, requests a second",
+}  # fmt: skip
+
+
+def write_report(samples: list[dict[str, Any]], record: dict[str, Any], path: Path) -> None:
+    path.write_text(page(samples, record), encoding="utf8")
+
+
+def page(samples: list[dict[str, Any]], record: dict[str, Any]) -> str:
+    """Pure: the same run gives the same bytes. Texts are escaped; a policy in the page forbids every fetch."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    figures = record["figures"]
+    times = [(name, [figures.get(f"{key}_p{percent}_ms") for percent in PERCENTS]) for key, name in TIMES.items() if f"{key}_p50_ms" in figures]
+    rates = [(name, f"{figures[key]:.4g}") for key, name in RATES.items() if key in figures]
+    return environment.get_template("report.html.jinja").render(
+        release=record["release"], kind=kind_of(record["settings"]), settings=shown(record["settings"]), times=times, percents=PERCENTS, rates=rates,
+        steps=record["steps"], plots=plots_of(samples, record), width=WIDTH, height=HEIGHT,
+    ) + "\n"  # fmt: skip
+
+
+def kind_of(settings: dict[str, Any]) -> str:
+    """What was asked, in one sentence."""
+    if settings["trace"]:
+        return f"Open loop: the trace {settings['trace']} at {settings['trace_speed']:g} times its own speed. Times count from the intended start."
+    if settings["ramp"]:
+        rates = ", ".join(f"{rate:g}" for rate in settings["ramp"])
+        return f"Open loop: Poisson arrivals, seed {settings['seed']}, {rates} requests a second one after another. Times count from the intended start."
+    if settings["rate"]:
+        return f"Open loop: Poisson arrivals, seed {settings['seed']}, {settings['rate']:g} requests a second. Times count from the intended start."
+    return f"Closed loop: {settings['users']} users who ask again when they have read the whole answer. A slow server is asked less: see rate for an open loop."
+
+
+def shown(settings: dict[str, Any]) -> list[tuple[str, str]]:
+    slo = {f"slo.{name}": limit for name, limit in (settings["slo"] or {}).items()}
+    return [(name, str(value)) for name, value in ({**settings, "slo": None} | slo).items() if value not in (None, [], "")]

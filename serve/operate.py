@@ -1,0 +1,64 @@
+"""What an operator may say to a deployment that is under way: pause, resume, abort, hold. Each is an event; the plan does the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.errors import RefusedError
+from serve.deploy import act, deploy, outcome
+from serve.record.environment import Environment
+
+ABORTED = "aborted by the operator"
+
+
+def pause(env: Environment) -> dict[str, Any]:
+    """Nothing goes further until `resume`: shares stay, what is watched is watched on, what dies is still brought back. Takes no lock."""
+    state = env.record.state()
+    if not state.paused:
+        env.record.append("paused")
+    return outcome(env, state, "paused")
+
+
+def resume(env: Environment) -> dict[str, Any]:
+    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, and what struck out is tried again."""
+    was_held = env.record.state().held
+
+    def wish(env: Environment) -> None:
+        state = env.record.state()
+        if not (state.paused or state.held or state.paged):
+            raise RefusedError(f"{env.config.name} is neither paused, held nor waiting for a person", hint=f"tunegate status {env.config.name}")
+        env.record.append("resumed")
+
+    found = act(env, wish, beside=True)
+    return deploy(env, env.config.release) if was_held and env.config.release else found
+
+
+def abort(env: Environment) -> dict[str, Any]:
+    """Back to what served before; the new release's server is stopped. Raises RefusedError where nothing is under way."""
+
+    def wish(env: Environment) -> None:
+        state = env.record.state()
+        settled = state.switching is None and state.baked and state.release_of(state.active) == state.desired
+        if settled or state.rollback or state.desired is None or state.refused is not None:
+            raise RefusedError(f"{env.config.name}: nothing is under way", hint=f"tunegate rollback {env.config.name}")
+        env.record.append("aborted", why=ABORTED)
+
+    try:
+        return act(env, wish, beside=True)
+    except RefusedError as error:
+        state = env.record.state()
+        if error.message != f"{state.desired}: {ABORTED}":
+            raise
+        return outcome(env, state, "aborted")
+
+
+def hold(env: Environment) -> dict[str, Any]:
+    """What serves is kept, whatever the YAML pins, until `resume`; what was under way is called off. Raises RefusedError where nothing serves."""
+
+    def wish(env: Environment) -> None:
+        state = env.record.state()
+        if state.active is None:
+            raise RefusedError(f"{env.config.name}: nothing serves that could be held", hint=f"tunegate status {env.config.name}")
+        env.record.append("held", release=state.release_of(state.active))
+
+    return act(env, wish, beside=True)

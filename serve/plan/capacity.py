@@ -1,0 +1,117 @@
+"""Room for two servers, or for one: the arithmetic of memory, and how long a swap lets requests wait. Pure, but for `measure`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from configs.environment.config import DeployConfig
+from configs.errors import RefusedError
+from configs.release import ADAPTER, Manifest
+from infra.vllm.server import SlotProcess
+from serve.record.state import PROOF, Event
+
+GIB = 2**30
+# SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three processes (vLLM 0.32.0 on a CPU).
+OVERHEAD_GIB = 2.35
+# For the door, the agent and the page cache.
+RESERVE_GIB = 0.5
+# The same model was healthy 35 to 50 s after its start; the other proofs are a few requests and the load test.
+START_SECONDS = 50.0
+PROOF_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory of one server, GiB."""
+
+    weights: float
+    key_value_cache: float
+    overhead: float = OVERHEAD_GIB
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.key_value_cache + self.overhead
+
+    def __str__(self) -> str:
+        return f"{self.weights:.2f} weights + {self.key_value_cache:.2f} key-value cache + {self.overhead:.2f} overhead = {self.total:.2f} GiB"
+
+
+def need_of(manifest: Manifest) -> Need:
+    weights = sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
+    return Need(weights, float(manifest.serving.kv_cache_gib))
+
+
+def adapter_gib(manifest: Manifest) -> float:
+    """Of an adapter that is loaded into a server that runs: once as vLLM keeps it, once in the room it made at its start (counted as overhead there)."""
+    return sum(file.size for file in manifest.files if file.path.startswith(f"{ADAPTER}/")) / GIB
+
+
+def decide(config: DeployConfig, need: Need, free_gib: float, leaving_gib: float | None, start_seconds: float, apart: str | None = None) -> dict[str, Any]:
+    """`leaving_gib`: the memory that what serves would free, None where nothing serves. `apart`: why capacity: adapter needs a server of its own after all.
+
+    Raises RefusedError where there is no room beside it nor in its place, or requests would wait too long.
+    """
+    room = free_gib - RESERVE_GIB
+    facts = {"need_gib": round(need.total, 2), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "start_seconds": round(start_seconds, 1)}
+    facts |= {"leaving_gib": round(leaving_gib, 2)} if leaving_gib is not None else {}
+    stated = f"needs {need}; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back{f'; no adapter beside what serves: {apart}' if apart else ''}"
+    if config.capacity != "swap" or leaving_gib is None:
+        if need.total <= room:
+            return facts | {"mode": "surge", "why": f"surge: {stated}"}
+        if config.capacity == "surge" or leaving_gib is None:
+            raise RefusedError(f"{config.name}: no room for one more server: {stated}", hint="serving.kv_cache_gib, a smaller quantization, or capacity: swap")
+    if need.total > room + leaving_gib:
+        raise RefusedError(f"{config.name}: no room even in place of what serves ({leaving_gib:.2f} GiB): {stated}", hint="serving.kv_cache_gib")
+    return facts | check_wait(config, start_seconds, f"swap: {stated}, {leaving_gib:.2f} held by what serves")
+
+
+def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> dict[str, Any]:
+    """What remains of the queue's bound is the time that open streams get. Raises RefusedError where nothing does."""
+    bound = config.door.queue_seconds
+    if start_seconds >= bound:
+        raise RefusedError(
+            f"{config.name}: {stated}; its start and proofs take about {start_seconds:.0f} s, requests may wait {bound} s in the door",
+            hint=f"door.queue_seconds: {round(start_seconds * 1.5)}   (or a shorter load_test.seconds)",
+        )
+    drain = min(float(config.drain_deadline_seconds), bound - start_seconds)
+    return {"mode": "swap", "drain_seconds": round(drain, 1), "why": f"{stated}; {start_seconds:.0f} s to start and prove, {drain:.0f} s for open streams"}
+
+
+def estimate_start(config: DeployConfig, events: Iterable[Event]) -> float:
+    """Seconds from start to the last proof: the last measured ones of each proof in this environment, else what was measured elsewhere."""
+    known = {event.facts["proof"]: float(event.facts["seconds"]) for event in events if event.kind == "proven"}
+    assumed = {"healthy": START_SECONDS, "load": float(config.load_test.seconds if config.gate else 0)}
+    return sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
+
+
+def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> dict[str, Any]:
+    """Into the server that runs. Raises RefusedError where even that does not fit."""
+    stated = f"needs {need_gib:.3f} GiB in the server that runs, beside what serves; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
+    if need_gib > free_gib - RESERVE_GIB:
+        raise RefusedError(f"{config.name}: no room for one more adapter: {stated}", hint="serving.kv_cache_gib, or a smaller train.lora.rank")
+    return {"mode": "adapter", "need_gib": round(need_gib, 3), "free_gib": round(free_gib, 2), "reserve_gib": RESERVE_GIB, "why": f"adapter: {stated}"}
+
+
+def measure(config: DeployConfig, manifest: Manifest, events: Iterable[Event], leaving: SlotProcess | None, apart: str | None) -> dict[str, Any]:
+    """`decide` with this machine's memory as it is now (psutil). `apart`: why its adapter cannot go into the server that runs (serve/switch/shared_server.py)."""
+    import psutil
+
+    free = psutil.virtual_memory().available / GIB
+    if apart is None:
+        return decide_adapter(config, adapter_gib(manifest), free)
+    leaves = resident_gib(leaving) if leaving else None
+    told = apart if config.capacity == "adapter" and leaving else None
+    return decide(config, need_of(manifest), free, leaves, estimate_start(config, events), told)
+
+
+def resident_gib(process: SlotProcess) -> float:
+    """What would be free if the server's whole family ended: pages that are theirs alone (USS). 0 where it is gone."""
+    import psutil
+
+    try:
+        top = psutil.Process(process.pid)
+        return float(sum(one.memory_full_info().uss for one in (top, *top.children(recursive=True)))) / GIB
+    except psutil.Error:
+        return 0.0

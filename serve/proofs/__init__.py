@@ -1,0 +1,1 @@
+"""What green must show before any traffic."""

@@ -1,0 +1,82 @@
+"""What a slot must show before traffic reaches it. Each proof returns its facts, or raises RefusedError with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from configs.environment.config import DeployConfig
+from configs.errors import RefusedError
+from configs.release import Manifest
+from configs.verdict import Verdict
+from infra.vllm.client import ask
+from infra.vllm.parity import check_parity
+from infra.vllm.server import SlotProcess, wait_healthy
+from serve.load.run import measuring
+from serve.proofs.baseline import Blue, keep, measure_blue, wants_blue
+from serve.proofs.smoke import run_smoke
+
+Judge = Callable[[str, dict[str, float]], Verdict]
+WARM_REQUESTS = 4
+
+
+def prove(
+    proof: str, process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None = None
+) -> dict[str, Any]:
+    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the door. `blue`: what serves meanwhile."""
+    base_url = process.base_url
+    if proof == "healthy":
+        wait_healthy(process, config.start_timeout_seconds)
+        return {}
+    if proof == "warm":
+        return {"answers": len(ask_golden(base_url, release, manifest, config, WARM_REQUESTS))}
+    if proof == "smoke":
+        # /health says 200 while generation is broken: only a real answer is proof of life.
+        (answer,) = ask_golden(base_url, release, manifest, config, 1)
+        if not answer:
+            raise RefusedError(f"{manifest.reference}: a real request got an empty answer", hint=f"less {process.log}")
+        own = run_smoke(Path(config.smoke), base_url, config.model) if config.smoke else {}
+        return {"answer": answer[:120], **own}
+    if proof == "parity":
+        parity = check_parity(base_url, config.model, release, manifest)
+        if not parity.passed:
+            raise RefusedError(
+                f"{manifest.reference}: served answers differ from the trainer's own: {parity.agreement:.0%} agree, difference {parity.difference:.3g}",
+                hint="tunegate evaluate CONFIG",
+            )
+        return asdict(parity)
+    return load(process, release, manifest, config, judge, blue)
+
+
+def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployConfig, count: int) -> list[str]:
+    """The answers' texts (a classifier's labels) to the first `count` golden prompts."""
+    lines = [json.loads(line) for line in (release / "golden.jsonl").read_text(encoding="utf8").splitlines()[:count]]
+
+    async def all_of_them() -> list[str]:
+        import httpx
+
+        async with httpx.AsyncClient() as client:
+            answers = await asyncio.gather(*(ask(client, base_url, config.model, manifest, line, max_new_tokens=config.load_test.max_tokens) for line in lines))
+            return [answer.label or answer.text for answer in answers]
+
+    return asyncio.run(all_of_them())
+
+
+def load(process: SlotProcess, release: Path, manifest: Manifest, config: DeployConfig, judge: Judge | None, blue: Blue | None) -> dict[str, Any]:
+    """Blue first, for green's load would slow it. Raises RefusedError with every rule that did not pass."""
+    if judge is None or config.gate is None:
+        return {"skipped": "the environment names no gate"}
+    settings, prompts, folder = config.load_test, release / "golden.jsonl", Path(config.state_dir) / "loadtest"
+    measure = measuring(config.model, settings, prompts)
+    theirs, facts = measure_blue(blue, settings, prompts, folder, measure) if wants_blue(Path(config.gate)) else ({}, {})
+    figures = measure(process.base_url, manifest, folder / str(process.port))
+    keep(folder, manifest.reference, settings, prompts, figures)
+    verdict = judge(manifest.reference, figures | theirs)
+    if verdict.outcome != "pass":
+        reasons = "; ".join(f"{one.rule}: {one.sentence}" for one in verdict.results if one.outcome != "pass") or "the gate has no load rules"
+        raise RefusedError(f"{manifest.reference}: load gate {verdict.outcome}: {reasons}", hint=f"tunegate loadtest {config.name}")
+    return {"verdict": verdict.outcome, **figures, **theirs, **facts, "report": str(folder / str(process.port) / "report.html")}

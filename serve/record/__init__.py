@@ -1,0 +1,1 @@
+"""What is so in one environment, folded from its record; who may change it."""

@@ -1,0 +1,126 @@
+"""One deployment environment, as every part of `serve` sees it, and who may change it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from configs.environment.config import DeployConfig
+from configs.errors import InputError, OutsideError
+from configs.release import Manifest, read_manifest
+from configs.slots import SLOTS, SlotName, other
+from infra.dvc.releases import folder_of
+from infra.haproxy.router import Router
+from infra.vllm.server import SlotProcess, is_alive
+from serve.plan.planner import Observed
+from serve.proofs.prove import Judge
+from serve.record.record import Record
+from serve.record.state import Event, State
+from serve.watch.watcher import Compare
+
+
+class BusyError(InputError):
+    """Another command, or the agent, holds the environment."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Its wishes, its record, its door. `tell` gets one line a step, for people; `judge` and `compare` are the gate's; `token` is its holder's,
+    `why` what a person says of the wish."""
+
+    config: DeployConfig
+    tell: Callable[[str], None] = lambda line: None
+    judge: Judge | None = None
+    compare: Compare | None = None
+    token: int | None = None
+    why: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.state_dir)
+
+    @property
+    def record(self) -> Record:
+        return Record(self.folder / "events.jsonl", self.token, self.why)
+
+    @property
+    def router(self) -> Router:
+        return Router(self.config)
+
+    def process(self, state: State, slot: SlotName) -> SlotProcess | None:
+        facts = self.facts(state, slot)
+        return SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"]), facts.get("prefix", "")) if facts else None
+
+    def facts(self, state: State, slot: SlotName) -> dict[str, Any] | None:
+        """Of its server, as they were recorded when it was started."""
+        found = state.slots[slot]
+        return found.process if found else None
+
+    def server_url(self, state: State, slot: SlotName) -> str:
+        """Where the slot is asked, past the door."""
+        process = self.process(state, slot)
+        return process.base_url if process else f"http://127.0.0.1:{self.config.slot_ports[SLOTS.index(slot)]}"
+
+    def neighbour(self, state: State, slot: SlotName) -> SlotProcess | None:
+        """The other slot's server, if it lives."""
+        return self.process(state, other(slot)) if other(slot) in self.alive(state) else None
+
+    def is_shared(self, state: State, slot: SlotName) -> bool:
+        """Whether the other slot lives in the same server."""
+        process, beside = self.process(state, slot), self.neighbour(state, slot)
+        return process is not None and beside is not None and process.is_same_process(beside)
+
+    def slot_parts(self, state: State, slot: SlotName) -> tuple[SlotProcess, Path, Manifest]:
+        """Its server, its release's directory and manifest. Raises OutsideError where the record names no server."""
+        process, reference = self.process(state, slot), state.release_of(slot)
+        if process is None or reference is None:
+            raise OutsideError(f"slot {slot} has no server on record", hint=f"tunegate status {self.config.name}")
+        directory = folder_of(reference) / "release"
+        return process, directory, read_manifest(directory)
+
+    def alive(self, state: State) -> frozenset[SlotName]:
+        """Slots with a server: one whose crash is on record has none, even where its adapter's server serves the other slot."""
+        processes = {slot: self.process(state, slot) for slot, found in state.slots.items() if found and not found.crashed}
+        return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
+
+    def observe(self, state: State, hung: frozenset[SlotName] = frozenset()) -> Observed:
+        door = self.router.is_running()
+        return Observed(door, self.router.weights() if door else {}, self.alive(state), hung, datetime.now(UTC).timestamp())
+
+
+@contextmanager
+def locked(env: Environment, command: str = "command", follows: str | None = None) -> Iterator[Environment]:
+    """One holder at a time changes an environment; the lock dies with its holder. Yields the environment with the holder's token:
+
+    should a holder come back after another has taken over (a lock file removed, a network file system), every effect of it refuses.
+    `follows`: the branch that the holder takes its wishes from. Raises BusyError.
+    """
+    from filelock import FileLock, Timeout
+
+    env.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(env.folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyError(f"another command is changing {env.config.name}", hint=f"tunegate status {env.config.name}") from None
+    try:
+        token = env.record.state().token + 1
+        branch: dict[str, Any] = {"follows": follows} if follows else {}
+        env.record.append("acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **branch)
+        yield replace(env, token=token)
+    finally:
+        lock.release()
+
+
+def holder_of(env: Environment) -> Event | None:
+    """The last holder's `acquired` event, if its process lives on this machine."""
+    import psutil
+
+    held = [event for event in env.record.read() if event.kind == "acquired"][-1:]
+    return next((event for event in held if event.facts["host"] == socket.gethostname() and psutil.pid_exists(event.facts["pid"])), None)

@@ -1,0 +1,73 @@
+"""The append-only record of one environment: whole, sealed lines on disk, from which serve/record/state.py folds what is so. Nothing else is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from configs.errors import OutsideError
+from configs.slots import SlotName, other
+from infra.files.sealed_log import append, whole_lines
+from infra.git.command import stamp
+from serve.record.state import PROOF, WISHES, Event, Kind, SlotState, State, fold
+
+__all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """events.jsonl of one environment. With a `token` it is its holder's: a later holder's token makes every append refuse.
+    `why` is a person's reason; what the program has to say itself comes before it."""
+
+    path: Path
+    token: int | None = None
+    why: str | None = None
+
+    def append(self, kind: Kind, slot: SlotName | None = None, **facts: Any) -> Event:
+        """On disk (fsync) before it returns: what follows an event may rely on it. Raises OutsideError where the disk or a later holder says no."""
+        from filelock import FileLock
+
+        told = self.told() if kind in WISHES else {}
+        facts = {"why": self.why} | facts if self.why and told else facts
+        event = Event(at=datetime.now(UTC).isoformat(timespec="milliseconds"), kind=kind, slot=slot, facts=facts, **told)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # An operator's wish and the agent's work are written by two processes.
+            with FileLock(self.path.with_suffix(".lock")):
+                self.check_token()
+                seal = append(self.path, event.model_dump_json(exclude={"seal"}).encode())
+        except OSError as error:
+            raise OutsideError(f"{self.path}: the record cannot be written: {error.strerror or error}", hint=f"df -h {self.path.parent}") from error
+        return event.model_copy(update={"seal": seal})
+
+    def told(self) -> dict[str, str]:
+        """Who and from which commit; an agent says that it is one, for its user may be a person's as well."""
+        found, held = stamp(), [event.facts for event in self.read() if event.kind == "acquired" and event.facts["token"] == self.token]
+        return found | {"by": f"agent {found['by']}"} if held and held[-1].get("command") == "agent" else found
+
+    def check_token(self) -> None:
+        """Raises OutsideError where another command has taken the environment over since."""
+        if self.token is None:
+            return
+        latest = self.state().token
+        if latest != self.token:
+            raise OutsideError(f"{self.path}: holder {latest} has taken over from holder {self.token}, whose work ends here", hint=f"tail {self.path}")
+
+    def read(self) -> list[Event]:
+        """Every whole line; a line torn by a kill was never acted on."""
+        from pydantic import ValidationError
+
+        if not self.path.exists():
+            return []
+        events = []
+        for line in whole_lines(self.path.read_bytes()):
+            try:
+                events.append(Event.model_validate(line))
+            except ValidationError:
+                continue
+        return events
+
+    def state(self) -> State:
+        return fold(self.read())

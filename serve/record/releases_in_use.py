@@ -1,0 +1,59 @@
+"""Which releases the environments here pin, run, or would go back to: read from their YAML and their records, without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from configs.environment.config import read_environment
+from configs.release import Use
+from configs.slots import SLOTS
+from serve.record.record import Record
+from serve.record.state import Event, State, fold
+
+RECORD = "events.jsonl"
+
+
+def uses() -> list[Use]:
+    """Raises InputError where an environment's YAML cannot be read: what it pins is then not known."""
+    return [use for name, pinned, path in environments() for use in uses_of(name, pinned, Record(path).read())]
+
+
+def environments() -> list[tuple[str, str | None, Path]]:
+    """Name, pinned release, record. A record under build/ whose YAML is elsewhere, or gone, counts by its folder: its servers may still run."""
+    configs = [read_environment(str(path)) for path in sorted(Path("configs/deploy").glob("*.yaml"))]
+    named: list[tuple[str, str | None, Path]] = [(config.name, config.release, Path(config.state_dir) / RECORD) for config in configs]
+    known = {path.resolve() for _, _, path in named}
+    return named + [(path.parent.as_posix(), None, path) for path in sorted(Path("build").rglob(RECORD)) if path.resolve() not in known]
+
+
+def uses_of(name: str, pinned: str | None, events: list[Event]) -> list[Use]:
+    """Pure: one for each way in which a release is needed, and one for each that is not any more."""
+    state = fold(events)
+    needed = [*([(pinned, "pinned")] if pinned else []), *needs(state)]
+    gone = {str(event.facts["release"]) for event in events if event.kind == "starting" and event.slot} - {reference for reference, _ in needed}
+    switched = last_switches(events)
+    return [Use(name, reference, how, True, switched.get(reference)) for reference, how in needed] + [
+        Use(name, reference, "not any more", False, switched.get(reference)) for reference in sorted(gone)
+    ]
+
+
+def needs(state: State) -> Iterator[tuple[str, str]]:
+    for slot in SLOTS:
+        if reference := state.release_of(slot):
+            yield reference, f"serves ({slot})" if slot == state.active else f"in slot {slot}"
+    for reference, how in ((state.desired, "desired"), (state.pinned, "wished for"), (state.last_good, "rollback target")):
+        if reference:
+            yield reference, how
+
+
+def last_switches(events: list[Event]) -> dict[str, str]:
+    """When each release last got all of the traffic."""
+    slots: dict[str, str] = {}
+    switched: dict[str, str] = {}
+    for event in events:
+        if event.kind == "starting" and event.slot:
+            slots[event.slot] = str(event.facts["release"])
+        elif event.kind == "switched" and event.slot in slots:
+            switched[slots[event.slot]] = event.at
+    return switched

@@ -1,0 +1,1 @@
+"""The effects of the plan, and the loop that does them."""

@@ -1,0 +1,1 @@
+"""What an operator or auditor sees; no lock."""

@@ -1,0 +1,1 @@
+"""Is what got traffic worse than what served?"""

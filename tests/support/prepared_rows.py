@@ -1,0 +1,67 @@
+"""Rows of every task as `prepare` leaves them, small enough for the tiny models to learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from configs.paths import RunPaths
+from configs.run.config import RunConfig
+
+Row = dict[str, Any]
+
+
+def tagged(index: int) -> Row:
+    return {"tokens": ["film", "by", ("Ann", "Bob")[index % 2], str(index)], "tags": ["O", "O", "B-PER", "I-PER"]}
+
+
+def many_labels(index: int) -> Row:
+    return {"text": f"film {index} " + " ".join(("good", "bad")[: index % 3]), "labels": ["bad", "good"][: index % 3]}
+
+
+def numbered(index: int) -> Row:
+    return {"text": "good " * (index % 5) + "film", "value": float(index % 5)}
+
+
+def completion(index: int) -> Row:
+    return {"prompt": f"film {index}:", "completion": " good", "reference": " good"}
+
+
+def text(index: int) -> Row:
+    return {"text": f"good film {index} is a good film"}
+
+
+def preference(index: int) -> Row:
+    turns = [{"role": "user", "content": f"film {index}"}, {"role": "assistant", "content": "good"}]
+    return {"messages": turns, "rejected": "bad bad", "reference": "good"}
+
+
+# task, problem, rows, labels
+KINDS: dict[str, tuple[str, str, Callable[[int], Row], list[str]]] = {
+    "tags": ("token-classification", "single_label", tagged, ["O", "B-PER", "I-PER"]),
+    "many labels": ("sequence-classification", "multi_label", many_labels, ["bad", "good"]),
+    "numbers": ("sequence-classification", "regression", numbered, []),
+    "completions": ("causal-lm", "single_label", completion, []),
+    "texts": ("causal-lm", "single_label", text, []),
+    "preferences": ("dpo", "single_label", preference, []),
+}
+
+
+def write_prepared(paths: RunPaths, row: Callable[[int], Row], labels: list[str]) -> None:
+    """24 train rows, 6 for validation and 6 for the test, and the card's keys that later stages read."""
+    import pandas
+
+    paths.data.mkdir(parents=True)
+    rows = [{"id": str(index), **row(index)} for index in range(36)]
+    for name, part in (("train", rows[:24]), ("validation", rows[24:30]), ("test", rows[30:])):
+        pandas.DataFrame(part).to_parquet(paths.data / f"{name}.parquet", index=False)
+    card = {"source": "made up", "licence": "none", "damage": "none", "fingerprint": "sha256:all", "test_fingerprint": "sha256:test", "labels": labels}
+    card |= {"splits": {name: {"rows": size} for name, size in (("train", 24), ("validation", 6), ("test", 6))}, "left_out": {}}
+    (paths.data / "data_card.json").write_text(json.dumps(card), encoding="utf8")
+
+
+def of_kind(config: RunConfig, kind: str) -> RunConfig:
+    """`config` with the kind's task and problem."""
+    task, problem, _, _ = KINDS[kind]
+    return RunConfig.model_validate(config.model_dump() | {"task": task, "problem": problem})

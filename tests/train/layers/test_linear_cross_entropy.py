@@ -1,0 +1,95 @@
+"""The loss without logits is transformers' own, in value and in gradient, and keeps away from models that it does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.batches.collate import HEAD_ROWS, flatten
+from train.layers.linear_cross_entropy import HeadLoss, fuse_head
+
+pytestmark = pytest.mark.unit
+SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 32}
+
+
+@given(st.sampled_from([1, 7, HEAD_ROWS, HEAD_ROWS + 1, 2 * HEAD_ROWS + 3]), st.sampled_from([1.0, 300.0]), st.integers(0, 99))
+def test_loss_and_gradient_are_those_of_all_logits_at_once(rows: int, scale: float, seed: int) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight = (torch.randn(size, 6, dtype=torch.float64, generator=generator) for size in (rows, 11))
+    targets = torch.randint(0, 11, (rows,), generator=generator)
+    hidden.mul_(scale).requires_grad_()
+    found, wanted = HeadLoss.apply(hidden, weight, targets), torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum")
+    (one,), (other,) = (torch.autograd.grad(3 * loss, hidden) for loss in (found, wanted))
+    assert torch.allclose(found, wanted, rtol=1e-9) and torch.allclose(one, other, atol=1e-9)
+
+
+def model_of(family: str, **more: Any) -> Any:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**SMALL | more))
+    model.get_output_embeddings().weight.requires_grad_(False)
+    return model.train()
+
+
+def batch() -> dict[str, Any]:
+    row = {"input_ids": [1, 2, 3, 4, 5], "labels": [-100, -100, 3, 4, 5]}
+    return flatten([row, {"input_ids": [1, 2, 9, 8], "labels": [-100, -100, 9, 8]}])
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3", "Granite"])
+@pytest.mark.parametrize("count", [None, 7])
+def test_a_model_learns_as_before_and_answers_as_before(family: str, count: int | None) -> None:
+    import torch
+
+    more = {"logits_scaling": 8.0} if family == "Granite" else {}
+    plain, fused = model_of(family, **more), model_of(family, **more)
+    assert fuse_head(fused) and fused.training
+    losses = [model(**batch(), num_items_in_batch=count).loss for model in (plain, fused)]
+    for loss in losses:
+        loss.backward()
+    gradients = [torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None]) for model in (plain, fused)]
+    assert torch.allclose(*losses) and torch.allclose(*gradients, atol=1e-6) and gradients[0].abs().sum() > 0
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(fused(input_ids=ids).logits, plain(input_ids=ids).logits), "asked for no loss it gives logits"
+    assert torch.equal(fused(input_ids=ids, labels=ids).loss, plain(input_ids=ids, labels=ids).loss), "padded rows have no shift_labels"
+
+
+def test_under_autocast_the_head_is_the_plain_one() -> None:
+    import torch
+
+    plain, fused = model_of("Llama"), model_of("Llama")
+    assert fuse_head(fused)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(fused(**batch()).loss, plain(**batch()).loss)
+
+
+@pytest.mark.parametrize("capping", [0.1, 30.0])
+def test_a_model_that_caps_its_logits_is_left_as_it_was(capping: float) -> None:
+    import torch
+
+    plain, asked = (model_of("Gemma2", head_dim=8, final_logit_softcapping=capping) for _ in range(2))
+    assert not fuse_head(asked)
+    assert torch.equal(asked(**batch()).loss, plain(**batch()).loss) and not asked._forward_pre_hooks
+
+
+def test_a_model_that_does_something_unheard_of_to_its_logits_is_found_out_and_left_as_it_was() -> None:
+    import torch
+
+    plain, asked = model_of("Llama"), model_of("Llama")
+    for model in (plain, asked):
+        model.loss_function = lambda logits, labels, vocab_size, **_: torch.nn.functional.cross_entropy(logits.flatten(0, -2) ** 3, labels.flatten())
+    assert not fuse_head(asked)
+    assert torch.equal(asked(**batch()).loss, plain(**batch()).loss) and not asked._forward_pre_hooks
+
+
+def test_a_head_that_is_trained_is_left_alone() -> None:
+    model = model_of("Llama")
+    model.get_output_embeddings().weight.requires_grad_(True)
+    assert not fuse_head(model)

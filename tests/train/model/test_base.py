@@ -1,0 +1,82 @@
+"""Base weights: the right file of a package or a directory, made once, made anew when the bytes change."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from configs.errors import InputError, RefusedError
+from configs.release import verify_release
+from configs.run.config import RunConfig
+from train.model.base import KEPT, library_versions, make_base, weights_size
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "tokenizer.model", "chat_template.jinja", "vocab.txt"]
+)
+def test_what_serving_needs_is_kept(name: str) -> None:
+    assert KEPT.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "train.py", "training_args.bin", "README.md", ".env"])
+def test_code_and_pickles_are_not(name: str) -> None:
+    assert not KEPT.fullmatch(name)
+
+
+def test_the_base_is_a_verified_release_made_once(classifier: Callable[..., RunConfig]) -> None:
+    made = make_base(classifier())
+    manifest = verify_release(made)
+    assert made == Path("build/base/tiny-bert") and manifest.name == "base-tiny-bert"
+    assert manifest.quantization == {"scheme": "none", "size_bytes": weights_size(made)}
+    before = (made / "manifest.json").stat().st_mtime_ns
+    make_base(classifier())
+    assert (made / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_other_weights_under_the_same_name_are_made_anew(classifier: Callable[..., RunConfig], tiny_gpt: Path) -> None:
+    first = verify_release(make_base(classifier())).digest
+    shutil.copyfile(tiny_gpt / "model.safetensors", "tiny-bert/model.safetensors")
+    assert verify_release(make_base(classifier())).digest != first
+
+
+def test_a_flipped_byte_in_the_base_is_mended(classifier: Callable[..., RunConfig]) -> None:
+    made = make_base(classifier())
+    digest = verify_release(made).digest
+    weights = bytearray((made / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (made / "model.safetensors").write_bytes(weights)
+    assert verify_release(make_base(classifier())).digest == digest
+
+
+def test_weights_without_config_are_refused_and_leave_nothing(classifier: Callable[..., RunConfig]) -> None:
+    Path("tiny-bert/config.json").unlink()
+    with pytest.raises(InputError, match=r"no config\.json"):
+        make_base(classifier())
+    assert not Path("build/base/tiny-bert").exists()
+
+
+def test_versions_name_the_libraries_that_made_the_bytes() -> None:
+    assert {"torch", "transformers", "peft"} <= library_versions().keys()
+
+
+def test_a_pinned_digest_is_held_before_the_weights_are_used(classifier: Callable[..., RunConfig]) -> None:
+    with pytest.raises(RefusedError, match=r"found sha256:[0-9a-f]{64}, expected sha256:0{64}"):
+        make_base(classifier(base={"digest": f"sha256:{'0' * 64}"}))
+    assert not Path("build/base/tiny-bert").exists()
+    digest = verify_release(make_base(classifier())).digest
+    assert make_base(classifier(base={"digest": digest})) == Path("build/base/tiny-bert")
+    with pytest.raises(RefusedError, match="these are other weights"):
+        make_base(classifier(base={"digest": f"sha256:{'0' * 64}"}))
+
+
+def test_a_tokenizer_that_mlflow_keeps_apart_comes_along(classifier: Callable[..., RunConfig]) -> None:
+    Path("tiny-bert/model").mkdir()
+    Path("tiny-bert/components/tokenizer").mkdir(parents=True)
+    for file in [file for file in Path("tiny-bert").iterdir() if file.is_file()]:
+        file.rename(Path("tiny-bert/components/tokenizer" if "token" in file.name else "tiny-bert/model") / file.name)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in make_base(classifier()).iterdir()}

@@ -1,0 +1,58 @@
+"""What of the base, of the adapter and of the parent goes into a release, by files; the models themselves are in test_compress.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from configs.errors import RefusedError
+from train.release.merge import complete, keep_apart
+
+pytestmark = pytest.mark.unit
+INDEX = "model.safetensors.index.json"
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    path.mkdir()
+    for name in names:
+        (path / name).write_text(json.dumps({"from": path.name}))
+    return path
+
+
+def adapter_on(path: Path, *layers: str) -> Path:
+    import torch
+    from safetensors.torch import save_file
+
+    path.mkdir()
+    parts = [f"base_model.model.model.layers.0.x.{layer}.lora_{side}.weight" for layer in layers for side in "AB"]
+    save_file({name: torch.zeros(1, 1) for name in parts}, path / "adapter_model.safetensors")
+    (path / "adapter_config.json").write_text(json.dumps({"r": 4, "target_modules": [*reversed(layers)]}))
+    return path
+
+
+def test_an_index_of_the_parents_shards_goes_nowhere_its_tokenizer_and_template_do(tmp_path: Path) -> None:
+    parent = folder_of(tmp_path / "parent", INDEX, "model-00001-of-00002.safetensors", "tokenizer.json", "chat_template.jinja", "config.json")
+    release = folder_of(tmp_path / "release", "model.safetensors", "chat_template.jinja", "config.json")
+    complete(release, parent)
+    assert sorted(file.name for file in release.iterdir()) == ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
+    assert json.loads((release / "chat_template.jinja").read_text()) == {"from": "release"}
+
+
+def test_the_base_stays_as_it_is_shards_and_index_and_the_adapter_lies_beside_it(tmp_path: Path) -> None:
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    base = folder_of(tmp_path / "base", INDEX, *shards, "config.json", "generation_config.json", "tokenizer.json", "manifest.json")
+    release = folder_of(tmp_path / "release")
+    keep_apart(base, adapter_on(tmp_path / "adapter", "q_proj", "down_proj"), release)
+    assert sorted(file.name for file in release.iterdir()) == ["config.json", "generation_config.json", "lora", *shards, INDEX]
+    assert json.loads((release / "lora/adapter_config.json").read_text()) == {"r": 4, "target_modules": ["down_proj", "q_proj"]}
+    assert (release / "lora/adapter_model.safetensors").read_bytes() == (tmp_path / "adapter/adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("layer", ["lm_head", "embed_tokens", "wte"])
+def test_an_adapter_on_head_or_embedding_is_refused_before_anything_is_copied(tmp_path: Path, layer: str) -> None:
+    release = folder_of(tmp_path / "release")
+    with pytest.raises(RefusedError, match=f"found {layer}, expected layers inside the model"):
+        keep_apart(folder_of(tmp_path / "base", "model.safetensors"), adapter_on(tmp_path / "adapter", "q_proj", layer), release)
+    assert list(release.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Which rows make which step, and how a micro-batch is laid out."""

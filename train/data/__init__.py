@@ -1,0 +1,1 @@
+"""Rows checked, measured, split and described."""

@@ -1,0 +1,103 @@
+"""What is wrong with the rows: every finding with file, row, kind; what happens to the row is the config's word, never a silent one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from train.data.findings import Findings
+from train.data.rows import texts_of
+from train.sources.source import Fault, Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from train.data.table import Survey
+
+# UTF-8 read as Latin-1 or Windows-1252: a lead byte's character, then those of continuation bytes (0x80 to 0xbf).
+CONTINUATION = "\u0080-\u00bf" + "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xA0))
+MISREAD = rf"[ÂÃ][{CONTINUATION}]|(?:[ÐÑÎÏ][{CONTINUATION}]){{2}}|â[{CONTINUATION}]{{2}}|ðŸ[{CONTINUATION}]{{2}}"
+DAMAGE = re.compile(MISREAD + r"|\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def damage_of(row: Row) -> Fault | None:
+    for text in texts_of(row):
+        found = DAMAGE.search(text)
+        if found:
+            around = text[max(0, found.start() - 12) : found.end() + 12]
+            return Fault("encoding_damage", f"{found.group()!a} in {around!r}", "text in UTF-8, read as UTF-8")
+    return None
+
+
+def make_personal_data_check() -> Callable[[Row], Fault | None]:
+    """Presidio's pattern recognisers, without a language model; nothing is looked up outside."""
+    from presidio_analyzer.predefined_recognizers import CreditCardRecognizer, EmailRecognizer, IbanRecognizer, IpRecognizer, PhoneRecognizer, UsSsnRecognizer
+
+    class OfflineEmailRecognizer(EmailRecognizer):
+        def validate_result(self, pattern_text: str) -> None:
+            """Presidio's own would fetch the public suffix list."""
+
+    kinds = (OfflineEmailRecognizer, PhoneRecognizer, CreditCardRecognizer, IbanRecognizer, IpRecognizer, UsSsnRecognizer)
+    recognizers: list[Any] = [kind() for kind in kinds]  # their types forbid None for what patterns do not need
+
+    def check(row: Row) -> Fault | None:
+        text = "\n".join(texts_of(row))
+        for recognizer in recognizers:
+            found = [result for result in recognizer.analyze(text, recognizer.supported_entities, None) or [] if result.score >= 0.4]
+            if found:
+                return Fault("personal_data", f"{found[0].entity_type} at character {found[0].start}", "no personal data")
+        return None
+
+    return check
+
+
+def lint_table(survey: Survey, findings: Findings) -> None:
+    """Faults that only show when rows are compared; what may not stay is taken out of `survey.keep`."""
+    repeat_of = first_of(survey.identity)
+    report(survey, findings, "repeated_id", survey.rows_where(repeat_of >= 0), lambda row: (f"the id of {survey.place(repeat_of[row])}", "an id of its own"))
+    first = first_of(survey.question ^ survey.part.astype("uint64"))
+    same = survey.answer == survey.answer[first]
+    report(survey, findings, "duplicate", survey.rows_where((first >= 0) & same), lambda row: (f"the row of {survey.place(first[row])}", "each row once"))
+    other = survey.rows_where((first >= 0) & ~same)
+    report(survey, findings, "conflicting_answer", other, lambda row: (f"the question of {survey.place(first[row])}", "one answer to a question"))
+
+
+def lint_lengths(survey: Survey, findings: Findings, max_tokens: int) -> None:
+    """Truncation is never done: a row that would need it is a fault."""
+    blind = survey.prompt_length >= max_tokens
+    prompts = survey.prompt_length
+    report(survey, findings, "nothing_to_learn", survey.rows_where(blind), lambda row: (f"a prompt of {prompts[row]} tokens", f"less than {max_tokens}"))
+    long = survey.rows_where((survey.length > max_tokens) & ~blind)
+    report(survey, findings, "too_long", long, lambda row: (f"{survey.length[row]} tokens", f"at most {max_tokens}"))
+
+
+def report(survey: Survey, findings: Findings, kind: str, rows: NDArray[Any], say: Callable[[int], tuple[str, str]]) -> None:
+    """One finding for each of `rows`, and the config's action on them."""
+    for row in rows.tolist():
+        findings.add(*survey.where(row), Fault(kind, *say(row)))
+    if findings.action(kind) != "keep":
+        survey.leave_out(rows, kind)
+
+
+def lint_balance(counts: Counter[str], findings: Findings) -> None:
+    """`counts`: how often each label occurs; of tags, without O, which is nearly all of any text."""
+    total = counts.total()
+    for label, count in sorted(counts.items()):
+        if count < findings.lint.rare_share * total:
+            found = f"label {label!r} on {count} of {total} ({count / total:.2%})"
+            findings.add("all rows", None, Fault("imbalance", found, f"a share of at least {findings.lint.rare_share:.2%}"))
+
+
+def first_of(keys: NDArray[Any]) -> NDArray[Any]:
+    """For each row the index of the first with its key; -1 where it is the first itself."""
+    import numpy
+
+    order = numpy.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = numpy.flatnonzero(numpy.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else numpy.zeros(0, dtype="int64")
+    firsts = numpy.repeat(order[starts], numpy.diff(numpy.append(starts, len(keys))))
+    found = numpy.empty(len(keys), dtype="int64")
+    found[order] = numpy.where(order == firsts, -1, firsts)
+    return found

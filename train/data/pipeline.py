@@ -1,0 +1,90 @@
+"""From sources to checked rows: read, rendered, measured, drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.run.config import RunConfig
+from train.data.findings import Findings
+from train.data.ingest import Surveyor, survey_rows
+from train.data.lengths import Measure
+from train.data.lint import lint_balance, lint_lengths, lint_table
+from train.data.near_duplicates import find_near, sample_rows
+from train.data.rows import Shape, words_asked
+from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
+from train.data.table import Survey
+from train.sources.source import Fault, Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows that were looked at, and the split of each; `order` is that in which they were drawn."""
+
+    survey: Survey
+    order: NDArray[Any]
+    split: NDArray[Any]
+    near: dict[str, Any]
+
+
+def inspect(config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None) -> Drawn:
+    """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
+    surveyor = Surveyor(config.data, config.task, config.problem, findings)
+    survey = survey_rows(source.batches(), surveyor, rows, measure)
+    lint_table(survey, findings)
+    lint_lengths(survey, findings, config.data.max_tokens)
+    if survey.shape in ("label", "labels", "tags"):
+        lint_balance(Counter({label: count for label, count in surveyor.labels.items() if label != "O" or survey.shape != "tags"}), findings)
+    order = draw(rows, survey, config.data.seed)
+    split = assign(order, config.data, part=survey.part, group=survey.group, time=survey.time, stratum=survey.answer)
+    sample = sample_rows(order, split, config.data.lint.near_sample)
+    for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
+        fault = Fault(pair.kind, f"{survey.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})", f"less than {config.data.lint.near_threshold:g}")
+        if not findings.add(*survey.where(pair.row), fault):
+            survey.leave_out([pair.row], pair.kind)
+            split[pair.row] = UNUSED
+    require_rows(split, len(SPLITS))
+    near = {"threshold": config.data.lint.near_threshold, "train_rows": int((split == TRAIN).sum()), "train_rows_indexed": len(sample)}
+    return Drawn(survey, order, split, near)
+
+
+def draw(rows: Path, survey: Survey, seed: int) -> NDArray[Any]:
+    import pyarrow.parquet
+
+    if not survey.kept.any():
+        return survey.rows_where(survey.kept)
+    ids = pyarrow.parquet.read_table(rows, columns=["id"])["id"]
+    kept = survey.rows_where(survey.kept)
+    drawn: NDArray[Any] = kept[draw_order(ids.take(kept).combine_chunks(), seed)]
+    return drawn
+
+
+def row_groups(path: Path) -> Iterator[tuple[int, Any]]:
+    """The index of the first row, and the row group as a pyarrow table."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        start = 0
+        for index in range(file.num_row_groups):
+            table = file.read_row_group(index)
+            yield start, table
+            start += table.num_rows
+
+
+def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, str]]:
+    """Test rows, then validation rows, then train rows, each with its index."""
+    if not len(split):
+        return
+    import numpy
+
+    for code in (TEST, VALIDATION, TRAIN):
+        for start, table in row_groups(rows):
+            wanted = numpy.flatnonzero(split[start : start + table.num_rows] == code)
+            if len(wanted):
+                yield from ((start + int(index), words_asked(row)) for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True))

@@ -1,0 +1,109 @@
+"""Which row trains and which judges. Judges are drawn first and from all rows, so runs that differ only in max_rows are judged alike."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import InputError
+from configs.run.data import Data
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, -1
+HINT = "lower data.test_rows or data.validation_rows, or raise data.max_tokens or data.max_rows"
+
+
+def draw_order(ids: Any, seed: int) -> NDArray[Any]:
+    """Indices of `ids` (a pyarrow array of strings) in an order that depends on the ids and the seed, not on how the rows came."""
+    import numpy
+    import pyarrow.compute
+
+    by_id = pyarrow.compute.sort_indices(ids).to_numpy().astype("int64")
+    drawn: NDArray[Any] = by_id[numpy.array(random.Random(seed).sample(range(len(by_id)), len(by_id)), dtype="int64")]
+    return drawn
+
+
+def assign(order: NDArray[Any], data: Data, *, part: NDArray[Any], group: NDArray[Any], time: NDArray[Any], stratum: NDArray[Any]) -> NDArray[Any]:
+    """The split of each row: TRAIN, VALIDATION, TEST or UNUSED (left out before, or beyond max_rows).
+
+    `order` holds the indices of the rows that may be used, as drawn; the other arrays speak of all rows. Raises InputError where rows are too few.
+    """
+    import numpy
+
+    split = numpy.full(len(part), UNUSED, dtype="int8")
+    if data.split.method == "given":
+        split[order] = part[order] - 1  # survey.PARTS: train, validation, test are 1, 2, 3
+        return require_rows(limit(split, order, data), 3)
+    needed = data.test_rows + data.validation_rows + 1
+    if min(len(order), data.max_rows or len(order)) < needed:
+        raise InputError(f"data: found {min(len(order), data.max_rows or len(order))} usable rows, expected at least {needed}", hint=HINT)
+    if data.split.method == "temporal":
+        order = order[numpy.argsort(-time[order], kind="stable")]  # newest first: max_rows leaves out the oldest
+    if data.split.method == "grouped":
+        draw_groups(split, order, group, data)
+    elif data.split.method == "stratified":
+        draw_shares(split, order, stratum, data)
+    else:
+        split[order] = TRAIN
+        split[order[: data.test_rows]] = TEST
+        split[order[data.test_rows : data.test_rows + data.validation_rows]] = VALIDATION
+    return require_rows(limit(split, order, data), needed)
+
+
+def limit(split: NDArray[Any], order: NDArray[Any], data: Data) -> NDArray[Any]:
+    """max_rows bounds all three together; only train rows go."""
+    if data.max_rows is not None:
+        train = order[split[order] == TRAIN]
+        room = max(0, data.max_rows - int((split > TRAIN).sum()))
+        split[train[room:]] = UNUSED
+    return split
+
+
+def require_rows(split: NDArray[Any], needed: int) -> NDArray[Any]:
+    counts = {name: int((split == code).sum()) for code, name in enumerate(SPLITS)}
+    if not all(counts.values()):
+        raise InputError(f"data: found {counts} usable rows, expected some in each split and at least {needed} in all", hint=HINT)
+    return split
+
+
+def draw_groups(split: NDArray[Any], order: NDArray[Any], group: NDArray[Any], data: Data) -> None:
+    """Whole groups, in the order in which their first row was drawn, until a split has its rows; the last group may bring more."""
+    import numpy
+
+    groups, first, inverse, sizes = numpy.unique(group[order], return_index=True, return_inverse=True, return_counts=True)
+    drawn = numpy.argsort(first, kind="stable")
+    before = numpy.concatenate([[0], numpy.cumsum(sizes[drawn])[:-1]])  # rows in the groups drawn before each
+    test_end = int(sizes[drawn][before < data.test_rows].sum())
+    code = numpy.full(len(groups), TRAIN, dtype="int8")
+    code[drawn[before < test_end + data.validation_rows]] = VALIDATION
+    code[drawn[before < data.test_rows]] = TEST
+    split[order] = code[inverse]
+
+
+def draw_shares(split: NDArray[Any], order: NDArray[Any], stratum: NDArray[Any], data: Data) -> None:
+    """Each stratum gives its share of the judges, rounded by largest remainder."""
+    import numpy
+
+    strata, inverse, sizes = numpy.unique(stratum[order], return_inverse=True, return_counts=True)
+    test = share_out(data.test_rows, sizes, sizes)
+    validation = share_out(data.validation_rows, sizes, sizes - test)
+    split[order] = TRAIN
+    for index in range(len(strata)):
+        members = order[inverse == index]
+        split[members[: test[index]]] = TEST
+        split[members[test[index] : test[index] + validation[index]]] = VALIDATION
+
+
+def share_out(total: int, sizes: NDArray[Any], room: NDArray[Any]) -> NDArray[Any]:
+    """`total` rows over strata of these sizes by largest remainder (Hamilton), none beyond its room."""
+    import numpy
+
+    exact = total * sizes / sizes.sum()
+    shares: NDArray[Any] = numpy.minimum(numpy.floor(exact).astype("int64"), room)
+    while shares.sum() < total:
+        remainder = numpy.where(shares < room, exact - shares, -numpy.inf)
+        shares[int(numpy.argmax(remainder))] += 1
+    return shares

@@ -1,0 +1,86 @@
+"""The splits written as parquet, and described for the data card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError
+from configs.run.config import RunConfig
+from configs.run.data import Data
+from train.data.corruption import shuffle_answers
+from train.data.findings import Findings
+from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
+from train.data.pipeline import Drawn, row_groups
+from train.data.rows import arrow_schema, labels_of
+from train.data.splits import SPLITS, UNUSED
+from train.sources.source import Source
+
+
+@dataclass
+class Written:
+    """What was written of one split: its rows' hashes, 32 bytes each, and how often each label occurs."""
+
+    hashes: list[bytes]
+    labels: Counter[str]
+
+
+def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str, Written]:
+    """Each split's parquet file, a window of WINDOW source rows at a time, within it in the order drawn."""
+    import numpy
+    import pyarrow.parquet
+
+    rank = numpy.empty(len(drawn.split), dtype="int64")
+    rank[drawn.order] = numpy.arange(len(drawn.order))
+    written = {name: Written([], Counter()) for name in SPLITS}
+    with ExitStack() as stack:
+        schema = arrow_schema(drawn.survey.shape, data.keep)
+        writers = {name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema)) for name in SPLITS}
+        for start, table in row_groups(rows):
+            here = slice(start, start + table.num_rows)
+            for code, name in enumerate(SPLITS):
+                members = numpy.flatnonzero(drawn.split[here] == code)
+                if not len(members):
+                    continue
+                part = table.take(members[numpy.argsort(rank[here][members])]).to_pylist()
+                if name == "train" and data.damage == "shuffle_answers":
+                    part = shuffle_answers(part, data.seed)
+                writers[name].write_table(pyarrow.Table.from_pylist(part, schema=schema))
+                written[name].hashes.append(b"".join(map(hash_row, part)))
+                written[name].labels.update(label for row in part for label in labels_of(row))
+    return written
+
+
+def describe(config: RunConfig, source: Source, drawn: Drawn, written: dict[str, Written], findings: Findings) -> dict[str, Any]:
+    """The data card's facts."""
+    import numpy
+
+    used = drawn.survey.length[drawn.split != UNUSED]
+    counts, edges = numpy.histogram(used, bins=min(40, max(1, int(numpy.ptp(used)))))
+    marks = {name: fingerprint_of(part.hashes) for name, part in written.items()}
+    balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
+    zero = dict.fromkeys(("duplicate", "conflicting_answer", "too_long"), 0)
+    return {
+        "source": source.name,
+        "licence": source.licence,
+        "damage": config.data.damage,
+        "fingerprint": fingerprint_of_splits(marks),
+        "test_fingerprint": marks["test"],
+        "labels": sorted({label for counted in balance.values() for label in counted}, key=lambda label: (label != "O", label)),
+        "splits": {name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": marks[name]} for name, part in written.items()},
+        "left_out": source.left_out | zero | dict(drawn.survey.left_out),
+        "findings": findings.table(),
+        "near_duplicates": drawn.near,
+        "balance": balance,
+        "lengths": {"counts": counts.tolist(), "edges": edges.round().astype(int).tolist()},
+    }
+
+
+def check_labels(balance: dict[str, dict[str, int]], labels: list[str]) -> None:
+    missing = sorted(set(labels) - balance["train"].keys())
+    if missing or len(labels) == 1:
+        found = f"data: labels {labels}, of which the train rows lack {missing}; expected two labels or more, each with train rows"
+        raise InputError(found, hint="give more rows of each label")

@@ -1,0 +1,1 @@
+"""Memory and seconds before anything is loaded."""

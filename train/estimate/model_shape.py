@@ -1,0 +1,121 @@
+"""The shape of a base model, read from config.json and safetensors headers or from GGUF metadata: no weights, no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.errors import InputError
+from infra.files.atomic import read_json
+
+HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HEADER_SIZE)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Counts of one model; `parameters` is what the file holds, `stored_bytes` its size, `stored_width` bytes a parameter once dense."""
+
+    family: Literal["decoder", "encoder"]
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    head_size: int
+    vocabulary: int
+    parameters: int
+    stored_bytes: int
+    stored_width: int
+    tied: bool
+    capped: bool = False  # Gemma 2's final_logit_softcapping
+
+    @property
+    def key_value_width(self) -> int:
+        return self.key_value_heads * self.head_size
+
+    @property
+    def linears(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of the linear modules of one layer: q, k, v, o and the feed-forward (gate, up, down; or up, down)."""
+        width = self.heads * self.head_size
+        attention = [(self.hidden, width), (self.hidden, self.key_value_width), (self.hidden, self.key_value_width), (width, self.hidden)]
+        inner = [(self.hidden, self.intermediate)] * (2 if self.family == "decoder" else 1)
+        return [*attention, *inner, (self.intermediate, self.hidden)]
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights multiplied for every token, the head and the embedding apart."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
+
+
+def read_shape(source: Path) -> ModelShape:
+    """Of a directory or a GGUF file. Raises InputError where the architecture is none that can be planned."""
+    return read_gguf(source) if source.suffix == ".gguf" else read_directory(source)
+
+
+def read_directory(directory: Path) -> ModelShape:
+    config = read_json(directory / "config.json") or {}
+    try:
+        tensors = [tensor for file in sorted(directory.glob("model*.safetensors")) for tensor in read_header(file)]
+        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+        return ModelShape(
+            family="decoder" if "rms_norm_eps" in config else "encoder",
+            hidden=hidden,
+            intermediate=int(config["intermediate_size"]),
+            layers=int(config["num_hidden_layers"]),
+            heads=heads,
+            key_value_heads=int(config.get("num_key_value_heads") or heads),
+            head_size=int(config.get("head_dim") or hidden // heads),
+            vocabulary=int(config["vocab_size"]),
+            parameters=sum(count for count, _ in tensors),
+            stored_bytes=sum(file.stat().st_size for file in directory.glob("model*.safetensors")),
+            stored_width=min(width for count, width in tensors if count > 1),
+            tied=bool(config.get("tie_word_embeddings", True)),
+            capped=config.get("final_logit_softcapping") is not None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{directory}: no shape that can be planned: {type(error).__name__}: {error}", hint="tunegate prepare CONFIG") from error
+
+
+def read_header(file: Path) -> list[tuple[int, int]]:
+    """(elements, bytes an element) of each tensor: 8 bytes of length, then JSON (huggingface.co/docs/safetensors, Format)."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+        header: dict[str, Any] = json.loads(stream.read(length)) if length < HEADER_LIMIT else {}
+    found = [(math.prod(tensor["shape"]), tensor["data_offsets"]) for name, tensor in header.items() if name != "__metadata__"]
+    return [(count, (end - begin) // count) for count, (begin, end) in found if count]
+
+
+def read_gguf(file: Path) -> ModelShape:
+    """Dense it becomes bfloat16 (train.base.convert_gguf). Keys: github.com/ggml-org/ggml, docs/gguf.md."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    kind = str(reader.fields["general.architecture"].contents())
+
+    def read(key: str, default: int | None = None) -> int:
+        field = reader.fields.get(f"{kind}.{key}")
+        if field is None and default is None:
+            raise InputError(f"{file.name}: no {kind}.{key} in its metadata", hint="tunegate prepare CONFIG")
+        return int(field.contents()) if field is not None else int(default or 0)
+
+    shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
+    heads, hidden = read("attention.head_count"), read("embedding_length")
+    return ModelShape(
+        family="decoder",
+        hidden=hidden,
+        intermediate=read("feed_forward_length"),
+        layers=read("block_count"),
+        heads=heads,
+        key_value_heads=read("attention.head_count_kv", heads),
+        head_size=read("attention.key_length", hidden // heads),
+        vocabulary=shapes["token_embd.weight"][1],
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        stored_bytes=2 * sum(math.prod(shape) for shape in shapes.values()),
+        stored_width=2,
+        tied="output.weight" not in shapes,
+        capped=bool(read("final_logit_softcapping", 0)),
+    )

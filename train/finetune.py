@@ -1,0 +1,70 @@
+"""Training from YAML to adapter: the best checkpoint, exact resumption after a kill, smaller micro-batches where memory runs out."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from configs.digest import key_of
+from configs.errors import OutsideError, RefusedError
+from configs.paths import RunPaths
+from configs.release import read_manifest
+from configs.run.config import RunConfig
+from infra.files.atomic import read_json
+from train.data.prepared import read_card
+from train.loop.checkpoints import last_checkpoint, open_run, remember
+from train.loop.memory import is_out_of_memory, next_micro_batch, thread_count, use_threads
+from train.loop.processes import die_with_launcher, is_main, is_worker, must_launch, report_out_of_memory, run_processes
+from train.loop.stopping import DivergedError
+from train.loop.trainer import Tracker, train_once
+from train.model.base import make_base
+
+
+def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> dict[str, Any]:
+    """The training record, also adapter/training.json. A second call with the same config and data does nothing.
+
+    Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
+    it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again, without
+    training, until the config changes), OutsideError when one row is too much for the memory.
+    """
+    die_with_launcher()
+    base, card = make_base(config), read_card(paths)
+    key = key_of(config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"])
+    finished = read_json(paths.adapter / "training.json")
+    if finished and finished.get("key") == key:
+        return finished
+    facts = open_run(paths.checkpoints, key, {"threads": max(1, thread_count() // config.launch.processes), "micro_batch": config.train.batch_size})
+    refuse_diverged(facts, paths)
+    use_threads(facts["threads"])
+    while True:
+        try:
+            record = launch(config, paths, facts) if must_launch(config) else train_once(config, paths, tracker, base, card["labels"], facts, show)
+            break
+        except DivergedError as error:
+            facts |= {"diverged": error.message}
+            if is_main():
+                remember(paths.checkpoints, facts)
+            refuse_diverged(facts, paths)
+        except Exception as error:  # torch raises out of memory under three types
+            if not is_out_of_memory(error):
+                raise
+            report_out_of_memory()
+        facts = remember(paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"], config.launch.world_size)})
+    if not is_worker():
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    return record
+
+
+def launch(config: RunConfig, paths: RunPaths, facts: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return run_processes(config, paths)
+    except OutsideError:
+        refuse_diverged(open_run(paths.checkpoints, facts["key"], facts), paths)  # rank 0 has remembered it
+        raise
+
+
+def refuse_diverged(facts: dict[str, Any], paths: RunPaths) -> None:
+    if "diverged" in facts:
+        kept = last_checkpoint(paths.checkpoints)
+        place = f"; the last good checkpoint is {kept}" if kept else ""
+        raise RefusedError(f"{facts['diverged']}{place}", hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)")

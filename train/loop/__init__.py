@@ -1,0 +1,1 @@
+"""One training: arguments, checkpoints, callback, processes, when it stops."""

@@ -1,0 +1,85 @@
+"""What every trainer is told: the run's keys in the words of transformers' TrainingArguments."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from configs.errors import InputError
+from configs.paths import RunPaths
+from configs.run.config import RunConfig
+from configs.run.train import Train
+from train.loop.processes import launch_arguments
+from train.model.dtype import choose_dtype
+
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
+# `constant` of transformers has no warm-up, and would pass over warmup_ratio in silence.
+SCHEDULES = {"constant": "constant_with_warmup"}
+
+
+def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> dict[str, Any]:
+    """For TrainingArguments and what is made of it. Steps come later (`schedule_arguments`): they hang on the encoded rows.
+
+    Rows come in the order of train.batches, so the trainer only takes them one after the other.
+    """
+    import torch
+
+    settings = config.train
+    return {
+        "output_dir": str(paths.checkpoints),
+        "per_device_train_batch_size": micro_batch,
+        "per_device_eval_batch_size": micro_batch,
+        "gradient_accumulation_steps": settings.batch_size * settings.gradient_accumulation_steps // micro_batch,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if settings.gradient_checkpointing else None,
+        "learning_rate": settings.learning_rate,
+        "optim": OPTIMIZERS[settings.optimizer],
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "bf16": choose_dtype(settings.dtype) == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "use_liger_kernel": choose_liger(settings.liger, torch.cuda.is_available(), find_spec("liger_kernel") is not None),
+        "liger_kernel_config": {"fused_linear_cross_entropy": False},  # it would compute the head on every token; train.batches keeps the taught ones
+        "train_sampling_strategy": "sequential",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would hide from train.loop.stopping what it looks for
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    } | launch_arguments(config)
+
+
+def schedule_arguments(settings: Train, steps: int) -> dict[str, Any]:
+    """What hangs on the number of optimizer steps. `eval_steps` equals `save_steps`: the best checkpoint is one that was validated."""
+    every = min(settings.eval_every_steps, steps)
+    return {
+        "max_steps": steps,
+        "eval_steps": every,
+        "save_steps": every,
+        "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
+        "lr_scheduler_kwargs": scheduler_options(settings, steps),
+        "warmup_steps": int(settings.warmup_ratio * steps),  # the first of them has rate 0: a short training cannot spare it
+    }
+
+
+def scheduler_options(settings: Train, steps: int) -> dict[str, Any]:
+    if settings.schedule == "cosine_with_min_lr":
+        return {"min_lr_rate": settings.min_learning_rate_ratio}
+    if settings.schedule == "warmup_stable_decay":
+        return {"min_lr_ratio": settings.min_learning_rate_ratio, "num_decay_steps": max(1, int((settings.decay_ratio or 0) * steps))}
+    return {}
+
+
+def choose_liger(setting: str, on_gpu: bool, installed: bool) -> bool:
+    """Raises InputError where the kernels are asked for and cannot be used."""
+    if setting == "always" and not (on_gpu and installed):
+        found = "no GPU" if not on_gpu else "liger-kernel is not installed"
+        raise InputError(f"train.liger: found {found}, expected both with always", hint="--set train.liger=auto")
+    return setting != "never" and on_gpu and installed

@@ -1,0 +1,92 @@
+"""The trainer's callback: bar on stderr, metrics to the tracker, the mark of a whole checkpoint, and the word to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from configs.run.train import Train
+from train.batches.order import Plan
+from train.loop.checkpoints import complete_checkpoint
+from train.loop.processes import is_main, wait_for_others
+from train.loop.stopping import DivergedError, find_divergence, has_stalled
+
+
+class Clock:
+    """Seconds of training alone: validations and checkpoints are left out."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now = now
+        self.seconds = 0.0
+        self.mark = now()
+
+    def start(self) -> None:
+        self.mark = self.now()
+
+    def stop(self) -> float:
+        """Counts the time since the last start or stop, and returns it."""
+        passed = self.now() - self.mark
+        self.seconds += passed
+        self.start()
+        return passed
+
+
+def watcher(name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None], show: bool = True) -> Any:
+    """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how long the steps took.
+
+    Raises DivergedError out of the training when it diverges, before that step's checkpoint is written.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
+        def __init__(self) -> None:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
+            self.progress = Progress(*columns, console=Console(stderr=True), disable=not (show and is_main()))
+            self.bar = self.progress.add_task(f"train {name}", speed="")
+            self.clock = Clock()
+            self.step_seconds = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
+            self.progress.start()
+            self.clock.start()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.step_seconds = self.clock.stop()
+            self.progress.update(self.bar, completed=state.global_step)
+            if state.global_step >= state.max_steps:
+                control.should_evaluate = control.should_save = True  # the last step may be the best one
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            figures = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
+            if "epoch" in figures:
+                figures["epoch"] = plan.epochs(state.global_step)
+            if "loss" in figures and self.step_seconds:
+                figures["tokens_per_second"] = plan.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
+                speed = f"{figures['tokens_per_second']:.0f} tok/s"
+                self.progress.update(self.bar, description=f"train {name} loss {figures['loss']:.3f}", speed=speed)
+            if is_main():
+                log_metrics(figures, state.global_step)
+            found = find_divergence(state.log_history, settings.divergence)
+            if found:
+                self.progress.stop()
+                raise DivergedError(f"train: {name} diverged at step {state.global_step}: {found}")
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop |= has_stalled(state.log_history, settings.early_stopping_patience)
+            self.clock.start()
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            wait_for_others()  # each has written a file of its own into it
+            if state.is_world_process_zero:
+                complete_checkpoint(Path(args.output_dir), state.global_step, state.best_global_step)
+            self.clock.start()
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.progress.stop()
+
+    return Watcher()

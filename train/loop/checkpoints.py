@@ -1,0 +1,59 @@
+"""Checkpoints that a kill cannot spoil, and the few facts that a resumed run must find as they were.
+
+A checkpoint counts from the moment that it holds the file `complete`, which is its last; it loses that file first
+when it is thrown away. So whatever the instant of a kill, what is marked is whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from infra.files.atomic import read_json, write_json
+
+COMPLETE = "complete"
+RUN = "run.json"
+KEPT = 2  # beside the best one
+
+
+def open_run(folder: Path, key: str, fresh: dict[str, Any]) -> dict[str, Any]:
+    """The remembered facts of this very config and data; of any other, all checkpoints are thrown away and `fresh` is remembered."""
+    found = read_json(folder / RUN)
+    if found and found.get("key") == key:
+        return found
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return remember(folder, {"key": key} | fresh)
+
+
+def remember(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    write_json(folder / RUN, facts)
+    return facts
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")), key=step_of)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; torn ones are thrown away."""
+    whole = whole_checkpoints(folder)
+    for path in folder.glob("checkpoint-*"):
+        if path not in whole:
+            shutil.rmtree(path)
+    return whole[-1] if whole else None
+
+
+def complete_checkpoint(folder: Path, step: int, best_step: int | None) -> None:
+    """Marks the checkpoint of `step`, then throws away all but the newest ones and the best one."""
+    (folder / f"checkpoint-{step}" / COMPLETE).touch()
+    for path in whole_checkpoints(folder)[:-KEPT]:
+        if step_of(path) != best_step:
+            (path / COMPLETE).unlink()
+            shutil.rmtree(path)

@@ -1,0 +1,42 @@
+"""What to do when memory runs out, and how many threads compute."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+from configs.errors import OutsideError
+from train.loop.stopping import smaller_micro_batch
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+
+
+def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
+    """Frees what the failed attempt held. Raises OutsideError where there is nothing left to halve."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+    share = smaller_micro_batch(micro_batch // processes)
+    if share is None:
+        hint = "--set train.gradient_checkpointing=true, a smaller data.max_tokens, or more memory"
+        raise OutsideError("train: out of memory with one row at a time", hint=hint)
+    print(f"out of memory with {micro_batch} rows at a time: going on with {share * processes}, the effective batch stays", file=sys.stderr)
+    return share * processes
+
+
+def thread_count() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Sums over other numbers of threads round otherwise: a resumed run uses as many as the killed one."""
+    import torch
+
+    torch.set_num_threads(count)

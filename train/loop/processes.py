@@ -1,0 +1,203 @@
+"""More than one process for one training: torchrun's agent starts the same command once a rank, and none outlives it.
+
+The agent runs inside `tunegate train` itself, so there is one process less to be killed. Data parallelism is that of
+accelerate (docs: split_batches): every batch is drawn as by one process and then split, so the order of the data,
+the effective batch and the losses stay what they are with one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from configs.errors import InputError, OutsideError
+from configs.paths import RunPaths
+from configs.run.config import RunConfig
+from infra.files.atomic import read_json, write_json
+
+LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
+RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+OUT_OF_MEMORY = 75  # a worker's exit code; sysexits.h EX_TEMPFAIL
+FRONT_DOOR = Path(__file__).parents[2] / "tunegate.py"
+
+
+def is_worker() -> bool:
+    return LAUNCHER in os.environ
+
+
+def is_main() -> bool:
+    """The one process that shows, tracks and saves."""
+    return not is_worker() or os.environ["RANK"] == "0"
+
+
+def must_launch(config: RunConfig) -> bool:
+    return config.launch.world_size > 1 and not is_worker()
+
+
+def report_out_of_memory() -> None:
+    """A worker ends, for the others wait for it: the launcher tries again with smaller micro-batches."""
+    if is_worker():
+        os._exit(OUT_OF_MEMORY)
+
+
+def die_with_launcher() -> None:
+    """The kernel kills a worker when its launcher ends, however that ends: kill -9 leaves no orphan (prctl(2))."""
+    if is_worker():
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ[LAUNCHER]):  # it ended before the line above
+            os._exit(1)
+
+
+def launch_arguments(config: RunConfig) -> dict[str, Any]:
+    """What transformers' TrainingArguments want to know of it."""
+    if not is_worker():
+        return {}
+    from torch.serialization import register_package
+
+    register_package(1, leave_untagged, restore_to_cpu)
+    # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of processes.
+    counts_items = config.task == "causal-lm"
+    arguments = {"accelerator_config": {"split_batches": True}, "average_tokens_across_devices": counts_items, "ddp_find_unused_parameters": False}
+    return arguments
+
+
+def leave_untagged(storage: Any) -> None:
+    """How storages are tagged when saved stays as it is."""
+
+
+def restore_to_cpu(storage: Any, place: str) -> Any:
+    """accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu (torch/serialization.py)."""
+    return storage if place.startswith("cpu:") else None
+
+
+def wait_for_others() -> None:
+    if is_worker():
+        import torch
+
+        torch.distributed.barrier()
+
+
+def gather_processes() -> list[dict[str, Any]]:
+    """Rank, process and backend of each that trained; waits for them all."""
+    mine: dict[str, Any] = {"rank": 0, "pid": os.getpid()}
+    if not is_worker():
+        return [mine]
+    import torch
+
+    mine |= {"rank": torch.distributed.get_rank(), "backend": torch.distributed.get_backend()}
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, mine)
+    return gathered
+
+
+def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
+    """The training record that rank 0 wrote. Raises InputError where the hardware is not there, and what a rank failed of."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    check_hardware(config)
+    folder = paths.root / "launch" / f"{platform.node()}-{os.getpid()}"  # nodes share a file system
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config.model_dump(mode="json", exclude={"sweep"}))
+    threads = max(1, (os.cpu_count() or 1) // config.launch.processes)
+    command = (str(FRONT_DOOR), "train", str(folder / "config.json"), "--json")
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it prints what we say ourselves
+    with environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}), interruptible():
+        try:
+            elastic_launch(agent_settings(config, folder), sys.executable)(*command)
+        except ChildFailedError as error:
+            if any(found.exitcode == OUT_OF_MEMORY for found in error.failures.values()):
+                raise MemoryError from None
+            raise failure(*error.get_first_failure(), folder) from None
+    shutil.rmtree(folder)
+    record = read_json(paths.adapter / "training.json")
+    if record is None:
+        raise OutsideError(f"{paths.adapter}: not there after training", hint="nodes need one shared file system under build/")
+    return record
+
+
+def check_hardware(config: RunConfig) -> None:
+    import torch
+
+    launch, gpus = config.launch, torch.cuda.device_count()
+    if gpus and launch.processes > gpus:
+        raise InputError(f"launch.processes: found {launch.processes}, expected at most {gpus}, one for each GPU", hint=f"--set launch.processes={gpus}")
+
+
+def agent_settings(config: RunConfig, folder: Path) -> Any:
+    """torchrun's own settings: one rendezvous, no restarts; rank 0 shares our stderr, the others write to files."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig
+
+    launch = config.launch
+    logs = {rank: Std.ALL if rank else Std.OUT for rank in range(launch.processes)}
+    return LaunchConfig(
+        min_nodes=launch.nodes,
+        max_nodes=launch.nodes,
+        nproc_per_node=launch.processes,
+        run_id=config.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous(launch.nodes),
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=logs),
+    )
+
+
+def rendezvous(nodes: int) -> str:
+    """Where the nodes meet; a free port of this machine's own where there is one node."""
+    if nodes == 1:
+        return "localhost:0"
+    if not os.environ.get(RENDEZVOUS):
+        raise InputError(
+            f"launch.nodes: found {nodes} and no {RENDEZVOUS}", hint=f"{RENDEZVOUS}=HOST:PORT tunegate train CONFIG   on each node, HOST being one of them"
+        )
+    return os.environ[RENDEZVOUS]
+
+
+@contextmanager
+def environment(extra: dict[str, str]) -> Iterator[None]:
+    """Workers inherit it; this process gets its own back."""
+    before = dict(os.environ)
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """The agent turns signals into an exception of its own after ending its workers; here they mean again what they mean everywhere."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        yield
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.sigval) from None
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def failure(rank: int, found: Any, folder: Path) -> Exception:
+    """What a wrong input is stays one; 1 is also what Python ends with after an error of its own."""
+    if found.exitcode < 0:
+        name = signal.Signals(-found.exitcode).name
+        return OutsideError(f"rank {rank} (process {found.pid}) was ended by {name}", hint="the same command goes on from the last checkpoint")
+    place = f"in {folder}" if rank else "above"
+    kind = InputError if found.exitcode == 2 else OutsideError
+    return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {place}")

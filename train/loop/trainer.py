@@ -1,0 +1,127 @@
+"""One training: the task's trainer, its schedule of rows, its watchers and its record."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from configs.paths import RunPaths
+from configs.run.config import RunConfig
+from infra.files.atomic import new_directory, read_json, write_json
+from train.batches.collate import flatten
+from train.batches.dataset import open_splits
+from train.batches.order import Plan, measure_lengths, order_rows, total_steps
+from train.loop.arguments import schedule_arguments, trainer_arguments
+from train.loop.checkpoints import last_checkpoint, step_of
+from train.loop.processes import gather_processes, is_main
+from train.loop.stopping import has_stalled
+from train.model.adapter import save_trained
+
+
+class Tracker(Protocol):
+    """What training asks of infra.mlflow.tracking."""
+
+    @property
+    def run_id(self) -> str | None: ...
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
+
+
+def train_once(config: RunConfig, paths: RunPaths, tracker: Tracker, base: Path, labels: list[str], facts: dict[str, Any], show: bool = True) -> dict[str, Any]:
+    checkpoint = last_checkpoint(paths.checkpoints)
+    with open_splits(paths) as (rows, validation):
+        trainer = build_trainer(config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation)
+        plan = arrange(trainer, config, checkpoint)
+        callback = watch(trainer, config, plan, tracker, show)
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.perf_counter() - started
+    record = training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds) | facts | {"processes": gather_processes()}
+    if not is_main():
+        return record
+    record |= {"tracking_run_id": tracker.run_id}
+    with new_directory(paths.adapter) as partial:
+        save_trained(trainer, config, base, partial)
+        write_json(partial / "training.json", record)
+    return record
+
+
+def build_trainer(config: RunConfig, base: Path, labels: list[str], arguments: dict[str, Any], rows: Any, validation: Any) -> Any:
+    from transformers import set_seed
+
+    from train.tasks.classifier import build_classifier_trainer
+    from train.tasks.dpo import build_dpo_trainer
+    from train.tasks.sft import build_sft_trainer
+    from train.tasks.tagger import build_tagger_trainer
+
+    set_seed(config.train.seed)  # before the model is made: the classifier's head and LoRA's A are random
+    if config.task == "sequence-classification":
+        return build_classifier_trainer(config, base, arguments, rows, validation, labels)
+    if config.task == "token-classification":
+        return build_tagger_trainer(config, base, arguments, rows, validation, labels)
+    if config.task == "dpo":
+        return build_dpo_trainer(config, base, arguments, rows, validation)
+    return build_sft_trainer(config, base, arguments, rows, validation)
+
+
+def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
+    """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
+    settings, arguments = config.train, trainer.args
+    if config.task != "causal-lm":
+        # transformers takes every forward with **kwargs for one that divides by all micro-batches' items; BERT's heads do not, and their
+        # gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
+        trainer.model_accepts_loss_kwargs = False
+    lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
+    total = total_steps(settings, len(lengths))
+    padded = getattr(trainer.data_collator, "func", None) is not flatten
+    effective = settings.batch_size * settings.gradient_accumulation_steps
+    order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
+    for name, value in schedule_arguments(settings, total).items():
+        setattr(arguments, name, value)
+    steps = stopped_step(checkpoint, settings.early_stopping_patience) or total
+    trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
+    trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
+    arguments.max_steps = steps
+    return Plan(lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded, len(lengths))
+
+
+def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
+    """The step of a checkpoint at which training had stopped early: nothing is left of it but the choice of the best."""
+    state = read_json(checkpoint / "trainer_state.json") if checkpoint else None
+    return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
+
+
+def watch(trainer: Any, config: RunConfig, plan: Plan, tracker: Tracker, show: bool = True) -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    from train.loop.callback import watcher
+
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
+    callback = watcher(config.name, config.train, plan, tracker.log_metrics, show)
+    trainer.add_callback(callback)
+    return callback
+
+
+def training_record(trainer: Any, plan: Plan, checkpoint: Path | None, seconds: float, step_seconds: float) -> dict[str, Any]:
+    """Losses by step, and the speed of this process (a resumed run's earlier seconds are not in it).
+
+    `seconds` are those of the whole training, `tokens_per_second` those of its steps: real tokens, no padding, without validations and checkpoints.
+    """
+    state = trainer.state
+    first = step_of(checkpoint) if checkpoint else 0
+    wanted = ("step", "eval_loss", "eval_accuracy")
+    return {
+        "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
+        "validation": [{key: value for key, value in line.items() if key in wanted} for line in state.log_history if "eval_loss" in line],
+        "steps": state.global_step,
+        "epochs": plan.epochs(state.global_step),
+        "best_step": state.best_global_step,
+        "best_validation_loss": state.best_metric,
+        "resumed_from_step": first or None,
+        "seconds": round(seconds, 2),
+        "real_tokens": plan.real_tokens(first, state.global_step),
+        "padding_share": round(plan.padding_share, 4),
+        "tokens_per_second": round(plan.real_tokens(first, state.global_step) / step_seconds, 1) if step_seconds else None,
+        "dtype": "bfloat16" if trainer.args.bf16 else "float32",
+    }

@@ -1,0 +1,1 @@
+"""Base weights, a task's head, the adapter, the dtype."""

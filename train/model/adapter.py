@@ -1,0 +1,141 @@
+"""How the base weights are adapted: LoRA and its variants by peft, QLoRA, or every weight. Training wraps and merging loads by the same config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from configs.digest import key_of, sha256_of
+from configs.errors import RefusedError
+from configs.run.config import RunConfig
+from train.model.dtype import base_dtype
+from train.model.heads import new_model
+
+PEFT_TASKS = {"sequence-classification": "SEQ_CLS", "token-classification": "TOKEN_CLS", "causal-lm": "CAUSAL_LM", "dpo": "CAUSAL_LM"}
+# A new head is trained whole. peft leaves it out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
+HEADS = r"(.*\.)?(classifier|score)(\..*)?"
+
+
+def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
+    """What training starts from. Raises RefusedError where the hardware cannot do the method."""
+    from train.layers.lora import fuse_adapters
+    from train.layers.rms_norm import fuse_norms
+
+    require_device(config)
+    quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
+    model = wrap_model(new_model(config, base, labels, base_dtype(config, base), **quantization), config)
+    fuse_adapters(model)
+    fuse_norms(model)
+    return model
+
+
+def wrap_model(model: Any, config: RunConfig) -> Any:
+    """`model` with its adapter, which alone is trainable; with method full the model itself."""
+    if config.train.method == "full":
+        return model
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if config.train.method == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
+    return get_peft_model(model, lora_config(config))
+
+
+def lora_config(config: RunConfig) -> Any:
+    from peft import LoftQConfig, LoraConfig
+
+    lora = config.train.lora
+    has_head = config.task in ("sequence-classification", "token-classification")
+    return LoraConfig(
+        task_type=PEFT_TASKS[config.task],
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        bias=lora.bias,
+        target_modules=lora.target_modules,
+        exclude_modules=HEADS if has_head else None,
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights=True if lora.initialization == "default" else lora.initialization,
+        loftq_config=LoftQConfig(loftq_bits=4) if lora.initialization == "loftq" else {},
+    )
+
+
+def packed_in_four_bits() -> Any:
+    """NF4 with double quantization (Dettmers et al. 2023, arXiv:2305.14314, section 3); heads stay as they are."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["lm_head", "classifier", "score"],
+    )
+
+
+def require_device(config: RunConfig) -> None:
+    """Raises RefusedError where qlora or LoftQ meet a machine without a GPU or without bitsandbytes."""
+    from importlib.util import find_spec
+
+    import torch
+
+    wanted = [name for name, used in (("train.method qlora", config.train.method == "qlora"), ("loftq", config.train.lora.initialization == "loftq")) if used]
+    lacking = [name for name, there in (("GPU", torch.cuda.is_available()), ("package bitsandbytes", find_spec("bitsandbytes"))) if not there]
+    if wanted and lacking:
+        raise RefusedError(
+            f"{' and '.join(wanted)}: found no {' and no '.join(lacking)}, expected both, for the base is packed in 4 bits by CUDA kernels",
+            hint="--set train.method=lora --set train.lora.initialization=default",
+        )
+
+
+def speed_up_b(trainer: Any, config: RunConfig) -> Any:
+    """`trainer`, with LoRA+'s optimizer where the config has a ratio: its state is saved and resumed like any other's."""
+    ratio = config.train.lora.loraplus_ratio
+    if ratio is not None and config.train.method != "full":
+        import torch
+        from peft.optimizers import create_loraplus_optimizer
+
+        settings = config.train
+        trainer.optimizer = create_loraplus_optimizer(
+            trainer.model,
+            torch.optim.AdamW,
+            lr=settings.learning_rate,
+            loraplus_lr_ratio=ratio,
+            weight_decay=settings.weight_decay,
+            loraplus_weight_decay=settings.weight_decay,
+        )
+    return trainer
+
+
+def save_trained(trainer: Any, config: RunConfig, base: Path, target: Path) -> None:
+    """The adapter as safetensors, naming its base by a path inside the checkout; with method full the whole model."""
+    model = trainer.model
+    if config.train.method == "full":
+        model.save_pretrained(target)
+        return
+    model.peft_config["default"].base_model_name_or_path = base.as_posix()
+    model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
+    (target / "README.md").unlink(missing_ok=True)
+
+
+def trained_key(adapter: Path) -> str:
+    """What training left, in one word, over the bytes of its safetensors."""
+    return key_of([(file.name, sha256_of(file)) for file in sorted(adapter.glob("*.safetensors"))])
+
+
+def load_trained(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> Any:
+    """The trained model in float32 with its adapter merged.
+
+    PiSSA and LoftQ changed the base when they began: peft does the same again here, from the same weights, before it loads what was trained.
+    """
+    if config.train.method == "full":
+        model = new_model(config, adapter, labels)
+        model.config._name_or_path = model.name_or_path = base.as_posix()  # the tokenizer is there
+        return model
+    require_device(config)
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(new_model(config, base, labels), adapter).merge_and_unload()

@@ -1,0 +1,102 @@
+"""Golden prompts: the trainer's own answers, by transformers on the merged, unquantized model. Serving must agree with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.run.config import RunConfig
+from configs.run.task import Problem
+from infra.tokenizer import encode_words
+from infra.vllm.answer import LIKELY, joined, read_tags
+from train.sources.source import Row
+
+
+def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row], target: Path) -> None:
+    """One JSON line a prompt; the first rows of the validation split, never of the test split."""
+    lines = golden_lines(config, model, tokenizer, rows[: config.evaluate.parity.golden_prompts])
+    target.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
+
+
+def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
+    if config.task == "sequence-classification":
+        return classify(model, tokenizer, rows, config.problem)
+    if config.task == "token-classification":
+        return tag(model, tokenizer, rows)
+    return answer(model, tokenizer, rows, config.evaluate.max_new_tokens)
+
+
+def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> list[dict[str, Any]]:
+    """Label and probabilities, or the number of a regression, rounded to 6 digits."""
+    import torch
+
+    lines = []
+    for row in rows:
+        with torch.inference_mode():
+            logits = model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float()
+        if problem == "regression":
+            lines.append({"id": row["id"], "text": row["text"], "answer": f"{float(logits[0]):.6g}", "value": round(float(logits[0]), 6)})
+            continue
+        probs = (torch.sigmoid(logits) if problem == "multi_label" else torch.softmax(logits, dim=-1)).tolist()
+        named = {model.config.id2label[index]: round(value, 6) for index, value in enumerate(probs)}
+        likely = joined([label for label, value in named.items() if value > LIKELY])
+        lines.append(
+            {"id": row["id"], "text": row["text"], "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__), "probs": named}
+        )
+    return lines
+
+
+def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
+    """The tag of each word and its probability; the tokens travel with them, so that whoever asks needs no tokenizer."""
+    import torch
+
+    lines = []
+    for row in rows:
+        ids, first = encode_words(tokenizer, row["tokens"])
+        with torch.inference_mode():
+            probs = torch.softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
+        reply = {"data": [{"data": probs.tolist()}]}
+        said = read_tags(reply, list(model.config.id2label.values()), {"input_ids": ids, "first_subwords": first}, 0.0)
+        confidences = [round(value, 6) for value in said.confidences or []]
+        lines.append({"id": row["id"], "tokens": row["tokens"], "input_ids": ids, "first_subwords": first, "answer": said.text, "confidences": confidences})
+    return lines
+
+
+def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> list[dict[str, Any]]:
+    """Greedy text, its tokens up to the end's, and the natural log-probability of the first, in one left-padded batch."""
+    import torch
+
+    asked = [question(row) for row in rows]
+    prompts = [prompt_ids(tokenizer, one) for one in asked]
+    batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
+    with torch.inference_mode():
+        found = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True)
+    first = torch.log_softmax(found.logits[0].float(), dim=-1).max(dim=-1).values.tolist()
+    said = [up_to_end(ids, tokenizer.eos_token_id) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()]
+    return [
+        {"id": row["id"], **one, "answer": tokenizer.decode(ids, skip_special_tokens=True), "first_token_logprob": round(value, 6)}
+        | {"prompt_ids": prompt, "answer_ids": ids}
+        for row, one, prompt, ids, value in zip(rows, asked, prompts, said, first, strict=True)
+    ]
+
+
+def up_to_end(ids: list[int], end: int) -> list[int]:
+    """What was said: a batch's shorter answers are padded after their end token."""
+    return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def question(row: Row) -> dict[str, Any]:
+    """What is asked: the turns before the answer, the prompt, or the first half of a plain text's words."""
+    if "messages" in row:
+        return {"messages": row["messages"][:-1]}
+    words = str(row.get("text", "")).split(" ")
+    return {"prompt": row["prompt"] if "prompt" in row else " ".join(words[: (len(words) + 1) // 2])}
+
+
+def prompt_ids(tokenizer: Any, asked: dict[str, Any]) -> list[int]:
+    """As vLLM makes them: chats by the template alone, prompts with the tokenizer's own special tokens."""
+    if "messages" in asked:
+        tokens: list[int] = tokenizer.apply_chat_template(asked["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
+        return tokens
+    return list(tokenizer(asked["prompt"])["input_ids"])

@@ -1,0 +1,89 @@
+"""Adapter and base into one model: merged in float32, rounded to the stored dtype, saved as a server loads it. Or side by side, unmerged."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RefusedError
+from configs.release import ADAPTER, ALLOWED_SUFFIXES
+from configs.run.config import RunConfig
+from infra.files.atomic import read_json, write_json
+from infra.tokenizer import load_tokenizer
+from train.model.adapter import load_trained
+
+INDEX = ".safetensors.index.json"
+OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
+
+
+def merge(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> tuple[Any, Any]:
+    """Model, merged in float32 and not yet rounded, and tokenizer."""
+    return load_trained(config, base, adapter, labels).eval(), load_tokenizer(base)
+
+
+def round_weights(model: Any, dtype: Any) -> None:
+    """Still float32 in memory, but every value one that `dtype` holds."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype).float()
+
+
+def save(model: Any, tokenizer: Any, target: Path, dtype: Any) -> None:
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    settle(target, dtype)
+
+
+def settle(directory: Path, dtype: Any) -> None:
+    """Unquantized weights go back to the dtype they came in; scales stay float32. Files that no release may hold are taken out."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as found:
+            metadata, tensors = found.metadata(), {name: found.get_tensor(name) for name in sorted(found.keys())}
+        rounded = {name: tensor.to(dtype) if tensor.dtype == torch.float32 and not name.endswith("_scale") else tensor for name, tensor in tensors.items()}
+        save_file(rounded, file, metadata=metadata)
+        file.chmod(0o644)
+    write_json(directory / "config.json", (read_json(directory / "config.json") or {}) | {"dtype": str(dtype).removeprefix("torch.")})
+    for file in directory.rglob("*"):
+        if file.is_file() and file.suffix not in ALLOWED_SUFFIXES:
+            file.unlink()
+
+
+def keep_apart(base: Path, adapter: Path, target: Path) -> None:
+    """The base's own bytes, equal in every release made from it, and the adapter beside them in lora/.
+
+    Raises RefusedError for an adapter on the head or the embedding: there vLLM 0.32.0 dies of the first request for a prompt's log-probabilities.
+    """
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as found:
+        layers = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in found.keys()})  # noqa: SIM118  # no mapping
+    if outer := [name for name in layers if name in OUTER_LAYERS]:
+        raise RefusedError(
+            f"train.lora.target_modules: found {' and '.join(outer)}, expected layers inside the model with quantize.scheme adapter",
+            hint="train.lora.target_modules: all-linear, or another quantize.scheme",
+        )
+    for file in sorted(base.iterdir()):
+        if file.name.endswith((".safetensors", INDEX)) or file.name in ("config.json", "generation_config.json"):
+            shutil.copyfile(file, target / file.name)
+    (target / ADAPTER).mkdir()
+    shutil.copyfile(adapter / "adapter_model.safetensors", target / ADAPTER / "adapter_model.safetensors")
+    settings = read_json(adapter / "adapter_config.json") or {}
+    write_json(target / ADAPTER / "adapter_config.json", settings | {"target_modules": layers})  # peft's own list is a set, in any order
+
+
+def complete(directory: Path, parent: Path) -> None:
+    """Tokenizer, template and model config are the parent's own; of what llmcompressor wrote only its quantization_config is kept.
+
+    llmcompressor writes the *base's* config.json, which knows nothing of this task's head: llmcompressor/transformers/compression/compressed_tensors_utils.py.
+    """
+    for file in sorted(parent.iterdir()):
+        is_weights = file.name.endswith((".safetensors", INDEX))  # an index of the parent's shards would name files that are not here
+        if not is_weights and not (directory / file.name).exists():
+            shutil.copyfile(file, directory / file.name)
+    written = read_json(directory / "config.json") or {}
+    kept = {key: written[key] for key in ("quantization_config", "tie_word_embeddings") if key in written}
+    write_json(directory / "config.json", (read_json(parent / "config.json") or {}) | kept)

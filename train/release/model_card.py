@@ -1,0 +1,96 @@
+"""The model card, from facts that are known when the release is made; what evaluation finds stands beside the release, not in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.run.config import RunConfig
+
+SCHEMES = {
+    "int8": "INT8 (W8A8: weights per channel, activations per token at run time)",
+    "fp8": "FP8 (e4m3: weights per channel, activations per token at run time)",
+    "w4a16": "4-bit weights in groups of {group_size}, activations unquantized (W4A16)",
+}
+ALGORITHMS = {"rtn": "rounded to nearest", "gptq": "GPTQ (arXiv:2210.17323)", "awq": "AWQ (arXiv:2306.00978)"}
+FINE_TUNINGS = {
+    "lora": "LoRA (arXiv:2106.09685)",
+    "qlora": "QLoRA (arXiv:2305.14314)",
+    "full": "every weight trained",
+}
+MERGED = {"lora": ", merged", "qlora": ", merged into the unpacked base"}
+METHODS = {"magnitude": "by magnitude", "wanda": "by Wanda (arXiv:2306.11695)", "sparsegpt": "by SparseGPT (arXiv:2301.00774)"}
+
+
+def write_card(config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], facts: dict[str, Any]) -> str:
+    """Markdown; `facts` are the manifest's quantization facts. No date and no speed: equal inputs give equal bytes, and so an equal digest."""
+    merged = "" if facts["scheme"] == "adapter" else MERGED.get(config.train.method, "")
+    sections = [
+        f"# {config.name}",
+        f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with {FINE_TUNINGS[config.train.method]}{merged}.",
+        "## Use\n" + use(config, card["labels"]),
+        "## Data\n" + data(card),
+        "## Training\n" + trained(config, training),
+        "## Compression\n" + "\n".join(f"- {line}" for line in compressed(facts)),
+        "## Provenance\n`manifest.json` holds every file's sha256, the resolved config, the base weights' digest, the data's fingerprint, "
+        "the git revision and the library versions. "
+        "Quality figures are measured through vLLM on the test rows and lie in `eval/metrics.json` and `gate/verdict.json` of the published release"
+        + ("; `eval/card.md` sets them beside the unquantized parent's." if config.quantize.compare_parent else "."),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def compressed(facts: dict[str, Any]) -> list[str]:
+    lines = []
+    if pruned := facts.get("prune"):
+        recovery = f", then {pruned['recovery_steps']} steps of training that keep the zeros" if pruned["recovery_steps"] else ""
+        lines.append(f"Pruned {METHODS[pruned['method']]}, {pruned['structure']}: {pruned['measured_sparsity']:.1%} zeros in the linear layers{recovery}.")
+    if facts["scheme"] == "adapter":
+        lines.append(f"Not merged: the base as it is, and in `lora/` the adapter, of rank {facts['rank']}.")
+    elif facts["scheme"] != "none":
+        smoothed = f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}" if "smoothquant" in facts else ""
+        lines.append(f"{SCHEMES[facts['scheme']].format(**facts)}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
+    if seen := facts.get("calibration"):
+        lines.append(f"Calibrated on {seen['rows']} rows of the train split (seed {seen['seed']}), on no other.")
+    return [*lines, f"{facts['size_bytes']:,} bytes of weights; {facts['parent_size_bytes']:,} before."]
+
+
+def use(config: RunConfig, labels: list[str]) -> str:
+    if config.task == "token-classification":
+        return f"POST `/pooling` on vLLM; of each token the probabilities of the tags by index: {', '.join(labels)}. A word's tag stands at its first subword."
+    if config.task == "sequence-classification":
+        kinds = {"multi_label": "each class by itself, likely above 0.5", "regression": "the one number itself"}
+        meaning = kinds.get(config.problem, "one class, the likeliest")
+        return f"POST `/classify` on vLLM; `probs` holds {meaning}" + (f"; classes by index: {', '.join(labels)}." if labels else ".")
+    return "POST `/v1/chat/completions` on vLLM, with the chat template of this release."
+
+
+def data(card: dict[str, Any]) -> str:
+    splits = ", ".join(f"{part['rows']} {name}" for name, part in card["splits"].items())
+    left_out = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in card["left_out"].items() if count) or "none"
+    lines = [f"Source: {card['source']}.", f"Licence: {card['licence']}.", f"Rows: {splits}. Left out: {left_out}.", f"Fingerprint: `{card['fingerprint']}`."]
+    if card["damage"] != "none":
+        lines.append(f"**Spoiled on purpose** ({card['damage']}): this release exists to be refused.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def trained(config: RunConfig, training: dict[str, Any]) -> str:
+    settings = config.train
+    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g} ({settings.schedule})"
+    lines = [
+        f"{training['steps']} steps of {rows} rows, learning rate {rate}, {training['dtype']}, seed {settings.seed}.",
+        f"{adapted(config)}.",
+        f"Kept: step {training['best_step']}, validation loss {training['best_validation_loss']:.4f}.",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def adapted(config: RunConfig) -> str:
+    """The method and what differs from plain LoRA."""
+    lora = config.train.lora
+    if config.train.method == "full":
+        return "Every weight"
+    given = {"rank-stabilized": lora.rslora, "DoRA": lora.dora, f"{lora.initialization} initialization": lora.initialization != "default"}
+    given |= {f"biases: {lora.bias}": lora.bias != "none", f"LoRA+ ratio {lora.loraplus_ratio or 0:g}": lora.loraplus_ratio is not None}
+    variants = "".join(f", {name}" for name, used in given.items() if used)
+    name = "QLoRA over NF4," if config.train.method == "qlora" else "LoRA"
+    return f"{name} rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {lora.target_modules}{variants}"

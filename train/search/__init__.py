@@ -1,0 +1,1 @@
+"""What a sweep knows, draws and reports."""

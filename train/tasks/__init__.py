@@ -1,0 +1,1 @@
+"""One file a task: how a row becomes labels, and its Trainer."""
