@@ -158,6 +158,15 @@ def test_the_command_reference_has_every_command_and_option() -> None:
 
 
 @pytest.mark.unit
+def test_every_sub_room_is_on_the_page_of_architecture() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf8")
+    for room in ("configs", "infra", "train", "eval", "serve"):
+        table = page.partition(f"### `{room}/`")[2].partition("\n##")[0]
+        folders = {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
+        assert folders and folders == set(re.findall(r"(?m)^\| `(\w+)/` \|", table)), room
+
+
+@pytest.mark.unit
 def test_every_reader_has_a_page() -> None:
     assert {"ml-engineer", "reviewer", "application-developer", "operator", "gpu", "notes"} <= {
         page.stem for page in PAGES
