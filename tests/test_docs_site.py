@@ -84,7 +84,7 @@ def view(browser: Any) -> Iterator[Any]:
     asked: list[str] = []
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": 1400, "height": 900})
-    context.route("**/*", lambda route: (asked.append(route.request.url), route.continue_()))
+    context.on("request", lambda request: asked.append(request.url))
     tab = context.new_page()
     tab.on("console", lambda said: complaints.extend([said.text] if said.type == "error" else []))
     tab.on("pageerror", lambda error: complaints.append(str(error)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def commands() -> str:
     """The command line needs its own environment, which this one is not."""
-    words = [ROOT / ".venv/bin/python", "-m", "docs.hooks.command_reference"]
+    words = [str(ROOT / ".venv/bin/python"), "-m", "docs.hooks.command_reference"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise PluginError(f"the command reference: {done.stderr.strip()[-600:]}   try: make setup")
@@ -50,4 +51,7 @@ def on_page_content(html: str, page: Any, **_: Any) -> str:
     return f'{html}<script src="scripts/mermaid.js"></script>' if 'class="mermaid"' in html else html
 
 
-REFERENCES = {"commands": commands, "yaml": lambda: yaml_reference(ROOT / "configs/schema")}
+REFERENCES: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "yaml": lambda: yaml_reference(ROOT / "configs/schema"),
+}

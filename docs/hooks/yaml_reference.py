@@ -86,7 +86,8 @@ def kind(key: Schema, root: Schema) -> str:
     choices = [*key.get("anyOf", []), *key.get("oneOf", [])]
     if choices:
         return " or ".join(dict.fromkeys(kind(one, root) for one in choices))
-    word = WORDS.get(key.get("type", "anything"), key.get("type", "anything")) if "properties" not in key else "section"
+    name = str(key.get("type", "anything"))
+    word = "section" if "properties" in key else WORDS.get(name, name)
     if word == "list" and key.get("items"):
         word += f" of {kind(key['items'], root)}"
     bounds = [f"{said} {key[bound]}" for bound, said in BOUNDS.items() if bound in key]
