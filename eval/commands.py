@@ -1,4 +1,4 @@
-"""The judge's commands of the front door: evaluate, gate, compare."""
+"""Options of `evaluate`, `gate`, `compare`."""
 
 from __future__ import annotations
 
@@ -30,64 +30,64 @@ Explain = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    @app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))
-    def evaluate(
-        config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False
-    ) -> None:
-        """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
-        show(run_evaluate(read_run(config, overrides), production), as_json)
+def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
+    """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
+    show(run_evaluate(read_run(config, overrides), production), as_json)
 
-    @app.command(
+
+def gate(
+    config: Annotated[Path | None, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")] = None,
+    overrides: Sets = None,
+    production: Production = None,
+    explain: Explain = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
+    from configs.verdict import EXIT_CODES
+
+    if explain is not None:
+        typer.echo(explained(explain, read_run(config, overrides) if config else None, production))
+        return
+    if config is None:
+        raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
+    verdict = run_gate(read_run(config, overrides), production)
+    typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
+    raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def compare(
+    release: Annotated[str, typer.Argument(help="build/NAME, a name, NAME@DIGEST or the beginning of a digest")],
+    reference: Annotated[str, typer.Argument(help="the same")],
+    metric: Annotated[
+        str | None, typer.Option(help="the one shown by slices; default: the first with a value an example")
+    ] = None,
+    confidence: Annotated[float, typer.Option(min=0.51, max=0.999)] = 0.95,
+    as_json: AsJson = False,
+) -> None:
+    """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been
+    seen."""
+    from eval.compare import compare_releases
+
+    found = compare_releases(release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True))
+    typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))(evaluate)
+    app.command(
         epilog=example(
             "tunegate gate configs/finetune/calls-v2.yaml",
             "tunegate gate configs/finetune/calls-v2.yaml --production staging --json",
             "tunegate gate configs/finetune/calls-v2.yaml --explain non_inferior_to",
             "tunegate gate --explain list",
         )
-    )
-    def gate(
-        config: Annotated[Path | None, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")] = None,
-        overrides: Sets = None,
-        production: Production = None,
-        explain: Explain = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
-        from configs.verdict import EXIT_CODES
-
-        if explain is not None:
-            typer.echo(explained(explain, read_run(config, overrides) if config else None, production))
-            return
-        if config is None:
-            raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
-        verdict = run_gate(read_run(config, overrides), production)
-        typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
-        raise typer.Exit(EXIT_CODES[verdict.outcome])
-
-    @app.command(
+    )(gate)
+    app.command(
         epilog=example(
             "tunegate compare build/smoke build/sentiment",
             "tunegate compare calls-v2@f0b00a calls-v1 --metric valid_json --json",
         )
-    )
-    def compare(
-        release: Annotated[str, typer.Argument(help="build/NAME, a name, NAME@DIGEST or the beginning of a digest")],
-        reference: Annotated[str, typer.Argument(help="the same")],
-        metric: Annotated[
-            str | None, typer.Option(help="the one shown by slices; default: the first with a value an example")
-        ] = None,
-        confidence: Annotated[float, typer.Option(min=0.51, max=0.999)] = 0.95,
-        as_json: AsJson = False,
-    ) -> None:
-        """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been
-        seen."""
-        from eval.compare import compare_releases
-
-        found = compare_releases(
-            release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True)
-        )
-        typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
+    )(compare)
 
 
 def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
