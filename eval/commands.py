@@ -12,7 +12,7 @@ import typer
 from configs.environment.config import read_environment
 from configs.errors import InputError
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
+from infra.terminal import AsJson, Config, Sets, example, print_summary, print_table, print_verdict, show, waiting
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
@@ -32,7 +32,12 @@ Explain = Annotated[
 
 def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
     """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
-    show(run_evaluate(read_run(config, overrides), production), as_json)
+    run = read_run(config, overrides)
+    record = run_evaluate(run, production)
+    if as_json:
+        show(record, True)
+    else:
+        print_measured(record, run, f"tunegate gate {config}")
 
 
 def gate(
@@ -97,6 +102,28 @@ def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
     return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
 
 
+def print_measured(record: dict[str, Any], run: RunConfig, following: str) -> None:
+    """A line a metric, then what they were measured on, and the command that follows."""
+    from configs.paths import RunPaths
+
+    print_table(
+        [{"metric": name, "value": f"{value:.4g}"} for name, value in record["metrics"].items()], ["metric", "value"]
+    )
+    parity = record["parity"]
+    print_summary(
+        {
+            "release": record["release"],
+            "test rows": f"{record['n']:,}",
+            "parity": f"{parity['agreement']:.0%} of {parity['prompts']} golden prompts answered alike"
+            if parity
+            else "",
+            "size": f"{record['size_bytes'] / 2**20:,.1f} MiB",
+            "answers": RunPaths.of(run.name).evaluation / "predictions.parquet",
+            "next": following,
+        }
+    )
+
+
 def run_gate(run: RunConfig, production: str | None) -> Verdict:
     from configs.paths import RunPaths
     from eval.gate import judge
@@ -115,12 +142,13 @@ def track_evaluation(paths: RunPaths) -> None:
         json.loads(path.read_text(encoding="utf8"))
         for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json")
     )
-    tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
-    tracker.log_tags({"tunegate.release": metrics["release"]})
-    tracker.log_metrics(metrics["metrics"], training["steps"])
-    for folder in (paths.evaluation, paths.gate):
-        tracker.log_artifacts(folder)
-    tracker.finish()
+    with waiting("MLflow takes what was measured and judged"):
+        tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
+        tracker.log_tags({"tunegate.release": metrics["release"]})
+        tracker.log_metrics(metrics["metrics"], training["steps"])
+        for folder in (paths.evaluation, paths.gate):
+            tracker.log_artifacts(folder)
+        tracker.finish()
 
 
 def explained(wanted: str, run: RunConfig | None, production: str | None) -> str:

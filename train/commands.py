@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from configs.errors import InputError
+from configs.paths import RunPaths
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, Sets, example, show
+from infra.terminal import AsJson, Config, Sets, example, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:
-    from configs.paths import RunPaths
+    from collections.abc import Iterable, Sequence
+
+    from optuna.trial import FrozenTrial
+
     from configs.run.config import RunConfig
 
 
 def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
     """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
-    show(run_prepare(read_run(config, overrides)), as_json)
+    run = read_run(config, overrides)
+    card = run_prepare(run)
+    show(card, True) if as_json else print_summary(summarise_card(card, run) | {"next": f"tunegate train {config}"})
 
 
 def train(
@@ -29,7 +35,10 @@ def train(
     """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
     run = read_run(config, overrides)
     record = run_train(run)
-    show(record, as_json)
+    if as_json:
+        show(record, True)
+    else:
+        print_summary(summarise_training(record, run) | {"next": f"tunegate quantize {config}"})
     if plot:
         from shutil import get_terminal_size
 
@@ -40,16 +49,21 @@ def train(
 
 def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
     """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
-    show(run_quantize(read_run(config, overrides)), as_json)
+    run = read_run(config, overrides)
+    found = run_quantize(run)
+    if as_json:
+        show(found, True)
+    else:
+        print_summary(summarise_release(found, run) | {"next": f"tunegate evaluate {config}"})
 
 
 def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
     """Search hyperparameters by the config's `sweep` section; writes the best config and a plot
     (build/NAME/sweep)."""
-    from configs.paths import RunPaths
-    from infra.mlflow.tracking import start_run
-    from train.search.report import report
-    from train.sweep import sweep
+    with waiting("torch and Optuna are loaded", 10):
+        from infra.mlflow.tracking import start_run
+        from train.search.report import report
+        from train.sweep import sweep
 
     run = read_run(config, overrides)
     if run.sweep is None:
@@ -59,7 +73,15 @@ def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> No
         )
     run_prepare(run)
     study = sweep(run, run.sweep, RunPaths.of(run.name), start_run)
-    show(report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep"), as_json)
+    with waiting("the report is drawn"):
+        found = report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep")
+    if as_json:
+        show(found, True)
+    else:
+        print_trials(study.trials, run.sweep.parameters)
+        print_summary(
+            {"best config": found["best_config"], "plot": found["plot"], "next": f"tunegate run {found['best_config']}"}
+        )
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -75,27 +97,44 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def run_prepare(run: RunConfig) -> dict[str, Any]:
-    from configs.paths import RunPaths
-    from train.model.base import make_base
-    from train.prepare import prepare
+    with waiting("the base is made ready"):
+        from train.model.base import make_base
+        from train.prepare import prepare
 
-    return prepare(run, RunPaths.of(run.name), make_base(run))
+        base = make_base(run)
+    with waiting("rows are read, checked and split"):
+        return prepare(run, RunPaths.of(run.name), base)
 
 
 def run_train(run: RunConfig) -> dict[str, Any]:
-    from configs.paths import RunPaths
+    """Its training record; with `peak_memory_bytes` where this call trained."""
     from infra.mlflow.tracking import start_run
-    from train.data.prepared import read_card
-    from train.finetune import finetune
+
+    with waiting("torch is loaded", 10):
+        from train.data.prepared import read_card
+        from train.finetune import finetune
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
     record = finetune(run, paths, tracker)
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
-        tracker.log_tags(lineage(run, paths))
-        tracker.log_dataset(read_card(paths))
-        tracker.finish()
+        record |= {"peak_memory_bytes": peak_memory()}
+        with waiting("MLflow takes what was logged"):
+            tracker.log_tags(lineage(run, paths))
+            tracker.log_dataset(read_card(paths))
+            tracker.finish()
     return record
+
+
+def peak_memory() -> int:
+    """Bytes: the accelerator's where it trained there, else the largest of this process and those that it started."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
@@ -112,8 +151,66 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
 
 
 def run_quantize(run: RunConfig) -> dict[str, Any]:
-    from configs.paths import RunPaths
-    from train.quantize import quantize
+    with waiting("the release is made"):
+        from train.quantize import quantize
 
-    manifest = quantize(run, RunPaths.of(run.name))
+        manifest = quantize(run, RunPaths.of(run.name))
     return {"release": manifest.reference, "quantization": manifest.quantization}
+
+
+def summarise_card(card: dict[str, Any], run: RunConfig) -> dict[str, object]:
+    """What `prepare` made of the rows, for people."""
+    left_out = {kind: count for kind, count in card["left_out"].items() if count}
+    kept = {row["kind"]: row["count"] for row in card["findings"] if row["action"] == "keep" and row["count"]}
+    longest = card["lengths"]["edges"][-1:] if card["lengths"]["counts"] else []
+    return {
+        "rows": ", ".join(f"{part['rows']:,} {split}" for split, part in card["splits"].items()),
+        "left out": count_kinds(left_out) or "none",
+        "kept though found": count_kinds(kept),
+        "longest row": f"{longest[0]} tokens, of data.max_tokens {run.data.max_tokens}" if longest else "",
+        "labels": ", ".join(card["labels"]),
+        "source": f"{card['source']} ({card['licence']})",
+        "page": RunPaths.of(run.name).data / "data_card.html",
+    }
+
+
+def count_kinds(counts: dict[str, int]) -> str:
+    """ "23: 18 duplicate, 5 too long"."""
+    words = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
+    return f"{sum(counts.values()):,}: {words}" if counts else ""
+
+
+def summarise_training(record: dict[str, Any], run: RunConfig) -> dict[str, object]:
+    """How well and how fast it trained, for people."""
+    best, peak = record["best_validation_loss"], record.get("peak_memory_bytes")
+    return {
+        "steps": f"{record['steps']}, {record['epochs']:.3g} epochs",
+        "best": f"validation loss {best:.4g} at step {record['best_step']}" if best is not None else "",
+        "took": f"{record['seconds']:.0f} s, {record['tokens_per_second']:,.0f} tokens a second",
+        "peak memory": f"{peak / 2**30:.2f} GiB" if peak else "",
+        "model": RunPaths.of(run.name).adapter,
+    }
+
+
+def summarise_release(found: dict[str, Any], run: RunConfig) -> dict[str, object]:
+    """What was made and how much smaller it is, for people."""
+    facts = found["quantization"]
+    size, parent = facts["size_bytes"] / 2**20, facts["parent_size_bytes"] / 2**20
+    scheme = " ".join(str(facts[key]) for key in ("scheme", "algorithm") if key in facts)
+    return {
+        "release": found["release"],
+        "weights": f"{scheme}: {size:,.1f} MiB of {parent:,.1f}" if facts["scheme"] != "none" else f"{size:,.1f} MiB",
+        "directory": RunPaths.of(run.name).release,
+    }
+
+
+def print_trials(trials: Sequence[FrozenTrial], parameters: Iterable[str]) -> None:
+    """A line a trial, the best first."""
+    from train.search.report import kind_of
+
+    rows = [
+        {"trial": trial.number, "ended": kind_of(trial), "validation_loss": trial.value and round(trial.value, 5)}
+        | trial.params
+        for trial in sorted(trials, key=lambda trial: (kind_of(trial) != "complete", trial.value or 0, trial.number))
+    ]
+    print_table(rows, ["trial", "ended", "validation_loss", *parameters])

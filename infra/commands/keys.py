@@ -11,12 +11,13 @@ import typer
 
 from configs.environment.config import read_environment
 from configs.errors import InputError
-from infra.terminal import AsJson, EnvironmentName, Why, example, show
+from infra.terminal import AsJson, EnvironmentName, Why, example, print_table, show
 
 if TYPE_CHECKING:
     from infra.haproxy.api_keys import Key, KeyLimits, Keyring
 
 KeyName = Annotated[str, typer.Argument(metavar="NAME", help="who holds the key, as in logs: team-search")]
+COLUMNS = ("name", "scopes", "rpm", "tpm", "concurrent", "created", "expires", "sha256")
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -38,7 +39,11 @@ def add(
 
 def list_keys(environment: EnvironmentName, as_json: AsJson = False) -> None:
     """Names, limits and ends; of a key only the first 12 digits of its SHA-256."""
-    show([row_of(key) for key in keyring(environment).read()], as_json)
+    rows = [row_of(key) for key in keyring(environment).read()]
+    if as_json:
+        show(rows, True)
+        return
+    print_table([row | {"rpm": row["requests_per_minute"], "tpm": row["tokens_per_minute"]} for row in rows], COLUMNS)
 
 
 def revoke(environment: EnvironmentName, name: KeyName, why: Why = None) -> None:

@@ -9,11 +9,13 @@ import typer
 
 from configs.errors import InputError
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, example, show
+from infra.terminal import AsJson, Config, example, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
+
+COLUMNS = ("release", "created", "verdict", "metrics", "run", "aliases", "environments", "here")
 
 
 def sync(
@@ -23,7 +25,9 @@ def sync(
     """Deliver what MLflow could not take while it was down; each line once."""
     from infra.mlflow.sync import sync
 
-    show(sync(names or []), as_json)
+    with waiting("MLflow takes what is left"):
+        delivered = sync(names or [])
+    show(delivered, as_json)
 
 
 def verify(
@@ -33,7 +37,8 @@ def verify(
     """Rehash every byte of a release directory, check its signature; exit 1 names what differs."""
     from configs.release import verify_release
 
-    manifest = verify_release(directory)
+    with waiting("every byte is hashed"):
+        manifest = verify_release(directory)
     if public_key:
         from infra.signing import verify_signature
 
@@ -49,7 +54,9 @@ def sign(reference: str) -> None:
     key = signing_key()
     if key is None:
         raise InputError(f"{KEY} names no private key", hint=f"{MAKE_KEY}; export {KEY}=signing.key")
-    typer.echo(str(sign_published(reference, key)))
+    with waiting("DVC takes the signature"):
+        signature = sign_published(reference, key)
+    typer.echo(str(signature))
 
 
 def publish_release(config: Config) -> None:
@@ -61,7 +68,9 @@ def fetch(reference: str) -> None:
     """Bring a published release here from the DVC remote."""
     from infra.dvc.releases import find
 
-    typer.echo(str(find(reference)))
+    with waiting("DVC brings the release"):
+        folder = find(reference)
+    typer.echo(str(folder))
 
 
 def list_published(context: typer.Context, as_json: AsJson = False) -> None:
@@ -69,7 +78,9 @@ def list_published(context: typer.Context, as_json: AsJson = False) -> None:
     run them."""
     from infra.lineage.trace import catalogue
 
-    show(catalogue(context.obj.used_releases()), as_json)
+    with waiting("MLflow is asked for aliases"):
+        rows = catalogue(context.obj.used_releases())
+    show(rows, True) if as_json else print_table([row | {"release": row["reference"]} for row in rows], COLUMNS)
 
 
 def prune_releases(
@@ -84,7 +95,19 @@ def prune_releases(
     history."""
     from infra.lineage.prune import prune
 
-    show(prune(context.obj.used_releases, yes, remote), as_json)
+    with waiting("git and the DVC remote are asked"):
+        found = prune(context.obj.used_releases, yes, remote)
+    if as_json:
+        show(found, True)
+        return
+    going = "removed" if yes else "would_remove"
+    fates = [(name, going.replace("_", " "), "nothing refers to it") for name in found[going]]
+    fates += [(name, "kept", why) for name, why in found["kept"].items()]
+    print_table(
+        [dict(zip(("release", "fate", "why"), fate, strict=True)) for fate in fates], ("release", "fate", "why")
+    )
+    said = {"freed" if yes else "to be freed": f"{found['bytes'] / 2**20:,.1f} MiB"}
+    print_summary(said | {key: value for key, value in found.items() if key.startswith("remote_")})
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -125,8 +148,10 @@ def run_publish(run: RunConfig) -> Path:
 
     paths = RunPaths.of(run.name)
     run_id = trained_by(paths)
-    target = publish(paths, run_id)
-    register(read_manifest(target / "release"), target / "release", run_id)
+    with waiting("DVC takes the release"):
+        target = publish(paths, run_id)
+    with waiting("MLflow registers the release"):
+        register(read_manifest(target / "release"), target / "release", run_id)
     return target
 
 

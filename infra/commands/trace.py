@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infra.terminal import AsJson, example, show
+from infra.terminal import AsJson, example, show, waiting
 
 
 def trace(
@@ -27,7 +27,9 @@ def trace(
     from infra.lineage.trace import for_machines, for_people, identify
     from infra.lineage.trace import trace as follow_back
 
-    links = follow_back(identify(sys.stdin.read() if what == "-" else what), context.obj.used_releases())
+    asked = identify(sys.stdin.read() if what == "-" else what)
+    with waiting("git, MLflow and GitLab are asked"):
+        links = follow_back(asked, context.obj.used_releases())
     if as_json:
         show(for_machines(links), as_json)
     else:

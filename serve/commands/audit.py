@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from infra.terminal import AsJson, EnvironmentName, example, show
+from infra.terminal import AsJson, EnvironmentName, example, print_table, show
 from serve.commands.context import open_environment
+
+COLUMNS = ("at", "what", "slot", "by", "why", "commit")
 
 
 def list_rows(
@@ -21,7 +23,8 @@ def list_rows(
     from serve.view.audit import audit
 
     rows = audit(open_environment(context, environment).record.read())
-    show(rows if limit is None else rows[max(0, len(rows) - limit) :], as_json)
+    rows = rows if limit is None else rows[max(0, len(rows) - limit) :]
+    show(rows, True) if as_json else print_table(rows, COLUMNS)
 
 
 def verify_record(

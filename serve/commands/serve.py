@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infra.terminal import AsJson, EnvironmentName, example, print_verdict, show
+from infra.terminal import AsJson, EnvironmentName, example, print_verdict, show, waiting
 from serve.commands.context import open_environment
 
 
@@ -52,7 +52,9 @@ def loadtest(
     given = {name: value for name, value in flags.items() if value is not None} | (
         {"ramp": ramp.split(",")} if ramp else {}
     )
-    figures, verdict, page = load_test(open_environment(context, environment), release, given)
+    env = open_environment(context, environment)
+    with waiting("the load test runs", seconds or env.config.load_test.seconds):
+        figures, verdict, page = load_test(env, release, given)
     show(figures | {"verdict": verdict.outcome, "report": str(page)}, as_json)
     if not as_json:
         print_verdict(verdict)
