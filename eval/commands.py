@@ -12,7 +12,18 @@ import typer
 from configs.environment.config import read_environment
 from configs.errors import InputError
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, Sets, example, print_summary, print_table, print_verdict, show, waiting
+from infra.terminal import (
+    AsJson,
+    Config,
+    Sets,
+    example,
+    following,
+    print_summary,
+    print_table,
+    print_verdict,
+    show,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
@@ -37,7 +48,7 @@ def evaluate(config: Config, overrides: Sets = None, production: Production = No
     if as_json:
         show(record, True)
     else:
-        print_measured(record, run, f"tunegate gate {config}")
+        print_measured(record, run, following("gate", config, overrides))
 
 
 def gate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import sys
 import threading
 import time
@@ -45,6 +46,11 @@ EnvironmentName = Annotated[
 
 def example(*lines: str) -> str:
     return "Examples:\n\n" + "\n\n".join(lines)
+
+
+def following(command: str, config: Path, overrides: Sequence[str] | None) -> str:
+    """The next command to type, with the same overrides."""
+    return shlex.join(["tunegate", command, str(config), *(word for one in overrides or () for word in ("--set", one))])
 
 
 def show(value: Mapping[str, object] | Sequence[Mapping[str, object]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, Sets, example, print_summary, print_table, show, waiting
+from infra.terminal import AsJson, Config, Sets, example, following, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +23,9 @@ def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> 
     """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
     run = read_run(config, overrides)
     card = run_prepare(run)
-    show(card, True) if as_json else print_summary(summarise_card(card, run) | {"next": f"tunegate train {config}"})
+    show(card, True) if as_json else print_summary(
+        summarise_card(card, run) | {"next": following("train", config, overrides)}
+    )
 
 
 def train(
@@ -38,7 +40,7 @@ def train(
     if as_json:
         show(record, True)
     else:
-        print_summary(summarise_training(record, run) | {"next": f"tunegate quantize {config}"})
+        print_summary(summarise_training(record, run) | {"next": following("quantize", config, overrides)})
     if plot:
         from shutil import get_terminal_size
 
@@ -54,7 +56,7 @@ def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) ->
     if as_json:
         show(found, True)
     else:
-        print_summary(summarise_release(found, run) | {"next": f"tunegate evaluate {config}"})
+        print_summary(summarise_release(found, run) | {"next": following("evaluate", config, overrides)})
 
 
 def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -175,9 +177,8 @@ def summarise_card(card: dict[str, Any], run: RunConfig) -> dict[str, object]:
 
 
 def count_kinds(counts: dict[str, int]) -> str:
-    """ "23: 18 duplicate, 5 too long"."""
-    words = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
-    return f"{sum(counts.values()):,}: {words}" if counts else ""
+    """As in: 18 duplicate, 5 too long."""
+    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
 
 
 def summarise_training(record: dict[str, Any], run: RunConfig) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 
@@ -18,10 +19,10 @@ pytestmark = pytest.mark.unit
 def test_on_a_terminal_a_spinner_tells_what_how_long_and_how_long_as_a_rule() -> None:
     seen = run_on_terminal(
         "import time; from infra.terminal import waiting\n"
-        "with waiting('vLLM starts', 40): time.sleep(1.3)\n"
+        "with waiting('vLLM starts', 40): time.sleep(2.5)\n"
         "print('done')"
     )
-    assert "vLLM starts, 0 s (40 s as a rule)" in seen and "vLLM starts, 1 s (40 s as a rule)" in seen
+    assert len(set(re.findall(r"vLLM starts, (\d) s \(40 s as a rule\)", seen))) > 1, "the seconds go on"
     assert seen.rstrip().endswith("done") and "\x1b[2K" in seen  # its line is cleared
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.vllm.adapter_names import LOAD, UNLOAD, VARIABLE, Adapters, target_of, prefix_of
+from infra.vllm.adapter_names import LOAD, UNLOAD, VARIABLE, Adapters, prefix_of, target_of
 
 pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"
