@@ -160,3 +160,11 @@ def test_a_mistake_within_a_renamed_section_and_one_beside_it_are_reported_too()
 
 def test_an_old_key_of_another_kind_of_yaml_is_an_unknown_one() -> None:
     assert "an unknown key 'door'" in problems_of(GOOD + "door: {}\n")[0]
+
+
+def test_two_wrong_items_of_one_list_are_two_problems() -> None:
+    Path("gate.yaml").write_text("rules:\n- 7\n- {rule: parity}\n- null\n- {rule: parity}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(Path("gate.yaml"), KINDS["gate"])
+    places = [str(problem).partition(": found")[0] for problem in caught.value.problems]
+    assert places == ["gate.yaml:2: rules.0", "gate.yaml:4: rules.2"]
