@@ -39,7 +39,7 @@ $(UV):
 	touch $@
 
 # The site has an environment of its own; its reference is made by .venv, its scripts are npm's.
-docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## Build the documentation site, strict
+docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## the documentation site, strict: build/docs/site
 	NO_MKDOCS_2_WARNING=1 build/docs/.venv/bin/python -m mkdocs build --strict
 
 build/docs/.venv/.ready: requirements/docs.txt | $(UV)

@@ -3,7 +3,6 @@ what."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
