@@ -15,19 +15,8 @@ import pytest
 import yaml
 
 from infra.gitlab.child_pipeline import CODE, Run, pipeline, write
-from tests.support.gitlab_pages import (
-    CHILD,
-    DEPLOYS,
-    MAIN,
-    PAGES,
-    ROOT,
-    all_jobs,
-    child_jobs,
-    conditions,
-    jobs,
-    page,
-    read,
-)
+from tests.paths import ROOT
+from tests.support.gitlab_pages import CHILD, DEPLOYS, MAIN, PAGES, all_jobs, child_jobs, conditions, jobs, page, read
 
 pytestmark = pytest.mark.unit
 # What each command reads of the folders that an earlier job wrote.

@@ -35,7 +35,8 @@ FAKE = """#!/bin/sh
 name=$(basename "$2" .yaml)
 echo "$1 $name" >> calls.log
 [ "$FAIL" = "$1" ] && exit 1
-case $1 in prepare) folder=data ;; train) folder=adapter ;; quantize) folder=release ;; evaluate) folder=eval ;; *) folder=$1 ;; esac
+folder=$1
+case $1 in prepare) folder=data ;; train) folder=adapter ;; quantize) folder=release ;; evaluate) folder=eval ;; esac
 mkdir -p "build/$name/$folder"
 seen=rows
 [ "$1" = prepare ] || seen=$(cat "$2")
