@@ -17,6 +17,14 @@ Config = TypeVar("Config", bound=Section)
 Location = tuple[str | int, ...]
 LONGEST_FILE_BYTES = 1_000_000
 MOST_VALUES = 100_000
+# Keys that had another name before, the new name or names after: an old one is refused with what to write.
+RENAMED: dict[str, tuple[str, ...]] = {
+    "data.damage": ("data.corrupt",),
+    "data.lint.encoding_damage": ("data.lint.mojibake",),
+    "data.lint.nothing_to_learn": ("data.lint.no_target_tokens", "data.lint.identical_pair"),
+    "door": ("router",),
+    "supervision.strikes": ("supervision.max_crashes",),
+}
 YAML_SLIPS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # what ruamel lets through of its own
 
 
@@ -24,9 +32,10 @@ def load(path: Path, model: type[Config], overrides: list[str] | None = None) ->
     """Validates `path` (with `section.key=value` overrides) as `model`. Raises ConfigError with all problems."""
     raw, lines = read_yaml(path)
     overridden = apply_overrides(raw, overrides or [])
+    renamed = take_renamed(raw, model, path, lines, overridden)
     config, problems = validate(raw, model, path, lines, overridden)
-    if config is None:
-        raise ConfigError(problems, hint=f"tunegate check {path}")
+    if config is None or renamed:
+        raise ConfigError(renamed + problems, hint=f"tunegate check {path}")
     return config
 
 
@@ -111,6 +120,30 @@ def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
             ) from None
         touched.add(parts)
     return touched
+
+
+def take_renamed(
+    raw: dict[str, Any], model: type[Config], path: Path, lines: dict[Location, int], overridden: set[Location]
+) -> list[Problem]:
+    """One problem for each old key; its value goes to the new key, so that a mistake within it shows too."""
+    problems: list[Problem] = []
+    for old, new in RENAMED.items():
+        location, replacement = tuple(old.split(".")), tuple(new[0].split("."))
+        section: Any = raw
+        for part in location[:-1]:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or location[-1] not in section:
+            continue
+        if replacement[-1] not in fields_at(model, replacement[:-1]):  # a key of another kind of YAML
+            continue
+        section.setdefault(replacement[-1], section.pop(location[-1]))
+        for place in [place for place in overridden if place[: len(location)] == location]:
+            overridden.add(replacement + place[len(location) :])
+        for place in [place for place in lines if place[: len(location)] == location]:
+            lines.setdefault(replacement + place[len(location) :], lines[place])
+        file, line = (str(path), lines[location]) if location in lines else ("--set", None)
+        problems.append(Problem(file, line, old, "a renamed key", " or ".join(new)))
+    return problems
 
 
 def validate(

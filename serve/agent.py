@@ -136,7 +136,7 @@ class Agent:
             slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot))
         }
         wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
-        mended = self.env.router.mend(wanted)
+        mended = self.env.router.self_heal(wanted)
         if mended:
             self.env.tell(f"changed by hand, as it was again: {', '.join(mended)}")
 

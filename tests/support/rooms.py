@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "git": {"masking.py"},
         "dvc": {"files", "masking.py", "signing.py"},
         "mlflow": {"git", "masking.py"},
-        "vllm": {"tokenizer.py"},
+        "vllm": {"terminal.py", "tokenizer.py"},
         "haproxy": {"files", "git"},
         "gitlab": {"dvc", "git"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},

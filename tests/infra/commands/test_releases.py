@@ -61,7 +61,11 @@ def test_prune_acts_only_where_it_is_told_to(
     def prune(uses: Any, act: bool, remote: bool) -> dict[str, Any]:
         assert uses() == []
         calls.append((act, remote))
-        return {"kept": {"calls@" + "a" * 12: "local: serves (blue)"}}
+        return {
+            "removed" if act else "would_remove": [],
+            "bytes": 0,
+            "kept": {"calls@" + "a" * 12: "local: serves (blue)"},
+        }
 
     monkeypatch.setattr(infra.lineage.prune, "prune", prune)
     found = CliRunner().invoke(tunegate.app, ["releases", "prune", *flags])
