@@ -113,7 +113,7 @@ def track_evaluation(paths: RunPaths) -> None:
 
     training, metrics = (
         json.loads(path.read_text(encoding="utf8"))
-        for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json")
+        for path in (paths.trained / "training.json", paths.evaluation / "metrics.json")
     )
     tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
     tracker.log_tags({"tunegate.release": metrics["release"]})

@@ -108,7 +108,7 @@ def add_stages(app: typer.Typer) -> None:
             bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")
         ] = False,
     ) -> None:
-        """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
+        """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/trained)."""
         run = read_run(config, overrides)
         record = run_train(run)
         show(record, as_json)
@@ -211,7 +211,7 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     from train.model.base import make_base
 
     base = read_manifest(make_base(run))
-    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}
+    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.trained)}
     return {
         "tunegate.base": f"{base.base['name']} {base.base['version']}",
         "tunegate.base_digest": base.digest,

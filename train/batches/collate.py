@@ -35,7 +35,7 @@ def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
     import torch
 
     parts = [part for row in rows for part in sequences(row)]
-    shared = shared_beginning(parts) if share else 0
+    shared = shared_prefix_length(parts) if share else 0
     first, lengths = parts[0][0][:shared], [len(ids) - shared for ids, _ in parts]
     labels = torch.tensor([IGNORED] * shared + [label for _, taught in parts for label in taught[shared:]])
     bounds = torch.tensor([*accumulate(lengths, initial=shared)], dtype=torch.int32)
@@ -65,7 +65,7 @@ def sequences(row: dict[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
     yield from ((row["input_ids"][start:end], row["labels"][start:end]) for start, end in pairwise(bounds))
 
 
-def shared_beginning(parts: list[tuple[list[int], list[int]]]) -> int:
+def shared_prefix_length(parts: list[tuple[list[int], list[int]]]) -> int:
     """How many tokens all rows begin with alike, short of those that are taught or foretell one; 0 of a single row."""
     if len(parts) < 2:
         return 0

@@ -9,7 +9,7 @@ from typing import Any
 from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.batches.dataset import encode
-from train.model.adapter import adapted_model, speed_up_b
+from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
 
 
@@ -30,7 +30,7 @@ def build_classifier_trainer(
             config.problem
         ],
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)
 
 
 def encode_rows(tokenizer: Any, rows: list[Row], labels: list[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from configs.run.config import RunConfig
 from infra.tokenizer import encode_pair, load_tokenizer
 from train.batches.dataset import encode
-from train.model.adapter import lora_config, packed_in_four_bits, require_device, speed_up_b
+from train.model.adapter import lora_config, packed_in_four_bits, require_device, use_loraplus_optimizer
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 from train.sources.source import Row
@@ -44,7 +44,7 @@ def build_dpo_trainer(
         processing_class=tokenizer,
         peft_config=None if settings.method == "full" else lora_config(config),
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)
 
 
 def encode_preference(tokenizer: Any, row: Row) -> Row:

@@ -11,7 +11,7 @@ from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
 from train.batches.collate import IGNORED, flatten, pack, pad
 from train.batches.dataset import encode
 from train.layers.attention import use_attention
-from train.model.adapter import adapted_model, speed_up_b
+from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
 
 
@@ -65,4 +65,4 @@ def build_sft_trainer(
         else partial(flatten, share=layout == "shared"),
         processing_class=tokenizer,
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)

@@ -9,7 +9,7 @@ from configs.run.config import RunConfig
 from infra.tokenizer import NO_SUBWORD, encode_words, load_tokenizer
 from train.batches.collate import IGNORED
 from train.batches.dataset import encode
-from train.model.adapter import adapted_model, speed_up_b
+from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
 
 
@@ -29,7 +29,7 @@ def build_tagger_trainer(
         compute_metrics=tag_accuracy,
         compute_loss_func=loss_of_words,
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)
 
 
 def loss_of_words(outputs: Any, targets: Any, num_items_in_batch: Any = None) -> Any:

@@ -19,7 +19,7 @@ from configs.run.config import RunConfig
 from configs.run.train import Train
 from train.batches.collate import IGNORED, flatten, pack, pad
 from train.batches.dataset import encode, open_splits
-from train.batches.order import Plan, measure_lengths, order_rows, total_steps
+from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
 from train.layers.attention import attend_by_row, register, use_attention
 from train.prepare import prepare
 
@@ -77,7 +77,7 @@ def test_the_order_hangs_on_the_seed_alone_and_the_largest_batch_comes_first(
 def test_rows_of_like_length_share_a_batch() -> None:
     lengths = numpy.random.default_rng(0).integers(1, 200, size=4000)
     grouped, mixed = (
-        Plan(lengths[order_rows(lengths, 500, 8, 1, flag)], 8, 500, True, row_count=len(lengths)).padding_share
+        RowSchedule(lengths[order_rows(lengths, 500, 8, 1, flag)], 8, 500, True, row_count=len(lengths)).padding_share
         for flag in (True, False)
     )
     assert grouped < 0.05 < 0.35 < mixed
@@ -94,10 +94,10 @@ def test_another_seed_is_another_order() -> None:
 
 
 def test_the_plan_counts_real_tokens_and_padding() -> None:
-    plan = Plan(numpy.array([4, 2, 3, 3, 1, 1]), micro_batch=2, steps=3, padded=True, row_count=4)
-    assert (plan.real_tokens(0, 3), plan.real_tokens(1, 2)) == (14, 6)
-    assert plan.padding_share == pytest.approx(2 / 16)
-    assert Plan(plan.lengths, 2, 3, padded=False, row_count=4).padding_share == 0.0
+    schedule = RowSchedule(numpy.array([4, 2, 3, 3, 1, 1]), micro_batch=2, steps=3, padded=True, row_count=4)
+    assert (schedule.real_tokens(0, 3), schedule.real_tokens(1, 2)) == (14, 6)
+    assert schedule.padding_share == pytest.approx(2 / 16)
+    assert RowSchedule(schedule.lengths, 2, 3, padded=False, row_count=4).padding_share == 0.0
 
 
 def row(*tokens: int, taught: int) -> dict[str, list[int]]:
