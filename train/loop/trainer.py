@@ -39,9 +39,8 @@ def train_once(
 ) -> dict[str, Any]:
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
-        trainer = build_trainer(
-            config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation
-        )
+        arguments = trainer_arguments(config, paths, facts["micro_batch"])
+        trainer = build_trainer(config, base, labels, rows, validation, **arguments)
         schedule = schedule_rows(trainer, config, checkpoint)
         callback = watch(trainer, config, schedule, tracker, show)
         started = time.perf_counter()
@@ -62,7 +61,7 @@ def train_once(
 
 
 def build_trainer(
-    config: RunConfig, base: Path, labels: list[str], arguments: dict[str, Any], rows: Any, validation: Any
+    config: RunConfig, base: Path, labels: list[str], rows: Any, validation: Any, **arguments: Any
 ) -> Any:
     from transformers import set_seed
 
@@ -73,12 +72,12 @@ def build_trainer(
 
     set_seed(config.train.seed)  # before the model is made: the classifier's head and LoRA's A are random
     if config.task == "sequence-classification":
-        return build_classifier_trainer(config, base, arguments, rows, validation, labels)
+        return build_classifier_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "token-classification":
-        return build_tagger_trainer(config, base, arguments, rows, validation, labels)
+        return build_tagger_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "dpo":
-        return build_dpo_trainer(config, base, arguments, rows, validation)
-    return build_sft_trainer(config, base, arguments, rows, validation)
+        return build_dpo_trainer(config, base, rows, validation, **arguments)
+    return build_sft_trainer(config, base, rows, validation, **arguments)
 
 
 def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> RowSchedule:

@@ -34,11 +34,9 @@ def masked(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
-def build_sft_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any
-) -> Any:
+def build_sft_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
     """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). Its
-    collator says how they are laid out."""
+    collator says how they are laid out. `arguments`: of TrainingArguments."""
     from functools import partial
 
     from transformers import Trainer, TrainingArguments
