@@ -36,7 +36,7 @@ name=$(basename "$2" .yaml)
 echo "$1 $name" >> calls.log
 [ "$FAIL" = "$1" ] && exit 1
 folder=$1
-case $1 in prepare) folder=data ;; train) folder=adapter ;; quantize) folder=release ;; evaluate) folder=eval ;; esac
+case $1 in prepare) folder=data ;; train) folder=trained ;; quantize) folder=release ;; evaluate) folder=eval ;; esac
 mkdir -p "build/$name/$folder"
 seen=rows
 [ "$1" = prepare ] || seen=$(cat "$2")
@@ -90,7 +90,7 @@ def test_the_page_reads_in_the_order_of_the_way(pipeline: dict[str, Any], stages
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf8").splitlines()) <= 100
     for name in configs(pipeline):
         outs = [[str(out.def_path) for out in stages[f"{stage}@{name}"].outs] for stage in STAGES]
-        assert outs == [[f"build/{name}/{folder}"] for folder in ("data", "adapter", "release", "eval", "gate")]
+        assert outs == [[f"build/{name}/{folder}"] for folder in ("data", "trained", "release", "eval", "gate")]
         for earlier, later in itertools.pairwise(STAGES[1:]):
             made = str(stages[f"{earlier}@{name}"].outs[0].def_path)
             assert any(str(dep.def_path).startswith(made) for dep in stages[f"{later}@{name}"].deps), (earlier, later)
@@ -314,10 +314,10 @@ def test_outputs_go_to_the_remote_and_come_back(copy: Path) -> None:
     from dvc.repo import Repo
 
     assert reproduce("train@smoke")[0]
-    made = Path("build/smoke/adapter/content").read_text()
+    made = Path("build/smoke/trained/content").read_text()
     with Repo(".") as repo:
         repo.push("train@smoke")
         for folder in ("build/smoke", ".dvc/cache"):
             shutil.rmtree(folder)
         repo.pull("train@smoke")
-    assert Path("build/smoke/adapter/content").read_text() == made
+    assert Path("build/smoke/trained/content").read_text() == made

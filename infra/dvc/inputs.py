@@ -4,7 +4,7 @@
 
 build/inputs/NAME/STAGE.json has the sections that a stage reads, every default filled in, and the sha256 of each file
 of rows and weights that they name: DVC sees a changed row and not a changed comment. configs/dvc.yaml lists the
-configs, and the metrics that `dvc metrics show` shows. What is searched (`sweep:`) or spoiled to be refused
+configs, and the metrics that `dvc metrics show` shows. What is searched (`sweep:`) or corrupted to be refused
 (`data.corrupt:`) is no part of the pipeline.
 """
 
@@ -72,8 +72,8 @@ def named_files(value: object) -> list[str | None]:
 
 def is_run_by_dvc(config: dict[str, object]) -> bool:
     data = config.get("data")
-    spoiled = isinstance(data, dict) and data.get("damage", "none") != "none"
-    return not config.get("sweep") and not spoiled
+    is_corrupted = isinstance(data, dict) and data.get("corrupt", "none") != "none"
+    return not config.get("sweep") and not is_corrupted
 
 
 class Hashes:
