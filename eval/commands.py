@@ -151,7 +151,7 @@ def track_evaluation(paths: RunPaths) -> None:
 
     training, metrics = (
         json.loads(path.read_text(encoding="utf8"))
-        for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json")
+        for path in (paths.trained / "training.json", paths.evaluation / "metrics.json")
     )
     with waiting("MLflow takes what was measured and judged"):
         tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")

@@ -45,7 +45,7 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
         )
     report: RowsReport = {
         "name": config.name,
-        "rows": len(drawn.survey.kept) + drawn.survey.unread,
+        "rows": len(drawn.table.kept) + drawn.table.unread,
         "refused": findings.refused(),
         "findings": dict(findings.counts),
         "tokens": "tokens counted"

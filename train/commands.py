@@ -34,7 +34,7 @@ def train(
     as_json: AsJson = False,
     plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
 ) -> None:
-    """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
+    """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/trained)."""
     run = read_run(config, overrides)
     record = run_train(run)
     if as_json:
@@ -145,7 +145,7 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     from train.model.base import make_base
 
     base = read_manifest(make_base(run))
-    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}
+    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.trained)}
     return {
         "tunegate.base": f"{base.base['name']} {base.base['version']}",
         "tunegate.base_digest": base.digest,
@@ -189,7 +189,7 @@ def summarise_training(record: dict[str, Any], run: RunConfig) -> dict[str, obje
         "best": f"validation loss {best:.4g} at step {record['best_step']}" if best is not None else "",
         "took": f"{record['seconds']:.0f} s, {record['tokens_per_second']:,.0f} tokens a second",
         "peak memory": f"{peak / 2**30:.2f} GiB" if peak else "",
-        "model": RunPaths.of(run.name).adapter,
+        "model": RunPaths.of(run.name).trained,
     }
 
 

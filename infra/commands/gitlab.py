@@ -42,9 +42,10 @@ def children(
 ) -> None:
     """Write the child pipeline of the configs that changed: their YAML, their gate or their rows; smoke also for a
     change of the code."""
-    from infra.dvc.reproduce import known_configs
+    from infra.dvc.inputs import known_configs, refresh
     from infra.gitlab.child_pipeline import changed_since, pipeline, read_runs, reproducible, touched, write
 
+    refresh()
     runs = reproducible(touched(changed_since(base), read_runs()), known_configs())
     write(output, pipeline(runs, production, staging))
     if as_json:

@@ -160,5 +160,5 @@ def trained_by(paths: RunPaths) -> str | None:
     from infra.dvc.releases import read_json
     from infra.mlflow.outbox import Outbox
 
-    noted = read_json(paths.adapter / "training.json").get("tracking_run_id")
+    noted = read_json(paths.trained / "training.json").get("tracking_run_id")
     return str(noted) if noted else Outbox(paths.root / "tracking").run_id

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "infra": {
         "files": set(),
         "git": {"masking.py"},
-        "dvc": {"masking.py", "signing.py"},
+        "dvc": {"files", "masking.py", "signing.py"},
         "mlflow": {"git", "masking.py"},
         "vllm": {"terminal.py", "tokenizer.py"},
         "haproxy": {"files", "git"},

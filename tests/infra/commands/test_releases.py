@@ -28,8 +28,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def noted(run_id: str | None) -> RunPaths:
     paths = RunPaths.of("demo")
-    paths.adapter.mkdir(parents=True)
-    (paths.adapter / "training.json").write_text(json.dumps({"tracking_run_id": run_id}))
+    paths.trained.mkdir(parents=True)
+    (paths.trained / "training.json").write_text(json.dumps({"tracking_run_id": run_id}))
     return paths
 
 
