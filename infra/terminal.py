@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,7 @@ def example(*lines: str) -> str:
     return "Examples:\n\n" + "\n\n".join(lines)
 
 
-def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
+def show(value: Mapping[str, object] | list[Any], as_json: bool) -> None:
     """One value for people (a line a key) or for machines."""
     if as_json:
         typer.echo(json.dumps(value, indent=2, default=str))

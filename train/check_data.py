@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
@@ -15,7 +15,20 @@ from train.data.prepared import record_of
 from train.sources.reader import read_source
 
 
-def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+class RowsReport(TypedDict):
+    """`findings` by kind, `refused` those of them that would end prepare; `tokens`: whether rows could be measured;
+    `examples`: the first findings of each kind, all of which are in `listed_in`."""
+
+    name: str
+    rows: int
+    refused: dict[str, int]
+    findings: dict[str, int]
+    tokens: str
+    listed_in: str
+    examples: list[dict[str, Any]]
+
+
+def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     """A report for machines and the first findings of each kind as lines; all of them are listed in
     build/NAME/lint.jsonl.
 
@@ -31,7 +44,7 @@ def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
             findings,
             (lambda shape: make_measure(base, shape)) if measured else None,
         )
-    report = {
+    report: RowsReport = {
         "name": config.name,
         "rows": len(drawn.table.kept) + drawn.table.unread,
         "refused": findings.refused(),

@@ -13,8 +13,10 @@ from configs.run.config import read_run
 from infra.terminal import AsJson, Config, Sets, example, show
 
 if TYPE_CHECKING:
+    from configs.data_card import DataCard
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
+    from configs.training_record import TrainingRecord
 
 
 def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
@@ -108,7 +110,7 @@ def add_stages(app: typer.Typer) -> None:
             bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")
         ] = False,
     ) -> None:
-        """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/trained)."""
+        """Train the model; a killed run picks up at its last checkpoint (build/NAME/trained)."""
         run = read_run(config, overrides)
         record = run_train(run)
         show(record, as_json)
@@ -181,7 +183,7 @@ def plan_runs(files: list[Path], overrides: list[str] | None, device: str | None
         refuse_what_does_not_fit(made, str(path))
 
 
-def run_prepare(run: RunConfig) -> dict[str, Any]:
+def run_prepare(run: RunConfig) -> DataCard:
     from configs.paths import RunPaths
     from train.model.base import make_base
     from train.prepare import prepare
@@ -189,7 +191,7 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
     return prepare(run, RunPaths.of(run.name), make_base(run))
 
 
-def run_train(run: RunConfig) -> dict[str, Any]:
+def run_train(run: RunConfig) -> TrainingRecord:
     from configs.paths import RunPaths
     from infra.mlflow.tracking import start_run
     from train.data.prepared import read_card
