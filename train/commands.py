@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from configs.data_card import DataCard
     from configs.run.config import RunConfig
+    from configs.training_record import TrainingRecord
 
 
 def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -34,7 +36,7 @@ def train(
     as_json: AsJson = False,
     plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
 ) -> None:
-    """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/trained)."""
+    """Train the model; a killed run picks up at its last checkpoint (build/NAME/trained)."""
     run = read_run(config, overrides)
     record = run_train(run)
     if as_json:
@@ -98,7 +100,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))(sweep)
 
 
-def run_prepare(run: RunConfig) -> dict[str, Any]:
+def run_prepare(run: RunConfig) -> DataCard:
     with waiting("the base is made ready"):
         from train.model.base import make_base
         from train.prepare import prepare
@@ -108,7 +110,7 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
         return prepare(run, RunPaths.of(run.name), base)
 
 
-def run_train(run: RunConfig) -> dict[str, Any]:
+def run_train(run: RunConfig) -> TrainingRecord:
     """Its training record; with `peak_memory_bytes` where this call trained."""
     from infra.mlflow.tracking import start_run
 

@@ -49,8 +49,8 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "model": {"layers"},
         "tasks": {"batches", "layers", "model", "sources"},
         "loop": {"batches", "model", "tasks"},
-        "release": {"data", "model", "sources", "tasks"},
-        "estimate": {"batches", "data", "layers", "model"},
+        "release": {"batches", "data", "model", "sources", "tasks"},
+        "estimate": {"batches", "data", "layers", "model", "sources"},
         "search": set(),
     },
     "eval": {
