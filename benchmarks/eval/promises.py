@@ -159,10 +159,10 @@ def judge_case(case: Case) -> tuple[str, list[str]]:
 
 def evaluate_and_judge(config: RunConfig, paths: RunPaths, champion: DeployConfig) -> Verdict:
     from eval.evaluate import evaluate
-    from eval.gate import judge
+    from eval.gate import run_gate
 
     evaluate(config, paths, champion)
-    return judge(config, paths, champion)
+    return run_gate(config, paths, champion)
 
 
 def sign(release: Path, name: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import ConfigError
 from configs.check import KINDS
+from configs.errors import ConfigError
 from configs.loader import RENAMED, fields_at, load
 from configs.run.config import RunConfig
 

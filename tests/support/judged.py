@@ -146,6 +146,6 @@ def verdict() -> Verdict:
         outcome=conjunction(results),
         results=results,
         dataset="sha256:rows",
-        looks=3,
+        holdout_uses=3,
         changes=changes,
     )

@@ -95,7 +95,7 @@ CLASSIFIER, NUMBERS, TAGGER, GPT = (
     ],
 )
 def test_a_test_must_suit_the_task(task: tuple[str, ...], section: dict[str, Any], expected: str | None) -> None:
-    found = ADAPTER.validate_python(section).misfits(task[0], (*task, "single_label")[1], ["bad", "good"])
+    found = ADAPTER.validate_python(section).incompatibilities(task[0], (*task, "single_label")[1], ["bad", "good"])
     assert found == [] if expected is None else any(expected in one for one in found), found
 
 

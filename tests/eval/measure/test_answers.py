@@ -142,7 +142,7 @@ def peak_of(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     tracemalloc.start()
     answers = Answers.open(folder / "a.jsonl", ids_of(count))
     ask(answers, server.rows(count), concurrency=64)
-    slicer = make_slicer(Evaluate().cuts, server.rows(count))
+    slicer = make_slicer(Evaluate().slice_definitions, server.rows(count))
     rows = zip(server.rows(count), answers.in_order(), strict=True)
     write_predictions(
         folder, (score(MANIFEST.task, row, answer, Evaluate()) | {"slices": slicer(row)} for row, answer in rows)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from configs.errors import InputError, OutsideError
 from configs.run.judge import Judge
 from eval.measure import judge_model
-from eval.measure.judge_model import judge_rows, read_score, scores_of
+from eval.measure.judge_model import judge_digest, judge_rows, read_score, scores_of
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
@@ -109,6 +109,11 @@ def test_another_judge_is_asked_anew(server: Server, tmp_path: Path, change: dic
     judge_rows(settings_of(), iter(ROWS), answered, tmp_path)
     judge_rows(settings_of(**change), iter(ROWS), answered, tmp_path)
     assert len(server.asked) == 12
+
+
+def test_a_judge_is_known_by_the_digest_that_it_always_had() -> None:
+    """Scores of an earlier version, paid for, are not asked again."""
+    assert judge_digest(settings_of()) == "e17ddff2754c"
 
 
 def test_only_answers_that_changed_are_judged_again(server: Server, tmp_path: Path) -> None:

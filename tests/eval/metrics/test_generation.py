@@ -17,7 +17,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from configs.run.evaluate import Evaluate
 from eval.metrics.aggregate import figure
-from eval.metrics.generation import TEXT, f1, fields, normalize, score_answer
+from eval.metrics.generation import NO_OVERLAP, f1, fields, normalize, score_answer
 from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
@@ -54,7 +54,7 @@ def test_a_call_is_matched_by_its_syntax_tree_and_by_nothing_of_texts(text: str,
     assert (row["exact_match"], row["valid_json"], row["name_match"]) == outcome and row["correct"] == row[
         "exact_match"
     ]
-    assert all(row[name] is None for name in (*TEXT, "field_f1", "valid_schema"))
+    assert all(row[name] is None for name in (*NO_OVERLAP, "field_f1", "valid_schema"))
     assert (row["gold"], row["answer"], row["latency_seconds"], row["prompt_tokens"], row["completion_tokens"]) == (
         CALL,
         text,
@@ -67,7 +67,7 @@ def test_a_call_is_matched_by_its_syntax_tree_and_by_nothing_of_texts(text: str,
 def test_a_text_has_no_figures_of_calls_or_objects_and_an_object_none_of_texts() -> None:
     text, thing = answered("a cat", "the cat"), answered('{"a": 1, "b": [2, 3]}', '{"b": [2, 4], "a": 1}')
     assert all(text[name] is None for name in ("name_match", "valid_json", "valid_schema", "field_f1")) and all(
-        text[name] is not None for name in TEXT
+        text[name] is not None for name in NO_OVERLAP
     )
     assert (
         thing["field_f1"] == pytest.approx(2 / 3)

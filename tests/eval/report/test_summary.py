@@ -46,7 +46,7 @@ def test_the_headline_is_one_sentence(outcomes: list[Outcome], more: dict[str, A
 
 
 def test_what_failed_comes_first_and_the_files_order_within() -> None:
-    found = summary.by_gravity(verdict_of("pass", "inconclusive", "fail", "pass", "fail").results)
+    found = summary.by_severity(verdict_of("pass", "inconclusive", "fail", "pass", "fail").results)
     assert [one.rule for one in found] == ["rule 3", "rule 5", "rule 2", "rule 1", "rule 4"]
 
 

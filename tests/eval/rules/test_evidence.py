@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +16,10 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
-from eval.evaluate import write_atomically
 from eval.measure.predictions import write_predictions
 from eval.metrics.score import score
 from eval.rules.evidence import find_measured, gather, read_measured
+from infra.files.atomic import write_json
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
@@ -146,7 +145,7 @@ def test_an_evaluation_as_the_gate_sees_it_is_what_evaluate_wrote(tmp_path: Path
         Evaluate(),
     )
     write_predictions(tmp_path, iter([row | {"slices": ["label=g"]}]))
-    write_atomically(tmp_path / "metrics.json", json.dumps({"release": OTHER, "metrics": {}}))
+    write_json(tmp_path / "metrics.json", {"release": OTHER, "metrics": {}})
     found = read_measured(tmp_path)
     assert found is not None and found.record == {"release": OTHER, "metrics": {}}
     (row,) = found.frame.to_dict("records") if found.frame is not None else []
