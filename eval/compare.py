@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from configs.errors import InputError
 from configs.run.metrics import METRICS
@@ -85,9 +85,8 @@ def paired(metric: str, mine: DataFrame | None, theirs: DataFrame | None, confid
         found = compare(metric, mine, theirs, confidence)
     except ValueError as error:
         return {"why_not": str(error)}
-    row: ComparedFigure = {"value": figure(metric, mine), "reference_value": figure(metric, theirs)}
-    row.update(describe(found))
-    return row
+    row: RuleEvidence = {"value": figure(metric, mine), "reference_value": figure(metric, theirs)}
+    return cast(ComparedFigure, row | describe(found))
 
 
 def slice_rows(

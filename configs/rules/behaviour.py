@@ -10,7 +10,7 @@ from configs.section import Section
 
 
 class RobustnessRule(Section):
-    """Perturbed questions change little: of one behaviour test by its name, or of every one but the invariance tests."""
+    """Perturbed questions change little: of one behaviour test by its name, or of all but the invariance tests."""
 
     rule: Literal["robustness"]
     test: str | None = Field(

@@ -27,8 +27,8 @@ RARE = 1e-9
 
 @dataclass(frozen=True)
 class Probe:
-    """What one server answered to the first test rows: natural log-probabilities by row and outcome (a label, or a first
-    token's id), and its speed."""
+    """What one server answered to the first test rows: natural log-probabilities by row and outcome (a label, or a
+    first token's id), and its speed."""
 
     distributions: dict[str, dict[str, float]]
     answers_per_second: float

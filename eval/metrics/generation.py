@@ -38,8 +38,8 @@ def score_text(answer: Answer) -> Prediction:
 
 
 def score_answer(reference: str, answer: Answer, settings: Evaluate) -> Prediction:
-    """All columns for every row, None where one does not apply to this kind of reference; of a preference pair also which
-    answer was likelier."""
+    """All columns for every row, None where one does not apply to this kind of reference; of a preference pair also
+    which answer was likelier."""
     match, gold = match_call(answer.text, reference), read_object(reference)
     is_call = gold is not None and "accepted" in gold
     exact = (

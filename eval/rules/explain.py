@@ -46,8 +46,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
-        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; pass: every slice's own figure holds; "
-        "else inconclusive",
+        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; "
+        "pass: every slice's own figure holds; else inconclusive",
         "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. "
         "Holm 1979 over all slices judged.",
     ),

@@ -1,4 +1,4 @@
-"""Rules on one release's own figures: thresholds, calibration, parity, loss of quality by quantization, size. Pure; what is
+"""Rules on one release's own figures: thresholds, calibration, parity, quality lost by quantization. Pure; what is
 missing never passes."""
 
 from __future__ import annotations

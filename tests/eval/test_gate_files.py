@@ -65,7 +65,7 @@ def run(
     return judged
 
 
-def read_reports() -> tuple[Verdict, dict[str, str], dict[str, str], str]:
+def read_reports() -> tuple[Verdict, dict[str, str | None], dict[str, str | None], str]:
     """The verdict, outcome by rule from junit.xml and from report.md, and the report."""
     report = (RUN.gate / "report.md").read_text(encoding="utf8")
     cases = ElementTree.parse(RUN.gate / "junit.xml").iter("testcase")

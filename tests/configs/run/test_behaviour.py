@@ -103,7 +103,8 @@ def run_of(tmp_path: Path, evaluate: str, task: str = "sequence-classification")
     path = tmp_path / "run.yaml"
     source = "sentiment" if task == "sequence-classification" else "bfcl"
     path.write_text(
-        f"name: run\ntask: {task}\nbase: {{package: x}}\ndata: {{source: {source}}}\ntrain: {{max_steps: 1}}\ngate: run.yaml\nevaluate: {evaluate}\n"
+        f"name: run\ntask: {task}\nbase: {{package: x}}\ndata: {{source: {source}}}\n"
+        f"train: {{max_steps: 1}}\ngate: run.yaml\nevaluate: {evaluate}\n"
     )
     return load(path, RunConfig)
 

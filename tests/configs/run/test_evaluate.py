@@ -95,7 +95,8 @@ def test_a_label_is_no_name_where_rows_have_none(tmp_path: Path, monkeypatch: py
     ("text", "expected"),
     [
         ("{", "JSON Schema"), ("[]", "JSON Schema"), ("true", "an object"), ('{"type": "nonsense"}', "JSON Schema"),
-        ('{"$ref": "https://example.org/a.json"}', "nothing is fetched"), ('{"items": [{"$ref": "#/$defs/lost"}]}', "lost"),
+        ('{"$ref": "https://example.org/a.json"}', "nothing is fetched"),
+        ('{"items": [{"$ref": "#/$defs/lost"}]}', "lost"),
     ],
 )  # fmt: skip
 def test_a_schema_that_could_not_judge_is_refused(

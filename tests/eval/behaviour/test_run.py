@@ -21,7 +21,8 @@ from eval.measure import answers
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
-Row, Model = dict[str, Any], Callable[[str], float]
+Row = dict[str, Any]
+Model = Callable[[str], float]
 GOOD = [{"id": f"row-{number}", "text": f"A good film, number {number}", "label": "good"} for number in range(20)]
 PEOPLE = {
     "test": "invariance",
@@ -70,7 +71,7 @@ def measured(tmp_path: Path, write_release: Callable[..., Manifest]) -> Callable
             settings, manifest, lambda: iter(rows), lambda place: model(last_question(rows[place])), ask, tmp_path
         )
         json.dumps(found, allow_nan=False)
-        return dict(found[test.get("name", test["test"])])
+        return dict(found[str(test.get("name", test["test"]))])
 
     return measure
 

@@ -31,7 +31,8 @@ from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 ANSWER = Answer("good", "good", {"bad": 0.25, "good": 0.75}, None, 0.1, 0)
-MANIFEST = Manifest.model_construct(name="m", task="sequence-classification", problem="single_label")
+FIELDS: Any = {"name": "m", "task": "sequence-classification", "problem": "single_label"}
+MANIFEST = Manifest.model_construct(**FIELDS)
 
 
 class Server:

@@ -160,9 +160,9 @@ def test_drawn_rows_alone_are_judged_and_the_others_have_no_score(server: Server
 @pytest.mark.parametrize(
     ("says", "score"),
     [
-        ("4", 4), ("4.5", 4.5), ("Score: 3", 3), ("**Score:** 3", 3), ("score = 2", 2), ("4/5", 4), ("4 out of 5", 4), ("I give it 2.", 2), 
-        ("It has 2 faults. Score: 3", 3),
-        ("Score: 1. On reflection: score: 2", 2), ("6", None), ("0", None), ("-1", None), ("2 or 3", None), ("none", None), ("Score: 9", None),
+        ("4", 4), ("4.5", 4.5), ("Score: 3", 3), ("**Score:** 3", 3), ("score = 2", 2), ("4/5", 4), ("4 out of 5", 4),
+        ("I give it 2.", 2), ("It has 2 faults. Score: 3", 3), ("Score: 1. On reflection: score: 2", 2),
+        ("6", None), ("0", None), ("-1", None), ("2 or 3", None), ("none", None), ("Score: 9", None),
     ],
 )  # fmt: skip
 def test_a_score_is_read_where_one_is_meant(says: str, score: float | None) -> None:

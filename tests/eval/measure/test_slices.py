@@ -32,9 +32,12 @@ def test_each_way_to_cut_gives_its_names() -> None:
     kept = json.dumps({"topic": "travel", "year": 2026})
     (row,) = rows("one two three", label="good", kept=kept)
     cuts = [
-        Slice(by="label"), Slice(by="length", edges=[2, 60]), Slice(column="topic"),
-        Slice(name="short", where="length < 20 and topic == 'travel'"), Slice(name="old", where="year < 2000 or 'four' in question"),
-    ]  # fmt: skip
+        Slice(by="label"),
+        Slice(by="length", edges=[2, 60]),
+        Slice(column="topic"),
+        Slice(name="short", where="length < 20 and topic == 'travel'"),
+        Slice(name="old", where="year < 2000 or 'four' in question"),
+    ]
     assert cut(cuts, [row]) == [["label=good", "2<length<=60", "topic=travel", "short"]]
 
 

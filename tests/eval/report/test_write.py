@@ -131,9 +131,8 @@ def test_the_metrics_report_has_each_figure_once_with_what_it_is_of() -> None:
 
 
 def test_a_figure_that_is_no_number_has_no_line() -> None:
-    evidence = Evidence(
-        judged.RELEASE, Measured({"metrics": {"a": float("nan"), "b": None, "c": True, "d": float("inf"), "e": 1}})
-    )
+    metrics: Any = {"a": float("nan"), "b": None, "c": True, "d": float("inf"), "e": 1}
+    evidence = Evidence(judged.RELEASE, Measured({"metrics": metrics}))
     assert samples(open_metrics(verdict_of([]), evidence))["tunegate_metric"] == [
         ({"metric": "e", "of": "release"}, 1.0)
     ]
