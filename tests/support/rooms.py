@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "eval": {
         "metrics": set(),
         "statistics": {"metrics"},
-        "measure": set(),
+        "measure": {"metrics"},
         "behaviour": {"measure", "metrics"},
         "rules": {"metrics", "statistics"},
         "report": {"measure", "metrics", "rules"},
