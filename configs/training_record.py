@@ -65,6 +65,12 @@ class TrainingRecord(Course, RunFacts):
     tracking_run_id: str | None
 
 
+class TrainingReport(TrainingRecord):
+    """What `train` shows: the record, and the memory at its peak where this very call trained."""
+
+    peak_memory_bytes: NotRequired[int]
+
+
 def read_training_record(paths: RunPaths) -> TrainingRecord | None:
     """None where there is none."""
     try:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from configs.errors import TunegateError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.metrics.rows import Row
-from infra.terminal import repeat_line
+from infra.terminal import telling
 from infra.vllm.answer import Answer
 from infra.vllm.client import ask
 
@@ -126,8 +126,10 @@ def show_progress(answers: Answers) -> Iterator[Progress]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    told = repeat_line(lambda: f"{answers.count()} of {len(answers.ids)} rows are answered")
-    with nullcontext() if console.is_terminal else told, Progress(console=console) as progress:
+    with (
+        telling(lambda: f"{answers.count()} of {len(answers.ids)} rows are answered"),
+        Progress(console=console) as progress,
+    ):
         yield progress
 
 
