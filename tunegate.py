@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from configs.environment.config import DeployConfig
-    from configs.release import Use
+    from configs.release import ReleaseUse
     from configs.verdict import Verdict
     from serve.record.environment import Compare
 
@@ -87,10 +87,10 @@ def compare_by() -> Compare:
     return Compare(share_difference, mean_difference)
 
 
-def used_releases() -> list[Use]:
-    from serve.record.releases_in_use import uses
+def used_releases() -> list[ReleaseUse]:
+    from serve.record.releases_in_use import releases_in_use
 
-    return uses()
+    return releases_in_use()
 
 
 @app.command(

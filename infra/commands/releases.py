@@ -14,11 +14,11 @@ from infra.terminal import AsJson, Config, example, show
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
-    from configs.release import Use
+    from configs.release import ReleaseUse
     from configs.run.config import RunConfig
 
 
-def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+def add_commands(app: typer.Typer, uses: Callable[[], list[ReleaseUse]]) -> None:
     """`uses`: which releases the environments here pin and run, as their records say; those are `serve`'s, which this
     room does not know."""
     add_sync(app)
@@ -90,7 +90,7 @@ def add_store_commands(releases: typer.Typer) -> None:
         typer.echo(str(find(reference)))
 
 
-def add_view_commands(releases: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+def add_view_commands(releases: typer.Typer, uses: Callable[[], list[ReleaseUse]]) -> None:
     @releases.command("list", epilog=example("tunegate releases list --json"))
     def list_published(as_json: AsJson = False) -> None:
         """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or

@@ -10,10 +10,10 @@ import typer
 from infra.terminal import AsJson, example, show
 
 if TYPE_CHECKING:
-    from configs.release import Use
+    from configs.release import ReleaseUse
 
 
-def add_commands(app: typer.Typer, uses: Callable[[], list[Use]]) -> None:
+def add_commands(app: typer.Typer, uses: Callable[[], list[ReleaseUse]]) -> None:
     """`uses`: as infra/commands/releases.py has it."""
 
     @app.command(

@@ -174,7 +174,7 @@ class Router:
     def is_paused(self) -> bool:
         return self.admin.read_map("traffic.map").get("paused") == "1"
 
-    def mend(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
+    def self_heal(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
         """By map: entries that must be there, once, in the running process and in the file that a restart reads. The
         maps that were not so, mended."""
         changed = [name for name, entries in wanted.items() if not self.holds(name, entries)]

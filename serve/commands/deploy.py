@@ -16,13 +16,13 @@ from serve.commands.audit import add_audit_commands
 from serve.commands.operate import add_operator_commands
 from serve.commands.serve import add_serving
 from serve.commands.view import add_looking_commands
-from serve.pin import crown, pin_back, pin_release, resolve
+from serve.pin import pin_back, pin_release, resolve, set_champion_alias
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig
-    from serve.record.environment import Compare, Environment, Judge
+    from serve.record.environment import Compare, Environment, LoadGate
 
-JudgeOf = Callable[["DeployConfig"], "Judge | None"]
+JudgeOf = Callable[["DeployConfig"], "LoadGate | None"]
 
 
 def add_commands(app: typer.Typer, judge_of: JudgeOf, compare_by: Callable[[], Compare]) -> None:
@@ -76,7 +76,7 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
                 hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)",
             )
         found = reconcile(replace(open_environment(config), why=why), config.release)
-        crown(found)
+        set_champion_alias(found)
         show(found, as_json)
 
     @app.command(epilog=example("tunegate promote local"))
@@ -85,7 +85,7 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
         from serve.deploy import promote as let_in
 
         found = let_in(replace(open_environment(read_environment(environment)), why=why))
-        crown(found)
+        set_champion_alias(found)
         show(found, as_json)
 
     @app.command(
@@ -99,7 +99,7 @@ def add_switching(app: typer.Typer, open_environment: Callable[[DeployConfig], E
         env = replace(open_environment(read_environment(environment)), why=why)
         found = go_back(env)
         found |= pin_back(env, environment_path(environment), str(found["release"]))
-        crown(found)
+        set_champion_alias(found)
         show(found, as_json)
 
     @app.command(epilog=example("tunegate stop local", "tunegate stop local --drain 60"))
