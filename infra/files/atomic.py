@@ -39,6 +39,16 @@ def is_running(pid: int) -> bool:
     return pid != os.getpid() and Path(f"/proc/{pid}").exists()
 
 
+@contextmanager
+def new_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """Yields an empty sibling of `path` with these permissions, that takes its place when the block ends well."""
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode)
+    yield partial
+    os.replace(partial, path)
+
+
 def write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf8")
