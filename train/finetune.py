@@ -1,5 +1,5 @@
-"""Training from YAML to trained weights: the best checkpoint, exact resumption after a kill, smaller micro-batches where
-memory runs out."""
+"""Training, from YAML to trained weights: the best checkpoint, exact resumption after a kill, smaller micro-batches
+where memory runs out."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ def check(checkout: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Ca
     def run(**parts: list[str]) -> Findings:
         for name, lines in parts.items():
             Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
-        data = {
+        data: dict[str, Any] = {
             "source": "files",
             "files": ["train.jsonl"],
             "validation_files": ["validation.jsonl"],
             "test_files": ["test.jsonl"],
         }
         data |= {"split": {"method": "given"}, "labels": ["negative", "neutral", "positive"], "max_tokens": 800}
-        sections = {
+        sections: dict[str, Any] = {
             "name": "x",
             "task": "sequence-classification",
             "base": {"path": "tiny"},
