@@ -74,8 +74,8 @@ def launch(config: RunConfig, paths: RunPaths, facts: RunFacts) -> TrainingRecor
 def refuse_diverged(facts: RunFacts, paths: RunPaths) -> None:
     if "diverged" in facts:
         kept = last_checkpoint(paths.checkpoints)
-        place = f"; the last good checkpoint is {kept}" if kept else ""
+        beside = f"; the last good checkpoint is {kept}" if kept else ""
         raise RefusedError(
-            f"{facts['diverged']}{place}",
+            f"{facts['diverged']}{beside}",
             hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)",
         )

@@ -137,7 +137,7 @@ def test_what_the_config_drops_is_left_out_and_counted_once(classifier: Callable
     assert sum(part["rows"] for part in card["splits"].values()) == 40
 
 
-def test_leakage_that_is_dropped_leaves_the_judges_whole(classifier: Callable[..., RunConfig]) -> None:
+def test_leakage_that_is_dropped_leaves_the_held_out_rows_whole(classifier: Callable[..., RunConfig]) -> None:
     config, paths = classifier(data={"lint": {"leakage": "drop"}}), RunPaths.of("x")
     append(
         *(

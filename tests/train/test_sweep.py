@@ -132,8 +132,8 @@ def test_a_stopped_sweep_goes_on_in_the_same_folder(
     study = swept(run_config())
     assert sorted(trained) == RATES and [trial.state.name for trial in study.trials].count("COMPLETE") == 3
     dead = next(trial for trial in study.trials if trial.state.name == "FAIL")
-    heir = next(trial for trial in study.trials if trial.user_attrs.get("retry_of") == dead.number)
-    assert (PATHS.root / f"sweep/trial-{heir.number}/half").exists() and not (
+    retried = next(trial for trial in study.trials if trial.user_attrs.get("retry_of") == dead.number)
+    assert (PATHS.root / f"sweep/trial-{retried.number}/half").exists() and not (
         PATHS.root / f"sweep/trial-{dead.number}"
     ).exists()
 

@@ -1,4 +1,4 @@
-"""Function calls: what is taught is what evaluation accepts, and what is rejected is what it does not."""
+"""Function calls: what is to be answered is what evaluation accepts, and what is rejected is what it does not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_signature_is_short_and_says_what_may_be_left_out() -> None:
     assert signature(function) == "area(base: integer, unit?: cm|m, sides?: array[float])"
 
 
-def test_the_first_accepted_value_is_taught_and_what_may_be_omitted_is_omitted() -> None:
+def test_the_first_accepted_value_is_the_answer_and_what_may_be_omitted_is_omitted() -> None:
     accepted: dict[str, list[Any]] = {
         "a": [1, 2],
         "b": ["", "x"],
