@@ -126,8 +126,8 @@ def show_progress(answers: Answers) -> Iterator[Progress]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    told = repeat_line(lambda: f"{answers.count()} of {len(answers.ids)} rows are answered")
-    with nullcontext() if console.is_terminal else told, Progress(console=console) as progress:
+    lines = repeat_line(lambda: f"{answers.count()} of {len(answers.ids)} rows are answered")
+    with nullcontext() if console.is_terminal else lines, Progress(console=console) as progress:
         yield progress
 
 
