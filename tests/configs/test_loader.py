@@ -105,12 +105,7 @@ def test_a_missing_config_file_is_a_clear_error() -> None:
 
 
 ENVIRONMENT = "name: local\nmodel: assistant\n"
-NOT_MERGED = {
-    "data.damage",
-    "data.lint.encoding_damage",
-    "data.lint.nothing_to_learn",
-    "supervision.strikes",
-}
+NOT_MERGED = {"supervision.strikes"}
 
 
 def kinds_with(new: str) -> list[str]:
