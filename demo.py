@@ -78,7 +78,7 @@ def release_of(version: str) -> dict[str, Any]:
     root = Path("build") / VERSIONS[version]
     verdict, metrics, training = (
         json.loads((root / file).read_text(encoding="utf8"))
-        for file in ("gate/verdict.json", "eval/metrics.json", "adapter/training.json")
+        for file in ("gate/verdict.json", "eval/metrics.json", "trained/training.json")
     )
     return {
         "release": verdict["release"].partition("@")[0],

@@ -7,31 +7,38 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import eval.commands
 import infra.commands.gitlab
 import infra.commands.keys
 import infra.commands.releases
 import infra.commands.trace
+import serve.commands.audit
 import serve.commands.deploy
+import serve.commands.operate
+import serve.commands.serve
+import serve.commands.view
 import train.commands
-from configs.errors import TunegateError
+from configs.errors import InputError, TunegateError
 from configs.run.config import read_run
 from eval.commands import Production, run_evaluate, run_gate
-from eval.commands import add_commands as add_eval_commands
 from infra.commands.releases import run_publish
 from infra.masking import masked
-from infra.terminal import Config, Sets, example, print_verdict
+from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
 from train.commands import run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from configs.environment.config import DeployConfig
+    from configs.errors import Problem
     from configs.release import ReleaseUse
     from configs.verdict import Verdict
+    from serve.preview import Preview
     from serve.record.environment import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -47,6 +54,7 @@ def print_version(wanted: bool) -> None:
 
 @app.callback()
 def front(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="print the version and end")
     ] = False,
@@ -55,10 +63,11 @@ def front(
 
     Start with: tunegate run configs/finetune/smoke.yaml
     """
+    context.obj = SimpleNamespace(judge_of=judge_of, compare_by=compare_by, used_releases=used_releases)
 
 
 def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
-    """`serve` and `eval` do not know each other: the front door hands the gate over."""
+    """The gate of an environment's load rules: `serve` and `eval` do not know each other, so it is handed over."""
     from eval.gate import read_rules
     from eval.rules.decide import decide_load
 
@@ -66,17 +75,98 @@ def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict]
     return (lambda reference, figures: decide_load(rules, reference, figures)) if rules else None
 
 
-def plan_environment(path: Path) -> dict[str, Any]:
-    """`train` and `serve` do not know each other either."""
+def check(
+    files: Annotated[list[Path] | None, typer.Argument(help="run, gate or deploy files")] = None,
+    overrides: Sets = None,
+    as_json: AsJson = False,
+    data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
+    export_schemas: Annotated[
+        bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")
+    ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="memory and time of each run; of an environment the steps of its next deploy, "
+            "and whether there is room",
+        ),
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")
+    ] = None,
+) -> None:
+    """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
+    from configs.check import check_files, export
+
+    if export_schemas:
+        export(Path("configs/schema"))
+    elif not files:
+        raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
+    paths = files or []
+    problems = check_files(paths, overrides or [])
+    if problems or not (data or plan):
+        show_problems(problems, len(paths), as_json)
+    if data:
+        check_rows(paths, overrides, as_json)
+    if plan:
+        check_plans(paths, overrides, device, as_json)
+
+
+def show_problems(problems: list[Problem], files: int, as_json: bool) -> None:
+    """Ends the command with 2 where there is one."""
+    if as_json:
+        show([vars(problem) for problem in problems], True)
+    else:
+        for problem in problems:
+            typer.secho(str(problem), err=True, fg="red")
+        if files and not problems:
+            typer.echo(f"{files} file{'s' if files != 1 else ''} good")
+    if problems:
+        raise typer.Exit(2)
+
+
+def check_rows(paths: list[Path], overrides: list[str] | None, as_json: bool) -> None:
+    """Every run's rows are looked at before the first refusal ends the command with 1."""
+    from configs.check import kind_of
+    from configs.run.config import RunConfig
+    from train.check_data import check_rows, print_report
+
+    found = [check_rows(read_run(path, overrides)) for path in paths if kind_of(path) is RunConfig]
+    if as_json:
+        show([report for report, _ in found], True)
+    for report, lines in found if not as_json else []:
+        print_report(report, lines)
+    if any(report["refused"] for report, _ in found):
+        raise typer.Exit(1)
+
+
+def check_plans(paths: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:
+    """Every plan is shown before the first run that does not fit ends the command with 1."""
+    from configs.check import kind_of
+    from configs.environment.config import DeployConfig
+    from train.plan import make_plan, print_plan, refuse_what_does_not_fit
+
+    environments = [path for path in paths if kind_of(path) is DeployConfig]
+    deploys = [plan_environment(path) for path in environments]
+    runs = {path: make_plan(read_run(path, overrides), device) for path in paths if path not in environments}
+    if as_json:  # one environment alone is itself, not a list
+        show(deploys[0] if len(deploys) == 1 and not runs else [*deploys, *runs.values()], True)
+    for deploy in deploys if not as_json else []:
+        show(deploy, False)
+    for path, made in runs.items():
+        if not as_json:
+            print_plan(made)
+        refuse_what_does_not_fit(made, str(path))
+
+
+def plan_environment(path: Path) -> Preview:
+    """What the next deploy of an environment would do."""
     from configs.environment.config import read_environment
     from serve.preview import preview
     from serve.record.environment import Environment
 
     config = read_environment(str(path))
     return preview(Environment(config), config.release)
-
-
-train.commands.add_commands(app, plan_environment)
 
 
 def compare_by() -> Compare:
@@ -93,12 +183,6 @@ def used_releases() -> list[ReleaseUse]:
     return releases_in_use()
 
 
-@app.command(
-    epilog=example(
-        "tunegate run configs/finetune/smoke.yaml",
-        "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4",
-    )
-)
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
     from configs.verdict import EXIT_CODES
@@ -117,12 +201,36 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
-add_eval_commands(app)
-serve.commands.deploy.add_commands(app, judge_of, compare_by)
-infra.commands.releases.add_commands(app, used_releases)
-infra.commands.trace.add_commands(app, used_releases)
-infra.commands.keys.add_commands(app)
-infra.commands.gitlab.add_commands(app)
+app.command(
+    epilog=example(
+        "tunegate check configs/finetune/*.yaml",
+        "tunegate check configs/finetune/smoke.yaml --data",
+        "tunegate check configs/deploy/local.yaml --json",
+        "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
+        "tunegate check configs/deploy/local.yaml --plan",
+        "tunegate check --export-schemas",
+    )
+)(check)
+train.commands.add_commands(app)
+app.command(
+    epilog=example(
+        "tunegate run configs/finetune/smoke.yaml",
+        "tunegate run configs/finetune/sentiment.yaml --set train.learning_rate=1e-4",
+    )
+)(run)
+for commands in (
+    eval.commands,
+    serve.commands.view,
+    serve.commands.operate,
+    serve.commands.audit,
+    serve.commands.serve,
+    serve.commands.deploy,
+    infra.commands.releases,
+    infra.commands.trace,
+    infra.commands.keys,
+    infra.commands.gitlab,
+):
+    commands.add_commands(app)
 ENDED_BY_SIGTERM = 143
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",

@@ -121,12 +121,14 @@ def machine() -> str:
     cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(encoding="utf8"))
     gpu = "a GPU" if Path("/dev/nvidiactl").exists() else "no GPU"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{len(os.sched_getaffinity(0))} cores ({cpu[1] if cpu else platform.machine()}), {memory:.0f} GiB, {gpu}, Python {platform.python_version()}"
+    cores = f"{len(os.sched_getaffinity(0))} cores ({cpu[1] if cpu else platform.machine()})"
+    return f"{cores}, {memory:.0f} GiB, {gpu}, Python {platform.python_version()}"
 
 
 def write_document(room: str, rows: list[Row], seconds: float) -> None:
     """The room's section of docs/benchmarks.md."""
-    head = f"Measured by `make prove-{room}` on {datetime.now(UTC):%d %B %Y} in {seconds / 60:.0f} minutes, on {machine()}."
+    when = f"on {datetime.now(UTC):%d %B %Y} in {seconds / 60:.0f} minutes"
+    head = f"Measured by `make prove-{room}` {when}, on {machine()}."
     lines = [f"| {row.name} | {row.value} | {row.goal} | {'yes' if row.holds else '**missed**'} |" for row in rows]
     write_section(DOCUMENT, f"prove-{room}", [head, "", "| what | seen | goal | holds |", "|---|---|---|---|", *lines])
 

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from configs.document import read_yaml
 from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
-from configs.loader import load, read_yaml
+from configs.loader import load
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
 from configs.section import Section

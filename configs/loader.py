@@ -4,205 +4,188 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from configs.document import Document, Location, read_document, shown
 from configs.errors import ConfigError, Problem
 from configs.section import Section
 
 Config = TypeVar("Config", bound=Section)
-Location = tuple[str | int, ...]
-LONGEST_FILE_BYTES = 1_000_000
-MOST_VALUES = 100_000
-YAML_SLIPS = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # what ruamel lets through of its own
+MOST_ROUNDS = 8
+# Keys that had another name before, the new name or names after: an old one is refused with what to write.
+RENAMED: dict[str, tuple[str, ...]] = {
+    "data.damage": ("data.corrupt",),
+    "data.lint.encoding_damage": ("data.lint.mojibake",),
+    "data.lint.nothing_to_learn": ("data.lint.no_target_tokens", "data.lint.identical_pair"),
+    "door": ("router",),
+    "supervision.strikes": ("supervision.max_crashes",),
+}
+
+
+class Mistake(NamedTuple):
+    """One error of pydantic's, at its place in the YAML. `is_there`: the whole of the location is written there."""
+
+    location: Location
+    is_there: bool
+    kind: str
+    message: str
+    value: object
 
 
 def load(path: Path, model: type[Config], overrides: list[str] | None = None) -> Config:
     """Validates `path` (with `section.key=value` overrides) as `model`. Raises ConfigError with all problems."""
-    raw, lines = read_yaml(path)
-    overridden = apply_overrides(raw, overrides or [])
-    config, problems = validate(raw, model, path, lines, overridden)
-    if config is None:
-        raise ConfigError(problems, hint=f"tunegate check {path}")
+    document = read_document(path, overrides or [])
+    renamed = take_renamed(document, model)
+    config, problems = validate(document, model)
+    if config is None or renamed:
+        raise ConfigError(renamed + problems, hint=f"tunegate check {path}")
     return config
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
-    """The plain mapping in `path` and the line of every key."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    def broken(line: int | None, found: str, expected: str = "a YAML mapping of keys and values") -> ConfigError:
-        return ConfigError([Problem(str(path), line, "", found, expected)])
-
-    try:
-        if path.stat().st_size > LONGEST_FILE_BYTES:
-            raise broken(None, f"{path.stat().st_size} bytes", f"at most {LONGEST_FILE_BYTES}")
-        text = path.read_text(encoding="utf8")
-        lines = line_numbers(YAML(typ="safe", pure=True).compose(text), (), {})
-        document = plain(YAML(typ="safe", pure=True).load(text))
-    except OSError as error:
-        raise broken(None, (error.strerror or str(error)).lower(), "a readable YAML file") from None
-    except UnicodeDecodeError:
-        raise broken(None, "bytes that are not UTF-8", "a YAML file in UTF-8") from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise broken(
-            mark.line + 1 if mark else None, " ".join(str(error.problem).split()).removeprefix("found "), "valid YAML"
-        ) from None
-    except (YAMLError, *YAML_SLIPS) as error:
-        raise broken(None, shorten(" ".join(str(error).split())), "valid YAML") from None
-    if document is None:
-        raise broken(None, "an empty file")
-    if not isinstance(document, dict):
-        raise broken(1, f"a {type(document).__name__}")
-    return document, lines
-
-
-def line_numbers(node: Any, location: Location, lines: dict[Location, int]) -> dict[Location, int]:
-    """Where each key and item stands (1-based), aliases followed. Raises ValueError where they multiply past all
-    use."""
-    if len(lines) > MOST_VALUES:
-        raise ValueError(f"more than {MOST_VALUES} values, each alias counted where it is used")
-    if node is not None and not isinstance(node.value, str):
-        pairs = node.value if node.id == "mapping" else enumerate(node.value)
-        for key, value in pairs:
-            place = (*location, key if isinstance(key, int) else str(key.value))
-            lines[place] = (value if isinstance(key, int) else key).start_mark.line + 1
-            line_numbers(value, place, lines)
-    return lines
-
-
-def plain(value: Any) -> Any:
-    """`value` with dates, bytes and sets as text: what a config may hold, JSON can."""
-    if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
-
-
-def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
-    """Writes `a.b=value` into `raw`, the value read as YAML; returns the places touched."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    touched: set[Location] = set()
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        parts = tuple(key.split("."))
-        if not separator or not all(parts):
-            raise ConfigError(
-                [Problem("--set", None, "", repr(override), "section.key=value, as in train.learning_rate=1e-4")]
-            )
-        target: Any = raw
-        for part in parts[:-1]:
-            target = target.setdefault(part, {}) if isinstance(target, dict) else None
-        if not isinstance(target, dict):
-            raise ConfigError([Problem("--set", None, key, "a key below a plain value", "a section")])
-        try:
-            target[parts[-1]] = plain(YAML(typ="safe", pure=True).load(text))
-        except (YAMLError, *YAML_SLIPS):
-            raise ConfigError(
-                [Problem("--set", None, key, shorten(repr(text)), "a value written as in YAML")]
-            ) from None
-        touched.add(parts)
-    return touched
-
-
-def validate(
-    raw: dict[str, Any], model: type[Config], path: Path, lines: dict[Location, int], overridden: set[Location]
-) -> tuple[Config | None, list[Problem]]:
-    """Validates, takes out what was wrong and validates again, so that no mistake hides another."""
+def take_renamed(document: Document, model: type[Section]) -> list[Problem]:
+    """One problem for each old key; its value goes to the new key, so that a mistake within it shows too."""
     problems: list[Problem] = []
-    rest, seen, taken = copy.deepcopy(raw), set[tuple[Location, str]](), list[Location]()
-    for _ in range(8):
-        try:
-            config = model.model_validate(rest, context={"root": Path(".")})
-        except ValidationError as error:
-            fresh = [detail for detail in error.errors() if (detail["loc"], detail["type"]) not in seen]
-            seen |= {(detail["loc"], detail["type"]) for detail in fresh}
-            fresh = [detail for detail in fresh if not caused_by_removal(detail, raw, taken)]
-            taken += [real_location(raw, detail["loc"])[0] for detail in fresh if detail["type"] != "extra_forbidden"]
-            problems += [describe(detail, model, raw, path, lines, overridden) for detail in fresh]
-            removed = [remove(rest, detail["loc"]) for detail in fresh]  # every one of them, not up to the first
-            if not any(removed):
-                break
-        else:
-            return (config, []) if not problems else (None, problems)
+    for old, new in RENAMED.items():
+        location, replacement = tuple(old.split(".")), tuple(new[0].split("."))
+        section: Any = document.values
+        for part in location[:-1]:
+            section = section.get(part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or location[-1] not in section:
+            continue
+        if replacement[-1] not in fields_at(model, replacement[:-1]):  # a key of another kind of YAML
+            continue
+        section.setdefault(replacement[-1], section.pop(location[-1]))
+        file, line = document.file_and_line(location) if location in document.lines else ("--set", None)
+        problems.append(Problem(file, line, old, "a renamed key", " or ".join(new)))
+        for place in moved(document.overridden, location):
+            document.overridden.add(replacement + place)
+        for place in moved(document.lines, location):
+            document.lines.setdefault(replacement + place, document.lines[location + place])
+    return problems
+
+
+def moved(places: Iterable[Location], section: Location) -> list[Location]:
+    """What follows `section` in those that lie in it."""
+    return [place[len(section) :] for place in places if place[: len(section)] == section]
+
+
+def validate(document: Document, model: type[Config]) -> tuple[Config | None, list[Problem]]:
+    """The config, or every problem.
+
+    A rule over a section is asked only where each value in it is good, so a mistake hides others behind it. Hence in
+    rounds: what was wrong is taken out, and the rest is asked again.
+
+        task: dpo                   # found in round 2: not with data.source bfcl
+        data: {source: bfcl}
+        train: {max_steps: many}    # found in round 1: not a number
+    """
+    problems: list[Problem] = []
+    rest, told, taken = copy.deepcopy(document.values), set[tuple[Location, str, str]](), list[Location]()
+    for _ in range(MOST_ROUNDS):
+        config, mistakes = ask(model, rest, document)
+        if config is not None:
+            return (None, problems) if problems else (config, [])
+        fresh = [one for one in mistakes if (one.location, one.kind, one.message) not in told]
+        told |= {(one.location, one.kind, one.message) for one in fresh}
+        fresh = [one for one in fresh if not is_consequence(one, taken)]
+        problems += [describe(one, model, document) for one in fresh]
+        taken += [one.location for one in fresh if one.kind != "extra_forbidden"]
+        removed = [remove(rest, one.location) for one in reversed(fresh)]  # all of them; items of a list from behind
+        if not any(removed):
+            break
     return None, problems
 
 
-def caused_by_removal(detail: ErrorDetails, raw: dict[str, Any], taken: list[Location]) -> bool:
-    """Whether the problem only shows since wrong values were taken out: not a second mistake."""
-    location, there = real_location(raw, detail["loc"])
-    if detail["type"] == "missing":
-        return there
-    return isinstance(detail["input"], dict | list | BaseModel) and any(
-        other[: len(location)] == location for other in taken
-    )
+def ask(model: type[Config], values: dict[str, Any], document: Document) -> tuple[Config | None, list[Mistake]]:
+    """One round: the config or the mistakes in it."""
+    try:
+        return model.model_validate(values, context={"root": Path(".")}), []
+    except ValidationError as error:
+        return None, [
+            Mistake(*find_location(document.values, one["loc"]), one["type"], one["msg"], one["input"])
+            for one in error.errors()
+        ]
 
 
-def real_location(raw: Any, location: Location) -> tuple[Location, bool]:
-    """`location` without the union tags pydantic adds, and whether the whole of it stands in `raw`."""
-    real: list[str | int] = []
+def find_location(values: Any, location: Location) -> tuple[Location, bool]:
+    """`location` without the union tags that pydantic puts into it, and whether the whole of it stands in `values`:
+    ("strategy", "canary", "steps", 0) is strategy.steps.0."""
+    found: list[str | int] = []
     for position, part in enumerate(location):
-        if (
-            (part in raw)
-            if isinstance(raw, dict)
-            else (isinstance(raw, list) and isinstance(part, int) and part < len(raw))
-        ):
-            raw = raw[part]
-        elif position < len(location) - 1 or not isinstance(raw, dict | list):
-            continue
-        else:
-            return (*real, part), False
-        real.append(part)
-    return tuple(real), True
+        if has(values, part):
+            values = values[part]
+            found.append(part)
+        elif position == len(location) - 1 and isinstance(values, dict | list):
+            return (*found, part), False
+    return tuple(found), True
 
 
-def remove(raw: Any, location: Location) -> bool:
-    """Takes the leaf at `location` out; False where there was none (a whole section's own rule)."""
-    real, there = real_location(raw, location)
-    if not there or not real:
+def has(values: Any, part: str | int) -> bool:
+    if isinstance(values, list):
+        return isinstance(part, int) and part < len(values)
+    return isinstance(values, dict) and part in values
+
+
+def is_consequence(mistake: Mistake, taken: list[Location]) -> bool:
+    """Whether it only shows since wrong values were taken out: not a mistake of its own."""
+    if mistake.kind == "missing":
+        return mistake.is_there
+    within = any(other[: len(mistake.location)] == mistake.location for other in taken)
+    return isinstance(mistake.value, dict | list | BaseModel) and within
+
+
+def remove(values: Any, location: Location) -> bool:
+    """Takes the value at `location` out; False where there is none (a rule over a section has no value of its own)."""
+    for part in location[:-1]:
+        if not has(values, part):
+            return False
+        values = values[part]
+    if not location or not has(values, location[-1]) or isinstance(values[location[-1]], dict):
         return False
-    for part in real[:-1]:
-        raw = raw[part]
-    if isinstance(raw[real[-1]], dict):
-        return False
-    del raw[real[-1]]
+    del values[location[-1]]
     return True
 
 
-def describe(
-    detail: ErrorDetails,
-    model: type[BaseModel],
-    raw: dict[str, Any],
-    path: Path,
-    lines: dict[Location, int],
-    overridden: set[Location],
-) -> Problem:
-    location, there = real_location(raw, detail["loc"])
-    line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
-    file = "--set" if location in overridden else str(path)
-    key = ".".join(str(part) for part in location)
-    found = "nothing" if not there else "a section" if isinstance(detail["input"], dict) else shown(detail["input"])
-    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if detail["type"] == "extra_forbidden":
-        known = fields_at(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        found, expected = (
-            f"an unknown key {str(location[-1])!r}",
-            f"{near[0]!r}?" if near else "one of " + ", ".join(sorted(known)),
-        )
-    elif detail["type"] == "missing":
-        found, expected = "nothing", "a value, for it has no default"
-    elif detail["type"] == "value_error" and not isinstance(detail["input"], str):
-        found = "a combination that cannot be"
-    return Problem(file, None if file == "--set" else line, key, found, expected)
+def describe(mistake: Mistake, model: type[Section], document: Document) -> Problem:
+    file, line = document.file_and_line(mistake.location)
+    found, expected = WORDS.get(mistake.kind, describe_value)(mistake, model)
+    return Problem(file, line, ".".join(map(str, mistake.location)), found, expected)
+
+
+def describe_unknown(mistake: Mistake, model: type[Section]) -> tuple[str, str]:
+    *section, key = mistake.location
+    known = fields_at(model, tuple(section))
+    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f"an unknown key {str(key)!r}", f"{near[0]!r}?" if near else "one of " + ", ".join(known)
+
+
+def describe_missing(mistake: Mistake, model: type[Section]) -> tuple[str, str]:
+    return "nothing", "a value, for it has no default"
+
+
+def describe_rule(mistake: Mistake, model: type[Section]) -> tuple[str, str]:
+    """Of a rule that we wrote: its message says what is expected."""
+    found, expected = describe_value(mistake, model)
+    return found if isinstance(mistake.value, str) else "a combination that cannot be", expected
+
+
+def describe_value(mistake: Mistake, model: type[Section]) -> tuple[str, str]:
+    expected = mistake.message.removeprefix("Value error, ").removeprefix("Input should be ")
+    if not mistake.is_there:
+        return "nothing", expected
+    return "a section" if isinstance(mistake.value, dict) else shown(mistake.value), expected
+
+
+# Found and expected, by pydantic's type of error.
+WORDS: dict[str, Callable[[Mistake, type[Section]], tuple[str, str]]] = {
+    "extra_forbidden": describe_unknown,
+    "missing": describe_missing,
+    "value_error": describe_rule,
+}
 
 
 def fields_at(model: Any, location: Location) -> list[str]:
@@ -223,14 +206,3 @@ def sections_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [found for argument in get_args(annotation) for found in sections_in(argument)]
-
-
-def shorten(text: str, longest: int = 60) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def shown(value: Any) -> str:
-    try:
-        return shorten(repr(value))
-    except ValueError:  # Python prints no integer of more than 4300 digits
-        return "a number of thousands of digits"

@@ -25,8 +25,9 @@ class RunPaths:
         return self.root / "checkpoints"
 
     @property
-    def adapter(self) -> Path:
-        return self.root / "adapter"
+    def trained(self) -> Path:
+        """What training left: an adapter, or with method full a whole model."""
+        return self.root / "trained"
 
     @property
     def release(self) -> Path:

@@ -1,4 +1,4 @@
-"""The judge's commands of the front door: evaluate, gate, compare."""
+"""Options of `evaluate`, `gate`, `compare`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ import typer
 from configs.environment.config import read_environment
 from configs.errors import InputError
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
+from infra.terminal import (
+    AsJson,
+    Config,
+    Sets,
+    example,
+    following,
+    print_summary,
+    print_table,
+    print_verdict,
+    show,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from configs.paths import RunPaths
@@ -30,64 +41,69 @@ Explain = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    @app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))
-    def evaluate(
-        config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False
-    ) -> None:
-        """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
-        show(run_evaluate(read_run(config, overrides), production), as_json)
+def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
+    """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
+    run = read_run(config, overrides)
+    record = run_evaluate(run, production)
+    if as_json:
+        show(record, True)
+    else:
+        print_measured(record, run, following("gate", config, overrides))
 
-    @app.command(
+
+def gate(
+    config: Annotated[Path | None, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")] = None,
+    overrides: Sets = None,
+    production: Production = None,
+    explain: Explain = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
+    from configs.verdict import EXIT_CODES
+
+    if explain is not None:
+        typer.echo(explained(explain, read_run(config, overrides) if config else None, production))
+        return
+    if config is None:
+        raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
+    verdict = run_gate(read_run(config, overrides), production)
+    typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
+    raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def compare(
+    release: Annotated[str, typer.Argument(help="build/NAME, a name, NAME@DIGEST or the beginning of a digest")],
+    reference: Annotated[str, typer.Argument(help="the same")],
+    metric: Annotated[
+        str | None, typer.Option(help="the one shown by slices; default: the first with a value an example")
+    ] = None,
+    confidence: Annotated[float, typer.Option(min=0.51, max=0.999)] = 0.95,
+    as_json: AsJson = False,
+) -> None:
+    """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been
+    seen."""
+    from eval.compare import compare_releases
+
+    found = compare_releases(release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True))
+    typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command(epilog=example("tunegate evaluate configs/finetune/smoke.yaml --json"))(evaluate)
+    app.command(
         epilog=example(
             "tunegate gate configs/finetune/calls-v2.yaml",
             "tunegate gate configs/finetune/calls-v2.yaml --production staging --json",
             "tunegate gate configs/finetune/calls-v2.yaml --explain non_inferior_to",
             "tunegate gate --explain list",
         )
-    )
-    def gate(
-        config: Annotated[Path | None, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")] = None,
-        overrides: Sets = None,
-        production: Production = None,
-        explain: Explain = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
-        from configs.verdict import EXIT_CODES
-
-        if explain is not None:
-            typer.echo(explained(explain, read_run(config, overrides) if config else None, production))
-            return
-        if config is None:
-            raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
-        verdict = run_gate(read_run(config, overrides), production)
-        typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
-        raise typer.Exit(EXIT_CODES[verdict.outcome])
-
-    @app.command(
+    )(gate)
+    app.command(
         epilog=example(
             "tunegate compare build/smoke build/sentiment",
             "tunegate compare calls-v2@f0b00a calls-v1 --metric valid_json --json",
         )
-    )
-    def compare(
-        release: Annotated[str, typer.Argument(help="build/NAME, a name, NAME@DIGEST or the beginning of a digest")],
-        reference: Annotated[str, typer.Argument(help="the same")],
-        metric: Annotated[
-            str | None, typer.Option(help="the one shown by slices; default: the first with a value an example")
-        ] = None,
-        confidence: Annotated[float, typer.Option(min=0.51, max=0.999)] = 0.95,
-        as_json: AsJson = False,
-    ) -> None:
-        """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been
-        seen."""
-        from eval.compare import compare_releases
-
-        found = compare_releases(
-            release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True)
-        )
-        typer.echo(json.dumps(found, indent=2)) if as_json else print_comparison(found)
+    )(compare)
 
 
 def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
@@ -95,6 +111,28 @@ def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
     from eval.evaluate import evaluate
 
     return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
+
+
+def print_measured(record: dict[str, Any], run: RunConfig, following: str) -> None:
+    """A line a metric, then what they were measured on, and the command that follows."""
+    from configs.paths import RunPaths
+
+    print_table(
+        [{"metric": name, "value": f"{value:.4g}"} for name, value in record["metrics"].items()], ["metric", "value"]
+    )
+    parity = record["parity"]
+    print_summary(
+        {
+            "release": record["release"],
+            "test rows": f"{record['n']:,}",
+            "parity": f"{parity['agreement']:.0%} of {parity['prompts']} golden prompts answered alike"
+            if parity
+            else "",
+            "size": f"{record['size_bytes'] / 2**20:,.1f} MiB",
+            "answers": RunPaths.of(run.name).evaluation / "predictions.parquet",
+            "next": following,
+        }
+    )
 
 
 def run_gate(run: RunConfig, production: str | None) -> Verdict:
@@ -113,14 +151,15 @@ def track_evaluation(paths: RunPaths) -> None:
 
     training, metrics = (
         json.loads(path.read_text(encoding="utf8"))
-        for path in (paths.adapter / "training.json", paths.evaluation / "metrics.json")
+        for path in (paths.trained / "training.json", paths.evaluation / "metrics.json")
     )
-    tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
-    tracker.log_tags({"tunegate.release": metrics["release"]})
-    tracker.log_metrics(metrics["metrics"], training["steps"])
-    for folder in (paths.evaluation, paths.gate):
-        tracker.log_artifacts(folder)
-    tracker.finish()
+    with waiting("MLflow takes what was measured and judged"):
+        tracker = resume_run(training["tracking_run_id"], paths.root / "tracking")
+        tracker.log_tags({"tunegate.release": metrics["release"]})
+        tracker.log_metrics(metrics["metrics"], training["steps"])
+        for folder in (paths.evaluation, paths.gate):
+            tracker.log_artifacts(folder)
+        tracker.finish()
 
 
 def explained(wanted: str, run: RunConfig | None, production: str | None) -> str:

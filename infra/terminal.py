@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +24,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
 Why = Annotated[str | None, typer.Option("--why", help="the reason, for the record: tunegate audit list")]
 Config = Annotated[Path, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="override a key: --set train.learning_rate=1e-4")]
+
+REPEAT_SECONDS = 30.0  # between two lines where no spinner turns
+TOLD: list[Callable[[], str]] = []  # what is waited for, the outermost first
 
 
 def complete_environment(incomplete: str) -> list[str]:
@@ -36,26 +48,71 @@ def example(*lines: str) -> str:
     return "Examples:\n\n" + "\n\n".join(lines)
 
 
-def show(value: dict[str, Any] | list[Any], as_json: bool) -> None:
-    """One value for people (a line a key) or for machines."""
+def following(command: str, config: Path, overrides: Sequence[str] | None) -> str:
+    """The next command to type, with the same overrides."""
+    return shlex.join(["tunegate", command, str(config), *(word for one in overrides or () for word in ("--set", one))])
+
+
+def show(value: Mapping[str, object] | Sequence[Mapping[str, object]], as_json: bool) -> None:
+    """One value for machines, or for people where no summary of its own is written: a line a key, a table for a
+    list."""
     if as_json:
         typer.echo(json.dumps(value, indent=2, default=str))
+    elif isinstance(value, Mapping):
+        print_summary({key: item if isinstance(item, str | list) else cell(item) for key, item in value.items()})
+    else:
+        print_table(value, list(dict.fromkeys(key for row in value for key in row)))
+
+
+def print_summary(lines: Mapping[str, object]) -> None:
+    """`label  value`, a line each, of a list one an item; nothing for a value that is None or empty. Texts stay whole:
+    paths and commands are copied from here."""
+    said = {label: value for label, value in lines.items() if value not in (None, "", [])}
+    width = max(map(len, said), default=0)
+    for label, value in said.items():
+        for number, item in enumerate(value if isinstance(value, list) else [value]):
+            head = "" if number else label.replace("_", " ")
+            typer.echo(f"{head:>{width}}  {item if isinstance(item, str) else cell(item)}")
+
+
+def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """One line a row, as wide as the terminal (COLUMNS) at most: what is too long is shortened in the middle, the
+    widest column first. `--json` prints all of it."""
+    if not rows:
+        typer.echo("none")
         return
-    for row in value if isinstance(value, list) else [value]:
-        for key, item in row.items():
-            typer.echo(f"{key:>24}  {brief(item)}")
-        if isinstance(value, list):
-            typer.echo("")
+    heads = [column.replace("_", " ") for column in columns]
+    texts = [[cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *texts, strict=True)]
+    space = get_terminal_size((120, 24)).columns - 2 * (len(columns) - 1)
+    while sum(widths) > space and max(widths) > 4:
+        widths[widths.index(max(widths))] -= 1
+    for number, line in enumerate([heads, *texts]):
+        cells = [shorten(text, width).ljust(width) for text, width in zip(line, widths, strict=True)]
+        typer.secho("  ".join(cells).rstrip(), bold=number == 0)
 
 
-def brief(item: Any) -> str:
-    """One line; of a long list or a longer mapping only how long it is."""
-    if not isinstance(item, dict | list):
-        return str(item)
-    text = json.dumps(item, default=str)
-    return (
-        text if len(text) <= (2_000 if isinstance(item, dict) else 400) else f"{len(item)} entries (--json shows them)"
-    )
+def cell(item: object) -> str:
+    """One line for people: digests by their first twelve digits, moments to the second, `-` for nothing."""
+    if item in (None, "", [], {}):
+        return "-"
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    if isinstance(item, Mapping):
+        return ", ".join(f"{key} {cell(value)}" for key, value in item.items())
+    if isinstance(item, list | tuple):
+        return ", ".join(map(cell, item))
+    text = " ".join(str(item).split())
+    text = re.sub(r"(?<=\d\d:\d\d:\d\d)(\.\d+)?(\+00:00|Z)", "Z", text)
+    return re.sub(r"(sha256:)?\b([0-9a-f]{12})[0-9a-f]{20,52}\b", r"\2", text)
+
+
+def shorten(text: str, width: int) -> str:
+    """`configs/…/local.yaml`: the beginning and the end tell most."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
 def print_verdict(verdict: Verdict) -> None:
@@ -65,3 +122,85 @@ def print_verdict(verdict: Verdict) -> None:
         typer.echo(f"  {result.rule}: {result.sentence}")
     typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
     typer.echo(f"  {verdict.release}")
+
+
+@contextmanager
+def waiting(what: str, usual_seconds: float | None = None) -> Iterator[None]:
+    """Says on stderr what is waited for while the body runs: on a terminal a spinner with the seconds gone, else a line
+    every 30 s. Of waits within each other the innermost is told."""
+    begun = time.monotonic()
+
+    def gone() -> str:
+        head = "" if is_terminal() else "still waiting: "
+        usual = f" ({usual_seconds:.0f} s as a rule)" if usual_seconds else ""
+        return f"{head}{what}, {time.monotonic() - begun:.0f} s{usual}"
+
+    with told(gone, spins=True):
+        yield
+
+
+@contextmanager
+def telling(text: Callable[[], str]) -> Iterator[None]:
+    """For a body with a bar of its own, which only a terminal shows: elsewhere `text()` is a line every 30 s."""
+    with told(text, spins=False):
+        yield
+
+
+@contextmanager
+def told(text: Callable[[], str], *, spins: bool) -> Iterator[None]:
+    """The outermost one speaks, for all within it; nobody where stderr is closed."""
+    speaks = not TOLD and sys.stderr is not None and not sys.stderr.closed and (spins or not is_terminal())
+    TOLD.append(text)
+    try:
+        with (show_spinner() if is_terminal() else repeat_line()) if speaks else contextlib.nullcontext():
+            yield
+    finally:
+        TOLD.remove(text)
+
+
+def is_terminal() -> bool:
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def innermost() -> str:
+    return TOLD[-1]() if TOLD else ""
+
+
+@contextmanager
+def show_spinner() -> Iterator[None]:
+    """Gone without a trace at the end; what is written to stderr meanwhile stands above it."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    spinner = Spinner("dots")
+
+    def turn() -> Spinner:
+        spinner.update(text=innermost())
+        return spinner
+
+    # stdout stays as it is: rich would send it to stderr
+    with Live(get_renderable=turn, console=Console(stderr=True), transient=True, redirect_stdout=False):
+        yield
+
+
+@contextmanager
+def repeat_line() -> Iterator[None]:
+    """Every 30 s, from a thread that ends no later than the process."""
+    stream, is_over = sys.stderr, threading.Event()
+
+    def repeat() -> None:
+        while not is_over.wait(REPEAT_SECONDS):
+            try:
+                stream.write(f"{innermost()}\n")
+                stream.flush()
+            except (OSError, ValueError):  # nobody reads it any longer
+                return
+
+    thread = threading.Thread(target=repeat, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(timeout=1)

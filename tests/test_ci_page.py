@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gitlab_pages import MAIN, ROOT, page
+from tests.paths import ROOT
+from tests.support.gitlab_pages import MAIN, page
 
 pytestmark = pytest.mark.unit
 

@@ -109,7 +109,7 @@ def test_what_a_version_left_behind_is_read_from_its_files(checkout: Path) -> No
     Verdict(release=f"calls-v2@{DIGEST}", outcome="fail", results=results).write(root / "gate/verdict.json")
     for file, content in (
         ("eval/metrics.json", {"metrics": {"exact_match": 0.5}, "size_bytes": 7, "more": 1}),
-        ("adapter/training.json", {"steps": 2, "seconds": 3.0, "tokens_per_second": 4.0, "more": 1}),
+        ("trained/training.json", {"steps": 2, "seconds": 3.0, "tokens_per_second": 4.0, "more": 1}),
     ):
         (root / file).parent.mkdir(parents=True)
         (root / file).write_text(json.dumps(content))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.gitlab_pages import DEPLOYS, MAIN, ROOT, all_jobs, child_jobs, conditions, jobs, page
+from tests.paths import ROOT
+from tests.support.gitlab_pages import DEPLOYS, MAIN, all_jobs, child_jobs, conditions, jobs, page
 
 pytestmark = pytest.mark.unit
 

@@ -23,6 +23,20 @@ from tests.support.rooms import (
 )
 
 pytestmark = pytest.mark.unit
+# Tests of what several files do together; any other is named for its module, test_MODULE or test_MODULE_about.
+BEHAVIOURS = {
+    "infra/dvc/test_stores.py",
+    "infra/haproxy/test_limits.py",
+    "infra/haproxy/test_openai_client.py",
+    "infra/haproxy/test_refusals.py",
+    "infra/haproxy/test_requests.py",
+    "infra/mlflow/test_stores.py",
+    "infra/test_monitoring.py",
+    "serve/switch/test_kills.py",
+    "train/tasks/test_tasks.py",
+    "train/tasks/test_tasks_served.py",
+    "train/test_pipeline.py",
+}
 MOST_LINES, MOST_FILES = 350, 16
 
 
@@ -108,3 +122,13 @@ def test_no_file_of_code_is_too_long_and_no_folder_too_full() -> None:
     } == {}
     folders = [path.parent for path in found if "tests" not in path.relative_to(ROOT).parts]
     assert {str(folder): number for folder in set(folders) if (number := folders.count(folder)) > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("room", [*ROOMS, "benchmarks"])
+def test_a_test_lies_where_its_module_lies_and_bears_its_name(room: str) -> None:
+    for path in sorted((ROOT / "tests" / room).rglob("test_*.py")):
+        name = path.relative_to(ROOT / "tests")
+        if name.as_posix() not in BEHAVIOURS:
+            modules = {found.stem for found in (ROOT / name.parent).glob("*") if not found.name.startswith("_")}
+            about = path.stem.removeprefix("test_")
+            assert any(about == module or about.startswith(f"{module}_") for module in modules), name

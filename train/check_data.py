@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
@@ -15,7 +15,19 @@ from train.data.prepared import record_of
 from train.sources.reader import read_source
 
 
-def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+class RowsReport(TypedDict):
+    """What `check --data --json` prints of one run."""
+
+    name: str
+    rows: int
+    refused: dict[str, int]
+    findings: dict[str, int]
+    tokens: str
+    listed_in: str
+    examples: list[dict[str, Any]]
+
+
+def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     """A report for machines and the first findings of each kind as lines; all of them are listed in
     build/NAME/lint.jsonl.
 
@@ -31,9 +43,9 @@ def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
             findings,
             (lambda shape: make_measure(base, shape)) if measured else None,
         )
-    report = {
+    report: RowsReport = {
         "name": config.name,
-        "rows": len(drawn.survey.kept) + drawn.survey.unread,
+        "rows": len(drawn.table.kept) + drawn.table.unread,
         "refused": findings.refused(),
         "findings": dict(findings.counts),
         "tokens": "tokens counted"
@@ -43,3 +55,8 @@ def check_rows(config: RunConfig) -> tuple[dict[str, Any], list[str]]:
         "examples": [vars(finding) for kind in findings.first for finding in findings.first[kind]],
     }
     return report, findings.lines()
+
+
+def print_report(report: RowsReport, lines: list[str]) -> None:
+    found = f"{report['rows']} rows read, {sum(report['findings'].values())} findings"
+    print("\n".join([*lines, f"{report['name']}: {found}, {report['tokens']}"]))

@@ -1,208 +1,142 @@
-"""The training room's commands of the front door: check, prepare, train, sweep, quantize."""
+"""Options of `prepare`, `train`, `quantize`, `sweep`. Heavy imports stay inside the commands that need them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from configs.errors import InputError
+from configs.paths import RunPaths
 from configs.run.config import read_run
-from infra.terminal import AsJson, Config, Sets, example, show
+from infra.terminal import AsJson, Config, Sets, example, following, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:
-    from configs.paths import RunPaths
+    from collections.abc import Iterable, Sequence
+
+    from optuna.trial import FrozenTrial
+
     from configs.run.config import RunConfig
 
 
-def add_commands(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
-    """Heavy imports stay inside the commands that need them. `plan_environment` says what a deploy would do; it comes
-    from `serve`."""
-    add_check(app, plan_environment)
-    add_stages(app)
-    add_sweep(app)
-
-
-def add_check(app: typer.Typer, plan_environment: Callable[[Path], dict[str, Any]]) -> None:
-    @app.command(
-        epilog=example(
-            "tunegate check configs/finetune/*.yaml",
-            "tunegate check configs/finetune/smoke.yaml --data",
-            "tunegate check configs/deploy/local.yaml --json",
-            "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
-            "tunegate check configs/deploy/local.yaml --plan",
-            "tunegate check --export-schemas",
-        )
+def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
+    run = read_run(config, overrides)
+    card = run_prepare(run)
+    show(card, True) if as_json else print_summary(
+        summarise_card(card, run) | {"next": following("train", config, overrides)}
     )
-    def check(
-        files: Annotated[list[Path] | None, typer.Argument(help="run, gate or deploy files")] = None,
-        overrides: Sets = None,
-        as_json: AsJson = False,
-        data: Annotated[
-            bool, typer.Option("--data", help="also read the rows and name each one that is at fault")
-        ] = False,
-        export_schemas: Annotated[
-            bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")
-        ] = False,
-        plan: Annotated[
-            bool,
-            typer.Option(
-                "--plan",
-                help="memory and time of each run; of an environment the steps of its next deploy, and whether there is room",
-            ),
-        ] = False,
-        device: Annotated[
-            str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")
-        ] = None,
-    ) -> None:
-        """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
-        from configs.check import check_files, export, kind_of
-        from configs.environment.config import DeployConfig
-
-        if export_schemas:
-            export(Path("configs/schema"))
-        elif not files:
-            raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
-        problems = check_files(files or [], overrides or [])
-        if as_json and (problems or not (data or plan)):
-            show([vars(problem) for problem in problems], True)
-        if problems:
-            for problem in problems if not as_json else []:
-                typer.secho(str(problem), err=True, fg="red")
-            raise typer.Exit(2)
-        if data:
-            check_data(files or [], overrides, as_json)
-        if plan:
-            environments = [path for path in files or [] if kind_of(path) is DeployConfig]
-            for path in environments:
-                show(plan_environment(path), as_json)
-            plan_runs(
-                [path for path in files or [] if path not in environments],
-                overrides,
-                device,
-                as_json and not environments,
-            )
-        if files and not (data or plan or as_json):
-            typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} good")
 
 
-def add_stages(app: typer.Typer) -> None:
-    @app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))
-    def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
-        """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
-        show(run_prepare(read_run(config, overrides)), as_json)
+def train(
+    config: Config,
+    overrides: Sets = None,
+    as_json: AsJson = False,
+    plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
+) -> None:
+    """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/trained)."""
+    run = read_run(config, overrides)
+    record = run_train(run)
+    if as_json:
+        show(record, True)
+    else:
+        print_summary(summarise_training(record, run) | {"next": following("quantize", config, overrides)})
+    if plot:
+        from shutil import get_terminal_size
 
-    @app.command(
-        epilog=example(
-            "tunegate train configs/finetune/smoke.yaml",
-            "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4 --plot",
-        )
-    )
-    def train(
-        config: Config,
-        overrides: Sets = None,
-        as_json: AsJson = False,
-        plot: Annotated[
-            bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")
-        ] = False,
-    ) -> None:
-        """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/adapter)."""
-        run = read_run(config, overrides)
-        record = run_train(run)
-        show(record, as_json)
-        if plot:
-            from shutil import get_terminal_size
+        from train.loop.loss_curve import draw_losses
 
-            from train.loop.loss_curve import draw_losses
-
-            typer.echo(draw_losses(record, run.name, get_terminal_size().columns), err=True)
-
-    @app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))
-    def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
-        """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
-        show(run_quantize(read_run(config, overrides)), as_json)
+        typer.echo(draw_losses(record, run.name, get_terminal_size().columns), err=True)
 
 
-def add_sweep(app: typer.Typer) -> None:
-    @app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))
-    def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
-        """Search hyperparameters by the config's `sweep` section; writes the best config and a plot
-        (build/NAME/sweep)."""
-        from configs.paths import RunPaths
+def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
+    run = read_run(config, overrides)
+    found = run_quantize(run)
+    if as_json:
+        show(found, True)
+    else:
+        print_summary(summarise_release(found, run) | {"next": following("evaluate", config, overrides)})
+
+
+def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
+    """Search hyperparameters by the config's `sweep` section; writes the best config and a plot
+    (build/NAME/sweep)."""
+    with waiting("torch and Optuna are loaded", 10):
         from infra.mlflow.tracking import start_run
         from train.search.report import report
         from train.sweep import sweep
 
-        run = read_run(config, overrides)
-        if run.sweep is None:
-            raise InputError(
-                f"{config}: found no section sweep, expected one",
-                hint="tunegate check --export-schemas   (configs/schema/run.json describes it)",
-            )
-        run_prepare(run)
-        study = sweep(run, run.sweep, RunPaths.of(run.name), start_run)
-        show(report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep"), as_json)
-
-
-def check_data(files: list[Path], overrides: list[str] | None, as_json: bool) -> None:
-    """Every run's rows are looked at before the first refusal ends the command with 1."""
-    from configs.check import kind_of
-    from configs.run.config import RunConfig
-    from train.check_data import check_rows
-
-    found = [check_rows(read_run(path, overrides)) for path in files if kind_of(path) is RunConfig]
-    if as_json:
-        show([report for report, _ in found], True)
-    for report, lines in found if not as_json else []:
-        typer.echo(
-            "\n".join(
-                [
-                    *lines,
-                    f"{report['name']}: {report['rows']} rows read, {sum(report['findings'].values())} findings, {report['tokens']}",
-                ]
-            )
+    run = read_run(config, overrides)
+    if run.sweep is None:
+        raise InputError(
+            f"{config}: found no section sweep, expected one",
+            hint="tunegate check --export-schemas   (configs/schema/run.json describes it)",
         )
-    if any(report["refused"] for report, _ in found):
-        raise typer.Exit(1)
-
-
-def plan_runs(files: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:
-    """Every plan is shown before the first that does not fit ends it."""
-    from train.plan import make_plan, print_plan, refuse_what_does_not_fit
-
-    plans = [make_plan(read_run(path, overrides), device) for path in files]
+    run_prepare(run)
+    study = sweep(run, run.sweep, RunPaths.of(run.name), start_run)
+    with waiting("the report is drawn"):
+        found = report(study, config, overrides or [], RunPaths.of(run.name).root / "sweep")
     if as_json:
-        show(plans, True)
-    for path, made in zip(files, plans, strict=True):
-        if not as_json:
-            print_plan(made)
-        refuse_what_does_not_fit(made, str(path))
+        show(found, True)
+    else:
+        print_trials(study.trials, run.sweep.parameters)
+        print_summary(
+            {"best config": found["best_config"], "plot": found["plot"], "next": f"tunegate run {found['best_config']}"}
+        )
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))(prepare)
+    app.command(
+        epilog=example(
+            "tunegate train configs/finetune/smoke.yaml",
+            "tunegate train configs/finetune/smoke.yaml --set train.max_steps=4 --plot",
+        )
+    )(train)
+    app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))(quantize)
+    app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))(sweep)
 
 
 def run_prepare(run: RunConfig) -> dict[str, Any]:
-    from configs.paths import RunPaths
-    from train.model.base import make_base
-    from train.prepare import prepare
+    with waiting("the base is made ready"):
+        from train.model.base import make_base
+        from train.prepare import prepare
 
-    return prepare(run, RunPaths.of(run.name), make_base(run))
+        base = make_base(run)
+    with waiting("rows are read, checked and split"):
+        return prepare(run, RunPaths.of(run.name), base)
 
 
 def run_train(run: RunConfig) -> dict[str, Any]:
-    from configs.paths import RunPaths
+    """Its training record; with `peak_memory_bytes` where this call trained."""
     from infra.mlflow.tracking import start_run
-    from train.data.prepared import read_card
-    from train.finetune import finetune
+
+    with waiting("torch is loaded", 10):
+        from train.data.prepared import read_card
+        from train.finetune import finetune
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
     record = finetune(run, paths, tracker)
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
-        tracker.log_tags(lineage(run, paths))
-        tracker.log_dataset(read_card(paths))
-        tracker.finish()
+        record |= {"peak_memory_bytes": peak_memory()}
+        with waiting("MLflow takes what was logged"):
+            tracker.log_tags(lineage(run, paths))
+            tracker.log_dataset(read_card(paths))
+            tracker.finish()
     return record
+
+
+def peak_memory() -> int:
+    """Bytes: the accelerator's where it trained there, else the largest of this process and those that it started."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
@@ -211,7 +145,7 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     from train.model.base import make_base
 
     base = read_manifest(make_base(run))
-    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.adapter)}
+    places = {"tunegate.checkpoints": str(paths.checkpoints), "tunegate.adapter": str(paths.trained)}
     return {
         "tunegate.base": f"{base.base['name']} {base.base['version']}",
         "tunegate.base_digest": base.digest,
@@ -219,8 +153,65 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
 
 
 def run_quantize(run: RunConfig) -> dict[str, Any]:
-    from configs.paths import RunPaths
-    from train.quantize import quantize
+    with waiting("the release is made"):
+        from train.quantize import quantize
 
-    manifest = quantize(run, RunPaths.of(run.name))
+        manifest = quantize(run, RunPaths.of(run.name))
     return {"release": manifest.reference, "quantization": manifest.quantization}
+
+
+def summarise_card(card: dict[str, Any], run: RunConfig) -> dict[str, object]:
+    """What `prepare` made of the rows, for people."""
+    left_out = {kind: count for kind, count in card["left_out"].items() if count}
+    kept = {row["kind"]: row["count"] for row in card["findings"] if row["action"] == "keep" and row["count"]}
+    longest = card["lengths"]["edges"][-1:] if card["lengths"]["counts"] else []
+    return {
+        "rows": ", ".join(f"{part['rows']:,} {split}" for split, part in card["splits"].items()),
+        "left out": count_kinds(left_out) or "none",
+        "kept though found": count_kinds(kept),
+        "longest row": f"{longest[0]} tokens, of data.max_tokens {run.data.max_tokens}" if longest else "",
+        "labels": ", ".join(card["labels"]),
+        "source": f"{card['source']} ({card['licence']})",
+        "page": RunPaths.of(run.name).data / "data_card.html",
+    }
+
+
+def count_kinds(counts: dict[str, int]) -> str:
+    """As in: 18 duplicate, 5 too long."""
+    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
+
+
+def summarise_training(record: dict[str, Any], run: RunConfig) -> dict[str, object]:
+    """How well and how fast it trained, for people."""
+    best, peak = record["best_validation_loss"], record.get("peak_memory_bytes")
+    return {
+        "steps": f"{record['steps']}, {record['epochs']:.3g} epochs",
+        "best": f"validation loss {best:.4g} at step {record['best_step']}" if best is not None else "",
+        "took": f"{record['seconds']:.0f} s, {record['tokens_per_second']:,.0f} tokens a second",
+        "peak memory": f"{peak / 2**30:.2f} GiB" if peak else "",
+        "model": RunPaths.of(run.name).trained,
+    }
+
+
+def summarise_release(found: dict[str, Any], run: RunConfig) -> dict[str, object]:
+    """What was made and how much smaller it is, for people."""
+    facts = found["quantization"]
+    size, parent = facts["size_bytes"] / 2**20, facts["parent_size_bytes"] / 2**20
+    scheme = " ".join(str(facts[key]) for key in ("scheme", "algorithm") if key in facts)
+    return {
+        "release": found["release"],
+        "weights": f"{scheme}: {size:,.1f} MiB of {parent:,.1f}" if facts["scheme"] != "none" else f"{size:,.1f} MiB",
+        "directory": RunPaths.of(run.name).release,
+    }
+
+
+def print_trials(trials: Sequence[FrozenTrial], parameters: Iterable[str]) -> None:
+    """A line a trial, the best first."""
+    from train.search.report import kind_of
+
+    rows = [
+        {"trial": trial.number, "ended": kind_of(trial), "validation_loss": trial.value and round(trial.value, 5)}
+        | trial.params
+        for trial in sorted(trials, key=lambda trial: (kind_of(trial) != "complete", trial.value or 0, trial.number))
+    ]
+    print_table(rows, ["trial", "ended", "validation_loss", *parameters])

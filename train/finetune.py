@@ -22,7 +22,7 @@ from train.model.base import make_base
 
 
 def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> dict[str, Any]:
-    """The training record, also adapter/training.json. A second call with the same config and data does nothing.
+    """The training record, also trained/training.json. A second call with the same config and data does nothing.
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
     it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again,
@@ -33,7 +33,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     key = key_of(
         config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"]
     )
-    finished = read_json(paths.adapter / "training.json")
+    finished = read_json(paths.trained / "training.json")
     if finished and finished.get("key") == key:
         return finished
     facts = open_run(

@@ -45,7 +45,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> dict[st
         written = write_splits(rows, drawn, config.data, partial)
         rows.unlink()
         card = describe(config, source, drawn, written, findings) | {"key": key}
-        check_labels(card["balance"], card["labels"] if drawn.survey.shape in ("label", "labels") else [])
+        check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)
         write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))
     return card

@@ -22,7 +22,7 @@ from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
 from train.release.calibration import calibration_rows, describe, encode, loader
 from train.release.golden import write_golden
-from train.release.merge import complete, keep_apart, merge, round_weights, save, settle
+from train.release.merge import complete, finalize_directory, merge, round_weights, save, save_unmerged
 from train.release.model_card import write_card
 from train.release.prune import prune, recover, sparsity
 from train.release.recipe import compress
@@ -31,14 +31,14 @@ from train.release.recipe import compress
 def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
     """The release's manifest. Raises InputError before `train`. A second call with the same adapter does nothing."""
     base, card, training = make_base(config), read_card(paths), read_training(paths)
-    key = key_of(config.model_dump(), trained_key(paths.adapter), read_manifest(base).digest, card["fingerprint"])
+    key = key_of(config.model_dump(), trained_key(paths.trained), read_manifest(base).digest, card["fingerprint"])
     finished = read_finished(config, paths, key)
     if finished is not None:
         return finished
-    model, tokenizer = merge(config, base, paths.adapter, card["labels"])
+    model, tokenizer = merge(config, base, paths.trained, card["labels"])
     with new_directory(paths.parent) as parent, new_directory(paths.release) as partial:
         if config.quantize.scheme == "adapter":  # its golden answers are those of the sum that nobody rounds
-            keep_apart(base, paths.adapter, partial)
+            save_unmerged(base, paths.trained, partial)
             write_golden(config, model, tokenizer, read_split(paths, "validation"), partial / "golden.jsonl")
         round_weights(model, stored_dtype(base))  # the golden answers are those of the stored bytes
         save(model, tokenizer, parent, stored_dtype(base))
@@ -73,7 +73,7 @@ def make_smaller(
         facts |= {"scheme": "adapter", "rank": config.train.lora.largest_rank, "layers": settings["target_modules"]}
     elif config.quantize.scheme != "none":
         facts |= compress(model, config.quantize, batches, target)
-        settle(target, dtype)
+        finalize_directory(target, dtype)
     else:
         facts |= {"scheme": "none"}
         save(model, tokenizer, target, dtype)
@@ -95,9 +95,9 @@ def prune_model(
 
 
 def read_training(paths: RunPaths) -> dict[str, Any]:
-    record = read_json(paths.adapter / "training.json")
+    record = read_json(paths.trained / "training.json")
     if record is None:
-        raise InputError(f"{paths.adapter}/training.json: missing", hint="tunegate train CONFIG")
+        raise InputError(f"{paths.trained}/training.json: missing", hint="tunegate train CONFIG")
     return record
 
 

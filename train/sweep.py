@@ -30,8 +30,8 @@ from train.search.study import (
     finished,
     make_sampler,
     open_study,
+    record_outcome,
     retry_interrupted,
-    settle,
 )
 
 if TYPE_CHECKING:
@@ -101,30 +101,30 @@ def run_trial(
     same = next((other for other in before if other.params == trial.params), None)
     if same is not None:
         trial.set_user_attr("same_as", same.number)
-        settle(study, trial, same.state.name, same.value, same.user_attrs.get("reason"))
+        record_outcome(study, trial, same.state.name, same.value, same.user_attrs.get("reason"))
         return
     folder = trial_paths(study, trial, paths)
     try:
         settings = with_values(config, trial.params)
     except ValidationError as error:
-        settle(study, trial, "FAIL", None, error.errors()[0]["msg"])
+        record_outcome(study, trial, "FAIL", None, error.errors()[0]["msg"])
         return
     child = open_run(
         settings, folder.root / "tracking", f"{config.name} trial {trial.number}", paths.root / "sweep" / "tracking"
     )
-    settle(study, trial, *outcome(settings, folder, Judge(child, trial, progress)))
+    record_outcome(study, trial, *outcome(settings, folder, PruningTracker(child, trial, progress)))
     child.finish({"COMPLETE": "FINISHED", "PRUNED": "KILLED"}.get(study.trials[trial.number].state.name, "FAILED"))
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
 
-def outcome(settings: RunConfig, folder: RunPaths, judge: Judge) -> tuple[str, float | None, str | None]:
+def outcome(settings: RunConfig, folder: RunPaths, tracker: PruningTracker) -> tuple[str, float | None, str | None]:
     """State, validation loss and reason. What refuses or outgrows one trial is that trial's fault; anything else ends
     the sweep."""
     import optuna
     import torch
 
     try:
-        value = finetune(settings, folder, judge, show=False)["best_validation_loss"]
+        value = finetune(settings, folder, tracker, show=False)["best_validation_loss"]
     except optuna.TrialPruned:
         return "PRUNED", None, None
     except (RefusedError, torch.OutOfMemoryError) as error:
@@ -149,7 +149,7 @@ def trial_paths(study: Study, trial: Trial, paths: RunPaths) -> RunPaths:
     return made
 
 
-class Judge:
+class PruningTracker:
     """The trial's tracker, which also asks Optuna at each evaluation whether to go on; raises optuna.TrialPruned."""
 
     def __init__(self, child: Run, trial: Trial, progress: SweepProgress) -> None:

@@ -132,7 +132,7 @@ def train_good(family: str, variant: str = "", *sets: str) -> None:
     words = [str(FOLDER / f"good-{family}.yaml"), *(word for one in sets for word in ("--set", one))]
     for stage in ("prepare", "train", "quantize") if variant else ("prepare", "train", "quantize", "evaluate"):
         if variant == "again" and stage == "train":
-            shutil.copytree(f"build/prove-good-{family}/adapter", f"build/{name}/adapter", dirs_exist_ok=True)
+            shutil.copytree(f"build/prove-good-{family}/trained", f"build/{name}/trained", dirs_exist_ok=True)
         tunegate(stage, *words)
 
 

@@ -38,7 +38,7 @@ def main(tiny: bool) -> int:
     rows = prepare(folder, tokens)
     ceiling, points = matrix_flops(1024 if tiny else 8192), {}
     for arm in ("plain", "tunegate"):
-        shutil.rmtree("build/prove-gpu/adapter", ignore_errors=True)
+        shutil.rmtree("build/prove-gpu/trained", ignore_errors=True)
         run(
             sys.executable,
             "-m",

@@ -41,7 +41,7 @@ def speed() -> list[Row]:
     points: dict[str, list[list[dict[str, float]]]] = {arm: [] for arm in ARMS}
     for turn, arm in enumerate(SPEED_TURNS):
         target = folder / f"{turn}-{arm}.json"
-        shutil.rmtree("build/prove-speed/adapter", ignore_errors=True)
+        shutil.rmtree("build/prove-speed/trained", ignore_errors=True)
         run(PYTHON, "-m", "benchmarks.train.arms", arm, str(folder), str(target), environment={"TQDM_DISABLE": "1"})
         points[arm].append(json.loads(target.read_text(encoding="utf8")))
     tokens = sum(len(row["input_ids"]) for row in rows)
@@ -105,7 +105,7 @@ def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
     return encoded["train"]
 
 
-LENIENT = {"duplicate": "drop", "nothing_to_learn": "drop", "too_long": "drop", "leakage": "drop"}
+LENIENT = {"duplicate": "drop", "no_target_tokens": "drop", "too_long": "drop", "leakage": "drop"}
 
 
 def seconds_to(loss: float, points: list[dict[str, float]]) -> float:

@@ -44,10 +44,10 @@ DTYPES = ("float32", "bfloat16")
 REAL = ("none", "int8", "fp8", "w4a16 rtn")
 LENIENT = {
     "duplicate": "drop",
-    "nothing_to_learn": "drop",
+    "no_target_tokens": "drop",
     "too_long": "drop",
     "leakage": "drop",
-    "encoding_damage": "keep",
+    "mojibake": "keep",
 }
 RUNS: dict[str, dict[str, Any]] = {
     "decoder": {

@@ -59,7 +59,7 @@ class RunConfig(Section):
             raise ValueError(f"task {wanted} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
-        misfits = self.data.misfits(self.task, self.problem) + self.evaluate.misfits(
+        misfits = self.data.incompatibilities(self.task, self.problem) + self.evaluate.misfits(
             self.task, self.problem, self.data.keep
         )
         labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])

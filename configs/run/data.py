@@ -26,20 +26,20 @@ SUFFIXES = {
 PACKED = (".gz", ".bz2", ".xz")
 
 
-def a_place(place: str, info: ValidationInfo) -> str:
+def check_location(location: str, info: ValidationInfo) -> str:
     """A path or pattern inside the checkout, or a URL that fsspec reads. `file://` would leave the checkout, and so
     might a chain of URLs."""
-    scheme, is_url, _ = place.partition("://")
-    if is_url or "::" in place:
-        if scheme not in URL_SCHEMES or "::" in place:
+    scheme, is_url, _ = location.partition("://")
+    if is_url or "::" in location:
+        if scheme not in URL_SCHEMES or "::" in location:
             raise ValueError(f"a path inside the checkout, or one URL of {', '.join(URL_SCHEMES)}")
-        return place
-    stay_inside(place)
-    if not has_magic(place):
-        return must_exist(place, info)
-    if info.context and not glob(place, root_dir=info.context["root"], recursive=True):
+        return location
+    stay_inside(location)
+    if not has_magic(location):
+        return must_exist(location, info)
+    if info.context and not glob(location, root_dir=info.context["root"], recursive=True):
         raise ValueError("a pattern that some file matches")
-    return place
+    return location
 
 
 def jinja_environment() -> SandboxedEnvironment:
@@ -50,7 +50,7 @@ def jinja_environment() -> SandboxedEnvironment:
     return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
 
 
-def a_template(text: str) -> str:
+def check_template(text: str) -> str:
     from jinja2 import TemplateSyntaxError
 
     try:
@@ -67,8 +67,8 @@ def columns_of(text: str) -> set[str]:
     return meta.find_undeclared_variables(jinja_environment().parse(text))
 
 
-Place = Annotated[str, AfterValidator(a_place)]
-TemplateText = Annotated[str, AfterValidator(a_template)]
+Location = Annotated[str, AfterValidator(check_location)]
+TemplateText = Annotated[str, AfterValidator(check_template)]
 
 
 class Template(Section):
@@ -94,11 +94,12 @@ class Template(Section):
 
 
 class Split(Section):
-    """Who trains and who judges."""
+    """Which rows train and which are held out."""
 
     method: Literal["random", "stratified", "grouped", "temporal", "given"] = Field(
         "random",
-        description="stratified: equal shares of labels; grouped: a group in one split only; temporal: the newest rows judge; given: by files",
+        description="stratified: equal shares of labels; grouped: a group in one split only; "
+        "temporal: the newest rows are held out; given: by files",
     )
     by: str | None = Field(None, description="the column that groups the rows, or says when they came to be")
 
@@ -118,7 +119,7 @@ class Lint(Section):
     empty_field: Loss = Field("refuse", description="a text without a character that shows")
     unknown_label: Loss = Field("refuse", description="a label or tag that data.labels does not list")
     invalid_tag: Loss = Field("refuse", description="tags that are not one a token, or are no tags")
-    encoding_damage: Action = Field("refuse", description="U+FFFD, control characters, UTF-8 that was read as Latin-1")
+    mojibake: Action = Field("refuse", description="U+FFFD, control characters, UTF-8 that was read as Latin-1")
     personal_data: Action | Literal["ignore"] = Field(
         "ignore", description="mail addresses, telephone, card and account numbers; ignore: not looked for"
     )
@@ -126,10 +127,11 @@ class Lint(Section):
     duplicate: Action = Field("refuse", description="the same question with the same answer")
     conflicting_answer: Action = Field("refuse", description="the same question with another answer")
     too_long: Loss = Field("refuse", description="more tokens than data.max_tokens")
-    nothing_to_learn: Loss = Field("refuse", description="max_tokens leaves no token of the answer")
+    no_target_tokens: Loss = Field("refuse", description="max_tokens leaves no token of the answer")
+    identical_pair: Loss = Field("refuse", description="for task dpo: the rejected answer is the chosen one")
     leakage: Action = Field(
         "refuse",
-        description="a row of one split that is nearly or wholly in another; drop leaves the judge where it is",
+        description="a row of one split that is nearly or wholly in another; drop keeps the held-out one",
     )
     near_duplicate: Action = Field("keep", description="nearly the same as an earlier row of its split")
     imbalance: Literal["refuse", "keep"] = Field(
@@ -146,7 +148,7 @@ class Lint(Section):
         20_000,
         ge=0,
         le=200_000,
-        description="train rows that all later ones are compared with; all rows are compared with all judges",
+        description="train rows that all later ones are compared with; all rows are compared with all held-out ones",
     )
 
 
@@ -154,15 +156,15 @@ class Data(Section):
     """Labelled rows, what may be wrong with them, and how they are split."""
 
     source: Literal["bfcl", "bfcl_preferences", "sentiment", "ner_finance", "files", "hub"] = Field(
-        description="bfcl: function calls; bfcl_preferences: pairs made of them; sentiment: labelled sentences; ner_finance: tagged sentences; "
-        "files: files of your own; hub: a data set of the Hugging Face hub"
+        description="bfcl: function calls; bfcl_preferences: pairs made of them; sentiment: labelled sentences; "
+        "ner_finance: tagged sentences; files: files of your own; hub: a data set of the Hugging Face hub"
     )
-    files: list[Place] = Field(
+    files: list[Location] = Field(
         default_factory=list,
         description="for source files: paths, patterns or URLs; with split.method given, the train rows",
     )
-    validation_files: list[Place] = Field(default_factory=list, description="for split.method given")
-    test_files: list[Place] = Field(default_factory=list, description="for split.method given")
+    validation_files: list[Location] = Field(default_factory=list, description="for split.method given")
+    test_files: list[Location] = Field(default_factory=list, description="for split.method given")
     format: Literal["jsonl", "csv", "parquet", "arrow"] | None = Field(
         None, description="of the files; default: by suffix"
     )
@@ -188,8 +190,8 @@ class Data(Section):
     validation_rows: int = Field(40, ge=1, description="with split.method given: whatever the files hold")
     test_rows: int = Field(100, ge=1, description="with split.method given: whatever the files hold")
     seed: int = Field(17, ge=0, le=2**32 - 1)
-    damage: Literal["none", "shuffle_answers"] = Field(
-        "none", description="spoil the training rows on purpose, to prove that the gate refuses"
+    corrupt: Literal["none", "shuffle_answers"] = Field(
+        "none", description="corrupt the training rows on purpose, to prove that the gate refuses"
     )
 
     @model_validator(mode="after")
@@ -209,14 +211,14 @@ class Data(Section):
             or not (self.columns or self.keep or self.template or self.format or self.split.by),
             "files that end in " + ", ".join(SUFFIXES) + " (also with .gz, .bz2 or .xz), or format": self.format
             is not None
-            or all(suffix_format(place) for place in (*self.files, *self.validation_files, *self.test_files)),
+            or all(suffix_format(location) for location in (*self.files, *self.validation_files, *self.test_files)),
         }
         broken = [expected for expected, holds in rules.items() if not holds]
         if broken:
             raise ValueError("; ".join(broken))
         return self
 
-    def misfits(self, task: str, problem: str) -> list[str]:
+    def incompatibilities(self, task: str, problem: str) -> list[str]:
         """What would have to be for these rows to suit the task; empty where they do."""
         labelled = task == "sequence-classification" and problem != "regression"
         rules = {
@@ -230,8 +232,8 @@ class Data(Section):
         return [expected for expected, holds in rules.items() if not holds]
 
 
-def suffix_format(place: str) -> str | None:
+def suffix_format(location: str) -> str | None:
     """jsonl, csv, parquet or arrow by the name's end, compression looked through."""
     for packed in PACKED:
-        place = place.removesuffix(packed)
-    return next((kind for suffix, kind in SUFFIXES.items() if place.endswith(suffix)), None)
+        location = location.removesuffix(packed)
+    return next((kind for suffix, kind in SUFFIXES.items() if location.endswith(suffix)), None)

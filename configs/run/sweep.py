@@ -15,7 +15,7 @@ from configs.section import Section
 
 Config = TypeVar("Config", bound=Section)
 Scalar = bool | int | float | str | None
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 MOST_COMBINATIONS = (
     1024  # checked one by one; a bigger space is checked key by key, and a trial that is refused is skipped
 )
@@ -39,7 +39,7 @@ class Parameter(Section):
             raise ValueError("low above 0 with log")
         return self
 
-    def values(self) -> Iterator[tuple[Place, Scalar]]:
+    def values(self) -> Iterator[tuple[KeyPath, Scalar]]:
         """Each choice, or both ends: the schema's own limits are ranges, so what holds at both ends holds between
         them."""
         if not self.choices:
@@ -63,7 +63,7 @@ class Sweep(Section):
         "median", description="median: stop a trial whose best validation loss so far is worse than the others' median"
     )
     startup_trials: int = Field(
-        5, ge=1, le=100_000, description="trials drawn at random and never pruned, before tpe and median judge by them"
+        5, ge=1, le=100_000, description="trials drawn at random and never pruned, before tpe and median go by them"
     )
     metric: Literal["validation_loss"] = "validation_loss"
     seed: int = Field(17, ge=0, le=2**32 - 1)
@@ -99,11 +99,9 @@ def nearest(key: str, known: list[str]) -> str:
 
 
 def refused_values(config: Section, parameters: dict[str, Parameter]) -> list[InitErrorDetails]:
-    values = [
-        ((key, *place), key, value) for key, parameter in parameters.items() for place, value in parameter.values()
-    ]
-    reasons = [(place, value, refusal(config, {key: value})) for place, key, value in values]
-    return [problem(place, value, reason) for place, value, reason in reasons if reason]
+    values = [((key, *path), key, value) for key, parameter in parameters.items() for path, value in parameter.values()]
+    reasons = [(path, value, refusal(config, {key: value})) for path, key, value in values]
+    return [problem(path, value, reason) for path, value, reason in reasons if reason]
 
 
 def refused_combinations(config: Section, sweep: Sweep) -> list[InitErrorDetails]:
@@ -127,9 +125,9 @@ def refusal(config: Section, values: Mapping[str, Scalar]) -> str | None:
     return None
 
 
-def problem(place: Place, found: Any, expected: str) -> InitErrorDetails:
+def problem(path: KeyPath, found: Any, expected: str) -> InitErrorDetails:
     kind = PydanticCustomError("search_value", "{expected}", {"expected": expected})
-    return InitErrorDetails(type=kind, loc=("sweep", "parameters", *place), input=found)
+    return InitErrorDetails(type=kind, loc=("sweep", "parameters", *path), input=found)
 
 
 def with_values(config: Config, values: Mapping[str, Scalar]) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from docs.hooks.markup import code, table, text
+from docs.hooks.markup import code, prose, table
 
 
 def command_reference(app: Any) -> str:
@@ -19,10 +19,10 @@ def described(command: Any, name: str, depth: int) -> Iterator[str]:
     context = command.context_class(command, info_name=name)
     if depth > 1:
         yield f"{'#' * depth} {name}"
-        yield from (text(part) for part in (command.help or "").split("\n\n"))
+        yield from (prose(part) for part in (command.help or "").split("\n\n"))
         yield f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```"
         records = filter(None, [one.get_help_record(context) for one in command.params])
-        rows = [[code(names), text(meaning)] for names, meaning in records]
+        rows = [[code(names), prose(meaning)] for names, meaning in records]
         if rows:
             yield table(["argument or option", "meaning"], rows)
     examples = [line for line in (command.epilog or "").split("\n\n") if line.startswith("tunegate") or "=" in line]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from docs.hooks.markup import code, table, text
+from docs.hooks.markup import code, prose, table
 
 SCHEMAS = {  # file under configs/schema: (heading, what it describes)
     "run": ("A fine-tune", "configs/finetune/NAME.yaml"),
@@ -33,7 +33,7 @@ def yaml_reference(folder: Path) -> str:
     parts = []
     for name, (heading, what) in SCHEMAS.items():
         schema = json.loads((folder / f"{name}.json").read_text(encoding="utf8"))
-        meaning = f"{text(schema.get('description', ''))} In {code(what)}."
+        meaning = f"{prose(schema.get('description', ''))} In {code(what)}."
         parts += [f"## {heading}", meaning, *sections(schema, schema, "")]
     return "\n\n".join(parts)
 
@@ -47,13 +47,13 @@ def sections(schema: Schema, root: Schema, path: str) -> Iterator[str]:
         for suffix, below in objects(key, root):
             yield f"### {code(path + name + suffix)}"
             if below.get("description"):
-                yield text(below["description"])
+                yield prose(below["description"])
             yield from sections(below, root, f"{path}{name}{suffix}.")
 
 
 def row(name: str, key: Schema, root: Schema, required: bool) -> list[str]:
     meaning = key.get("description", resolved(key, root).get("description", ""))
-    return [code(name), kind(key, root), "**required**" if required else default(key, root), text(meaning)]
+    return [code(name), kind(key, root), "**required**" if required else default(key, root), prose(meaning)]
 
 
 def default(key: Schema, root: Schema) -> str:

@@ -208,7 +208,7 @@ def read_provenance(paths: RunPaths) -> dict[str, str]:
     """What the release says of itself, and the MLflow run that made it."""
     found = provenance(read_manifest(paths.release)) if paths.release.exists() else {}
     try:
-        run = json.loads((paths.adapter / "training.json").read_text(encoding="utf8")).get("tracking_run_id")
+        run = json.loads((paths.trained / "training.json").read_text(encoding="utf8")).get("tracking_run_id")
     except (OSError, ValueError):
         run = None
     return found | ({"MLflow run": str(run)} if run else {})

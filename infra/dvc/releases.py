@@ -89,7 +89,7 @@ def sign_published(reference: str, key: Path) -> Path:
 
 
 def fetch(reference: str) -> Path:
-    """As `find`, but what is here is mended from the DVC remote first."""
+    """As `find`, but what is here is repaired from the DVC remote first."""
     target = folder_of(reference)
     if not pointer_of(target).exists():
         known = "".join(f"\n  {row['reference']}" for row in list_releases()) or " none"

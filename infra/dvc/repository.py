@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,11 @@ def repository() -> Iterator[Any]:
     """DVC's repository of this checkout; its errors become ours."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc.ui import ui
+
+    # Its bars and spinners leave lines behind: what is waited for is said by our commands.
+    logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)
+    ui.error_console.quiet = True
 
     try:
         with Repo(".") as repo:

@@ -3,10 +3,10 @@ what."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
+from infra.dvc.inputs import CONFIGS, known_configs, refresh
 from infra.dvc.repository import repository
 
 STAGES = ("prepare", "train", "quantize", "evaluate", "gate")
@@ -19,10 +19,11 @@ def reproduce(name: str, until: str, *, push: bool = False) -> list[str]:
     `push`: their outs into the DVC remote, so that whoever has the lock from git need not train. Raises what the failed
     stage's exit code says.
     """
+    refresh()
     if name not in known_configs():
         raise InputError(
-            f"{name}: not in dvc.yaml, expected one of: {', '.join(known_configs())}",
-            hint="add it to `configs` at the top of dvc.yaml",
+            f"{name}: not in the pipeline, expected one of: {', '.join(known_configs())}",
+            hint=f"{CONFIGS}/{name}.yaml, without `sweep:` and `data.corrupt:`",
         )
     target = f"{until}@{name}"
     with repository() as repo:
@@ -50,19 +51,12 @@ def run(repo: Any, name: str, until: str) -> list[str]:
 
     for fetch in (True, False):
         try:
-            return [str(stage.addressing) for stage in repo.reproduce(targets=[f"{until}@{name}"], pull=fetch)]
+            ran = [str(stage.addressing) for stage in repo.reproduce(targets=[f"{until}@{name}"], pull=fetch)]
+            return [stage for stage in ran if "@" in stage]
         except ReproductionError as error:
             if not fetch or "exited with" in str(error.__cause__):
                 raise failed(name, until, error) from None
     return []
-
-
-def known_configs(path: Path = Path("dvc.yaml")) -> list[str]:
-    """The matrix of dvc.yaml."""
-    from ruamel.yaml import YAML
-
-    page = YAML(typ="safe").load(path.read_text(encoding="utf8"))
-    return sorted({str(name) for one in page["vars"] for name in one.get("configs", [])})
 
 
 def failed(name: str, until: str, error: Exception) -> TunegateError:

@@ -22,7 +22,7 @@ TAIL_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
-class Finding:
+class ChainCheck:
     """`seals` are those that follow, oldest first; `earlier` counts lines from before there were seals, which the first
     seal covers.
 
@@ -94,14 +94,14 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def check(content: bytes) -> Finding:
+def check(content: bytes) -> ChainCheck:
     """Follows the seals from the first line to the last."""
     seals: list[str] = []
     between, earlier = b"", 0
     for number, piece in enumerate(PIECE.findall(content), 1):
         found = SEALED.fullmatch(piece.removesuffix(b"\n"))
         if found and seal_of(seals[-1] if seals else "", between, found[1] + b"}") != found[2].decode():
-            return Finding(
+            return ChainCheck(
                 tuple(seals),
                 earlier,
                 f"line {number} does not follow from what stands before it: something was edited, removed or moved there",
@@ -112,9 +112,9 @@ def check(content: bytes) -> Finding:
             continue
         if parsed(piece) is not None:
             if seals:
-                return Finding(
+                return ChainCheck(
                     tuple(seals), earlier, f"line {number} bears no seal: it was edited or written by another program"
                 )
             earlier += 1
         between += piece.removesuffix(b"\n") + b"\n"
-    return Finding(tuple(seals), earlier, torn=bool(seals and between))
+    return ChainCheck(tuple(seals), earlier, torn=bool(seals and between))

@@ -89,10 +89,10 @@ def touched(changed: Iterable[str], runs: Iterable[Run]) -> dict[Run, Pin]:
 
 
 def reproducible(runs: Mapping[Run, Pin], known: Collection[str]) -> dict[Run, Pin]:
-    """Those in dvc.yaml; what is left out there on purpose is said."""
+    """Those that dvc.yaml runs; what is left out there on purpose is said."""
     for run in runs:
         if run.name not in known:
-            print(f"{run.name}: not in dvc.yaml, so nothing is run for it", file=sys.stderr)
+            print(f"{run.name}: not in the pipeline (configs/dvc.yaml), so nothing is run for it", file=sys.stderr)
     return {run: pin for run, pin in runs.items() if run.name in known}
 
 

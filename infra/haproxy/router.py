@@ -176,7 +176,7 @@ class Router:
 
     def self_heal(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
         """By map: entries that must be there, once, in the running process and in the file that a restart reads. The
-        maps that were not so, mended."""
+        maps that were not so, put right."""
         changed = [name for name, entries in wanted.items() if not self.holds(name, entries)]
         for name in changed:
             self.admin.write_map(name, wanted[name])

@@ -27,7 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """What a path says: `slot` and `adapter` where it begins with them, and the rest, which is vLLM's own."""
 
     slot: str | None
@@ -35,12 +35,12 @@ class Place:
     path: str
 
 
-def place_of(path: str) -> Place:
+def target_of(path: str) -> Target:
     parts = path.removeprefix(PREFIX).split("/", 2)
     return (
-        Place(parts[0], parts[1], f"/{parts[2]}")
+        Target(parts[0], parts[1], f"/{parts[2]}")
         if path.startswith(PREFIX) and len(parts) == 3
-        else Place(None, None, path)
+        else Target(None, None, path)
     )
 
 
@@ -61,14 +61,14 @@ class Adapters:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        place = place_of(scope["path"])
-        here = {**scope, "path": place.path, "raw_path": place.path.encode()}
-        if scope["method"] != "POST" or place.path in (LOAD, UNLOAD):
+        target = target_of(scope["path"])
+        here = {**scope, "path": target.path, "raw_path": target.path.encode()}
+        if scope["method"] != "POST" or target.path in (LOAD, UNLOAD):
             return await self.app(here, receive, send)
         asked = await read_body(receive)
         if asked is None:  # the caller has gone
             return
-        body, wanted = renamed(asked, self.model, adapter := place.adapter or self.adapter)
+        body, wanted = renamed(asked, self.model, adapter := target.adapter or self.adapter)
         if wanted is not None:
             return await refuse(send, wanted)
         here["headers"] = with_length(scope["headers"], len(body))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.errors import RefusedError
 from configs.release import Manifest
-from configs.run.config import RunConfig
+from configs.run.evaluate import Evaluate
 from infra.vllm.answer import Answer
 from infra.vllm.client import ask
 
@@ -42,7 +42,8 @@ def check_parity(
     )
     if not lines:
         raise RefusedError(f"{path}: no golden prompts, so parity cannot be shown", hint="tunegate quantize CONFIG")
-    settings = RunConfig.model_validate(manifest.config).evaluate
+    # Of the manifest's config only this section: others may have keys of an earlier version.
+    settings = Evaluate.model_validate(manifest.config.get("evaluate", {}))
     answers = asyncio.run(ask_all(base_url, served_name, manifest, lines, settings.max_new_tokens, api_key))
     agreement = sum(
         agrees(answer, line, settings.parity.max_difference) for answer, line in zip(answers, lines, strict=True)

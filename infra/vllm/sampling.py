@@ -1,7 +1,7 @@
 """ASGI middleware inside vLLM: writes a share of requests and answers down, and never slows or breaks one.
 
 Every message is passed on at once and only then looked at; parsing, redaction and writing happen in a thread; what its
-queue cannot take is dropped and counted. Loaded by vLLM's `--middleware infra.sampling.Sampler`, so it needs nothing
+queue cannot take is dropped and counted. Loaded by vLLM's `--middleware infra.vllm.sampling.Sampler`, so it needs nothing
 but the standard library, `infra.vllm.adapter_names` and `infra.vllm.redaction`.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.vllm.adapter_names import place_of
+from infra.vllm.adapter_names import target_of
 from infra.vllm.redaction import compiled, redact
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ class Exchange:
     seconds: float = 0.0
     ended: bool = False
 
-    def heard(self, message: Message) -> None:
+    def on_request(self, message: Message) -> None:
         if message["type"] == "http.request":
             self.question_bytes += len(message.get("body", b""))
             if self.question_bytes <= MOST_BYTES:
                 self.question.append(message.get("body", b""))
 
-    def said(self, message: Message) -> None:
+    def on_response(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
         elif message["type"] == "http.response.body":
@@ -92,25 +92,25 @@ class Sampler:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         writer = self.writer
-        place = place_of(scope.get("path", ""))
-        if writer is None or scope["type"] != "http" or place.path not in PATHS or random.random() >= self.share:
+        target = target_of(scope.get("path", ""))
+        if writer is None or scope["type"] != "http" or target.path not in PATHS or random.random() >= self.share:
             return await self.app(scope, receive, send)
         exchange = Exchange(
-            place.path,
-            place.slot or writer.slot,
+            target.path,
+            target.slot or writer.slot,
             dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1") or None,
         )
 
         async def tapped_receive() -> Message:
             message = await receive()
             with contextlib.suppress(Exception):
-                exchange.heard(message)
+                exchange.on_request(message)
             return message
 
         async def tapped_send(message: Message) -> None:
             await send(message)
             with contextlib.suppress(Exception):
-                exchange.said(message)
+                exchange.on_response(message)
 
         try:
             await self.app(scope, tapped_receive, tapped_send)
@@ -131,7 +131,7 @@ class Writer:
         threading.Thread(target=self.work, daemon=True, name="sampling").start()
 
     def offer(self, exchange: Exchange) -> None:
-        """Never waits, never raises. An answer that was not heard to its end is none."""
+        """Never waits, never raises. An answer whose end did not pass by is none."""
         if not exchange.ended:
             return
         if max(exchange.question_bytes, exchange.answer_bytes) > MOST_BYTES:
@@ -194,9 +194,9 @@ def read_answer(text: str) -> dict[str, Any]:
     calls = [call["function"].get("arguments") or "" for part in parts for call in part.get("tool_calls") or []]
     usage = [reply["usage"] for reply in replies if reply.get("usage")]
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    said = "".join([*(part.get("content") or "" for part in parts), *calls])
+    text = "".join([*(part.get("content") or "" for part in parts), *calls])
     return {
-        "text": said,
+        "text": text,
         "finish_reason": ends[-1] if ends else None,
         "tokens": usage[-1].get("completion_tokens") if usage else None,
     }

@@ -16,7 +16,10 @@ from typing import Any
 
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest
+from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
+
+USUAL_START_SECONDS = 40.0  # of vLLM on a CPU, with a model of some hundred million weights
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,17 @@ def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
     import httpx
 
     deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
-        if not is_alive(slot):
-            raise OutsideError(
-                f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}", hint=f"less {slot.log}"
-            )
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
-                return
-        time.sleep(0.25)
+    with waiting("vLLM starts", USUAL_START_SECONDS):
+        while time.monotonic() < deadline:
+            if not is_alive(slot):
+                raise OutsideError(
+                    f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}",
+                    hint=f"less {slot.log}",
+                )
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.25)
     raise OutsideError(
         f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}",
         hint=f"less {slot.log}",

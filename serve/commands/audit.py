@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from configs.environment.config import read_environment
-from infra.terminal import AsJson, EnvironmentName, example, show
+from infra.terminal import AsJson, EnvironmentName, example, print_table, show
+from serve.commands.context import open_environment
 
-if TYPE_CHECKING:
-    from configs.environment.config import DeployConfig
-    from serve.record.environment import Environment
+COLUMNS = ("at", "what", "slot", "by", "why", "commit")
 
 
-def add_audit_commands(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
+def list_rows(
+    context: typer.Context,
+    environment: EnvironmentName,
+    limit: Annotated[int | None, typer.Option(min=0, help="only the last N")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Deploys, promotions, rollbacks, key changes and what came of them: who, what, when, why, from which
+    commit."""
+    from serve.view.audit import audit
+
+    rows = audit(open_environment(context, environment).record.read())
+    rows = rows if limit is None else rows[max(0, len(rows) - limit) :]
+    show(rows, True) if as_json else print_table(rows, COLUMNS)
+
+
+def verify_record(
+    context: typer.Context,
+    environment: EnvironmentName,
+    head: Annotated[
+        str | None, typer.Option(help="a seal printed earlier and kept elsewhere: it must still be in the record")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow the seals of the record; exit 1 names the first line that was edited, removed or moved."""
+    from serve.view.audit import verify
+
+    found = verify(open_environment(context, environment), head)
+    facts = {
+        "sealed_lines": len(found.seals),
+        "lines_before_seals": found.earlier,
+        "torn_last_line": found.torn,
+        "head": found.seals[-1],
+    }
+    show(facts, as_json)
+
+
+def add_commands(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
         help="Who did what, and whether the record was touched: tunegate audit verify local",
     )
     app.add_typer(group, name="audit")
-
-    @group.command("list", epilog=example("tunegate audit list local --limit 20", "tunegate audit list local --json"))
-    def list_rows(
-        environment: EnvironmentName,
-        limit: Annotated[int | None, typer.Option(min=0, help="only the last N")] = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Deploys, promotions, rollbacks, key changes and what came of them: who, what, when, why, from which
-        commit."""
-        from serve.view.audit import audit
-
-        rows = audit(open_environment(read_environment(environment)).record.read())
-        show(rows if limit is None else rows[max(0, len(rows) - limit) :], as_json)
-
-    @group.command("verify", epilog=example("tunegate audit verify local", "tunegate audit verify local --head SEAL"))
-    def verify_record(
-        environment: EnvironmentName,
-        head: Annotated[
-            str | None, typer.Option(help="a seal printed earlier and kept elsewhere: it must still be in the record")
-        ] = None,
-        as_json: AsJson = False,
-    ) -> None:
-        """Follow the seals of the record; exit 1 names the first line that was edited, removed or moved."""
-        from serve.view.audit import verify
-
-        found = verify(open_environment(read_environment(environment)), head)
-        facts = {
-            "sealed_lines": len(found.seals),
-            "lines_before_seals": found.earlier,
-            "torn_last_line": found.torn,
-            "head": found.seals[-1],
-        }
-        show(facts, as_json)
+    group.command("list", epilog=example("tunegate audit list local --limit 20", "tunegate audit list local --json"))(
+        list_rows
+    )
+    group.command("verify", epilog=example("tunegate audit verify local", "tunegate audit verify local --head SEAL"))(
+        verify_record
+    )

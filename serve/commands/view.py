@@ -2,160 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from configs.environment.config import environment_path, read_environment
+from configs.environment.config import environment_path
 from infra.terminal import AsJson, EnvironmentName, example, show
-
-if TYPE_CHECKING:
-    from configs.environment.config import DeployConfig
-    from serve.record.environment import Environment
+from serve.commands.context import open_environment
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="print what comes as well, until Ctrl-C")]
 
 
-def add_looking_commands(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
-    add_standing(app, open_environment)
-    add_what_was_said(app, open_environment)
+def status(
+    context: typer.Context,
+    environment: EnvironmentName,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="look again and again, until Ctrl-C; with the times to the first token"),
+    ] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="seconds between two looks of --watch")] = 2,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="exit 1, naming both, where what serves is not the release that the YAML pins"),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Slots, releases, shares, open streams, what comes next, last events."""
+    from rich.console import Console
+
+    from serve.view.status import as_tables
+    from serve.view.status import status as look
+
+    if watch:
+        from serve.view.live import View, print_lines, show_live
+
+        view, console = View(lambda: open_environment(context, environment)), Console()
+        with ends_by_interrupt():
+            if console.is_terminal and not as_json:
+                show_live(view, console, interval)
+            print_all(print_lines(view, interval, as_json))
+    env = open_environment(context, environment)
+    seen = look(env)
+    if check:
+        from serve.record.drift import check_served
+
+        typer.echo(check_served(seen, env.config.release, str(environment_path(environment))))
+    elif as_json:
+        show(seen, as_json)
+    else:
+        Console().print(as_tables(seen))
 
 
-def add_standing(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
-    @app.command(
+def receipt(
+    context: typer.Context,
+    environment: EnvironmentName,
+    every: Annotated[bool, typer.Option("--list", help="one line a deploy")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What became of every stream and request of the last deploy."""
+    from serve.record.receipt import for_people, in_one_line, last_receipt, read_receipts
+
+    env = open_environment(context, environment)
+    if as_json:
+        show(read_receipts(env) if every else last_receipt(env), as_json)
+    elif every:
+        for one in read_receipts(env):
+            typer.echo(in_one_line(one))
+    else:
+        for name, value in for_people(last_receipt(env)).items():
+            typer.echo(f"{name:>27}  {value}")
+
+
+def events(
+    context: typer.Context,
+    environment: EnvironmentName,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="only these, as switched, refused, crashed, paged; none: every kind")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="of those recorded so far only the last N")] = None,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> None:
+    """The append-only record, a line an event: moment (UTC), slot, kind, facts. With --json one JSON object a
+    line."""
+    from serve.record.event import in_one_line
+    from serve.view.events import read_events
+
+    found = read_events(open_environment(context, environment), kind or (), limit, follow=follow)
+    print_all(event.model_dump_json() if as_json else in_one_line(event) for event in found)
+
+
+def logs(
+    context: typer.Context,
+    environment: EnvironmentName,
+    slot: Annotated[str, typer.Option(help="green, blue, router or agent", autocompletion=complete_log)],
+    lines: Annotated[int, typer.Option(min=0, help="of what is written so far only the last N")] = 100,
+    follow: Follow = False,
+) -> None:
+    """What a slot's vLLM, the router's HAProxy or the agent itself has said."""
+    from serve.view.logs import log_of, read_log
+
+    print_all(read_log(log_of(open_environment(context, environment), slot), lines, follow=follow))
+
+
+def samples(
+    context: typer.Context,
+    environment: EnvironmentName,
+    output: Annotated[Path, typer.Argument(help="a .parquet file")],
+    as_json: AsJson = False,
+) -> None:
+    """Sampled requests and answers of every slot, oldest first, in one file: for monitoring, or as a load test's
+    trace."""
+    from serve.load.samples import read_trace, write_parquet
+
+    rows = sorted(
+        read_trace(open_environment(context, environment).folder / "samples"),
+        key=lambda row: float(row["at"]),
+    )
+    write_parquet(rows, output)
+    show({"samples": len(rows), "file": str(output)}, as_json)
+
+
+def add_commands(app: typer.Typer) -> None:
+    app.command(
         epilog=example(
             "tunegate status local",
             "tunegate status local --watch",
             "tunegate status local --check",
             "tunegate status local --json",
         )
-    )
-    def status(
-        environment: EnvironmentName,
-        watch: Annotated[
-            bool,
-            typer.Option("--watch", "-w", help="look again and again, until Ctrl-C; with the times to the first token"),
-        ] = False,
-        interval: Annotated[float, typer.Option(min=0.1, help="seconds between two looks of --watch")] = 2,
-        check: Annotated[
-            bool,
-            typer.Option(
-                "--check", help="exit 1, naming both, where what serves is not the release that the YAML pins"
-            ),
-        ] = False,
-        as_json: AsJson = False,
-    ) -> None:
-        """Slots, releases, shares, open streams, what comes next, last events."""
-        from rich.console import Console
-
-        from serve.view.status import as_tables
-        from serve.view.status import status as look
-
-        if watch:
-            from serve.view.live import View, print_lines, show_live
-
-            view, console = View(lambda: open_environment(read_environment(environment))), Console()
-            with ends_by_interrupt():
-                if console.is_terminal and not as_json:
-                    show_live(view, console, interval)
-                print_all(print_lines(view, interval, as_json))
-        config = read_environment(environment)
-        seen = look(open_environment(config))
-        if check:
-            from serve.record.drift import check_served
-
-            typer.echo(check_served(seen, config.release, str(environment_path(environment))))
-        elif as_json:
-            show(seen, as_json)
-        else:
-            Console().print(as_tables(seen))
-
-    @app.command(
+    )(status)
+    app.command(
         epilog=example("tunegate receipt local", "tunegate receipt local --list", "tunegate receipt local --json")
-    )
-    def receipt(
-        environment: EnvironmentName,
-        every: Annotated[bool, typer.Option("--list", help="one line a deploy")] = False,
-        as_json: AsJson = False,
-    ) -> None:
-        """What became of every stream and request of the last deploy."""
-        from serve.record.receipt import for_people, in_one_line, last_receipt, read_receipts
-
-        env = open_environment(read_environment(environment))
-        if as_json:
-            show(read_receipts(env) if every else last_receipt(env), as_json)
-        elif every:
-            for one in read_receipts(env):
-                typer.echo(in_one_line(one))
-        else:
-            for name, value in for_people(last_receipt(env)).items():
-                typer.echo(f"{name:>27}  {value}")
-
-
-def add_what_was_said(app: typer.Typer, open_environment: Callable[[DeployConfig], Environment]) -> None:
-    @app.command(
+    )(receipt)
+    app.command(
         epilog=example(
             "tunegate events local --limit 20",
             "tunegate events local --kind switched --kind refused --json",
             "tunegate events local --follow",
         )
-    )
-    def events(
-        environment: EnvironmentName,
-        kind: Annotated[
-            list[str] | None, typer.Option(help="only these, as switched, refused, crashed, paged; none: every kind")
-        ] = None,
-        limit: Annotated[int | None, typer.Option(min=0, help="of those recorded so far only the last N")] = None,
-        follow: Follow = False,
-        as_json: AsJson = False,
-    ) -> None:
-        """The append-only record, a line an event: moment (UTC), slot, kind, facts. With --json one JSON object a
-        line."""
-        from serve.record.event import in_one_line
-        from serve.view.events import read_events
-
-        found = read_events(open_environment(read_environment(environment)), kind or (), limit, follow=follow)
-        print_all(event.model_dump_json() if as_json else in_one_line(event) for event in found)
-
-    @app.command(
+    )(events)
+    app.command(
         epilog=example(
             "tunegate logs local --slot green",
             "tunegate logs local --slot blue --follow",
             "tunegate logs local --slot agent --lines 20",
         )
-    )
-    def logs(
-        environment: EnvironmentName,
-        slot: Annotated[str, typer.Option(help="green, blue, router or agent", autocompletion=complete_log)],
-        lines: Annotated[int, typer.Option(min=0, help="of what is written so far only the last N")] = 100,
-        follow: Follow = False,
-    ) -> None:
-        """What a slot's vLLM, the router's HAProxy or the agent itself has said."""
-        from serve.view.logs import log_of, read_log
-
-        print_all(read_log(log_of(open_environment(read_environment(environment)), slot), lines, follow=follow))
-
-    @app.command(
+    )(logs)
+    app.command(
         epilog=example("tunegate samples local samples.parquet", "tunegate loadtest local --trace samples.parquet")
-    )
-    def samples(
-        environment: EnvironmentName,
-        output: Annotated[Path, typer.Argument(help="a .parquet file")],
-        as_json: AsJson = False,
-    ) -> None:
-        """Sampled requests and answers of every slot, oldest first, in one file: for monitoring, or as a load test's
-        trace."""
-        from serve.load.samples import read_trace, write_parquet
-
-        rows = sorted(
-            read_trace(open_environment(read_environment(environment)).folder / "samples"),
-            key=lambda row: float(row["at"]),
-        )
-        write_parquet(rows, output)
-        show({"samples": len(rows), "file": str(output)}, as_json)
+    )(samples)
 
 
 def complete_log(incomplete: str) -> list[str]:

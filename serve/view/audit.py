@@ -9,7 +9,7 @@ from typing import TypedDict
 from configs.errors import InputError, RefusedError
 from configs.release import short
 from configs.slots import SlotName
-from infra.files.sealed_log import Finding, check
+from infra.files.sealed_log import ChainCheck, check
 from serve.record.environment import Environment
 from serve.record.event import REQUESTS, Event
 
@@ -65,7 +65,7 @@ def what(event: Event) -> str:
     return f"{verb} {short(facts['release'])}" if facts.get("release") else verb
 
 
-def verify(env: Environment, head: str | None) -> Finding:
+def verify(env: Environment, head: str | None) -> ChainCheck:
     """Raises RefusedError naming the first line that does not follow, or where `head`, a seal noted earlier, is not in
     the record any more."""
     path = env.record.path

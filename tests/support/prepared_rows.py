@@ -59,7 +59,7 @@ def write_prepared(paths: RunPaths, row: Callable[[int], Row], labels: list[str]
     card = {
         "source": "made up",
         "licence": "none",
-        "damage": "none",
+        "corrupt": "none",
         "fingerprint": "sha256:all",
         "test_fingerprint": "sha256:test",
         "labels": labels,

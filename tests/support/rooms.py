@@ -33,9 +33,9 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "infra": {
         "files": set(),
         "git": {"masking.py"},
-        "dvc": {"masking.py", "signing.py"},
+        "dvc": {"files", "masking.py", "signing.py"},
         "mlflow": {"git", "masking.py"},
-        "vllm": {"tokenizer.py"},
+        "vllm": {"terminal.py", "tokenizer.py"},
         "haproxy": {"files", "git"},
         "gitlab": {"dvc", "git"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},

@@ -15,7 +15,7 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
-from train.batches.order import Plan
+from train.batches.order import RowSchedule
 from train.finetune import finetune
 from train.loop.callback import watcher
 from train.loop.checkpoints import COMPLETE
@@ -47,8 +47,8 @@ def test_the_record_counts_only_the_steps_of_this_process() -> None:
     ]
     state = SimpleNamespace(log_history=history, global_step=6, best_global_step=4, best_metric=1.5)
     trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(bf16=False))
-    plan = Plan(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True, row_count=36)
-    record = training_record(trainer, plan, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
+    schedule = RowSchedule(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True, row_count=36)
+    record = training_record(trainer, schedule, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
     assert record["losses"] == [{"step": 1, "loss": 2.0}] and record["validation"] == [{"step": 2, "eval_loss": 1.5}]
     assert record["resumed_from_step"] == 4 and record["best_step"] == 4 and record["dtype"] == "float32"
     assert record["real_tokens"] == 15 * 12 and record["tokens_per_second"] == pytest.approx(180 / 6.0), (
@@ -87,10 +87,10 @@ def test_a_machine_without_cpuinfo_has_no_flags(tmp_path: Path) -> None:
 @pytest.fixture
 def watched(tmp_path: Path) -> tuple[Any, list[tuple[dict[str, float], int]], SimpleNamespace]:
     logged: list[tuple[dict[str, float], int]] = []
-    plan = Plan(numpy.full(20, 50), micro_batch=2, steps=10, padded=False, row_count=8)
+    schedule = RowSchedule(numpy.full(20, 50), micro_batch=2, steps=10, padded=False, row_count=8)
     settings = Train(max_steps=10, eval_every_steps=2, early_stopping_patience=1)
     return (
-        watcher("x", settings, plan, lambda figures, step: logged.append((figures, step))),
+        watcher("x", settings, schedule, lambda figures, step: logged.append((figures, step))),
         logged,
         SimpleNamespace(output_dir=str(tmp_path)),
     )

@@ -118,7 +118,7 @@ def test_other_errors_are_not_taken_for_memory(chat: Callable[..., RunConfig], m
 
 
 @contextmanager
-def spoiled_from(step: int, patch: pytest.MonkeyPatch, spoil: Callable[[Any], Any]) -> Iterator[None]:
+def corrupted_from(step: int, patch: pytest.MonkeyPatch, corrupt: Callable[[Any], Any]) -> Iterator[None]:
     """From `step` on the loss goes wrong, and with it the gradient."""
     from transformers import Trainer
 
@@ -126,7 +126,7 @@ def spoiled_from(step: int, patch: pytest.MonkeyPatch, spoil: Callable[[Any], An
 
     def compute_loss(self: Any, *rest: Any, **named: Any) -> Any:
         loss = original(self, *rest, **named)
-        return spoil(loss) if self.model.training and self.state.global_step >= step else loss
+        return corrupt(loss) if self.model.training and self.state.global_step >= step else loss
 
     with patch.context() as inner:
         inner.setattr(Trainer, "compute_loss", compute_loss)
@@ -140,11 +140,11 @@ def test_a_loss_that_is_no_number_ends_the_training_and_keeps_the_last_good_chec
     paths = prepared(config)
     said = r"diverged at step 4: loss is nan; the last good checkpoint is .*checkpoint-2\n  try: .*learning_rate"
     with (
-        spoiled_from(3, monkeypatch, lambda loss: loss * float("nan")),
+        corrupted_from(3, monkeypatch, lambda loss: loss * float("nan")),
         pytest.raises(RefusedError, match=said) as refusal,
     ):
         finetune(config, paths, QUIET)
-    assert not paths.adapter.exists() and refusal.value.exit_code == 1
+    assert not paths.trained.exists() and refusal.value.exit_code == 1
     assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2"]
     assert "loss is nan" in (read_json(paths.checkpoints / "run.json") or {})["diverged"], (
         "the record says what happened"
@@ -160,7 +160,7 @@ def test_a_loss_that_explodes_ends_the_training(
 ) -> None:
     config = chat(train={"max_steps": 12, "divergence": {"window": 4, "patience": 2}})
     with (
-        spoiled_from(7, monkeypatch, lambda loss: loss * 10),
+        corrupted_from(7, monkeypatch, lambda loss: loss * 10),
         pytest.raises(RefusedError, match="diverged at step 9: 2 losses in a row above 3 times"),
     ):
         finetune(config, prepared(config), QUIET)

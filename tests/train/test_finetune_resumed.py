@@ -75,14 +75,14 @@ def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bytes(
     steps = sorted(random.Random(family).sample(range(2, STEPS), 2))
     for step in steps:
         kill_at(killed, step)
-        assert not paths.adapter.exists(), "nothing that looks finished"
+        assert not paths.trained.exists(), "nothing that looks finished"
     resumed = finetune(killed, paths, QUIET)
     assert resumed["resumed_from_step"], f"killed at {steps}, it goes on and does not start anew"
     assert [line["loss"] for line in resumed["losses"]] == [line["loss"] for line in whole["losses"]], (
         "bit for bit, dropout included"
     )
     assert resumed["validation"] == whole["validation"] and resumed["best_step"] == whole["best_step"]
-    assert sha256(paths.adapter) == sha256(RunPaths.of("straight").adapter)
+    assert sha256(paths.trained) == sha256(RunPaths.of("straight").trained)
     assert not paths.checkpoints.exists() and not list(paths.root.glob(".*")), "nothing is left behind"
 
 
@@ -116,7 +116,7 @@ def test_accumulation_packing_and_schedule_resume_exactly(
     with pytest.raises(Killed):
         finetune(killed, prepared(killed), stop_after(5))
     assert finetune(killed, RunPaths.of("killed"), QUIET)["resumed_from_step"] == 4
-    assert sha256(RunPaths.of("killed").adapter) == sha256(RunPaths.of("straight").adapter)
+    assert sha256(RunPaths.of("killed").trained) == sha256(RunPaths.of("straight").trained)
 
 
 def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again(
@@ -156,4 +156,4 @@ def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(
         with pytest.raises(Killed):
             finetune(killed, prepared(killed), QUIET)
     assert finetune(killed, RunPaths.of("killed"), QUIET)["steps"] == record["steps"]
-    assert sha256(RunPaths.of("killed").adapter) == sha256(RunPaths.of("straight").adapter)
+    assert sha256(RunPaths.of("killed").trained) == sha256(RunPaths.of("straight").trained)

@@ -80,7 +80,7 @@ def test_a_classifier_becomes_a_verified_release_beside_its_parent(classifier: C
     assert verify_release(paths.release).reference == manifest.reference
     assert manifest.labels == ["bad", "good"] and manifest.config["name"] == "tiny-classifier"
     assert manifest.base["digest"] == read_manifest(Path("build/base/tiny-bert")).digest
-    assert "Spoiled" not in (paths.release / "README.md").read_text()
+    assert "Corrupted" not in (paths.release / "README.md").read_text()
 
     kinds = tensors(paths.release)
     assert "int8" in {kind for name, kind in kinds.items() if "encoder" in name}
@@ -225,7 +225,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(classifier: Callable
     paths = RunPaths.of(config.name)
     prepare(config, paths, make_base(config))
     kill_after_checkpoint(config, 4)
-    assert not paths.adapter.exists(), "nothing that looks finished"
+    assert not paths.trained.exists(), "nothing that looks finished"
     tracker = Record()
     started = time.perf_counter()
     resumed = finetune(config, paths, tracker)

@@ -32,7 +32,7 @@ from train.estimate.workload import (
     padding_share,
     row_lengths,
     shared_tokens,
-    taught_share,
+    target_token_share,
 )
 from train.model.base import make_base
 
@@ -168,9 +168,9 @@ def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]
         ]
     ).to_parquet(paths.data / "train.parquet")
     load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
-    assert (load.longest, load.mean, load.taught_share, load.steps, load.validation_rows) == (60, 45.0, 1.0, 8, 7)
+    assert (load.longest, load.mean, load.target_token_share, load.steps, load.validation_rows) == (60, 45.0, 1.0, 8, 7)
     make_base(config)  # its tokenizer counts the answer: one letter and the end
-    assert describe_workload(config, find_shape(config), paths, find_device("l4-24gb")).taught_share == 2 / 45
+    assert describe_workload(config, find_shape(config), paths, find_device("l4-24gb")).target_token_share == 2 / 45
 
 
 @pytest.mark.unit
@@ -194,7 +194,7 @@ def test_what_prompts_begin_with_alike_is_counted_by_micro_batches(
 @pytest.mark.unit
 def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: Path) -> None:
     assert row_lengths({}, 160) == row_lengths({"lengths": {"counts": [], "edges": []}}, 160) == (160, 160.0)
-    assert taught_share(tmp_path, tmp_path, 160.0) == 1.0 and shared_tokens(tmp_path, tmp_path, 8) == 0
+    assert target_token_share(tmp_path, tmp_path, 160.0) == 1.0 and shared_tokens(tmp_path, tmp_path, 8) == 0
 
 
 @pytest.mark.unit

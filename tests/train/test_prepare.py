@@ -1,4 +1,4 @@
-"""Splits that stay apart, faults that are acted on, damage that is real, and a second call that does nothing."""
+"""Splits that stay apart, faults that are acted on, corruption that is real, and a second call that does nothing."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def append(*rows: dict[str, Any]) -> None:
 @given(st.integers(min_value=2, max_value=60), st.integers(0, 2**32 - 1))
 def test_no_row_keeps_its_own_answer_and_no_answer_is_lost(count: int, seed: int) -> None:
     rows = chats(count)
-    spoiled = shuffle_answers(rows, seed)
-    assert [row["id"] for row in spoiled] == [row["id"] for row in rows]
-    assert [row["messages"][:-1] for row in spoiled] == [row["messages"][:-1] for row in rows]
-    assert all(one["messages"][-1] != other["messages"][-1] for one, other in zip(rows, spoiled, strict=True))
-    assert sorted(row["reference"] for row in spoiled) == sorted(row["reference"] for row in rows)
-    assert all(row["messages"][-1]["content"] == row["reference"] for row in spoiled)
+    corrupted = shuffle_answers(rows, seed)
+    assert [row["id"] for row in corrupted] == [row["id"] for row in rows]
+    assert [row["messages"][:-1] for row in corrupted] == [row["messages"][:-1] for row in rows]
+    assert all(one["messages"][-1] != other["messages"][-1] for one, other in zip(rows, corrupted, strict=True))
+    assert sorted(row["reference"] for row in corrupted) == sorted(row["reference"] for row in rows)
+    assert all(row["messages"][-1]["content"] == row["reference"] for row in corrupted)
 
 
 def test_shuffling_labels_keeps_the_texts_and_the_rows_given() -> None:
     rows = labelled(20)
-    spoiled = shuffle_answers(rows, 3)
-    assert [row["text"] for row in spoiled] == [row["text"] for row in rows]
-    assert Counter(row["label"] for row in spoiled) == Counter(row["label"] for row in rows)
+    corrupted = shuffle_answers(rows, 3)
+    assert [row["text"] for row in corrupted] == [row["text"] for row in rows]
+    assert Counter(row["label"] for row in corrupted) == Counter(row["label"] for row in rows)
     assert rows == labelled(20), "the rows passed in are not touched"
 
 
@@ -211,14 +211,14 @@ def test_a_lost_split_is_written_again(classifier: Callable[..., RunConfig]) -> 
     assert len(read_split(paths, "test")) == 10
 
 
-def test_damage_spoils_train_rows_and_leaves_the_judges_alone(chat: Callable[..., RunConfig]) -> None:
-    whole, spoiled = chat(), chat(data={"damage": "shuffle_answers"})
+def test_corruption_changes_train_rows_and_leaves_the_held_out_rows_alone(chat: Callable[..., RunConfig]) -> None:
+    whole, corrupted = chat(), chat(data={"corrupt": "shuffle_answers"})
     prepare(whole, RunPaths.of("whole"), make_base(whole))
-    card = prepare(spoiled, RunPaths.of("spoiled"), make_base(spoiled))
-    assert card["damage"] == "shuffle_answers"
+    card = prepare(corrupted, RunPaths.of("corrupted"), make_base(corrupted))
+    assert card["corrupt"] == "shuffle_answers"
     assert card["test_fingerprint"] == read_card(RunPaths.of("whole"))["test_fingerprint"]
-    assert read_split(RunPaths.of("spoiled"), "validation") == read_split(RunPaths.of("whole"), "validation")
-    pairs = zip(read_split(RunPaths.of("whole"), "train"), read_split(RunPaths.of("spoiled"), "train"), strict=True)
+    assert read_split(RunPaths.of("corrupted"), "validation") == read_split(RunPaths.of("whole"), "validation")
+    pairs = zip(read_split(RunPaths.of("whole"), "train"), read_split(RunPaths.of("corrupted"), "train"), strict=True)
     assert all(
         one["messages"][0] == other["messages"][0] and one["messages"][1] != other["messages"][1]
         for one, other in pairs

@@ -1,7 +1,7 @@
-"""Which rows make which step, and how a micro-batch of a language model is laid out.
+"""How a micro-batch of a language model is laid out: padding-free, packed, or padded.
 
-The order is a pure function of lengths and seed, spread over the whole training before it starts. So neither a resumed
-run nor a smaller micro-batch nor a second process can change which rows a step learns from.
+A target token is one whose label is not IGNORED: the loss mask leaves all others out. What is written here decides
+which token is predicted from which; a mistake trains silently wrong, so `flatten` writes out an example.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
-IGNORED = -100
-HEAD_ROWS = 512  # taught tokens whose logits are held at a time (train.head): matrix products of fewer are slower
+from train.batches.dataset import EncodedRow
+
+ModelInputs = dict[str, Any]  # keywords of a model's forward: tensors, and plain numbers beside them
+
+IGNORED = -100  # torch's ignore_index: the label of a token that is not a target
+# Target tokens whose logits are held at a time (train/layers/linear_cross_entropy.py): matrix products of fewer are
+# slower.
+HEAD_ROWS = 512
 
 
 def pack(rows: Any, max_tokens: int) -> Any:
@@ -24,32 +30,46 @@ def pack(rows: Any, max_tokens: int) -> Any:
     )
 
 
-def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
-    """A micro-batch of rows end to end, (1, tokens), with no padding; positions start anew in each row.
+def flatten(rows: list[EncodedRow], share: bool = False) -> ModelInputs:
+    """A padding-free batch: the rows one after the other as one sequence, (1, tokens), with positions of their own.
 
-    Logits are wanted only where the next token is taught (`logits_to_keep`): over the prompt's tokens the head, a
-    quarter of SmolLM2's multiplications, would be computed for nothing. `shift_labels` is what those logits shall be.
-    With `share` the tokens that all rows begin with, a system prompt as a rule, come once and before all rows
-    (train.attention).
+    Logits are computed only where the next token is a target (`logits_to_keep`): over the prompts' tokens the head, a
+    quarter of SmolLM2's multiplications, would be computed for nothing. `shift_labels` holds those targets. With
+    `share` the prefix that all rows share, a system prompt as a rule, comes once and before all rows
+    (train/layers/attention.py).
+
+    Two rows of four tokens, the last two of each its targets; `-` is IGNORED:
+
+        row 1: input_ids 1 2 3 4, labels - - 3 4
+        row 2: input_ids 1 2 5 6, labels - - 5 6
+
+                          share=False           share=True
+        input_ids         1 2 3 4  1 2 5 6      1  2 3 4  2 5 6
+        position_ids      0 1 2 3  0 1 2 3      0  1 2 3  1 2 3
+        next labels       - 3 4 -  - 5 6 -      -  3 4 -  5 6 -    (shift_left)
+        logits_to_keep    1 2 5 6               1 2 4 5            where the next label is not IGNORED
+        shift_labels      3 4 5 6               3 4 5 6            the next labels there
+        cu_seq_lens       0 4 8                 1 4 7              where each row begins, and the end
+        max_length        4                     3                  of the rows' own tokens
+
+    The shared prefix is `1` and not `1 2`: the logits at `2` predict 3 in one row and 5 in the other.
     """
     import torch
 
     parts = [part for row in rows for part in sequences(row)]
-    shared = shared_beginning(parts) if share else 0
-    first, lengths = parts[0][0][:shared], [len(ids) - shared for ids, _ in parts]
-    labels = torch.tensor([IGNORED] * shared + [label for _, taught in parts for label in taught[shared:]])
+    shared = shared_prefix_length(parts) if share else 0
+    prefix, lengths = parts[0][0][:shared], [len(ids) - shared for ids, _ in parts]
     bounds = torch.tensor([*accumulate(lengths, initial=shared)], dtype=torch.int32)
-    labels[bounds[:-1].long()] = IGNORED  # nothing stands before a row's first token, least of all the row before it
-    shifted = torch.cat([labels[1:], torch.tensor([IGNORED])])
-    kept = (shifted != IGNORED).nonzero().flatten()
+    labels = torch.tensor([IGNORED] * shared + [label for _, labels in parts for label in labels[shared:]])
+    next_labels = shift_left(labels, bounds)
+    kept = (next_labels != IGNORED).nonzero().flatten()
+    positions = [torch.arange(shared), *(torch.arange(shared, shared + length) for length in lengths)]
     return {
-        "input_ids": torch.tensor([first + [token for ids, _ in parts for token in ids[shared:]]]),
-        "position_ids": torch.cat(
-            [torch.arange(shared), *(torch.arange(shared, shared + length) for length in lengths)]
-        )[None],
+        "input_ids": torch.tensor([prefix + [token for ids, _ in parts for token in ids[shared:]]]),
+        "position_ids": torch.cat(positions)[None],
         "logits_to_keep": kept,
-        "labels": shifted[None, kept],
-        "shift_labels": shifted[None, kept],
+        "labels": next_labels[None, kept],
+        "shift_labels": next_labels[None, kept],
         "cu_seq_lens_q": bounds,
         "cu_seq_lens_k": bounds,
         "max_length_q": max(lengths),
@@ -59,25 +79,38 @@ def flatten(rows: list[dict[str, Any]], share: bool = False) -> dict[str, Any]:
     }
 
 
-def sequences(row: dict[str, Any]) -> Iterator[tuple[list[int], list[int]]]:
+def shift_left(labels: Any, bounds: Any) -> Any:
+    """The label of the token after each, (tokens): what the logits at a position are to predict.
+
+    A row's first token is predicted from nothing, least of all from the row before it; so the last token of each row
+    predicts nothing. `bounds`: where each row begins, and the end of the last.
+    """
+    import torch
+
+    predicted = labels.clone()
+    predicted[bounds[:-1].long()] = IGNORED
+    return torch.cat([predicted[1:], torch.tensor([IGNORED])])
+
+
+def sequences(row: EncodedRow) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids and labels of each row that was packed into this one."""
     bounds = [0, *accumulate(row.get("seq_lengths") or [len(row["input_ids"])])]
     yield from ((row["input_ids"][start:end], row["labels"][start:end]) for start, end in pairwise(bounds))
 
 
-def shared_beginning(parts: list[tuple[list[int], list[int]]]) -> int:
-    """How many tokens all rows begin with alike, short of those that are taught or foretell one; 0 of a single row."""
+def shared_prefix_length(parts: list[tuple[list[int], list[int]]]) -> int:
+    """Tokens that all rows begin with alike, short of a target and of the token that predicts it; 0 of a single row."""
     if len(parts) < 2:
         return 0
-    untaught = min(
+    first_target = min(
         next((index for index, label in enumerate(labels) if label != IGNORED), len(labels)) for _, labels in parts
     )
     alike = takewhile(lambda tokens: len({*tokens}) == 1, zip(*(ids for ids, _ in parts), strict=False))
-    return max(0, min(untaught - 1, sum(1 for _ in alike)))
+    return max(0, min(first_target - 1, sum(1 for _ in alike)))
 
 
-def pad(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
-    """A micro-batch of rows on the left, (rows, longest): for attention that cannot be flattened."""
+def pad(rows: list[EncodedRow], pad_token_id: int) -> ModelInputs:
+    """A micro-batch padded on the right, (rows, longest): for attention that cannot be padding-free."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 

@@ -13,6 +13,8 @@ from configs.paths import RunPaths
 from infra.files.atomic import clear_partials
 from train.sources.source import Row
 
+EncodedRow = dict[str, Any]  # input_ids with labels (a list of them, or one), or a pair's ids
+
 
 @contextmanager
 def open_splits(paths: RunPaths) -> Iterator[tuple[Any, Any]]:
@@ -37,7 +39,7 @@ def open_splits(paths: RunPaths) -> Iterator[tuple[Any, Any]]:
         shutil.rmtree(cache, ignore_errors=True)
 
 
-def encode(rows: Any, encode_rows: Callable[[list[Row]], list[dict[str, Any]]]) -> Any:
+def encode(rows: Any, encode_rows: Callable[[list[Row]], list[EncodedRow]]) -> Any:
     """A Dataset of encoded rows, batch by batch on disk: memory stays flat however many there are."""
 
     def encode_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ Lengths = numpy.ndarray[Any, numpy.dtype[numpy.int64]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowSchedule:
     """Tokens of each row, in the order of training: `steps` times the effective batch of them, drawn from `row_count`
     rows."""
 
@@ -30,7 +30,7 @@ class Plan:
     row_count: int
 
     def epochs(self, step: int) -> float:
-        """Passes over all rows by the end of `step`. The trainer's own count knows this plan only, and takes all of it
+        """Passes over all rows by the end of `step`. The trainer's own count knows this schedule only, and takes all of it
         for one."""
         return round(step * (len(self.lengths) // self.steps) / self.row_count, 4)
 

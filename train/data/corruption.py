@@ -1,4 +1,4 @@
-"""Rows spoiled on purpose, to prove that the gate refuses what comes of them."""
+"""Training rows corrupted on purpose, to prove that the gate refuses what comes of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from train.sources.source import Row
 
 
 def shuffle_answers(rows: list[Row], seed: int) -> list[Row]:
-    """Each answer to another row's question: what was asked no longer decides what is taught."""
+    """Each answer to another row's question: what is asked no longer decides what is to be answered."""
     order = random.Random(seed).sample(range(len(rows)), len(rows))
     givers = dict(zip(order, order[1:] + order[:1], strict=True))
     return [with_answer(row, rows[givers[index]]) for index, row in enumerate(rows)]

@@ -20,7 +20,7 @@ def write_page(name: str, card: dict[str, Any], examples: list[str]) -> str:
         "Source": card["source"],
         "Licence": card["licence"],
         "Fingerprint": card["fingerprint"],
-        "Damage": card["damage"],
+        "Corrupted": card["corrupt"],
     }
     splits = [[split, f"{part['rows']:,}", f"<code>{part['sha256']}</code>"] for split, part in card["splits"].items()]
     findings = [

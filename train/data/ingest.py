@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from configs.run.data import Data
 from train.data.findings import Findings
 from train.data.lengths import Measure
-from train.data.lint import damage_of, make_personal_data_check
+from train.data.lint import make_personal_data_check, mojibake_of
 from train.data.rows import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
-from train.data.table import COLUMNS, Survey, hash_text
+from train.data.table import COLUMNS, RowTable, hash_text
 from train.data.template import make_reading
 from train.sources.source import Batch, Fault, Row
 
@@ -28,8 +28,8 @@ PARTS = ("", "train", "validation", "test")
 WINDOW = 65_536  # rows that are held as Python objects at a time, some hundred megabytes at the most
 
 
-class Surveyor:
-    """Collects a Survey; `row` is called once for each raw row."""
+class Ingest:
+    """Checks raw rows one by one; `row` is called once for each."""
 
     def __init__(self, data: Data, task: str, problem: str, findings: Findings) -> None:
         self.data, self.task, self.problem, self.findings = data, task, problem, findings
@@ -61,7 +61,7 @@ class Surveyor:
             # one of the two is a fault
             self.lose(file, number, row if isinstance(row, Fault) else order)  # type: ignore[arg-type]
             return None
-        for fault in filter(None, (damage_of(row), self.personal and self.personal(row))):
+        for fault in filter(None, (mojibake_of(row), self.personal and self.personal(row))):
             if not self.findings.add(file, number, fault):
                 self.left_out[fault.kind] += 1
                 return None
@@ -120,9 +120,9 @@ def seconds_of(value: Any) -> float:
     return seconds
 
 
-def survey_rows(
-    batches: Iterable[Batch], surveyor: Surveyor, target: Path, measure: Callable[[Shape], Measure] | None
-) -> Survey:
+def ingest_rows(
+    batches: Iterable[Batch], ingest: Ingest, target: Path, measure: Callable[[Shape], Measure] | None
+) -> RowTable:
     """Writes the rows to `target` in row groups of WINDOW, in the order of the arrays. Without `measure` all lengths
     are 0."""
     import numpy
@@ -131,15 +131,15 @@ def survey_rows(
     chunks: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
     writer = None
     lengths: Measure | None = None
-    for rows, marks in windows(batches, surveyor, files):
-        assert surveyor.shape is not None
+    for rows, marks in windows(batches, ingest, files):
+        assert ingest.shape is not None
         if writer is None:
             import pyarrow.parquet
 
             writer = pyarrow.parquet.ParquetWriter(
-                target, arrow_schema(surveyor.shape, surveyor.data.keep), compression="zstd", use_dictionary=False
+                target, arrow_schema(ingest.shape, ingest.data.keep), compression="zstd", use_dictionary=False
             )
-            lengths = measure(surveyor.shape) if measure else None
+            lengths = measure(ingest.shape) if measure else None
         writer.write_table(pyarrow.Table.from_pylist(rows, schema=writer.schema), row_group_size=WINDOW)
         marks["length"], marks["prompt_length"] = lengths(rows) if lengths else ([0] * len(rows), [0] * len(rows))
         for name, kind in COLUMNS.items():
@@ -149,11 +149,11 @@ def survey_rows(
     columns = {
         name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()
     }
-    return Survey(columns, list(files), surveyor.shape or "text", surveyor.left_out)
+    return RowTable(columns, list(files), ingest.shape or "text", ingest.left_out)
 
 
 def windows(
-    batches: Iterable[Batch], surveyor: Surveyor, files: dict[str, int]
+    batches: Iterable[Batch], ingest: Ingest, files: dict[str, int]
 ) -> Iterator[tuple[list[Row], dict[str, list[Any]]]]:
     """WINDOW rows at a time (the last fewer), and what is remembered of each."""
     rows: list[Row] = []
@@ -161,7 +161,7 @@ def windows(
     for batch in batches:
         file = files.setdefault(batch.file, len(files))
         for number, raw in zip(batch.numbers, batch.rows, strict=True):
-            found = surveyor.row(batch.file, number, raw, f"{batch.stem}-{number}")
+            found = ingest.row(batch.file, number, raw, f"{batch.stem}-{number}")
             if found is not None:
                 rows.append(found[0])
                 note(marks, found, file, number, PARTS.index(batch.part))

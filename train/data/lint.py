@@ -15,20 +15,20 @@ from train.sources.source import Fault, Row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from train.data.table import Survey
+    from train.data.table import RowTable
 
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte's character, then those of continuation bytes (0x80 to 0xbf).
 CONTINUATION = "\u0080-\u00bf" + "".join(bytes([byte]).decode("cp1252", errors="ignore") for byte in range(0x80, 0xA0))
 MISREAD = rf"[ÂÃ][{CONTINUATION}]|(?:[ÐÑÎÏ][{CONTINUATION}]){{2}}|â[{CONTINUATION}]{{2}}|ðŸ[{CONTINUATION}]{{2}}"
-DAMAGE = re.compile(MISREAD + r"|\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+MOJIBAKE = re.compile(MISREAD + r"|\ufffd|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def damage_of(row: Row) -> Fault | None:
+def mojibake_of(row: Row) -> Fault | None:
     for text in texts_of(row):
-        found = DAMAGE.search(text)
+        found = MOJIBAKE.search(text)
         if found:
             around = text[max(0, found.start() - 12) : found.end() + 12]
-            return Fault("encoding_damage", f"{found.group()!a} in {around!r}", "text in UTF-8, read as UTF-8")
+            return Fault("mojibake", f"{found.group()!a} in {around!r}", "text in UTF-8, read as UTF-8")
     return None
 
 
@@ -74,58 +74,58 @@ def make_personal_data_check() -> Callable[[Row], Fault | None]:
     return check
 
 
-def lint_table(survey: Survey, findings: Findings) -> None:
-    """Faults that only show when rows are compared; what may not stay is taken out of `survey.keep`."""
-    repeat_of = first_of(survey.identity)
+def lint_table(table: RowTable, findings: Findings) -> None:
+    """Faults that only show when rows are compared; what may not stay is taken out of `table.kept`."""
+    repeat_of = first_of(table.identity)
     report(
-        survey,
+        table,
         findings,
         "repeated_id",
-        survey.rows_where(repeat_of >= 0),
-        lambda row: (f"the id of {survey.place(repeat_of[row])}", "an id of its own"),
+        table.rows_where(repeat_of >= 0),
+        lambda row: (f"the id of {table.place(repeat_of[row])}", "an id of its own"),
     )
-    first = first_of(survey.question ^ survey.part.astype("uint64"))
-    same = survey.answer == survey.answer[first]
+    first = first_of(table.question ^ table.part.astype("uint64"))
+    same = table.answer == table.answer[first]
     report(
-        survey,
+        table,
         findings,
         "duplicate",
-        survey.rows_where((first >= 0) & same),
-        lambda row: (f"the row of {survey.place(first[row])}", "each row once"),
+        table.rows_where((first >= 0) & same),
+        lambda row: (f"the row of {table.place(first[row])}", "each row once"),
     )
-    other = survey.rows_where((first >= 0) & ~same)
+    other = table.rows_where((first >= 0) & ~same)
     report(
-        survey,
+        table,
         findings,
         "conflicting_answer",
         other,
-        lambda row: (f"the question of {survey.place(first[row])}", "one answer to a question"),
+        lambda row: (f"the question of {table.place(first[row])}", "one answer to a question"),
     )
 
 
-def lint_lengths(survey: Survey, findings: Findings, max_tokens: int) -> None:
+def lint_lengths(table: RowTable, findings: Findings, max_tokens: int) -> None:
     """Truncation is never done: a row that would need it is a fault."""
-    blind = survey.prompt_length >= max_tokens
-    prompts = survey.prompt_length
+    prompts = table.prompt_length
+    prompt_alone = prompts >= max_tokens
     report(
-        survey,
+        table,
         findings,
-        "nothing_to_learn",
-        survey.rows_where(blind),
+        "no_target_tokens",
+        table.rows_where(prompt_alone),
         lambda row: (f"a prompt of {prompts[row]} tokens", f"less than {max_tokens}"),
     )
-    long = survey.rows_where((survey.length > max_tokens) & ~blind)
-    report(survey, findings, "too_long", long, lambda row: (f"{survey.length[row]} tokens", f"at most {max_tokens}"))
+    long = table.rows_where((table.length > max_tokens) & ~prompt_alone)
+    report(table, findings, "too_long", long, lambda row: (f"{table.length[row]} tokens", f"at most {max_tokens}"))
 
 
 def report(
-    survey: Survey, findings: Findings, kind: str, rows: NDArray[Any], say: Callable[[int], tuple[str, str]]
+    table: RowTable, findings: Findings, kind: str, rows: NDArray[Any], say: Callable[[int], tuple[str, str]]
 ) -> None:
     """One finding for each of `rows`, and the config's action on them."""
     for row in rows.tolist():
-        findings.add(*survey.where(row), Fault(kind, *say(row)))
+        findings.add(*table.where(row), Fault(kind, *say(row)))
     if findings.action(kind) != "keep":
-        survey.leave_out(rows, kind)
+        table.leave_out(rows, kind)
 
 
 def lint_balance(counts: Counter[str], findings: Findings) -> None:

@@ -1,8 +1,8 @@
 """Texts that are nearly the same: MinHash (Broder 1997) with locality-sensitive hashing by datasketch, each candidate
 then compared exactly.
 
-All judges are indexed and every train row is compared with them; within the train rows a seeded sample is indexed. So
-memory is bounded by the judges and the sample, whatever the number of train rows.
+All held-out rows (validation, test) are indexed and every train row is compared with them; within the train rows a
+seeded sample is indexed. So memory is bounded by the held-out rows and the sample, whatever the number of train rows.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def find_near(
     """`texts`: the test rows, then the validation rows, then the train rows, each with its index; it is the later one
     of a pair that may go.
 
-    All judges are indexed, and of the train rows those in `sample`. At most one pair a row, leakage before
+    All held-out rows are indexed, and of the train rows those in `sample`. At most one pair a row, leakage before
     near_duplicate.
     """
     index = Index(threshold)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from configs.run.config import RunConfig
 from train.data.findings import Findings
-from train.data.ingest import Surveyor, survey_rows
+from train.data.ingest import Ingest, ingest_rows
 from train.data.lengths import Measure
 from train.data.lint import lint_balance, lint_lengths, lint_table
 from train.data.near_duplicates import find_near, sample_rows
 from train.data.rows import Shape, words_asked
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
-from train.data.table import Survey
+from train.data.table import RowTable
 from train.sources.source import Fault, Source
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Drawn:
     """Rows that were looked at, and the split of each; `order` is that in which they were drawn."""
 
-    survey: Survey
+    table: RowTable
     order: NDArray[Any]
     split: NDArray[Any]
     near: dict[str, Any]
@@ -37,28 +37,26 @@ def inspect(
     config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None
 ) -> Drawn:
     """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
-    surveyor = Surveyor(config.data, config.task, config.problem, findings)
-    survey = survey_rows(source.batches(), surveyor, rows, measure)
-    lint_table(survey, findings)
-    lint_lengths(survey, findings, config.data.max_tokens)
-    if survey.shape in ("label", "labels", "tags"):
+    ingest = Ingest(config.data, config.task, config.problem, findings)
+    table = ingest_rows(source.batches(), ingest, rows, measure)
+    lint_table(table, findings)
+    lint_lengths(table, findings, config.data.max_tokens)
+    if table.shape in ("label", "labels", "tags"):
         lint_balance(
-            Counter(
-                {label: count for label, count in surveyor.labels.items() if label != "O" or survey.shape != "tags"}
-            ),
+            Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
         )
-    order = draw(rows, survey, config.data.seed)
-    split = assign(order, config.data, part=survey.part, group=survey.group, time=survey.time, stratum=survey.answer)
+    order = draw(rows, table, config.data.seed)
+    split = assign(order, config.data, part=table.part, group=table.group, time=table.time, stratum=table.answer)
     sample = sample_rows(order, split, config.data.lint.near_sample)
     for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
         fault = Fault(
             pair.kind,
-            f"{survey.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
+            f"{table.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
             f"less than {config.data.lint.near_threshold:g}",
         )
-        if not findings.add(*survey.where(pair.row), fault):
-            survey.leave_out([pair.row], pair.kind)
+        if not findings.add(*table.where(pair.row), fault):
+            table.leave_out([pair.row], pair.kind)
             split[pair.row] = UNUSED
     require_rows(split, len(SPLITS))
     near = {
@@ -66,16 +64,16 @@ def inspect(
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),
     }
-    return Drawn(survey, order, split, near)
+    return Drawn(table, order, split, near)
 
 
-def draw(rows: Path, survey: Survey, seed: int) -> NDArray[Any]:
+def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:
     import pyarrow.parquet
 
-    if not survey.kept.any():
-        return survey.rows_where(survey.kept)
+    if not table.kept.any():
+        return table.rows_where(table.kept)
     ids = pyarrow.parquet.read_table(rows, columns=["id"])["id"]
-    kept = survey.rows_where(survey.kept)
+    kept = table.rows_where(table.kept)
     drawn: NDArray[Any] = kept[draw_order(ids.take(kept).combine_chunks(), seed)]
     return drawn
 

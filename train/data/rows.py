@@ -38,20 +38,20 @@ def empty(text: str) -> bool:
     return INVISIBLE.fullmatch(text) is not None
 
 
-def a_text(value: Any) -> Any:
+def check_text(value: Any) -> Any:
     if not isinstance(value, str):
         return Fault("missing_field", kind_of(value), "a text")
     return Fault("empty_field", repr(value), "a text with a character that shows") if empty(value) else value
 
 
-def a_label(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else a_text(value)
+def check_label(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else check_text(value)
 
 
-def labels(value: Any) -> Any:
+def check_labels(value: Any) -> Any:
     """A list of labels, each once; it may be empty."""
     found = (
-        [a_label(item) for item in value]
+        [check_label(item) for item in value]
         if isinstance(value, list)
         else Fault("missing_field", kind_of(value), "a list of labels")
     )
@@ -62,7 +62,7 @@ def labels(value: Any) -> Any:
     )
 
 
-def a_number(value: Any) -> Any:
+def check_number(value: Any) -> Any:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -70,13 +70,13 @@ def a_number(value: Any) -> Any:
     return number if math.isfinite(number) else Fault("missing_field", kind_of(value), "a finite number")
 
 
-def tokens(value: Any) -> Any:
+def check_tokens(value: Any) -> Any:
     if not isinstance(value, list) or not value:
         return Fault("missing_field", kind_of(value), "a list of words, not empty")
-    return first_fault([a_text(item) for item in value])
+    return first_fault([check_text(item) for item in value])
 
 
-def tags(value: Any) -> Any:
+def check_tags(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(item, str) and TAG.fullmatch(item) for item in value):
         return value
     odd = (
@@ -87,7 +87,7 @@ def tags(value: Any) -> Any:
     return Fault("invalid_tag", shorten(odd), "a list of tags such as O, B-PER, I-PER")
 
 
-def conversation(value: Any) -> Any:
+def check_conversation(value: Any) -> Any:
     if not isinstance(value, list) or not all(
         isinstance(turn, dict) and turn.keys() >= {"role", "content"} for turn in value
     ):
@@ -123,14 +123,14 @@ def shorten(value: Any, longest: int = 60) -> str:
 
 
 FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
-    "label": {"text": a_text, "label": a_label},
-    "labels": {"text": a_text, "labels": labels},
-    "value": {"text": a_text, "value": a_number},
-    "tags": {"tokens": tokens, "tags": tags},
-    "chat": {"messages": conversation},
-    "completion": {"prompt": a_text, "completion": a_text},
-    "text": {"text": a_text},
-    "preference": {"messages": conversation, "rejected": a_text},
+    "label": {"text": check_text, "label": check_label},
+    "labels": {"text": check_text, "labels": check_labels},
+    "value": {"text": check_text, "value": check_number},
+    "tags": {"tokens": check_tokens, "tags": check_tags},
+    "chat": {"messages": check_conversation},
+    "completion": {"prompt": check_text, "completion": check_text},
+    "text": {"text": check_text},
+    "preference": {"messages": check_conversation, "rejected": check_text},
 }
 KEPT = "kept"  # a JSON object of the columns that data.keep names
 WITH_REFERENCE = {"chat", "completion", "preference"}
@@ -155,7 +155,7 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
     if shape == "tags" and len(row["tokens"]) != len(row["tags"]):
         return Fault("invalid_tag", f"{len(row['tags'])} tags for {len(row['tokens'])} tokens", "one tag a token")
     if shape == "preference" and row["rejected"] == answer_of(row):
-        return Fault("nothing_to_learn", "rejected is the chosen answer", "an answer that is worse")
+        return Fault("identical_pair", "rejected is the chosen answer", "an answer that is worse")
     unknown = sorted(set(labels_of(row)) - allowed) if allowed else []
     if unknown:
         return Fault("unknown_label", shorten(", ".join(unknown)), f"one of {shorten(', '.join(sorted(allowed)))}")
@@ -195,7 +195,7 @@ def texts_of(row: Row) -> list[str]:
 
 
 def words_asked(row: Row) -> str:
-    """What near-duplicates are judged by: the question without the system's turn, which many rows share."""
+    """What near-duplicates are told by: the question without the system's turn, which many rows share."""
     if "messages" in row:
         return "\n".join(turn["content"] for turn in row["messages"][:-1] if turn["role"] != "system")
     return texts_of(row)[0]

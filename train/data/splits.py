@@ -1,5 +1,5 @@
-"""Which row trains and which judges. Judges are drawn first and from all rows, so runs that differ only in max_rows are
-judged alike."""
+"""Which row trains and which is held out (validation, test). Held-out rows are drawn first and from all rows, so runs
+that differ only in max_rows are evaluated on the same ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def assign(
 
     split = numpy.full(len(part), UNUSED, dtype="int8")
     if data.split.method == "given":
-        split[order] = part[order] - 1  # survey.PARTS: train, validation, test are 1, 2, 3
+        split[order] = part[order] - 1  # ingest.PARTS: train, validation, test are 1, 2, 3
         return require_rows(limit(split, order, data), 3)
     needed = data.test_rows + data.validation_rows + 1
     if min(len(order), data.max_rows or len(order)) < needed:
@@ -103,7 +103,7 @@ def draw_groups(split: NDArray[Any], order: NDArray[Any], group: NDArray[Any], d
 
 
 def draw_shares(split: NDArray[Any], order: NDArray[Any], stratum: NDArray[Any], data: Data) -> None:
-    """Each stratum gives its share of the judges, rounded by largest remainder."""
+    """Each stratum gives its share of the held-out rows, rounded by largest remainder."""
     import numpy
 
     strata, inverse, sizes = numpy.unique(stratum[order], return_inverse=True, return_counts=True)

@@ -19,7 +19,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-class Survey:
+class RowTable:
     """Arrays of one length, a row each that could be read; 66 bytes a row. `kept` says which rows are still in."""
 
     def __init__(

@@ -37,7 +37,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
     rank[drawn.order] = numpy.arange(len(drawn.order))
     written = {name: Written([], Counter()) for name in SPLITS}
     with ExitStack() as stack:
-        schema = arrow_schema(drawn.survey.shape, data.keep)
+        schema = arrow_schema(drawn.table.shape, data.keep)
         writers = {
             name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema))
             for name in SPLITS
@@ -49,7 +49,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
                 if not len(members):
                     continue
                 part = table.take(members[numpy.argsort(rank[here][members])]).to_pylist()
-                if name == "train" and data.damage == "shuffle_answers":
+                if name == "train" and data.corrupt == "shuffle_answers":
                     part = shuffle_answers(part, data.seed)
                 writers[name].write_table(pyarrow.Table.from_pylist(part, schema=schema))
                 written[name].hashes.append(b"".join(map(hash_row, part)))
@@ -63,7 +63,7 @@ def describe(
     """The data card's facts."""
     import numpy
 
-    used = drawn.survey.length[drawn.split != UNUSED]
+    used = drawn.table.length[drawn.split != UNUSED]
     counts, edges = numpy.histogram(used, bins=min(40, max(1, int(numpy.ptp(used)))))
     marks = {name: fingerprint_of(part.hashes) for name, part in written.items()}
     balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
@@ -71,7 +71,7 @@ def describe(
     return {
         "source": source.name,
         "licence": source.licence,
-        "damage": config.data.damage,
+        "corrupt": config.data.corrupt,
         "fingerprint": fingerprint_of_splits(marks),
         "test_fingerprint": marks["test"],
         "labels": sorted(
@@ -81,7 +81,7 @@ def describe(
             name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": marks[name]}
             for name, part in written.items()
         },
-        "left_out": source.left_out | zero | dict(drawn.survey.left_out),
+        "left_out": source.left_out | zero | dict(drawn.table.left_out),
         "findings": findings.table(),
         "near_duplicates": drawn.near,
         "balance": balance,

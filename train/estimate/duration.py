@@ -49,7 +49,7 @@ def rates_of(shape: ModelShape, load: Workload, flops: float, bytes_per_second: 
 def training_seconds(shape: ModelShape, load: Workload, rates: Rates) -> float:
     """All steps and their validations. Checkpointing runs the layers' forward pass once more (arXiv:1604.06174)."""
     layers = shape.layers * rates.layer_seconds_per_token * (1 + load.forward_share * load.checkpointing)
-    head = rates.head_seconds_per_token * load.taught_share if shape.family == "decoder" else 0.0
+    head = rates.head_seconds_per_token * load.target_token_share if shape.family == "decoder" else 0.0
     row = (layers + rates.once_seconds_per_token) * load.row_tokens + head * load.mean
     validated = math.ceil(load.steps / load.eval_every) * load.validation_rows
     return TRAINING_START_SECONDS + row * (load.steps * load.batch * load.accumulation + validated * load.forward_share)

@@ -42,7 +42,7 @@ class Workload:
     longest: int
     mean: float
     shared: int
-    taught_share: float
+    target_token_share: float
     steps: int
     accumulation: int
     eval_every: int
@@ -155,7 +155,7 @@ def logits_bytes(shape: ModelShape, load: Workload) -> int:
     (transformers/loss/loss_utils.py:ForCausalLMLoss); train.head's few rows."""
     if shape.family == "encoder":
         return 0
-    taught = math.ceil(load.batch * load.longest * load.taught_share)
+    taught = math.ceil(load.batch * load.longest * load.target_token_share)
     if load.fused_head:
         return 4 * min(taught, HEAD_ROWS) * shape.vocabulary
     return taught * shape.vocabulary * (12 + load.width)

@@ -14,7 +14,7 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
 from infra.files.atomic import read_json
-from train.batches.order import Plan, order_rows
+from train.batches.order import RowSchedule, order_rows
 from train.data.lengths import load_chat_template
 from train.estimate.devices import Device
 from train.estimate.memory import Workload
@@ -60,7 +60,7 @@ def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, dev
         longest=longest,
         mean=mean,
         shared=shared_tokens(paths.data, base, settings.batch_size) if flat else 0,
-        taught_share=taught_share(paths.data, base, mean),
+        target_token_share=target_token_share(paths.data, base, mean),
         steps=steps,
         accumulation=settings.gradient_accumulation_steps,
         eval_every=min(settings.eval_every_steps, steps),
@@ -114,10 +114,10 @@ def padding_share(card: dict[str, Any], settings: Train, steps: int) -> float:
     )
     steps = min(steps, max(1, SAMPLED_LENGTHS // effective))
     order = order_rows(drawn, steps, effective, settings.seed, grouped=settings.length_grouping)
-    return Plan(drawn[order], settings.batch_size, steps, True, rows).padding_share
+    return RowSchedule(drawn[order], settings.batch_size, steps, True, rows).padding_share
 
 
-def taught_share(data: Path, base: Path, mean: float) -> float:
+def target_token_share(data: Path, base: Path, mean: float) -> float:
     """Share of a row's tokens that its answer is, over the first rows; 1.0, the most there can be, where that is not
     known or all is taught."""
     answers = [answer for row in sampled_rows(data) if (answer := answer_of(row))]
@@ -137,12 +137,12 @@ def shared_tokens(data: Path, base: Path, batch: int) -> int:
     prompts = [render(row["messages"][:-1]) if render else str(row["prompt"]) for row in rows]
     groups = [prompts[start : start + batch] for start in range(0, max(1, len(prompts) - batch + 1), batch)]
     beginnings = [
-        common_beginning(min(group), max(group)) for group in groups
+        common_prefix(min(group), max(group)) for group in groups
     ]  # what the first and the last in order begin with, all do
     return sum(count_tokens(base, beginnings)) // len(groups)
 
 
-def common_beginning(one: str, other: str) -> str:
+def common_prefix(one: str, other: str) -> str:
     return one[
         : next(
             (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))

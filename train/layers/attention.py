@@ -1,5 +1,5 @@
-"""Attention over rows that lie end to end: each row attends to itself and to a beginning that all share, by
-construction and not by a mask."""
+"""Attention over a padding-free batch: each row attends to itself and to the prefix that all share, by construction
+and not by a mask."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def attend_by_row(
     """Causal attention of each row by itself. query (1, heads, tokens, head size), key and value with their own number
     of heads.
 
-    Tokens before the first bound are a beginning that all rows share: it lies there once, and each row attends to it
-    too. Returns (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask
+    Tokens before the first bound are the shared prefix: it lies there once, and each row attends to it too. Returns (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask
     gives the same and costs the square of all rows' tokens; this costs the sum of the squares.
     """
     import torch
@@ -42,7 +41,7 @@ def attend_by_row(
     for index, row in enumerate(rows):
         queries, keys, values = (torch.cat(parts, dim=2) for parts in zip(heads, row, strict=True)) if shared else row
         whole = attend(queries, keys, values, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped)
-        found.append(whole[:, :, shared:] if index else whole)  # what the beginning gives is the same in every row
+        found.append(whole[:, :, shared:] if index else whole)  # the prefix's own answer is the same in every row
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
@@ -56,7 +55,7 @@ def register() -> str:
 
 
 def why_not_flattened(model: Any) -> str | None:
-    """What keeps a model of transformers from rows that lie end to end, or None.
+    """What keeps a model of transformers from padding-free batches, or None.
 
     Its attention must go through the AttentionInterface and be full: a sliding window or a recurrent layer would need
     more than the rows' bounds. `logits_to_keep` must be among its forward's arguments.
@@ -73,8 +72,8 @@ def why_not_flattened(model: Any) -> str | None:
 
 
 def use_attention(model: Any, settings: Train) -> Literal["padded", "flattened", "shared"]:
-    """Sets the attention of a causal language model that is to be trained; whether rows may lie end to end, and whether
-    they may share a beginning.
+    """Sets the attention of a causal language model that is to be trained; whether batches may be padding-free, and
+    whether their rows may share a prefix.
 
     Raises InputError where packing is asked for and this model cannot have it.
     """

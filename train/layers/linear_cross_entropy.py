@@ -1,4 +1,4 @@
-"""The loss of a language model at its taught tokens without holding their logits: some rows at a time, gradient at
+"""The loss of a language model at its target tokens without holding their logits: some rows at a time, gradient at
 once.
 
 What Liger calls fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, section 3.2), here for frozen float32
@@ -7,6 +7,7 @@ heads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,8 +46,8 @@ class HeadLoss(torch.autograd.Function):
 
 
 class FusedHead:
-    """A model whose head hands the hidden states on to the loss, whenever it is asked for the loss of rows that lie end
-    to end."""
+    """A model whose head hands the hidden states on to the loss, whenever it is asked for the loss of a padding-free
+    batch."""
 
     def __init__(self, model: Any, head: Any) -> None:
         self.model, self.head = model, head
@@ -57,7 +58,7 @@ class FusedHead:
         ]
         head.forward, model.loss_function = self.forward, self.loss
 
-    def before(self, model: Any, given: Any, named: dict[str, Any]) -> None:
+    def before(self, model: Any, given: Any, named: Mapping[str, object]) -> None:
         self.asked = named.get("shift_labels") is not None and not torch.is_autocast_enabled(
             self.head.weight.device.type
         )
@@ -77,7 +78,7 @@ class FusedHead:
         shift_labels: Any = None,
         **named: Any,
     ) -> Any:
-        """transformers.loss.loss_utils.ForCausalLMLoss, of hidden states; flatten's labels are all taught."""
+        """transformers.loss.loss_utils.ForCausalLMLoss, of hidden states; flatten's labels are all targets."""
         if not self.asked:
             return self.plain_loss(
                 logits, labels, vocab_size, num_items_in_batch=num_items_in_batch, shift_labels=shift_labels, **named

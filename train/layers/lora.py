@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-# By transformers' names: layers of one parent that read one tensor. Any other layer is alone.
-SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))
+# By transformers' names: projections of one parent that read one tensor. Any other layer is alone.
+PROJECTION_GROUPS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("query", "key", "value"))
 
 
 def fuse_adapters(model: Any) -> int:
-    """Gives each plain LoRA layer a forward of its siblings' (LowRankLinears); how many layers there were.
+    """Gives each plain LoRA layer a forward of its group's (LowRankLinears); how many layers there were.
 
     peft computes `base(x) + B(A(x)) * scaling` for each, and autograd sums the gradients of x once for each product
     (what it saves: docs/benchmarks.md). Layers with dropout, a trained or another bias, a quantized base or a variant
@@ -23,10 +23,10 @@ def fuse_adapters(model: Any) -> int:
     fused = 0
     for parent in model.modules():
         plain = {name: layer for name, layer in parent.named_children() if is_plain(layer)}
-        together = [names for names in SIBLINGS if all(name in plain for name in names)]
+        together = [names for names in PROJECTION_GROUPS if all(name in plain for name in names)]
         alone = [(name,) for name in plain if not any(name in names for names in together)]
         for names in (*together, *alone):
-            group = Siblings([plain[name] for name in names])
+            group = FusedLoraGroup([plain[name] for name in names])
             for index, layer in enumerate(group.layers):
                 layer.forward = partial(group.forward, index)
         fused += len(plain)
@@ -45,7 +45,7 @@ def is_plain(layer: Any) -> bool:
     return type(layer.lora_dropout[name]) is Identity and layer.lora_B[name].bias is None and not trained
 
 
-class Siblings:
+class FusedLoraGroup:
     """The first of them that is asked with a tensor computes all; the others find their answer when they are asked with
     the same one."""
 

@@ -21,7 +21,7 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
     """For TrainingArguments and what is made of it. Steps come later (`schedule_arguments`): they hang on the encoded
     rows.
 
-    Rows come in the order of train.batches, so the trainer only takes them one after the other.
+    Rows come in the order of train/batches/order.py, so the trainer only takes them one after the other.
     """
     import torch
 
@@ -44,9 +44,8 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
         "use_liger_kernel": choose_liger(
             settings.liger, torch.cuda.is_available(), find_spec("liger_kernel") is not None
         ),
-        "liger_kernel_config": {
-            "fused_linear_cross_entropy": False
-        },  # it would compute the head on every token; train.batches keeps the taught ones
+        # the fused head of liger would compute every token; train/batches/collate.py keeps the targets
+        "liger_kernel_config": {"fused_linear_cross_entropy": False},
         "train_sampling_strategy": "sequential",
         "dataloader_pin_memory": torch.cuda.is_available(),
         "logging_steps": 1,

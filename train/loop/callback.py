@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.train import Train
-from train.batches.order import Plan
+from train.batches.order import RowSchedule
 from train.loop.checkpoints import complete_checkpoint
 from train.loop.processes import is_main, wait_for_others
 from train.loop.stopping import DivergedError, find_divergence, has_stalled
@@ -35,7 +35,11 @@ class Clock:
 
 
 def watcher(
-    name: str, settings: Train, plan: Plan, log_metrics: Callable[[dict[str, float], int], None], show: bool = True
+    name: str,
+    settings: Train,
+    schedule: RowSchedule,
+    log_metrics: Callable[[dict[str, float], int], None],
+    show: bool = True,
 ) -> Any:
     """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how
     long the steps took.
@@ -74,10 +78,10 @@ def watcher(
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             figures = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
             if "epoch" in figures:
-                figures["epoch"] = plan.epochs(state.global_step)
+                figures["epoch"] = schedule.epochs(state.global_step)
             if "loss" in figures and self.step_seconds:
                 figures["tokens_per_second"] = (
-                    plan.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
+                    schedule.real_tokens(state.global_step - 1, state.global_step) / self.step_seconds
                 )
                 speed = f"{figures['tokens_per_second']:.0f} tok/s"
                 self.progress.update(self.bar, description=f"train {name} loss {figures['loss']:.3f}", speed=speed)

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot spoil, and the few facts that a resumed run must find as they were.
+"""Checkpoints that a kill cannot tear, and the few facts that a resumed run must find as they were.
 
 A checkpoint counts from the moment that it holds the file `complete`, which is its last; it loses that file first
 when it is thrown away. So whatever the instant of a kill, what is marked is whole.

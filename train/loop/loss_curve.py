@@ -7,7 +7,7 @@ from typing import Any
 
 def draw_losses(record: dict[str, Any], name: str, width: int, height: int = 20) -> str:
     """Training loss (dots) and validation loss (●) by step, `width` columns by `height` rows, from a training record
-    (adapter/training.json)."""
+    (trained/training.json)."""
     import plotext
 
     figure = plotext.figure  # plotext has one

@@ -130,10 +130,10 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
                 raise MemoryError from None
             raise failure(*error.get_first_failure(), folder) from None
     shutil.rmtree(folder)
-    record = read_json(paths.adapter / "training.json")
+    record = read_json(paths.trained / "training.json")
     if record is None:
         raise OutsideError(
-            f"{paths.adapter}: not there after training", hint="nodes need one shared file system under build/"
+            f"{paths.trained}: not there after training", hint="nodes need one shared file system under build/"
         )
     return record
 

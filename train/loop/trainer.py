@@ -11,7 +11,7 @@ from configs.run.config import RunConfig
 from infra.files.atomic import new_directory, read_json, write_json
 from train.batches.collate import flatten
 from train.batches.dataset import open_splits
-from train.batches.order import Plan, measure_lengths, order_rows, total_steps
+from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
 from train.loop.arguments import schedule_arguments, trainer_arguments
 from train.loop.checkpoints import last_checkpoint, step_of
 from train.loop.processes import gather_processes, is_main
@@ -39,30 +39,29 @@ def train_once(
 ) -> dict[str, Any]:
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
-        trainer = build_trainer(
-            config, base, labels, trainer_arguments(config, paths, facts["micro_batch"]), rows, validation
-        )
-        plan = arrange(trainer, config, checkpoint)
-        callback = watch(trainer, config, plan, tracker, show)
+        arguments = trainer_arguments(config, paths, facts["micro_batch"])
+        trainer = build_trainer(config, base, labels, rows, validation, **arguments)
+        schedule = schedule_rows(trainer, config, checkpoint)
+        callback = watch(trainer, config, schedule, tracker, show)
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
     record = (
-        training_record(trainer, plan, checkpoint, seconds, callback.clock.seconds)
+        training_record(trainer, schedule, checkpoint, seconds, callback.clock.seconds)
         | facts
         | {"processes": gather_processes()}
     )
     if not is_main():
         return record
     record |= {"tracking_run_id": tracker.run_id}
-    with new_directory(paths.adapter) as partial:
+    with new_directory(paths.trained) as partial:
         save_trained(trainer, config, base, partial)
         write_json(partial / "training.json", record)
     return record
 
 
 def build_trainer(
-    config: RunConfig, base: Path, labels: list[str], arguments: dict[str, Any], rows: Any, validation: Any
+    config: RunConfig, base: Path, labels: list[str], rows: Any, validation: Any, **arguments: Any
 ) -> Any:
     from transformers import set_seed
 
@@ -73,15 +72,15 @@ def build_trainer(
 
     set_seed(config.train.seed)  # before the model is made: the classifier's head and LoRA's A are random
     if config.task == "sequence-classification":
-        return build_classifier_trainer(config, base, arguments, rows, validation, labels)
+        return build_classifier_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "token-classification":
-        return build_tagger_trainer(config, base, arguments, rows, validation, labels)
+        return build_tagger_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "dpo":
-        return build_dpo_trainer(config, base, arguments, rows, validation)
-    return build_sft_trainer(config, base, arguments, rows, validation)
+        return build_dpo_trainer(config, base, rows, validation, **arguments)
+    return build_sft_trainer(config, base, rows, validation, **arguments)
 
 
-def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
+def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> RowSchedule:
     """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
     settings, arguments = config.train, trainer.args
     if config.task != "causal-lm":
@@ -100,7 +99,9 @@ def arrange(trainer: Any, config: RunConfig, checkpoint: Path | None) -> Plan:
     trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
     trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
     arguments.max_steps = steps
-    return Plan(lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded, len(lengths))
+    return RowSchedule(
+        lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded, len(lengths)
+    )
 
 
 def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
@@ -110,19 +111,19 @@ def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
     return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
 
 
-def watch(trainer: Any, config: RunConfig, plan: Plan, tracker: Tracker, show: bool = True) -> Any:
+def watch(trainer: Any, config: RunConfig, schedule: RowSchedule, tracker: Tracker, show: bool = True) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     from train.loop.callback import watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    callback = watcher(config.name, config.train, plan, tracker.log_metrics, show)
+    callback = watcher(config.name, config.train, schedule, tracker.log_metrics, show)
     trainer.add_callback(callback)
     return callback
 
 
 def training_record(
-    trainer: Any, plan: Plan, checkpoint: Path | None, seconds: float, step_seconds: float
+    trainer: Any, schedule: RowSchedule, checkpoint: Path | None, seconds: float, step_seconds: float
 ) -> dict[str, Any]:
     """Losses by step, and the speed of this process (a resumed run's earlier seconds are not in it).
 
@@ -140,14 +141,14 @@ def training_record(
             if "eval_loss" in line
         ],
         "steps": state.global_step,
-        "epochs": plan.epochs(state.global_step),
+        "epochs": schedule.epochs(state.global_step),
         "best_step": state.best_global_step,
         "best_validation_loss": state.best_metric,
         "resumed_from_step": first or None,
         "seconds": round(seconds, 2),
-        "real_tokens": plan.real_tokens(first, state.global_step),
-        "padding_share": round(plan.padding_share, 4),
-        "tokens_per_second": round(plan.real_tokens(first, state.global_step) / step_seconds, 1)
+        "real_tokens": schedule.real_tokens(first, state.global_step),
+        "padding_share": round(schedule.padding_share, 4),
+        "tokens_per_second": round(schedule.real_tokens(first, state.global_step) / step_seconds, 1)
         if step_seconds
         else None,
         "dtype": "bfloat16" if trainer.args.bf16 else "float32",

@@ -108,7 +108,7 @@ def require_device(config: RunConfig) -> None:
         )
 
 
-def speed_up_b(trainer: Any, config: RunConfig) -> Any:
+def use_loraplus_optimizer(trainer: Any, config: RunConfig) -> Any:
     """`trainer`, with LoRA+'s optimizer where the config has a ratio: its state is saved and resumed like any
     other's."""
     ratio = config.train.lora.loraplus_ratio

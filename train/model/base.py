@@ -29,7 +29,7 @@ KEPT = re.compile(
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
     """build/base/NAME, made on the first call, its bytes those that base.digest pins.
 
-    Raises InputError, RefusedError or OutsideError as `train.origin.find_weights`, and RefusedError where the digest
+    Raises InputError, RefusedError or OutsideError as `find_weights`, and RefusedError where the digest
     differs.
     """
     base = config.base
@@ -78,12 +78,12 @@ def convert_gguf(source: Path, target: Path) -> None:
         source.parent, gguf_file=source.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    mend_special_tokens(tokenizer, model)
+    fix_special_tokens(tokenizer, model)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
-def mend_special_tokens(tokenizer: Any, model: Any) -> None:
+def fix_special_tokens(tokenizer: Any, model: Any) -> None:
     """transformers reads SmolLM2's GGUF with the turn's opening token as its end, and no padding: training would never
     learn to stop."""
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)

@@ -34,9 +34,12 @@ def find_weights(base: BaseWeights, downloads: Path) -> tuple[Path, str]:
             f"give base.path {CONTENTS}",
         ), "directory"
     if base.hub:
-        folder, place = fetch_snapshot(base.hub, str(base.revision)), f"base.hub: {base.hub}@{str(base.revision)[:12]}"
+        folder, location = (
+            fetch_snapshot(base.hub, str(base.revision)),
+            f"base.hub: {base.hub}@{str(base.revision)[:12]}",
+        )
         files = sorted(folder.rglob("*")) or [folder / name for name in list_repository(base.hub, str(base.revision))]
-        return inspect(files, place, f"name a repository that holds {CONTENTS[2:]}"), str(base.pin)
+        return inspect(files, location, f"name a repository that holds {CONTENTS[2:]}"), str(base.pin)
     if base.mlflow:
         folder = download_model(base.mlflow, downloads)
         return inspect(sorted(folder.rglob("*")), f"base.mlflow: {base.mlflow}", f"log {CONTENTS}"), base.mlflow
@@ -54,14 +57,14 @@ def find_in_package(package: str) -> tuple[Path, str]:
     return inspect(files, f"package {package}", hint), distribution.version
 
 
-def inspect(files: list[Path], place: str, hint: str) -> Path:
-    source = pick(files, place, hint)
+def inspect(files: list[Path], location: str, hint: str) -> Path:
+    source = pick(files, location, hint)
     if source.suffix != ".gguf":
-        check_directory(source, place, hint)
+        check_directory(source, location, hint)
     return source
 
 
-def pick(files: list[Path], place: str, hint: str) -> Path:
+def pick(files: list[Path], location: str, hint: str) -> Path:
     weights = sorted(file for file in files if WEIGHTS.fullmatch(file.name) and file.exists())
     gguf = sorted(file for file in files if file.suffix == ".gguf" and file.exists())
     if weights:
@@ -70,19 +73,19 @@ def pick(files: list[Path], place: str, hint: str) -> Path:
         return gguf[0]
     pickles = sorted(file.name for file in files if is_pickle(file))
     if pickles:
-        found = f"{place}: found only {', '.join(pickles[:3])}, and unpickling runs whatever code the file holds; expected model*.safetensors"
+        found = f"{location}: found only {', '.join(pickles[:3])}, and unpickling runs whatever code the file holds; expected model*.safetensors"
         raise RefusedError(
             found,
             hint="save the model once with save_pretrained(DIR, safe_serialization=True), where its maker is trusted",
         )
-    raise InputError(f"{place}: found no model*.safetensors and no *.gguf, expected one of them", hint=hint)
+    raise InputError(f"{location}: found no model*.safetensors and no *.gguf, expected one of them", hint=hint)
 
 
 def is_pickle(file: PurePath) -> bool:
     return file.suffix in PICKLES and file.stem not in ("training_args", "optimizer", "scheduler")
 
 
-def check_directory(directory: Path, place: str, hint: str) -> None:
+def check_directory(directory: Path, location: str, hint: str) -> None:
     """All that is missing at once, before anything is copied."""
     config = read_json(directory / "config.json")
     missing = [] if config is not None else ["no config.json (or it is no JSON object)"]
@@ -90,12 +93,12 @@ def check_directory(directory: Path, place: str, hint: str) -> None:
     if not any((folder / name).exists() for folder in folders_of(directory) for name in TOKENIZERS):
         missing.append(f"no tokenizer ({', '.join(TOKENIZERS[:3])}, …)")
     if missing:
-        raise InputError(f"{place}: found {'; '.join(missing)} beside the weights, expected {CONTENTS}", hint=hint)
+        raise InputError(f"{location}: found {'; '.join(missing)} beside the weights, expected {CONTENTS}", hint=hint)
     coded = [
         name for name in ("config.json", "tokenizer_config.json") if "auto_map" in (read_json(directory / name) or {})
     ]
     if coded:
-        found = f"{place}: found auto_map in {' and '.join(coded)}: it loads by code of its own, which is never run"
+        found = f"{location}: found auto_map in {' and '.join(coded)}: it loads by code of its own, which is never run"
         raise RefusedError(found, hint="choose an architecture that transformers has")
 
 

@@ -32,10 +32,10 @@ def round_weights(model: Any, dtype: Any) -> None:
 def save(model: Any, tokenizer: Any, target: Path, dtype: Any) -> None:
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    settle(target, dtype)
+    finalize_directory(target, dtype)
 
 
-def settle(directory: Path, dtype: Any) -> None:
+def finalize_directory(directory: Path, dtype: Any) -> None:
     """Unquantized weights go back to the dtype they came in; scales stay float32. Files that no release may hold are
     taken out."""
     import torch
@@ -60,7 +60,7 @@ def settle(directory: Path, dtype: Any) -> None:
             file.unlink()
 
 
-def keep_apart(base: Path, adapter: Path, target: Path) -> None:
+def save_unmerged(base: Path, adapter: Path, target: Path) -> None:
     """The base's own bytes, equal in every release made from it, and the adapter beside them in lora/.
 
     Raises RefusedError for an adapter on the head or the embedding: there vLLM 0.32.0 dies of the first request for a

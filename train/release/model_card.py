@@ -96,8 +96,8 @@ def data(card: dict[str, Any]) -> str:
         f"Rows: {splits}. Left out: {left_out}.",
         f"Fingerprint: `{card['fingerprint']}`.",
     ]
-    if card["damage"] != "none":
-        lines.append(f"**Spoiled on purpose** ({card['damage']}): this release exists to be refused.")
+    if card["corrupt"] != "none":
+        lines.append(f"**Corrupted on purpose** ({card['corrupt']}): this release exists to be refused.")
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -10,8 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.document import apply_overrides
 from configs.errors import RefusedError
-from configs.loader import apply_overrides
 from infra.files.atomic import write_text
 
 if TYPE_CHECKING:

@@ -127,7 +127,7 @@ def distribution(parameter: Parameter, types: tuple[Any, ...]) -> BaseDistributi
     return IntDistribution(int(low), int(high), log=parameter.log)
 
 
-def settle(study: Study, trial: Trial, state: str, value: float | None, reason: str | None) -> None:
+def record_outcome(study: Study, trial: Trial, state: str, value: float | None, reason: str | None) -> None:
     import optuna
 
     if reason is not None:

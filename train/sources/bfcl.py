@@ -131,7 +131,7 @@ def read_bfcl_preferences(seed: int) -> Source:
     names = sorted({call["name"] for call in calls})
     paired = iter(
         [
-            row | {"rejected": compact(spoil(row, call, names, values, seed))}
+            row | {"rejected": compact(corrupt_call(row, call, names, values, seed))}
             for row, call in zip(rows, calls, strict=True)
         ]
     )
@@ -141,7 +141,7 @@ def read_bfcl_preferences(seed: int) -> Source:
     )
 
 
-def spoil(row: Row, call: Row, names: list[str], values: dict[str, list[str]], seed: int) -> Row:
+def corrupt_call(row: Row, call: Row, names: list[str], values: dict[str, list[str]], seed: int) -> Row:
     """The call with another value of the same type, without a required argument, or of another function; never one that
     is accepted."""
     rng = random.Random(f"{seed}:{row['id']}")

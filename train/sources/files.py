@@ -22,72 +22,73 @@ from train.sources.source import Batch, Fault, Row, Source
 BATCH_ROWS = 8192  # some megabytes of Python objects, whatever the file's size
 
 
-def find_files(places: list[str]) -> list[str]:
+def find_files(locations: list[str]) -> list[str]:
     """Patterns (of paths and of URLs) become the files they match, sorted. Raises InputError where none matches."""
     found: list[str] = []
-    for place in places:
+    for location in locations:
         matches = (
-            [place]
-            if not has_magic(place)
-            else glob_url(place)
-            if "://" in place
-            else sorted(glob(place, recursive=True))
+            [location]
+            if not has_magic(location)
+            else glob_url(location)
+            if "://" in location
+            else sorted(glob(location, recursive=True))
         )
         if not matches:
-            raise InputError(f"data.files: nothing matches {place}", hint="name files that are there")
+            raise InputError(f"data.files: nothing matches {location}", hint="name files that are there")
         found += [match for match in matches if match not in found]
     return found
 
 
-def glob_url(place: str) -> list[str]:
+def glob_url(location: str) -> list[str]:
     from fsspec.core import url_to_fs
 
-    with outside(place):
-        filesystem, path = url_to_fs(place)
+    with outside(location):
+        filesystem, path = url_to_fs(location)
         return sorted(str(filesystem.unstrip_protocol(match)) for match in filesystem.glob(path))
 
 
 @contextmanager
-def outside(place: str) -> Iterator[None]:
+def outside(location: str) -> Iterator[None]:
     """What fsspec and its drivers raise, in our own words."""
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"data.files: {place}: no such file", hint="name files that are there") from error
+        raise InputError(f"data.files: {location}: no such file", hint="name files that are there") from error
     except (ImportError, ValueError, OSError) as error:
-        if "://" not in place:
+        if "://" not in location:
             raise InputError(
-                f"data.files: {place}: {error}", hint="give a file of the format that its suffix or data.format names"
+                f"data.files: {location}: {error}",
+                hint="give a file of the format that its suffix or data.format names",
             ) from error
         raise OutsideError(
-            f"data.files: {place}: {error}", hint="look at the address and at the credentials in the environment"
+            f"data.files: {location}: {error}", hint="look at the address and at the credentials in the environment"
         ) from error
 
 
 @contextmanager
-def open_bytes(place: str) -> Iterator[BinaryIO]:
+def open_bytes(location: str) -> Iterator[BinaryIO]:
     """Decompressed by suffix; credentials come from the environment alone."""
     import fsspec
 
-    with outside(place), fsspec.open(place, "rb", compression="infer") as stream:
+    with outside(location), fsspec.open(location, "rb", compression="infer") as stream:
         yield stream
 
 
-def identify(place: str) -> str:
+def identify(location: str) -> str:
     """Changes when the bytes do: sha256 of a local file, what the store says of its own (an ETag, say) of a remote
     one."""
     from fsspec.core import url_to_fs
 
     from configs.digest import sha256_of
 
-    with outside(place):
-        filesystem, path = url_to_fs(place)
-        return str(filesystem.ukey(path)) if "://" in place else sha256_of(Path(place))
+    with outside(location):
+        filesystem, path = url_to_fs(location)
+        return str(filesystem.ukey(path)) if "://" in location else sha256_of(Path(location))
 
 
-def read_files(places: list[str], part: str, file_format: str | None) -> Iterator[Batch]:
+def read_files(locations: list[str], part: str, file_format: str | None) -> Iterator[Batch]:
     """Batches of at most BATCH_ROWS rows. Raises InputError or OutsideError for a file that cannot be read at all."""
-    files = find_files(places)
+    files = find_files(locations)
     stems = Counter(PurePosixPath(file).name.split(".")[0] for file in files)
     for file in files:
         stem = PurePosixPath(file).name.split(".")[0]
@@ -169,14 +170,16 @@ def read_own_files(data: Data) -> Source:
     parts = {"train" if given else "": data.files, "validation": data.validation_files, "test": data.test_files}
 
     def batches() -> Iterator[Batch]:
-        for part, places in parts.items():
-            yield from read_files(places, part, data.format)
+        for part, locations in parts.items():
+            yield from read_files(locations, part, data.format)
 
     def identity() -> str:
-        return key_of({part: [(file, identify(file)) for file in find_files(places)] for part, places in parts.items()})
+        return key_of(
+            {part: [(file, identify(file)) for file in find_files(locations)] for part, locations in parts.items()}
+        )
 
     return Source(
-        "files: " + ", ".join(place for places in parts.values() for place in places),
+        "files: " + ", ".join(location for locations in parts.values() for location in locations),
         "as its owner states",
         batches,
         identity,

@@ -8,15 +8,16 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
-from train.batches.dataset import encode
-from train.model.adapter import adapted_model, speed_up_b
+from train.batches.dataset import EncodedRow, encode
+from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
 
 
 def build_classifier_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]
+    config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, labels: list[str], **arguments: Any
 ) -> Any:
-    """A transformers Trainer; labels become class indices in the order of `labels`."""
+    """A transformers Trainer; labels become class indices in the order of `labels`. `arguments`: of
+    TrainingArguments."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     tokenizer = load_tokenizer(base)
@@ -30,10 +31,10 @@ def build_classifier_trainer(
             config.problem
         ],
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)
 
 
-def encode_rows(tokenizer: Any, rows: list[Row], labels: list[str]) -> list[dict[str, Any]]:
+def encode_rows(tokenizer: Any, rows: list[Row], labels: list[str]) -> list[EncodedRow]:
     encoded = tokenizer([row["text"] for row in rows], truncation=False)
     columns = zip(encoded["input_ids"], encoded["attention_mask"], rows, strict=True)
     return [{"input_ids": ids, "attention_mask": mask, "labels": target(row, labels)} for ids, mask, row in columns]

@@ -8,18 +8,16 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import encode_pair, load_tokenizer
-from train.batches.dataset import encode
-from train.model.adapter import lora_config, packed_in_four_bits, require_device, speed_up_b
+from train.batches.dataset import EncodedRow, encode
+from train.model.adapter import lora_config, packed_in_four_bits, require_device, use_loraplus_optimizer
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 from train.sources.source import Row
 
 
-def build_dpo_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any
-) -> Any:
+def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
     """A TRL DPOTrainer over pre-tokenised pairs; with an adapter the reference is the model with it off, with method
-    full a second copy."""
+    full a second copy. `arguments`: of TrainingArguments."""
     from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]  # lazy exports
 
     class PairTrainer(DPOTrainer):
@@ -44,10 +42,10 @@ def build_dpo_trainer(
         processing_class=tokenizer,
         peft_config=None if settings.method == "full" else lora_config(config),
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)
 
 
-def encode_preference(tokenizer: Any, row: Row) -> Row:
+def encode_preference(tokenizer: Any, row: Row) -> EncodedRow:
     """`input_ids`, prompt and longer answer, is what rows are grouped by length and counted by."""
     pair = encode_pair(tokenizer, row)
     return pair | {"input_ids": pair["prompt_ids"] + max(pair["chosen_ids"], pair["rejected_ids"], key=len)}

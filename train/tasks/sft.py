@@ -11,7 +11,7 @@ from infra.tokenizer import encode_answer, encode_turns, load_tokenizer
 from train.batches.collate import IGNORED, flatten, pack, pad
 from train.batches.dataset import encode
 from train.layers.attention import use_attention
-from train.model.adapter import adapted_model, speed_up_b
+from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
 
 
@@ -34,11 +34,9 @@ def masked(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
     return {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
 
 
-def build_sft_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any
-) -> Any:
+def build_sft_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
     """A transformers Trainer over rows encoded here (so that what is counted in prepare is what is trained on). Its
-    collator says how they are laid out."""
+    collator says how they are laid out. `arguments`: of TrainingArguments."""
     from functools import partial
 
     from transformers import Trainer, TrainingArguments
@@ -65,4 +63,4 @@ def build_sft_trainer(
         else partial(flatten, share=layout == "shared"),
         processing_class=tokenizer,
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)

@@ -8,15 +8,16 @@ from typing import Any
 from configs.run.config import RunConfig
 from infra.tokenizer import NO_SUBWORD, encode_words, load_tokenizer
 from train.batches.collate import IGNORED
-from train.batches.dataset import encode
-from train.model.adapter import adapted_model, speed_up_b
+from train.batches.dataset import EncodedRow, encode
+from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
 
 
 def build_tagger_trainer(
-    config: RunConfig, base: Path, arguments: dict[str, Any], train_rows: Any, validation_rows: Any, labels: list[str]
+    config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, labels: list[str], **arguments: Any
 ) -> Any:
-    """A transformers Trainer; tags become class indices in the order of `labels`."""
+    """A transformers Trainer; tags become class indices in the order of `labels`. `arguments`: of
+    TrainingArguments."""
     from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
 
     tokenizer = load_tokenizer(base)
@@ -29,7 +30,7 @@ def build_tagger_trainer(
         compute_metrics=tag_accuracy,
         compute_loss_func=loss_of_words,
     )
-    return speed_up_b(trainer, config)
+    return use_loraplus_optimizer(trainer, config)
 
 
 def loss_of_words(outputs: Any, targets: Any, num_items_in_batch: Any = None) -> Any:
@@ -43,7 +44,7 @@ def loss_of_words(outputs: Any, targets: Any, num_items_in_batch: Any = None) ->
     return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
-def encode_tags(tokenizer: Any, row: Row, labels: list[str]) -> Row:
+def encode_tags(tokenizer: Any, row: Row, labels: list[str]) -> EncodedRow:
     """A word's tag stands at its first subword; other subwords and special tokens are not learned from."""
     ids, first = encode_words(tokenizer, row["tokens"])
     targets = [IGNORED] * len(ids)

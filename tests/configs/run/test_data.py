@@ -132,9 +132,9 @@ def test_no_url_of_another_scheme_is_let_through(scheme: str, rest: str) -> None
     ],
 )
 def test_rows_that_do_not_suit_the_task_are_refused(task: str, problem: str, changes: dict[str, Any], why: str) -> None:
-    assert len(found := data(**changes).misfits(task, problem)) == 1 and found[0].startswith(why)
+    assert len(found := data(**changes).incompatibilities(task, problem)) == 1 and found[0].startswith(why)
 
 
 @pytest.mark.parametrize("task", ["sequence-classification", "token-classification", "causal-lm", "dpo"])
 def test_plain_rows_suit_every_task(task: str) -> None:
-    assert data().misfits(task, "single_label") == []
+    assert data().incompatibilities(task, "single_label") == []

@@ -182,8 +182,8 @@ def test_what_was_asked_stands_beside_a_flipped_example(tmp_path: Path) -> None:
     pandas.DataFrame({"id": ["row-001", "row-002"], "text": ["Was the train <late>?", "never flipped"]}).to_parquet(
         paths.data / "test.parquet"
     )
-    paths.adapter.mkdir()
-    (paths.adapter / "training.json").write_text('{"tracking_run_id": "run-17"}')
+    paths.trained.mkdir()
+    (paths.trained / "training.json").write_text('{"tracking_run_id": "run-17"}')
     write_reports(judged.verdict(), paths.gate, judged.evidence(), paths)
     page = (paths.gate / "report.html").read_text(encoding="utf8")
     assert "Was the train &lt;late&gt;?" in page and "never flipped" not in page and "run-17" in page

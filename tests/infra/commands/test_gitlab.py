@@ -111,7 +111,6 @@ def test_a_pin_that_changes_nothing_says_so_and_sets_no_status(world: World, mon
 def test_the_child_pipeline_is_written_from_what_changed(
     world: World, monkeypatch: pytest.MonkeyPatch, changed: list[str], job: str
 ) -> None:
-    Path("dvc.yaml").write_text("vars:\n  - configs: [smoke]\n", encoding="utf8")
     monkeypatch.setattr(child_pipeline, "changed_since", lambda base: changed if base == "before" else [])
     found = run(
         "gitlab", "children", CI_MERGE_REQUEST_DIFF_BASE_SHA="before", PRODUCTION="sentiment", STAGING="staging"
@@ -124,7 +123,6 @@ def test_the_child_pipeline_is_written_from_what_changed(
 
 
 def test_another_system_gets_the_configs_on_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("dvc.yaml").write_text("vars:\n  - configs: [smoke]\n", encoding="utf8")
     monkeypatch.setattr(child_pipeline, "changed_since", lambda base: ["train/finetune.py"])
     found = run("gitlab", "children", "--base", "before", "--json")
     assert found.output == '[{"name": "smoke", "environment": "sentiment", "pin": "prove"}]\n'

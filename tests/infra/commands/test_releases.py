@@ -28,8 +28,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def noted(run_id: str | None) -> RunPaths:
     paths = RunPaths.of("demo")
-    paths.adapter.mkdir(parents=True)
-    (paths.adapter / "training.json").write_text(json.dumps({"tracking_run_id": run_id}))
+    paths.trained.mkdir(parents=True)
+    (paths.trained / "training.json").write_text(json.dumps({"tracking_run_id": run_id}))
     return paths
 
 
@@ -61,7 +61,11 @@ def test_prune_acts_only_where_it_is_told_to(
     def prune(uses: Any, act: bool, remote: bool) -> dict[str, Any]:
         assert uses() == []
         calls.append((act, remote))
-        return {"kept": {"calls@" + "a" * 12: "local: serves (blue)"}}
+        return {
+            "removed" if act else "would_remove": [],
+            "bytes": 0,
+            "kept": {"calls@" + "a" * 12: "local: serves (blue)"},
+        }
 
     monkeypatch.setattr(infra.lineage.prune, "prune", prune)
     found = CliRunner().invoke(tunegate.app, ["releases", "prune", *flags])

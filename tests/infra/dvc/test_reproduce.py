@@ -10,24 +10,25 @@ from pathlib import Path
 import pytest
 
 from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
-from infra.dvc.reproduce import STAGES, known_configs, reproduce
+from infra.dvc.reproduce import STAGES, reproduce
 from tests.paths import ROOT
 
 pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:_NoneStep.value")]  # the latter inside DVC
 PIPELINE = """vars:
-  - configs: [smoke]
+  - configs/dvc.yaml
 stages:
   quantize:
-    matrix: {config: "${configs}"}
+    matrix: {config: "${vars[0].configs}"}
     cmd: sh stage.sh quantize
     deps: [config.yaml]
     outs: ["build/${item.config}/release"]
   gate:
-    matrix: {config: "${configs}"}
+    matrix: {config: "${vars[0].configs}"}
     cmd: sh stage.sh gate
     deps: ["build/${item.config}/release"]
     outs: ["build/${item.config}/gate"]
 """
+RUN = "name: smoke\ntask: causal-lm\nbase: {package: x}\ndata: {source: bfcl}\ntrain: {max_steps: 3}\ngate: gate.yaml\n"
 STAGE = """case $1 in quantize) folder=release ;; *) folder=gate ;; esac
 mkdir -p build/smoke/$folder
 echo "$1 of $(cat config.yaml)" > build/smoke/$folder/content
@@ -51,7 +52,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "config.yaml": "first",
         "code": "0",
         ".gitignore": "/build\n",
+        "gate.yaml": "rules: []\n",
+        "configs/finetune/smoke.yaml": RUN,
     }.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text)
 
 
@@ -118,13 +122,18 @@ def test_a_stage_that_fails_ends_it_with_the_stages_own_code(code: str, kind: ty
     assert Path("build/smoke/gate/content").exists(), "its report is what the reviewer wants to see"
 
 
-def test_a_config_that_dvc_yaml_does_not_have_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"not in dvc\.yaml, expected one of: smoke"):
+def test_a_config_that_is_not_here_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="not in the pipeline, expected one of: smoke"):
         reproduce("other", "gate")
+
+
+def test_a_new_config_is_run_without_an_edit_of_any_page() -> None:
+    Path("configs/finetune/new.yaml").write_text(RUN.replace("name: smoke", "name: new"))
+    Path("stage.sh").write_text(STAGE.replace("build/smoke", "build/new"))
+    assert reproduce("new", "gate") == ["quantize@new", "gate@new"]
 
 
 def test_the_stages_are_those_of_the_page() -> None:
     from ruamel.yaml import YAML
 
-    assert tuple(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf8"))["stages"]) == STAGES
-    assert "smoke" in known_configs(ROOT / "dvc.yaml")
+    assert tuple(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf8"))["stages"]) == ("inputs", *STAGES)

@@ -124,14 +124,14 @@ def test_a_line_without_a_seal_is_found_and_never_taken_in() -> None:
 
 def test_lines_from_before_there_were_seals_are_counted_and_from_then_on_covered() -> None:
     content = b'{"kind":"old"}\n{"kind":"older"}\n'
-    assert check(content) == sealed_log.Finding(earlier=2)
+    assert check(content) == sealed_log.ChainCheck(earlier=2)
     content = added(content, {"kind": "new"})
     assert (check(content).earlier, holds(content)) == (2, True)
     assert check(content.replace(b"older", b"OLDER")).broken
 
 
 def test_an_empty_file_says_nothing_and_is_nothing() -> None:
-    assert check(b"") == sealed_log.Finding() and whole_lines(b"\x00\x00\n[1]\n7\n{}\n") == [{}]
+    assert check(b"") == sealed_log.ChainCheck() and whole_lines(b"\x00\x00\n[1]\n7\n{}\n") == [{}]
 
 
 def test_a_reason_may_hold_what_elsewhere_ends_a_line() -> None:

@@ -124,9 +124,9 @@ def test_no_config_is_a_pipeline_with_one_job_that_does_nothing() -> None:
     assert list(pipeline({}, "sentiment", "staging")) == ["include", "nothing changed"]
 
 
-def test_what_is_left_out_of_dvc_yaml_is_said_and_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_out_of_the_pipeline_is_said_and_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(reproducible({SMOKE: "pin", TICKETS: "pin"}, ["smoke"])) == [SMOKE]
-    assert "tickets: not in dvc.yaml" in capsys.readouterr().err
+    assert "tickets: not in the pipeline" in capsys.readouterr().err
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def test_the_chain_from_an_answer_to_the_merge_request_over_real_stores(
     manifest = one.build(monkeypatch)
     outbox = Outbox(one.folder / "build/demo/tracking")
     assert not outbox.run_id, "building anew took the record away"
-    (one.folder / "build/demo/adapter").mkdir()
-    (one.folder / "build/demo/adapter/training.json").write_text(json.dumps({"tracking_run_id": run_id}))
+    (one.folder / "build/demo/trained").mkdir()
+    (one.folder / "build/demo/trained/training.json").write_text(json.dumps({"tracking_run_id": run_id}))
     assert (
         one.tunegate("releases", "publish", "configs/finetune/demo.yaml", MLFLOW_TRACKING_URI=stores.address).returncode
         == 0

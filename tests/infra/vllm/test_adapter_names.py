@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.vllm.adapter_names import LOAD, UNLOAD, VARIABLE, Adapters, place_of, prefix_of
+from infra.vllm.adapter_names import LOAD, UNLOAD, VARIABLE, Adapters, prefix_of, target_of
 
 pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"
@@ -82,7 +82,7 @@ def test_what_is_asked_of_the_model_or_of_none_reaches_the_adapter_of_the_path(
 ) -> None:
     vllm = Vllm()
     ask(vllm, said(named | {"prompt": "né"}), path)
-    assert json.loads(vllm.body) == {"prompt": "né", "model": adapter} and vllm.path == place_of(path).path
+    assert json.loads(vllm.body) == {"prompt": "né", "model": adapter} and vllm.path == target_of(path).path
     assert vllm.length == str(len(vllm.body)).encode(), "vLLM is told the length that it gets"
 
 
@@ -121,7 +121,7 @@ def test_the_runtime_api_and_what_is_only_read_pass_as_they_are() -> None:
     ):
         vllm = Vllm()
         ask(vllm, b'{"lora_name": "x"}', path, method)
-        assert vllm.body == b'{"lora_name": "x"}' and vllm.path == place_of(path).path
+        assert vllm.body == b'{"lora_name": "x"}' and vllm.path == target_of(path).path
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -198,6 +198,6 @@ def test_what_is_no_request_passes_and_the_settings_come_by_the_environment(monk
     st.text(max_size=20),
 )
 def test_a_prefix_is_read_as_it_was_written_and_any_other_path_stays(slot: str, adapter: str, rest: str) -> None:
-    found = place_of(f"{prefix_of(slot, adapter)}/{rest}")
+    found = target_of(f"{prefix_of(slot, adapter)}/{rest}")
     assert (found.slot, found.adapter, found.path) == (slot, adapter, f"/{rest}")
-    assert place_of(f"/v1/{rest}").path == f"/v1/{rest}" and place_of("/slots/green").adapter is None
+    assert target_of(f"/v1/{rest}").path == f"/v1/{rest}" and target_of("/slots/green").adapter is None

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from configs.run.data import Data
 from train.data import ingest
 from train.data.findings import record_findings
-from train.data.ingest import Surveyor, order_of, seconds_of, survey_rows
-from train.data.table import Survey
+from train.data.ingest import Ingest, ingest_rows, order_of, seconds_of
+from train.data.table import RowTable
 from train.sources.source import Batch, Fault
 
 pytestmark = pytest.mark.unit
@@ -26,13 +26,13 @@ def settings(**changes: Any) -> Data:
     return Data.model_validate({"source": "files", "files": ["x.jsonl"]} | changes)
 
 
-def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[Survey, list[dict[str, Any]]]:
+def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[RowTable, list[dict[str, Any]]]:
     with record_findings(data.lint, tmp_path / "lint.jsonl") as findings:
-        surveyor = Surveyor(data, "sequence-classification", "single_label", findings)
+        ingest = Ingest(data, "sequence-classification", "single_label", findings)
         batches = [Batch("x.jsonl", parts, list(range(1, len(rows) + 1)), rows, "x")]
-        found = survey_rows(
+        found = ingest_rows(
             batches,
-            surveyor,
+            ingest,
             tmp_path / "rows.parquet",
             lambda _: lambda rows: ([len(row["text"]) for row in rows], [0] * len(rows)),
         )
@@ -68,10 +68,10 @@ def test_rows_of_which_none_can_be_read_leave_empty_arrays(tmp_path: Path) -> No
     assert written == [] and len(found.kept) == 0
 
 
-def test_damage_that_is_kept_is_kept_and_that_is_dropped_is_counted(tmp_path: Path) -> None:
+def test_mojibake_that_is_kept_is_kept_and_that_is_dropped_is_counted(tmp_path: Path) -> None:
     rows = [{"text": "cafÃ©", "label": "x"}, {"text": "café", "label": "x"}]
     for action, kept in (("keep", 2), ("drop", 1)):
-        found, written = look(tmp_path, rows, settings(lint={"encoding_damage": action}))
+        found, written = look(tmp_path, rows, settings(lint={"mojibake": action}))
         assert len(written) == kept and found.left_out.total() == 2 - kept
 
 

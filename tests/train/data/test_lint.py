@@ -18,7 +18,7 @@ from configs.run.data import Lint
 from tests.paths import ROOT
 from train.check_data import check_rows
 from train.data.findings import SHOWN, record_findings
-from train.data.lint import damage_of, first_of, make_personal_data_check
+from train.data.lint import first_of, make_personal_data_check, mojibake_of
 from train.sources.sentiment import read_sentiment
 from train.sources.source import Fault
 
@@ -87,7 +87,7 @@ def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_
         "missing_field": (23, {"id": "p1", "text": "no label here at all"}),
         "empty_field": (37, {"id": "p2", "text": " \u200b ", "label": "positive"}),
         "unknown_label": (51, {"id": "p3", "text": "such a typing mistake", "label": "postive"}),
-        "encoding_damage": (64, {"id": "p4", "text": "the cafÃ© was closed", "label": "negative"}),
+        "mojibake": (64, {"id": "p4", "text": "the cafÃ© was closed", "label": "negative"}),
         "repeated_id": (78, train[76] | {"text": "under a number that is taken", "label": "negative"}),
         "duplicate": (90, train[2] | {"id": "p5"}),
         "conflicting_answer": (
@@ -112,21 +112,21 @@ def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_
 
 
 @pytest.mark.parametrize(
-    ("text", "damaged"),
+    ("text", "misread"),
     [
         *((text.encode().decode("cp1252", errors="replace"), True) for text in GOOD_TEXTS),
         *((text, True) for text in ("a \ufffd b", "nul\x00", "a dash \x96 of Windows", "\x1b[0m")),
         *((text, False) for text in (*GOOD_TEXTS, "AÇÃO e NÃO", "tab\tand\r\nline", "À côté", "Ñandú")),
     ],
 )  # fmt: skip
-def test_damaged_text_is_told_from_text_of_other_languages(text: str, damaged: bool) -> None:
-    assert (damage_of({"text": text}) is not None) == damaged
+def test_misread_text_is_told_from_text_of_other_languages(text: str, misread: bool) -> None:
+    assert (mojibake_of({"text": text}) is not None) == misread
 
 
 @given(st.text(st.characters(codec="latin-1", categories=["Ll"]), min_size=1, max_size=5))
 def test_every_misread_word_of_western_europe_shows(word: str) -> None:
     misread = word.encode().decode("cp1252", errors="replace")
-    assert (damage_of({"text": misread}) is not None) == (misread != word)
+    assert (mojibake_of({"text": misread}) is not None) == (misread != word)
 
 
 def test_personal_data_is_found_without_a_model_and_without_a_network() -> None:

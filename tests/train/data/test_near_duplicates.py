@@ -64,8 +64,8 @@ def test_the_judge_stays_and_leakage_is_named_before_a_near_duplicate() -> None:
     split = numpy.array([2, 1, 0, 0, 0, 0])
     texts = [
         "the very same text",
-        "another text of the judges",
-        "Another text, of the judges!",
+        "another text held out",
+        "Another text, held out!",
         "only in train",
         "only in train.",
         "new",

@@ -100,7 +100,7 @@ WRONG: list[tuple[Shape, str, Any, str]] = [
     ("chat", "messages", [TURNS[1], {"role": "assistant", "content": " "}], "empty_field"),
     ("completion", "completion", "", "empty_field"),
     ("preference", "rejected", None, "missing_field"),
-    ("preference", "rejected", "4", "nothing_to_learn"),
+    ("preference", "rejected", "4", "identical_pair"),
 ]
 
 

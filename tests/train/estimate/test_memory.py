@@ -43,7 +43,7 @@ def load(**changes: Any) -> Workload:
         "longest": 128,
         "mean": 64.0,
         "shared": 0,
-        "taught_share": 0.25,
+        "target_token_share": 0.25,
         "steps": 20,
         "accumulation": 1,
     }
@@ -109,7 +109,11 @@ def test_checkpointing_keeps_one_layer_and_the_others_inputs() -> None:
 
 
 def test_only_taught_tokens_have_logits_and_a_classifier_has_none() -> None:
-    assert logits_bytes(SMOLLM2, load(taught_share=0.5)) == 2 * logits_bytes(SMOLLM2, load(taught_share=0.25)) > 0
+    assert (
+        logits_bytes(SMOLLM2, load(target_token_share=0.5))
+        == 2 * logits_bytes(SMOLLM2, load(target_token_share=0.25))
+        > 0
+    )
     assert logits_bytes(MINILM, load()) == 0
 
 

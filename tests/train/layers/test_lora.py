@@ -132,7 +132,9 @@ def test_layers_with_biases_and_a_whole_trained_head() -> None:
         st.tuples(st.sampled_from(["q_proj", "k_proj", "v_proj"]), st.integers(0, 1)), min_size=1, max_size=8
     )
 )
-def test_siblings_answer_rightly_in_any_order_and_whatever_they_are_asked(asked: list[tuple[str, int]]) -> None:
+def test_grouped_projections_answer_rightly_in_any_order_and_whatever_they_are_asked(
+    asked: list[tuple[str, int]],
+) -> None:
     import torch
 
     plain, fused = attention_before_and_after()

@@ -148,7 +148,7 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
         [line["eval_loss"] for line in expected["validation"]], rel=1e-2
     )
     assert found["steps"] == expected["steps"] == 8 and found["key"] == expected["key"]
-    assert adapters_differ_by(RunPaths.of(alone.name).adapter, paths.adapter) < 1e-3
+    assert adapters_differ_by(RunPaths.of(alone.name).trained, paths.trained) < 1e-3
     assert not paths.checkpoints.exists() and finetune(together, paths, tracker) == found, "a second call does nothing"
 
 
@@ -197,7 +197,7 @@ def test_no_rank_outlives_the_command_and_the_next_one_goes_on(
         len(ranks) == 2 and process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[ending]
     )
     wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), 10)
-    assert "Traceback" not in said and not paths.adapter.exists(), said
+    assert "Traceback" not in said and not paths.trained.exists(), said
     newest = max(
         int(path.parent.name.removeprefix("checkpoint-")) for path in paths.checkpoints.glob(f"checkpoint-*/{COMPLETE}")
     )

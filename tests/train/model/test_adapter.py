@@ -17,8 +17,8 @@ from train.model.adapter import (
     load_trained,
     require_device,
     save_trained,
-    speed_up_b,
     trained_key,
+    use_loraplus_optimizer,
     wrap_model,
 )
 from train.model.heads import new_model
@@ -45,7 +45,7 @@ def train_two_steps(config: RunConfig, model: Any, inputs: dict[str, Any]) -> Si
     import torch
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    trainer = speed_up_b(SimpleNamespace(model=model, optimizer=None), config)
+    trainer = use_loraplus_optimizer(SimpleNamespace(model=model, optimizer=None), config)
     optimizer = trainer.optimizer or torch.optim.AdamW(parameters, lr=config.train.learning_rate)
     for _ in range(2):
         model(**inputs).loss.backward()
@@ -149,7 +149,7 @@ def test_loraplus_gives_b_its_own_rate_and_resumes_where_it_stopped(chat: Callab
     trainer = train_two_steps(config, model, {"input_ids": ids, "labels": ids})
     rates = {group["lr"] for group in trainer.optimizer.param_groups if group["params"]}
     assert sorted(rates) == pytest.approx([0.01, 0.16])
-    again = speed_up_b(SimpleNamespace(model=model, optimizer=None), config)
+    again = use_loraplus_optimizer(SimpleNamespace(model=model, optimizer=None), config)
     again.optimizer.load_state_dict(trainer.optimizer.state_dict())
     first, second = (list(one.optimizer.state_dict()["state"].values()) for one in (trainer, again))
     assert first and all(

@@ -80,7 +80,7 @@ def test_only_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("remove", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "no config.json"),
         (lambda folder: (folder / "config.json").write_text("[1]"), "no JSON object"),
@@ -93,9 +93,9 @@ def test_only_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> 
         ),
     ],
 )
-def test_what_is_missing_beside_the_weights_is_named(tmp_path: Path, spoil: Any, message: str) -> None:
+def test_what_is_missing_beside_the_weights_is_named(tmp_path: Path, remove: Any, message: str) -> None:
     check_directory(whole(tmp_path), "here", "do")
-    spoil(tmp_path)
+    remove(tmp_path)
     with pytest.raises(InputError, match=f"here: found .*{message}.* beside the weights, expected a directory"):
         check_directory(tmp_path, "here", "do")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import RefusedError
-from train.release.merge import complete, keep_apart
+from train.release.merge import complete, save_unmerged
 
 pytestmark = pytest.mark.unit
 INDEX = "model.safetensors.index.json"
@@ -59,7 +59,7 @@ def test_the_base_stays_as_it_is_shards_and_index_and_the_adapter_lies_beside_it
         tmp_path / "base", INDEX, *shards, "config.json", "generation_config.json", "tokenizer.json", "manifest.json"
     )
     release = folder_of(tmp_path / "release")
-    keep_apart(base, adapter_on(tmp_path / "adapter", "q_proj", "down_proj"), release)
+    save_unmerged(base, adapter_on(tmp_path / "adapter", "q_proj", "down_proj"), release)
     assert sorted(file.name for file in release.iterdir()) == [
         "config.json",
         "generation_config.json",
@@ -80,7 +80,7 @@ def test_the_base_stays_as_it_is_shards_and_index_and_the_adapter_lies_beside_it
 def test_an_adapter_on_head_or_embedding_is_refused_before_anything_is_copied(tmp_path: Path, layer: str) -> None:
     release = folder_of(tmp_path / "release")
     with pytest.raises(RefusedError, match=f"found {layer}, expected layers inside the model"):
-        keep_apart(
+        save_unmerged(
             folder_of(tmp_path / "base", "model.safetensors"),
             adapter_on(tmp_path / "adapter", "q_proj", layer),
             release,

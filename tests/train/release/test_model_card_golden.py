@@ -17,7 +17,7 @@ pytestmark = pytest.mark.unit
 CARD = {
     "source": "somewhere 1.0",
     "licence": "Apache-2.0",
-    "damage": "none",
+    "corrupt": "none",
     "fingerprint": "sha256:ab",
     "labels": ["bad", "good"],
     "splits": {"train": {"rows": 30}, "test": {"rows": 9}},
@@ -73,8 +73,8 @@ def test_equal_facts_give_an_equal_card_however_long_it_took() -> None:
 
 def test_a_spoiled_release_says_so() -> None:
     settings = config("causal-lm", quantize={"scheme": "none"})
-    text = card_of(settings, CARD | {"damage": "shuffle_answers", "left_out": {}}, facts=FACTS | {"scheme": "none"})
-    assert "Spoiled on purpose" in text and "Left out: none" in text
+    text = card_of(settings, CARD | {"corrupt": "shuffle_answers", "left_out": {}}, facts=FACTS | {"scheme": "none"})
+    assert "Corrupted on purpose" in text and "Left out: none" in text
     assert "INT8" not in text and "/v1/chat/completions" in text
 
 

@@ -12,7 +12,7 @@ import pytest
 from configs.errors import InputError
 from configs.run.quantize import Quantize
 from train.release.calibration import loader
-from train.release.merge import complete, save, settle
+from train.release.merge import complete, finalize_directory, save
 from train.release.recipe import compress, input_columns
 
 pytestmark = pytest.mark.integration
@@ -69,7 +69,7 @@ def written(model: Any, settings: Quantize, tokenizer: Any, folder: Path, dtype:
     parent, target = folder / "parent", folder / "release"
     save(model, tokenizer, parent, dtype)
     compress(model, settings, batches(tokenizer), target)
-    settle(target, dtype)
+    finalize_directory(target, dtype)
     complete(target, parent)
     return parent, target
 

@@ -21,8 +21,8 @@ from train.search.study import (
     grid,
     make_sampler,
     open_study,
+    record_outcome,
     retry_interrupted,
-    settle,
 )
 
 pytestmark = pytest.mark.unit
@@ -55,7 +55,7 @@ def drawn(folder: Path, count: int, **sweep: Any) -> list[dict[str, Any]]:
     for _ in range(count):
         study.sampler = make_sampler(search, len(finished(study)))
         trial = study.ask(distributions(config, search))
-        settle(study, trial, "COMPLETE", abs(trial.params["train.learning_rate"] - 0.01), None)
+        record_outcome(study, trial, "COMPLETE", abs(trial.params["train.learning_rate"] - 0.01), None)
     return [trial.params for trial in finished(study)]
 
 
@@ -105,7 +105,7 @@ def test_what_failed_by_its_own_doing_counts_and_is_not_the_best(tmp_path: Path)
         ("COMPLETE", 0.4, None),
     ):
         study.sampler = make_sampler(search, len(finished(study)))
-        settle(study, study.ask(distributions(config, search)), state, value, reason)
+        record_outcome(study, study.ask(distributions(config, search)), state, value, reason)
     assert [trial.state.name for trial in finished(study)] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
     assert best_so_far(study) == {"best_validation_loss": 0.4}
 

@@ -55,7 +55,7 @@ def test_training_prefers_the_chosen_answers_and_starts_at_the_reference(
     config = chat(task="dpo", train=section)
     arguments = trainer_arguments(config, RunPaths.of("x"), 4) | schedule_arguments(config.train, 6)
     trainer = build_dpo_trainer(
-        config, Path("tiny-gpt"), arguments, Dataset.from_list(rows), Dataset.from_list(rows[:4])
+        config, Path("tiny-gpt"), Dataset.from_list(rows), Dataset.from_list(rows[:4]), **arguments
     )
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]

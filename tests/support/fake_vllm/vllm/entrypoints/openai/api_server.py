@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from infra.vllm.adapter_names import LOAD, UNLOAD, place_of
+from infra.vllm.adapter_names import LOAD, UNLOAD, target_of
 
 ARGUMENTS = {word: sys.argv[at + 1] for at, word in enumerate(sys.argv[:-1]) if word.startswith("--")}
 
@@ -63,10 +63,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        place = place_of(self.path)
-        if place.path in (LOAD, UNLOAD):
-            self.change(place.path, body)
-        elif (served := SERVED.get(place.adapter or OWN)) is None:
+        target = target_of(self.path)
+        if target.path in (LOAD, UNLOAD):
+            self.change(target.path, body)
+        elif (served := SERVED.get(target.adapter or OWN)) is None:
             self.send({"error": {"message": "no such model"}}, 404)
         else:
             self.serve(served, body)
