@@ -112,13 +112,13 @@ class Agent:
         record, by = self.env.record, self.git.pinned_by()
         if config.release == wanted.desired and wanted.rollback:  # the pin follows a rollback
             back: Desired = {"release": config.release, "rollback": True, "pinned": True, "failed": wanted.failed}
-            record.append("desired", **back, **by)
+            record.append("desired", **(back | by))
             return
         try:
             check_release(config, config.release)
         except (RefusedError, InputError) as error:
             failed: Failed = {"release": config.release, "why": error.message}
-            record.append("failed", **failed, **by)
+            record.append("failed", **(failed | by))
             raise
         record.append("desired", release=config.release, **by)
 
