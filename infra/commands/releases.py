@@ -157,8 +157,8 @@ def run_publish(run: RunConfig) -> Path:
 
 def trained_by(paths: RunPaths) -> str | None:
     """MLflow's run: as training noted it, or as it was delivered later by `tunegate sync`."""
-    from infra.dvc.releases import read_json
+    from infra.files.atomic import read_json
     from infra.mlflow.outbox import Outbox
 
-    noted = read_json(paths.trained / "training.json").get("tracking_run_id")
+    noted = (read_json(paths.trained / "training.json") or {}).get("tracking_run_id")
     return str(noted) if noted else Outbox(paths.root / "tracking").run_id

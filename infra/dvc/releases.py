@@ -16,6 +16,7 @@ from configs.paths import RunPaths
 from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.dvc.repository import repository
+from infra.files.atomic import read_json
 from infra.signing import sign, signature_of, signing_key, verify_signature
 
 RELEASES = Path("releases")
@@ -128,7 +129,7 @@ def facts_of(target: Path) -> dict[str, Any]:
         "created": manifest.created,
     }
     facts |= {"verdict": verdict.outcome if verdict else "unknown", "metrics": judged_metrics(target, verdict)}
-    run_id = read_json(target / LINEAGE).get("run")
+    run_id = (read_json(target / LINEAGE) or {}).get("run")
     return facts | {"run": run_id, "git_revision": manifest.git_revision, "data": manifest.data.get("fingerprint")}
 
 
@@ -139,19 +140,13 @@ def read_verdict(target: Path) -> Verdict | None:
 
 def judged_metrics(target: Path, verdict: Verdict | None) -> dict[str, float]:
     """The metrics that the gate's rules are about, as measured; four decimals, for people."""
-    measured = read_json(target / "eval" / "metrics.json").get("metrics", {})
+    measured = (read_json(target / "eval" / "metrics.json") or {}).get("metrics", {})
     judged = [str(result.evidence.get("metric")) for result in verdict.results] if verdict else []
     return {
         name: round(float(measured[name]), 4)
         for name in dict.fromkeys(judged)
         if isinstance(measured.get(name), int | float)
     }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is none."""
-    found = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def folder_of(reference: str) -> Path:

@@ -26,7 +26,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.router import Scope
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, Section
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_private
 from infra.files.sealed_log import append
 from infra.git.command import stamp
 from infra.haproxy.runtime_api import Admin
@@ -157,7 +157,7 @@ class Keyring:
                     keys=now,
                     **({"why": why} if why else {}),
                 )
-            write_whole(self.path, json.dumps([key.model_dump() for key in keys], indent=1) + "\n")
+            write_private(self.path, json.dumps([key.model_dump() for key in keys], indent=1) + "\n")
             admin = Admin(self.path.parent / "router", hint=f"tunegate deploy {self.config.name}")
             admin.write_map("keys.map", {key.sha256: key.entry() for key in keys})
 

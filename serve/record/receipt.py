@@ -11,7 +11,7 @@ from typing import Any
 from configs.errors import RefusedError
 from configs.release import short
 from configs.slots import SLOTS, SlotName, other
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_json
 from infra.haproxy.router import Traffic
 from serve.record.environment import Environment
 from serve.record.state import State, seconds_between
@@ -67,11 +67,7 @@ def receipt(
 
 def write_receipt(env: Environment, state: State, facts: Mapping[str, Any]) -> None:
     """Named by the moment of the flip: written again after a kill, it is the same file."""
-    write_whole(
-        env.folder / "receipts" / f"{state.switch['at'].replace(':', '')}.json",
-        json.dumps(facts, indent=2) + "\n",
-        mode=0o644,
-    )
+    write_json(env.folder / "receipts" / f"{state.switch['at'].replace(':', '')}.json", facts)
 
 
 def of_rollback(env: Environment, state: State, drain_seconds: float = 0.0) -> dict[str, Any]:
