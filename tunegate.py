@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from configs.environment.config import DeployConfig
     from configs.errors import Problem
-    from configs.release import Use
+    from configs.release import ReleaseUse
     from configs.verdict import Verdict
+    from serve.preview import Preview
     from serve.record.environment import Compare
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -158,7 +159,7 @@ def check_plans(paths: list[Path], overrides: list[str] | None, device: str | No
         refuse_what_does_not_fit(made, str(path))
 
 
-def plan_environment(path: Path) -> dict[str, Any]:
+def plan_environment(path: Path) -> Preview:
     """What the next deploy of an environment would do."""
     from configs.environment.config import read_environment
     from serve.preview import preview
@@ -176,10 +177,10 @@ def compare_by() -> Compare:
     return Compare(share_difference, mean_difference)
 
 
-def used_releases() -> list[Use]:
-    from serve.record.releases_in_use import uses
+def used_releases() -> list[ReleaseUse]:
+    from serve.record.releases_in_use import releases_in_use
 
-    return uses()
+    return releases_in_use()
 
 
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:

@@ -136,7 +136,7 @@ def short(reference: str | None) -> str:
     return f"{name}@{digest[:12]}" if digest else name
 
 
-class Use(NamedTuple):
+class ReleaseUse(NamedTuple):
     """An environment that pins or runs a release, or once did (`needed` is then False); `switched` is when it last got
     the traffic there."""
 

@@ -14,29 +14,31 @@ from configs.environment.router import RouterSettings
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.router import server_entry
-from serve.gitops.follow import Following, Unfollowed
+from serve.gitops.follow import GitSync, NoGitSync
+from serve.plan.action import End
 from serve.plan.observe import observe
-from serve.plan.planner import ENDS, plan
+from serve.plan.planner import plan
 from serve.record.environment import Environment, locked
+from serve.record.facts import Desired, Failed
 from serve.record.state import State
 from serve.switch.reconcile import attempt, check_release
 from serve.watch.liveness import Liveness
 
 WAKE_SECONDS = 0.1
 MOST_ACTIONS_A_TURN = 100
-MOST_ERRANDS_AT_THE_END = 3  # that it began, that it ended, and one to collect
+MOST_TASKS_AT_THE_END = 3  # that it began, that it ended, and its result
 
 
 @dataclass
 class Agent:
-    """`read` gives the environment's wishes as they are now, `git` keeps them what a branch says. `said` is what each
-    part of a turn complains of, `router` the settings that HAProxy was last told."""
+    """`read` gives the environment's YAML as it is now, `git` keeps it what a branch says. `complaints` is what each
+    part of a turn complains of, `router_settings` those that HAProxy was last given."""
 
     env: Environment
     read: Callable[[], DeployConfig]
-    git: Following | Unfollowed = field(default_factory=Unfollowed)
+    git: GitSync | NoGitSync = field(default_factory=NoGitSync)
     liveness: Liveness = field(default_factory=Liveness)
-    said: dict[str, str] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
     router_settings: RouterSettings | None = None
 
     def run(self, interval_seconds: float | None, *, once: bool) -> None:
@@ -52,24 +54,24 @@ class Agent:
                 self.sleep(interval_seconds or self.env.config.supervision.interval_seconds)
 
     def turn_once(self) -> None:
-        """What a later turn would collect is waited for."""
+        """The results that a later turn would take are waited for."""
         self.git.begin()
         self.git.wait()
         self.turn()
-        for _ in range(MOST_ERRANDS_AT_THE_END):
+        for _ in range(MOST_TASKS_AT_THE_END):
             self.git.wait()
             self.do(self.write_back, self.report)
 
     def turn(self) -> None:
-        """Whatever fails is told and tried again in the next turn; a wrong YAML keeps no server from being watched
+        """Whatever fails is reported and tried again in the next turn; a wrong YAML keeps no server from being watched
         over. Raises OutsideError where another holder has taken over."""
         self.env.record.check_token()
         self.do(
             self.pull,
-            self.look_at_wishes,
+            self.take_up_pin,
             self.report,
             self.reconcile,
-            self.mend_router,
+            self.self_heal_router,
             self.look_at_router,
             self.write_back,
             self.report,
@@ -82,7 +84,7 @@ class Agent:
             except (TunegateError, OSError) as error:
                 self.complain(error, part.__name__)
             else:
-                self.said.pop(part.__name__, None)
+                self.complaints.pop(part.__name__, None)
 
     def pull(self) -> None:
         self.git.pull(self.env)
@@ -93,7 +95,7 @@ class Agent:
     def report(self) -> None:
         self.git.report(self.env)
 
-    def look_at_wishes(self) -> None:
+    def take_up_pin(self) -> None:
         """A YAML that is wrong changes nothing; nor does one that moves the record: that is another environment."""
         self.git.check()
         config = self.read()
@@ -104,56 +106,55 @@ class Agent:
             )
         self.env = replace(self.env, config=config)
         state = self.env.record.state()
-        if config.release is None or state.held or config.release == state.pinned:
+        wanted = state.wanted
+        if config.release is None or wanted.held or config.release == wanted.pinned:
             return
-        if config.release == state.desired and state.rollback:  # the pin follows a rollback
-            self.env.record.append(
-                "desired",
-                release=config.release,
-                rollback=True,
-                pinned=True,
-                failed=state.failed,
-                **self.git.pinned_by(),
-            )
+        facts: Desired = {"release": config.release, **self.git.pinned_by()}
+        if config.release == wanted.desired and wanted.rollback:  # the pin follows a rollback
+            facts["rollback"] = facts["pinned"] = True
+            facts["failed"] = wanted.failed
+            self.env.record.append("desired", **facts)
             return
         try:
             check_release(config, config.release)
         except (RefusedError, InputError) as error:
-            self.env.record.append("failed", release=config.release, why=error.message, **self.git.pinned_by())
+            failed: Failed = {"release": config.release, "why": error.message, **self.git.pinned_by()}
+            self.env.record.append("failed", **failed)
             raise
-        self.env.record.append("desired", release=config.release, **self.git.pinned_by())
+        self.env.record.append("desired", **facts)
 
-    def mend_router(self) -> None:
-        """What a hand did to the router's maps is undone; a share that was changed the plan has put right by now."""
+    def self_heal_router(self) -> None:
+        """What a hand did to the router's maps is undone; a share that was changed the plan has restored by now."""
         state = self.env.record.state()
-        if state.active is None or state.swapping or state.switching or not self.env.router.is_running():
+        if state.active is None or state.moves.swapping or state.moves.switching or not self.env.router.is_running():
             return
         digests: dict[str, str] = {
             slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found
         }
-        green = state.weight if state.active == "blue" else 100 - state.weight
+        green = state.moves.weight if state.active == "blue" else 100 - state.moves.weight
         servers: dict[str, str] = {
             slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot))
         }
         wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
-        mended = self.env.router.self_heal(wanted)
-        if mended:
-            self.env.tell(f"changed by hand, as it was again: {', '.join(mended)}")
+        healed = self.env.router.self_heal(wanted)
+        if healed:
+            self.env.report_progress(f"changed by hand, as it was again: {', '.join(healed)}")
 
     def look_at_router(self) -> None:
-        """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters anew."""
+        """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters
+        anew."""
         env, state = self.env, self.env.record.state()
         seen = observe(env, state)
         if (
             self.router_settings == env.config.router
             or not seen.router_running
-            or plan(state, env.config, seen).kind not in ENDS
+            or not isinstance(plan(state, env.config, seen), End)
         ):
             return
         changed = env.router.reload()
         self.router_settings = env.config.router
         if changed:
-            env.tell(f"the router read anew: {', '.join(changed)}")
+            env.report_progress(f"the router read anew: {', '.join(changed)}")
 
     def reconcile(self) -> None:
         """Until nothing is left to do now. A probe of what serves comes first, or a hung server would never be
@@ -161,11 +162,11 @@ class Agent:
         hung = self.probe(self.env.record.state())
         for _ in range(MOST_ACTIONS_A_TURN):
             state = self.env.record.state()
-            action = plan(state, self.env.config, observe(self.env, state, hung))
-            if action.kind in ENDS:
+            found = plan(state, self.env.config, observe(self.env, state, hung))
+            if isinstance(found, End):
                 return
-            hung = frozenset() if action.kind in ("crashed", "start") else hung
-            failure = attempt(self.env, state, action)
+            hung = frozenset() if found.kind in ("crashed", "start") else hung
+            failure = attempt(self.env, state, found)
             if failure:
                 self.complain(failure, "attempt")
 
@@ -174,22 +175,22 @@ class Agent:
         serving = [
             slot
             for slot in SLOTS
-            if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.weight))
+            if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.moves.weight))
         ]
         return self.liveness.hung(self.env, state, serving)
 
     def complain(self, error: TunegateError | OSError, part: str) -> None:
         """Once for each complaint, however many turns it lasts and whichever parts of a turn have it."""
         message = error.message if isinstance(error, TunegateError) else f"{type(error).__name__}: {error}"
-        if message not in self.said.values():
-            self.env.tell(f"error: {message}")
-        self.said[part] = message
+        if message not in self.complaints.values():
+            self.env.report_progress(f"error: {message}")
+        self.complaints[part] = message
 
     def sleep(self, seconds: float) -> None:
-        """An operator's wish wakes it, for the record is longer than it was; so does a new commit."""
+        """An operator's request wakes it, for the record is longer than it was; so does a new commit."""
         path = self.env.record.path
         size, deadline = path.stat().st_size, time.monotonic() + seconds
-        while time.monotonic() < deadline and path.stat().st_size == size and not self.git.is_news():
+        while time.monotonic() < deadline and path.stat().st_size == size and not self.git.has_new_commit():
             time.sleep(min(WAKE_SECONDS, seconds))
             self.git.begin()
 

@@ -2,65 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from configs.errors import RefusedError
-from configs.slots import SLOTS, SlotName, other
+from configs.slots import SLOTS, SlotName
 from infra.vllm.server import reap_orphan, stop_slot
 from serve.record.environment import Environment, locked
 from serve.record.state import State
-from serve.switch.reconcile import act, check_release
+from serve.switch.reconcile import DeployResult, act, check_release, warm_standby
 from serve.switch.servers import KILL_SECONDS
 
 
-def deploy(env: Environment, reference: str) -> dict[str, Any]:
+def deploy(env: Environment, reference: str) -> DeployResult:
     """Reconciles the environment to `reference`; killed at any moment, the next call goes on from the record.
 
     Raises RefusedError where the bytes, the verdict, a proof or the bake say no: what served serves on.
     """
     check_release(env.config, reference)
 
-    def wish(env: Environment) -> None:
+    def request(env: Environment) -> None:
         state = env.record.state()
-        if state.held:
+        if state.wanted.held:
             raise RefusedError(
                 f"{env.config.name} is held at {state.release_of(state.active)}",
                 hint=f"tunegate resume {env.config.name}",
             )
-        if state.desired != reference or state.refused is not None or state.rollback or state.paged:
+        if state.wanted.desired != reference or state.refused is not None or state.wanted.rollback or state.paged:
             env.record.append("desired", release=reference)
 
-    return act(env, wish)
+    return act(env, request)
 
 
-def rollback(env: Environment) -> dict[str, Any]:
+def rollback(env: Environment) -> DeployResult:
     """Back to the warm other slot at once: no proof is repeated, nothing starts. Raises RefusedError where none is
     warm."""
 
-    def wish(env: Environment) -> None:
-        state = env.record.state()
-        heir = other(state.active) if state.active else None
-        slot = state.slots[heir] if heir else None
-        if heir is None or slot is None or heir not in env.alive(state) or not slot.is_proven:
+    def request(env: Environment) -> None:
+        release = warm_standby(env, env.record.state())
+        if release is None:
             raise RefusedError(
                 "no proven release is warm in the other slot",
                 hint=f"tunegate deploy {env.config.name} RELEASE   (tunegate releases list)",
             )
-        env.record.append("desired", release=slot.release, rollback=True, why=env.why or "rolled back by a person")
+        env.record.append("desired", release=release, rollback=True, why=env.why or "rolled back by a person")
 
-    return act(env, wish)
+    return act(env, request)
 
 
-def promote(env: Environment) -> dict[str, Any]:
+def promote(env: Environment) -> DeployResult:
     """Lets a proven release take the traffic, where the environment's promotion is manual."""
 
-    def wish(env: Environment) -> None:
+    def request(env: Environment) -> None:
         state = env.record.state()
-        if state.desired is None or state.refused is not None or state.release_of(state.active) == state.desired:
+        if (
+            state.wanted.desired is None
+            or state.refused is not None
+            or state.release_of(state.active) == state.wanted.desired
+        ):
             raise RefusedError("no proven release is waiting", hint=f"tunegate status {env.config.name}")
-        env.record.append("promoted", release=state.desired)
+        env.record.append("promoted", release=state.wanted.desired)
 
-    return act(env, wish)
+    return act(env, request)
 
 
 def stop_all(env: Environment, drain_seconds: float = 0) -> None:

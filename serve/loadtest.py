@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,25 +15,25 @@ from infra.dvc.releases import find
 from infra.haproxy.api_keys import api_key
 from infra.vllm.server import temporary_slot
 from serve.load.run import measuring
-from serve.proofs.baseline import ABSENT, measure_blue, wants_blue
+from serve.proofs.baseline import NO_BASELINE, measure_baseline, needs_baseline
 from serve.record.environment import Environment
 from serve.switch.servers import what_serves
 
 Figures = dict[str, float]
 
 
-def load_test(env: Environment, directory: Path | None, given: dict[str, Any]) -> tuple[Figures, Verdict, Path]:
+def load_test(env: Environment, directory: Path | None, given: Mapping[str, object]) -> tuple[Figures, Verdict, Path]:
     """Figures, their verdict and the page: of a release directory served for the test, or of what the router answers
     from. `given` overrides load_test."""
-    if env.judge is None or env.config.gate is None:
+    if env.load_gate is None or env.config.gate is None:
         raise InputError(
-            f"{env.config.name}: no gate is named, so nothing can be judged", hint="gate: configs/gates/load.yaml"
+            f"{env.config.name}: no gate is named, so nothing can be decided", hint="gate: configs/gates/load.yaml"
         )
     settings = overridden(env.config.load_test, given)
-    reference, figures, theirs, folder = (
+    reference, figures, baseline, folder = (
         load_release(env, directory, settings) if directory else load_router(env, settings)
     )
-    return figures, env.judge(reference, figures | theirs), folder / "report.html"
+    return figures, env.load_gate(reference, figures | baseline), folder / "report.html"
 
 
 def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
@@ -41,14 +41,12 @@ def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple
     manifest, folder = verify_release(directory), env.folder / "loadtest"
     prompts = directory / "golden.jsonl"
     measure = measuring(env.config.model, settings, prompts)
-    compared = wants_blue(Path(str(env.config.gate)))
-    theirs = (
-        measure_blue(what_serves(env, env.record.state(), None), settings, prompts, folder, measure)[0]
-        if compared
-        else {}
-    )
+    baseline: Figures = {}
+    if needs_baseline(Path(str(env.config.gate))):
+        serving = what_serves(env, env.record.state(), None)
+        baseline, _ = measure_baseline(serving, settings, prompts, folder, measure)
     with temporary_slot(directory, manifest, served_name=env.config.model, log=env.folder / "loadtest.log") as base_url:
-        return manifest.reference, measure(base_url, manifest, folder / "release"), theirs, folder / "release"
+        return manifest.reference, measure(base_url, manifest, folder / "release"), baseline, folder / "release"
 
 
 def load_router(env: Environment, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
@@ -59,15 +57,15 @@ def load_router(env: Environment, settings: LoadTest) -> tuple[str, Figures, Fig
         raise RefusedError(f"{env.config.name}: nothing serves", hint=f"tunegate deploy {env.config.name} RELEASE")
     directory, folder = find(serving) / "release", env.folder / "loadtest" / "router"
     measure = measuring(env.config.model, settings, directory / "golden.jsonl", api_key(env.config))
-    return serving, measure(env.router.base_url, read_manifest(directory), folder), ABSENT, folder
+    return serving, measure(env.router.base_url, read_manifest(directory), folder), NO_BASELINE, folder
 
 
-def overridden(settings: LoadTest, given: dict[str, Any]) -> LoadTest:
+def overridden(settings: LoadTest, given: Mapping[str, object]) -> LoadTest:
     """A kind of load that is given takes the place of the one in the YAML. Raises InputError for what is no load."""
-    kinds: dict[str, Any] = {"rate": None, "ramp": [], "trace": None}
+    kinds: dict[str, object] = {"rate": None, "ramp": [], "trace": None}
     fresh = kinds if {"users", *kinds} & given.keys() else {}
     try:
-        return LoadTest.model_validate(settings.model_dump() | fresh | given)
+        return LoadTest.model_validate({**settings.model_dump(), **fresh, **given})
     except ValidationError as error:
         one = error.errors()[0]
         raise InputError(

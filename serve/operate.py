@@ -3,67 +3,67 @@ does the rest."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.record.environment import Environment
-from serve.switch.reconcile import act, outcome
+from serve.switch.reconcile import DeployResult, act, deploy_result
 
 ABORTED = "aborted by the operator"
 
 
-def pause(env: Environment) -> dict[str, Any]:
+def pause(env: Environment) -> DeployResult:
     """Nothing goes further until `resume`: shares stay, what is watched is watched on, what dies is still brought back.
     Takes no lock."""
     state = env.record.state()
-    if not state.paused:
+    if not state.wanted.paused:
         env.record.append("paused")
-    return outcome(env, state, "paused")
+    return deploy_result(env, state, "paused")
 
 
-def resume(env: Environment) -> dict[str, Any]:
-    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, and what struck out is tried again."""
-    was_held = env.record.state().held
+def resume(env: Environment) -> DeployResult:
+    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, and what crashed too often is tried again."""
+    was_held = env.record.state().wanted.held
 
-    def wish(env: Environment) -> None:
+    def request(env: Environment) -> None:
         state = env.record.state()
-        if not (state.paused or state.held or state.paged):
+        if not (state.wanted.paused or state.wanted.held or state.paged):
             raise RefusedError(
                 f"{env.config.name} is neither paused, held nor waiting for a person",
                 hint=f"tunegate status {env.config.name}",
             )
         env.record.append("resumed")
 
-    found = act(env, wish, beside=True)
+    found = act(env, request, beside=True)
     return deploy(env, env.config.release) if was_held and env.config.release else found
 
 
-def abort(env: Environment) -> dict[str, Any]:
+def abort(env: Environment) -> DeployResult:
     """Back to what served before; the new release's server is stopped. Raises RefusedError where nothing is under
     way."""
 
-    def wish(env: Environment) -> None:
+    def request(env: Environment) -> None:
         state = env.record.state()
-        settled = state.switching is None and state.baked and state.release_of(state.active) == state.desired
-        if settled or state.rollback or state.desired is None or state.refused is not None:
+        settled = (
+            state.moves.switching is None and state.baked and state.release_of(state.active) == state.wanted.desired
+        )
+        if settled or state.wanted.rollback or state.wanted.desired is None or state.refused is not None:
             raise RefusedError(f"{env.config.name}: nothing is under way", hint=f"tunegate rollback {env.config.name}")
         env.record.append("aborted", why=ABORTED)
 
     try:
-        return act(env, wish, beside=True)
+        return act(env, request, beside=True)
     except RefusedError as error:
         state = env.record.state()
-        if error.message != f"{state.desired}: {ABORTED}":
+        if error.message != f"{state.wanted.desired}: {ABORTED}":
             raise
-        return outcome(env, state, "aborted")
+        return deploy_result(env, state)
 
 
-def hold(env: Environment) -> dict[str, Any]:
+def hold(env: Environment) -> DeployResult:
     """What serves is kept, whatever the YAML pins, until `resume`; what was under way is called off. Raises
     RefusedError where nothing serves."""
 
-    def wish(env: Environment) -> None:
+    def request(env: Environment) -> None:
         state = env.record.state()
         if state.active is None:
             raise RefusedError(
@@ -71,4 +71,4 @@ def hold(env: Environment) -> dict[str, Any]:
             )
         env.record.append("held", release=state.release_of(state.active))
 
-    return act(env, wish, beside=True)
+    return act(env, request, beside=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.environment.config import environment_path, read_environment
 from configs.errors import InputError, RefusedError
@@ -11,24 +11,25 @@ from configs.errors import InputError, RefusedError
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig
     from serve.record.environment import Environment
+    from serve.switch.reconcile import DeployResult
 
 
-def pin_back(env: Environment, path: Path, release: str) -> dict[str, Any]:
+def pin_back(env: Environment, path: Path, release: str) -> DeployResult:
     """In the file; where the environment follows a branch, by a commit with a merge request, which its agent makes if
     it is there."""
     from configs.environment.pin import pin
     from serve.gitops.follow import write_back
     from serve.record.environment import holder_of
 
-    follows = env.record.state().follows
+    follows = env.record.state().git.follows
     if follows is None:
         pin(path, release)
         return {}
     holder = holder_of(env)
     if holder and holder.facts["command"] == "agent":
         return {"next": f"the agent writes the pin back to {follows}: tunegate status {env.config.name}"}
-    found = write_back(env, path, follows) or {}
-    return {"branch": found.get("branch"), "merge_request": found.get("url")}
+    found = write_back(env, path, follows)
+    return {"branch": found.get("branch") if found else None, "merge_request": found.get("url") if found else None}
 
 
 def pin_release(environment: str, release: str) -> DeployConfig:
@@ -39,7 +40,7 @@ def pin_release(environment: str, release: str) -> DeployConfig:
     from serve.switch.reconcile import check_release
 
     config = read_environment(environment)
-    follows = Record(Path(config.state_dir) / "events.jsonl").state().follows
+    follows = Record(Path(config.state_dir) / "events.jsonl").state().git.follows
     if follows:
         raise RefusedError(
             f"{config.name} follows {follows}: a release is pinned by a commit there",
@@ -72,11 +73,12 @@ def resolve(text: str) -> str:
     return str(found[0])
 
 
-def crown(found: dict[str, Any]) -> None:
+def set_champion_alias(found: DeployResult) -> None:
     """The registry's alias `champion` follows what serves; a registry that is down never undoes a deployment."""
     from configs.release import read_manifest
     from infra.dvc.releases import folder_of
     from infra.mlflow.registry import set_champion
 
-    if found["release"] and "waiting" not in found:
-        set_champion(read_manifest(folder_of(found["release"]) / "release"))
+    release = found["release"]
+    if release and "waiting" not in found:
+        set_champion(read_manifest(folder_of(release) / "release"))

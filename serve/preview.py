@@ -1,113 +1,133 @@
-"""What a deploy would do, said before it is done: the steps of the plan, and whether there is room. Changes nothing."""
+"""What a deploy would do, shown before it is done: the steps of the plan, and whether the memory suffices. Changes
+nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from configs.environment.strategy import Canary
 from configs.release import read_manifest
-from configs.slots import SlotName
+from configs.slots import SlotName, other
 from infra.dvc.releases import find
+from serve.plan.action import Action, End
 from serve.plan.capacity import measure
 from serve.plan.observe import observe
-from serve.plan.planner import Action, Observed, plan
+from serve.plan.planner import plan
+from serve.plan.situation import Observed
 from serve.record.environment import Environment
-from serve.record.event import Event
-from serve.record.state import State, apply
-from serve.switch.shared_server import why_apart
+from serve.record.event import Event, Kind
+from serve.record.facts import Mode, Planned
+from serve.record.fold import apply
+from serve.record.state import State
+from serve.switch.shared_server import why_not_shared
 
 MOST_STEPS = 60
 NEVER = "1970-01-01T00:00:00+00:00"
 
 
-def preview(env: Environment, reference: str | None) -> dict[str, Any]:
-    """Raises RefusedError where there is no room; a release that is not here yet is fetched, for its size decides."""
+class Preview(TypedDict, total=False):
+    """As JSON. `capacity`: the arithmetic of memory, `mode` what follows from it; both only where there are `steps`."""
+
+    environment: str
+    serves: str | None
+    release: str | None
+    strategy: str
+    capacity: str
+    mode: Mode
+    steps: list[str]
+
+
+def preview(env: Environment, reference: str | None) -> Preview:
+    """Raises RefusedError where the memory does not suffice; a release that is not here yet is fetched, for its size
+    decides."""
     state = env.record.state()
-    found: dict[str, Any] = {
+    found: Preview = {
         "environment": env.config.name,
         "serves": state.release_of(state.active),
         "release": reference,
-        "strategy": said(env),
+        "strategy": strategy_summary(env),
     }
     if reference is None:
-        return found | {"steps": []}
-    leaving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
+        return {**found, "steps": []}
+    serving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
     manifest = read_manifest(find(reference) / "release")
-    room = measure(env.config, manifest, env.record.read(), leaving, why_apart(env, state, state.active, manifest))
-    return found | {"capacity": room["why"], "mode": room["mode"], "steps": steps_to(env, state, reference, room)}
+    separate = why_not_shared(env, state, state.active, manifest)
+    planned = measure(env.config, manifest, env.record.read(), serving, separate)
+    steps = steps_to(env, state, reference, planned)
+    return {**found, "capacity": planned["why"], "mode": planned["mode"], "steps": steps}
 
 
-def said(env: Environment) -> str:
+def strategy_summary(env: Environment) -> str:
     strategy = env.config.strategy
     shares = ", ".join(f"{step} %" for step in strategy.steps) if isinstance(strategy, Canary) else ""
     return f"{strategy.kind}{f' at {shares}' if shares else ''}, promotion {env.config.promotion}"
 
 
-def steps_to(env: Environment, state: State, reference: str, room: dict[str, Any]) -> list[str]:
+def steps_to(env: Environment, state: State, reference: str, planned: Planned) -> list[str]:
     """The planner itself, asked what comes next where every step goes well."""
-    state = (
-        apply(state, Event(at=NEVER, kind="desired", facts={"release": reference}))
-        if state.desired != reference
-        else state
-    )
-    seen = observe(env, state)
+    if state.wanted.desired != reference:
+        state = imagine(state, "desired", release=reference)
+    seen = replace(observe(env, state), router_running=True)
     steps: list[str] = []
-    seen = replace(seen, alive=frozenset(slot for slot in seen.alive if slot), router_running=True)
     for _ in range(MOST_STEPS):
-        action = plan(state, env.config, seen)
-        if action.kind in ("done", "refused", "paused", "paged"):
-            return steps
-        steps.append(in_words(action))
-        if action.kind == "await_promotion":
-            state = imagine(state, Event(at=NEVER, kind="promoted", facts={"release": state.desired}))
-            continue
-        state, seen = succeed(state, seen, action, room)
+        found = plan(state, env.config, seen)
+        if isinstance(found, Action):
+            steps.append(describe_action(found))
+            state, seen = succeed(state, seen, found, planned)
+        elif found.kind == "await_promotion":
+            steps.append(describe_action(found))
+            state = imagine(state, "promoted", release=state.wanted.desired)
+        else:
+            break
     return steps
 
 
-def in_words(action: Action) -> str:
-    detail = action.proof or (f"{action.weight} %" if action.weight else "") or (action.release or "")[:40]
-    return " ".join(word for word in (action.kind.replace("_", " "), action.slot or "", detail) if word)
+def describe_action(found: Action | End) -> str:
+    detail = ""
+    if isinstance(found, Action):
+        detail = found.proof or (f"{found.weight} %" if found.weight else "") or (found.release or "")[:40]
+    return " ".join(word for word in (found.kind.replace("_", " "), found.slot or "", detail) if word)
 
 
-def imagine(state: State, *events: Event) -> State:
-    for event in events:
-        state = apply(state, event)
-    return state
+def imagine(state: State, kind: Kind, slot: SlotName | None = None, **facts: object) -> State:
+    return apply(state, Event(at=NEVER, kind=kind, slot=slot, facts=facts))
 
 
-def succeed(state: State, seen: Observed, action: Action, room: dict[str, Any]) -> tuple[State, Observed]:
+def succeed(state: State, seen: Observed, action: Action, planned: Planned) -> tuple[State, Observed]:
     """The state and the world after an action that went well."""
     slot = action.slot
-    counts: dict[str, Any] = {"before": {}, "release": state.release_of(slot)}
+    release, before = state.release_of(slot), dict[str, object]()
+    if slot is None:
+        return state, seen
+    match action.kind:
+        case "start":
+            state = imagine(state, "starting", slot, release=action.release)
+            return imagine(state, "started", slot, pid=0), replace(seen, alive=seen.alive | {slot})
+        case "stop":
+            return imagine(state, "stopped", slot), replace(seen, alive=seen.alive - {slot})
+        case "switch":
+            state = imagine(imagine(state, "switching", slot), "switched", slot, before=before, release=release)
+            return state, replace(seen, weights=shares(slot, 100))
+        case "step":
+            weight = action.weight or 0
+            state = imagine(state, "stepped", slot, weight=weight, before=before, release=release)
+            return state, replace(seen, weights=shares(slot, weight))
+        case "prove":
+            return imagine(state, "proven", slot, proof=action.proof), seen
+        case "measure":
+            return imagine(state, "planned", slot, **planned), seen
+        case "analyse":
+            return imagine(state, "analysed", slot), seen
+        case "bake":
+            return imagine(state, "baked", slot), seen
+        case "queue":
+            return imagine(state, "queued", slot, before=before, release=release), seen
+        case "crashed":
+            return imagine(state, "crashed", slot), seen
+    return imagine(state, "resumed"), seen
 
-    def event(kind: Any, **facts: Any) -> Event:
-        return Event(at=NEVER, kind=kind, slot=slot, facts=facts)
 
-    share: dict[SlotName, int] = dict(seen.weights)
-    if action.kind == "start" and slot:
-        events, seen = (
-            [event("starting", release=action.release), event("started", pid=0)],
-            replace(seen, alive=seen.alive | {slot}),
-        )
-    elif action.kind == "stop" and slot:
-        events, seen = [event("stopped")], replace(seen, alive=seen.alive - {slot})
-    elif action.kind == "switch" and slot:
-        events = [event("switching"), event("switched", **counts)]
-        share = {"blue": 0, "green": 0, slot: 100}
-    elif action.kind == "step" and slot and state.active:
-        events = [event("stepped", weight=action.weight, **counts)]
-        share = {state.active: 100 - (action.weight or 0), slot: action.weight or 0}
-    else:
-        kinds = {
-            "prove": "proven",
-            "measure": "planned",
-            "analyse": "analysed",
-            "bake": "baked",
-            "queue": "queued",
-            "crashed": "crashed",
-        }
-        facts = {"prove": {"proof": action.proof}, "measure": room, "queue": counts}.get(action.kind, {})
-        events = [event(kinds.get(action.kind, "resumed"), **facts)]
-    return imagine(state, *events), replace(seen, weights=share)
+def shares(slot: SlotName, weight: int) -> Mapping[SlotName, int]:
+    return {slot: weight, other(slot): 100 - weight}

@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.eval import statistics
 from benchmarks.eval.regressions import FAULTS, HARMLESS, NAMES, SLICE_WORDS, Case
@@ -21,7 +20,7 @@ from configs.release import digest_of, list_files, read_manifest
 from configs.run.config import RunConfig
 from configs.verdict import Verdict
 
-GATES: dict[str, list[dict[str, Any]]] = {
+GATES = {
     "sentiment": [
         {"rule": "threshold", "metric": "accuracy", "minimum": 0.85},
         {"rule": "non_inferior_to", "metric": "accuracy", "margin": 0.04},
@@ -47,7 +46,7 @@ GATES: dict[str, list[dict[str, Any]]] = {
     ],
 }
 GOODS = " or ".join(f"'{word}' in question" for word in SLICE_WORDS)
-SECTIONS: dict[str, dict[str, Any]] = {
+SECTIONS = {
     "sentiment": {
         "slices": [{"name": "goods", "where": GOODS}, {"name": "other", "where": f"not ({GOODS})"}],
         "behaviour": [
@@ -71,17 +70,25 @@ def gate_arithmetic() -> list[Row]:
     same, held, false = statistics.references(), statistics.coverage(), statistics.false_pass_rate()
     seen, means = statistics.power_matches(), statistics.mean_power()
     return [
-        Row(f"p-values and intervals on {same['cases']} random cases, largest distance from scipy's and statsmodels'", float(f"{same['worst']:.1e}"),
-            "below 1e-9", same["worst"] < 1e-9),
+        Row(
+            f"p-values and intervals on {same['cases']} random cases, largest distance from scipy's and statsmodels'",
+            float(f"{same['worst']:.1e}"),
+            "below 1e-9",
+            same["worst"] < 1e-9,
+        ),
         within("coverage of 95% intervals, 10,000 draws a setting", held, 0.93, 0.97),
-        Row("false passes at a loss of exactly the margin, the highest of all settings", false["highest"], f"at most {false['allowed']:.4f}",
-            false["highest"] <= false["allowed"]),
+        Row(
+            "false passes at a loss of exactly the margin, the highest of all settings",
+            false["highest"],
+            f"at most {false['allowed']:.4f}",
+            false["highest"] <= false["allowed"],
+        ),
         within("power at the printed minimum detectable effect, right or wrong", seen, 0.77, 0.83),
         within("power at the printed minimum detectable effect, means", means, 0.77, 0.83),
-    ]  # fmt: skip
+    ]
 
 
-def within(name: str, found: dict[str, Any], low: float, high: float) -> Row:
+def within(name: str, found: statistics.Shares, low: float, high: float) -> Row:
     return Row(
         name,
         f"{found['lowest']:.3f} to {found['highest']:.3f}",
@@ -104,12 +111,18 @@ def regressions() -> list[Row]:
     refused, open_ = (
         [case.name for case, outcome, _ in harmless if outcome == wanted] for wanted in ("fail", "inconclusive")
     )
+    all_ = len(FAULTS)
+    unsure = f"inconclusive: {', '.join(open_) or 'none'}"
     return [
-        Row("planted regressions refused", f"{len(caught)} of {len(FAULTS)}", "all, 20 at least", len(caught) == len(FAULTS) >= 20),
-        Row("of these refused by the rule one would hope for", f"{len(named)} of {len(FAULTS)}", "all", len(named) == len(FAULTS)),
-        Row(f"harmless changes refused ({', '.join(refused) or 'none'}; inconclusive: {', '.join(open_) or 'none'})", f"{len(refused)} of {len(HARMLESS)}",
-            "none of 10", not refused and len(HARMLESS) >= 10),
-    ]  # fmt: skip
+        Row("planted regressions refused", f"{len(caught)} of {all_}", "all, 20 at least", len(caught) == all_ >= 20),
+        Row("of these refused by the rule one would hope for", f"{len(named)} of {all_}", "all", len(named) == all_),
+        Row(
+            f"harmless changes refused ({', '.join(refused) or 'none'}; {unsure})",
+            f"{len(refused)} of {len(HARMLESS)}",
+            "none of 10",
+            not refused and len(HARMLESS) >= 10,
+        ),
+    ]
 
 
 def good_config(family: str, name: str = "") -> RunConfig:
@@ -159,10 +172,10 @@ def judge_case(case: Case) -> tuple[str, list[str]]:
 
 def evaluate_and_judge(config: RunConfig, paths: RunPaths, champion: DeployConfig) -> Verdict:
     from eval.evaluate import evaluate
-    from eval.gate import judge
+    from eval.gate import run_gate
 
     evaluate(config, paths, champion)
-    return judge(config, paths, champion)
+    return run_gate(config, paths, champion)
 
 
 def sign(release: Path, name: str) -> None:
@@ -195,8 +208,8 @@ def speed() -> list[Row]:
         shares[batch] = sum(ours[name] == text for name, text in theirs.items()) / len(ours)
     ratio, batched = seconds["batch 1"] / seconds["ours"], seconds["batch 16"] / seconds["ours"]
     return [
-        Row(f"{len(ours)} chats, lm-evaluation-harness' HF backend ({seconds['batch 1']:.0f} s, batch size 1, its default) / ours ({seconds['ours']:.0f} s)",
-            round(ratio, 2), "at least 5", ratio >= 5),
+        Row(f"{len(ours)} chats, lm-evaluation-harness' HF backend ({seconds['batch 1']:.0f} s, batch size 1, "
+            f"its default) / ours ({seconds['ours']:.0f} s)", round(ratio, 2), "at least 5", ratio >= 5),
         Row(f"the same with its batch size at 16 ({seconds['batch 16']:.0f} s)", round(batched, 2), "measured", True),
         Row("the same greedy answers, batch size 1", f"{shares[1]:.1%}", "at least 99%", shares[1] >= 0.99),
     ]  # fmt: skip
@@ -244,10 +257,16 @@ def ask_harness(paths: RunPaths, batch: int) -> dict[str, str]:
     lines = [json.dumps({"id": str(name), "prompt": prompt}) for name, prompt in zip(rows["id"], prompts, strict=True)]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     task = {
-        "task": "chats", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str((folder / "rows.jsonl").absolute())}}, "test_split": "test",
-        "output_type": "generate_until", "doc_to_text": "{{prompt}}", "doc_to_target": "{{id}}", "metric_list": [{"metric": "exact_match"}],
+        "task": "chats",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str((folder / "rows.jsonl").absolute())}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{id}}",
+        "metric_list": [{"metric": "exact_match"}],
         "generation_kwargs": {"until": [tokenizer.eos_token], "max_gen_toks": 48, "do_sample": False},
-    }  # fmt: skip
+    }
     (folder / "chats.yaml").write_text(json.dumps(task), encoding="utf8")
     arguments = f"pretrained={paths.release},dtype=float32,add_bos_token=False"
     options = {

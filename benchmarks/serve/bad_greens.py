@@ -52,7 +52,7 @@ def measure(folder: Path) -> list[Row]:
     load = {"users": 2, "seconds": 4, "max_tokens": 8}
     env = replace(
         fake_environment(gate="gate.yaml", load_test=load),
-        judge=lambda reference, figures: decide_load(rules, reference, figures),
+        load_gate=lambda reference, figures: decide_load(rules, reference, figures),
     )
     try:
         good = publish_fake("good")

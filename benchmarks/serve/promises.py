@@ -65,7 +65,7 @@ def refusals() -> list[Row]:
 
 def agent() -> list[Row]:
     paths = ("tests/serve/test_agent.py", "tests/serve/test_agent_faults.py")
-    return tested("crashes, hangs, strikes, a full disk, two agents: the agent converges", *paths)
+    return tested("crashes, hangs, a crash count, a full disk, two agents: the agent converges", *paths)
 
 
 CHECKS: dict[str, Check] = {

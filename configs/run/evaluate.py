@@ -1,5 +1,4 @@
-"""Evaluate: what is measured through vLLM, over which slices; and METRICS, what each figure is and which way is
-better."""
+"""Evaluate: what is measured through vLLM, over which slices."""
 
 from __future__ import annotations
 
@@ -26,12 +25,14 @@ class Parity(Section):
         0.75,
         ge=0,
         le=1,
-        description="share of the golden answers given alike (same labels; of a tagger: share of words; of a GPT: share of tokens, each after the golden ones)",
+        description="share of the golden answers given alike (same labels; of a tagger: share of words; "
+        "of a GPT: share of tokens, each after the golden ones)",
     )
     max_difference: float = Field(
         0.1,
         ge=0,
-        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
+        description="largest mean absolute difference of probabilities (BERT), values (regression) "
+        "or first-token log-probabilities (GPT)",
     )
 
 
@@ -67,17 +68,17 @@ class Evaluate(Section):
 
     @field_validator("json_schema")
     @classmethod
-    def a_schema(cls, path: str | None, info: ValidationInfo) -> str | None:
+    def check_schema(cls, path: str | None, info: ValidationInfo) -> str | None:
         if path is not None and info.context:
-            read_json_schema(info.context["root"] / path)
+            check_json_schema(info.context["root"] / path)
         return path
 
     @property
-    def cuts(self) -> list[Slice]:
+    def slice_definitions(self) -> list[Slice]:
         """The slices, or those that are made when the config names none."""
         return [Slice(by="label"), Slice(by="length")] if self.slices is None else self.slices
 
-    def misfits(self, task: str, problem: str, kept: list[str]) -> list[str]:
+    def incompatibilities(self, task: str, problem: str, kept: list[str]) -> list[str]:
         """What would have to be for these slices and metrics to suit the task and its rows, whose columns are `kept`;
         empty where they do."""
         labelled = task == "token-classification" or (task == "sequence-classification" and problem != "regression")
@@ -85,9 +86,8 @@ class Evaluate(Section):
         unknown = sorted({name for one in self.slices or [] for name in one.columns} - set(known))
         broken = [f"evaluate.slices: {nearest(name, known)} instead of {name!r}" for name in unknown]
         if not labelled and any(one.by == "label" for one in self.slices or []):
-            broken.append(
-                f"evaluate.slices by length, column or where with task {task}{' and problem regression' if problem == 'regression' else ''}"
-            )
+            regression = " and problem regression" if problem == "regression" else ""
+            broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
         if task != "causal-lm" and (self.json_schema is not None or self.perplexity):
             broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm")
         return broken
@@ -99,7 +99,7 @@ def nearest(name: str, known: list[str]) -> str:
     return repr(near[0]) if near else f"{', '.join(known)}, or a column that data.keep names,"
 
 
-def read_json_schema(path: Path) -> dict[str, Any]:
+def check_json_schema(path: Path) -> None:
     """Raises ValueError unless it is a JSON Schema whose references stay within the file: nothing is fetched."""
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
@@ -122,7 +122,6 @@ def read_json_schema(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"a JSON Schema whose every $ref lies in the file (nothing is fetched), unlike {reference!r}"
             ) from None
-    return schema
 
 
 def references_in(schema: Any) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError, RefusedError
-from configs.release import Use
+from configs.release import ReleaseUse
 from infra.dvc.releases import RELEASES, folder_of, pointer_of
 from infra.git import history
 
@@ -50,7 +50,7 @@ def decide(copy: Copy, holder: str | None) -> Decision:
     return Decision(copy.folder, copy.size_bytes, True, "nothing refers to it, and the DVC remote has it")
 
 
-def prune(uses: Callable[[], list[Use]], act: bool = False, remote: bool = False) -> dict[str, Any]:
+def prune(uses: Callable[[], list[ReleaseUse]], act: bool = False, remote: bool = False) -> dict[str, Any]:
     """What is kept and why, what goes (with `act` it is gone), its bytes. `remote`: also what no commit's pointer has,
     out of the DVC remote.
 
@@ -74,7 +74,7 @@ def prune(uses: Callable[[], list[Use]], act: bool = False, remote: bool = False
         return found | (prune_remote(uses(), act) if remote else {})
 
 
-def holders(uses: Iterable[Use]) -> dict[str, str]:
+def holders(uses: Iterable[ReleaseUse]) -> dict[str, str]:
     """Who refers to what: git first, then the environments, whose word is the stronger reason."""
     return history.referenced() | {use.reference: f"{use.environment}: {use.how}" for use in uses if use.needed}
 
@@ -87,7 +87,7 @@ def copies_here() -> list[Copy]:
     return [Copy(folder.name, size_of(folder), folder in safe) for folder in folders]
 
 
-def remove(folder: str, uses: Callable[[], list[Use]]) -> None:
+def remove(folder: str, uses: Callable[[], list[ReleaseUse]]) -> None:
     """Asked once more: a deployment may have begun since. Out of sight in one step, so that a kill leaves no half
     release."""
     from infra.dvc.remote import drop_from_cache
@@ -106,7 +106,7 @@ def clear_leftovers() -> None:
         shutil.rmtree(path)
 
 
-def prune_remote(uses: Iterable[Use], act: bool) -> dict[str, Any]:
+def prune_remote(uses: Iterable[ReleaseUse], act: bool) -> dict[str, Any]:
     """DVC's own collection of garbage, over every commit of every ref and this checkout."""
     from infra.dvc.remote import collect_garbage
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from configs.errors import InputError, OutsideError, TunegateError
-from configs.release import Manifest, Use, read_manifest
+from configs.release import Manifest, ReleaseUse, read_manifest
 from infra.dvc.releases import folder_of, list_releases, pointer_of
 from infra.git import history
 
@@ -39,7 +39,7 @@ class Link:
     bring: str | None = None
 
 
-def catalogue(uses: Iterable[Use]) -> list[dict[str, Any]]:
+def catalogue(uses: Iterable[ReleaseUse]) -> list[dict[str, Any]]:
     """Every published release, oldest first, with its aliases (None: MLflow was not to be asked) and who pins or runs
     it."""
     from infra.mlflow.registry import registered
@@ -97,7 +97,7 @@ def choose(asked: Asked, known: Collection[str]) -> str:
     )
 
 
-def trace(asked: Asked, uses: Iterable[Use]) -> list[Link]:
+def trace(asked: Asked, uses: Iterable[ReleaseUse]) -> list[Link]:
     """Answer, environment, release, verdict, run, config, data, commit, merge request: always these, in this order."""
     uses = list(uses)
     rows = {row["reference"]: row for row in list_releases()}
@@ -119,7 +119,7 @@ def trace(asked: Asked, uses: Iterable[Use]) -> list[Link]:
     ]
 
 
-def environment_link(reference: str, uses: list[Use]) -> Link:
+def environment_link(reference: str, uses: list[ReleaseUse]) -> Link:
     seen = [use for use in uses if use.reference == reference]
     if not seen:
         return Link(

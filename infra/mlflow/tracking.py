@@ -13,6 +13,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Tracker:
         """Where the model comes from and where it goes: digests, places."""
         self.append({"tags": tags})
 
-    def log_dataset(self, card: dict[str, Any]) -> None:
+    def log_dataset(self, card: Mapping[str, object]) -> None:
         """`card`: the data card that prepare wrote."""
         self.append({"dataset": card})
 

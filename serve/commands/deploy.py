@@ -11,7 +11,7 @@ from configs.environment.config import environment_path
 from configs.errors import InputError
 from infra.terminal import AsJson, EnvironmentName, Why, example, show
 from serve.commands.context import open_environment
-from serve.pin import crown, pin_back, pin_release, resolve
+from serve.pin import pin_back, pin_release, resolve, set_champion_alias
 
 
 def deploy(
@@ -44,7 +44,7 @@ def deploy(
             hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)",
         )
     found = reconcile(env, env.config.release)
-    crown(found)
+    set_champion_alias(found)
     show(found, as_json)
 
 
@@ -53,7 +53,7 @@ def promote(context: typer.Context, environment: EnvironmentName, why: Why = Non
     from serve.deploy import promote as let_in
 
     found = let_in(open_environment(context, environment, why))
-    crown(found)
+    set_champion_alias(found)
     show(found, as_json)
 
 
@@ -65,7 +65,7 @@ def rollback(context: typer.Context, environment: EnvironmentName, why: Why = No
     env = open_environment(context, environment, why)
     found = go_back(env)
     found |= pin_back(env, environment_path(environment), str(found["release"]))
-    crown(found)
+    set_champion_alias(found)
     show(found, as_json)
 
 

@@ -77,7 +77,7 @@ def agent(
     """Keep the environment as its YAML says: deploy what it pins, bring back what dies. SIGTERM ends it; what
     serves serves on."""
     from serve.agent import Agent, end_on_sigterm
-    from serve.gitops.follow import Unfollowed, follow
+    from serve.gitops.follow import NoGitSync, follow
     from serve.gitops.webhook import listen
     from serve.view.logs import LOGS, keeping
 
@@ -87,12 +87,14 @@ def agent(
             hint=f"tunegate agent {environment} --pull origin/main",
         )
     end_on_sigterm()
-    git = follow(pull, environment_path(environment), signers, poll) if pull else Unfollowed()
+    git = follow(pull, environment_path(environment), signers, poll) if pull else NoGitSync()
     env = open_environment(context, environment)
     if webhook:
-        listen(webhook, git.hasten)
+        listen(webhook, git.trigger)
     Agent(
-        replace(env, tell=keeping(env.tell, env.folder / LOGS["agent"])), lambda: read_environment(environment), git
+        replace(env, report_progress=keeping(env.report_progress, env.folder / LOGS["agent"])),
+        lambda: read_environment(environment),
+        git,
     ).run(interval, once=once)
 
 

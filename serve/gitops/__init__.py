@@ -1,1 +1,1 @@
-"""A branch followed, a rollback written back, GitLab told."""
+"""A branch followed, a rollback written back, GitLab informed."""

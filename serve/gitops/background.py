@@ -1,4 +1,5 @@
-"""Something slow outside, done beside the agent: no far side that hangs may keep it from watching over what serves."""
+"""Something slow outside, done beside the agent: nothing far away that hangs may keep it from watching over
+what serves."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 300.0
 
 
 @dataclass
-class Errand(Generic[Result]):
+class BackgroundTask(Generic[Result]):
     """One at a time, in a thread that dies with the process. Between two lie `every_seconds`; doubled with each failure
     in a row, up to five minutes."""
 
@@ -25,10 +26,10 @@ class Errand(Generic[Result]):
     error: TunegateError | None = None
     found: Result | None = None
     thread: threading.Thread | None = None
-    hurried: bool = False
+    triggered: bool = False
 
     def begin(self, do: Callable[[], Result]) -> bool:
-        """Starts it, where none is under way, nothing waits to be collected, and the time has come."""
+        """Starts it, where none is under way, no result waits to be taken, and the time has come."""
         if self.is_under_way or self.found is not None or time.monotonic() < self.due:
             return False
         self.thread = threading.Thread(target=self.run, args=(do,), daemon=True)
@@ -39,18 +40,18 @@ class Errand(Generic[Result]):
     def is_under_way(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
-    def hasten(self) -> None:
+    def trigger(self) -> None:
         """The next one is due now; where one is under way, as soon as that has ended, for it may have looked too
         early."""
-        self.hurried, self.due = True, 0.0
+        self.triggered, self.due = True, 0.0
 
     def run(self, do: Callable[[], Result]) -> None:
-        self.hurried = False
+        self.triggered = False
         try:
             found = do()
         except Exception as error:  # a thread that dies of what nobody foresaw would be silence
             self.error = error if isinstance(error, TunegateError) else OutsideError(f"{type(error).__name__}: {error}")
-            # A refusal is an answer: what was refused may be mended at any time.
+            # A refusal is an answer: what was refused may be put right at any time.
             self.failures = 0 if isinstance(error, RefusedError) else self.failures + 1
         else:
             self.found, self.error, self.failures = found, None, 0
@@ -59,9 +60,9 @@ class Errand(Generic[Result]):
             if self.failures
             else 0.0
         )
-        self.due = time.monotonic() + (0.0 if self.hurried else max(self.every_seconds, doubled))
+        self.due = time.monotonic() + (0.0 if self.triggered else max(self.every_seconds, doubled))
 
-    def collect(self) -> Result | None:
+    def result(self) -> Result | None:
         """What it brought, once. Raises what the last one failed with, until one succeeds."""
         if self.error is not None:
             raise self.error

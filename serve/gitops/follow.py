@@ -1,8 +1,8 @@
 """What ties an agent to git: the branch is pulled, a rollback is written back to it as a commit with a merge request,
-and GitLab is told how it went.
+and GitLab gets to know how it went.
 
 Whatever is far away is done beside the agent (serve/gitops/background.py); the record keeps what came of it, so a
-killed agent's heir neither repeats nor forgets.
+killed agent's successor neither repeats nor forgets.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from configs.environment.pin import pinned_text
 from configs.errors import InputError, TunegateError
 from infra.git.command import commit_of
 from infra.git.upstream import Upstream
-from serve.gitops.background import LONGEST_WAIT_SECONDS, Errand
-from serve.gitops.gitlab_status import Report, report_of, send, still_to_tell
+from serve.gitops.background import LONGEST_WAIT_SECONDS, BackgroundTask
+from serve.gitops.gitlab_status import Report, report_of, send, unreported
 from serve.gitops.rollback import Rollback, rollback_of
 from serve.record.drift import is_rolled_back
 from serve.record.environment import Environment
+from serve.record.facts import Proposed, Pulled, Reported
 
 if TYPE_CHECKING:
     from infra.gitlab.api import GitLab
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 AT_ONCE = 0.0
 
 
-class Unfollowed:
+class Author(TypedDict, total=False):
+    """The commit that pinned, and who made it; empty where the pin came from none."""
+
+    commit: str
+    author: str
+
+
+class NoGitSync:
     """An agent whose YAML is changed by hand."""
 
     name: str | None = None
@@ -37,16 +45,16 @@ class Unfollowed:
 
     def wait(self) -> None: ...
 
-    def hasten(self) -> None: ...
+    def trigger(self) -> None: ...
 
-    def is_news(self) -> bool:
+    def has_new_commit(self) -> bool:
         return False
 
     def pull(self, env: Environment) -> None: ...
 
     def check(self) -> None: ...
 
-    def pinned_by(self) -> dict[str, Any]:
+    def pinned_by(self) -> Author:
         return {}
 
     def write_back(self, env: Environment) -> None: ...
@@ -55,18 +63,18 @@ class Unfollowed:
 
 
 @dataclass
-class Following:
+class GitSync:
     """`path` is the environment's YAML within the checkout."""
 
     upstream: Upstream
     path: str
-    fetching: Errand[str]
+    fetching: BackgroundTask[str]
     gitlab: GitLab | None = None
     head: str = ""
     unclean: TunegateError | None = None
     unsent: dict[str, Report] = field(default_factory=dict)
-    proposing: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AT_ONCE))
-    reporting: Errand[dict[str, Any]] = field(default_factory=lambda: Errand(AT_ONCE))
+    proposing: BackgroundTask[Proposed] = field(default_factory=lambda: BackgroundTask(AT_ONCE))
+    reporting: BackgroundTask[Reported] = field(default_factory=lambda: BackgroundTask(AT_ONCE))
 
     @property
     def name(self) -> str:
@@ -78,16 +86,16 @@ class Following:
             self.fetching.found = None
         self.fetching.begin(self.upstream.fetch)
 
-    def hasten(self) -> None:
+    def trigger(self) -> None:
         """Called by the webhook's thread."""
-        self.fetching.hasten()
+        self.fetching.trigger()
 
     def wait(self) -> None:
         """For what is under way: an agent of one turn has no next one."""
-        for errand in (self.fetching, self.proposing, self.reporting):
-            errand.wait(LONGEST_WAIT_SECONDS)
+        for task in (self.fetching, self.proposing, self.reporting):
+            task.wait(LONGEST_WAIT_SECONDS)
 
-    def is_news(self) -> bool:
+    def has_new_commit(self) -> bool:
         """Whether what was fetched is worth waking up for: not while it cannot be taken."""
         return self.unclean is None and self.fetching.found not in (None, self.head)
 
@@ -98,7 +106,7 @@ class Following:
         self.unclean = None
         try:
             self.check_clean()
-            tip = self.fetching.collect()
+            tip = self.fetching.result()
             if tip:
                 self.upstream.take(tip)
         except TunegateError as error:
@@ -116,24 +124,21 @@ class Following:
     def note(self, env: Environment, why: str | None) -> None:
         found = self.upstream.head()
         self.head = found.sha
-        facts: dict[str, Any] = {"upstream": self.name, "commit": found.sha, "author": found.author} | (
-            {"why": why} if why else {}
-        )
-        if facts != env.record.state().pulled:
+        facts: Pulled = {"upstream": self.name, "commit": found.sha, "author": found.author}
+        if why:
+            facts["why"] = why
+        if facts != env.record.state().git.pulled:
             env.record.append("pulled", **facts)
-            env.tell(
-                f"{self.name} at {found.sha[:12]} by {found.author}"
-                if why is None
-                else f"{self.name} stays at {found.sha[:12]}"
-            )
+            by = f"at {found.sha[:12]} by {found.author}" if why is None else f"stays at {found.sha[:12]}"
+            env.report_progress(f"{self.name} {by}")
 
     def check(self) -> None:
-        """Raises RefusedError where, as last seen, the checkout's files are not those of the commit: what they wish is
-        nobody's wish."""
+        """Raises RefusedError where, as last seen, the checkout's files are not those of the commit: what they pin is
+        nobody's request."""
         if self.unclean:
             raise self.unclean
 
-    def pinned_by(self) -> dict[str, Any]:
+    def pinned_by(self) -> Author:
         """The commit of the branch that last changed the YAML, and its author."""
         found = commit_of(self.upstream.folder, "HEAD", self.path)
         return {"commit": found.sha, "author": found.author} if found else {}
@@ -141,11 +146,11 @@ class Following:
     def write_back(self, env: Environment) -> None:
         """Until the pin says what serves again, or something new."""
         state, pinned = env.record.state(), env.config.release
-        if pinned is None or not is_rolled_back(state, pinned) or state.proposed:
-            self.proposing = Errand(AT_ONCE)
+        if pinned is None or not is_rolled_back(state, pinned) or state.git.proposed:
+            self.proposing = BackgroundTask(AT_ONCE)
             return
         self.proposing.begin(partial(propose, self.upstream, self.path, self.gitlab, rollback_of(env, state, pinned)))
-        found = self.proposing.collect()
+        found = self.proposing.result()
         if found:
             keep(env, found)
 
@@ -155,17 +160,23 @@ class Following:
         wanted = report_of(state)
         if self.gitlab is None or wanted is None:
             return
-        self.unsent = still_to_tell(self.unsent, state.reported, wanted)
+        self.unsent = unreported(self.unsent, state.git.reported, wanted)
         if not self.unsent:
             return
         first = next(iter(self.unsent.values()))
         self.reporting.begin(
             partial(
-                send, self.gitlab, first, env.config.name, self.upstream.branch, env.router.public_url, state.reported
+                send,
+                self.gitlab,
+                first,
+                env.config.name,
+                self.upstream.branch,
+                env.router.public_url,
+                state.git.reported,
             )
         )
         try:
-            found = self.reporting.collect()
+            found = self.reporting.result()
         except TunegateError:
             if len(self.unsent) > 1:  # an old commit that GitLab will not hear of keeps no newer one back
                 del self.unsent[first.commit]
@@ -174,7 +185,7 @@ class Following:
             env.record.append("reported", **found)
 
 
-def propose(upstream: Upstream, path: str, gitlab: GitLab | None, rollback: Rollback) -> dict[str, Any]:
+def propose(upstream: Upstream, path: str, gitlab: GitLab | None, rollback: Rollback) -> Proposed:
     """The commit on its branch, and its merge request. After a kill between the two, or before, the same again: neither
     is there twice."""
     sha = upstream.commit_on(
@@ -192,17 +203,17 @@ def propose(upstream: Upstream, path: str, gitlab: GitLab | None, rollback: Roll
     return {"replaces": rollback.gone, "release": rollback.back, "branch": rollback.branch, "commit": sha, "url": url}
 
 
-def keep(env: Environment, found: dict[str, Any]) -> None:
+def keep(env: Environment, found: Proposed) -> None:
     env.record.append("proposed", **found)
-    env.tell(f"the rollback is a commit on {found['branch']}; merge {found['url'] or 'it'}")
+    env.report_progress(f"the rollback is a commit on {found['branch']}; merge {found['url'] or 'it'}")
 
 
-def follow(text: str, path: Path, signers: Path | None, poll_seconds: float) -> Following:
+def follow(text: str, path: Path, signers: Path | None, poll_seconds: float) -> GitSync:
     """Raises InputError where the YAML is not in a clone with such a remote."""
     from infra.gitlab.api import GitLab
 
     upstream = Upstream.of(text, signers)
-    return Following(upstream, path_within(upstream, path), Errand(poll_seconds), GitLab.from_environment())
+    return GitSync(upstream, path_within(upstream, path), BackgroundTask(poll_seconds), GitLab.from_environment())
 
 
 def path_within(upstream: Upstream, path: Path) -> str:
@@ -215,13 +226,13 @@ def path_within(upstream: Upstream, path: Path) -> str:
         ) from None
 
 
-def write_back(env: Environment, path: Path, follows: str) -> dict[str, Any] | None:
+def write_back(env: Environment, path: Path, follows: str) -> Proposed | None:
     """At once, where no agent is there to do it; None where the pin says what serves."""
     from infra.gitlab.api import GitLab
 
     state, pinned = env.record.state(), env.config.release
-    if pinned is None or not is_rolled_back(state, pinned) or state.proposed:
-        return state.proposed or None
+    if pinned is None or not is_rolled_back(state, pinned) or state.git.proposed:
+        return state.git.proposed or None
     upstream = Upstream.of(follows)
     found = propose(upstream, path_within(upstream, path), GitLab.from_environment(), rollback_of(env, state, pinned))
     keep(env, found)

@@ -4,13 +4,13 @@ for the files it lists."""
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from configs.release import short
 from serve.record.environment import Environment
 from serve.record.event import Event, in_one_line, plain
-from serve.record.receipt import read_receipts
+from serve.record.receipt import Receipt, format_value, read_receipts
 from serve.record.state import State
 
 FIXED = (
@@ -29,7 +29,9 @@ NUMBERS = (
     "seconds_watched",
     "watch",
 )
-TOLD = ("desired", "refused", "stepped", "analysed", "switched", "baked", "crashed", "aborted", "paged", "failed")
+SHOWN_KINDS = (
+    "desired", "refused", "stepped", "analysed", "switched", "baked", "crashed", "aborted", "paged", "failed",
+)  # fmt: skip
 MOST_LINES = 20
 
 
@@ -44,7 +46,7 @@ class Rollback:
     why: str
     at: str
     pinned_by: str | None
-    receipt: dict[str, Any] | None
+    receipt: Receipt | None
     events: tuple[Event, ...]
     files: tuple[str, ...]
 
@@ -62,10 +64,8 @@ class Rollback:
         """The commit's: what a reader of `git log` needs; made again, the same words, so that it is the same commit."""
         numbers = "".join(f"{name}: {value}\n" for name, value in self.numbers(FIXED).items())
         by = f"\nIt was pinned by {self.pinned_by}." if self.pinned_by else ""
-        return (
-            f"{self.title}\n\n{short(self.gone)} was rolled back at {self.at[:19]}Z: {plain(self.why)}.{by}\n\n{numbers}".rstrip()
-            + "\n"
-        )
+        why = f"{short(self.gone)} was rolled back at {self.at[:19]}Z: {plain(self.why)}.{by}"
+        return f"{self.title}\n\n{why}\n\n{numbers}".rstrip() + "\n"
 
     @property
     def description(self) -> str:
@@ -79,21 +79,14 @@ class Rollback:
             f"**Why** ({self.at[:19]}Z): {cell(self.why)}\n\n"
             f"{f'| receipt | |{chr(10)}|---|---|{chr(10)}{rows}{chr(10)}' if rows else ''}"
             f"```\n{lines.replace('```', '')}```\n\nOn the machine of the agent, `{socket.gethostname()}`:\n{files}\n"
-            "Until this is merged, or another release pinned, the agent holds what serves; it does not try the old pin again. "
-            "Close it unmerged only with another pin.\n"
+            "Until this is merged, or another release pinned, the agent holds what serves; it does not try the old pin "
+            "again. Close it unmerged only with another pin.\n"
         )
 
     def numbers(self, names: tuple[str, ...]) -> dict[str, str]:
-        receipt = self.receipt or {}
-        return {
-            name.replace("_", " "): worded(receipt[name]) for name in names if receipt.get(name) not in (None, [], {})
-        }
-
-
-def worded(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{short(name)}: {item}" for name, item in value.items())
-    return plain("; ".join(map(str, value)) if isinstance(value, list) else value)
+        receipt: Mapping[str, object] = self.receipt or {}
+        shown = [name for name in names if receipt.get(name) not in (None, [], {})]
+        return {name.replace("_", " "): plain(format_value(receipt[name])) for name in shown}
 
 
 def cell(text: str) -> str:
@@ -108,8 +101,8 @@ def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
         (place for place, event in enumerate(events) if event.kind == "desired" and event.facts.get("release") == gone),
         default=0,
     )
-    told = tuple(event for event in events[began:] if event.kind in TOLD)
-    back = str(state.desired)
+    shown = tuple(event for event in events[began:] if event.kind in SHOWN_KINDS)
+    back = str(state.wanted.desired)
     at = next(
         (
             event.at
@@ -129,8 +122,8 @@ def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
         *sorted((env.folder / "receipts").glob("*.json"))[-1:],
         *sorted(env.folder.glob("loadtest/**/report.html")),
     ]
-    by = f"{state.commit[:12]} ({state.author})" if state.commit else None
-    why = state.why or "rolled back"
+    by = f"{state.wanted.commit[:12]} ({state.wanted.author})" if state.wanted.commit else None
+    why = state.wanted.why or "rolled back"
     return Rollback(
-        env.config.name, gone, back, why, at, by, receipt, told, tuple(str(path.absolute()) for path in paths)
+        env.config.name, gone, back, why, at, by, receipt, shown, tuple(str(path.absolute()) for path in paths)
     )

@@ -1,4 +1,4 @@
-"""A push event that wakes the agent sooner than its next poll. It carries no wish: what is taken is what the branch
+"""A push event that wakes the agent sooner than its next poll. It carries no request: what is taken is what the branch
 says."""
 
 from __future__ import annotations

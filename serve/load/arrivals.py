@@ -11,13 +11,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from configs.environment.load_test import LoadTest
-from serve.load.samples import read_trace
+from serve.load.samples import Body, SampledRequest, read_trace
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 
-def poisson(rate: float, seconds: float, generator: Any) -> list[float]:
+class Arrival(TypedDict):
+    """`at`: seconds after the beginning; with the `rate` and `step` that it belongs to, or a trace's `path` and
+    `body`."""
+
+    at: float
+    rate: NotRequired[float]
+    step: NotRequired[int]
+    path: NotRequired[str]
+    body: NotRequired[Body]
+
+
+def poisson(rate: float, seconds: float, generator: Generator) -> list[float]:
     """Arrival times in [0, seconds): independent exponential gaps of mean 1 / rate, as of many users who know nothing
     of each other."""
     arrivals, at = [], float(generator.exponential(1 / rate))
@@ -27,8 +41,8 @@ def poisson(rate: float, seconds: float, generator: Any) -> list[float]:
     return arrivals
 
 
-def plan_load(settings: LoadTest) -> list[dict[str, Any]]:
-    """Rows {at: seconds, rate}, of a trace {at, path, body}, in order of time. Empty for a closed loop. Raises
+def plan_load(settings: LoadTest) -> list[Arrival]:
+    """In order of time. Empty for a closed loop. Raises
     InputError for an unreadable trace."""
     import numpy
 
@@ -44,16 +58,16 @@ def plan_load(settings: LoadTest) -> list[dict[str, Any]]:
     ]
 
 
-def replay(rows: Iterable[dict[str, Any]], speed: float, seconds: float) -> list[dict[str, Any]]:
+def replay(rows: Iterable[SampledRequest], speed: float, seconds: float) -> list[Arrival]:
     """From the first request on, gaps divided by `speed`; what would come after `seconds` is left out."""
     ordered = sorted(rows, key=lambda row: float(row["at"]))
-    shifted = [
+    shifted: list[Arrival] = [
         {"at": (float(row["at"]) - float(ordered[0]["at"])) / speed, "path": row["path"], "body": row["body"]}
         for row in ordered
     ]
     return [row for row in shifted if row["at"] < seconds]
 
 
-def write_plan(rows: list[dict[str, Any]], path: Path) -> None:
+def write_plan(rows: list[Arrival], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf8")

@@ -8,17 +8,41 @@ objective).
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from configs.environment.load_test import LoadTest, Objective
 
 PERCENTS = (50, 95, 99)
-ATTAINMENT = (
-    0.9  # DistServe (Zhong et al., OSDI 2024): goodput is the highest rate at which 90% of requests meet the objective
-)
+# DistServe (Zhong et al., OSDI 2024): goodput is the highest rate at which 90% of requests meet the objective.
+ATTAINMENT = 0.9
 
 
-def summarise(samples: list[dict[str, Any]], settings: LoadTest) -> dict[str, float]:
+class Sample(TypedDict):
+    """One request, as the locustfile notes it. Seconds, counted from when it was meant to start, `at` (since the
+    epoch). `first`: until the first token; `gaps`: between chunks with text; `step`: of a ramp."""
+
+    ok: bool
+    status: int
+    at: float
+    late: float
+    seconds: float
+    first: float | None
+    tokens: int
+    gaps: list[float]
+    rate: NotRequired[float]
+    step: NotRequired[int]
+
+
+class LoadRecord(TypedDict):
+    """figures.json. `steps`: a row of figures for each rate of a ramp."""
+
+    release: str
+    settings: dict[str, object]
+    figures: dict[str, float]
+    steps: list[dict[str, float]]
+
+
+def summarise(samples: list[Sample], settings: LoadTest) -> dict[str, float]:
     """A figure that no request gave is left out: the gate then says inconclusive, never pass. A failure counts in
     error_rate and against goodput."""
     good = [sample for sample in samples if sample["ok"]]
@@ -30,7 +54,7 @@ def summarise(samples: list[dict[str, Any]], settings: LoadTest) -> dict[str, fl
     return figures | ({"knee_requests_per_second": knee} if knee is not None else {})
 
 
-def percentiles(good: list[dict[str, Any]]) -> dict[str, float]:
+def percentiles(good: list[Sample]) -> dict[str, float]:
     import numpy
 
     series = {
@@ -47,7 +71,7 @@ def percentiles(good: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
-def per_token(sample: dict[str, Any]) -> float | None:
+def per_token(sample: Sample) -> float | None:
     """Seconds a token after the first; None where there is no second."""
     return (
         (sample["seconds"] - sample["first"]) / (sample["tokens"] - 1)
@@ -56,7 +80,7 @@ def per_token(sample: dict[str, Any]) -> float | None:
     )
 
 
-def rates(samples: list[dict[str, Any]], good: list[dict[str, Any]], settings: LoadTest) -> dict[str, float]:
+def rates(samples: list[Sample], good: list[Sample], settings: LoadTest) -> dict[str, float]:
     """A second, from the first intended start to the last end."""
     span = span_of(samples)
     counts = {"requests_per_second": len(good), "tokens_per_second": sum(sample["tokens"] for sample in good)}
@@ -66,11 +90,11 @@ def rates(samples: list[dict[str, Any]], good: list[dict[str, Any]], settings: L
     return {name: round(count / span, 3) if span else 0.0 for name, count in counts.items()} | share
 
 
-def span_of(samples: list[dict[str, Any]]) -> float:
+def span_of(samples: list[Sample]) -> float:
     return float(max(sample["at"] + sample["seconds"] for sample in samples) - min(sample["at"] for sample in samples))
 
 
-def meets(sample: dict[str, Any], slo: Objective) -> bool:
+def meets(sample: Sample, slo: Objective) -> bool:
     """An answer without a first token misses a limit on it; one of a single token has no gap that could be too long."""
     if not sample["ok"] or (slo.time_to_first_token_ms is not None and sample["first"] is None):
         return False
@@ -82,7 +106,7 @@ def meets(sample: dict[str, Any], slo: Objective) -> bool:
     return all(limit is None or seconds is None or 1000 * seconds <= limit for seconds, limit in limits)
 
 
-def steps_of(samples: list[dict[str, Any]], settings: LoadTest) -> list[dict[str, float]]:
+def steps_of(samples: list[Sample], settings: LoadTest) -> list[dict[str, float]]:
     """A ramp's figures, one row a rate."""
     rows = []
     for step, rate in enumerate(settings.ramp):

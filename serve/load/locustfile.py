@@ -19,8 +19,9 @@ from locust import HttpUser, constant, task
 from locust.exception import StopUser
 from urllib3 import PoolManager
 
-SETTINGS: dict[str, Any] = json.loads(os.environ["TUNEGATE_LOAD"])
-PLAN: list[dict[str, Any]] = (
+Json = dict[str, Any]  # a request, an answer, or a line of ours
+SETTINGS: Json = json.loads(os.environ["TUNEGATE_LOAD"])
+PLAN: list[Json] = (
     [json.loads(line) for line in Path(SETTINGS["plan"]).read_text(encoding="utf8").splitlines()]
     if SETTINGS.get("plan")
     else []
@@ -30,15 +31,14 @@ PROMPTS = [
 ]
 NUMBERS = itertools.count()
 LEAD_SECONDS = 0.5  # locust itself is busy when it has just started its users
-WORKER = 1_000_000  # apart: the numbers of locust's workers
+WORKER = 1_000_000  # between the numbers of two of locust's workers
 KEY = os.environ.get("TUNEGATE_LOAD_KEY")
 HEADERS = {"Authorization": f"Bearer {KEY}"} if KEY else {}
-CONNECTIONS = PoolManager(
-    num_pools=4, maxsize=1024, block=False
-)  # an open loop has as many requests in flight as the server leaves
+# An open loop has as many requests in flight as the server lets pile up.
+CONNECTIONS = PoolManager(num_pools=4, maxsize=1024, block=False)
 
 
-def request_of(number: int) -> tuple[str, dict[str, Any]]:
+def request_of(number: int) -> tuple[str, Json]:
     """A prompt of its own each time, or the prefix cache would answer for the model: `salt` differs from run to run,
     its length does not."""
     prompt, own = PROMPTS[number % len(PROMPTS)], f"({SETTINGS.get('salt', '')}{number:06d}) "
@@ -60,12 +60,12 @@ def request_of(number: int) -> tuple[str, dict[str, Any]]:
     return "/v1/chat/completions", asked | {"messages": [first | {"content": own + first["content"]}, *rest]}
 
 
-def has_text(choice: dict[str, Any]) -> bool:
+def has_text(choice: Json) -> bool:
     """Of a chunk of a chat or of a completion."""
     return bool(choice["delta"].get("content") if "delta" in choice else choice["text"])
 
 
-def ask(client: Any, path: str, body: dict[str, Any], began: float, **facts: Any) -> None:
+def ask(client: Any, path: str, body: Json, began: float, **facts: Any) -> None:
     """`began`: when the request was meant to start (perf_counter). Every time is counted from there, waits of our own
     included."""
     late = time.perf_counter() - began
@@ -77,12 +77,12 @@ def ask(client: Any, path: str, body: dict[str, Any], began: float, **facts: Any
         output.write(json.dumps(sample) + "\n")
 
 
-def post(client: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+def post(client: Any, path: str, body: Json) -> Json:
     reply = client.post(path, json=body, headers=HEADERS)
     return {"ok": reply.ok, "status": reply.status_code, "first": None, "tokens": 0, "gaps": []}
 
 
-def stream(client: Any, path: str, body: dict[str, Any], began: float) -> dict[str, Any]:
+def stream(client: Any, path: str, body: Json, began: float) -> Json:
     """`gaps`: seconds between chunks with text. `tokens` as the server counts them, for a chunk may hold several."""
     arrivals: list[float] = []
     finished, status, usage = False, 0, None

@@ -4,7 +4,10 @@ colours."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from configs.environment.load_test import LoadTest
+from serve.load.figures import Sample
 
 WIDTH, HEIGHT = 560.0, 220.0
 MOST_POINTS = 400  # a line of more looks the same and makes a page of megabytes
@@ -85,14 +88,14 @@ def cumulative(values: list[float]) -> list[tuple[float, float]]:
     return [(1000 * one, 100 * (index + 1) / len(ordered)) for index, one in enumerate(ordered)]
 
 
-def plots_of(samples: list[dict[str, Any]], record: dict[str, Any]) -> list[Plot]:
+def plots_of(samples: list[Sample], settings: LoadTest, steps: list[dict[str, float]]) -> list[Plot]:
     """Times as shares of requests, times over the run, and what a ramp did to them."""
-    good, slo = [sample for sample in samples if sample["ok"]], record["settings"]["slo"] or {}
+    good, latency_ms = [sample for sample in samples if sample["ok"]], settings.slo and settings.slo.latency_ms
     zero = min((sample["at"] for sample in samples), default=0.0)
     first = [sample["first"] for sample in good if sample["first"] is not None]
     gaps = [gap for sample in good for gap in sample["gaps"]]
     over = sorted((sample["at"] - zero, 1000 * sample["seconds"]) for sample in good)
-    limits = {f"objective {slo['latency_ms']:g} ms": slo["latency_ms"]} if slo.get("latency_ms") else {}
+    limits = {f"objective {latency_ms:g} ms": latency_ms} if latency_ms else {}
     found = [
         plot("Time to first token", "milliseconds", "% of requests", {"time to first token": cumulative(first)}),
         plot("Inter-token latency", "milliseconds", "% of gaps", {"inter-token latency": cumulative(gaps)}),
@@ -110,7 +113,7 @@ def plots_of(samples: list[dict[str, Any]], record: dict[str, Any]) -> list[Plot
             limits,
             dots=True,
         ),
-        *ramp_plots(record["steps"]),
+        *ramp_plots(steps),
     ]
     return [one for one in found if one is not None]
 

@@ -11,13 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from configs.environment.load_test import LoadTest
 from configs.errors import OutsideError
 from configs.release import Manifest
+from infra.files.atomic import write_json
 from serve.load.arrivals import plan_load, write_plan
-from serve.load.figures import steps_of, summarise
+from serve.load.figures import LoadRecord, Sample, steps_of, summarise
 from serve.load.report import write_report
 
 GRACE_SECONDS = 120
@@ -48,11 +48,16 @@ def run_load_test(
     output, plan = folder / "samples.jsonl", plan_load(settings)
     output.unlink(missing_ok=True)
     write_plan(plan, folder / "plan.jsonl")
-    facts: dict[str, Any] = {
-        "model": served_name, "task": manifest.task, "max_tokens": settings.max_tokens, "prompts": str(prompts.absolute()),
-        "output": str(output.absolute()), "plan": str((folder / "plan.jsonl").absolute()) if plan else None, "processes": settings.processes,
+    facts = {
+        "model": served_name,
+        "task": manifest.task,
+        "max_tokens": settings.max_tokens,
+        "prompts": str(prompts.absolute()),
+        "output": str(output.absolute()),
+        "plan": str((folder / "plan.jsonl").absolute()) if plan else None,
+        "processes": settings.processes,
         "salt": secrets.token_hex(3),
-    }  # fmt: skip
+    }
     seconds = math.ceil(plan[-1]["at"]) + 2 if plan else settings.seconds
     environment = (
         os.environ | {"TUNEGATE_LOAD": json.dumps(facts)} | ({"TUNEGATE_LOAD_KEY": api_key} if api_key else {})
@@ -64,16 +69,8 @@ def run_load_test(
 def locust_command(base_url: str, settings: LoadTest, seconds: int) -> list[str]:
     """An open loop has one sender in each process; a closed one has the users that were asked for."""
     users = str(settings.processes if settings.open_loop else max(settings.users, settings.processes))
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        "-f",
-        str(Path(__file__).with_name("locustfile.py")),
-        "--headless",
-        "--host",
-        base_url,
-    ]
+    file = str(Path(__file__).with_name("locustfile.py"))
+    command = [sys.executable, "-m", "locust", "-f", file, "--headless", "--host", base_url]
     command += ["--skip-log", "--only-summary", "--users", users, "--spawn-rate", users, "--run-time", f"{seconds}s"]
     command += ["--stop-timeout", str(GRACE_SECONDS), "--exit-code-on-error", "0"]
     return command + (["--processes", str(settings.processes)] if settings.processes > 1 else [])
@@ -93,20 +90,18 @@ def run_locust(command: list[str], environment: dict[str, str], seconds: float, 
         )
 
 
-def read_samples(path: Path) -> list[dict[str, Any]]:
+def read_samples(path: Path) -> list[Sample]:
     return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()] if path.exists() else []
 
 
-def write_figures(
-    samples: list[dict[str, Any]], settings: LoadTest, manifest: Manifest, folder: Path
-) -> dict[str, float]:
+def write_figures(samples: list[Sample], settings: LoadTest, manifest: Manifest, folder: Path) -> dict[str, float]:
     figures, steps = summarise(samples, settings), steps_of(samples, settings)
-    record = {
+    record: LoadRecord = {
         "release": manifest.reference,
         "settings": settings.model_dump(mode="json"),
         "figures": figures,
         "steps": steps,
     }
-    (folder / "figures.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    write_json(folder / "figures.json", record)
     write_report(samples, record, folder / "report.html")
     return figures

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.errors import InputError
+from infra.files.atomic import new_file
 
+Body = dict[str, Any]  # JSON of a user's request
 HINT = "trace: state_dir/samples, or a .jsonl or .parquet file of at, path, body (docs/operator.md)"
 
 
-def read_trace(path: Path) -> list[dict[str, Any]]:
+class SampledRequest(TypedDict):
+    """`at`: seconds since the epoch. What sampling wrote besides (slot, status, answer, …) is kept as it is."""
+
+    at: float
+    path: str
+    body: Body
+
+
+def read_trace(path: Path) -> list[SampledRequest]:
     """Rows of at, path, body and what else was sampled; of a folder, as sampling fills it, all of its files. Raises
     InputError for what is none."""
     paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
@@ -59,14 +69,15 @@ def read_parquet(path: Path) -> list[Any]:
         raise InputError(f"{path}: {str(error)[:120]}", hint=HINT) from error
 
 
-def write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> None:
+def write_parquet(rows: Iterable[SampledRequest], path: Path) -> None:
     """What `read_parquet` reads. Whole or not at all, and its owner's alone: what users wrote is in it."""
     import pyarrow
     import pyarrow.parquet
 
-    texts = [row | {name: json.dumps(row[name]) for name in ("body", "answer") if name in row} for row in rows]
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(texts), partial)
-    partial.replace(path)
+    texts = [{name: as_text(name, value) for name, value in row.items()} for row in rows]
+    with new_file(path, 0o600) as partial:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(texts), partial)
+
+
+def as_text(name: str, value: object) -> object:
+    return json.dumps(value) if name in ("body", "answer") else value

@@ -1,1 +1,1 @@
-"""What to do next, and whether there is room; pure but for `observe` and `measure`."""
+"""What to do next, and whether the memory suffices; pure but for `observe` and `measure`."""

@@ -1,17 +1,17 @@
-"""Room for two servers, or for one: the arithmetic of memory, and how long a swap lets requests wait. Pure, but for
+"""Memory for two servers, or for one: the arithmetic, and how long a swap lets requests wait. Pure, but for
 `measure`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
 from infra.vllm.server import SlotProcess
 from serve.record.event import PROOF, Event
+from serve.record.facts import Planned
 
 GIB = 2**30
 # SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three
@@ -37,7 +37,10 @@ class Need:
         return self.weights + self.key_value_cache + self.overhead
 
     def __str__(self) -> str:
-        return f"{self.weights:.2f} weights + {self.key_value_cache:.2f} key-value cache + {self.overhead:.2f} overhead = {self.total:.2f} GiB"
+        parts = (
+            f"{self.weights:.2f} weights + {self.key_value_cache:.2f} key-value cache + {self.overhead:.2f} overhead"
+        )
+        return f"{parts} = {self.total:.2f} GiB"
 
 
 def need_of(manifest: Manifest) -> Need:
@@ -46,8 +49,8 @@ def need_of(manifest: Manifest) -> Need:
 
 
 def adapter_gib(manifest: Manifest) -> float:
-    """Of an adapter that is loaded into a server that runs: once as vLLM keeps it, once in the room it made at its
-    start (counted as overhead there)."""
+    """Of an adapter that is loaded into a server that runs: once as vLLM keeps it, once in what it reserved at
+    its start (counted as overhead there)."""
     return sum(file.size for file in manifest.files if file.path.startswith(f"{ADAPTER}/")) / GIB
 
 
@@ -55,54 +58,54 @@ def decide(
     config: DeployConfig,
     need: Need,
     free_gib: float,
-    leaving_gib: float | None,
+    serving_gib: float | None,
     start_seconds: float,
-    apart: str | None = None,
-) -> dict[str, Any]:
-    """`leaving_gib`: the memory that what serves would free, None where nothing serves. `apart`: why capacity: adapter
-    needs a server of its own after all.
+    why_not_shared: str | None = None,
+) -> Planned:
+    """`serving_gib`: the memory that what serves would free, None where nothing serves. `why_not_shared`: why capacity:
+    adapter needs a server of its own after all.
 
-    Raises RefusedError where there is no room beside it nor in its place, or requests would wait too long.
+    Raises RefusedError where there is no memory beside it nor in its place, or requests would wait too long.
     """
-    room = free_gib - RESERVE_GIB
-    facts = {
+    usable_gib = free_gib - RESERVE_GIB
+    facts: Planned = {
         "need_gib": round(need.total, 2),
         "free_gib": round(free_gib, 2),
         "reserve_gib": RESERVE_GIB,
         "start_seconds": round(start_seconds, 1),
     }
-    facts |= {"leaving_gib": round(leaving_gib, 2)} if leaving_gib is not None else {}
-    stated = f"needs {need}; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back{f'; no adapter beside what serves: {apart}' if apart else ''}"
-    if config.capacity != "swap" or leaving_gib is None:
-        if need.total <= room:
-            return facts | {"mode": "surge", "why": f"surge: {stated}"}
-        if config.capacity == "surge" or leaving_gib is None:
+    if serving_gib is not None:
+        facts["leaving_gib"] = round(serving_gib, 2)
+    stated = f"needs {need}; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
+    stated += f"; no adapter beside what serves: {why_not_shared}" if why_not_shared else ""
+    if config.capacity != "swap" or serving_gib is None:
+        if need.total <= usable_gib:
+            return {**facts, "mode": "surge", "why": f"surge: {stated}"}
+        if config.capacity == "surge" or serving_gib is None:
             raise RefusedError(
-                f"{config.name}: no room for one more server: {stated}",
+                f"{config.name}: no memory for one more server: {stated}",
                 hint="serving.kv_cache_gib, a smaller quantization, or capacity: swap",
             )
-    if need.total > room + leaving_gib:
+    if need.total > usable_gib + serving_gib:
         raise RefusedError(
-            f"{config.name}: no room even in place of what serves ({leaving_gib:.2f} GiB): {stated}",
+            f"{config.name}: no memory even in place of what serves ({serving_gib:.2f} GiB): {stated}",
             hint="serving.kv_cache_gib",
         )
-    return facts | check_wait(config, start_seconds, f"swap: {stated}, {leaving_gib:.2f} held by what serves")
+    return {**facts, **check_wait(config, start_seconds, f"swap: {stated}, {serving_gib:.2f} held by what serves")}
 
 
-def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> dict[str, Any]:
+def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> Planned:
     """What remains of the queue's bound is the time that open streams get. Raises RefusedError where nothing does."""
     bound = config.router.queue_seconds
     if start_seconds >= bound:
+        wait = f"its start and proofs take about {start_seconds:.0f} s, requests may wait {bound} s in the router"
         raise RefusedError(
-            f"{config.name}: {stated}; its start and proofs take about {start_seconds:.0f} s, requests may wait {bound} s in the router",
+            f"{config.name}: {stated}; {wait}",
             hint=f"router.queue_seconds: {round(start_seconds * 1.5)}   (or a shorter load_test.seconds)",
         )
     drain = min(float(config.drain_deadline_seconds), bound - start_seconds)
-    return {
-        "mode": "swap",
-        "drain_seconds": round(drain, 1),
-        "why": f"{stated}; {start_seconds:.0f} s to start and prove, {drain:.0f} s for open streams",
-    }
+    why = f"{stated}; {start_seconds:.0f} s to start and prove, {drain:.0f} s for open streams"
+    return {"mode": "swap", "drain_seconds": round(drain, 1), "why": why}
 
 
 def estimate_start(config: DeployConfig, events: Iterable[Event]) -> float:
@@ -113,12 +116,15 @@ def estimate_start(config: DeployConfig, events: Iterable[Event]) -> float:
     return sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
 
 
-def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> dict[str, Any]:
+def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> Planned:
     """Into the server that runs. Raises RefusedError where even that does not fit."""
-    stated = f"needs {need_gib:.3f} GiB in the server that runs, beside what serves; {free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
+    stated = (
+        f"needs {need_gib:.3f} GiB in the server that runs, beside what serves; "
+        f"{free_gib:.2f} free, {RESERVE_GIB:.2f} kept back"
+    )
     if need_gib > free_gib - RESERVE_GIB:
         raise RefusedError(
-            f"{config.name}: no room for one more adapter: {stated}",
+            f"{config.name}: no memory for one more adapter: {stated}",
             hint="serving.kv_cache_gib, or a smaller train.lora.rank",
         )
     return {
@@ -131,18 +137,22 @@ def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> di
 
 
 def measure(
-    config: DeployConfig, manifest: Manifest, events: Iterable[Event], leaving: SlotProcess | None, apart: str | None
-) -> dict[str, Any]:
-    """`decide` with this machine's memory as it is now (psutil). `apart`: why its adapter cannot go into the server
-    that runs (serve/switch/shared_server.py)."""
+    config: DeployConfig,
+    manifest: Manifest,
+    events: Iterable[Event],
+    serving: SlotProcess | None,
+    why_not_shared: str | None,
+) -> Planned:
+    """`decide` with this machine's memory as it is now (psutil). `why_not_shared`: why its adapter cannot go into the
+    server that runs (serve/switch/shared_server.py)."""
     import psutil
 
-    free = psutil.virtual_memory().available / GIB
-    if apart is None:
-        return decide_adapter(config, adapter_gib(manifest), free)
-    leaves = resident_gib(leaving) if leaving else None
-    told = apart if config.capacity == "adapter" and leaving else None
-    return decide(config, need_of(manifest), free, leaves, estimate_start(config, events), told)
+    free_gib = psutil.virtual_memory().available / GIB
+    if why_not_shared is None:
+        return decide_adapter(config, adapter_gib(manifest), free_gib)
+    serving_gib = resident_gib(serving) if serving else None
+    why = why_not_shared if config.capacity == "adapter" and serving else None
+    return decide(config, need_of(manifest), free_gib, serving_gib, estimate_start(config, events), why)
 
 
 def resident_gib(process: SlotProcess) -> float:

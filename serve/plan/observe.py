@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from configs.slots import SlotName
-from serve.plan.planner import Observed
+from serve.plan.situation import Observed
 from serve.record.environment import Environment
 from serve.record.state import State
 

@@ -1,261 +1,252 @@
-"""What to do next. Pure: a state, what was observed and the environment's wishes in, one action out. No I/O; the time
+"""What to do next. Pure: a state, what was observed and the environment's settings in, one action out. No I/O; the time
 is observed as well."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from collections.abc import Callable
 
 from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
-from configs.slots import SLOTS, SlotName, other
+from configs.slots import SlotName, other
+from serve.plan.action import Action, End
+from serve.plan.situation import Observed, Situation, seconds_of
 from serve.record.event import PROOF
 from serve.record.state import SlotState, State
 
-ActionKind = Literal[
-    "start_router", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse", "await_promotion", "switch", "bake", "stop",
-    "refuse", "refused", "paused", "paged", "done",
-]  # fmt: skip
-# Nothing more is to be done until a person, or the world, changes something.
-ENDS: frozenset[ActionKind] = frozenset({"await_promotion", "refused", "paused", "paged", "done"})
+
+def plan(state: State, config: DeployConfig, observed: Observed) -> Action | End:
+    """The one next thing towards the desired release: of these rules the first that holds. What serves is never
+    stopped, nor left before its successor is proven."""
+    rules: tuple[Callable[[Situation], Action | End | None], ...] = (
+        # rule           holds where …                             and comes here because …
+        start_router,    # the router does not run                 nothing is seen or moved without it
+        record_crash,    # a server died or hangs                  crashes are counted, and waits begin, from the record
+        finish_switch,   # an intent to switch is on record        its traffic may have moved already
+        swap,            # a swap is under way                     requests wait in the router
+        take_over,       # what serves died, a standby is proven   first of all duties: somebody must serve
+        restart_active,  # what serves died                        the same, without a standby
+        prove_restarted, # what serves was started again           the same
+        restore_shares,  # the router gives other shares           before anything new is tried
+        clear_refused,   # the desired release is refused          what served serves on
+        rest,            # nothing is desired
+        bake_or_retire,  # the desired release serves
+        stay_paused,     # a person has paused                     repair (above) is no progress
+        refuse_crashing, # the candidate died too often            it would be started for ever
+        clear_target,    # its slot holds something else           a start wants an empty slot
+        start_candidate, # its slot is empty
+        prove_candidate, # it has something left to prove          no traffic before that
+        watch_share,     # its share was not watched to the end
+        raise_share,     # a canary has a share left
+        switch_or_await, # it may have all, or is to be promoted
+    )  # fmt: skip
+    now = Situation(state, config, observed)
+    return next(found for rule in rules if (found := rule(now)))
 
 
-@dataclass(frozen=True)
-class Observed:
-    """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes
-    live, which of them accept and never answer, and the time (seconds since the epoch)."""
-
-    router_running: bool
-    weights: Mapping[SlotName, int]
-    alive: frozenset[SlotName]
-    hung: frozenset[SlotName] = frozenset()
-    now: float = 0.0
-
-    @property
-    def routed(self) -> SlotName | None:
-        return next((slot for slot in SLOTS if self.weights.get(slot) == 100), None)
+def start_router(now: Situation) -> Action | None:
+    return None if now.observed.router_running else Action("start_router")
 
 
-@dataclass(frozen=True)
-class Action:
-    """`release` is what to start in `slot` or to fall back to; `proof` is the next thing that `slot` must show;
-    `weight` its next share."""
-
-    kind: ActionKind
-    slot: SlotName | None = None
-    release: str | None = None
-    proof: str | None = None
-    weight: int | None = None
-    seconds: float = field(default=0.0)
-    why: str | None = None
-
-
-def plan(state: State, config: DeployConfig, observed: Observed) -> Action:
-    """The one next action towards the desired release. What serves is never stopped, nor left before its heir is
-    proven."""
-    if not observed.router_running:
-        return Action("start_router")
-    found = see_crash(state, observed)
-    if found:
-        return found
-    if state.switching:
-        return Action("switch", state.switching)
-    if state.swapping:
-        return swap(state, config, observed, state.swapping)
-    if state.active:
-        repair = keep_serving(state, config, observed, state.active)
-        if repair:
-            return repair
-    if state.refused is not None:
-        return clear_refused(state)
-    if state.desired is None:
-        return Action("done")
-    if state.active and state.release_of(state.active) == state.desired:
-        return settle(state, config, observed, state.active)
-    is_watched = state.weight and state.analysed != state.weight
-    if state.paused and not is_watched and (state.active is None or state.active in observed.alive):
-        return Action("paused")
-    return advance(state, config, observed, idle_slot(state, observed))
-
-
-def idle_slot(state: State, observed: Observed) -> SlotName:
-    """Where nothing is active the router may still send to one slot: what starts there would be asked before it is
-    proven."""
-    if state.active:
-        return other(state.active)
-    return "green" if observed.weights.get("blue") else "blue"
-
-
-def see_crash(state: State, observed: Observed) -> Action | None:
-    """A death is put on record before anything is done about it: strikes and backoff are counted from there."""
-    for name, slot in state.slots.items():
+def record_crash(now: Situation) -> Action | None:
+    for name, slot in now.state.slots.items():
         if not slot or not slot.process or slot.crashed:
             continue
-        if name not in observed.alive:
+        if name not in now.observed.alive:
             return Action("crashed", name, why="its process ended")
-        if name in observed.hung:
+        if name in now.observed.hung:
             return Action("crashed", name, why="it accepts requests and does not answer")
     return None
 
 
-def keep_serving(state: State, config: DeployConfig, observed: Observed, active: SlotName) -> Action | None:
-    """First of all duties: a dead server's proven heir takes over at once, else the same release starts again in
-    place."""
-    if active not in observed.alive:
-        heir = state.slots[other(active)]
-        if heir and is_ready(heir, other(active), observed):
-            return take_over(state, config, observed, active, heir)
-        return start_again(state, config, observed, active, state.release_of(active))
-    here = state.slots[active]
-    if here and "healthy" not in here.proofs:
-        return Action("prove", active, proof="healthy")
-    expected = {active: 100 - state.weight, other(active): state.weight}
-    if any(observed.weights.get(slot, 0) != percent for slot, percent in expected.items()):
-        return Action(
-            "step", other(active), weight=state.weight
-        )  # no switch: the release that serves was baked and stays so
-    return None
+def finish_switch(now: Situation) -> Action | None:
+    return Action("switch", now.state.moves.switching) if now.state.moves.switching else None
 
 
-def take_over(state: State, config: DeployConfig, observed: Observed, active: SlotName, heir: SlotState) -> Action:
-    """Traffic first. A release that died in its bake, or has struck out, is given up for its heir, or it would be
-    brought back only to die again."""
-    release = state.release_of(active)
-    if release == state.desired and release != heir.release:
-        if not state.baked and not state.rollback:
-            return Action("fall_back", active, release=heir.release, why="under traffic its server died, in its bake")
-        if strikes(state, config, observed, release) >= config.supervision.strikes:
-            return Action("fall_back", active, release=heir.release, why=struck_out(config))
-    return Action("switch", other(active))
+def swap(now: Situation) -> Action | End | None:
+    """No memory for two. Going: the old server stops, the new one starts and is proven. Coming back, where the new one
+    failed or is not wanted any more: the old one starts again."""
+    moves = now.state.moves
+    if moves.swapping is None:
+        return None
+    old_release = moves.baseline_counters["release"] if moves.baseline_counters else None
+    if now.state.refused is None and now.desired not in (None, old_release):
+        return swap_going(now, moves.swapping, other(moves.swapping))
+    return swap_coming_back(now, moves.swapping, other(moves.swapping), old_release)
 
 
-def start_again(
-    state: State, config: DeployConfig, observed: Observed, slot: SlotName, release: str | None
-) -> Action | None:
-    """With a growing wait; at the last strike the newest other release that came through its bake is wanted, else a
+def swap_going(now: Situation, old: SlotName, new: SlotName) -> Action:
+    found = now.state.slots[new]
+    if found and found.crashed:
+        return Action("refuse", new, why=f"{found.release}: its server died while requests waited")
+    if now.state.slots[old]:
+        return Action("stop", old)
+    if found is None:
+        return Action("start", new, release=now.desired)
+    if not now.runs(new, now.desired):
+        return Action("stop", new)
+    missing = missing_proof(found)
+    return Action("prove", new, proof=missing) if missing else Action("switch", new)
+
+
+def swap_coming_back(now: Situation, old: SlotName, new: SlotName, release: str | None) -> Action | End:
+    if now.state.slots[new]:
+        return Action("stop", new)
+    found = now.state.slots[old]
+    if found is None or old not in now.observed.alive:
+        return start_again(now, old, release) or Action("start", old, release=release)
+    return Action("switch", old) if "healthy" in found.proofs else Action("prove", old, proof="healthy")
+
+
+def take_over(now: Situation) -> Action | None:
+    """A release that died in its bake, or too often, is given up for the standby, or it would be brought back only to
+    die again."""
+    if now.active is None or now.active_lives or not now.is_ready(other(now.active)):
+        return None
+    state, wanted = now.state, now.state.wanted
+    release, standby = state.release_of(now.active), state.release_of(other(now.active))
+    if release == wanted.desired and release != standby:
+        if not state.baked and not wanted.rollback:
+            why = "under traffic its server died, in its bake"
+            return Action("fall_back", now.active, release=standby, why=why)
+        if now.crashes_too_often(release):
+            return Action("fall_back", now.active, release=standby, why=now.restart_limit)
+    return Action("switch", other(now.active))
+
+
+def restart_active(now: Situation) -> Action | End | None:
+    if now.active is None or now.active_lives:
+        return None
+    return start_again(now, now.active, now.state.release_of(now.active))
+
+
+def start_again(now: Situation, slot: SlotName, release: str | None) -> Action | End | None:
+    """With a growing wait; at the restart limit the newest other release that came through its bake is wanted, else a
     person."""
+    state = now.state
     if state.paged:
-        return Action("paged", slot, why=state.paged)
-    if release == state.failed and state.refused is None:
+        return End("paged", slot, why=state.paged)
+    if release == state.wanted.failed and state.refused is None:
         return None  # given up for the desired release, which starts in the other slot
-    count = strikes(state, config, observed, release)
-    if count >= config.supervision.strikes:
+    if now.crashes_too_often(release):
         if state.last_good not in (None, release) and state.refused is None:
-            return Action("fall_back", slot, release=state.last_good, why=struck_out(config))
-        return Action("page", slot, why=f"{release}: {struck_out(config)}, and there is no release to go back to")
+            return Action("fall_back", slot, release=state.last_good, why=now.restart_limit)
+        return Action("page", slot, why=f"{release}: {now.restart_limit}, and there is no release to go back to")
+    count = now.crash_count(release)
     last = max((seconds_of(at) for one, at in state.crashes if one == release), default=0.0)
-    wait = config.supervision.backoff_seconds * 2 ** (count - 2) if count > 1 else 0.0
-    if observed.now < last + wait:
-        return Action("wait", slot, seconds=last + wait - observed.now)
+    wait = now.config.supervision.backoff_seconds * 2 ** (count - 2) if count > 1 else 0.0
+    if now.observed.now < last + wait:
+        return Action("wait", slot, seconds=last + wait - now.observed.now)
     return Action("start", slot, release=release)
 
 
-def strikes(state: State, config: DeployConfig, observed: Observed, release: str | None) -> int:
-    """Crashes of this release within the window."""
-    since = observed.now - config.supervision.window_seconds
-    return sum(one == release and seconds_of(at) >= since for one, at in state.crashes)
+def prove_restarted(now: Situation) -> Action | None:
+    """It was proven before: that it answers is enough."""
+    found = now.state.slots[now.active] if now.active and now.active_lives else None
+    return Action("prove", now.active, proof="healthy") if found and "healthy" not in found.proofs else None
 
 
-def struck_out(config: DeployConfig) -> str:
-    return f"{config.supervision.strikes} crashes within {config.supervision.window_seconds} s"
+def restore_shares(now: Situation) -> Action | None:
+    """No switch: the release that serves was baked and stays so."""
+    if now.active is None or not now.active_lives:
+        return None
+    weight = now.state.moves.weight
+    expected = {now.active: 100 - weight, now.target: weight}
+    if all(now.observed.weights.get(slot, 0) == percent for slot, percent in expected.items()):
+        return None
+    return Action("step", now.target, weight=weight)
 
 
-def seconds_of(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()
+def clear_refused(now: Situation) -> Action | End | None:
+    """A refused release leaves no process behind."""
+    if now.state.refused is None:
+        return None
+    for name, slot in now.state.slots.items():
+        if slot and name != now.active and slot.release == now.desired:
+            return Action("stop", name)
+    return End("refused")
 
 
-def is_ready(slot: SlotState | None, name: SlotName, observed: Observed) -> bool:
-    return slot is not None and slot.is_proven and name in observed.alive and name not in observed.hung
+def rest(now: Situation) -> End | None:
+    return End("done") if now.desired is None else None
 
 
-def settle(state: State, config: DeployConfig, observed: Observed, active: SlotName) -> Action:
+def bake_or_retire(now: Situation) -> Action | End | None:
     """The desired release serves: bake it, then retire the old slot unless it is to stay warm."""
-    if not state.baked and not state.rollback:
+    state, active = now.state, now.active
+    if active is None or state.release_of(active) != now.desired:
+        return None
+    if not state.baked and not state.wanted.rollback:
         return Action("bake", active)
     old = other(active)
     slot = state.slots[old]
-    unwanted = slot is not None and slot.release != state.desired and slot.release not in state.good
-    if slot and (not config.keep_old_slot or old not in observed.alive or slot.release == state.failed or unwanted):
+    if slot is None:
+        return End("done", active)
+    is_useless = slot.release == state.wanted.failed or old not in now.observed.alive
+    is_unwanted = slot.release != now.desired and slot.release not in state.good
+    if is_useless or is_unwanted or not now.config.keep_old_slot:
         return Action("stop", old)
-    return Action("done", active)
+    return End("done", active)
 
 
-def clear_refused(state: State) -> Action:
-    """A refused release leaves no process behind; what served serves on."""
-    for name, slot in state.slots.items():
-        if slot and name != state.active and slot.release == state.desired:
-            return Action("stop", name)
-    return Action("refused")
+def stay_paused(now: Situation) -> End | None:
+    """What is watched is watched to its end, and what serves is brought back, all the same."""
+    is_safe = now.active is None or now.active_lives
+    return End("paused") if now.state.wanted.paused and now.is_watched and is_safe else None
 
 
-def advance(state: State, config: DeployConfig, observed: Observed, target: SlotName) -> Action:
-    """Bring the desired release up in the idle slot, prove it, let traffic in as the strategy says."""
-    slot, watched = state.slots[target], state.weight
-    if slot is None or slot.release != state.desired or target not in observed.alive:
-        return bring_up(state, config, observed, target)
-    missing = next_proof(state, config, slot)
-    if missing:
-        return Action("prove", target, proof=missing)
-    if watched and state.analysed != watched:
-        return Action("analyse", target, weight=watched)
-    steps = (
-        config.strategy.steps
-        if isinstance(config.strategy, Canary) and state.active in observed.alive and not state.rollback
-        else []
-    )
-    shares = [step for step in steps if watched < step < 100]
-    if shares:
-        return Action("step", target, weight=shares[0])
-    return Action("switch", target) if may_take_all(state, config) else Action("await_promotion", target)
+def refuse_crashing(now: Situation) -> Action | None:
+    """A candidate that keeps dying before it takes traffic."""
+    found = now.state.slots[now.target]
+    if found is None or found.release != now.desired or now.target in now.observed.alive:
+        return None
+    if not now.crashes_too_often(now.desired):
+        return None
+    return Action("refuse", now.target, why=f"{now.desired}: {now.restart_limit} before it could take traffic")
 
 
-def bring_up(state: State, config: DeployConfig, observed: Observed, target: SlotName) -> Action:
-    """Room first, then a start in an empty slot; a candidate that keeps dying is refused."""
-    slot = state.slots[target]
-    if (
-        slot
-        and slot.release == state.desired
-        and strikes(state, config, observed, state.desired) >= config.supervision.strikes
-    ):
-        return Action("refuse", target, why=f"{state.desired}: {struck_out(config)} before it could take traffic")
-    if slot:
-        return Action("stop", target)
-    if state.capacity is None:
-        return Action("measure", target, release=state.desired)
-    if state.capacity == "swap" and state.active in observed.alive and state.active:
-        # Nothing serves once it has begun, so that the promotion is asked for before.
-        return Action("queue", state.active) if may_take_all(state, config) else Action("await_promotion", target)
-    return Action("start", target, release=state.desired)
+def clear_target(now: Situation) -> Action | None:
+    is_taken = now.state.slots[now.target] is not None and not now.runs(now.target, now.desired)
+    return Action("stop", now.target) if is_taken else None
 
 
-def next_proof(state: State, config: DeployConfig, slot: SlotState) -> str | None:
+def start_candidate(now: Situation) -> Action | End | None:
+    """Memory is measured first. In a swap nothing serves once it has begun, so that the promotion is asked for
+    before."""
+    if now.state.slots[now.target]:
+        return None
+    if now.state.capacity is None:
+        return Action("measure", now.target, release=now.desired)
+    if now.state.capacity == "swap" and now.active and now.active_lives:
+        return Action("queue", now.active) if now.may_take_all else End("await_promotion", now.target)
+    return Action("start", now.target, release=now.desired)
+
+
+def prove_candidate(now: Situation) -> Action | None:
     """The shadow comes last, where there is something to copy from, and not when going back."""
-    shadow = ("shadow",) if isinstance(config.strategy, ShadowFirst) and state.active and not state.rollback else ()
-    return next((proof for proof in (*PROOF, *shadow) if proof not in slot.proofs), None)
+    found = now.state.slots[now.target]
+    if found is None:
+        return None
+    is_shadowed = isinstance(now.config.strategy, ShadowFirst) and now.active and not now.state.wanted.rollback
+    missing = missing_proof(found, *(["shadow"] if is_shadowed else []))
+    return Action("prove", now.target, proof=missing) if missing else None
 
 
-def may_take_all(state: State, config: DeployConfig) -> bool:
-    return config.promotion == "auto" or state.rollback or state.promoted == state.desired
+def watch_share(now: Situation) -> Action | None:
+    return None if now.is_watched else Action("analyse", now.target, weight=now.state.moves.weight)
 
 
-def swap(state: State, config: DeployConfig, observed: Observed, leaving: SlotName) -> Action:
-    """No room for two: the router queues, what served is stopped, its heir starts and is proven; if it fails, what served
-    starts again."""
-    target, before = other(leaving), str(state.ledger["release"])
-    heir, here = state.slots[target], state.slots[leaving]
-    if state.refused is None and state.desired not in (None, before):
-        if heir and heir.crashed:
-            return Action("refuse", target, why=f"{heir.release}: its server died while requests waited")
-        if here:
-            return Action("stop", leaving)
-        if heir is None or target not in observed.alive or heir.release != state.desired:
-            return Action("stop", target) if heir else Action("start", target, release=state.desired)
-        missing = [proof for proof in PROOF if proof not in heir.proofs]
-        return Action("prove", target, proof=missing[0]) if missing else Action("switch", target)
-    if heir:
-        return Action("stop", target)
-    if here is None or leaving not in observed.alive:
-        return start_again(state, config, observed, leaving, before) or Action("start", leaving, release=before)
-    return Action("switch", leaving) if "healthy" in here.proofs else Action("prove", leaving, proof="healthy")
+def raise_share(now: Situation) -> Action | None:
+    """The strategy's next step; a rollback takes all at once."""
+    strategy = now.config.strategy
+    if not isinstance(strategy, Canary) or not now.active_lives or now.state.wanted.rollback:
+        return None
+    shares = [step for step in strategy.steps if now.state.moves.weight < step < 100]
+    return Action("step", now.target, weight=shares[0]) if shares else None
+
+
+def switch_or_await(now: Situation) -> Action | End:
+    return Action("switch", now.target) if now.may_take_all else End("await_promotion", now.target)
+
+
+def missing_proof(found: SlotState, *more: str) -> str | None:
+    return next((proof for proof in (*PROOF, *more) if proof not in found.proofs), None)

@@ -11,18 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from configs.environment.load_test import LoadTest
 from configs.loader import load
 from configs.release import Manifest
 from configs.rules.cost import GoodputRule, LatencyRule
 from configs.rules.gate import GateConfig
+from infra.files.atomic import write_json
 from infra.haproxy.router import Traffic
 
 Measure = Callable[[str, Manifest, Path], dict[str, float]]
-LOOK_SECONDS = 1.0
-ABSENT = {"blue_absent": 1.0}  # says to the judge: nothing else serves, so there is nothing to be compared with
+POLL_SECONDS = 1.0
+NO_BASELINE = {"blue_absent": 1.0}  # tells the gate: nothing else serves to be compared with
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Blue:
     traffic: Callable[[], Traffic]
 
 
-def wants_blue(gate: Path) -> bool:
+def needs_baseline(gate: Path) -> bool:
     """Whether a rule compares: blue is not measured for nothing."""
     return any(
         isinstance(rule, LatencyRule | GoodputRule) and rule.relative_to == "blue"
@@ -42,17 +42,17 @@ def wants_blue(gate: Path) -> bool:
     )
 
 
-def measure_blue(
+def measure_baseline(
     blue: Blue | None, settings: LoadTest, prompts: Path, folder: Path, measure: Measure
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Figures as `blue_*` and the facts of how they were had.
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Figures as `blue_*`, and how they were had.
 
     Idle, it is measured now. Under traffic that would slow its users and its figures alike: then a measure of the same
     release, load and machine is taken where there is one, else it is measured all the same, and the facts say under
     what traffic.
     """
     if blue is None:
-        return dict(ABSENT), {"blue": "nothing else serves"}
+        return dict(NO_BASELINE), {"blue": "nothing else serves"}
     path = kept_at(folder, blue.manifest.reference, settings, prompts)
     busy = traffic_now(blue)
     if busy and path.exists():
@@ -64,7 +64,7 @@ def measure_blue(
         }
     figures = measure(blue.base_url, blue.manifest, folder / "blue")
     if not busy:
-        keep(folder, blue.manifest.reference, settings, prompts, figures)
+        keep_figures(folder, blue.manifest.reference, settings, prompts, figures)
     return prefixed(figures), {
         "blue": blue.manifest.reference,
         "blue_measured": f"under traffic: {busy}" if busy else "idle",
@@ -77,26 +77,21 @@ def prefixed(figures: dict[str, float]) -> dict[str, float]:
 
 
 def traffic_now(blue: Blue) -> str:
-    """In words; empty where no request was open or came within LOOK_SECONDS."""
+    """In words; empty where no request was open or came within POLL_SECONDS."""
     before = blue.traffic()
-    time.sleep(LOOK_SECONDS)
+    time.sleep(POLL_SECONDS)
     after = blue.traffic()
     came = after.total - before.total
-    return (
-        f"{after.open} open, {came / LOOK_SECONDS:.3g} requests a second" if after.open or before.open or came else ""
-    )
+    if not (after.open or before.open or came):
+        return ""
+    return f"{after.open} open, {came / POLL_SECONDS:.3g} requests a second"
 
 
-def keep(folder: Path, reference: str, settings: LoadTest, prompts: Path, figures: dict[str, float]) -> None:
+def keep_figures(folder: Path, reference: str, settings: LoadTest, prompts: Path, figures: dict[str, float]) -> None:
     """Green's own figures too: it is blue next time."""
     path = kept_at(folder, reference, settings, prompts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(
-        json.dumps({"release": reference, "at": datetime.now(UTC).isoformat(timespec="seconds"), "figures": figures}),
-        encoding="utf8",
-    )
-    partial.replace(path)
+    write_json(path, {"release": reference, "at": datetime.now(UTC).isoformat(timespec="seconds"), "figures": figures})
 
 
 def kept_at(folder: Path, reference: str, settings: LoadTest, prompts: Path) -> Path:
@@ -105,7 +100,7 @@ def kept_at(folder: Path, reference: str, settings: LoadTest, prompts: Path) -> 
     return folder / "measured" / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]}.json"
 
 
-def questions_in(prompts: Path) -> list[Any]:
+def questions_in(prompts: Path) -> list[dict[str, object]]:
     """Golden lines without their answers: another release's differ in nothing else."""
     lines = [json.loads(line) for line in prompts.read_text(encoding="utf8").splitlines() if line.strip()]
     return [
@@ -120,6 +115,6 @@ def contents_of(trace: str | None) -> str | None:
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
-def machine() -> list[Any]:
+def machine() -> list[object]:
     """Which one, and how much of it is ours."""
     return [platform.node(), platform.machine(), len(os.sched_getaffinity(0))]

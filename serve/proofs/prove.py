@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
@@ -16,9 +16,9 @@ from infra.vllm.client import ask
 from infra.vllm.parity import check_parity
 from infra.vllm.server import SlotProcess, wait_healthy
 from serve.load.run import measuring
-from serve.proofs.baseline import Blue, keep, measure_blue, wants_blue
+from serve.proofs.baseline import Blue, keep_figures, measure_baseline, needs_baseline
 from serve.proofs.smoke import run_smoke
-from serve.record.environment import Judge
+from serve.record.environment import LoadGate
 
 WARM_REQUESTS = 4
 
@@ -29,10 +29,10 @@ def prove(
     release: Path,
     manifest: Manifest,
     config: DeployConfig,
-    judge: Judge | None,
+    load_gate: LoadGate | None,
     blue: Blue | None = None,
-) -> dict[str, Any]:
-    """`proof` is one of serve.record.PROOF; asked straight at the slot, never through the router. `blue`: what serves
+) -> Mapping[str, object]:
+    """`proof` is one of serve.record.event.PROOF; asked straight at the slot, never through the router. `blue`: what serves
     meanwhile."""
     base_url = process.base_url
     if proof == "healthy":
@@ -50,12 +50,13 @@ def prove(
     if proof == "parity":
         parity = check_parity(base_url, config.model, release, manifest)
         if not parity.passed:
+            agreement = f"{parity.agreement:.0%} agree, difference {parity.difference:.3g}"
             raise RefusedError(
-                f"{manifest.reference}: served answers differ from the trainer's own: {parity.agreement:.0%} agree, difference {parity.difference:.3g}",
+                f"{manifest.reference}: served answers differ from the trainer's own: {agreement}",
                 hint="tunegate evaluate CONFIG",
             )
         return asdict(parity)
-    return load(process, release, manifest, config, judge, blue)
+    return prove_load(process, release, manifest, config, load_gate, blue)
 
 
 def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployConfig, count: int) -> list[str]:
@@ -77,25 +78,25 @@ def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployC
     return asyncio.run(all_of_them())
 
 
-def load(
+def prove_load(
     process: SlotProcess,
     release: Path,
     manifest: Manifest,
     config: DeployConfig,
-    judge: Judge | None,
+    load_gate: LoadGate | None,
     blue: Blue | None,
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     """Blue first, for green's load would slow it. Raises RefusedError with every rule that did not pass."""
-    if judge is None or config.gate is None:
+    if load_gate is None or config.gate is None:
         return {"skipped": "the environment names no gate"}
     settings, prompts, folder = config.load_test, release / "golden.jsonl", Path(config.state_dir) / "loadtest"
     measure = measuring(config.model, settings, prompts)
-    theirs, facts = (
-        measure_blue(blue, settings, prompts, folder, measure) if wants_blue(Path(config.gate)) else ({}, {})
+    baseline, how = (
+        measure_baseline(blue, settings, prompts, folder, measure) if needs_baseline(Path(config.gate)) else ({}, {})
     )
     figures = measure(process.base_url, manifest, folder / str(process.port))
-    keep(folder, manifest.reference, settings, prompts, figures)
-    verdict = judge(manifest.reference, figures | theirs)
+    keep_figures(folder, manifest.reference, settings, prompts, figures)
+    verdict = load_gate(manifest.reference, figures | baseline)
     if verdict.outcome != "pass":
         reasons = (
             "; ".join(f"{one.rule}: {one.sentence}" for one in verdict.results if one.outcome != "pass")
@@ -107,7 +108,7 @@ def load(
     return {
         "verdict": verdict.outcome,
         **figures,
-        **theirs,
-        **facts,
+        **baseline,
+        **how,
         "report": str(folder / str(process.port) / "report.html"),
     }

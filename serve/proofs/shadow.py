@@ -12,21 +12,35 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from configs.environment.sampling import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
-from configs.slots import SlotName
+from configs.slots import SlotName, other
 from infra.vllm.sampling import read_answer, sampling_of
-from serve.record.record import other
 
 if TYPE_CHECKING:
     import httpx
 
     from serve.record.environment import Environment
 
-SECONDS_BETWEEN_LOOKS = 0.1
+POLL_SECONDS = 0.1
 LONGEST_SECONDS = 120.0
+Row = dict[str, Any]  # JSON of a user's request, or of an answer to it
+
+
+class ShadowFacts(TypedDict, total=False):
+    """The proof's own facts. `exact`, `token_f1`: means over those `compared`; `latency_ratio`: of medians, new by
+    old."""
+
+    asked: int
+    failed: int
+    skipped: int
+    compared: int
+    error_rate: float
+    exact: float
+    token_f1: float
+    latency_ratio: float
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class Pair:
     token_f1: float | None = None
 
 
-def run(env: Environment, slot: SlotName, seconds: float | None = None, share: float | None = None) -> dict[str, Any]:
+def run(env: Environment, slot: SlotName, seconds: float | None = None, share: float | None = None) -> ShadowFacts:
     """Facts of the comparison. Raises RefusedError below a bound of `shadow:`, InconclusiveError where too few asked,
     InputError without sampling.
 
@@ -56,12 +70,13 @@ def run(env: Environment, slot: SlotName, seconds: float | None = None, share: f
     chosen = min(1.0, (share or settings.share) / sampled["share"])
     rows = follow(Path(sampled["folder"]), other(slot), settings.seconds if seconds is None else seconds)
     pairs, skipped = ask_all(rows, env.server_url(env.record.state(), slot), chosen, settings.concurrency)
-    facts = summarise(pairs) | {"skipped": skipped}
-    judge(facts, settings, env.config.name)
+    facts = summarise(pairs)
+    facts["skipped"] = skipped
+    check_bounds(facts, settings, env.config.name)
     return facts
 
 
-def follow(folder: Path, slot: str, seconds: float) -> Iterator[dict[str, Any]]:
+def follow(folder: Path, slot: str, seconds: float) -> Iterator[Row]:
     """Rows that `slot` writes from now on, for so many seconds; a line that is still being written is read at the next
     look."""
     places = {
@@ -70,7 +85,7 @@ def follow(folder: Path, slot: str, seconds: float) -> Iterator[dict[str, Any]]:
     return grown(folder, slot, places, time.monotonic() + seconds)
 
 
-def grown(folder: Path, slot: str, places: dict[Path, int], deadline: float) -> Iterator[dict[str, Any]]:
+def grown(folder: Path, slot: str, places: dict[Path, int], deadline: float) -> Iterator[Row]:
     while True:
         ended = time.monotonic() >= deadline
         for path in sorted(folder.glob(f"{slot}-*.jsonl")):
@@ -84,10 +99,10 @@ def grown(folder: Path, slot: str, places: dict[Path, int], deadline: float) -> 
             yield from (json.loads(line) for line in whole.splitlines())
         if ended:
             return
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
 
 
-def ask_all(rows: Iterator[dict[str, Any]], base_url: str, share: float, concurrency: int) -> tuple[list[Pair], int]:
+def ask_all(rows: Iterator[Row], base_url: str, share: float, concurrency: int) -> tuple[list[Pair], int]:
     """Pairs, and how many questions were not asked: redacted, refused by the old release too, or too many for the new
     one to keep up with."""
     import httpx
@@ -109,7 +124,7 @@ def ask_all(rows: Iterator[dict[str, Any]], base_url: str, share: float, concurr
         return [one.result() for one in waiting], skipped
 
 
-def ask(client: httpx.Client, row: dict[str, Any]) -> Pair:
+def ask(client: httpx.Client, row: Row) -> Pair:
     import httpx
 
     started = time.perf_counter()
@@ -124,16 +139,15 @@ def ask(client: httpx.Client, row: dict[str, Any]) -> Pair:
     return Pair(True, row["seconds"], seconds, *compare(row["body"], row["answer"], answer))
 
 
-def compare(body: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> tuple[float | None, float | None]:
+def compare(body: Row, old: Row, new: Row) -> tuple[float | None, float | None]:
     """Exact agreement and token F1 (SQuAD's, Rajpurkar et al. 2016), both in [0, 1]. A classifier's or tagger's are
     those of its labels."""
     if "json" in old and "json" in new:
         ours, theirs = labels_of(new["json"]), labels_of(old["json"])
         share = fmean(one == other for one, other in zip(ours, theirs, strict=False)) if ours and theirs else None
         return share, share
-    if (
-        "text" not in old or "text" not in new or body.get("temperature") != 0
-    ):  # vLLM draws by chance unless it is told not to
+    # vLLM draws by chance unless temperature says otherwise.
+    if "text" not in old or "text" not in new or body.get("temperature") != 0:
         return None, None
     return float(old["text"].strip() == new["text"].strip()), token_f1(old["text"], new["text"])
 
@@ -144,7 +158,7 @@ def token_f1(one: str, other: str) -> float:
     return 2 * (words & others).total() / total if total else 1.0
 
 
-def labels_of(reply: dict[str, Any]) -> list[int]:
+def labels_of(reply: Row) -> list[int]:
     """The likeliest class of each text, of each token of a tagger. Empty for anything else, an embedding say."""
     rows = reply.get("data") or []
     probs = [row["probs"] for row in rows if "probs" in row] or [
@@ -153,34 +167,39 @@ def labels_of(reply: dict[str, Any]) -> list[int]:
     return [max(range(len(one)), key=one.__getitem__) for one in probs if one]
 
 
-def summarise(pairs: list[Pair]) -> dict[str, Any]:
+def summarise(pairs: list[Pair]) -> ShadowFacts:
     good = [pair for pair in pairs if pair.ok]
     compared = [pair for pair in good if pair.exact is not None]
-    facts: dict[str, Any] = {"asked": len(pairs), "failed": len(pairs) - len(good), "compared": len(compared)}
+    facts: ShadowFacts = {"asked": len(pairs), "failed": len(pairs) - len(good), "compared": len(compared)}
     if pairs:
         facts["error_rate"] = facts["failed"] / len(pairs)
     if compared:
-        facts |= {name: round(fmean(getattr(pair, name) for pair in compared), 4) for name in ("exact", "token_f1")}
+        facts["exact"] = round(fmean(pair.exact or 0.0 for pair in compared), 4)
+        facts["token_f1"] = round(fmean(pair.token_f1 or 0.0 for pair in compared), 4)
     if good and (old := median(pair.old_seconds for pair in good)):
         facts["latency_ratio"] = round(median(pair.new_seconds for pair in good) / old, 3)
     return facts
 
 
-def judge(facts: dict[str, Any], settings: Shadow, name: str) -> None:
+def check_bounds(facts: ShadowFacts, settings: Shadow, name: str) -> None:
     """Too few requests prove nothing; a bound on agreement that nobody stated is not asked for."""
     enough("asked", facts["asked"], settings, name)
     if facts["error_rate"] > settings.maximum_error_rate:
-        words = f"the shadow's error rate is {facts['error_rate']:.1%} of {facts['asked']}, expected at most {settings.maximum_error_rate:.1%}"
-        raise RefusedError(words, hint=f"tunegate status {name}")
+        words = f"the shadow's error rate is {facts['error_rate']:.1%} of {facts['asked']}"
+        raise RefusedError(
+            f"{words}, expected at most {settings.maximum_error_rate:.1%}", hint=f"tunegate status {name}"
+        )
     if not settings.minimum_agreement:
         return
     enough("compared", facts["compared"], settings, name)
     if facts[settings.agreement] < settings.minimum_agreement:
-        words = f"the shadow's answers agree by {settings.agreement} {facts[settings.agreement]:.3f} on {facts['compared']} requests"
+        found = f"{settings.agreement} {facts[settings.agreement]:.3f} on {facts['compared']} requests"
+        words = f"the shadow's answers agree by {found}"
         raise RefusedError(f"{words}, expected at least {settings.minimum_agreement:g}", hint=f"tunegate status {name}")
 
 
 def enough(what: str, count: int, settings: Shadow, name: str) -> None:
     if count < settings.minimum_requests:
-        words = f"the shadow {what} {count} requests, at least {settings.minimum_requests} are needed (of texts only temperature 0 is compared)"
+        least = f"at least {settings.minimum_requests} are needed (of texts only temperature 0 is compared)"
+        words = f"the shadow {what} {count} requests, {least}"
         raise InconclusiveError(words, hint=f"tunegate status {name}   (shadow.seconds, shadow.share)")

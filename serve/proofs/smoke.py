@@ -14,9 +14,10 @@ from configs.loader import load
 
 LONGEST_SECONDS = 300.0
 SHOWN = 120
+Json = dict[str, Any]  # an answer, or a JSON Schema
 
 
-def run_smoke(path: Path, base_url: str, model: str) -> dict[str, Any]:
+def run_smoke(path: Path, base_url: str, model: str) -> dict[str, float]:
     """How many were asked and the slowest one. Raises RefusedError that names every request that failed, with what was
     found and expected."""
     import httpx
@@ -79,14 +80,14 @@ def text_of(body: str) -> str:
     return content(reply) if isinstance(reply, dict) and reply.get("choices") else body
 
 
-def content(reply: dict[str, Any]) -> str:
+def content(reply: Json) -> str:
     choices = reply.get("choices") or [{}]
     message = choices[0].get("message") or choices[0].get("delta") or {"content": choices[0].get("text")}
     calls = "".join(call["function"].get("arguments") or "" for call in message.get("tool_calls") or [])
     return (message.get("content") or "") + calls
 
 
-def schema_problems(text: str, schema: dict[str, Any]) -> list[str]:
+def schema_problems(text: str, schema: Json) -> list[str]:
     from jsonschema import Draft202012Validator
 
     try:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError
@@ -19,6 +18,7 @@ from infra.dvc.releases import folder_of
 from infra.haproxy.router import Router
 from infra.vllm.server import SlotProcess, is_alive
 from serve.record.event import Event
+from serve.record.facts import Acquired, Started
 from serve.record.record import Record
 from serve.record.state import State
 
@@ -29,12 +29,12 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Environment:
-    """Its wishes, its record, its router. `tell` gets one line a step, for people; `judge` and `compare` are the gate's;
-    `token` is its holder's, `why` what a person says of the wish."""
+    """Its settings, its record, its router. `report_progress` gets one line a step, for people; `load_gate` and `compare`
+    are the gate's; `token` is its holder's, `why` what a person says of the request."""
 
     config: DeployConfig
-    tell: Callable[[str], None] = lambda line: None
-    judge: Judge | None = None
+    report_progress: Callable[[str], None] = lambda line: None
+    load_gate: LoadGate | None = None
     compare: Compare | None = None
     token: int | None = None
     why: str | None = None
@@ -59,7 +59,7 @@ class Environment:
             else None
         )
 
-    def facts(self, state: State, slot: SlotName) -> dict[str, Any] | None:
+    def facts(self, state: State, slot: SlotName) -> Started | None:
         """Of its server, as they were recorded when it was started."""
         found = state.slots[slot]
         return found.process if found else None
@@ -101,7 +101,7 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
     holder's token:
 
     should a holder come back after another has taken over (a lock file removed, a network file system), every effect of
-    it refuses. `follows`: the branch that the holder takes its wishes from. Raises BusyError.
+    it refuses. `follows`: the branch that the holder takes its pins from. Raises BusyError.
     """
     from filelock import FileLock, Timeout
 
@@ -115,10 +115,10 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
         ) from None
     try:
         token = env.record.state().token + 1
-        branch: dict[str, Any] = {"follows": follows} if follows else {}
-        env.record.append(
-            "acquired", token=token, pid=os.getpid(), host=socket.gethostname(), command=command, **branch
-        )
+        facts: Acquired = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "command": command}
+        if follows:
+            facts["follows"] = follows
+        env.record.append("acquired", **facts)
         yield replace(env, token=token)
     finally:
         lock.release()
@@ -139,9 +139,8 @@ def holder_of(env: Environment) -> Event | None:
     )
 
 
-Judge = Callable[[str, dict[str, float]], Verdict]
-
-
+# The verdict of an environment's load rules on a release's figures, handed over as `Compare` is.
+LoadGate = Callable[[str, dict[str, float]], Verdict]
 Interval = tuple[float, float]
 
 

@@ -1,4 +1,4 @@
-"""One line of the record, and how it reads in one line."""
+"""One line of the record, and how it reads in one line. What the facts of each kind are: serve/record/facts.py."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def in_one_line(event: Event) -> str:
     it)."""
     facts = dict(event.facts)
     words = [plain(facts.pop("why"))] if "why" in facts else []
-    words += [f"{name}={worded(value)}" for name, value in facts.items() if value is not None]
+    words += [f"{name}={format_value(value)}" for name, value in facts.items() if value is not None]
     return f"{event.at[:19]}Z  {event.slot or '-':<5}  {event.kind:<9}  {'  '.join(words)}".rstrip()
 
 
-def worded(value: Any) -> str:
+def format_value(value: Any) -> str:
     if isinstance(value, dict | list):
         return "{…}" if value else "{}"
     return plain(short(value) if isinstance(value, str) else value)
@@ -35,13 +35,14 @@ def plain(value: Any) -> str:
 
 
 Kind = Literal[
-    "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed", "queued", "switching", "switched", "baked",
-    "stopped", "paused", "resumed", "aborted", "held", "crashed", "paged", "failed", "pulled", "proposed", "reported", "keyed",
+    "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed",
+    "queued", "switching", "switched", "baked", "stopped", "paused", "resumed", "aborted", "held", "crashed", "paged",
+    "failed", "pulled", "proposed", "reported", "keyed",
 ]  # fmt: skip
 
 
 # What somebody wanted; the rest is what came of it.
-WISHES = ("desired", "promoted", "paused", "resumed", "aborted", "held")
+REQUESTS = ("desired", "promoted", "paused", "resumed", "aborted", "held")
 
 
 # What a slot must show, in this order, before any traffic reaches it.
@@ -49,8 +50,8 @@ PROOF = ("healthy", "warm", "smoke", "parity", "load")
 
 
 class Event(Section):
-    """One line of events.jsonl. `by` and `commit`, of a wish: who, and from which commit; `seal` ties it to the lines
-    before it (infra/files/sealed_log.py)."""
+    """One line of events.jsonl. `by` and `commit`, of a request: who, and from which commit; `seal` ties it to the
+    lines before it (infra/files/sealed_log.py)."""
 
     at: str
     kind: Kind

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import OutsideError
-from configs.slots import SlotName, other
+from configs.slots import SlotName
 from infra.files.sealed_log import append, whole_lines
 from infra.git.command import stamp
-from serve.record.event import PROOF, WISHES, Event, Kind
-from serve.record.state import SlotState, State, fold
-
-__all__ = ["PROOF", "Event", "Kind", "Record", "SlotState", "State", "fold", "other"]
+from serve.record.event import REQUESTS, Event, Kind
+from serve.record.fold import fold
+from serve.record.state import State
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,13 @@ class Record:
         or a later holder says no."""
         from filelock import FileLock
 
-        told = self.told() if kind in WISHES else {}
-        facts = {"why": self.why} | facts if self.why and told else facts
-        event = Event(
-            at=datetime.now(UTC).isoformat(timespec="milliseconds"), kind=kind, slot=slot, facts=facts, **told
-        )
+        provenance = self.provenance() if kind in REQUESTS else {}
+        facts = {"why": self.why} | facts if self.why and provenance else facts
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        event = Event(at=at, kind=kind, slot=slot, facts=facts, **provenance)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # An operator's wish and the agent's work are written by two processes.
+            # An operator's request and the agent's work are written by two processes.
             with FileLock(self.path.with_suffix(".lock")):
                 self.check_token()
                 seal = append(self.path, event.model_dump_json(exclude={"seal"}).encode())
@@ -50,12 +48,10 @@ class Record:
             ) from error
         return event.model_copy(update={"seal": seal})
 
-    def told(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, str]:
         """Who and from which commit; an agent says that it is one, for its user may be a person's as well."""
-        found, held = (
-            stamp(),
-            [event.facts for event in self.read() if event.kind == "acquired" and event.facts["token"] == self.token],
-        )
+        found, acquired = stamp(), [event.facts for event in self.read() if event.kind == "acquired"]
+        held = [facts for facts in acquired if facts["token"] == self.token]
         return found | {"by": f"agent {found['by']}"} if held and held[-1].get("command") == "agent" else found
 
     def check_token(self) -> None:

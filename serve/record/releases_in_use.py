@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs.environment.config import read_environment
-from configs.release import Use
+from configs.release import ReleaseUse
 from configs.slots import SLOTS
 from serve.record.event import Event
+from serve.record.fold import fold
 from serve.record.record import Record
-from serve.record.state import State, fold
+from serve.record.state import State
 
 RECORD = "events.jsonl"
 
 
-def uses() -> list[Use]:
+def releases_in_use() -> list[ReleaseUse]:
     """Raises InputError where an environment's YAML cannot be read: what it pins is then not known."""
-    return [use for name, pinned, path in environments() for use in uses_of(name, pinned, Record(path).read())]
+    return [use for name, pinned, path in environments() for use in uses_in(name, pinned, Record(path).read())]
 
 
 def environments() -> list[tuple[str, str | None, Path]]:
@@ -36,7 +37,7 @@ def environments() -> list[tuple[str, str | None, Path]]:
     ]
 
 
-def uses_of(name: str, pinned: str | None, events: list[Event]) -> list[Use]:
+def uses_in(name: str, pinned: str | None, events: list[Event]) -> list[ReleaseUse]:
     """Pure: one for each way in which a release is needed, and one for each that is not any more."""
     state = fold(events)
     needed = [*([(pinned, "pinned")] if pinned else []), *needs(state)]
@@ -44,8 +45,8 @@ def uses_of(name: str, pinned: str | None, events: list[Event]) -> list[Use]:
         reference for reference, _ in needed
     }
     switched = last_switches(events)
-    return [Use(name, reference, how, True, switched.get(reference)) for reference, how in needed] + [
-        Use(name, reference, "not any more", False, switched.get(reference)) for reference in sorted(gone)
+    return [ReleaseUse(name, reference, how, True, switched.get(reference)) for reference, how in needed] + [
+        ReleaseUse(name, reference, "not any more", False, switched.get(reference)) for reference in sorted(gone)
     ]
 
 
@@ -54,8 +55,8 @@ def needs(state: State) -> Iterator[tuple[str, str]]:
         if reference := state.release_of(slot):
             yield reference, f"serves ({slot})" if slot == state.active else f"in slot {slot}"
     for reference, how in (
-        (state.desired, "desired"),
-        (state.pinned, "wished for"),
+        (state.wanted.desired, "desired"),
+        (state.wanted.pinned, "requested"),
         (state.last_good, "rollback target"),
     ):
         if reference:

@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.environment.config import DeployConfig
 from configs.errors import OutsideError, RefusedError, TunegateError
-from configs.slots import other
+from configs.slots import SlotName, other
 from configs.verdict import Verdict
 from infra.dvc.releases import find_trusted
+from serve.plan.action import Action, End, EndKind
 from serve.plan.observe import observe
-from serve.plan.planner import ENDS, Action, plan
+from serve.plan.planner import plan
 from serve.record.environment import BusyError, Environment, holder_of, locked
+from serve.record.facts import Desired
+from serve.record.receipt import Receipt
 from serve.record.state import State
 from serve.switch.effects import perform
 from serve.switch.servers import crash
-from serve.watch.bake import analyse, bake
 
 MOST_ACTIONS = 100
-
-
 FOLLOW_SECONDS = 0.1
+
+
+class DeployResult(TypedDict, total=False):
+    """What `deploy --json` prints: where the endpoint stands, what it waits for, and the receipt of the last bake; of a
+    rollback the switch's own figures, and what became of the pin."""
+
+    environment: str
+    base_url: str
+    release: str | None
+    slot: SlotName | None
+    waiting: str | None
+    weight: int
+    next: str
+    receipt: Receipt | None
+    flip_milliseconds: float
+    first_request_milliseconds: float
+    streams_open_at_switch: int
+    branch: str | None
+    merge_request: str | None
 
 
 def check_release(config: DeployConfig, reference: str) -> None:
@@ -38,51 +57,51 @@ def check_release(config: DeployConfig, reference: str) -> None:
         )
 
 
-def act(env: Environment, wish: Callable[[Environment], None], *, beside: bool = False) -> dict[str, Any]:
-    """Puts a wish on record and carries it out; where an agent holds the environment it carries it out, and is
+def act(env: Environment, request: Callable[[Environment], None], *, beside: bool = False) -> DeployResult:
+    """Puts a request on record and carries it out; where an agent holds the environment it carries it out, and is
     followed.
 
-    `beside`: any holder does, for the wish is about what is under way. Raises BusyError where another command is at
+    `beside`: any holder does, for the request is about what is under way. Raises BusyError where another command is at
     work.
     """
     try:
         with locked(env) as held:
-            wish(held)
+            request(held)
             return reconcile(held)
     except BusyError:
         holder = holder_of(env)
         if holder is None or not (beside or holder.facts["command"] == "agent"):
             raise
-    wish(env)
+    request(env)
     return follow(env, f"{holder.facts['command']} {holder.facts['pid']}")
 
 
-def follow(env: Environment, holder: str) -> dict[str, Any]:
+def follow(env: Environment, holder: str) -> DeployResult:
     """Waits until the plan has nothing more to do; the holder does it. Raises OutsideError if the holder ends before
     that."""
-    env.tell(f"{holder} of {env.config.name} does it")
+    env.report_progress(f"{holder} of {env.config.name} does it")
     while True:
         state = env.record.state()
-        action = plan(state, env.config, observe(env, state))
-        if action.kind in ENDS:
-            return end(env, state, action, None)
+        found = plan(state, env.config, observe(env, state))
+        if isinstance(found, End):
+            return end(env, state, found, None)
         if holder_of(env) is None:
             raise OutsideError(
-                f"{holder} ended before the wish was carried out", hint=f"tunegate deploy {env.config.name}"
+                f"{holder} ended before the request was carried out", hint=f"tunegate deploy {env.config.name}"
             )
         time.sleep(FOLLOW_SECONDS)
 
 
-def reconcile(env: Environment) -> dict[str, Any]:
+def reconcile(env: Environment) -> DeployResult:
     """The loop. A failure of the desired release is recorded, cleared away, and raised when what served is seen to
     serve."""
     failure: TunegateError | None = None
     for _ in range(MOST_ACTIONS):
         state = env.record.state()
-        action = plan(state, env.config, observe(env, state))
-        if action.kind in ENDS:
-            return end(env, state, action, failure)
-        failure = attempt(env, state, action) or failure
+        found = plan(state, env.config, observe(env, state))
+        if isinstance(found, End):
+            return end(env, state, found, failure)
+        failure = attempt(env, state, found) or failure
     raise OutsideError(
         f"{MOST_ACTIONS} actions did not reach the desired state", hint=f"tunegate status {env.config.name}"
     )
@@ -92,38 +111,27 @@ def attempt(env: Environment, state: State, action: Action) -> TunegateError | N
     """Does one action. A failure is returned once the record says what follows from it; that of what serves is
     raised."""
     try:
-        do(action, env, state)
-    except (TunegateError, OSError) as caught:
-        error = (
-            caught
-            if isinstance(caught, TunegateError)
-            else OutsideError(f"{action.kind}: {caught}", hint=f"df -h {env.folder}")
-        )
+        perform(action, env, state)
+    except TunegateError as error:
         return answer_failure(env, state, action, error)
+    except OSError as error:
+        outside = OutsideError(f"{action.kind}: {error}", hint=f"df -h {env.folder}")
+        return answer_failure(env, state, action, outside)
     if action.kind == "fall_back":
         return RefusedError(f"{state.release_of(action.slot)}: {action.why}", hint=f"tunegate status {env.config.name}")
     return None
 
 
-def do(action: Action, env: Environment, state: State) -> None:
-    if action.kind == "bake":
-        bake(env, state)
-    elif action.kind == "analyse" and action.slot:
-        analyse(env, state, action.slot)
-    else:
-        perform(action, env, state)
-
-
-def end(env: Environment, state: State, action: Action, failure: TunegateError | None) -> dict[str, Any]:
+def end(env: Environment, state: State, found: End, failure: TunegateError | None) -> DeployResult:
     """Raises what went wrong on the way, if anything did; else where the endpoint stands."""
     hint = f"tunegate status {env.config.name}"
-    if action.kind == "paged":
-        raise OutsideError(f"{env.config.name}: {action.why}", hint=hint)
-    if failure and action.kind in ("refused", "done"):
+    if found.kind == "paged":
+        raise OutsideError(f"{env.config.name}: {found.why}", hint=hint)
+    if failure and found.kind in ("refused", "done"):
         raise failure
-    if action.kind == "refused":
-        raise RefusedError(f"{state.desired}: {state.refused}", hint=hint)
-    return outcome(env, state, action.kind)
+    if found.kind == "refused":
+        raise RefusedError(f"{state.wanted.desired}: {state.refused}", hint=hint)
+    return deploy_result(env, state, found.kind)
 
 
 def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
@@ -132,7 +140,7 @@ def answer_failure(env: Environment, state: State, action: Action, error: Tunega
     if isinstance(error, OutsideError) and action.kind != "start_router" and not env.router.is_running():
         return None
     env.record.check_token()
-    serves = action.slot is not None and action.slot in (state.active, state.swapping)
+    serves = action.slot is not None and action.slot in (state.active, state.moves.swapping)
     if action.slot is None or (serves and action.kind not in ("bake", "start", "prove")):
         raise error
     if serves and action.kind != "bake":
@@ -143,44 +151,44 @@ def answer_failure(env: Environment, state: State, action: Action, error: Tunega
 
 
 def give_up(env: Environment, state: State, error: TunegateError, *, baking: bool) -> None:
-    """A failed bake goes back to the warm old slot, else to the newest release that came through its bake; before the
+    """A failed bake goes back to the warm standby, else to the newest release that came through its bake; before the
     switch nothing had moved."""
-    env.tell(f"refused: {error.message}")
-    old = other(state.active) if state.active else None
-    heir = state.slots[old] if old else None
-    warm = heir.release if heir and heir.is_proven and old in env.alive(state) else None
-    if baking and (warm or state.last_good):
-        env.record.append(
-            "desired", release=warm or state.last_good, rollback=True, failed=state.desired, why=error.message
-        )
-    else:
+    env.report_progress(f"refused: {error.message}")
+    back = (warm_standby(env, state) or state.last_good) if baking else None
+    if back is None:
         env.record.append("refused", why=error.message)
+        return
+    facts: Desired = {"release": back, "rollback": True, "failed": state.wanted.desired, "why": error.message}
+    env.record.append("desired", **facts)
 
 
-def outcome(env: Environment, state: State, kind: str) -> dict[str, Any]:
-    """What `deploy --json` prints: the receipt of the last bake beside where the endpoint stands."""
-    baked = [event for event in env.record.read() if event.kind == "baked"]
-    standing = {
+def warm_standby(env: Environment, state: State) -> str | None:
+    """The other slot's release, if it is proven and its server lives: traffic can go there at once."""
+    slot = other(state.active) if state.active else None
+    found = state.slots[slot] if slot else None
+    return found.release if found and found.is_proven and slot in env.alive(state) else None
+
+
+def deploy_result(env: Environment, state: State, kind: EndKind | None = None) -> DeployResult:
+    """Where the endpoint stands."""
+    found: DeployResult = {
         "environment": env.config.name,
         "base_url": env.router.base_url + "/v1",
         "release": state.release_of(state.active),
         "slot": state.active,
     }
-    if kind == "await_promotion":
-        return standing | {
-            "waiting": state.desired,
-            "weight": state.weight,
-            "next": f"tunegate promote {env.config.name}",
+    if kind in ("await_promotion", "paused"):
+        verb = "promote" if kind == "await_promotion" else "resume"
+        waiting: DeployResult = {"waiting": state.wanted.desired, "weight": state.moves.weight}
+        return {**found, **waiting, "next": f"tunegate {verb} {env.config.name}"}
+    switch = state.moves.switch
+    if state.wanted.rollback and switch:
+        return {
+            **found,
+            "flip_milliseconds": switch["flip_milliseconds"],
+            "first_request_milliseconds": switch["first_request_milliseconds"],
+            "streams_open_at_switch": switch["streams_open_at_switch"],
         }
-    if kind == "paused":
-        return standing | {
-            "waiting": state.desired,
-            "weight": state.weight,
-            "next": f"tunegate resume {env.config.name}",
-        }
-    if state.rollback and state.switch:
-        return standing | {
-            name: state.switch[name]
-            for name in ("flip_milliseconds", "first_request_milliseconds", "streams_open_at_switch")
-        }
-    return standing | {"receipt": baked[-1].facts if baked else None}
+    baked = [event.facts for event in env.record.read() if event.kind == "baked"]
+    receipt: Any = baked[-1] if baked else None
+    return {**found, "receipt": receipt}

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
 
 from configs.environment.strategy import ShadowFirst
-from configs.release import ADAPTER, read_manifest
+from configs.release import ADAPTER, Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import find, find_trusted
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter
 from infra.vllm.sampling import sampling_of
-from infra.vllm.server import is_alive, reap_orphan, start_slot, stop_slot
+from infra.vllm.server import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
 from serve.plan.capacity import measure
+from serve.proofs import shadow
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
 from serve.record.environment import Environment
+from serve.record.facts import Crashed, Started, Stopped
 from serve.record.state import State
-from serve.switch.shared_server import end_server, host_for, port_for, room_of, why_apart
-from serve.switch.traffic import counted_of, traffic_of
+from serve.switch.shared_server import adapter_limits, end_server, port_for, shared_server, why_not_shared
+from serve.switch.traffic import count_server, traffic_of
 from serve.watch.liveness import answers
 
 KILL_SECONDS = 5
-
-
-def note(env: Environment, kind: Any, slot: SlotName, why: str, **facts: Any) -> None:
-    env.tell(f"{kind}: {why}")
-    env.record.append(kind, slot, why=why, **facts)
+POLL_SECONDS = 0.25
 
 
 def crash(env: Environment, state: State, slot: SlotName, why: str) -> None:
@@ -40,48 +39,38 @@ def crash(env: Environment, state: State, slot: SlotName, why: str) -> None:
         end_server(env, state, slot, drain_seconds=0)
     elif process:
         stop_slot(process, drain_seconds=0)
-    note(env, "crashed", slot, why, release=state.release_of(slot))
+    env.report_progress(f"crashed: {why}")
+    facts: Crashed = {"why": why, "release": state.release_of(slot)}
+    env.record.append("crashed", slot, **facts)
 
 
-def measure_room(env: Environment, state: State, slot: SlotName, reference: str) -> None:
+def measure_capacity(env: Environment, state: State, slot: SlotName, reference: str) -> None:
     """Surge, swap or adapter, by the memory that is there now; the arithmetic goes on record."""
     manifest = read_manifest(find(reference) / "release")
-    leaving = env.process(state, state.active) if state.active else None
-    apart = why_apart(env, state, state.active, manifest)
-    choice = measure(env.config, manifest, env.record.read(), leaving, apart)
-    env.tell(f"room for {manifest.name}: {choice['why']}")
-    env.record.append("planned", slot, release=reference, **choice)
+    serving = env.process(state, state.active) if state.active else None
+    separate = why_not_shared(env, state, state.active, manifest)
+    planned = measure(env.config, manifest, env.record.read(), serving, separate)
+    env.report_progress(f"memory for {manifest.name}: {planned['why']}")
+    env.record.append("planned", slot, **{"release": reference, **planned})
 
 
 def start(env: Environment, state: State, slot: SlotName, reference: str) -> None:
-    """Verifies every byte and the signature, then starts vLLM in the slot, or loads the adapter into the one that runs.
-
-    The intent is on disk before the process is.
-    """
+    """Starts vLLM in the slot, or loads the adapter into the server that runs, once every byte and the signature are
+    verified. The intent is on disk before the process is."""
     directory = find_trusted(reference, env.config.signing) / "release"  # every byte rehashed
     manifest = read_manifest(directory)
-    host, port = host_for(env, state, slot, manifest), port_for(env, state, slot)
-    env.tell(
-        f"load {reference[:40]}… into the server of {other(slot)}, for {slot}"
-        if host
-        else f"start {reference[:40]}… in {slot}, 127.0.0.1:{port}"
-    )
-    env.record.append("starting", slot, release=reference)
-    end_server(env, state, slot, drain_seconds=0)
-    reap_orphan(port)
-    # Before the server is: no answer of it may carry the digest of the one before.
-    prefix = prefix_of(slot, str(manifest.adapter)) if host else ""
-    env.router.set_server(slot, host.port if host else port, prefix)
-    env.router.set_release(slot, manifest.digest)
-    if host:
-        # From here on the server's counters are not those of the other slot's users alone.
-        counted = counted_of(env, other(slot))
-        load_adapter(host, str(manifest.adapter), directory / ADAPTER)
-        env.record.append(
-            "started", slot, **(env.facts(state, other(slot)) or {}) | {"prefix": prefix, "counted": counted}
-        )
-        return
-    log, sampled, hot = env.folder / f"{slot}.log", sampling_of(env.config, slot), env.config.capacity == "adapter"
+    shared = shared_server(env, state, slot, manifest)
+    if shared:
+        load_into_server(env, state, slot, shared, directory, manifest)
+    else:
+        start_server(env, state, slot, directory, manifest)
+
+
+def start_server(env: Environment, state: State, slot: SlotName, directory: Path, manifest: Manifest) -> None:
+    port, log, takes_adapters = port_for(env, state, slot), env.folder / f"{slot}.log", env.config.capacity == "adapter"
+    env.report_progress(f"start {manifest.reference[:40]}… in {slot}, 127.0.0.1:{port}")
+    empty_slot(env, state, slot, manifest)
+    point_router(env, slot, port, "", manifest)
     process = start_slot(
         directory,
         manifest,
@@ -89,35 +78,60 @@ def start(env: Environment, state: State, slot: SlotName, reference: str) -> Non
         served_name=env.config.model,
         log=log,
         index=SLOTS.index(slot),
-        sampled=sampled,
-        hot=hot,
+        sampled=sampling_of(env.config, slot),
+        hot=takes_adapters,
     )
-    room = {"room": room_of(manifest)} if hot and manifest.adapter else {}
-    env.record.append(
-        "started", slot, pid=process.pid, create_time=process.create_time, port=port, log=str(log), **room
-    )
+    facts: Started = {"pid": process.pid, "create_time": process.create_time, "port": port, "log": str(log)}
+    if takes_adapters and manifest.adapter:
+        facts["adapter_limits"] = adapter_limits(manifest)
+    env.record.append("started", slot, **facts)
+
+
+def load_into_server(
+    env: Environment, state: State, slot: SlotName, shared: SlotProcess, directory: Path, manifest: Manifest
+) -> None:
+    """From here on the server's counters are not those of the other slot's users alone: they are kept as they are
+    before."""
+    env.report_progress(f"load {manifest.reference[:40]}… into the server of {other(slot)}, for {slot}")
+    empty_slot(env, state, slot, manifest)
+    prefix = prefix_of(slot, str(manifest.adapter))
+    point_router(env, slot, shared.port, prefix, manifest)
+    counted = count_server(env, other(slot))
+    load_adapter(shared, str(manifest.adapter), directory / ADAPTER)
+    started = env.facts(state, other(slot))
+    assert started is not None  # `shared` was made of them
+    facts: Started = {**started, "prefix": prefix, "counted": counted}
+    env.record.append("started", slot, **facts)
+
+
+def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifest) -> None:
+    """Puts the intent on record, and ends whatever an earlier start may have left."""
+    port = port_for(env, state, slot)
+    env.record.append("starting", slot, release=manifest.reference)
+    end_server(env, state, slot, drain_seconds=0)
+    reap_orphan(port)
+
+
+def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manifest: Manifest) -> None:
+    """Before the server is: no answer of it may carry the digest of the one before."""
+    env.router.set_server(slot, port, prefix)
+    env.router.set_release(slot, manifest.digest)
 
 
 def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> None:
     process, directory, manifest = env.slot_parts(state, slot)
     started = time.monotonic()
-    env.tell(f"prove {slot}: {proof}")
+    env.report_progress(f"prove {slot}: {proof}")
     # Before the load test asks what serves as well: from there on its counters are not its users' alone.
-    compared = proof == "load" and state.active not in (None, slot) and not env.is_shared(state, slot)
-    before = counted_of(env, state.active) if compared and state.active else {}
-    facts = (
-        shadow(env, slot)
+    is_compared = proof == "load" and state.active not in (None, slot) and not env.is_shared(state, slot)
+    counted = {"counted": count_server(env, state.active)} if is_compared and state.active else {}
+    found = (
+        prove_shadow(env, slot)
         if proof == "shadow"
-        else prove(proof, process, directory, manifest, env.config, env.judge, what_serves(env, state, slot))
+        else prove(proof, process, directory, manifest, env.config, env.load_gate, what_serves(env, state, slot))
     )
-    env.record.append(
-        "proven",
-        slot,
-        proof=proof,
-        seconds=round(time.monotonic() - started, 2),
-        **facts,
-        **({"counted": before} if before else {}),
-    )
+    seconds = round(time.monotonic() - started, 2)
+    env.record.append("proven", slot, **{"proof": proof, "seconds": seconds, **found, **counted})
 
 
 def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
@@ -130,39 +144,37 @@ def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue |
     return Blue(process.base_url, manifest, lambda: traffic_of(env, active))
 
 
-def shadow(env: Environment, slot: SlotName) -> dict[str, Any]:
-    from serve.proofs import shadow as shadowing
-
+def prove_shadow(env: Environment, slot: SlotName) -> Mapping[str, object]:
     strategy = env.config.strategy
     assert isinstance(strategy, ShadowFirst)
-    return shadowing.run(env, slot, strategy.seconds, strategy.share / 100)
+    return shadow.run(env, slot, strategy.seconds, strategy.share / 100)
 
 
 def stop(env: Environment, state: State, slot: SlotName) -> None:
-    """Retires a slot once its open streams are zero or the deadline has passed; the record says which."""
-    leaves = slot == state.swapping and state.refused is None
-    if leaves:
+    """Retires a slot once its open streams are zero or the deadline has passed; the record says which. Where a swap
+    stops what serves, the router holds new requests from here on."""
+    deadline: float = env.config.drain_deadline_seconds
+    if slot == state.moves.swapping and state.refused is None:
         env.router.pause()
+        deadline = state.planned.get("drain_seconds", deadline)
     process, began = env.process(state, slot), time.monotonic()
-    deadline = (
-        state.planned.get("drain_seconds", env.config.drain_deadline_seconds)
-        if leaves
-        else env.config.drain_deadline_seconds
-    )
     open_streams = wait_for_streams(env, slot, deadline) if process and is_alive(process) else 0
-    env.tell(f"retire {slot}, {open_streams} streams open")
+    env.report_progress(f"retire {slot}, {open_streams} streams open")
     drained = round(time.monotonic() - began, 1)
     end_server(env, state, slot, KILL_SECONDS)
     reap_orphan(port_for(env, state, slot))
-    why = "deadline" if open_streams else "streams zero"
-    env.record.append(
-        "stopped", slot, release=state.release_of(slot), streams_open=open_streams, why=why, drain_seconds=drained
-    )
+    facts: Stopped = {
+        "release": state.release_of(slot),
+        "streams_open": open_streams,
+        "why": "deadline" if open_streams else "streams zero",
+        "drain_seconds": drained,
+    }
+    env.record.append("stopped", slot, **facts)
 
 
 def wait_for_streams(env: Environment, slot: SlotName, seconds: float) -> int:
     """Streams still open on `slot` after at most `seconds`."""
     deadline = time.monotonic() + seconds
     while (open_now := traffic_of(env, slot).open) and time.monotonic() < deadline:
-        time.sleep(0.25)
+        time.sleep(POLL_SECONDS)
     return open_now

@@ -10,18 +10,19 @@ from infra.vllm.arguments import padded_rank
 from infra.vllm.runtime_adapters import unload_adapter
 from infra.vllm.server import SlotProcess, stop_slot
 from serve.record.environment import Environment
+from serve.record.facts import AdapterLimits, adapter_limits_of
 from serve.record.state import State
 
 # Of a release, what a server does not read.
 UNREAD = ("README.md", "golden.jsonl")
 
 
-def room_of(manifest: Manifest) -> dict[str, object]:
+def adapter_limits(manifest: Manifest) -> AdapterLimits:
     """What a server that starts with this adapter will take besides: on record with its start."""
     return {"rank": padded_rank(manifest), "layers": manifest.adapter_layers}
 
 
-def why_apart(env: Environment, state: State, slot: SlotName | None, manifest: Manifest) -> str | None:
+def why_not_shared(env: Environment, state: State, slot: SlotName | None, manifest: Manifest) -> str | None:
     """Why `manifest`'s adapter cannot go into the server of `slot`; None where it can."""
     if env.config.capacity != "adapter":
         return f"capacity is {env.config.capacity}"
@@ -31,16 +32,16 @@ def why_apart(env: Environment, state: State, slot: SlotName | None, manifest: M
     beside = read_manifest(folder_of(str(state.release_of(slot))) / "release")
     if manifest.adapter is None or beside.adapter is None:
         return f"{short((beside if manifest.adapter else manifest).reference)} holds merged weights"
-    room = (env.facts(state, slot) or {}).get("room")
-    if room is None:
+    limits = adapter_limits_of(env.facts(state, slot))
+    if limits is None:
         return "the server that runs was started without capacity: adapter"
     if read_by_server(manifest) != read_by_server(beside):
         return f"{short(manifest.reference)} has another base or tokenizer than {short(beside.reference)}"
     if manifest.serving != beside.serving:
         return f"{short(manifest.reference)} has another serving: than {short(beside.reference)}"
-    if manifest.adapter_rank > room["rank"]:
-        return f"the server that runs takes ranks up to {room['rank']}, not {manifest.adapter_rank}"
-    missing = [layer for layer in manifest.adapter_layers if layer not in room["layers"]]
+    if manifest.adapter_rank > limits["rank"]:
+        return f"the server that runs takes ranks up to {limits['rank']}, not {manifest.adapter_rank}"
+    missing = [layer for layer in manifest.adapter_layers if layer not in limits["layers"]]
     return f"the server that runs takes no adapter on {', '.join(missing)}" if missing else None
 
 
@@ -53,18 +54,13 @@ def read_by_server(manifest: Manifest) -> set[tuple[str, str]]:
     }
 
 
-def host_for(env: Environment, state: State, slot: SlotName, manifest: Manifest) -> SlotProcess | None:
+def shared_server(env: Environment, state: State, slot: SlotName, manifest: Manifest) -> SlotProcess | None:
     """The other slot's server, where the capacity plan says so and it is still as it was; else the release gets one of
     its own."""
     beside = state.slots[other(slot)]
-    if (
-        state.capacity != "adapter"
-        or beside is None
-        or "healthy" not in beside.proofs
-        or why_apart(env, state, other(slot), manifest) is not None
-    ):
+    if state.capacity != "adapter" or beside is None or "healthy" not in beside.proofs:
         return None
-    return env.neighbour(state, slot)
+    return None if why_not_shared(env, state, other(slot), manifest) else env.neighbour(state, slot)
 
 
 def port_for(env: Environment, state: State, slot: SlotName) -> int:
@@ -79,7 +75,8 @@ def end_server(env: Environment, state: State, slot: SlotName, drain_seconds: fl
     """Its server; only its adapter, where the other slot lives in the same one or may have had it loaded by a start
     that was killed."""
     process, beside = env.process(state, slot), env.neighbour(state, slot)
-    if beside and (process.is_same_process(beside) if process else (env.facts(state, other(slot)) or {}).get("room")):
+    takes_adapters = adapter_limits_of(env.facts(state, other(slot))) is not None
+    if beside and (process.is_same_process(beside) if process else takes_adapters):
         if state.release_of(slot) != state.release_of(other(slot)):
             unload_adapter(beside, short(state.release_of(slot)))
     elif process:

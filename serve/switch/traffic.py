@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.errors import OutsideError
 from configs.slots import SlotName, other
 from infra.haproxy.router import Traffic
 from serve.record.environment import Environment
-from serve.record.receipt import of_rollback, write_receipt
+from serve.record.facts import Counters, Queued, Stepped, Switched, TrafficCounts
+from serve.record.receipt import receipt_of_rollback, write_receipt
 from serve.record.state import State
 from serve.watch.watcher import count_slot
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     import httpx
 
 
-def counts_of(env: Environment) -> dict[str, dict[str, int]]:
+def count_traffic(env: Environment) -> dict[SlotName, TrafficCounts]:
     return {name: dict(vars(one)) for name, one in env.router.traffic().items()}
 
 
-def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
+def count_server(env: Environment, slot: SlotName) -> dict[SlotName, Counters]:
     """vLLM's own counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a
     rollback waits for nobody."""
     return {slot: count_slot(env, slot).model_dump(mode="json")}
@@ -29,28 +30,54 @@ def counted_of(env: Environment, slot: SlotName) -> dict[str, Any]:
 
 def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
     """Gives the candidate its share of new requests, or takes a share back that nobody gave."""
-    counted, before = counted_of(env, slot) if weight else {}, counts_of(env)
-    if weight != state.weight:
-        env.tell(f"{weight} % of new requests to {slot}")
+    facts: Stepped = {
+        "weight": weight,
+        "counted": count_server(env, slot) if weight else {},
+        "before": count_traffic(env),
+        "release": state.release_of(slot),
+    }
+    if weight != state.moves.weight:
+        env.report_progress(f"{weight} % of new requests to {slot}")
     env.router.set_weights({other(slot): 100 - weight, slot: weight})
     if env.router.is_paused():
         env.router.resume()
-    env.record.append("stepped", slot, weight=weight, before=before, counted=counted, release=state.release_of(slot))
+    env.record.append("stepped", slot, **facts)
 
 
 def queue(env: Environment, state: State, slot: SlotName) -> None:
     """The intent alone: from here on the router is held, by whichever effect comes next."""
-    env.tell(f"swap: new requests wait in the router while {slot} makes room")
-    env.record.append("queued", slot, release=state.release_of(slot), before=counts_of(env))
+    env.report_progress(f"swap: new requests wait in the router while {slot} is stopped")
+    facts: Queued = {"release": state.release_of(slot), "before": count_traffic(env)}
+    env.record.append("queued", slot, **facts)
 
 
 def switch(env: Environment, state: State, slot: SlotName) -> None:
     """Moves new requests; the counts of the other slot are kept, so that the receipt can say what became of its
     streams."""
-    env.tell(f"switch to {slot}")
-    old = None if state.active is None and state.swapping is None else other(slot)
+    env.report_progress(f"switch to {slot}")
+    moves = state.moves
+    old = None if state.active is None and moves.swapping is None else other(slot)
+    left = moves.baseline_counters["release"] if moves.baseline_counters else None
     env.record.append("switching", slot)
-    counted, before = counted_of(env, slot), counts_of(env)
+    counted, before = count_server(env, slot), count_traffic(env)
+    flip, first_request = flip_router(env, slot)
+    facts: Switched = {
+        "before": before,
+        "counted": counted,
+        "flip_milliseconds": flip,
+        "first_request_milliseconds": first_request,
+        "streams_open_at_switch": before[old]["open"] if old else 0,
+        "from": old,
+        "from_release": state.release_of(old) or left,
+    }
+    env.record.append("switched", slot, **facts)
+    if state.wanted.rollback:
+        after = env.record.state()
+        write_receipt(env, after, receipt_of_rollback(env, after))
+
+
+def flip_router(env: Environment, slot: SlotName) -> tuple[float, float]:
+    """Milliseconds that the router took, and that the first request then took to be answered by `slot`."""
     with router_client(env) as client:
         started = time.perf_counter()
         env.router.switch(slot)
@@ -59,19 +86,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
         flipped = time.perf_counter()
         wait_for_slot(env, slot, client)
         first = time.perf_counter()
-    facts = {
-        "before": before,
-        "counted": counted,
-        "flip_milliseconds": round(1000 * (flipped - started), 1),
-        "first_request_milliseconds": round(1000 * (first - flipped), 1),
-        "streams_open_at_switch": before[old]["open"] if old else 0,
-        "from": old,
-        "from_release": state.release_of(old) or state.ledger.get("release"),
-    }
-    env.record.append("switched", slot, **facts)
-    if state.rollback:
-        after = env.record.state()
-        write_receipt(env, after, of_rollback(env, after))
+    return round(1000 * (flipped - started), 1), round(1000 * (first - flipped), 1)
 
 
 def router_client(env: Environment) -> httpx.Client:
@@ -82,16 +97,15 @@ def router_client(env: Environment) -> httpx.Client:
 
 
 def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, seconds: float = 10) -> None:
-    """Until a request through the router is answered by `slot`: what a client sees, not what the router believes."""
+    """Until a request through the router is answered by `slot`: what a client sees, not what the router believes.
+    /health wants no key and has no limit, and is open whatever router.paths says."""
     import httpx
 
     deadline = time.monotonic() + seconds
     seen: object = None
     while time.monotonic() < deadline:
         try:
-            seen = client.get("/health").headers.get(
-                "x-tunegate-slot"
-            )  # no key, no limit, open whatever router.paths says
+            seen = client.get("/health").headers.get("x-tunegate-slot")
         except httpx.HTTPError as error:
             seen = type(error).__name__
         if seen == slot:

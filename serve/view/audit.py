@@ -4,32 +4,42 @@ the record is what was written."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypedDict
 
 from configs.errors import InputError, RefusedError
 from configs.release import short
+from configs.slots import SlotName
 from infra.files.sealed_log import ChainCheck, check
 from serve.record.environment import Environment
-from serve.record.event import WISHES, Event
+from serve.record.event import REQUESTS, Event
 
-# Beside the wishes: what moved traffic or keys, was refused, was taken from a branch or proposed to it.
+# Beside the requests: what moved traffic or keys, was refused, was taken from a branch or proposed to it.
 OUTCOMES = ("switched", "baked", "refused", "failed", "crashed", "paged", "keyed", "pulled", "proposed")
 
 
-def audit(events: Iterable[Event]) -> list[dict[str, Any]]:
+class Row(TypedDict):
+    at: str
+    what: str
+    slot: SlotName | None
+    by: str | None
+    commit: str | None
+    why: str | None
+
+
+def audit(events: Iterable[Event]) -> list[Row]:
     """Oldest first: at, what, release, by, commit, why. An outcome is its holder's: `by` is then whoever held the
     environment."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     holder: str | None = None
     for event in events:
         if event.kind == "acquired":
             holder = f"{event.facts['command']} {event.facts['pid']}@{event.facts['host']}"
-        if event.kind in WISHES or event.kind in OUTCOMES:
+        if event.kind in REQUESTS or event.kind in OUTCOMES:
             rows.append(row_of(event, holder))
     return rows
 
 
-def row_of(event: Event, holder: str | None) -> dict[str, Any]:
+def row_of(event: Event, holder: str | None) -> Row:
     """The commit and author that an agent names, which pulled them, before those of the checkout at hand."""
     facts = event.facts
     commit, author = facts.get("commit") or event.commit, facts.get("author")
@@ -70,8 +80,6 @@ def verify(env: Environment, head: str | None) -> ChainCheck:
     if not found.seals:
         raise RefusedError(f"{path}: found {found.earlier} lines and no seal, expected sealed lines", hint=hint)
     if head and head not in found.seals:
-        raise RefusedError(
-            f"{path}: found no line with the seal {head[:12]}…, which was noted earlier: lines were cut off, or all were written anew",
-            hint=hint,
-        )
+        lost = f"found no line with the seal {head[:12]}…, which was noted earlier"
+        raise RefusedError(f"{path}: {lost}: lines were cut off, or all were written anew", hint=hint)
     return found

@@ -9,19 +9,29 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, final
 
 from configs.errors import TunegateError
 from configs.release import short
 from configs.slots import SlotName
 from infra.vllm.counters import Counted, Histogram, between, read_metrics
 from serve.record.environment import Environment
+from serve.record.standing import SlotStanding, Standing
 from serve.view.status import as_tables, in_milliseconds, status
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 WINDOW_SECONDS = 60.0
+
+
+@final
+class Unread(TypedDict):
+    error: str
+
+
+# One look: as `status` has it, or why nothing could be read.
+Look = Standing | Unread
 
 
 @dataclass
@@ -32,7 +42,7 @@ class View:
     read: Callable[[], Environment]
     readings: deque[tuple[float, dict[SlotName, Counted]]] = field(default_factory=deque)
 
-    def look(self) -> dict[str, Any]:
+    def look(self) -> Look:
         """As `status` has it; each slot with `first_token_ms`, None where there is no such figure; only `error` where
         nothing could be read."""
         try:
@@ -76,34 +86,35 @@ def milliseconds(found: Histogram | None) -> dict[str, float] | None:
     return {name: round(1000 * (found.quantile(share) or 0.0), 1) for name, share in (("p50", 0.5), ("p95", 0.95))}
 
 
-def picture(seen: dict[str, Any]) -> RenderableType:
+def picture(seen: Look) -> RenderableType:
     """One look, for a terminal."""
     from rich.console import Group
     from rich.text import Text
 
     moment = Text(f"{datetime.now(UTC):%H:%M:%S} UTC   Ctrl-C ends the view, and nothing else", style="dim")
-    return Group(Text(f"error: {seen['error']}", style="red") if "error" in seen else as_tables(seen), "", moment)
+    shown = Text(f"error: {seen['error']}", style="red") if "error" in seen else as_tables(seen)
+    return Group(shown, "", moment)
 
 
-def in_one_line(seen: dict[str, Any]) -> str:
+def in_one_line(seen: Look) -> str:
     """One look where there is no terminal: a pipe, a log of a pipeline."""
     moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}Z"
     if "error" in seen:
         return f"{moment}  error: {' '.join(seen['error'].split())}"
     slots = [one_slot(f"{name}*" if name == seen["active"] else name, slot) for name, slot in seen["slots"].items()]
-    flags = [name for name in ("paused", "held", "paged", "refused") if seen[name]]
+    states = {"paused": seen["paused"], "held": seen["held"], "paged": seen["paged"], "refused": seen["refused"]}
+    flags = [name for name, so in states.items() if so]
     return "  ".join(
         [moment, f"router {'up' if seen['router']['running'] else 'down'}", *slots, f"next {seen['next']}", *flags]
     )
 
 
-def one_slot(name: str, slot: dict[str, Any]) -> str:
+def one_slot(name: str, slot: SlotStanding) -> str:
     if slot["release"] is None:
         return f"{name} -"
     server = f"{name} {short(slot['release'])} {'alive' if slot['alive'] else 'dead'}"
-    return (
-        f"{server} {slot['weight']} % {slot['open_streams']} open first token {in_milliseconds(slot['first_token_ms'])}"
-    )
+    first = in_milliseconds(slot.get("first_token_ms"))
+    return f"{server} {slot['weight']} % {slot['open_streams']} open first token {first}"
 
 
 def print_lines(view: View, interval_seconds: float, as_json: bool) -> Iterator[str]:

@@ -49,16 +49,16 @@ def read_log(
         yield from tail.follow(ended)
 
 
-def keeping(tell: Callable[[str], None], path: Path) -> Callable[[str], None]:
-    """`tell` that also writes into `path`, with the moment (UTC). A full disk must not end the agent: then the line is
-    told only."""
+def keeping(report_progress: Callable[[str], None], path: Path) -> Callable[[str], None]:
+    """`report_progress` that also writes into `path`, with the moment (UTC). A full disk must not end the agent: then
+    the line is only shown."""
 
-    def told(line: str) -> None:
-        tell(line)
+    def report(line: str) -> None:
+        report_progress(line)
         with contextlib.suppress(OSError):
             if path.exists() and path.stat().st_size > AGENT_LOG_BYTES:
                 path.replace(path.with_suffix(".log.1"))
             with path.open("a", encoding="utf8") as stream:
                 stream.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
 
-    return told
+    return report

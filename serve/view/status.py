@@ -12,6 +12,7 @@ from serve.record.drift import difference
 from serve.record.environment import Environment, holder_of
 from serve.record.event import PROOF, plain
 from serve.record.receipt import in_one_line, read_receipts
+from serve.record.standing import GitStanding, SlotStanding, Standing
 from serve.record.state import State
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 LAST_EVENTS = 8
 
 
-def status(env: Environment) -> dict[str, Any]:
+def status(env: Environment) -> Standing:
     """Everything at once, as JSON would have it."""
     state = env.record.state()
     seen, events = observe(env, state), [event for event in env.record.read() if event.kind != "acquired"]
     traffic, holder, receipts = env.router.traffic() if seen.router_running else {}, holder_of(env), read_receipts(env)
 
-    def slot(name: SlotName) -> dict[str, Any]:
+    def slot(name: SlotName) -> SlotStanding:
         found, server = state.slots[name], env.process(state, name)
         return {
             "release": found.release if found else None,
@@ -38,19 +39,20 @@ def status(env: Environment) -> dict[str, Any]:
             "requests": traffic[name].total if traffic else 0,
         }
 
+    held: Any = {**holder.facts, "since": holder.at} if holder else None
     return {
         "environment": env.config.name,
         "router": {"url": env.router.base_url, "running": seen.router_running, "sends_to": seen.routed},
         "active": state.active,
-        "desired": state.desired,
+        "desired": state.wanted.desired,
         "git": git_of(state),
         "difference": difference(state, env.config.release),
         "refused": state.refused,
         "next": plan(state, env.config, seen).kind,
-        "paused": state.paused,
-        "held": state.held,
+        "paused": state.wanted.paused,
+        "held": state.wanted.held,
         "paged": state.paged,
-        "holder": holder.facts | {"since": holder.at} if holder else None,
+        "holder": held,
         "slots": {name: slot(name) for name in SLOTS},
         "receipt": in_one_line(receipts[-1]) if receipts else None,
         "events": [
@@ -60,30 +62,29 @@ def status(env: Environment) -> dict[str, Any]:
     }
 
 
-def git_of(state: State) -> dict[str, Any] | None:
-    """The branch that the environment follows, where it stands or why it stays; the commit that pinned, who made it,
-    and its merge request if known."""
-    if state.follows is None:
+def git_of(state: State) -> GitStanding | None:
+    git, wanted = state.git, state.wanted
+    if git.follows is None:
         return None
-    known = state.reported.get("merge_request") if state.reported.get("commit") == state.commit else None
-    return {"follows": state.follows, "at": state.pulled.get("commit"), "stays_because": state.pulled.get("why")} | {
-        "commit": state.commit,
-        "author": state.author,
-        "merge_request": known,
-        "rollback": state.proposed or None,
+    return {
+        "follows": git.follows,
+        "at": git.pulled.get("commit"),
+        "stays_because": git.pulled.get("why"),
+        "commit": wanted.commit,
+        "author": wanted.author,
+        "merge_request": git.reported.get("merge_request") if git.reported.get("commit") == wanted.commit else None,
+        "rollback": git.proposed or None,
     }
 
 
-def as_tables(seen: dict[str, Any]) -> RenderableType:
+def as_tables(seen: Standing) -> RenderableType:
     """The same for people."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    slots = Table(
-        title=f"{seen['environment']}   {seen['router']['url']}   router {'up' if seen['router']['running'] else 'down'}",
-        title_justify="left",
-    )
+    router = f"router {'up' if seen['router']['running'] else 'down'}"
+    slots = Table(title=f"{seen['environment']}   {seen['router']['url']}   {router}", title_justify="left")
     timed = any("first_token_ms" in one for one in seen["slots"].values())  # only `--watch` asks vLLM
     numbers = ("share", "open streams", "requests", *(["first token p50 / p95"] if timed else []))
     for column in ("slot", "release", "server", *numbers, "proofs"):
@@ -107,18 +108,18 @@ def as_tables(seen: dict[str, Any]) -> RenderableType:
     for event in seen["events"]:
         events.add_row(event["at"][11:19], event["kind"], event["slot"] or "", escape(plain(event["why"] or "")[:100]))
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in standing(seen).items():
-        facts.add_row(name, escape(plain(value)))  # a reason may quote a server's log, and that has brackets
+    for label, value in standing(seen).items():
+        facts.add_row(label, escape(plain(value)))  # a reason may quote a server's log, and that has brackets
     return Group(slots, facts, "", events)
 
 
-def standing(seen: dict[str, Any]) -> dict[str, str]:
+def standing(seen: Standing) -> dict[str, str]:
     """What is not so is left out."""
     holder = seen["holder"]
-    flags = [name for name in ("paused", "held") if seen[name]]
+    flags = [name for name, so in (("paused", seen["paused"]), ("held", seen["held"])) if so]
     found = {
         "desired": short(seen["desired"]),
-        **said_of_git(seen),
+        **git_lines(seen),
         "next": f"{seen['next']}{'  (' + ', '.join(flags) + ')' if flags else ''}",
         "refused": seen["refused"],
         "paged": seen["paged"],
@@ -128,21 +129,21 @@ def standing(seen: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value}
 
 
-def said_of_git(seen: dict[str, Any]) -> dict[str, str | None]:
+def git_lines(seen: Standing) -> dict[str, str | None]:
     """Git and what serves never differ in silence."""
-    git, differs = seen["git"] or {}, seen["difference"]
-    request = git.get("merge_request")
-    iid = f", !{request['iid']}" if request else ""
-    pinned_by = f"{git['commit'][:12]} by {git['author']}{iid}" if git.get("commit") else None
-    at = f"{git['follows']} at {str(git['at'])[:12]}" if git else None
-    link = f"; merge {differs['merge_request']}" if differs and "merge_request" in differs else ""
-    return {
-        "git": f"{at}, and stays there: {git['stays_because']}" if git.get("stays_because") else at,
-        "pinned by": pinned_by,
-        "differs": f"pinned {short(differs['pinned'])}, serves {short(differs['serves'])}: {differs['why']}{link}"
-        if differs
-        else None,
-    }
+    git, differs = seen["git"], seen["difference"]
+    found: dict[str, str | None] = {}
+    if git:
+        stays = f", and stays there: {git['stays_because']}" if git["stays_because"] else ""
+        found["git"] = f"{git['follows']} at {str(git['at'])[:12]}{stays}"
+    if git and git["commit"]:
+        request = f", !{git['merge_request']['iid']}" if git["merge_request"] else ""
+        found["pinned by"] = f"{git['commit'][:12]} by {git['author']}{request}"
+    if differs:
+        link = f"; merge {differs['merge_request']}" if "merge_request" in differs else ""
+        serves = f"pinned {short(differs['pinned'])}, serves {short(differs['serves'])}"
+        found["differs"] = f"{serves}: {differs['why']}{link}"
+    return found
 
 
 def in_milliseconds(times: dict[str, float] | None) -> str:

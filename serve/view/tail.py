@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 @dataclass
@@ -51,4 +51,4 @@ class Tail:
             last = ended()
             yield from self.read()
             if not last:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)

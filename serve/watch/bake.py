@@ -4,112 +4,150 @@ mind ends it."""
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from configs.environment.strategy import Canary
 from configs.errors import RefusedError
 from configs.slots import SlotName, other
 from infra.vllm.server import is_alive
 from serve.record.environment import Environment
-from serve.record.receipt import receipt, since, write_receipt
+from serve.record.facts import Analysed, TrafficCounts
+from serve.record.receipt import Receipt, receipt, since, write_receipt
 from serve.record.state import State
 from serve.watch.liveness import Liveness
 from serve.watch.watcher import Watcher, baseline
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 def analyse(env: Environment, state: State, slot: SlotName) -> None:
     """Watches the candidate at its present share for the strategy's own time, against what serves beside it. Raises
     RefusedError on a breach."""
-    strategy = env.config.strategy
+    strategy, share = env.config.strategy, state.moves.step
     seconds = strategy.bake_seconds if isinstance(strategy, Canary) else 0
-    env.tell(f"watch {slot} at {state.weight} % for {seconds} s")
-    started, before = datetime.fromisoformat(state.step["at"]), state.step["before"]
+    assert share is not None
+    env.report_progress(f"watch {slot} at {state.moves.weight} % for {seconds} s")
     watcher = Watcher(env, slot, baseline(env, other(slot)), seconds)
-    liveness, last = Liveness(), False
-    while not last:
-        liveness.check(env, state, slot)
-        last = is_over(env, started, seconds)
-        check_traffic(env, state, slot, before, watcher, last=last)
-        if has_changed(env, state):
-            return
-        if not last:
-            time.sleep(LOOK_SECONDS)
-    counted = since(env.router.traffic()[slot], before[slot])
-    env.record.append(
-        "analysed", slot, weight=state.weight, requests=counted.total, failed=counted.failed, watch=watcher.receipt()
-    )
+    before = share["before"][slot]
+    watch = TrafficWatch(env, state, slot, watcher, before, datetime.fromisoformat(share["at"]), seconds)
+    if not watch.until_over():
+        return
+    counted = since(env.router.traffic()[slot], before)
+    facts: Analysed = {
+        "weight": state.moves.weight,
+        "requests": counted.total,
+        "failed": counted.failed,
+        "watch": watcher.receipt(),
+    }
+    env.record.append("analysed", slot, **facts)
 
 
 def bake(env: Environment, state: State) -> None:
-    """Watches the new slot under all of the traffic, and the old one until its streams have ended or the deadline has
-    passed.
+    """Watches the new slot under all of the traffic until its bake is over, then waits until the old one's streams have
+    ended or the deadline has passed; where a person pauses meanwhile, it watches on.
 
-    Raises RefusedError on a breach. While an operator has paused, the watch goes on.
+    Raises RefusedError on a breach.
     """
-    active, old, started = state.active, state.switch["from"], datetime.fromisoformat(state.switch["at"])
-    assert active is not None
-    env.tell(f"bake {active} for {env.config.bake_seconds} s")
-    watcher = Watcher(env, active, baseline(env, old) if old else None)
-    liveness, drain, watched, last = Liveness(), 0.0, False, False
+    slot, switch, seconds = state.active, state.moves.switch, env.config.bake_seconds
+    assert slot is not None and switch is not None
+    env.report_progress(f"bake {slot} for {seconds} s")
+    old, before, started = switch["from"], switch["before"][slot], datetime.fromisoformat(switch["at"])
+    watcher = Watcher(env, slot, baseline(env, old) if old else None)
+    watch = TrafficWatch(env, state, slot, watcher, before, started, seconds, old)
+    try:
+        while watch.until_over():
+            if watch.until_drained():
+                env.record.append("baked", slot, **close(watch))
+                return
+            if watch.has_changed():
+                return
+    except RefusedError as error:
+        close(watch, breach=error.message)
+        raise
 
-    def close(**more: Any) -> dict[str, Any]:
-        facts = (
-            receipt(state, env.config.strategy.kind, env.router.traffic(), elapsed(started), drain)
-            | {"watch": watcher.receipt()}
-            | more
-        )
-        write_receipt(env, state, facts)
-        return facts
 
-    while not last:
-        is_draining = bool(old and old in env.alive(state) and env.router.traffic()[old].open)
-        drain = elapsed(started) if is_draining else drain
-        is_baked = is_over(env, started, env.config.bake_seconds)
-        try:
-            liveness.check(env, state, active)
-            if not watched:
-                check_traffic(env, state, active, state.switch["before"], watcher, last=is_baked)
-        except RefusedError as error:
-            close(breach=error.message)
-            raise
-        watched = is_baked
-        if has_changed(env, state):
-            return
-        last = is_baked and not (is_draining and elapsed(started) < env.config.drain_deadline_seconds)
-        if not last:
-            time.sleep(LOOK_SECONDS)
-    env.record.append("baked", active, **close())
+def close(watch: TrafficWatch, breach: str | None = None) -> Receipt:
+    """Writes the receipt of a bake that came to its end, or to a breach."""
+    env, state = watch.env, watch.state
+    seconds = elapsed(watch.started)
+    found = receipt(state, env.config.strategy.kind, env.router.traffic(), seconds, watch.drain_seconds)
+    found["watch"] = watch.watcher.receipt()
+    if breach is not None:
+        found["breach"] = breach
+    write_receipt(env, state, found)
+    return found
+
+
+@dataclass
+class TrafficWatch:
+    """`slot` under traffic since `started`, for so many `seconds`. `before`: the router's counts of it at that moment;
+    `old`: the slot whose streams may still be open, which were last seen so after `drain_seconds`."""
+
+    env: Environment
+    state: State
+    slot: SlotName
+    watcher: Watcher
+    before: TrafficCounts
+    started: datetime
+    seconds: float
+    old: SlotName | None = None
+    drain_seconds: float = 0.0
+    is_draining: bool = False
+    liveness: Liveness = field(default_factory=Liveness)
+
+    def until_over(self) -> bool:
+        """False as soon as something else is wanted. Raises RefusedError on a breach."""
+        while True:
+            self.look_at_old()
+            last = self.is_over()
+            self.liveness.check(self.env, self.state, self.slot)
+            self.check_traffic(last=last)
+            if self.has_changed():
+                return False
+            if last:
+                return True
+            time.sleep(POLL_SECONDS)
+
+    def until_drained(self) -> bool:
+        """At most until the deadline; False as soon as something else is wanted, or a person pauses. Raises
+        RefusedError where the new slot hangs."""
+        while self.is_draining and elapsed(self.started) < self.env.config.drain_deadline_seconds:
+            time.sleep(POLL_SECONDS)
+            if self.has_changed() or not self.is_over():
+                return False
+            self.look_at_old()
+            self.liveness.check(self.env, self.state, self.slot)
+        return True
+
+    def look_at_old(self) -> None:
+        lives = self.old is not None and self.old in self.env.alive(self.state)
+        self.is_draining = bool(lives and self.old and self.env.router.traffic()[self.old].open)
+        if self.is_draining:
+            self.drain_seconds = elapsed(self.started)
+
+    def is_over(self) -> bool:
+        """Not while an operator has paused."""
+        return elapsed(self.started) >= self.seconds and not self.env.record.state().wanted.paused
+
+    def has_changed(self) -> bool:
+        """True once an operator, or a new pin, wants something else than what is being watched."""
+        now, was = self.env.record.state(), self.state
+        return (now.wanted.desired, now.refused, now.wanted.held) != (was.wanted.desired, was.refused, was.wanted.held)
+
+    def check_traffic(self, *, last: bool) -> None:
+        """Raises RefusedError if the slot's server died, more of its requests failed than are allowed, or it is worse
+        than what served."""
+        env, process = self.env, self.env.process(self.state, self.slot)
+        release, log = self.state.wanted.desired, f"less {env.folder}/{self.slot}.log"
+        failed, allowed = since(env.router.traffic()[self.slot], self.before).failed, env.config.watch.failures_allowed
+        if process is None or not is_alive(process):
+            raise RefusedError(f"{release}: under traffic its server died", hint=log)
+        too_many = [f"{failed} requests failed"] if allowed is not None and failed > allowed else []
+        breaches = too_many or self.watcher.check(last=last)
+        if breaches:
+            raise RefusedError(f"{release}: under traffic {'; '.join(breaches)}", hint=log)
 
 
 def elapsed(started: datetime) -> float:
     return (datetime.now(UTC) - started).total_seconds()
-
-
-def is_over(env: Environment, started: datetime, seconds: float) -> bool:
-    """Not while an operator has paused."""
-    return elapsed(started) >= seconds and not env.record.state().paused
-
-
-def has_changed(env: Environment, state: State) -> bool:
-    """True once an operator, or a new pin, wants something else than what is being watched."""
-    now = env.record.state()
-    return (now.desired, now.refused, now.held) != (state.desired, state.refused, state.held)
-
-
-def check_traffic(
-    env: Environment, state: State, slot: SlotName, before: dict[str, Any], watcher: Watcher, *, last: bool
-) -> None:
-    """Raises RefusedError if the slot's server died, more of its requests failed since `before` than are allowed, or it
-    is worse than what served."""
-    process, allowed = env.process(state, slot), env.config.watch.failures_allowed
-    failed = since(env.router.traffic()[slot], before[slot]).failed
-    if process is None or not is_alive(process):
-        raise RefusedError(f"{state.desired}: under traffic its server died", hint=f"less {env.folder}/{slot}.log")
-    breaches = [f"{failed} requests failed"] if allowed is not None and failed > allowed else watcher.check(last=last)
-    if breaches:
-        raise RefusedError(
-            f"{state.desired}: under traffic {'; '.join(breaches)}", hint=f"less {env.folder}/{slot}.log"
-        )

@@ -45,7 +45,7 @@ class Liveness:
             return
         if slot in self.hung(env, state, [slot]):
             raise RefusedError(
-                f"{state.desired}: under traffic it accepts requests and does not answer",
+                f"{state.wanted.desired}: under traffic it accepts requests and does not answer",
                 hint=f"less {env.folder}/{slot}.log",
             )
         self.looked = time.monotonic()

@@ -1,16 +1,16 @@
-"""The watch under traffic: is the new release worse than the old one was? `judge_window` is pure; `Watcher` reads
+"""The watch under traffic: is the new release worse than the old one was? `compare_window` is pure; `Watcher` reads
 counters and asks it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from configs.slots import SLOTS, SlotName
+from configs.slots import SlotName, other
 from infra.vllm.counters import Counted, between, read_metrics
-from serve.record.record import other
-from serve.watch.compare import Finding, judge_window
+from serve.record.facts import Counters
+from serve.watch.compare import FigureCheck, compare_window
 
 if TYPE_CHECKING:
     from serve.record.environment import Environment
@@ -22,22 +22,15 @@ def count_slot(env: Environment, slot: SlotName) -> Counted:
     return Counted(requests=traffic.total, failed=traffic.failed + traffic.cut_by_server, **server)
 
 
-def count_slots(env: Environment) -> dict[str, Any]:
-    """Both slots' counters as the record keeps them, at the moment that traffic moves."""
-    return {slot: count_slot(env, slot).model_dump(mode="json") for slot in SLOTS}
-
-
 def counted_at_takeover(env: Environment, slot: SlotName) -> Counted:
     """What the slot had counted when traffic last came to it: its proofs, which are no traffic."""
     events = [event for event in env.record.read() if event.kind in ("switched", "stepped") and event.slot == slot]
     return Counted.model_validate((events[-1].facts.get("counted") or {}).get(slot) or {}) if events else Counted()
 
 
-def baseline(env: Environment, slot: SlotName) -> dict[str, Any]:
-    """What a slot showed under its own traffic, from its takeover until others asked it too: at its heir's load test,
-    or at once where the heir was
-
-    loaded into the same server. Without an heir until now."""
+def baseline(env: Environment, slot: SlotName) -> Counters:
+    """What a slot showed under its own traffic, from its takeover until others asked it too: at the candidate's
+    load test, or at once where the candidate was loaded into the same server. Without a candidate until now."""
     last = counted_before_load(env, slot)
     return between(counted_at_takeover(env, slot), last or count_slot(env, slot)).model_dump(mode="json")
 
@@ -62,11 +55,11 @@ class Watcher:
 
     env: Environment
     slot: SlotName
-    baseline: dict[str, Any] | None
+    baseline: Counters | None
     seconds: float | None = None
     looked: float = 0.0
     since: dict[SlotName, Counted] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    checks: list[FigureCheck] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.since = {
@@ -75,8 +68,8 @@ class Watcher:
         }
 
     def check(self, *, last: bool = False) -> list[str]:
-        """Sentences of the breaches; judges once in every_seconds and, `last`, at the end of the watch. In between it
-        has none to tell."""
+        """Sentences of the breaches; compares once in every_seconds and, `last`, at the end of the watch. In between
+        there are none."""
         settings, compare = self.env.config.watch, self.env.compare
         early = time.monotonic() - self.looked < settings.every_seconds and not last
         if compare is None or self.baseline is None or early:
@@ -89,8 +82,8 @@ class Watcher:
         looks = (
             int((self.env.config.bake_seconds if self.seconds is None else self.seconds) / settings.every_seconds) + 1
         )
-        self.findings = judge_window(held_against, window, settings, compare, looks)
-        return [one.sentence for one in self.findings if one.outcome == "breach"]
+        self.checks = compare_window(held_against, window, settings, compare, looks)
+        return [one.sentence for one in self.checks if one.outcome == "breach"]
 
     def receipt(self) -> list[str]:
         """Every figure's last sentence, the inconclusive ones too; why there is none, where nothing was compared."""
@@ -100,6 +93,6 @@ class Watcher:
                 if self.baseline is None
                 else "nothing was compared: no statistics at hand"
             ]
-        return [one.sentence for one in self.findings] or [
+        return [one.sentence for one in self.checks] or [
             f"nothing was compared: watched for less than {self.env.config.watch.every_seconds:g} s"
         ]

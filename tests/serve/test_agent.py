@@ -156,12 +156,12 @@ def test_pause_abort_and_hold_reach_a_deploy_that_is_under_way(folder: Path) -> 
         scene.turn()
         scene.want(two)
         child = in_child(scene)
-        wait_until(lambda: scene.env.record.state().weight == 30)
+        wait_until(lambda: scene.env.record.state().moves.weight == 30)
         assert pause(scene.env)["weight"] == 30
         assert abort(scene.env)["release"] == one and scene.env.router.weights() == {"blue": 100, "green": 0}
         wait_until(lambda: scene.env.record.state().slots["green"] is None)
         assert scene.env.record.state().slots["green"] is None and hold(scene.env)["release"] == one
         ended(child)
-        assert scene.env.record.state().held and scene.serving() == digest(one)
+        assert scene.env.record.state().wanted.held and scene.serving() == digest(one)
     finally:
         stop_all(scene.env)

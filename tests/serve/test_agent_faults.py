@@ -77,7 +77,7 @@ def test_a_release_that_stops_answering_in_its_bake_is_rolled_back_though_not_on
     scene.want(two, bake_seconds=120)
     scene.turn()
     thread.join()
-    assert scene.serving() == digest(one) and scene.env.record.state().failed == two
+    assert scene.serving() == digest(one) and scene.env.record.state().wanted.failed == two
     (why,) = [
         event.facts["why"] for event in scene.env.record.read() if event.kind == "desired" and "why" in event.facts
     ]
@@ -100,7 +100,7 @@ def test_the_third_crash_goes_back_to_the_last_good_release_and_stays_there(scen
     for _ in range(3):
         kill(scene.server("green"))
         scene.turn()
-    assert scene.serving() == digest(one) and scene.env.record.state().failed == two
+    assert scene.serving() == digest(one) and scene.env.record.state().wanted.failed == two
     scene.turn(2)
     assert scene.serving() == digest(one)
 
@@ -133,7 +133,7 @@ def test_a_killed_router_comes_back_with_its_shares(folder: Path) -> None:
         os.kill(scene.env.router.pid() or 0, signal.SIGKILL)
         wait_until(lambda: not scene.env.router.is_running())
         scene.turn()
-        assert scene.env.router.weights() == {"blue": 60, "green": 40} and scene.env.record.state().weight == 40
+        assert scene.env.router.weights() == {"blue": 60, "green": 40} and scene.env.record.state().moves.weight == 40
     finally:
         stop_all(scene.env)
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from infra.haproxy.runtime_api import read_map_file
 from serve.deploy import deploy
 from tests.support.git_remote import run_git
-from tests.support.git_story import YAML, Begin, begin, digest
+from tests.support.git_story import YAML, Begin, Story, begin, digest
 from tests.support.kills import kill
 
 __all__ = ["begin"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
+
+
+def has_said(story: Story, words: str) -> bool:
+    return words in story.said()
 
 
 def test_a_pin_that_is_pushed_serves_and_its_revert_rolls_back_to_the_warm_release(begin: Begin) -> None:
@@ -29,7 +34,7 @@ def test_a_pin_that_is_pushed_serves_and_its_revert_rolls_back_to_the_warm_relea
     story.eventually(lambda: story.settled(story.two), "two serves")
     assert story.kinds().count("switched") == 2
     told = {"commit": second, "status": "success"}  # of the first it says so, too, until it tells of this one
-    story.eventually(lambda: told.items() <= story.env.record.state().reported.items(), "GitLab knows")
+    story.eventually(lambda: told.items() <= story.env.record.state().git.reported.items(), "GitLab knows")
     seen = story.status()
     assert seen["difference"] is None and seen["git"]["follows"] == "origin/main"
     assert (seen["git"]["commit"], seen["git"]["author"]) == (second, "Ada <ada@localhost>")
@@ -154,7 +159,7 @@ def test_only_what_a_listed_key_signed_is_deployed(begin: Begin) -> None:
     story.eventually(lambda: story.settled(story.one), "one serves")
     for key in (None, eve):
         bad = story.push(story.two, key)
-        story.eventually(lambda bad=bad: f"{bad[:12]} by Ada" in story.said(), "refused")
+        story.eventually(partial(has_said, story, f"{bad[:12]} by Ada"), "refused")
         assert story.settled(story.one) and bad[:12] in story.status()["git"]["stays_because"]
         story.remote.rewind(1)
         story.remote.push(force=True)

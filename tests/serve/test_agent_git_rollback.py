@@ -70,21 +70,21 @@ def test_an_automatic_rollback_is_a_merge_request_with_the_evidence_and_no_later
         and "under traffic its server died" in message
         and "flip milliseconds" in message
     )
-    story.eventually(lambda: story.env.record.state().proposed, "on record")
+    story.eventually(lambda: story.env.record.state().git.proposed, "on record")
     story.remote.push({"README.md": "a commit that pins nothing\n"})
     story.end()
     story.agent()
     head = run_git(story.remote.bare, "rev-parse", "main")
-    story.eventually(lambda: story.env.record.state().pulled.get("commit") == head, "the other commit is taken")
+    story.eventually(lambda: story.env.record.state().git.pulled.get("commit") == head, "the other commit is taken")
     time.sleep(1)  # some turns
     assert story.settled(story.one) and story.kinds().count("switched") == 3
     seen = story.status()["difference"]
     assert (seen["pinned"], seen["serves"], seen["merge_request"]) == (story.two, story.one, request["web_url"])
     assert "its server died" in seen["why"] and "differs" in story.run("status", "x").stdout
-    story.eventually(lambda: story.env.record.state().reported.get("status") == "failed", "GitLab knows")
+    story.eventually(lambda: story.env.record.state().git.reported.get("status") == "failed", "GitLab knows")
     assert story.gitlab.deployments[-1]["status"] == "failed" and story.gitlab.deployments[-1]["sha"] == pinned_by
     merge(story, branch)
-    story.eventually(lambda: story.env.record.state().pinned == story.one, "the pin says what serves")
+    story.eventually(lambda: story.env.record.state().wanted.pinned == story.one, "the pin says what serves")
     assert story.status()["difference"] is None and story.settled(story.one) and story.kinds().count("switched") == 3
     story.eventually(lambda: story.gitlab.deployments[-1]["status"] == "success", "GitLab knows")
     assert len(story.gitlab.merge_requests) == 1
@@ -101,7 +101,7 @@ def test_killed_between_push_and_merge_request_the_next_agent_makes_the_one_and_
     pushed = story.remote.branches()[branch]
     story.gitlab.failures.clear()
     story.agent()
-    story.eventually(lambda: story.env.record.state().proposed, "on record")
+    story.eventually(lambda: story.env.record.state().git.proposed, "on record")
     assert story.remote.branches()[branch] == pushed and len(story.gitlab.merge_requests) == 1
 
 

@@ -24,9 +24,10 @@ from eval.rules.decide import decide_load
 from infra.haproxy.api_keys import api_key
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.record.environment import Environment, locked
-from serve.record.record import PROOF
+from serve.record.event import PROOF
 from serve.view.status import status
 from tests.paths import ROOT
+from tests.support.fake_machine import receipt_in
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 # The command itself, killed by SIGKILL after HAProxy has switched and before the record says so.
@@ -40,14 +41,14 @@ from eval.gate import decide_load, read_rules
 from serve.deploy import deploy
 serve.switch.traffic.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
-deploy(serve.switch.traffic.Environment(DeployConfig.model_validate_json(sys.argv[2]), judge=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
+deploy(serve.switch.traffic.Environment(DeployConfig.model_validate_json(sys.argv[2]), load_gate=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
 """
 
 
 @pytest.fixture(scope="module")
 def env(config: DeployConfig) -> Iterator[Environment]:
     rules = read_rules(Path("load.yaml"))
-    found = Environment(config, judge=lambda reference, figures: decide_load(rules, reference, figures))
+    found = Environment(config, load_gate=lambda reference, figures: decide_load(rules, reference, figures))
     yield found
     stop_all(found)
 
@@ -101,7 +102,7 @@ def test_a_deploy_killed_in_the_middle_of_its_switch_is_finished_by_the_next_and
     assert serving(env) in {digest(old), digest(new)}
     found = deploy(env, new)
     counted = streams.close()
-    assert serving(env) == digest(new) and found["receipt"]["streams_cut"] == found["receipt"]["requests_failed"] == 0
+    assert serving(env) == digest(new) and receipt_in(found)["streams_cut"] == receipt_in(found)["requests_failed"] == 0
     assert (counted["streams_cut"], counted["requests_failed"], counted["releases_seen"]) == (0, 0, 2)
     assert counted["streams_completed"] >= 8 and status(env)["slots"]["blue"]["alive"]
 
@@ -128,7 +129,7 @@ def test_one_flipped_byte_is_refused_by_name_and_what_serves_serves_on(
     weights.write_bytes(content)
     with pytest.raises(RefusedError, match=r"model\.safetensors"):
         deploy(env, bad)
-    assert serving(env) == digest(old) and env.record.state().desired == old
+    assert serving(env) == digest(old) and env.record.state().wanted.desired == old
 
 
 def test_a_release_that_its_gate_refused_is_not_deployed(

@@ -38,11 +38,11 @@ def judged(**facts: Any) -> Environment:
     facts = {"gate": "load.yaml"} | facts
     config = environment(load_test={"users": 4, "seconds": 20, "max_tokens": 24}, **facts).config
 
-    def judge(reference: str, figures: dict[str, float]) -> Verdict:
+    def load_gate(reference: str, figures: dict[str, float]) -> Verdict:
         seen.append(figures)
         return Verdict(release=reference, outcome="pass", results=[])
 
-    return Environment(config, judge=judge)
+    return Environment(config, load_gate=load_gate)
 
 
 seen: list[dict[str, float]] = []
@@ -66,7 +66,7 @@ def runs(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     for name, value in (("temporary_slot", temporary_slot), ("api_key", lambda config: "key")):
         monkeypatch.setattr(serve.loadtest, name, value)
     monkeypatch.setattr(serve.load.run, "run_load_test", run_load_test)
-    monkeypatch.setattr(serve.proofs.baseline, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(serve.proofs.baseline, "POLL_SECONDS", 0.01)
     return found
 
 

@@ -10,7 +10,7 @@ from configs.errors import OutsideError, RefusedError
 from serve.deploy import deploy, promote
 from serve.operate import abort, hold, pause, resume
 from serve.record.environment import BusyError, Environment, locked
-from tests.support.fake_machine import World, environment, kinds, publish, world
+from tests.support.fake_machine import World, environment, kinds, publish, receipt_in, world
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit
@@ -31,7 +31,7 @@ def test_a_canary_waits_at_its_share_and_an_abort_takes_it_back(world: World, wa
     assert world.shares == {"blue": 95, "green": 5}
     found = abort(waiting)
     assert (
-        found["release"].startswith("old@")
+        str(found["release"]).startswith("old@")
         and world.shares == {"blue": 100, "green": 0}
         and list(world.servers) == [8101]
     )
@@ -42,7 +42,7 @@ def test_a_canary_waits_at_its_share_and_an_abort_takes_it_back(world: World, wa
 def test_nothing_goes_further_while_paused_and_resume_goes_on(world: World, waiting: Environment) -> None:
     assert pause(waiting)["weight"] == 5 and pause(waiting) and kinds(waiting).count("paused") == 1
     assert promote(waiting)["next"] == "tunegate resume x" and world.shares["green"] == 5
-    assert resume(waiting)["release"].startswith("new@") and world.shares == {"blue": 0, "green": 100}
+    assert str(resume(waiting)["release"]).startswith("new@") and world.shares == {"blue": 0, "green": 100}
     with pytest.raises(RefusedError, match="neither paused, held nor waiting"):
         resume(waiting)
 
@@ -61,7 +61,7 @@ def test_a_pause_in_the_bake_keeps_it_watching(world: World) -> None:
             env.record.append("resumed")
 
     world.on_sleep = look
-    assert deploy(env, new)["receipt"]["seconds_watched"] >= 9
+    assert receipt_in(deploy(env, new))["seconds_watched"] >= 9
 
 
 def test_an_abort_in_the_bake_goes_back_at_once(world: World) -> None:
@@ -75,7 +75,7 @@ def test_an_abort_in_the_bake_goes_back_at_once(world: World) -> None:
 
 
 def test_a_hold_outlasts_the_yaml_and_a_resume_deploys_it(world: World, waiting: Environment) -> None:
-    assert hold(waiting)["release"].startswith("old@") and list(world.servers) == [8101]
+    assert str(hold(waiting)["release"]).startswith("old@") and list(world.servers) == [8101]
     new = next(
         event.facts["release"]
         for event in waiting.record.read()
@@ -101,7 +101,7 @@ def test_beside_a_command_at_work_the_wish_is_recorded_and_its_holder_followed(
         with pytest.raises(BusyError):
             promote(waiting)
         monkeypatch.setattr("serve.switch.reconcile.holder_of", Holders(waiting))
-        with pytest.raises(OutsideError, match="ended before the wish was carried out"):
+        with pytest.raises(OutsideError, match="ended before the request was carried out"):
             abort(waiting)
     assert kinds(waiting)[-1] == "aborted"
 

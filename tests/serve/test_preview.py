@@ -66,8 +66,8 @@ def test_what_serves_needs_no_step_and_no_pin_has_none(world: World) -> None:
 def test_no_room_is_refused_here_and_not_in_production(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     new = publish("new")
     monkeypatch.setattr(serve.plan.capacity, "RESERVE_GIB", 10_000.0)
-    with pytest.raises(RefusedError, match="no room for one more server"):
+    with pytest.raises(RefusedError, match="no memory for one more server"):
         preview(environment(), new)
-    with pytest.raises(RefusedError, match="no room for one more server"):
+    with pytest.raises(RefusedError, match="no memory for one more server"):
         deploy(environment(), new)
     assert world.servers == {}

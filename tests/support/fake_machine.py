@@ -31,10 +31,13 @@ from configs.slots import SLOTS, SlotName
 from configs.verdict import Outcome, Verdict
 from infra.haproxy.router import Traffic
 from infra.vllm.server import SlotProcess
-from serve.plan.planner import Action, ActionKind
+from serve.plan.action import Action, ActionKind
 from serve.record.environment import Environment
-from serve.record.record import Record, State
+from serve.record.receipt import Receipt
+from serve.record.record import Record
+from serve.record.state import State
 from serve.switch.effects import perform
+from serve.switch.reconcile import DeployResult
 from serve.watch.liveness import Liveness
 
 APPEND = Record.append
@@ -251,6 +254,13 @@ def environment(folder: str = "state", **facts: Any) -> Environment:
         "state_dir": folder,
     }
     return Environment(DeployConfig.model_validate(settings | facts))
+
+
+def receipt_in(found: DeployResult) -> Receipt:
+    """Of a deploy that was baked."""
+    receipt = found["receipt"]
+    assert receipt is not None
+    return receipt
 
 
 def kinds(env: Environment) -> list[str]:

@@ -146,8 +146,8 @@ class Story:
         """It serves, came through its bake, and nothing is under way."""
         state = self.env.record.state()
         return (
-            state.release_of(state.active) == state.desired == release
-            and (state.baked or state.rollback)
+            state.release_of(state.active) == state.wanted.desired == release
+            and (state.baked or state.wanted.rollback)
             and self.serves(release)
         )
 

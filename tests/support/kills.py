@@ -21,8 +21,9 @@ from unittest.mock import patch
 import httpx
 
 import serve.deploy
-import serve.switch.effects
+import serve.switch.servers
 import serve.switch.shared_server
+import serve.switch.traffic
 from infra.haproxy.api_keys import api_key
 from infra.haproxy.router import Router
 from infra.vllm.server import SlotProcess, is_alive
@@ -41,11 +42,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 EFFECTS: tuple[tuple[Any, str], ...] = (
     *((Router, name) for name in ("start", "switch", "set_weights", "pause", "resume", "set_release", "set_server")),
-    *(
-        (serve.switch.effects, name)
-        for name in ("start_slot", "stop_slot", "load_adapter", "reap_orphan", "prove", "wait_for_slot")
-    ),
-    (serve.switch.shared_server, "unload_adapter"),
+    *((serve.switch.servers, name) for name in ("start_slot", "stop_slot", "load_adapter", "reap_orphan", "prove")),
+    *((serve.switch.shared_server, name) for name in ("stop_slot", "unload_adapter")),
+    (serve.switch.traffic, "wait_for_slot"),
 )
 USERS = 12
 MOST_POINTS = 200
@@ -79,7 +78,7 @@ class Points:
                 self.point(f"after {name}")
             return event
 
-        Record.append = recorded  # type: ignore[method-assign]  # in the child only
+        setattr(Record, "append", recorded)  # noqa: B010  # in the child only; mypy knows no other signature
         if victim == "agent":
             for owner, name in EFFECTS:
                 setattr(owner, name, self.around(name, getattr(owner, name)))
@@ -152,7 +151,7 @@ def deploy_in_child(env: Environment, reference: str, victim: Victim, wanted: in
 
 def look(env: Environment, proven: set[str], *, may_wait: bool) -> list[str]:
     """Each user asks twice: every answer is a good one of a proven release, and each user meets one release only."""
-    failures = []
+    failures: list[str] = []
     with httpx.Client(
         headers={"Authorization": f"Bearer {api_key(env.config)}"}, timeout=0.5 if may_wait else 20
     ) as client:
@@ -176,7 +175,8 @@ def ask(client: httpx.Client, env: Environment, user: str) -> httpx.Response:
 
 def proven_digests(env: Environment) -> set[str]:
     """By the record: every release of which some slot showed every proof."""
-    found, running = set(), {}
+    found = set[str]()
+    running: dict[str | None, tuple[str, set[str]]] = {}
     for event in env.record.read():
         if event.kind == "starting":
             running[event.slot] = (event.facts["release"], set())
@@ -223,7 +223,7 @@ def run_case(env: Environment, strategy: str, victim: Victim, point: int, old: s
         failures += [] if waiting.found == "200" else [f"a request that waited: {waiting.found}"]
     failures += [f"after: {one}" for one in look(env, {new.partition("@")[2]}, may_wait=False)]
     state = env.record.state()
-    if state.release_of(state.active) != new or state.switching or state.swapping or not state.baked:
+    if state.release_of(state.active) != new or state.moves.switching or state.moves.swapping or not state.baked:
         failures.append(f"after: not converged, {state}")
     return Case(strategy, victim, point, at, tuple(failures))
 
@@ -241,7 +241,7 @@ def enumerate_here(strategy: str, victim: Victim, say: Callable[[str], object]) 
     base = "base" if strategy == "adapter" else None
     releases = [publish_fake("one", base=base), publish_fake("two", base=base)]
     env = fake_environment(
-        keep_old_slot=False, supervision={"backoff_seconds": 0, "strikes": 50}, **STRATEGIES[strategy]
+        keep_old_slot=False, supervision={"backoff_seconds": 0, "max_crashes": 50}, **STRATEGIES[strategy]
     )
     cases: list[Case] = []
     try:

@@ -10,14 +10,17 @@ from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.slots import SLOTS, SlotName, other
-from serve.plan.planner import Action, Observed, plan
+from serve.plan.action import Action, End
+from serve.plan.planner import plan
+from serve.plan.situation import Observed
 from serve.record.event import PROOF, Event, Kind
-from serve.record.state import State, apply
+from serve.record.fold import apply
+from serve.record.state import State
 
 OLD, NEW, NEXT = ("old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64, "next@sha256:" + "2" * 64)
 
 
-def settings_of(keep: bool = True, promotion: str = "auto", **facts: Any) -> DeployConfig:
+def settings_of(keep: Any = True, promotion: Any = "auto", **facts: Any) -> DeployConfig:
     return DeployConfig.model_validate(
         {"name": "x", "model": "m", "keep_old_slot": keep, "promotion": promotion, "gate": None} | facts
     )
@@ -46,7 +49,7 @@ class World:
     room: str = "surge"
     joined: bool = False
     now: float = 0.0
-    log: list[Action] = field(default_factory=list)
+    log: list[Action | End] = field(default_factory=list)
 
     def note(self, kind: Kind, slot: SlotName | None = None, **facts: object) -> None:
         self.state = apply(
@@ -54,7 +57,7 @@ class World:
         )
         self.kinds.append(kind)
 
-    def next(self) -> Action:
+    def next(self) -> Action | End:
         alive = frozenset(slot for slot in self.servers if self.has_process(slot))
         weights = self.weights if self.router_up else {}
         return plan(
@@ -65,7 +68,7 @@ class World:
         found = self.state.slots[slot]
         return found is not None and found.process is not None and not found.crashed and slot in self.servers
 
-    def step(self, *, killed_after: int | None = None) -> Action:
+    def step(self, *, killed_after: int | None = None) -> Action | End:
         """`killed_after`: the command dies after so many of the action's small steps."""
         action = self.next()
         self.log.append(action)
@@ -78,12 +81,14 @@ class World:
         self.check_world()
         return action
 
-    def small_steps(self, action: Action, state: State) -> Iterator[None]:
+    def small_steps(self, action: Action | End, state: State) -> Iterator[None]:
         """As serve/switch/effects.py does them; each `yield` is a moment at which a kill may come."""
         slot = action.slot
         yield
+        if isinstance(action, End):
+            return
         if action.kind == "start_router":
-            self.router_up, self.paused = True, bool(state.swapping)
+            self.router_up, self.paused = True, bool(state.moves.swapping)
         elif action.kind == "wait":
             self.now += action.seconds
         elif slot is None:
@@ -106,7 +111,7 @@ class World:
         elif action.kind == "switch":
             yield from self.switch(slot)
         elif action.kind == "stop":
-            self.paused = self.paused or (slot == state.swapping and state.refused is None)
+            self.paused = self.paused or (slot == state.moves.swapping and state.refused is None)
             yield
             self.end(slot)
             yield
@@ -153,14 +158,14 @@ class World:
 
     def fail(self, slot: SlotName, why: str, state: State) -> None:
         """As serve/deploy.py answers a failed proof."""
-        if slot in (state.active, state.swapping):
+        if slot in (state.active, state.moves.swapping):
             self.crash(slot)
             self.note("crashed", slot, release=state.release_of(slot))
         else:
             self.note("refused", why=why)
 
     def switch(self, slot: SlotName) -> Iterator[None]:
-        before, first = self.state.swapping, self.state.active is None and self.state.swapping is None
+        before, first = self.state.moves.swapping, self.state.active is None and self.state.moves.swapping is None
         self.note("switching", slot)
         yield
         self.weights = {slot: 100, other(slot): 0}  # type: ignore[misc]  # both slots
@@ -181,9 +186,9 @@ class World:
         if state.release_of(slot) not in self.breach and slot in self.servers:
             self.note("analysed" if kind == "analyse" else "baked", slot)
         elif kind == "bake" and (found := state.slots[heir]) and found.is_proven and heir in self.servers:
-            self.note("desired", release=found.release, rollback=True, failed=state.desired)
+            self.note("desired", release=found.release, rollback=True, failed=state.wanted.desired)
         elif kind == "bake" and state.last_good:
-            self.note("desired", release=state.last_good, rollback=True, failed=state.desired)
+            self.note("desired", release=state.last_good, rollback=True, failed=state.wanted.desired)
         else:
             self.note("refused", why="a breach under traffic")
 
@@ -223,16 +228,16 @@ class World:
         }
         return self.answering() & known
 
-    def check(self, action: Action) -> None:
+    def check(self, action: Action | End) -> None:
         """No action may end the only server that answers, but a declared swap; none may let traffic to what was not
         proven."""
         if action.kind in ("stop", "start"):
             assert (
                 action.slot not in self.serving()
-                or action.slot == self.state.swapping
+                or action.slot == self.state.moves.swapping
                 or self.weights[action.slot] < 100
             ), f"{action} ends what serves"
-        if action.kind in ("switch", "step") and action.slot and (action.weight != 0):
+        if isinstance(action, Action) and action.kind in ("switch", "step") and action.slot and action.weight != 0:
             release = self.state.release_of(action.slot)
             assert release in self.proven, f"{action} lets traffic to {release}, never proven"
 
@@ -242,11 +247,11 @@ class World:
         for slot in self.answering():
             assert self.servers[slot] in self.proven, f"{slot} answers from {self.servers[slot]}, never proven"
 
-    def settle(self, most: int = 120) -> Action:
+    def settle(self, most: int = 120) -> End:
         """Until nothing is left to do: it always ends."""
         for _ in range(most):
             action = self.step()
-            if action.kind in ("done", "refused", "await_promotion", "paused", "paged"):
+            if isinstance(action, End):
                 return action
         raise AssertionError(f"no end: {self.log[-12:]}")
 
@@ -261,7 +266,7 @@ def deployed(config: DeployConfig | None = None) -> World:
 
 def names(world: World) -> list[str]:
     """The actions so far, a proof by its own name."""
-    return [action.proof or action.kind for action in world.log]
+    return [(isinstance(action, Action) and action.proof) or action.kind for action in world.log]
 
 
 ALL_PROOFS = list(PROOF)

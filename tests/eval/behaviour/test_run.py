@@ -16,12 +16,13 @@ from configs.errors import InputError, OutsideError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.behaviour.perturb import last_question
-from eval.behaviour.run import behave, make_asker
+from eval.behaviour.run import make_asker, run_behaviour_tests
 from eval.measure import answers
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
-Row, Model = dict[str, Any], Callable[[str], float]
+Row = dict[str, Any]
+Model = Callable[[str], float]
 GOOD = [{"id": f"row-{number}", "text": f"A good film, number {number}", "label": "good"} for number in range(20)]
 PEOPLE = {
     "test": "invariance",
@@ -66,11 +67,11 @@ def measured(tmp_path: Path, write_release: Callable[..., Manifest]) -> Callable
             (asked if asked is not None else []).extend(texts)
             return [model(text) for text in texts]
 
-        found = behave(
+        found = run_behaviour_tests(
             settings, manifest, lambda: iter(rows), lambda place: model(last_question(rows[place])), ask, tmp_path
         )
         json.dumps(found, allow_nan=False)
-        return dict(found[test.get("name", test["test"])])
+        return dict(found[str(test.get("name", test["test"]))])
 
     return measure
 
@@ -259,7 +260,7 @@ def test_without_tests_nothing_is_asked_and_no_older_file_stays(
 ) -> None:
     (tmp_path / "behaviour.parquet").write_text("old")
     assert (
-        behave(
+        run_behaviour_tests(
             Evaluate(),
             write_release(tmp_path / "release"),
             lambda: iter(()),

@@ -20,6 +20,7 @@ from configs.run.evaluate import Evaluate
 from configs.run.metrics import METRICS
 from eval.measure.predictions import write_predictions
 from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, slice_rows, summarise
+from eval.metrics.rows import Prediction
 from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
@@ -55,7 +56,7 @@ def answer_of(number: int) -> Answer:
     return Answer(**(said.__dict__ | {"labels": tags})) if number >= 0 else said
 
 
-def scored(kind: str, count: int) -> list[dict[str, Any]]:
+def scored(kind: str, count: int) -> list[Prediction]:
     task, row = KINDS[kind]
     rows = []
     for number in range(count):
@@ -129,7 +130,7 @@ def test_rows_of_a_slice_are_found_over_the_borders_of_batches(tmp_path: Path, m
     assert rows["third=1"].tolist() == list(range(1, 70, 3)) and rows["all"].tolist() == list(range(70))
 
 
-def tagged(gold: list[str], said: list[str]) -> dict[str, Any]:
+def tagged(gold: list[str], said: list[str]) -> Any:
     answer = Answer(" ".join(said), None, None, None, 0.1, 0, labels=said, confidences=[1.0] * len(said))
     return score("token-classification", {"id": "1", "tokens": ["w"] * len(gold), "tags": gold}, answer, Evaluate())
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 NAMES = ("bad", "good", "mixed")
 
 
-def answered(gold: str, probs: dict[str, float] | None, label: str | None = None) -> dict[str, Any]:
+def answered(gold: str, probs: dict[str, float] | None, label: str | None = None) -> Any:
     said = label or max(probs or {"bad": 1.0}, key=(probs or {"bad": 1.0}).__getitem__)
     return score(
         "sequence-classification",
@@ -32,7 +32,7 @@ def answered(gold: str, probs: dict[str, float] | None, label: str | None = None
     )
 
 
-def chosen(gold: list[str], said: list[str], probs: dict[str, float]) -> dict[str, Any]:
+def chosen(gold: list[str], said: list[str], probs: dict[str, float]) -> Any:
     answer = Answer("", None, probs, None, 0.1, 0, labels=said)
     return score("sequence-classification", {"id": "1", "text": "t", "labels": gold}, answer, Evaluate())
 
@@ -51,9 +51,18 @@ def classified(draw: Any, names: tuple[str, ...] = NAMES) -> list[tuple[str, dic
 def test_a_row_holds_what_was_asked_answered_and_how_surely() -> None:
     row = answered("good", {"bad": 0.2, "good": 0.8})
     assert row == {
-        "id": "good", "gold": "good", "answer": "good", "correct": 1.0, "log_loss": pytest.approx(-math.log(0.8)), "brier": pytest.approx(0.04),
-        "probabilities": '{"bad": 0.2, "good": 0.8}', "confidence": 0.8, "latency_seconds": 0.1, "prompt_tokens": 0, "completion_tokens": 0,
-    }  # fmt: skip
+        "id": "good",
+        "gold": "good",
+        "answer": "good",
+        "correct": 1.0,
+        "log_loss": pytest.approx(-math.log(0.8)),
+        "brier": pytest.approx(0.04),
+        "probabilities": '{"bad": 0.2, "good": 0.8}',
+        "confidence": 0.8,
+        "latency_seconds": 0.1,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+    }
 
 
 @pytest.mark.parametrize("probs", [None, {}, {"bad": 1.0}, {"bad": 1.0, "good": 0.0}])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import OutsideError, RefusedError
-from configs.release import Use
+from configs.release import ReleaseUse
 from infra.dvc import evaluations, releases
 from infra.dvc.repository import repository
 from infra.lineage import prune
@@ -85,7 +85,7 @@ def pin(reference: str, environment: str = "local") -> None:
     git("commit", "-qm", f"pin {reference[:20]}")
 
 
-def nobody() -> list[Use]:
+def nobody() -> list[ReleaseUse]:
     return []
 
 
@@ -135,7 +135,7 @@ def test_what_git_names_stays(checkout: Path, where: str) -> None:
 @pytest.mark.parametrize("how", ["serves (blue)", "in slot green", "desired", "rollback target"])
 def test_what_an_environment_needs_stays_and_what_it_once_ran_does_not(checkout: Path, how: str) -> None:
     (needed, kept), (once, gone) = publish("needed", b"weights"), publish("once", b"others")
-    uses = [Use("live", needed, how, True, None), Use("live", once, "not any more", False, None)]
+    uses = [ReleaseUse("live", needed, how, True, None), ReleaseUse("live", once, "not any more", False, None)]
     assert prune.prune(lambda: uses, act=True) == {
         "removed": [gone.name],
         "bytes": pytest.approx(prune_size(gone), abs=10**6),
@@ -150,7 +150,7 @@ def prune_size(folder: Path) -> int:
 
 def test_what_begins_to_be_used_while_pruning_stays(checkout: Path) -> None:
     reference, target = publish("late", b"weights")
-    answers = iter([[], [Use("live", reference, "desired", True, None)]])
+    answers = iter([[], [ReleaseUse("live", reference, "desired", True, None)]])
     prune.prune(lambda: next(answers), act=True)
     assert target.exists()
 
@@ -259,7 +259,7 @@ def test_a_used_release_that_no_commit_points_to_stops_the_remotes_prune(checkou
     publish("one", b"weights")
     stranger = f"stranger@sha256:{'f' * 64}"
     with pytest.raises(RefusedError, match=f"{stranger}: an environment uses it"):
-        prune.prune_remote([Use("live", stranger, "serves (blue)", True, None)], True)
+        prune.prune_remote([ReleaseUse("live", stranger, "serves (blue)", True, None)], True)
 
 
 def test_without_git_nothing_goes(checkout: Path) -> None:

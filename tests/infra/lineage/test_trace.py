@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
-from configs.release import Use
+from configs.release import ReleaseUse
 from infra.dvc import releases
 from infra.lineage import trace as chain
 from infra.lineage.trace import Asked, Link, catalogue, choose, for_machines, for_people, identify, trace
@@ -153,8 +153,8 @@ def by_name(links: list[Link]) -> dict[str, Link]:
 def test_the_whole_chain_from_an_answers_headers(deployed: tuple[str, Path]) -> None:
     reference, _ = deployed
     uses = [
-        Use("live", reference, "serves (blue)", True, "2026-11-25T19:00:00.000"),
-        Use("live", reference, "pinned", True, None),
+        ReleaseUse("live", reference, "serves (blue)", True, "2026-11-25T19:00:00.000"),
+        ReleaseUse("live", reference, "pinned", True, None),
     ]
     links = trace(identify(f"x-tunegate-release: {reference.partition('@')[2]}\r\nx-tunegate-slot: blue"), uses)
     found = by_name(links)
@@ -250,7 +250,7 @@ def test_a_run_that_only_the_registry_knows_is_found(checkout: Path, mlflow: dic
 def test_every_gap_names_the_command_that_fills_it(checkout: Path, no_mlflow: None) -> None:
     """Only the record of a server knows this release."""
     git("commit", "-qm", "start", "--allow-empty")
-    links = trace(identify("a" * 12), [Use("live", ONE, "serves (green)", True, None)])
+    links = trace(identify("a" * 12), [ReleaseUse("live", ONE, "serves (green)", True, None)])
     gaps = {link.link: link.bring for link in links if link.missing}
     assert list(gaps) == ["release", "verdict", "run", "config", "data", "commit", "merge request"] and all(
         gaps.values()
@@ -267,7 +267,7 @@ def test_a_pointer_on_another_branch_is_named(checkout: Path, no_mlflow: None) -
     sha = git("rev-parse", "HEAD")
     git("checkout", "-q", "-")
     shutil.rmtree(target)
-    found = by_name(trace(identify(reference), [Use("live", reference, "pinned", True, None)]))["release"]
+    found = by_name(trace(identify(reference), [ReleaseUse("live", reference, "pinned", True, None)]))["release"]
     assert found.bring == f"git checkout {sha[:12]} -- {target}.dvc"
 
 
@@ -280,9 +280,9 @@ def test_a_release_built_from_uncommitted_files_says_so(checkout: Path, no_mlflo
 def test_the_catalogue_names_runs_metrics_aliases_and_environments(deployed: tuple[str, Path]) -> None:
     reference, _ = deployed
     uses = [
-        Use("live", reference, "pinned", True, None),
-        Use("live", reference, "serves (blue)", True, None),
-        Use("old", reference, "not any more", False, None),
+        ReleaseUse("live", reference, "pinned", True, None),
+        ReleaseUse("live", reference, "serves (blue)", True, None),
+        ReleaseUse("old", reference, "not any more", False, None),
     ]
     (row,) = catalogue(uses)
     assert (row["run"], row["metrics"], row["aliases"], row["verdict"]) == (
@@ -312,5 +312,5 @@ def test_known_but_without_git_it_is_traced_as_far_as_it_goes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    links = chain.trace(identify(ONE), [Use("live", ONE, "pinned", True, None)])
+    links = chain.trace(identify(ONE), [ReleaseUse("live", ONE, "pinned", True, None)])
     assert [link.link for link in links] == LINKS

@@ -40,7 +40,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def crowned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def champions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(infra.mlflow.registry, "set_champion", lambda manifest: found.append(manifest.reference))
     return found
@@ -127,35 +127,35 @@ def test_what_may_not_serve_is_refused_before_the_file_is_touched(local: Path, f
     assert local.read_text() == LOCAL
 
 
-def test_deploy_pins_reconciles_to_the_pin_crowns_and_prints_json(
-    local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch
+def test_deploy_pins_reconciles_to_the_pin_sets_the_alias_and_prints_json(
+    local: Path, champions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = publish("one")
     calls = answer(monkeypatch, "deploy", FOUND | {"release": reference})
     result = CliRunner().invoke(tunegate.app, ["deploy", "local", "one", "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout) == FOUND | {"release": reference}
     ((env, asked),) = calls
-    assert asked == env.config.release == reference and env.judge is None and crowned == [reference]
+    assert asked == env.config.release == reference and env.load_gate is None and champions == [reference]
     assert f"release  {reference}" in CliRunner().invoke(tunegate.app, ["deploy", "local"]).stdout and len(calls) == 2
 
 
 @pytest.mark.parametrize("found", [FOUND, FOUND | {"release": "one", "waiting": "two"}], ids=["nothing", "waiting"])
 def test_nothing_is_crowned_unless_it_serves(
-    local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]
+    local: Path, champions: list[str], monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]
 ) -> None:
     answer(monkeypatch, "promote", found)
     result = CliRunner().invoke(tunegate.app, ["promote", "local", "--json"])
-    assert json.loads(result.stdout) == found and crowned == []
+    assert json.loads(result.stdout) == found and champions == []
 
 
-def test_a_rollback_pins_what_serves_again_and_crowns_it(
-    local: Path, crowned: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_rollback_pins_what_serves_again_and_sets_the_alias(
+    local: Path, champions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = publish("one")
     answer(monkeypatch, "rollback", FOUND | {"release": reference})
     result = CliRunner().invoke(tunegate.app, ["rollback", "local", "--json"])
     assert (
-        json.loads(result.stdout)["release"] == reference == crowned[0]
+        json.loads(result.stdout)["release"] == reference == champions[0]
         and f"release: {reference}  # pinned by hand" in local.read_text()
     )
 
@@ -164,7 +164,7 @@ def test_a_rollback_pins_what_serves_again_and_crowns_it(
 @pytest.mark.parametrize(("error", "code"), [(RefusedError, 1), (InputError, 2), (OutsideError, 3)])
 def test_an_error_is_one_message_with_its_exit_code_and_leaves_pin_and_champion_alone(
     local: Path,
-    crowned: list[str],
+    champions: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     command: str,
@@ -180,7 +180,7 @@ def test_an_error_is_one_message_with_its_exit_code_and_leaves_pin_and_champion_
         output.err == "error: it is so\n  try: do this\n"
         and output.out == ""
         and local.read_text() == before
-        and crowned == []
+        and champions == []
     )
 
 
@@ -210,11 +210,12 @@ def test_a_load_test_ends_with_the_exit_code_of_its_verdict(
 ) -> None:
     calls: list[tuple[Any, ...]] = []
     verdict = Verdict(release=REFERENCES[0], outcome=outcome, results=[])
-    monkeypatch.setattr(
-        serve.loadtest,
-        "load_test",
-        lambda *facts: (calls.append(facts), ({"requests": 3}, verdict, Path("report.html")))[1],
-    )
+
+    def load_test(*facts: Any) -> tuple[dict[str, float], Verdict, Path]:
+        calls.append(facts)
+        return {"requests": 3}, verdict, Path("report.html")
+
+    monkeypatch.setattr(serve.loadtest, "load_test", load_test)
     result = CliRunner().invoke(tunegate.app, ["loadtest", "local", "--users", "9", "--json"])
     assert result.exit_code == EXIT_CODES[outcome] and json.loads(result.stdout) == {
         "requests": 3,

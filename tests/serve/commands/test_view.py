@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-import serve.view.live
-import serve.view.tail
 import tunegate
 from infra.terminal import complete_environment
 from serve.record.record import Record
@@ -70,8 +69,7 @@ def test_ctrl_c_ends_a_look_well(record: Record, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     Path("state/blue.log").write_text("one\n")
-    monkeypatch.setattr(serve.view.tail.time, "sleep", interrupt)
-    monkeypatch.setattr(serve.view.live.time, "sleep", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     before = record.path.read_bytes()
     assert said(*command).splitlines() and record.path.read_bytes() == before
 
@@ -189,4 +187,4 @@ def test_trace_reads_an_answers_headers_from_stdin_and_writes_json(record: Recor
         found["links"][0]["facts"] == {"release": RELEASE.partition("@")[2], "slot": "green"}
         and found["whole"] is False
     )
-    assert found["links"][1]["facts"] == {"x": "desired, wished for"}
+    assert found["links"][1]["facts"] == {"x": "desired, requested"}

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.gitops.gitlab_status import Report, report_of, send, still_to_tell
+from serve.gitops.gitlab_status import Report, report_of, send, unreported
 from serve.record.event import Event
-from serve.record.state import State, fold
+from serve.record.facts import Reported
+from serve.record.fold import fold
+from serve.record.state import State
 from tests.serve.record.test_drift_reasons import BACK, BROKEN, GOOD, event
 from tests.support.planner_world import NEW, OLD
 
@@ -49,12 +51,17 @@ def test_without_a_commit_there_is_nothing_to_tell() -> None:
 
 def test_a_commit_that_was_soon_followed_gets_its_last_word_first() -> None:
     one, two = Report("c1", "success", "serves"), Report("c2", "running", "under way")
-    assert list(
-        still_to_tell({"c1": one}, {"commit": "c1", "status": "running", "description": "x"}, two).values()
-    ) == [one, two]
-    assert list(still_to_tell({"c1": one}, vars(one), two).values()) == [two]
-    left = still_to_tell({}, {"commit": "c1", "status": "running", "description": "x"}, two)
+    assert list(unreported({"c1": one}, {"commit": "c1", "status": "running", "description": "x"}, two).values()) == [
+        one,
+        two,
+    ]
+    assert list(unreported({"c1": one}, reported_as(one), two).values()) == [two]
+    left = unreported({}, {"commit": "c1", "status": "running", "description": "x"}, two)
     assert [(one.commit, one.status) for one in left.values()] == [("c1", "canceled"), ("c2", "running")]
+
+
+def reported_as(report: Report) -> Reported:
+    return {"commit": report.commit, "status": report.status, "description": report.description}
 
 
 REPORTS = st.builds(
@@ -66,15 +73,15 @@ REPORTS = st.builds(
 def test_in_the_end_gitlab_knows_the_last_word_and_nothing_else_is_running(
     wanted: list[Report], busy: list[bool]
 ) -> None:
-    """While an errand is under way (`busy`) nothing is told; what is told goes into the record."""
+    """While a task is under way (`busy`) nothing is told; what is told goes into the record."""
     unsent: dict[str, Report] = {}
-    reported: dict[str, Any] = {}
+    reported: Reported = {}
     known: dict[str, str] = {}
     for one, is_busy in [*zip(wanted, busy, strict=False), *[(wanted[-1], False)] * 4]:
-        unsent = still_to_tell(unsent, reported, one)
+        unsent = unreported(unsent, reported, one)
         if unsent and not is_busy:
             first = next(iter(unsent.values()))
-            reported, known[first.commit] = dict(vars(first)), first.status
+            reported, known[first.commit] = reported_as(first), first.status
     assert known[wanted[-1].commit] == wanted[-1].status
     last = {one.commit: one.status for one in wanted}
     assert [commit for commit, status in known.items() if status == "running" and last[commit] != "running"] == []
@@ -98,8 +105,9 @@ class Gitlab:
 
 
 def test_status_deployment_and_merge_request_are_one_report_and_the_merge_request_is_asked_for_once() -> None:
-    gitlab, report = Gitlab(), Report("c1", "running", "under way")
-    found = send(gitlab, report, "x", "main", "http://router", {})  # type: ignore[arg-type]  # a fake at the seam
+    gitlab: Any = Gitlab()
+    report = Report("c1", "running", "under way")
+    found = send(gitlab, report, "x", "main", "http://router", {})
     assert gitlab.calls == [
         ("status", "c1", "running", "tunegate/x", "under way"), ("deployment", "x", "c1", "main", "running", "http://router"), ("merge request", "c1"),
     ]  # fmt: skip

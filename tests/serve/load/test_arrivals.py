@@ -18,7 +18,7 @@ from serve.load.arrivals import plan_load, poisson, replay, write_plan
 from serve.load.samples import read_trace, write_parquet
 
 pytestmark = pytest.mark.unit
-ROWS = [
+ROWS: Any = [
     {
         "at": 10.0 + number,
         "path": "/v1/chat/completions",

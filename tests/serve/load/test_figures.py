@@ -19,7 +19,7 @@ SLO = Objective(time_to_first_token_ms=200, inter_token_ms=100, latency_ms=600)
 
 def sample(
     ok: bool = True, first: float | None = 0.1, seconds: float = 0.5, tokens: int = 5, at: float = 0.0, **facts: Any
-) -> dict[str, Any]:
+) -> Any:
     gaps = [(seconds - first) / (tokens - 1)] * (tokens - 1) if first is not None and tokens > 1 else []
     return {
         "ok": ok,

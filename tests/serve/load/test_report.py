@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.environment.load_test import LoadTest
-from serve.load.figures import steps_of, summarise
+from serve.load.figures import Sample, steps_of, summarise
 from serve.load.plots import HEIGHT, MOST_POINTS, WIDTH, cumulative, plot
-from serve.load.report import kind_of, page
+from serve.load.report import describe_load, page
 from tests.serve.load.test_figures import sample
 
 pytestmark = pytest.mark.unit
 
 
-def page_of(samples: list[dict[str, Any]], release: str = "calls@sha256:abc", **settings: Any) -> str:
+def page_of(samples: list[Sample], release: str = "calls@sha256:abc", **settings: Any) -> str:
     chosen = LoadTest.model_validate(settings)
-    facts = {
+    facts: Any = {
         "settings": chosen.model_dump(mode="json"),
         "figures": summarise(samples, chosen),
         "steps": steps_of(samples, chosen),
@@ -81,14 +81,16 @@ def test_texts_are_escaped_and_a_run_of_failures_has_a_page_too() -> None:
     ],
 )
 def test_the_page_says_which_kind_of_load_it_was(settings: dict[str, Any], word: str) -> None:
-    assert word in kind_of(LoadTest.model_validate(settings).model_dump(mode="json"))
+    assert word in describe_load(LoadTest.model_validate(settings))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)), min_size=1, max_size=1000), st.booleans())
 def test_every_mark_lies_in_the_box_and_a_page_stays_small(points: list[tuple[float, float]], dots: bool) -> None:
     found = plot("t", "x", "y", {"one": points, "none": []}, {"limit": 5.0}, dots=dots)
     assert found is not None and [line.name for line in found.lines] == ["one"]
-    marks = found.lines[0].dots or [tuple(map(float, pair.split(","))) for pair in found.lines[0].path.split()]
+    marks = found.lines[0].dots or [
+        (float(x), float(y)) for x, y in (pair.split(",") for pair in found.lines[0].path.split())
+    ]
     assert 1 <= len(marks) <= MOST_POINTS and all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in marks)
     assert all(0 <= at <= WIDTH for at, _ in found.across) and all(
         0 <= at <= HEIGHT for at, _ in [*found.up, *found.bounds]

@@ -13,6 +13,7 @@ import pytest
 
 from configs.environment.load_test import LoadTest
 from configs.errors import OutsideError
+from serve.load.figures import Sample
 from serve.load.run import locust_command, measuring, read_samples, run_load_test
 from tests.support.fake_openai import Fake, serving
 
@@ -36,9 +37,7 @@ def fake() -> Iterator[Fake]:
         yield found
 
 
-def run(
-    fake: Fake, prompts: Path, manifest: Any = MANIFEST, **settings: Any
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def run(fake: Fake, prompts: Path, manifest: Any = MANIFEST, **settings: Any) -> tuple[dict[str, float], list[Sample]]:
     folder = prompts.parent / "out"
     figures = measuring("assistant", LoadTest.model_validate(settings), prompts, "secret")(
         fake.base_url, manifest, folder

@@ -65,9 +65,9 @@ def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(
 @pytest.mark.parametrize(
     ("facts", "free", "leaving", "start", "why"),
     [
-        ({"capacity": "surge"}, 4.0, 3.6, 50, "no room for one more server"),
-        ({}, 4.0, None, 50, "no room for one more server"),
-        ({}, 1.0, 2.9, 50, "no room even in place of what serves"),
+        ({"capacity": "surge"}, 4.0, 3.6, 50, "no memory for one more server"),
+        ({}, 4.0, None, 50, "no memory for one more server"),
+        ({}, 1.0, 2.9, 50, "no memory even in place of what serves"),
         ({}, 4.0, 3.6, 120, "its start and proofs take about 120 s, requests may wait 120 s"),
         ({"router": {"queue_seconds": 30}}, 4.0, 3.6, 50, "requests may wait 30 s"),
     ],

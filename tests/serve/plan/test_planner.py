@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.slots import SlotName
-from serve.plan.planner import Action, Observed
+from serve.plan.action import Action
+from serve.plan.situation import Observed
 from serve.record.event import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, deployed, names, settings_of
 
 pytestmark = pytest.mark.unit
-CANARY = {"strategy": {"kind": "canary", "steps": [5, 25, 100]}}
+CANARY: dict[str, Any] = {"strategy": {"kind": "canary", "steps": [5, 25, 100]}}
 
 
 def test_a_first_deployment_proves_everything_before_it_switches() -> None:
@@ -42,7 +45,7 @@ def test_the_old_slot_is_retired_after_the_bake_where_it_is_not_kept() -> None:
     ids=["blue-green", "canary", "swap", "adapter"],
 )
 @pytest.mark.parametrize("proof", PROOF)
-def test_a_refused_release_is_cleared_away_and_the_old_one_serves_on(proof: str, strategy: dict[str, object]) -> None:
+def test_a_refused_release_is_cleared_away_and_the_old_one_serves_on(proof: str, strategy: dict[str, Any]) -> None:
     world = deployed(settings_of(**strategy))
     world.bad, world.room = {NEW: proof}, strategy.get("capacity", "surge")
     world.note("desired", release=NEW)
@@ -65,7 +68,7 @@ def test_a_canary_takes_its_share_step_by_step_and_each_is_watched() -> None:
 def test_a_canary_that_breaks_gives_its_share_back_and_is_stopped(fault: str) -> None:
     world = deployed(settings_of(**CANARY))
     world.note("desired", release=NEW)
-    while world.state.weight != 25:
+    while world.state.moves.weight != 25:
         world.step()
     if fault == "breach":
         world.breach = {NEW}
@@ -92,13 +95,13 @@ def test_a_canary_goes_back_at_once_when_it_is_rolled_back() -> None:
 def test_a_router_that_forgot_the_shares_is_told_again_and_the_watch_goes_on() -> None:
     world = deployed(settings_of(**CANARY))
     world.note("desired", release=NEW)
-    while world.state.weight != 25:
+    while world.state.moves.weight != 25:
         world.step()
-    began = world.state.step
+    began = world.state.moves.step
     world.weights = {"blue": 100, "green": 0}
     assert world.next() == Action("step", "green", weight=25)
     world.step()
-    assert world.weights == {"blue": 75, "green": 25} and world.state.step == began
+    assert world.weights == {"blue": 75, "green": 25} and world.state.moves.step == began
 
 
 def test_a_swap_holds_the_router_and_stops_what_serves_before_the_new_one_starts() -> None:
@@ -107,7 +110,9 @@ def test_a_swap_holds_the_router_and_stops_what_serves_before_the_new_one_starts
     world.note("desired", release=NEW)
     world.settle()
     assert names(world) == ["measure", "queue", "stop", "start", *PROOF, "switch", "bake", "done"]
-    assert world.servers == {"green": NEW} and not world.paused and world.state.switch["queued_seconds"] > 0
+    assert world.servers == {"green": NEW} and not world.paused
+    switch = world.state.moves.switch
+    assert switch and (switch["queued_seconds"] or 0) > 0
 
 
 def test_a_swap_whose_new_server_dies_brings_the_old_one_back() -> None:
@@ -133,7 +138,7 @@ def test_a_shadow_is_the_last_proof_where_there_is_something_to_copy_from() -> N
 
 
 @pytest.mark.parametrize(("strategy", "waits_at"), [({}, 0), (CANARY, 25)])
-def test_manual_promotion_waits_for_all_of_the_traffic(strategy: dict[str, object], waits_at: int) -> None:
+def test_manual_promotion_waits_for_all_of_the_traffic(strategy: dict[str, Any], waits_at: int) -> None:
     world = World(settings_of(promotion="manual", **strategy))
     world.note("desired", release=OLD)
     assert world.settle().kind == "await_promotion" and world.serving() == set()
@@ -148,7 +153,7 @@ def test_manual_promotion_waits_for_all_of_the_traffic(strategy: dict[str, objec
 def test_a_pause_stays_at_its_step_and_resume_goes_on() -> None:
     world = deployed(settings_of(**CANARY))
     world.note("desired", release=NEW)
-    while world.state.weight != 5:
+    while world.state.moves.weight != 5:
         world.step()
     world.note("paused")
     assert world.settle().kind == "paused" and world.weights == {"blue": 95, "green": 5}
@@ -173,12 +178,12 @@ def test_an_abort_goes_back_to_what_served_and_stops_the_new_one(at: str) -> Non
 def test_a_hold_calls_off_what_is_under_way_until_resume() -> None:
     world = deployed(settings_of(**CANARY))
     world.note("desired", release=NEW)
-    while world.state.weight != 5:
+    while world.state.moves.weight != 5:
         world.step()
     world.note("held", release=OLD)
     assert world.settle().kind == "done" and world.servers == {"blue": OLD} and world.weights["blue"] == 100
     world.note("resumed")
-    assert not world.state.held and world.state.pinned is None
+    assert not world.state.wanted.held and world.state.wanted.pinned is None
 
 
 def test_a_rollback_switches_at_once_and_repeats_no_proof() -> None:
@@ -211,7 +216,7 @@ def test_a_dead_server_hands_over_to_its_warm_heir_and_comes_back_in_the_other_s
 
 
 def test_a_server_without_an_heir_starts_again_in_place_with_a_growing_wait() -> None:
-    world = deployed(settings_of(supervision={"strikes": 4, "backoff_seconds": 8}))
+    world = deployed(settings_of(supervision={"max_crashes": 4, "backoff_seconds": 8}))
     for crash, waits in enumerate(([], [8.0], [16.0])):
         world.log.clear()
         world.end("blue")
@@ -236,7 +241,7 @@ def test_a_hung_server_is_treated_like_a_crash(hung: bool) -> None:
     assert world.serving() == {"blue"} and world.kinds.count("crashed") == 1
 
 
-def strike(world: World, slot: SlotName, times: int) -> None:
+def crash_repeatedly(world: World, slot: SlotName, times: int) -> None:
     for _ in range(times):
         world.end(slot)
         while world.next().kind not in ("done", "paged") and slot not in world.serving():
@@ -247,18 +252,18 @@ def test_three_crashes_of_a_release_go_back_to_the_last_good_one_even_if_it_is_n
     world = deployed(settings_of(keep=False))
     world.note("desired", release=NEW)
     world.settle()
-    strike(world, "green", 3)
+    crash_repeatedly(world, "green", 3)
     assert (
         world.settle().kind == "done"
         and world.state.release_of(world.state.active) == OLD
         and world.serving() == {"blue"}
     )
-    assert (world.state.failed, world.state.rollback) == (NEW, True)
+    assert (world.state.wanted.failed, world.state.wanted.rollback) == (NEW, True)
 
 
 def test_three_crashes_without_anything_to_go_back_to_call_for_a_person_and_a_resume_tries_again() -> None:
     world = deployed()
-    strike(world, "blue", 3)
+    crash_repeatedly(world, "blue", 3)
     assert world.settle().kind == "paged" and world.servers == {} and "3 crashes within 600 s" in str(world.state.paged)
     assert world.kinds.count("paged") == 1
     world.note("resumed")
@@ -268,7 +273,7 @@ def test_three_crashes_without_anything_to_go_back_to_call_for_a_person_and_a_re
 def test_crashes_outside_the_window_do_not_count() -> None:
     world = deployed()
     for _ in range(6):
-        strike(world, "blue", 1)
+        crash_repeatedly(world, "blue", 1)
         world.now += 601
     assert world.settle().kind == "done" and world.serving() == {"blue"}
 

@@ -9,6 +9,7 @@ are tried (20 here; 400 make 20,000 steps).
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,7 +23,7 @@ from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 pytestmark = pytest.mark.unit
 EXAMPLES = int(os.environ.get("TUNEGATE_MACHINE_EXAMPLES", "20"))
 STEPS = 50
-STRATEGIES = [
+STRATEGIES: list[dict[str, Any]] = [
     {"kind": "blue-green"},
     {"kind": "canary", "steps": [5, 25, 100]},
     {"kind": "shadow", "share": 10, "seconds": 5},
@@ -33,7 +34,7 @@ COUNTED = {"steps": 0}
 
 
 class Deployment(RuleBasedStateMachine):
-    """Rules are a person's wishes, the command's next step, and faults; the world asserts safety within each step."""
+    """Rules are a person's requests, the command's next step, and faults; the world asserts safety within each step."""
 
     world: World
 
@@ -49,7 +50,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(release=RELEASES)
     def want(self, release: str) -> None:
-        if not self.world.state.held:
+        if not self.world.state.wanted.held:
             self.world.note("desired", release=release)
 
     @rule()
@@ -96,7 +97,7 @@ class Deployment(RuleBasedStateMachine):
     def resume(self) -> None:
         self.world.note("resumed")
 
-    @precondition(lambda self: self.world.state.desired is not None and self.world.state.refused is None)
+    @precondition(lambda self: self.world.state.wanted.desired is not None and self.world.state.refused is None)
     @rule()
     def abort(self) -> None:
         self.world.note("aborted", why="aborted by the operator")
@@ -106,17 +107,17 @@ class Deployment(RuleBasedStateMachine):
     def hold(self) -> None:
         self.world.note("held", release=self.world.state.release_of(self.world.state.active))
 
-    @precondition(lambda self: self.world.state.desired is not None)
+    @precondition(lambda self: self.world.state.wanted.desired is not None)
     @rule()
     def promote(self) -> None:
-        self.world.note("promoted", release=self.world.state.desired)
+        self.world.note("promoted", release=self.world.state.wanted.desired)
 
     @rule()
     def roll_back(self) -> None:
         state = self.world.state
-        heir = state.slots[other(state.active)] if state.active else None
-        if heir and state.active and heir.is_proven and other(state.active) in self.world.servers:
-            self.world.note("desired", release=heir.release, rollback=True)
+        standby = state.slots[other(state.active)] if state.active else None
+        if standby and state.active and standby.is_proven and other(state.active) in self.world.servers:
+            self.world.note("desired", release=standby.release, rollback=True)
 
     @rule(seconds=st.sampled_from([1.0, 30.0, 700.0]))
     def let_time_pass(self, seconds: float) -> None:
@@ -128,7 +129,7 @@ class Deployment(RuleBasedStateMachine):
         before = self.world.serving()
         self.world.step(killed_after=killed_after)
         COUNTED["steps"] += 1
-        assert not before or self.world.serving() or self.world.state.swapping, (
+        assert not before or self.world.serving() or self.world.state.moves.swapping, (
             f"nothing serves after {self.world.log[-1]}"
         )
 
@@ -145,11 +146,11 @@ class Deployment(RuleBasedStateMachine):
         self.world.bad, self.world.breach = {}, set()
         end = self.world.settle()
         state = self.world.state
-        if end.kind == "done" and state.desired:
-            assert self.world.serving() == {state.active} and state.release_of(state.active) == state.desired
+        if end.kind == "done" and state.wanted.desired:
+            assert self.world.serving() == {state.active} and state.release_of(state.active) == state.wanted.desired
         if end.kind != "paged" and state.active:
             assert self.world.serving()
-        assert not self.world.paused or state.swapping or not self.world.router_up
+        assert not self.world.paused or state.moves.swapping or not self.world.router_up
 
 
 Deployment.TestCase.settings = settings(
@@ -159,7 +160,7 @@ Deployment.TestCase.settings = settings(
 )
 
 
-class TestDeployment(Deployment.TestCase):  # type: ignore[name-defined,misc]  # made by hypothesis
+class TestDeployment(Deployment.TestCase):  # type: ignore[name-defined,misc,valid-type]  # made by hypothesis
     """Run by pytest."""
 
 

@@ -15,7 +15,7 @@ from configs.environment.load_test import LoadTest
 from configs.errors import RefusedError
 from infra.haproxy.router import Traffic
 from infra.vllm.server import SlotProcess
-from serve.proofs.baseline import Blue, keep, kept_at, measure_blue, traffic_now, wants_blue
+from serve.proofs.baseline import Blue, keep_figures, kept_at, measure_baseline, needs_baseline, traffic_now
 from serve.proofs.prove import prove
 from tests.support.fake_openai import Fake, serving
 
@@ -26,7 +26,7 @@ LOAD = LoadTest(rate=2, seconds=3)
 
 @pytest.fixture
 def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(serve.proofs.baseline, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(serve.proofs.baseline, "POLL_SECONDS", 0.01)
     (tmp_path / "golden.jsonl").write_text(json.dumps({"text": "a", "answer": "x", "probs": {"x": 1.0}}) + "\n")
     return tmp_path / "golden.jsonl"
 
@@ -42,14 +42,17 @@ def measure(
 ) -> tuple[dict[str, float], dict[str, Any], int]:
     """Figures, facts, and how often blue was loaded."""
     runs: list[str] = []
-    figures, facts = measure_blue(
-        found, load, prompts, prompts.parent, lambda url, manifest, to: (runs.append(url), {"latency_p50_ms": value})[1]
-    )
+
+    def run(url: str, manifest: object, to: Path) -> dict[str, float]:
+        runs.append(url)
+        return {"latency_p50_ms": value}
+
+    figures, facts = measure_baseline(found, load, prompts, prompts.parent, run)
     return figures, facts, len(runs)
 
 
 @pytest.mark.unit
-def test_without_blue_the_judge_is_told_that_there_is_none(prompts: Path) -> None:
+def test_without_blue_the_gate_knows_that_there_is_none(prompts: Path) -> None:
     assert measure(prompts, None) == ({"blue_absent": 1.0}, {"blue": "nothing else serves"}, 0)
 
 
@@ -74,7 +77,7 @@ def test_busy_without_a_kept_measure_it_is_measured_and_the_traffic_is_said_and_
 
 @pytest.mark.unit
 def test_what_green_showed_when_it_was_proven_is_its_measure_when_it_is_blue(prompts: Path) -> None:
-    keep(prompts.parent, REFERENCE, LOAD, prompts, {"latency_p50_ms": 5.0})
+    keep_figures(prompts.parent, REFERENCE, LOAD, prompts, {"latency_p50_ms": 5.0})
     assert measure(prompts, blue(BUSY))[::2] == ({"blue_latency_p50_ms": 5.0}, 0)
     prompts.write_text(json.dumps({"text": "a", "answer": "another release's", "probs": {"y": 1.0}}) + "\n")
     assert measure(prompts, blue(BUSY))[2] == 0, "the questions are the same"
@@ -123,7 +126,7 @@ def test_a_request_open_or_come_during_the_look_is_traffic(
 )
 def test_blue_is_measured_only_where_a_rule_compares(tmp_path: Path, rule: str, wanted: bool) -> None:
     (tmp_path / "gate.yaml").write_text(f"rules: [{rule}]")
-    assert wants_blue(tmp_path / "gate.yaml") is wanted
+    assert needs_baseline(tmp_path / "gate.yaml") is wanted
 
 
 @pytest.mark.integration

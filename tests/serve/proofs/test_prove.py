@@ -22,6 +22,7 @@ from infra.vllm.parity import ParityResult
 from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
+from serve.record.environment import LoadGate
 
 pytestmark = pytest.mark.unit
 MANIFEST: Any = SimpleNamespace(reference="one@sha256:" + "0" * 64)
@@ -53,10 +54,10 @@ def show(
     proof: str,
     process: SlotProcess,
     config: DeployConfig | None = None,
-    judge: serve.proofs.prove.Judge | None = None,
+    load_gate: LoadGate | None = None,
     blue: Blue | None = None,
-) -> dict[str, Any]:
-    return prove(proof, process, process.log.parent, MANIFEST, config or config_of(), judge, blue)
+) -> Any:
+    return prove(proof, process, process.log.parent, MANIFEST, config or config_of(), load_gate, blue)
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, text: str = "", label: str | None = None) -> list[tuple[Any, ...]]:
@@ -125,7 +126,7 @@ def load_test(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str,
         return FIGURES
 
     monkeypatch.setattr(serve.load.run, "run_load_test", run_load_test)
-    monkeypatch.setattr(serve.proofs.baseline, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(serve.proofs.baseline, "POLL_SECONDS", 0.01)
     return runs
 
 
@@ -134,11 +135,11 @@ def test_the_load_gate_judges_the_figures_of_the_slot_itself(
 ) -> None:
     runs, judged = load_test(monkeypatch), []
 
-    def judge(reference: str, figures: dict[str, float]) -> Verdict:
+    def load_gate(reference: str, figures: dict[str, float]) -> Verdict:
         judged.append((reference, figures))
         return Verdict(release=reference, outcome="pass", results=[])
 
-    facts = show("load", process, judge=judge, blue=blue_of(Traffic(0, 0, 0, 0, 0)))
+    facts = show("load", process, load_gate=load_gate, blue=blue_of(Traffic(0, 0, 0, 0, 0)))
     assert facts == {"verdict": "pass", **FIGURES, "report": "state/loadtest/8101/report.html"} and judged == [
         (MANIFEST.reference, FIGURES)
     ]
@@ -151,11 +152,8 @@ def test_the_load_gate_judges_the_figures_of_the_slot_itself(
 def blue_of(*traffic: Traffic) -> Blue:
     """The router's counts, look by look; the last one stays."""
     looks = list(traffic)
-    return Blue(
-        "http://blue",
-        SimpleNamespace(reference="zero@sha256:" + "9" * 64),
-        lambda: looks.pop(0) if len(looks) > 1 else looks[0],
-    )  # type: ignore[arg-type]  # what is read of a manifest
+    manifest: Any = SimpleNamespace(reference="zero@sha256:" + "9" * 64)
+    return Blue("http://blue", manifest, lambda: looks.pop(0) if len(looks) > 1 else looks[0])
 
 
 def test_a_rule_relative_to_blue_is_judged_by_what_blue_showed_under_the_same_load(
@@ -167,12 +165,12 @@ def test_a_rule_relative_to_blue_is_judged_by_what_blue_showed_under_the_same_lo
 
     runs, blue = load_test(monkeypatch), blue_of(Traffic(0, 7, 0, 0, 0))
 
-    def judge(reference: str, figures: dict[str, float]) -> Verdict:
+    def load_gate(reference: str, figures: dict[str, float]) -> Verdict:
         return decide_load(read_rules(Path("load.yaml")), reference, figures)
 
     rule = "rules: [{rule: goodput, metric: requests_per_second, relative_to: blue, minimum_ratio: %s}]"
     Path("load.yaml").write_text(rule % 1.0)
-    facts = show("load", process, judge=judge, blue=blue)
+    facts = show("load", process, load_gate=load_gate, blue=blue)
     assert (
         facts["blue_requests_per_second"] == 3.0
         and facts["blue_measured"] == "idle"
@@ -180,7 +178,7 @@ def test_a_rule_relative_to_blue_is_judged_by_what_blue_showed_under_the_same_lo
     )
     Path("load.yaml").write_text(rule % 2.0)
     with pytest.raises(RefusedError, match="requests_per_second by blue's is 1"):
-        show("load", process, judge=judge, blue=blue)
+        show("load", process, load_gate=load_gate, blue=blue)
     (asked_first, _, facts_of_blue), (asked_then, _, facts_of_green) = runs[:2]
     assert (asked_first, asked_then) == ("http://blue", "http://127.0.0.1:8101")
     assert {name: facts_of_blue[name] for name in ("settings", "prompts")} == {
@@ -195,7 +193,7 @@ def test_a_first_release_has_no_blue_to_be_compared_with(process: SlotProcess, m
     load_test(monkeypatch)
     Path("load.yaml").write_text("rules: [{rule: goodput, relative_to: blue, minimum_ratio: 1, maximum_error_rate: 0}]")
     rules = read_rules(Path("load.yaml"))
-    facts = show("load", process, judge=lambda reference, figures: decide_load(rules, reference, figures))
+    facts = show("load", process, load_gate=lambda reference, figures: decide_load(rules, reference, figures))
     assert facts["verdict"] == "pass" and facts["blue"] == "nothing else serves"
 
 
@@ -212,7 +210,7 @@ def test_a_load_gate_that_does_not_pass_refuses_and_names_only_the_rules_that_di
         show(
             "load",
             process,
-            judge=lambda reference, figures: Verdict(release=reference, outcome=outcome, results=results),
+            load_gate=lambda reference, figures: Verdict(release=reference, outcome=outcome, results=results),
         )
     assert "error_rate" not in str(refusal.value) and refusal.value.hint == "tunegate loadtest x"
 
@@ -225,7 +223,7 @@ def test_a_gate_of_no_load_rules_is_inconclusive_and_refused(
         show(
             "load",
             process,
-            judge=lambda reference, figures: Verdict(release=reference, outcome="inconclusive", results=[]),
+            load_gate=lambda reference, figures: Verdict(release=reference, outcome="inconclusive", results=[]),
         )
 
 
@@ -253,7 +251,12 @@ def test_the_applications_own_requests_are_part_of_the_smoke_proof(
 ) -> None:
     answers(monkeypatch, "fine")
     asked: list[tuple[object, ...]] = []
-    monkeypatch.setattr(serve.proofs.prove, "run_smoke", lambda *facts: asked.append(facts) or {"smoke_requests": 2})
+
+    def run_smoke(*facts: object) -> dict[str, float]:
+        asked.append(facts)
+        return {"smoke_requests": 2}
+
+    monkeypatch.setattr(serve.proofs.prove, "run_smoke", run_smoke)
     config = config_of().model_copy(update={"smoke": "smoke.yaml"})
     assert show("smoke", process, config) == {"answer": "fine", "smoke_requests": 2} and asked == [
         (Path("smoke.yaml"), "http://127.0.0.1:8101", "m")

@@ -4,7 +4,7 @@ nothing by chance."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import serve.proofs.shadow
 from configs.environment.config import DeployConfig
 from configs.environment.sampling import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
-from serve.proofs.shadow import Pair, compare, follow, judge, labels_of, run, summarise, token_f1
+from serve.proofs.shadow import Pair, check_bounds, compare, follow, labels_of, run, summarise, token_f1
 from serve.record.environment import Environment
 from tests.support.fake_openai import Fake, serving
 
@@ -64,7 +64,13 @@ def shadowed(
             "state_dir": "state",
             "shadow": SETTINGS | facts,
         }
-        monkeypatch.setattr(serve.proofs.shadow, "follow", lambda *facts: [follow(*facts), write()][0])
+
+        def followed(folder: Path, slot: str, seconds: float) -> Iterator[Any]:
+            found = follow(folder, slot, seconds)
+            write()
+            return found
+
+        monkeypatch.setattr(serve.proofs.shadow, "follow", followed)
         return run(Environment(DeployConfig.model_validate(config)), "green")
 
 
@@ -167,17 +173,17 @@ def test_a_sum_of_nothing_has_no_rate() -> None:
     }
 
 
-def judged(**facts: Any) -> Callable[[], None]:
+def checked(**facts: Any) -> Callable[[], None]:
     settings = Shadow.model_validate({"minimum_requests": 2, **facts})
-    return lambda: judge(
+    return lambda: check_bounds(
         {"asked": 4, "failed": 1, "compared": 1, "error_rate": 0.25, "exact": 0.5, "token_f1": 0.8}, settings, "x"
     )
 
 
 def test_only_stated_bounds_are_asked_for() -> None:
-    judged(maximum_error_rate=0.25)()
+    checked(maximum_error_rate=0.25)()
     with pytest.raises(InconclusiveError, match="compared 1 requests"):
-        judged(maximum_error_rate=0.25, minimum_agreement=0.1)()
+        checked(maximum_error_rate=0.25, minimum_agreement=0.1)()
 
 
 def test_samples_are_followed_until_the_time_is_over_and_files_may_vanish(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_text_of_an_answer_is_its_content_or_its_tool_calls_arguments() -> N
         text_of(reply({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}))
         == '{"a": 1}'
     )
-    events = [{"choices": [{"delta": {"content": part}}]} for part in "hi"] + [{"choices": [], "usage": {}}]
+    events: list[Any] = [{"choices": [{"delta": {"content": part}}]} for part in "hi"] + [{"choices": [], "usage": {}}]
     assert text_of("".join(f"data: {json.dumps(one)}\n\n" for one in events) + "data: [DONE]\n\n") == "hi"
     assert text_of('{"data": []}') == '{"data": []}' and text_of("plain") == "plain"
 

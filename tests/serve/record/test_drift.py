@@ -14,6 +14,7 @@ import tunegate
 from configs.errors import RefusedError
 from serve.deploy import deploy
 from serve.record.drift import check_served
+from serve.record.standing import Standing
 from serve.view.status import status
 from tests.support.fake_machine import World, environment, publish
 
@@ -25,7 +26,7 @@ def seen(
     blue: tuple[str | None, int, bool] = (None, 0, False),
     green: tuple[str | None, int, bool] = (None, 0, False),
     **facts: Any,
-) -> dict[str, Any]:
+) -> Any:
     """As `tunegate status --json`: release, weight, alive of each slot."""
     slots = {
         name: dict(zip(("release", "weight", "alive"), slot, strict=True))
@@ -67,7 +68,7 @@ def test_nothing_pinned_and_nothing_serving_agree() -> None:
         (seen(blue=(OLD, 100, True), why="parity is bad"), NEW, [OLD, NEW, "parity is bad"]),
     ],
 )
-def test_a_difference_names_both_and_why(found: dict[str, Any], pinned: str | None, parts: list[str]) -> None:
+def test_a_difference_names_both_and_why(found: Standing, pinned: str | None, parts: list[str]) -> None:
     with pytest.raises(RefusedError) as caught:
         check_served(found, pinned, FILE)
     assert [part for part in [*parts, FILE] if part not in caught.value.message] == []

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from serve.record.drift import difference, is_rolled_back
 from serve.record.event import Event, Kind
-from serve.record.state import State, fold
+from serve.record.fold import fold
+from serve.record.state import State
 from tests.support.planner_world import NEW, NEXT, OLD
 
 pytestmark = pytest.mark.unit
@@ -73,9 +74,11 @@ def test_a_rollback_is_written_back_once_traffic_went_back_and_while_the_pin_is_
 
 def test_who_pinned_stays_known_through_a_rollback_and_is_the_merger_once_the_pin_follows() -> None:
     state = fold(BACK)
-    assert (state.pinned, state.desired, state.commit, state.author) == (NEW, OLD, "c2", "Ada <a>")
+    wanted = state.wanted
+    assert (wanted.pinned, wanted.desired, wanted.commit, wanted.author) == (NEW, OLD, "c2", "Ada <a>")
     proposed = fold([*BACK, event("proposed", replaces=NEW, release=OLD, url="http://mr/1")])
-    assert (difference(proposed, NEW) or {})["merge_request"] == "http://mr/1"
+    differs = difference(proposed, NEW)
+    assert differs and differs["merge_request"] == "http://mr/1"
     merged = fold(
         [
             *BACK,
@@ -83,7 +86,12 @@ def test_who_pinned_stays_known_through_a_rollback_and_is_the_merger_once_the_pi
             event("desired", release=OLD, rollback=True, pinned=True, failed=NEW, commit="c3", author="Bo <b>"),
         ]
     )
-    assert difference(merged, OLD) is None and (merged.commit, merged.author, merged.proposed, merged.why) == (
+    assert difference(merged, OLD) is None and (
+        merged.wanted.commit,
+        merged.wanted.author,
+        merged.git.proposed,
+        merged.wanted.why,
+    ) == (
         "c3",
         "Bo <b>",
         {},
@@ -101,16 +109,19 @@ def test_a_release_that_fails_a_second_time_is_written_back_a_second_time() -> N
             *BACK[len(BROKEN) :],
         ]
     )
-    assert is_rolled_back(again, NEW) and again.proposed == {}
+    assert is_rolled_back(again, NEW) and again.git.proposed == {}
 
 
 def test_the_agents_branch_is_remembered_until_an_agent_comes_without_one() -> None:
     with_branch = event("acquired", token=1, command="agent", follows="origin/main")
     command, plain = event("acquired", token=2, command="command"), event("acquired", token=3, command="agent")
-    assert fold([with_branch, command]).follows == "origin/main" and fold([with_branch, command, plain]).follows is None
+    assert (
+        fold([with_branch, command]).git.follows == "origin/main"
+        and fold([with_branch, command, plain]).git.follows is None
+    )
 
 
-WISHES = st.sampled_from(
+REQUESTS = st.sampled_from(
     [event("desired", release=release, commit=commit) for release in (OLD, NEW, NEXT) for commit in ("c1", "c2")]
     + [event("desired", release=OLD, rollback=True, failed=NEW, why="bad"), event("aborted", why="x"), event("held", release=OLD), event("resumed")]
     + [event("refused", why="no"), event("failed", release=NEXT, why="no"), event("proposed", url=None), event("pulled", commit="c", why="forced")]
@@ -120,7 +131,7 @@ WISHES = st.sampled_from(
 )  # fmt: skip
 
 
-@given(events=st.lists(WISHES, max_size=25), pinned=st.sampled_from([None, OLD, NEW, NEXT]))
+@given(events=st.lists(REQUESTS, max_size=25), pinned=st.sampled_from([None, OLD, NEW, NEXT]))
 def test_whatever_happened_a_difference_is_said_with_a_reason_exactly_where_there_is_one(
     events: list[Event], pinned: str | None
 ) -> None:

@@ -16,9 +16,17 @@ from configs.errors import RefusedError
 from configs.slots import SlotName, other
 from infra.haproxy.router import Router, Traffic
 from serve.record.environment import Environment
-from serve.record.receipt import in_one_line, last_receipt, of_rollback, read_receipts, receipt, since, write_receipt
+from serve.record.receipt import (
+    in_one_line,
+    last_receipt,
+    read_receipts,
+    receipt,
+    receipt_of_rollback,
+    since,
+    write_receipt,
+)
 from serve.record.record import Record
-from serve.record.state import SlotState, State
+from serve.record.state import Moves, SlotState, State, Wanted
 
 pytestmark = pytest.mark.unit
 COUNTS = st.integers(0, 1000)
@@ -29,11 +37,20 @@ ZERO: dict[str, dict[str, int]] = {slot: vars(Traffic(0, 0, 0, 0, 0)) for slot i
 
 def switched(**facts: Any) -> State:
     """Green took over from blue."""
-    switch = {
-        "from": "blue", "from_release": "old", "before": ZERO, "began_before": ZERO, "flip_milliseconds": 1.5, "first_request_milliseconds": 2.5, "at": AT,
-        "streams_open_at_switch": 0, "queued_seconds": None, "drained_seconds": 0.0,
-    }  # fmt: skip
-    return State(active="green", slots={"blue": SlotState("old"), "green": SlotState("new")}, switch=switch | facts)
+    switch: Any = {
+        "from": "blue",
+        "from_release": "old",
+        "before": ZERO,
+        "began_before": ZERO,
+        "flip_milliseconds": 1.5,
+        "first_request_milliseconds": 2.5,
+        "at": AT,
+        "streams_open_at_switch": 0,
+        "queued_seconds": None,
+        "drained_seconds": 0.0,
+    }
+    slots: dict[SlotName, SlotState | None] = {"blue": SlotState("old"), "green": SlotState("new")}
+    return State(active="green", slots=slots, moves=Moves(switch=switch | facts))
 
 
 @given(
@@ -67,7 +84,7 @@ def test_the_receipt_accounts_for_every_stream_of_the_old_slot(
     }
     counts = {name: vars(one) for name, one in was.items()}
     state = switched(**{"from": other(slot)}, before=counts, began_before=counts, streams_open_at_switch=len(fates))
-    found = receipt(State(active=slot, slots=state.slots, switch=state.switch), "blue-green", now, 2.04, 0.0)
+    found = receipt(replace(state, active=slot), "blue-green", now, 2.04, 0.0)
     assert found["streams_completed"] == fates.count("completed") and found["streams_still_open"] == fates.count("open")
     assert found["streams_cut"] == fates.count("cut") + cut and found["streams_left_by_client"] == fates.count("left")
     assert (found["requests_since"], found["requests_failed"], found["seconds_watched"]) == (total, bad + failed, 2.0)
@@ -77,20 +94,20 @@ def test_the_receipt_accounts_for_every_stream_of_the_old_slot(
 def test_a_canary_counts_its_requests_from_its_first_share_and_its_streams_from_the_flip() -> None:
     flip = {"blue": vars(Traffic(3, 90, 0, 0, 0)), "green": vars(Traffic(1, 10, 0, 0, 0))}
     began = {"blue": vars(Traffic(0, 50, 0, 0, 0)), "green": vars(Traffic(0, 0, 0, 0, 0))}
-    now = {"blue": Traffic(0, 92, 0, 0, 0), "green": Traffic(4, 30, 0, 0, 0)}
+    now: dict[SlotName, Traffic] = {"blue": Traffic(0, 92, 0, 0, 0), "green": Traffic(4, 30, 0, 0, 0)}
     found = receipt(switched(before=flip, began_before=began, streams_open_at_switch=3), "canary", now, 9, 4.2)
     assert found["requests_by_release"] == {"new": 30, "old": 42} and found["requests_since"] == 20
     assert (found["streams_completed"], found["longest_drain_seconds"], found["strategy"]) == (3, 4.2, "canary")
 
 
 def test_a_swap_says_how_long_the_router_was_held_and_how_long_blue_drained() -> None:
-    now = {"blue": Traffic(0, 1, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    now: dict[SlotName, Traffic] = {"blue": Traffic(0, 1, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
     found = receipt(switched(queued_seconds=8.1, drained_seconds=2.5), "blue-green", now, 1, 0.0)
     assert (found["longest_queue_wait_seconds"], found["longest_drain_seconds"]) == (8.1, 2.5)
 
 
 def test_a_first_deploy_has_no_one_to_drain() -> None:
-    now = {"blue": Traffic(5, 9, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    now: dict[SlotName, Traffic] = {"blue": Traffic(5, 9, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
     found = receipt(switched(**{"from": None, "from_release": None}), "blue-green", now, 1, 0.0)
     assert found["streams_still_open"] == 0 and found["requests_by_release"] == {"new": 7}
 
@@ -109,7 +126,7 @@ def test_receipts_are_kept_one_a_flip_and_the_last_is_read(tmp_path: Path, monke
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
     with pytest.raises(RefusedError, match="no deploy has come to its end"):
         last_receipt(env)
-    now = {"blue": Traffic(0, 0, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    now: dict[SlotName, Traffic] = {"blue": Traffic(0, 0, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
     for at in (AT, AT, AT.replace("12:", "13:")):
         write_receipt(env, switched(at=at), receipt(switched(at=at), "blue-green", now, 1, 0.0))
     assert [one["at"][11:13] for one in read_receipts(env)] == ["12", "13"] and last_receipt(env)["at"][11:13] == "13"
@@ -124,7 +141,7 @@ def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_
 ) -> None:
     monkeypatch.chdir(tmp_path)
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
-    state, open_streams = replace(switched(streams_open_at_switch=2), rollback=True), [2]
+    state, open_streams = replace(switched(streams_open_at_switch=2), wanted=Wanted(rollback=True)), [2]
     monkeypatch.setattr(Record, "state", lambda record: state)
     monkeypatch.setattr(Router, "is_running", lambda router: True)
     monkeypatch.setattr(
@@ -133,7 +150,7 @@ def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_
         lambda router: {"blue": Traffic(open_streams[0], 0, 0, 0, 0), "green": Traffic(0, 0, 0, 0, 0)},
     )
     if not killed:
-        write_receipt(env, state, of_rollback(env, state))
+        write_receipt(env, state, receipt_of_rollback(env, state))
     first = last_receipt(env)
     open_streams[0] = 0
     last = last_receipt(env)

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from configs.environment.pin import pin
 from configs.errors import InputError, OutsideError
-from serve.record.record import PROOF, Record, fold, other
+from configs.slots import other
+from serve.record.event import PROOF
+from serve.record.fold import fold
+from serve.record.record import Record
 
 pytestmark = pytest.mark.unit
 RELEASE = "a@sha256:" + "a" * 64
@@ -33,7 +36,7 @@ def test_events_come_back_in_order_with_their_facts(record: Record) -> None:
     for proof in PROOF:
         record.append("proven", "blue", proof=proof)
     state = record.state()
-    assert state.desired == RELEASE and state.slots["blue"] is not None
+    assert state.wanted.desired == RELEASE and state.slots["blue"] is not None
     assert state.slots["blue"].process == {"pid": 7, "create_time": 1.5, "port": 8101, "log": "x"}
     assert state.slots["blue"].proofs == set(PROOF) and state.slots["green"] is None
 
@@ -47,9 +50,9 @@ def test_starting_again_forgets_what_was_proven(record: Record) -> None:
 
 def test_the_intent_to_switch_is_not_the_switch(record: Record) -> None:
     record.append("switching", "green")
-    assert (record.state().active, record.state().switching) == (None, "green")
+    assert (record.state().active, record.state().moves.switching) == (None, "green")
     record.append("switched", "green", flip_milliseconds=3.0)
-    assert (record.state().active, record.state().switching, record.state().baked) == ("green", None, False)
+    assert (record.state().active, record.state().moves.switching, record.state().baked) == ("green", None, False)
 
 
 def test_stopping_everything_leaves_nothing_active(record: Record) -> None:

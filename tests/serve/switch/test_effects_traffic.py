@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from configs.errors import OutsideError
 from serve.record.environment import Environment
+from serve.record.receipt import last_switch
 from serve.switch.servers import wait_for_streams
 from serve.switch.traffic import router_client, traffic_of, wait_for_slot
 from tests.support.fake_machine import NONE, World, do, env, release, world
@@ -24,9 +25,10 @@ def test_switching_twice_is_switching_once(world: World, env: Environment, relea
     do(env, "start", "blue", release=release)
     world.count("green", open=5)
     first, second = (do(env, "switch", "blue") for _ in range(2))
-    assert first.active == second.active == world.routed == "blue" and second.switching is None
-    assert (first.switch["from"], first.switch["streams_open_at_switch"]) == (None, 0)
-    assert second.switch["before"] == {slot: vars(one) for slot, one in world.counts.items()}
+    assert first.active == second.active == world.routed == "blue" and second.moves.switching is None
+    before, after = last_switch(first), last_switch(second)
+    assert (before["from"], before["streams_open_at_switch"]) == (None, 0)
+    assert after["before"] == {slot: vars(one) for slot, one in world.counts.items()}
 
 
 @pytest.mark.parametrize("fault", ["router", "server"])
@@ -41,7 +43,7 @@ def test_a_switch_that_is_not_seen_through_the_router_stays_an_intent(
         world.servers.clear()
     with pytest.raises(OutsideError):
         do(env, "switch", "blue")
-    assert (env.record.state().switching, env.record.state().active) == ("blue", None)
+    assert (env.record.state().moves.switching, env.record.state().active) == ("blue", None)
 
 
 @pytest.mark.parametrize(("streams", "why", "waited"), [(0, "streams zero", 0), (3, "deadline", 20)])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from configs.errors import OutsideError, RefusedError
 from serve.deploy import deploy, stop_all
 from serve.record.environment import locked
-from serve.record.record import PROOF
+from serve.record.event import PROOF
 from serve.view.status import status
-from tests.support.fake_machine import Killed, World, environment, kinds, new, old, publish, world
+from tests.support.fake_machine import Killed, World, environment, kinds, new, old, publish, receipt_in, world
 
 __all__ = ["new", "old", "world"]
 pytestmark = pytest.mark.unit
@@ -37,9 +37,9 @@ def test_a_first_deployment_opens_starts_proves_in_order_switches_and_bakes(worl
         "baked",
     ]
     assert (
-        found["receipt"]["from"]["slot"] is None
-        and found["receipt"]["seconds_watched"] >= 1
-        and found["receipt"]["requests_failed"] == 0
+        receipt_in(found)["from"]["slot"] is None
+        and receipt_in(found)["seconds_watched"] >= 1
+        and receipt_in(found)["requests_failed"] == 0
     )
 
 
@@ -52,7 +52,7 @@ def test_the_next_release_takes_the_other_slot_and_the_old_one_stays_warm(world:
     assert (
         world.runs == {8101: old, 8102: new}
         and len(world.servers) == 2
-        and found["receipt"]["from"] == {"slot": "blue", "release": old}
+        and receipt_in(found)["from"] == {"slot": "blue", "release": old}
     )
     world.done.clear()
     deploy(env, new)
@@ -66,7 +66,7 @@ def test_the_old_slot_is_retired_once_its_streams_have_ended_where_it_is_not_kep
     deploy(env, old)
     world.count("blue", open=8)
     world.on_sleep = lambda: world.count("blue", open=max(0, world.counts["blue"].open - 1))
-    assert deploy(env, new)["receipt"]["streams_completed"] == 8
+    assert receipt_in(deploy(env, new))["streams_completed"] == 8
     assert world.done[-1] == "stop blue" and kinds(env)[-2:] == ["baked", "stopped"]
 
 
@@ -85,9 +85,9 @@ def test_killed_at_any_point_the_same_command_ends_with_the_desired_release_serv
             assert world.serving() in ({None, new} if first else {old, new}), number
             deploy(env, new)
         state = env.record.state()
-        assert world.serving() == state.release_of(state.active) == new and state.baked and state.switching is None, (
-            number
-        )
+        assert (
+            world.serving() == state.release_of(state.active) == new and state.baked and state.moves.switching is None
+        ), number
         assert len(world.servers) == (1 if first else 2), number
         if world.points < number:
             assert number > 40

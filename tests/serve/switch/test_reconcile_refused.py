@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from configs.errors import InputError, RefusedError
 from configs.verdict import Verdict
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.record.environment import Environment, locked
-from serve.record.record import PROOF
-from tests.support.fake_machine import World, environment, kinds, new, old, publish, world
+from serve.record.event import PROOF
+from tests.support.fake_machine import World, environment, kinds, new, old, publish, receipt_in, world
 from tunegate import compare_by
 
 __all__ = ["new", "old", "world"]
@@ -61,7 +62,10 @@ def test_a_failed_bake_goes_back_to_the_old_slot_and_retires_the_new_one(
     with pytest.raises(RefusedError, match=message):
         deploy(env, new)
     state = env.record.state()
-    assert world.serving() == state.desired == old and (state.failed, state.rollback) == (new, True)
+    assert world.serving() == state.wanted.desired == old and (state.wanted.failed, state.wanted.rollback) == (
+        new,
+        True,
+    )
     assert list(world.servers) == [8101] and world.done.count("start blue") == 1
 
 
@@ -73,7 +77,7 @@ def test_a_failed_bake_with_nothing_to_go_back_to_is_refused_and_serves_on(world
     assert world.serving() == old and kinds(env)[-1] == "refused"
 
 
-def watched(**facts: object) -> Environment:
+def watched(**facts: Any) -> Environment:
     return Environment(environment(watch={"failures_allowed": None}, **facts).config, compare=compare_by())
 
 
@@ -96,10 +100,10 @@ def test_too_little_traffic_to_compare_rolls_nothing_back_and_the_receipt_says_s
 ) -> None:
     env = watched()
     first = deploy(env, old)
-    assert first["receipt"]["watch"] == ["nothing was compared: no release served before"]
+    assert receipt_in(first)["watch"] == ["nothing was compared: no release served before"]
     world.on_sleep = lambda: world.count("green", total=3, failed=3)
     found = deploy(env, new)
-    assert world.serving() == new and found["receipt"]["watch"] == [
+    assert world.serving() == new and receipt_in(found)["watch"] == [
         "error rate is inconclusive: 3 observations, 0 of the old release, at least 20 of each are needed",
         "vLLM's counters were not read: only the error rate is compared",
     ]

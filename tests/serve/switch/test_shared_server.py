@@ -30,10 +30,11 @@ from serve.plan.capacity import GIB, adapter_gib, decide_adapter
 from serve.preview import preview
 from serve.record.environment import Environment
 from serve.switch.servers import crash
-from serve.switch.shared_server import port_for, read_by_server, why_apart
+from serve.switch.shared_server import port_for, read_by_server, why_not_shared
 from serve.view.logs import log_of
 from serve.view.status import status
 from tests.support.agent_scene import Scene, digest, folder, scene
+from tests.support.fake_machine import receipt_in
 from tests.support.fake_servers import fake_environment, misbehave, publish_fake
 
 __all__ = ["folder", "scene"]
@@ -84,7 +85,7 @@ def test_an_adapter_goes_into_the_server_that_runs_only_where_that_reads_the_sam
     facts = changed | (
         {"serving": manifest_of(two).serving.model_copy(update=changed["serving"])} if "serving" in changed else {}
     )
-    found = why_apart(env, env.record.state(), "blue", manifest_of(two).model_copy(update=facts))
+    found = why_not_shared(env, env.record.state(), "blue", manifest_of(two).model_copy(update=facts))
     assert (found is None) == (why is None) and re.search(why or "None", str(found))
 
 
@@ -92,17 +93,17 @@ def test_an_adapter_goes_into_the_server_that_runs_only_where_that_reads_the_sam
 def test_it_gets_a_server_of_its_own_where_none_runs_or_the_one_that_runs_was_not_started_for_it(folder: Path) -> None:
     env, (one, two) = fake_environment(**ADAPTER), (publish_fake(name, base="base") for name in ("one", "two"))
     merged = publish_fake("merged")
-    assert why_apart(env, env.record.state(), None, manifest_of(two)) == "nothing serves"
-    assert why_apart(fake_environment(), env.record.state(), None, manifest_of(two)) == "capacity is auto"
+    assert why_not_shared(env, env.record.state(), None, manifest_of(two)) == "nothing serves"
+    assert why_not_shared(fake_environment(), env.record.state(), None, manifest_of(two)) == "capacity is auto"
     recorded(env, "blue", one)
     assert (
-        why_apart(env, env.record.state(), "blue", manifest_of(two))
+        why_not_shared(env, env.record.state(), "blue", manifest_of(two))
         == "the server that runs was started without capacity: adapter"
     )
     recorded(env, "blue", merged, **ROOM)
-    assert why_apart(env, env.record.state(), "blue", manifest_of(two)) == f"{short(merged)} holds merged weights"
+    assert why_not_shared(env, env.record.state(), "blue", manifest_of(two)) == f"{short(merged)} holds merged weights"
     recorded(env, "blue", one, **ROOM | {"create_time": 0.0})
-    assert why_apart(env, env.record.state(), "blue", manifest_of(two)) == "nothing serves"
+    assert why_not_shared(env, env.record.state(), "blue", manifest_of(two)) == "nothing serves"
     assert read_by_server(manifest_of(one)) == read_by_server(manifest_of(two)) != read_by_server(manifest_of(merged))
 
 
@@ -126,7 +127,7 @@ def test_its_need_is_its_own_bytes_and_what_does_not_fit_is_refused_with_the_ari
         "adapter",
         "adapter: needs 0.100 GiB in the server that runs, beside what serves; 1.00 free, 0.50 kept back",
     )
-    with pytest.raises(RefusedError, match=r"no room for one more adapter: needs 0\.600 GiB"):
+    with pytest.raises(RefusedError, match=r"no memory for one more adapter: needs 0\.600 GiB"):
         decide_adapter(config, 0.6, 1.0)
 
 
@@ -162,7 +163,7 @@ def test_the_second_adapter_is_proven_switched_to_and_rolled_back_from_in_the_sa
     assert (
         green.is_same_process(before)
         and green.prefix == prefix_of("green", short(new))
-        and found["receipt"]["capacity"] == "adapter"
+        and receipt_in(found)["capacity"] == "adapter"
     )
     assert scene.serving() == digest(new) and said(scene) == "new 0"
     rollback(scene.env)

@@ -25,6 +25,7 @@ from infra.haproxy.api_keys import api_key
 from infra.vllm.server import is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.record.environment import Environment
+from tests.support.fake_machine import receipt_in
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -33,7 +34,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 def env(config: DeployConfig) -> Iterator[Environment]:
     rules = read_rules(Path("load.yaml"))
     settings = config.model_copy(update={"capacity": "adapter"})
-    found = Environment(settings, judge=lambda reference, figures: decide_load(rules, reference, figures))
+    found = Environment(settings, load_gate=lambda reference, figures: decide_load(rules, reference, figures))
     yield found
     stop_all(found)
 
@@ -74,7 +75,7 @@ def answer(env: Environment, reference: str, **facts: Any) -> httpx.Response:
 def test_the_first_one_gets_a_server_of_its_own_that_takes_one_more(env: Environment, old: str, new: str) -> None:
     assert golden(old)["answer"] != golden(new)["answer"]
     found = deploy(env, old)
-    assert found["receipt"]["capacity"] == "surge"
+    assert receipt_in(found)["capacity"] == "surge"
     reply = answer(env, old)
     assert (
         reply.json()["choices"][0]["message"]["content"] == golden(old)["answer"]
@@ -94,9 +95,9 @@ def test_the_second_is_loaded_and_switched_to_under_open_streams_and_none_is_cut
     again = deploy(env, new)
     counted = streams.close()
     green = env.process(env.record.state(), "green")
-    assert before and green and green.is_same_process(before) and found["receipt"]["capacity"] == "adapter"
+    assert before and green and green.is_same_process(before) and receipt_in(found)["capacity"] == "adapter"
     assert (counted["streams_cut"], counted["requests_failed"], counted["releases_seen"]) == (0, 0, 2)
-    assert found["receipt"]["streams_cut"] == again["receipt"]["streams_cut"] == 0 and rolled["release"] == old
+    assert receipt_in(found)["streams_cut"] == receipt_in(again)["streams_cut"] == 0 and rolled["release"] == old
 
 
 def test_each_answers_as_peft_says_streamed_or_whole_under_the_models_own_name(env: Environment, new: str) -> None:
@@ -140,7 +141,7 @@ def test_a_request_for_a_prompts_log_probabilities_does_not_end_the_server(env: 
 
 def test_a_third_takes_the_place_of_the_one_before(env: Environment, old: str, publish: Callable[..., str]) -> None:
     third = publish("third", 1, adapter_seed=3)
-    assert deploy(env, third)["receipt"]["capacity"] == "adapter"
+    assert receipt_in(deploy(env, third))["capacity"] == "adapter"
     assert answer(env, third).json()["choices"][0]["message"]["content"] == golden(third)["answer"]
     process = env.process(env.record.state(), "blue")
     assert process

@@ -18,7 +18,8 @@ from configs.errors import InputError, RefusedError
 from infra.haproxy.api_keys import KeyLimits, Keyring
 from serve.agent import Agent
 from serve.record.environment import Environment, locked
-from serve.record.record import Event, Record
+from serve.record.event import Event
+from serve.record.record import Record
 from serve.view.audit import audit
 from tests.support.fake_machine import World, environment, publish
 
@@ -39,7 +40,7 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(tunegate.app, ["audit", words[0], "x.yaml", *words[1:]])
 
 
-def told(env: Environment) -> list[tuple[str, str, str | None]]:
+def told(env: Environment) -> list[tuple[str, str | None, str | None]]:
     return [(row["what"], row["by"], row["why"]) for row in audit(env.record.read())]
 
 
@@ -78,7 +79,7 @@ def test_deploy_promotion_rollback_and_keys_are_told_with_who_and_why(world: Wor
         if row["what"].startswith(("deploy", "rollback", "key"))
     )
     switched = [row for row in audit(env.record.read()) if row["what"] == "switched"]
-    assert len(switched) == 3 and all(re.fullmatch(r"command \d+@.+", row["by"]) for row in switched), (
+    assert len(switched) == 3 and all(re.fullmatch(r"command \d+@.+", str(row["by"])) for row in switched), (
         "an outcome is its holder's"
     )
 
@@ -87,7 +88,7 @@ def test_what_an_agent_wants_is_the_agents_and_a_persons_wish_beside_it_the_pers
     one = publish("one")
     config = environment(release=one).config
     with locked(Environment(config), "agent") as held:
-        Agent(held, lambda: config).look_at_wishes()
+        Agent(held, lambda: config).take_up_pin()
         Environment(config, why="look first").record.append("paused")
     assert [row for row in told(Environment(config)) if row[0].split()[0] in ("deploy", "paused")] == [
         (f"deploy one@{one[11:23]}", "agent ann@here", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from configs.release import short
 from infra.vllm.counters import Counted, Histogram
 from serve.deploy import deploy
 from serve.operate import pause
-from serve.view.live import View, in_one_line, picture, print_lines, show_live
+from serve.view.live import Look, View, in_one_line, picture, print_lines, show_live
 from tests.support.fake_machine import World, environment, publish
 
 pytestmark = pytest.mark.unit
@@ -43,14 +44,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Moves the view's clock on."""
     now = [1_000.0]
-    monkeypatch.setattr(serve.view.live.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return lambda seconds: now.__setitem__(0, now[0] + seconds)
 
 
-def printed(seen: dict[str, Any]) -> str:
+def printed(seen: Look) -> str:
     console = Console(width=180, record=True, file=io.StringIO())
     console.print(picture(seen))
     return console.export_text()
+
+
+def first_token(seen: Look) -> dict[str, float] | None:
+    assert "error" not in seen
+    return seen["slots"]["blue"]["first_token_ms"]
 
 
 def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_events(world: World) -> None:
@@ -85,15 +91,11 @@ def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_eve
 def test_a_server_that_is_down_or_says_nothing_has_no_times_and_the_rest_is_shown(world: World) -> None:
     env = environment()
     deploy(env, publish("old"))
-    assert View(lambda: env).look()["slots"]["blue"]["first_token_ms"] is None
+    assert first_token(View(lambda: env).look()) is None
     world.servers.clear()
     world.metrics = {8101: first(1, 0, 0)}
     seen = View(lambda: env).look()
-    assert (
-        seen["slots"]["blue"]["first_token_ms"] is None
-        and "dead" in printed(seen)
-        and "first token -" in in_one_line(seen)
-    )
+    assert first_token(seen) is None and "dead" in printed(seen) and "first token -" in in_one_line(seen)
 
 
 def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_started(
@@ -105,7 +107,7 @@ def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_
     found = []
     for counts in ((100, 0, 0), (100, 0, 0), (100, 100, 0), (100, 100, 100)):
         world.metrics = {8101: first(*counts)}
-        found.append(view.look()["slots"]["blue"]["first_token_ms"])
+        found.append(first_token(view.look()))
         clock(40)
     assert found == [{"p50": 50.0, "p95": 95.0}, None, {"p50": 150.0, "p95": 195.0}, {"p50": 200.0, "p95": 380.0}]
     assert len(view.readings) == 3
@@ -120,7 +122,7 @@ def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(
     for counts in ((100, 7, 0), (0, 0, 2)):
         world.metrics = {8101: first(*counts)}
         seen = view.look()
-    assert seen["slots"]["blue"]["first_token_ms"] == {"p50": 300.0, "p95": 390.0}
+    assert first_token(seen) == {"p50": 300.0, "p95": 390.0}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(serve.view.live.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     lines = print_lines(View(environment), 7, as_json=True)
     assert [json.loads(next(lines))["router"]["running"] for _ in range(3)] == [False] * 3 and waited == [7, 7]
     assert "router down  blue -  green -" in next(print_lines(View(environment), 7, as_json=False))
@@ -159,7 +161,7 @@ def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_ba
         if next(looks) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve.view.live.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     with (tmp_path / "screen").open("w+") as screen:
         with pytest.raises(KeyboardInterrupt):
             show_live(View(environment), Console(file=screen, force_terminal=True, width=120, height=40), 1)

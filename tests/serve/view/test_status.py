@@ -46,7 +46,7 @@ def test_a_pause_and_a_holder_are_shown(world: World) -> None:
     with locked(env, "agent"):
         pause(env)
         seen = status(env)
-        assert seen["paused"] and seen["holder"]["command"] == "agent" and "(paused)" in printed(env)
+        assert seen["paused"] and seen["holder"] and seen["holder"]["command"] == "agent" and "(paused)" in printed(env)
 
 
 @pytest.mark.parametrize(("reference", "text"), [(None, "-"), ("a@sha256:" + "1" * 64, "a@" + "1" * 12)])

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 import serve.watch.watcher
 from configs.environment.config import DeployConfig
 from configs.environment.watch import Watch
-from configs.slots import SlotName
+from configs.slots import SLOTS, SlotName
 from infra.vllm.counters import Counted, Histogram
 from serve.record.environment import Environment
 from serve.record.record import Record
-from serve.watch.compare import FIGURES, Finding, judge_window
-from serve.watch.watcher import Watcher, baseline, count_slots
+from serve.watch.compare import FIGURES, FigureCheck, compare_window
+from serve.watch.watcher import Watcher, baseline, count_slot
 from tests.serve.conftest import free_ports
 from tests.support.fake_openai import FIRSTS, GAPS, LENGTHS, Fake, serving
 from tunegate import compare_by
@@ -56,7 +56,7 @@ def window(
     return Counted(requests=n, failed=failed, answers=n, truncated=truncated, lengths=lengths, **times)
 
 
-def breaches(found: list[Finding]) -> list[str]:
+def breaches(found: list[FigureCheck]) -> list[str]:
     return [one.figure for one in found if one.outcome == "breach"]
 
 
@@ -70,7 +70,7 @@ def breaches(found: list[Finding]) -> list[str]:
     ],
 )  # fmt: skip
 def test_each_way_to_be_worse_is_found_and_named(facts: dict[str, Any], figure: str) -> None:
-    found = judge_window(window(200, failed=1, truncated=2), window(50, seed=1, **facts), WATCH, COMPARE, looks=15)
+    found = compare_window(window(200, failed=1, truncated=2), window(50, seed=1, **facts), WATCH, COMPARE, looks=15)
     assert figure in breaches(found) and len(found) == FIGURES
     sentence = next(one.sentence for one in found if one.outcome == "breach")
     assert sentence.startswith((figure, "mean", "share")) and "against" in sentence
@@ -79,14 +79,14 @@ def test_each_way_to_be_worse_is_found_and_named(facts: dict[str, Any], figure: 
 @pytest.mark.unit
 @pytest.mark.parametrize("facts", [{}, {"first": 0.06, "per_token": 0.024}, {"failed": 1}, {"length": 26}])
 def test_one_that_is_as_good_or_a_little_worse_than_allowed_is_left_alone(facts: dict[str, Any]) -> None:
-    assert breaches(judge_window(window(200, failed=1), window(60, seed=2, **facts), WATCH, COMPARE)) == []
+    assert breaches(compare_window(window(200, failed=1), window(60, seed=2, **facts), WATCH, COMPARE)) == []
 
 
 @pytest.mark.unit
 @given(st.integers(0, 200), st.integers(0, 200), st.integers(0, 10**6))
 @settings(max_examples=50)
 def test_too_few_requests_on_either_side_are_inconclusive_however_bad(n: int, other_n: int, seed: int) -> None:
-    found = judge_window(
+    found = compare_window(
         window(other_n, seed=seed), window(n, failed=n, first=3.0, length=1, seed=seed + 1), WATCH, COMPARE
     )
     if min(n, other_n) < WATCH.minimum_requests:
@@ -106,7 +106,7 @@ def test_more_failures_never_look_better_and_more_looks_never_alarm_sooner(
     def breach(more: int, looks: int) -> bool:
         theirs = Counted(requests=other_n, failed=min(other_n, other_failed))
         return breaches(
-            judge_window(theirs, Counted(requests=n, failed=min(n, failed + more)), WATCH, COMPARE, looks)
+            compare_window(theirs, Counted(requests=n, failed=min(n, failed + more)), WATCH, COMPARE, looks)
         ) == ["error rate"]
 
     assert breach(0, looks) <= breach(1, looks) and breach(0, looks) <= breach(0, 1)
@@ -117,7 +117,7 @@ def test_more_failures_never_look_better_and_more_looks_never_alarm_sooner(
 @settings(max_examples=50)
 def test_a_window_is_never_worse_than_itself(n: int, seed: int) -> None:
     same = window(n, failed=n // 3, truncated=n // 2, length=2, seed=seed)
-    assert breaches(judge_window(same, same, WATCH, COMPARE)) == []
+    assert breaches(compare_window(same, same, WATCH, COMPARE)) == []
 
 
 @pytest.mark.unit
@@ -143,13 +143,15 @@ def test_a_bake_of_many_looks_alarms_falsely_no_oftener_than_stated() -> None:
             window(n, failed=int(failed[n - 1]), truncated=int(truncated[n - 1]), seed=5000 + bake)
             for n in range(40, 201, 40)
         ]
-        alarms += any(breaches(judge_window(old, one, strict, COMPARE, len(looks))) for one in looks)
+        alarms += any(breaches(compare_window(old, one, strict, COMPARE, len(looks))) for one in looks)
     assert alarms / 100 <= 0.05
 
 
 @pytest.mark.unit
 def test_a_classifier_is_watched_by_its_error_rate_alone() -> None:
-    found = judge_window(Counted(requests=90, answers=90), Counted(requests=40, failed=12, answers=28), WATCH, COMPARE)
+    found = compare_window(
+        Counted(requests=90, answers=90), Counted(requests=40, failed=12, answers=28), WATCH, COMPARE
+    )
     assert breaches(found) == ["error rate"] and len(found) == 1
 
 
@@ -158,14 +160,14 @@ def test_a_classifier_is_watched_by_its_error_rate_alone() -> None:
 def test_where_probes_and_load_tests_answered_for_users_only_what_the_router_counted_is_compared(side: str) -> None:
     """A probe is an answer of one token, cut at max_tokens: a quiet release would look truncated beside a busy one."""
     users, mixed = window(100), window(100, length=1, truncated=70).model_copy(update={"requests": 30})
-    found = judge_window(*((users, mixed) if side == "new" else (mixed, users)), WATCH, COMPARE)
+    found = compare_window(*((users, mixed) if side == "new" else (mixed, users)), WATCH, COMPARE)
     assert [(one.figure, one.outcome) for one in found] == [("error rate", "fine"), ("answers", "inconclusive")]
     assert f"70 of the {side} release's 100 did not go through the router" in found[1].sentence
 
 
 @pytest.mark.unit
 def test_a_server_that_was_not_read_is_said_to_be_inconclusive() -> None:
-    found = judge_window(window(90), Counted(requests=40), WATCH, COMPARE)
+    found = compare_window(window(90), Counted(requests=40), WATCH, COMPARE)
     assert [one.outcome for one in found] == ["fine", "inconclusive"] and "were not read" in found[1].sentence
 
 
@@ -226,7 +228,7 @@ def deployed(
 
 
 def take_over(env: Environment, slot: SlotName) -> None:
-    env.record.append("switched", slot, counted=count_slots(env))
+    env.record.append("switched", slot, counted={one: count_slot(env, one).model_dump(mode="json") for one in SLOTS})
     env.router.switch(slot)
 
 
@@ -274,7 +276,12 @@ def test_a_release_that_is_bad_only_under_traffic_is_seen_through_the_real_route
     with deployed(BAD[start], monkeypatch, tmp_path) as (env, held_against):
         assert held_against["requests"] >= 55 and held_against["failed"] == 0
         watcher, found = Watcher(env, "green", held_against), list[str]()
-        wait_for(lambda: found.extend(watcher.check()) or found)
+
+        def breaches() -> list[str]:
+            found.extend(watcher.check())
+            return found
+
+        wait_for(breaches)
         assert any(sentence.startswith(start) for sentence in found), found
 
 

@@ -1,0 +1,92 @@
+"""What is so now: the record's state, the environment's settings, and what is seen of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from configs.environment.config import DeployConfig
+from configs.slots import SLOTS, SlotName, other
+from serve.record.state import State
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes
+    live, which of them accept and never answer, and the time (seconds since the epoch)."""
+
+    router_running: bool
+    weights: Mapping[SlotName, int]
+    alive: frozenset[SlotName]
+    hung: frozenset[SlotName] = frozenset()
+    now: float = 0.0
+
+    @property
+    def routed(self) -> SlotName | None:
+        return next((slot for slot in SLOTS if self.weights.get(slot) == 100), None)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that a rule may ask. `active` serves; `target` is the slot of the candidate, the other one."""
+
+    state: State
+    config: DeployConfig
+    observed: Observed
+
+    @property
+    def active(self) -> SlotName | None:
+        return self.state.active
+
+    @property
+    def active_lives(self) -> bool:
+        return self.state.active in self.observed.alive
+
+    @property
+    def target(self) -> SlotName:
+        """Where nothing is active the router may still send to one slot: what starts there would be asked before it is
+        proven."""
+        if self.active:
+            return other(self.active)
+        return "green" if self.observed.weights.get("blue") else "blue"
+
+    @property
+    def desired(self) -> str | None:
+        return self.state.wanted.desired
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the candidate's present share was watched to its end."""
+        return not self.state.moves.weight or self.state.moves.analysed == self.state.moves.weight
+
+    @property
+    def may_take_all(self) -> bool:
+        wanted = self.state.wanted
+        return self.config.promotion == "auto" or wanted.rollback or wanted.promoted == wanted.desired
+
+    def runs(self, slot: SlotName, release: str | None) -> bool:
+        found = self.state.slots[slot]
+        return found is not None and found.release == release and slot in self.observed.alive
+
+    def is_ready(self, slot: SlotName) -> bool:
+        """Proven, and answers."""
+        found = self.state.slots[slot]
+        lives = slot in self.observed.alive and slot not in self.observed.hung
+        return found is not None and found.is_proven and lives
+
+    def crash_count(self, release: str | None) -> int:
+        """Crashes of this release within the window."""
+        since = self.observed.now - self.config.supervision.window_seconds
+        return sum(one == release and seconds_of(at) >= since for one, at in self.state.crashes)
+
+    def crashes_too_often(self, release: str | None) -> bool:
+        return self.crash_count(release) >= self.config.supervision.max_crashes
+
+    @property
+    def restart_limit(self) -> str:
+        return f"{self.config.supervision.max_crashes} crashes within {self.config.supervision.window_seconds} s"
+
+
+def seconds_of(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()

@@ -1,0 +1,199 @@
+"""What each kind of event says: the keys of its facts, as events.jsonl keeps them. The record is a contract: what an
+older version wrote must still be read."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from configs.slots import SlotName
+
+Mode = Literal["surge", "swap", "adapter"]
+# The router's counters of a slot (infra.haproxy.router.Traffic), by their names.
+TrafficCounts = dict[str, int]
+# vLLM's counters of a slot (infra.vllm.counters.Counted), as JSON.
+Counters = dict[str, Any]
+
+
+class Acquired(TypedDict):
+    """A command, or the agent, holds the environment from here on."""
+
+    token: int
+    pid: int
+    host: str
+    command: str
+    follows: NotRequired[str]
+
+
+class Desired(TypedDict):
+    """A request, or with `rollback` a way back. `failed`: what is left behind for good; `pinned`: the pin asks for it
+    too."""
+
+    release: str
+    rollback: NotRequired[bool]
+    failed: NotRequired[str | None]
+    why: NotRequired[str]
+    pinned: NotRequired[bool]
+    commit: NotRequired[str]
+    author: NotRequired[str]
+
+
+class Failed(TypedDict):
+    """What the YAML pins cannot even be tried."""
+
+    release: str
+    why: str
+    commit: NotRequired[str]
+    author: NotRequired[str]
+
+
+class ReleaseNamed(TypedDict):
+    """Of `promoted`, `starting` and `held`."""
+
+    release: str
+    why: NotRequired[str]
+
+
+class Because(TypedDict):
+    """Of `refused`, `aborted` and `paged`."""
+
+    why: str
+
+
+class Planned(TypedDict, total=False):
+    """The arithmetic of memory, GiB, and how long a swap lets open streams drain."""
+
+    release: str
+    mode: Mode
+    why: str
+    need_gib: float
+    free_gib: float
+    reserve_gib: float
+    leaving_gib: float
+    start_seconds: float
+    drain_seconds: float
+
+
+class AdapterLimits(TypedDict):
+    """What a server that was started with an adapter takes besides."""
+
+    rank: int
+    layers: list[str]
+
+
+class Started(TypedDict):
+    """A server; with `prefix` one that both slots live in. `room` is what `adapter_limits` was called at first."""
+
+    pid: int
+    create_time: float
+    port: int
+    log: str
+    prefix: NotRequired[str]
+    adapter_limits: NotRequired[AdapterLimits]
+    room: NotRequired[AdapterLimits]
+    counted: NotRequired[dict[SlotName, Counters]]
+
+
+class Proven(TypedDict):
+    """Beside these, whatever the proof found."""
+
+    proof: str
+    seconds: float
+    counted: NotRequired[dict[SlotName, Counters]]
+
+
+class Queued(TypedDict):
+    """From here on new requests wait: a swap has begun."""
+
+    release: str | None
+    before: dict[SlotName, TrafficCounts]
+
+
+class Stepped(TypedDict):
+    """`weight`: percent of new requests that the slot gets."""
+
+    weight: int
+    release: str | None
+    before: dict[SlotName, TrafficCounts]
+    counted: dict[SlotName, Counters]
+
+
+class Analysed(TypedDict):
+    weight: int
+    requests: int
+    failed: int
+    watch: list[str]
+
+
+Switched = TypedDict(
+    "Switched",
+    {
+        "from": SlotName | None,
+        "from_release": str | None,
+        "before": dict[SlotName, TrafficCounts],
+        "counted": dict[SlotName, Counters],
+        "flip_milliseconds": float,
+        "first_request_milliseconds": float,
+        "streams_open_at_switch": int,
+    },
+)
+"""All new requests go to the slot. `before`: the router's counters at that moment."""
+
+
+class Stopped(TypedDict):
+    """`why`: `stop` is `tunegate stop`."""
+
+    release: str | None
+    why: str
+    streams_open: NotRequired[int]
+    drain_seconds: NotRequired[float]
+
+
+class Crashed(TypedDict):
+    why: str
+    release: str | None
+
+
+class Pulled(TypedDict, total=False):
+    """Where the followed branch stands; `why` it was not taken any further."""
+
+    upstream: str
+    commit: str
+    author: str
+    why: str
+
+
+class Proposed(TypedDict, total=False):
+    """The commit that writes a rollback back, and the merge request's `url`."""
+
+    replaces: str
+    release: str
+    branch: str
+    commit: str
+    url: str | None
+
+
+class Reported(TypedDict, total=False):
+    """What GitLab was told last."""
+
+    commit: str
+    status: str
+    description: str
+    merge_request: Any
+
+
+class Keyed(TypedDict):
+    """An API key was added, changed or revoked."""
+
+    change: str
+    name: str
+
+
+class Nothing(TypedDict):
+    """Of `paused`, `resumed` and `switching`."""
+
+    why: NotRequired[str]
+
+
+def adapter_limits_of(started: Started | None) -> AdapterLimits | None:
+    """None: its server takes no further adapter."""
+    return (started.get("adapter_limits") or started.get("room")) if started else None
