@@ -100,8 +100,8 @@ def prune_releases(
     if as_json:
         show(found, True)
         return
-    going = "removed" if yes else "would_remove"
-    fates = [(name, going.replace("_", " "), "nothing refers to it") for name in found[going]]
+    going = found["removed"] if yes else found["would_remove"]
+    fates = [(name, "removed" if yes else "would be removed", "nothing refers to it") for name in going]
     fates += [(name, "kept", why) for name, why in found["kept"].items()]
     print_table(
         [dict(zip(("release", "fate", "why"), fate, strict=True)) for fate in fates], ("release", "fate", "why")

@@ -139,8 +139,8 @@ class Keyring:
 
     @contextlib.contextmanager
     def changed(self, change: str, name: str, why: str | None) -> Iterator[list[Key]]:
-        """Read, change, put on record, write the file, tell the running router: one process at a time, and nothing where
-        the change or the record fails."""
+        """Read, change, put on record, write the file, tell the running router: one process at a time, and nothing
+        where the change or the record fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

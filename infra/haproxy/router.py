@@ -61,8 +61,8 @@ class Router:
         return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Starts the router; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError
-        when one of other settings runs."""
+        """Starts the router; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up,
+        InputError when one of other settings runs."""
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:

@@ -105,7 +105,6 @@ def test_a_missing_config_file_is_a_clear_error() -> None:
 
 
 ENVIRONMENT = "name: local\nmodel: assistant\n"
-NOT_MERGED = {"supervision.strikes"}
 
 
 def kinds_with(new: str) -> list[str]:
@@ -122,8 +121,6 @@ def nested(key: str) -> str:
 
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_renamed_key_is_refused_with_its_new_name(old: str) -> None:
-    if old in NOT_MERGED:
-        pytest.skip("its room is not merged yet")
     kinds = [set(kinds_with(new)) for new in RENAMED[old]]
     assert kinds[0] and all(kind == kinds[0] for kind in kinds), "the new name is in no schema"
     for kind in kinds[0]:
