@@ -35,8 +35,7 @@ class NearDuplicates(TypedDict):
 
 
 class LengthHistogram(TypedDict):
-    """Rows by tokens: `counts[i]` rows have from `edges[i]` to `edges[i + 1]` of them; empty where none
-    were counted."""
+    """Rows by tokens: `counts[i]` rows have from `edges[i]` to `edges[i + 1]` of them."""
 
     counts: list[int]
     edges: list[int]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -30,6 +32,11 @@ def must_exist(path: str, info: ValidationInfo) -> str:
 
 InsidePath = Annotated[str, AfterValidator(stay_inside)]
 ExistingPath = Annotated[InsidePath, AfterValidator(must_exist)]
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that was probably meant; None where none is near. `cutoff`: difflib's ratio, 1 for equal names."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 class Section(BaseModel):

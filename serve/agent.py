@@ -109,19 +109,18 @@ class Agent:
         wanted = state.wanted
         if config.release is None or wanted.held or config.release == wanted.pinned:
             return
-        facts: Desired = {"release": config.release, **self.git.pinned_by()}
+        record, by = self.env.record, self.git.pinned_by()
         if config.release == wanted.desired and wanted.rollback:  # the pin follows a rollback
-            facts["rollback"] = facts["pinned"] = True
-            facts["failed"] = wanted.failed
-            self.env.record.append("desired", **facts)
+            back: Desired = {"release": config.release, "rollback": True, "pinned": True, "failed": wanted.failed}
+            record.append("desired", **(back | by))
             return
         try:
             check_release(config, config.release)
         except (RefusedError, InputError) as error:
-            failed: Failed = {"release": config.release, "why": error.message, **self.git.pinned_by()}
-            self.env.record.append("failed", **failed)
+            failed: Failed = {"release": config.release, "why": error.message}
+            record.append("failed", **(failed | by))
             raise
-        self.env.record.append("desired", **facts)
+        record.append("desired", release=config.release, **by)
 
     def self_heal_router(self) -> None:
         """What a hand did to the router's maps is undone; a share that was changed the plan has restored by now."""

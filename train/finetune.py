@@ -1,5 +1,5 @@
-"""Training from YAML to trained weights: the best checkpoint, exact resumption after a kill, smaller micro-batches where
-memory runs out."""
+"""Training, from YAML to trained weights: the best checkpoint, exact resumption after a kill, smaller micro-batches
+where memory runs out."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def launch(config: RunConfig, paths: RunPaths, facts: RunFacts) -> TrainingRecor
 def refuse_diverged(facts: RunFacts, paths: RunPaths) -> None:
     if "diverged" in facts:
         kept = last_checkpoint(paths.checkpoints)
-        place = f"; the last good checkpoint is {kept}" if kept else ""
+        beside = f"; the last good checkpoint is {kept}" if kept else ""
         raise RefusedError(
-            f"{facts['diverged']}{place}",
+            f"{facts['diverged']}{beside}",
             hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)",
         )

@@ -1,5 +1,5 @@
-"""Trained weights in, release out: merged, pruned, quantized (or left as it is), with golden prompts, card and manifest; whole
-or absent."""
+"""Trained weights in, release out: merged, pruned, quantized (or left as they are), with golden prompts, card and
+manifest; whole or absent."""
 
 from __future__ import annotations
 

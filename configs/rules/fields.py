@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from configs.release import REFERENCE_PATTERN
 from configs.run.metrics import METRICS
+from configs.section import nearest
 
 
 def check_example_metric(name: str) -> str:
     if name.partition(":")[0] not in METRICS:
-        near = get_close_matches(name, METRICS, n=1)
-        raise ValueError(f"a metric of single examples{f', {near[0]}' if near else ': one of ' + ', '.join(METRICS)}")
+        near = nearest(name, METRICS)
+        raise ValueError(f"a metric of single examples{f', {near}' if near else ': one of ' + ', '.join(METRICS)}")
     return name
 
 

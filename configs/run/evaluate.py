@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from configs.run.behaviour import BehaviourTest, HarnessTask
 from configs.run.judge import Judge
 from configs.run.slices import SLICE_NAMES, Slice
-from configs.section import ExistingPath, Section
+from configs.section import ExistingPath, Section, nearest
 
 Normalization = Literal["none", "whitespace", "squad"]
 
@@ -84,7 +83,7 @@ class Evaluate(Section):
         labelled = task == "token-classification" or (task == "sequence-classification" and problem != "regression")
         known = [name for name in (*SLICE_NAMES, *kept) if name != "label" or labelled]
         unknown = sorted({name for one in self.slices or [] for name in one.columns} - set(known))
-        broken = [f"evaluate.slices: {nearest(name, known)} instead of {name!r}" for name in unknown]
+        broken = [f"evaluate.slices: {expected_name(name, known)} instead of {name!r}" for name in unknown]
         if not labelled and any(one.by == "label" for one in self.slices or []):
             regression = " and problem regression" if problem == "regression" else ""
             broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
@@ -93,10 +92,10 @@ class Evaluate(Section):
         return broken
 
 
-def nearest(name: str, known: list[str]) -> str:
+def expected_name(name: str, known: list[str]) -> str:
     """The right name in quotes where one is near, else all of them and how to add one."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return repr(near[0]) if near else f"{', '.join(known)}, or a column that data.keep names,"
+    near = nearest(name, known)
+    return repr(near) if near else f"{', '.join(known)}, or a column that data.keep names,"
 
 
 def check_json_schema(path: Path) -> None:

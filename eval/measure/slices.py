@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 
 from configs.errors import InputError
 from configs.run.slices import Slice
+from configs.section import nearest
 from eval.measure.rows import question_of
 from eval.metrics.rows import Row
 
@@ -36,8 +36,8 @@ def check(definitions: list[Slice], features: Row, identity: str) -> int:
     for definition in definitions:
         missing = [name for name in definition.columns if name not in features]
         if missing:
-            near = get_close_matches(missing[0], features, n=1)
-            expected = repr(near[0]) if near else ", ".join(features)
+            near = nearest(missing[0], features)
+            expected = repr(near) if near else ", ".join(features)
             raise InputError(
                 f"evaluate.slices: row {identity} has no {missing[0]!r}, expected {expected}",
                 hint="name it in data.keep: tunegate prepare CONFIG",

@@ -33,8 +33,8 @@ def predictions(seed: int, skill: float, broken: bool = False, n: int = 240) -> 
     frame["correct"] = (frame["gold"] == frame["answer"]).astype(float)
     frame["confidence"] = confidence
     frame["probabilities"] = [
-        json.dumps({label: one if label == said else (1 - one) / 2 for label in LABELS})
-        for one, said in zip(confidence, answer, strict=True)
+        json.dumps({label: one if label == predicted else (1 - one) / 2 for label in LABELS})
+        for one, predicted in zip(confidence, answer, strict=True)
     ]
     slices = [[f"label={label}", f"topic={topic}"] for label, topic in zip(gold, topics, strict=True)]
     return frame.assign(slices=pandas.Series(slices))

@@ -1,4 +1,4 @@
-"""What the checks of rows found: how often, the first places, and what is done about it."""
+"""What the checks of rows found: how often, the first of each kind, and what is done about it."""
 
 from __future__ import annotations
 

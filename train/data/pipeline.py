@@ -53,7 +53,7 @@ def inspect(
     for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
         fault = Fault(
             pair.kind,
-            f"{table.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
+            f"{table.location(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
             f"less than {config.data.lint.near_threshold:g}",
         )
         if not findings.add(*table.where(pair.row), fault):

@@ -80,10 +80,10 @@ def leave_untagged(storage: Any) -> None:
     """How storages are tagged when saved stays as it is."""
 
 
-def restore_to_cpu(storage: Any, place: str) -> Any:
+def restore_to_cpu(storage: Any, tag: str) -> Any:
     """accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu
     (torch/serialization.py)."""
-    return storage if place.startswith("cpu:") else None
+    return storage if tag.startswith("cpu:") else None
 
 
 def wait_for_others() -> None:
@@ -221,6 +221,6 @@ def failure(rank: int, found: Any, folder: Path) -> Exception:
             f"rank {rank} (process {found.pid}) was ended by {name}",
             hint="the same command goes on from the last checkpoint",
         )
-    place = f"in {folder}" if rank else "above"
+    output = f"in {folder}" if rank else "above"
     kind = InputError if found.exitcode == 2 else OutsideError
-    return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {place}")
+    return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {output}")

@@ -81,10 +81,10 @@ def best_yaml(source: Path, overrides: list[str], best: FrozenTrial, target: Pat
     document.pop("sweep", None)
     for key, value in best.params.items():
         *sections, last = key.split(".")
-        place = document
+        target_section = document
         for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
+            target_section = target_section.setdefault(section, {})
+        target_section[last] = value
     text = io.StringIO()
     yaml.dump(document, text)
     schema = os.path.relpath("configs/schema/run.json", target.parent)

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.behaviour.perturb import last_question
-from eval.behaviour.run import make_asker, run_behaviour_tests
-from eval.measure import answers
+from eval.behaviour.run import run_behaviour_tests
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
@@ -271,38 +270,3 @@ def test_without_tests_nothing_is_asked_and_no_older_file_stays(
         == {}
     )
     assert not (tmp_path / "behaviour.parquet").exists()
-
-
-def test_a_killed_asker_goes_on_where_it_was(
-    tmp_path: Path, write_release: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    limits: Iterator[int] = iter([2, 99])
-    limit = next(limits)
-
-    async def fake(client: Any, url: str, name: str, manifest: Manifest, row: Row, **settings: Any) -> Answer:
-        if len(asked) >= limit:
-            raise OutsideError("killed")
-        asked.append(row["id"])
-        return say(row["text"])
-
-    monkeypatch.setattr(answers, "ask", fake)
-    ask = make_asker(
-        "http://fake",
-        "release",
-        write_release(tmp_path / "release"),
-        tmp_path / "release",
-        tmp_path / "answers",
-        Evaluate(concurrency=1),
-    )
-    rows = [{"id": f"shout/{place}", "text": f"WORD {place}"} for place in range(5)]
-    with pytest.raises(OutsideError, match="killed"):
-        ask(rows)
-    limit = next(limits)
-    assert [answer.text for answer in ask(rows)] == [row["text"] for row in rows] and asked == [
-        row["id"] for row in rows
-    ]
-    assert [answer.text for answer in ask([*rows[:1], rows[1] | {"text": "other"}])] == ["WORD 0", "other"], (
-        "another question is not answered from disk"
-    )
-    assert ask([]) == []

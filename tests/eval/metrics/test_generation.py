@@ -114,9 +114,9 @@ def test_a_normalised_text_is_not_changed_again(text: str, how: Any) -> None:
 
 @given(st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=8))
 def test_bleu_and_chrf_of_a_set_are_sacrebleus_of_the_corpus(pairs: list[tuple[str, str]]) -> None:
-    frame, (said, gold) = pandas.DataFrame([answered(*pair) for pair in pairs]), zip(*pairs, strict=True)
-    assert figure("bleu", frame) == pytest.approx(BLEU().corpus_score(list(said), [list(gold)]).score)
-    assert figure("chrf", frame) == pytest.approx(CHRF().corpus_score(list(said), [list(gold)]).score)
+    frame, (predicted, gold) = pandas.DataFrame([answered(*pair) for pair in pairs]), zip(*pairs, strict=True)
+    assert figure("bleu", frame) == pytest.approx(BLEU().corpus_score(list(predicted), [list(gold)]).score)
+    assert figure("chrf", frame) == pytest.approx(CHRF().corpus_score(list(predicted), [list(gold)]).score)
     sentences = [BLEU(effective_order=True).sentence_score(one, [other]).score for one, other in pairs]
     assert figure("sentence_bleu", frame) == pytest.approx(sum(sentences) / len(pairs))
     assert figure("sentence_chrf", frame) == pytest.approx(
@@ -130,11 +130,11 @@ def test_bleu_and_chrf_of_a_set_are_sacrebleus_of_the_corpus(pairs: list[tuple[s
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "wanted"),
+    ("predicted", "gold", "wanted"),
     [("the cat", "cat", 1), ("a big cat", "cat sat", 0.5), ("dog", "cat", 0), ("the", "a", 1), ("", "cat", 0)],
 )
-def test_token_f1_is_squads(said: str, gold: str, wanted: float) -> None:
-    assert answered(said, gold)["token_f1"] == wanted
+def test_token_f1_is_squads(predicted: str, gold: str, wanted: float) -> None:
+    assert answered(predicted, gold)["token_f1"] == wanted
 
 
 @given(JSON, JSON)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.environment.load_test import LoadTest
-from serve.load.figures import Sample, steps_of, summarise
+from serve.load.figures import LoadRecord, Sample, steps_of, summarise
 from serve.load.plots import HEIGHT, MOST_POINTS, WIDTH, cumulative, plot
 from serve.load.report import describe_load, page
 from tests.serve.load.test_figures import sample
@@ -21,12 +21,13 @@ pytestmark = pytest.mark.unit
 
 def page_of(samples: list[Sample], release: str = "calls@sha256:abc", **settings: Any) -> str:
     chosen = LoadTest.model_validate(settings)
-    facts: Any = {
+    record: LoadRecord = {
+        "release": release,
         "settings": chosen.model_dump(mode="json"),
         "figures": summarise(samples, chosen),
         "steps": steps_of(samples, chosen),
     }
-    return page(samples, {"release": release, **facts})
+    return page(samples, record)
 
 
 def test_nothing_is_fetched_and_every_tag_is_closed() -> None:

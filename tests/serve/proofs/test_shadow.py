@@ -16,7 +16,7 @@ import serve.proofs.shadow
 from configs.environment.config import DeployConfig
 from configs.environment.sampling import Shadow
 from configs.errors import InconclusiveError, InputError, RefusedError
-from serve.proofs.shadow import Pair, check_bounds, compare, follow, labels_of, run, summarise, token_f1
+from serve.proofs.shadow import Pair, ShadowFacts, check_bounds, compare, follow, labels_of, run, summarise, token_f1
 from serve.record.environment import Environment
 from tests.support.fake_openai import Fake, serving
 
@@ -40,7 +40,7 @@ def row(number: int, text: str = "one two three", **facts: Any) -> dict[str, Any
 
 def shadowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake, rows: list[dict[str, Any]], **facts: Any
-) -> dict[str, Any]:
+) -> ShadowFacts:
     """Blue's samples come in while the shadow runs; those written before are none of its business."""
     monkeypatch.chdir(tmp_path)
     samples = Path("state/samples")
