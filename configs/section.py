@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
+JsonObject = dict[str, Any]  # of a shape that is not ours: a user's schema, the body of a request, a YAML as it is read
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 

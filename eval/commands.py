@@ -26,6 +26,7 @@ from infra.terminal import (
 )
 
 if TYPE_CHECKING:
+    from configs.metrics import Metrics
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
     from configs.verdict import Verdict
@@ -107,14 +108,14 @@ def add_commands(app: typer.Typer) -> None:
     )(compare)
 
 
-def run_evaluate(run: RunConfig, production: str | None) -> dict[str, object]:
+def run_evaluate(run: RunConfig, production: str | None) -> Metrics:
     from configs.paths import RunPaths
     from eval.evaluate import evaluate
 
-    return dict(evaluate(run, RunPaths.of(run.name), read_environment(production or run.production)))
+    return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
 
 
-def print_measured(record: dict[str, Any], run: RunConfig, following: str) -> None:
+def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
     """A line a metric, then what they were measured on, and the command that follows."""
     from configs.paths import RunPaths
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from configs.data_card import DataCard
+    from configs.release import Manifest
     from configs.run.config import RunConfig
     from configs.training_record import TrainingReport
 
@@ -54,11 +55,11 @@ def train(
 def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
     """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
     run = read_run(config, overrides)
-    found = run_quantize(run)
+    manifest = run_quantize(run)
     if as_json:
-        show(found, True)
+        show({"release": manifest.reference, "quantization": manifest.quantization}, True)
     else:
-        print_summary(summarise_release(found, run) | {"next": following("evaluate", config, overrides)})
+        print_summary(summarise_release(manifest, run) | {"next": following("evaluate", config, overrides)})
 
 
 def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -154,12 +155,11 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     } | places
 
 
-def run_quantize(run: RunConfig) -> dict[str, Any]:
+def run_quantize(run: RunConfig) -> Manifest:
     with waiting("the release is made"):
         from train.quantize import quantize
 
-        manifest = quantize(run, RunPaths.of(run.name))
-    return {"release": manifest.reference, "quantization": manifest.quantization}
+        return quantize(run, RunPaths.of(run.name))
 
 
 def summarise_card(card: DataCard, run: RunConfig) -> dict[str, object]:
@@ -195,13 +195,13 @@ def summarise_training(record: TrainingReport, run: RunConfig) -> dict[str, obje
     }
 
 
-def summarise_release(found: dict[str, Any], run: RunConfig) -> dict[str, object]:
+def summarise_release(manifest: Manifest, run: RunConfig) -> dict[str, object]:
     """What was made and how much smaller it is, for people."""
-    facts = found["quantization"]
+    facts = manifest.quantization
     size, parent = facts["size_bytes"] / 2**20, facts["parent_size_bytes"] / 2**20
     scheme = " ".join(str(facts[key]) for key in ("scheme", "algorithm") if key in facts)
     return {
-        "release": found["release"],
+        "release": manifest.reference,
         "weights": f"{scheme}: {size:,.1f} MiB of {parent:,.1f}" if facts["scheme"] != "none" else f"{size:,.1f} MiB",
         "directory": RunPaths.of(run.name).release,
     }

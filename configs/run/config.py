@@ -96,7 +96,8 @@ class RunConfig(Section):
             raise ValueError(reason)
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
             raise ValueError(
-                "train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off"
+                "train.lora.bias none and initialization default or gaussian with task dpo: "
+                "its reference is the model with the adapter off"
             )
         return self
 

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from configs.run.config import RunConfig
 from infra.git.command import head_revision
@@ -51,7 +50,7 @@ class Tracker:
         self.wait()
         return None if any("start" in line for line, _ in self.outbox.left()) else self.outbox.run_id
 
-    def log_params(self, params: dict[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         self.append({"params": {key: str(value) for key, value in params.items()}})
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -153,7 +152,7 @@ def resume_run(run_id: str | None, folder: Path) -> Tracker:
     return tracker
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     """train.lora.rank=16 and its like."""
     parts = [
         flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}

@@ -1,5 +1,5 @@
-"""A fake machine under real records and real release folders: its router, its servers, its clock. It can be killed at any
-point."""
+"""A fake machine under real records and real release folders: its router, its servers, its clock. It can be killed at
+any point."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "files": set(),
         "git": {"masking.py"},
         "dvc": {"files", "masking.py", "signing.py"},
-        "mlflow": {"git", "masking.py"},
+        "mlflow": {"files", "git", "masking.py"},
         "vllm": {"terminal.py", "tokenizer.py"},
         "haproxy": {"files", "git"},
         "gitlab": {"dvc", "git"},
