@@ -39,6 +39,7 @@ from serve.record.state import State
 from serve.switch.effects import perform
 from serve.switch.reconcile import DeployResult
 from serve.watch.liveness import Liveness
+from tests.support.record_contract import check_facts
 
 APPEND = Record.append
 FAKED = (
@@ -120,8 +121,9 @@ class World:
         self.point()
 
     def append(self, record: Record, *event: Any, **facts: Any) -> None:
+        """Whatever is written holds to the contract of its kind."""
         self.point()
-        APPEND(record, *event, **facts)
+        check_facts(APPEND(record, *event, **facts))
         self.point()
 
     def sleep(self, seconds: float) -> None:
