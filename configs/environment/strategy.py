@@ -59,7 +59,9 @@ class Supervision(Section):
     probe_failures: int = Field(
         2, ge=1, le=100, description="probes in a row that may not be answered before a server counts as hung"
     )
-    max_crashes: int = Field(3, ge=1, le=100, description="crashes of one release within the window before it is given up")
+    max_crashes: int = Field(
+        3, ge=1, le=100, description="crashes of one release within the window before it is given up"
+    )
     window_seconds: int = Field(600, ge=1, le=86_400)
     backoff_seconds: float = Field(
         1, ge=0, le=3_600, description="wait before the second start again; doubled at each further one"

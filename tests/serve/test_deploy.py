@@ -41,7 +41,9 @@ from eval.gate import decide_load, read_rules
 from serve.deploy import deploy
 serve.switch.traffic.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
-deploy(serve.switch.traffic.Environment(DeployConfig.model_validate_json(sys.argv[2]), load_gate=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
+config = DeployConfig.model_validate_json(sys.argv[2])
+env = serve.switch.traffic.Environment(config, load_gate=lambda r, f: decide_load(rules, r, f))
+deploy(env, sys.argv[3])
 """
 
 

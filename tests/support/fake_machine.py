@@ -1,5 +1,5 @@
-"""A fake machine under real records and real release folders: its router, its servers, its clock. It can be killed at any
-point."""
+"""A fake machine under real records and real release folders: its router, its servers, its clock. It can be killed at
+any point."""
 
 from __future__ import annotations
 
@@ -247,15 +247,8 @@ def publish(name: str, outcome: Outcome = "pass") -> str:
 
 
 def environment(folder: str = "state", **facts: Any) -> Environment:
-    settings = {
-        "name": "x",
-        "model": "m",
-        "gate": None,
-        "bake_seconds": 1,
-        "drain_deadline_seconds": 20,
-        "state_dir": folder,
-    }
-    return Environment(DeployConfig.model_validate(settings | facts))
+    settings = {"name": "x", "model": "m", "gate": None, "bake_seconds": 1, "drain_deadline_seconds": 20}
+    return Environment(DeployConfig.model_validate({**settings, "state_dir": folder, **facts}))
 
 
 def receipt_in(found: DeployResult) -> Receipt:

@@ -1,5 +1,5 @@
-"""Releases of a few bytes that the fake vLLM of this folder serves, and an environment for them: the router and all else
-is real."""
+"""Releases of a few bytes that the fake vLLM of this folder serves, and an environment for them: the router and all
+else is real."""
 
 from __future__ import annotations
 
