@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +23,9 @@ from benchmarks.serve.streams import Streams
 from configs.environment.config import read_environment
 from configs.errors import OutsideError, TunegateError
 from infra.haproxy.api_keys import api_key
+
+if TYPE_CHECKING:
+    from serve.record.receipt import Receipt
 
 FOLDER = Path("build/demo")
 ENVIRONMENT = FOLDER / "deploy.yaml"
@@ -66,15 +69,29 @@ def make_environment() -> str:
     FOLDER.mkdir(parents=True)
     router_port, blue, green = free([8080, 8101, 8102])
     ENVIRONMENT.write_text(
-        f"# tunegate deploy {ENVIRONMENT}\nname: demo\nmodel: assistant\nrelease: null\nrouter: {{port: {router_port}}}\nslot_ports: [{blue}, {green}]\n"
-        f"load_test: {{users: 4, seconds: 12, max_tokens: 24}}\nbake_seconds: 10\nstart_timeout_seconds: 600\nstate_dir: {FOLDER}/deploy\n",
+        f"# tunegate deploy {ENVIRONMENT}\nname: demo\nmodel: assistant\nrelease: null\n"
+        f"router: {{port: {router_port}}}\nslot_ports: [{blue}, {green}]\n"
+        f"load_test: {{users: 4, seconds: 12, max_tokens: 24}}\nbake_seconds: 10\n"
+        f"start_timeout_seconds: 600\nstate_dir: {FOLDER}/deploy\n",
         encoding="utf8",
     )
     return f"http://127.0.0.1:{router_port}"
 
 
-def release_of(version: str) -> dict[str, Any]:
-    """What the run of one version left behind, read from its own files."""
+class Version(TypedDict):
+    """What the run of one version left behind. `release`: its name; `train`: steps, seconds, tokens a second."""
+
+    release: str
+    digest: str
+    verdict: str
+    reasons: list[str]
+    metrics: dict[str, float]
+    size_bytes: int
+    train: dict[str, float]
+
+
+def release_of(version: str) -> Version:
+    """Read from its own files."""
     root = Path("build") / VERSIONS[version]
     verdict, metrics, training = (
         json.loads((root / file).read_text(encoding="utf8"))
@@ -91,13 +108,13 @@ def release_of(version: str) -> dict[str, Any]:
     }
 
 
-def run_version(version: str, expected: tuple[int, ...]) -> dict[str, Any]:
+def run_version(version: str, expected: tuple[int, ...]) -> Version:
     console.rule(f"{version}: from YAML to a verdict")
     tunegate("run", f"configs/finetune/{VERSIONS[version]}.yaml", "--production", str(ENVIRONMENT), expected=expected)
     return release_of(version)
 
 
-def deploy(found: dict[str, Any]) -> dict[str, Any]:
+def deploy(found: Version) -> Receipt:
     command = [*TUNEGATE, "deploy", str(ENVIRONMENT), f"{found['release']}@{found['digest']}", "--json"]
     console.print(f"[bold]$ tunegate {' '.join(command[1:])}", soft_wrap=True)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -107,7 +124,7 @@ def deploy(found: dict[str, Any]) -> dict[str, Any]:
         output = process.stdout.read()
     if process.returncode:
         raise OutsideError(f"the deployment ended with {process.returncode}", hint=f"tunegate status {ENVIRONMENT}")
-    receipt: dict[str, Any] = json.loads(output)["receipt"]
+    receipt: Receipt = json.loads(output)["receipt"]
     return receipt
 
 

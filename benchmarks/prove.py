@@ -24,7 +24,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_text
 from infra.git.command import head_revision
 
 FOLDER = Path("build/prove")
@@ -159,7 +159,7 @@ def main() -> int:
 
     def keep(ended: dict[str, Ended]) -> None:
         if not chosen:
-            write_whole(partial, json.dumps({"here": here, "ended": ended}), mode=0o644)
+            write_text(partial, json.dumps({"here": here, "ended": ended}))
 
     asked = {name: check for name, check in checks.items() if not chosen or name in chosen}
     ended = run_checks(asked, {} if chosen else ended_before(partial, here), keep)

@@ -65,7 +65,8 @@ def schemas() -> dict[str, str]:
 
 
 def unwrapped(schema: Any) -> Any:
-    """Descriptions that come from docstrings, each paragraph in one line: how code is wrapped is no business of an editor's."""
+    """Descriptions that come from docstrings, each paragraph in one line: how code is wrapped is no business of an
+    editor's."""
     if isinstance(schema, list):
         return [unwrapped(part) for part in schema]
     if not isinstance(schema, dict):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigError, Problem
+from configs.section import JsonObject
 
 Location = tuple[str | int, ...]
 LONGEST_FILE_BYTES = 1_000_000
@@ -19,7 +20,7 @@ class Document:
     """`lines`: of every key and item, from 1. `overridden`: the locations that `--set` gave."""
 
     path: Path
-    values: dict[str, Any]
+    values: JsonObject
     lines: dict[Location, int]
     overridden: set[Location]
 
@@ -37,7 +38,7 @@ def read_document(path: Path, overrides: list[str]) -> Document:
     return Document(path, values, lines, apply_overrides(values, overrides))
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+def read_yaml(path: Path) -> tuple[JsonObject, dict[Location, int]]:
     """The plain mapping in `path` and the line of every key."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -92,7 +93,7 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def apply_overrides(raw: dict[str, Any], overrides: list[str]) -> set[Location]:
+def apply_overrides(raw: JsonObject, overrides: list[str]) -> set[Location]:
     """Writes `a.b=value` into `raw`, the value read as YAML; returns the places touched."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from configs.document import Document, Location, read_document, shown
 from configs.errors import ConfigError, Problem
-from configs.section import Section
+from configs.section import JsonObject, Section
 
 Config = TypeVar("Config", bound=Section)
 MOST_ROUNDS = 8
@@ -100,7 +100,7 @@ def validate(document: Document, model: type[Config]) -> tuple[Config | None, li
     return None, problems
 
 
-def ask(model: type[Config], values: dict[str, Any], document: Document) -> tuple[Config | None, list[Mistake]]:
+def ask(model: type[Config], values: JsonObject, document: Document) -> tuple[Config | None, list[Mistake]]:
     """One round: the config or the mistakes in it."""
     try:
         return model.model_validate(values, context={"root": Path(".")}), []

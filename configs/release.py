@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
 from configs.digest import sha256_of
 from configs.errors import InputError, RefusedError
 from configs.run.serving import Serving
-from configs.section import Section
+from configs.section import JsonObject, Section
 from configs.task import Problem, Task
 
 MANIFEST = "manifest.json"
@@ -42,10 +42,10 @@ class Manifest(Section):
     labels: list[str] = Field(default_factory=list, description="labels of a classifier or tags of a tagger, by index")
     base: dict[str, str] = Field(description="package or path, version, digest of the base weights")
     data: dict[str, str] = Field(description="fingerprint of all splits, test_fingerprint of the test rows")
-    quantization: dict[str, Any] = Field(description="scheme, size_bytes, parent_size_bytes")
+    quantization: JsonObject = Field(description="scheme, size_bytes, parent_size_bytes")
     git_revision: str
     versions: dict[str, str]
-    config: dict[str, Any] = Field(description="the resolved RunConfig")
+    config: JsonObject = Field(description="the resolved RunConfig")
     created: str
 
     @property

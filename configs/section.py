@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
+JsonObject = dict[str, Any]  # of a shape that is not ours: a user's schema, the body of a request, a YAML as it is read
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
@@ -29,6 +32,11 @@ def must_exist(path: str, info: ValidationInfo) -> str:
 
 InsidePath = Annotated[str, AfterValidator(stay_inside)]
 ExistingPath = Annotated[InsidePath, AfterValidator(must_exist)]
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that was probably meant; None where none is near. `cutoff`: difflib's ratio, 1 for equal names."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 class Section(BaseModel):

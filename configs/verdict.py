@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import Field
+from pydantic import AliasChoices, Field, GetPydanticSchema
 
 from configs.section import Section
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 4}
+
+
+class SliceEvidence(TypedDict, total=False):
+    """One slice of the test rows. `value`, or `difference` from a reference; p is one-sided, `p_adjusted` by Holm."""
+
+    name: str
+    n: int
+    value: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float
+
+
+class RuleEvidence(TypedDict, total=False):
+    """The numbers behind a rule's answer, in the metric's own unit; only what was measured is there."""
+
+    kind: str  # of the rule
+    metric: str
+    reference: str | None  # whom the release is compared with
+    value: float | None  # the release's figure
+    reference_value: float
+    difference: float  # release minus reference
+    low: float  # of the interval of `difference`, else of `value`
+    high: float
+    confidence: float  # of that interval
+    method: str
+    n: float | None  # examples
+    p_value: float
+    gained: int | None  # examples right now and wrong before
+    lost: int | None
+    bound: float | None
+    direction: str  # "at least" or "at most" the bound
+    margin: float
+    minimum: float | None
+    maximum: float | None
+    minimum_detectable_effect: float | None  # seen with 80% power
+    power: float | None  # chance to pass, were the two alike
+    more_examples: int | None  # that would decide
+    slices: list[SliceEvidence]
+    agreement: float  # of parity
+    prompts: int
+    passed: bool
 
 
 class RuleResult(Section):
@@ -19,8 +63,9 @@ class RuleResult(Section):
     rule: str
     outcome: Outcome
     sentence: str
-    evidence: dict[str, Any] = Field(
-        default_factory=dict,
+    # Read as it stands: another version's evidence may hold other figures.
+    evidence: Annotated[RuleEvidence, GetPydanticSchema(lambda _, handler: handler(dict[str, Any]))] = Field(
+        default_factory=RuleEvidence,
         description="kind, metric, value or difference, low, high, n, p_value, bound, ...: whatever the rule measured",
     )
 
@@ -33,9 +78,11 @@ class Verdict(Section):
     outcome: Outcome
     results: list[RuleResult]
     dataset: str | None = Field(None, description="fingerprint of the test rows")
-    looks: int | None = Field(
+    holdout_uses: int | None = Field(
         None,
-        description="distinct releases judged at these test rows, this one included: each look wears them out a little",
+        # `looks` in verdicts of tunegate 0.1
+        validation_alias=AliasChoices("holdout_uses", "looks"),
+        description="distinct releases judged at these test rows, this one included: each use wears them out a little",
     )
     changes: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="metric to its value by release, champion, base, parent"

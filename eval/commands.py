@@ -26,9 +26,11 @@ from infra.terminal import (
 )
 
 if TYPE_CHECKING:
+    from configs.metrics import Metrics
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
     from configs.verdict import Verdict
+    from eval.compare import ComparedFigure, ComparedReleases
 
 Production = Annotated[
     str | None, typer.Option(help="the environment whose release is the champion; default: the config's")
@@ -106,14 +108,14 @@ def add_commands(app: typer.Typer) -> None:
     )(compare)
 
 
-def run_evaluate(run: RunConfig, production: str | None) -> dict[str, Any]:
+def run_evaluate(run: RunConfig, production: str | None) -> Metrics:
     from configs.paths import RunPaths
     from eval.evaluate import evaluate
 
     return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
 
 
-def print_measured(record: dict[str, Any], run: RunConfig, following: str) -> None:
+def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
     """A line a metric, then what they were measured on, and the command that follows."""
     from configs.paths import RunPaths
 
@@ -137,10 +139,10 @@ def print_measured(record: dict[str, Any], run: RunConfig, following: str) -> No
 
 def run_gate(run: RunConfig, production: str | None) -> Verdict:
     from configs.paths import RunPaths
-    from eval.gate import judge
+    from eval import gate as stage
 
     paths = RunPaths.of(run.name)
-    verdict = judge(run, paths, read_environment(production or run.production))
+    verdict = stage.run_gate(run, paths, read_environment(production or run.production))
     track_evaluation(paths)
     return verdict
 
@@ -187,7 +189,7 @@ def explained(wanted: str, run: RunConfig | None, production: str | None) -> str
     return "\n\n".join([*map(explain_kind, kinds), *(explain_result(decide_rule(rule, evidence)) for rule in chosen)])
 
 
-def print_comparison(found: dict[str, Any]) -> None:
+def print_comparison(found: ComparedReleases) -> None:
     """Two tables: metrics, then the slices of one. MDE: the least true difference that would be seen with 80% power."""
     from rich.console import Console
 
@@ -201,7 +203,7 @@ def print_comparison(found: dict[str, Any]) -> None:
             console.print(table_of(title, rows, f"{found['confidence']:.0%}"))
 
 
-def table_of(title: str, rows: list[dict[str, Any]], confidence: str) -> Any:
+def table_of(title: str, rows: list[ComparedFigure], confidence: str) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
@@ -214,7 +216,7 @@ def table_of(title: str, rows: list[dict[str, Any]], confidence: str) -> Any:
     return table
 
 
-def cells(row: dict[str, Any], adjusted: bool) -> list[str]:
+def cells(row: ComparedFigure, adjusted: bool) -> list[str]:
     if "difference" not in row:
         return ["", "", "", row["why_not"]]
     least = row.get("minimum_detectable_effect")

@@ -4,40 +4,71 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
+from configs.metrics import BehaviourFigures, HarnessFigures, Metrics, ParityFigures
 from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
 from configs.run.config import RunConfig
-from eval.behaviour.run import behave, make_asker
+from configs.run.evaluate import Evaluate
+from eval.behaviour.run import make_asker, run_behaviour_tests
+from eval.measure import cache
 from eval.measure.answers import Answers, ask_all
-from eval.measure.cache import answers_key, evaluation_key, keep, recall
+from eval.measure.cache import answers_key, evaluation_key, write_metrics
 from eval.measure.harness import figures_of, run_harness
 from eval.measure.judge_model import judge_rows, scores_of
 from eval.measure.parent import PROBED_ROWS, compare, probe, write_card
 from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
-from eval.measure.rows import BATCH_ROWS, Row, read_ids, read_rows
+from eval.measure.rows import BATCH_ROWS, read_ids, read_rows
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
+from eval.metrics.rows import Prediction, Row
 from eval.metrics.score import kind_of, score
+from infra.files.atomic import write_text
+from infra.terminal import waiting
 from infra.tokenizer import with_tokens
+from infra.vllm.answer import Answer
 from infra.vllm.parity import check_parity
 from infra.vllm.server import peak_memory_bytes, temporary_slot
 
 SERVED_NAME = "release"
+START_SECONDS = 40  # that vLLM takes to start on a small model, for those who wait
 
 
-def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a release, on the rows of the file `test`, into the folder `target`."""
+
+    release: Path
+    manifest: Manifest
+    test: Path
+    target: Path
+
+    def rows(self) -> Iterator[Row]:
+        return read_rows(self.test)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that needed the server."""
+
+    answers: Answers
+    parity: ParityFigures | None
+    behaviour: dict[str, BehaviourFigures]
+    harness: dict[str, HarnessFigures]
+    peak_memory_bytes: int | None
+
+
+def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None = None) -> Metrics:
     """The contents of metrics.json. Raises RefusedError on wrong bytes, InputError without data, OutsideError if vLLM
     fails.
 
@@ -49,12 +80,13 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
     if paths.parent.exists():
         parent = measure(config, paths, paths.parent, target / "parent", probed=True)
         compared = compare(record, parent, target)
-        record = record | {"metrics": record["metrics"] | compared, "compared": sorted(compared)}
-        write_atomically(target / "card.md", write_card(record, parent, config))
+        record["metrics"] |= compared
+        record["compared"] = sorted(compared)
+        write_text(target / "card.md", write_card(record, parent, config))
     else:
         shutil.rmtree(target / "parent", ignore_errors=True)
         (target / "card.md").unlink(missing_ok=True)
-    write_atomically(target / "metrics.json", json.dumps(record, indent=2))
+    write_metrics(target, record)
     if config.evaluate.baseline:
         measure(config, paths, Path("build/base") / config.base.name, target / "base")
     else:
@@ -70,73 +102,103 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
     return record
 
 
-def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, probed: bool = False) -> dict[str, Any]:
+def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, probed: bool = False) -> Metrics:
     """One release, one set of rows; what was measured anywhere is not measured again, what was asked here is not asked
     again.
 
     `probed`: also what a comparison with the parent needs.
     """
-    manifest, dataset = verify_release(release), dataset_of(paths)
-    test, key, settings = paths.data / "test.parquet", evaluation_key(manifest.digest, dataset, config), config.evaluate
-    finished = recall(key, target, manifest.reference, probed)
+    with waiting(f"the bytes of {release} are checked"):
+        manifest = verify_release(release)
+    dataset, settings = dataset_of(paths), config.evaluate
+    subject = Subject(release, manifest, paths.data / "test.parquet", target)
+    key = evaluation_key(manifest.digest, dataset, config)
+    finished = cache.get(key, target, manifest.reference, probed)
     if finished is not None:
         return finished
-    answers = Answers.open(
-        paths.root / "answers" / f"{answers_key(manifest.digest, dataset, config)}.jsonl", read_ids(test)
-    )
-    slicer = make_slicer(settings.cuts, read_rows(test))
+    kept = paths.root / "answers" / f"{answers_key(manifest.digest, dataset, config)}.jsonl"
+    answers = Answers.open(kept, read_ids(subject.test))
+    # Before any server starts: slices that cannot be made are an error of the config.
+    slicer = make_slicer(settings.slice_definitions, subject.rows())
     target.mkdir(parents=True, exist_ok=True)
     for stale in ("metrics.json", "probe.json"):
         (target / stale).unlink(missing_ok=True)
-    log = target / "vllm.log"
-    with temporary_slot(release, manifest, served_name=SERVED_NAME, log=log) as base_url:
-        ask_all(
-            base_url,
-            SERVED_NAME,
-            manifest,
-            encoded(manifest, release, answers.missing(read_rows(test)), settings.perplexity),
-            answers,
-            settings,
-        )
-        parity = (
-            asdict(check_parity(base_url, SERVED_NAME, release, manifest))
-            if (release / "golden.jsonl").exists()
-            else None
-        )
-        if probed:
-            first = with_tokens(manifest, release, list(islice(read_rows(test), PROBED_ROWS)))
-            write_atomically(target / "probe.json", probe(base_url, SERVED_NAME, manifest, first, config).as_json())
-        ask = make_asker(base_url, SERVED_NAME, manifest, release, answers.path.parent, settings)
-        behaviour = behave(settings, manifest, lambda: read_rows(test), answers.at, ask, target)
-        harness = run_harness(base_url, SERVED_NAME, manifest, release, settings, target)
-        memory = peak_memory_bytes(log)
-    if parity and not math.isfinite(parity["difference"]):
-        parity["difference"] = None
-    judged = judge_rows(settings.judge, read_rows(test), answers.at, target) if settings.judge else {}
-    rows = zip(read_rows(test), answers.in_order(), strict=True)
-    write_predictions(
-        target,
-        (
-            score(manifest.task, row, answer, settings) | scores_of(judged, row["id"]) | {"slices": slicer(row)}
-            for row, answer in rows
-        ),
-    )
-    kind = kind_of(manifest.task, next(read_rows(test)))
-    figures = summarise(target / "predictions.parquet", kind, settings.minimum_slice)
-    record = {
-        "release": manifest.reference,
-        "dataset": dataset,
-        "n": len(answers.ids),
-        **figures,
-        "parity": parity,
-        "size_bytes": size_of(manifest),
-    }
-    record["metrics"] |= figures_of(harness)
-    record |= {"behaviour": behaviour, "harness": harness}
-    record |= {"cost": cost(target / "predictions.parquet", manifest, memory), "key": key}
-    write_atomically(target / "metrics.json", json.dumps(record, indent=2))
-    keep(key, target)
+    asked = ask_release(subject, answers, config, probed)
+    predictions = score_answers(subject, asked.answers, settings, slicer)
+    record = summarise_release(subject, asked, predictions, dataset, settings)
+    record["key"] = key
+    write_metrics(target, record)
+    cache.put(key, target)
     return record
+
+
+def ask_release(subject: Subject, answers: Answers, config: RunConfig, probed: bool) -> Asked:
+    """Starts a server and asks it everything: the rows without an answer, the golden prompts, behaviour tests, the
+    harness; with `probed` also what probe.json holds."""
+    manifest, release, settings = subject.manifest, subject.release, config.evaluate
+    log = subject.target / "vllm.log"
+    with ExitStack() as stack:
+        with waiting("vLLM starts", START_SECONDS):
+            base_url = stack.enter_context(temporary_slot(release, manifest, served_name=SERVED_NAME, log=log))
+        missing = encoded(manifest, release, answers.missing(subject.rows()), settings.perplexity)
+        ask_all(base_url, SERVED_NAME, manifest, missing, answers, settings)
+        parity = measure_parity(base_url, subject)
+        if probed:
+            first = with_tokens(manifest, release, list(islice(subject.rows(), PROBED_ROWS)))
+            with waiting(f"speed and distributions of {len(first)} rows are measured"):
+                found = probe(base_url, SERVED_NAME, manifest, first, config)
+            write_text(subject.target / "probe.json", found.as_json())
+        ask = make_asker(base_url, SERVED_NAME, manifest, release, answers.path.parent, settings)
+        behaviour = run_behaviour_tests(settings, manifest, subject.rows, answers.at, ask, subject.target)
+        harness = run_harness(base_url, SERVED_NAME, manifest, release, settings, subject.target)
+        return Asked(answers, parity, behaviour, harness, peak_memory_bytes(log))
+
+
+def measure_parity(base_url: str, subject: Subject) -> ParityFigures | None:
+    """None for a release without golden prompts. A difference that is no number is None: JSON knows no NaN."""
+    if not (subject.release / "golden.jsonl").exists():
+        return None
+    with waiting("golden prompts are asked"):
+        found = check_parity(base_url, SERVED_NAME, subject.release, subject.manifest)
+    return {
+        "agreement": found.agreement,
+        "difference": found.difference if math.isfinite(found.difference) else None,
+        "prompts": found.prompts,
+        "passed": found.passed,
+    }
+
+
+def score_answers(subject: Subject, answers: Answers, settings: Evaluate, slicer: Callable[[Row], list[str]]) -> Path:
+    """predictions.parquet: a line a test row, in the rows' order. A judge model, where there is one, is asked first."""
+    judged = judge_rows(settings.judge, subject.rows(), answers.at, subject.target) if settings.judge else {}
+
+    def predict(row: Row, answer: Answer) -> Prediction:
+        scored = score(subject.manifest.task, row, answer, settings)
+        return {**scored, **scores_of(judged, row["id"]), "slices": slicer(row)}
+
+    rows = zip(subject.rows(), answers.in_order(), strict=True)
+    with waiting("the answers are scored"):
+        return write_predictions(subject.target, (predict(row, answer) for row, answer in rows))
+
+
+def summarise_release(subject: Subject, asked: Asked, predictions: Path, dataset: str, settings: Evaluate) -> Metrics:
+    """metrics.json but for the cache's key."""
+    kind = kind_of(subject.manifest.task, next(subject.rows()))
+    with waiting("the figures are counted"):
+        figures = summarise(predictions, kind, settings.minimum_slice)
+    return {
+        "release": subject.manifest.reference,
+        "dataset": dataset,
+        "n": len(asked.answers.ids),
+        "metrics": figures["metrics"] | figures_of(asked.harness),
+        "classes": figures["classes"],
+        "slices": figures["slices"],
+        "parity": asked.parity,
+        "size_bytes": size_of(subject.manifest),
+        "behaviour": asked.behaviour,
+        "harness": asked.harness,
+        "cost": cost(predictions, subject.manifest, asked.peak_memory_bytes),
+    }
 
 
 def encoded(
@@ -156,9 +218,3 @@ def dataset_of(paths: RunPaths) -> str:
         raise InputError(
             f"{paths.data}/data_card.json: no test rows were prepared", hint="tunegate prepare CONFIG"
         ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, path)

@@ -1,5 +1,5 @@
-"""The gate: rules and evidence in, a verdict out. `decide` is pure; `judge` has the evidence gathered and the reports
-written."""
+"""The gate: rules and evidence in, a verdict out. `decide` is pure; `run_gate` gathers the evidence and writes the
+reports."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from configs.verdict import Verdict
 from eval.report.write import write_reports
 from eval.rules.decide import decide
 from eval.rules.evidence import gather
-from eval.rules.holdout import look
+from eval.rules.holdout import record_use
+from infra.terminal import waiting
 
 
-def judge(config: RunConfig, paths: RunPaths, production: DeployConfig | None) -> Verdict:
+def run_gate(config: RunConfig, paths: RunPaths, production: DeployConfig | None) -> Verdict:
     """Judges by files and writes the reports. Raises InputError if there is no release or no readable gate file."""
     rules = read_rules(Path(config.gate))
-    evidence = gather(paths, production, named_in(rules))
-    verdict = decide(rules, evidence)
+    with waiting("the rules are decided"):
+        evidence = gather(paths, production, named_in(rules))
+        verdict = decide(rules, evidence)
     if verdict.dataset and evidence.measured and evidence.measured.record.get("release") == evidence.release:
-        verdict = verdict.model_copy(update={"looks": look(verdict.dataset, verdict.release)})
+        verdict = verdict.model_copy(update={"holdout_uses": record_use(verdict.dataset, verdict.release)})
     write_reports(verdict, paths.gate, evidence, paths)
     return verdict
 

@@ -37,7 +37,11 @@ CAUTIOUS = [
 CAUTIOUS += ["--security-opt", "no-new-privileges"]
 HEALTHY_SECONDS = 900
 SERVER_LOG = Path("build/image-serve.log")
-FIND_HAPROXY = "import subprocess; from infra.haproxy.process import find_haproxy; print(subprocess.check_output([find_haproxy(), '-v'], text=True))"
+FIND_HAPROXY = """
+import subprocess
+from infra.haproxy.process import find_haproxy
+print(subprocess.check_output([find_haproxy(), '-v'], text=True))
+"""
 WRITE = """
 try:
     open('/opt/tunegate/source/tunegate.py', 'a')

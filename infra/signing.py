@@ -20,7 +20,10 @@ from configs.release import read_manifest
 SIGNATURE = "model.sig"  # the library's own name for it
 KEY, PASSWORD = "TUNEGATE_SIGNING_KEY", "TUNEGATE_SIGNING_PASSWORD"
 MOST_WORDS = 200  # the library prints raw bytes after what it has to say
-MAKE_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out signing.key && openssl ec -in signing.key -pubout -out signing.pub"
+MAKE_KEY = (
+    "openssl ecparam -name prime256v1 -genkey -noout -out signing.key"
+    " && openssl ec -in signing.key -pubout -out signing.pub"
+)
 
 
 def signature_of(release: Path) -> Path:
@@ -75,7 +78,8 @@ def verify_signature(release: Path, public_key: str) -> None:
             )
         try:
             config.verify(release, signature)
-        except Exception as error:  # what a forged file can make the parsers below raise is not bounded: whatever it is, it is no signature
+        # What a forged file can make the parsers below raise is not bounded: whatever it is, it is no signature.
+        except Exception as error:
             reason = " ".join(str(error).replace("\\", "").split())[:MOST_WORDS] or type(error).__name__
             raise RefusedError(f"{signature}: {reason}", hint=hint) from error
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.release import Manifest
 
+Row = dict[str, Any]  # of a data set: its keys hang on the task, and users' own columns are among them
 NO_SUBWORD = -1
 
 
@@ -40,9 +41,7 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
     return [*tokens, tokenizer.eos_token_id]
 
 
-def with_tokens(
-    manifest: Manifest, release: Path, rows: list[dict[str, Any]], *, references: bool = False
-) -> list[dict[str, Any]]:
+def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, references: bool = False) -> list[Row]:
     """Rows that are asked about by their tokens get them: tagged words, both answers of a preference pair, and with
     `references` the right answer.
 
@@ -63,7 +62,7 @@ def with_tokens(
     return rows
 
 
-def encode_reference(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
+def encode_reference(tokenizer: Any, row: Row) -> dict[str, list[int]]:
     """prompt_ids and chosen_ids of a conversation or a completion, as training saw them."""
     if "messages" not in row:
         return {
@@ -74,6 +73,6 @@ def encode_reference(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]
     return dict(zip(("prompt_ids", "chosen_ids"), encode_turns(tokenizer, asked, answer["content"]), strict=True))
 
 
-def encode_pair(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
+def encode_pair(tokenizer: Any, row: Row) -> dict[str, list[int]]:
     """prompt_ids, chosen_ids and rejected_ids of one preference pair."""
     return encode_reference(tokenizer, row) | {"rejected_ids": encode_answer(tokenizer, row["rejected"])}

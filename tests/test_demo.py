@@ -21,6 +21,7 @@ from configs.verdict import RuleResult, Verdict
 
 pytestmark = pytest.mark.unit
 DIGEST = "sha256:" + "b" * 64
+VERSION: Any = {"release": "calls-v2", "digest": DIGEST}
 GOOD: dict[str, Any] = {
     "quality": {"base": 0.1, "v1": 0.4, "v2": 0.6, "v3": 0.0},
     "switch": {"streams_open_at_switch": 10, "streams_cut": 0, "requests_failed": 0},
@@ -114,7 +115,8 @@ def test_what_a_version_left_behind_is_read_from_its_files(checkout: Path) -> No
         (root / file).parent.mkdir(parents=True)
         (root / file).write_text(json.dumps(content))
     assert demo.release_of("v2") == {
-        "release": "calls-v2", "digest": DIGEST, "verdict": "fail", "reasons": ["too slow"], "metrics": {"exact_match": 0.5}, "size_bytes": 7,
+        "release": "calls-v2", "digest": DIGEST, "verdict": "fail", "reasons": ["too slow"], "metrics": {"exact_match": 0.5},
+        "size_bytes": 7,
         "train": {"steps": 2, "seconds": 3.0, "tokens_per_second": 4.0},
     }  # fmt: skip
 
@@ -130,7 +132,7 @@ def test_a_deployment_says_what_it_does_and_gives_its_receipt(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "TUNEGATE", [sys.executable, "-c", COMMAND])
-    receipt = demo.deploy({"release": "calls-v2", "digest": DIGEST})
+    receipt = demo.deploy(VERSION)
     assert receipt == {"streams_cut": 0, "arguments": ["deploy", str(demo.ENVIRONMENT), f"calls-v2@{DIGEST}", "--json"]}
     assert "prove green: parity" in "".join(capsys.readouterr())
 
@@ -143,4 +145,4 @@ def test_a_command_that_ends_otherwise_than_expected_ends_the_demo(
     with pytest.raises(OutsideError, match=r"tunegate stop ended with 1, expected \(0,\)"):
         demo.tunegate("stop")
     with pytest.raises(OutsideError, match="the deployment ended with 1"):
-        demo.deploy({"release": "calls-v2", "digest": DIGEST})
+        demo.deploy(VERSION)

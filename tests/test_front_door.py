@@ -34,7 +34,10 @@ def test_every_shipped_yaml_opens_with_the_command_that_runs_it(path: Path) -> N
 
 
 def test_help_and_check_never_import_torch() -> None:
-    code = "import sys, tunegate, configs.check, configs.environment.config; print(bool({'torch', 'transformers', 'mlflow'} & set(sys.modules)))"
+    code = (
+        "import sys, tunegate, configs.check, configs.environment.config; "
+        "print(bool({'torch', 'transformers', 'mlflow'} & set(sys.modules)))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "False"
     )

@@ -16,7 +16,8 @@ from train.sources.reader import read_source
 
 
 class RowsReport(TypedDict):
-    """What `check --data --json` prints of one run."""
+    """`findings` by kind, `refused` those of them that would end prepare; `tokens`: whether rows could be measured;
+    `examples`: the first findings of each kind, all of which are in `listed_in`."""
 
     name: str
     rows: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from configs.data_card import DataCard
+    from configs.release import Manifest
     from configs.run.config import RunConfig
+    from configs.training_record import TrainingReport
 
 
 def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -34,7 +37,7 @@ def train(
     as_json: AsJson = False,
     plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
 ) -> None:
-    """Train the LoRA adapter; a killed run picks up at its last checkpoint (build/NAME/trained)."""
+    """Train the model; a killed run picks up at its last checkpoint (build/NAME/trained)."""
     run = read_run(config, overrides)
     record = run_train(run)
     if as_json:
@@ -52,11 +55,11 @@ def train(
 def quantize(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
     """Merge and quantize into a release with manifest and digest (build/NAME/release)."""
     run = read_run(config, overrides)
-    found = run_quantize(run)
+    manifest = run_quantize(run)
     if as_json:
-        show(found, True)
+        show({"release": manifest.reference, "quantization": manifest.quantization}, True)
     else:
-        print_summary(summarise_release(found, run) | {"next": following("evaluate", config, overrides)})
+        print_summary(summarise_release(manifest, run) | {"next": following("evaluate", config, overrides)})
 
 
 def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -98,7 +101,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))(sweep)
 
 
-def run_prepare(run: RunConfig) -> dict[str, Any]:
+def run_prepare(run: RunConfig) -> DataCard:
     with waiting("the base is made ready"):
         from train.model.base import make_base
         from train.prepare import prepare
@@ -108,7 +111,7 @@ def run_prepare(run: RunConfig) -> dict[str, Any]:
         return prepare(run, RunPaths.of(run.name), base)
 
 
-def run_train(run: RunConfig) -> dict[str, Any]:
+def run_train(run: RunConfig) -> TrainingReport:
     """Its training record; with `peak_memory_bytes` where this call trained."""
     from infra.mlflow.tracking import start_run
 
@@ -118,9 +121,9 @@ def run_train(run: RunConfig) -> dict[str, Any]:
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = finetune(run, paths, tracker)
+    record = cast("TrainingReport", finetune(run, paths, tracker))
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
-        record |= {"peak_memory_bytes": peak_memory()}
+        record["peak_memory_bytes"] = peak_memory()
         with waiting("MLflow takes what was logged"):
             tracker.log_tags(lineage(run, paths))
             tracker.log_dataset(read_card(paths))
@@ -152,15 +155,14 @@ def lineage(run: RunConfig, paths: RunPaths) -> dict[str, str]:
     } | places
 
 
-def run_quantize(run: RunConfig) -> dict[str, Any]:
+def run_quantize(run: RunConfig) -> Manifest:
     with waiting("the release is made"):
         from train.quantize import quantize
 
-        manifest = quantize(run, RunPaths.of(run.name))
-    return {"release": manifest.reference, "quantization": manifest.quantization}
+        return quantize(run, RunPaths.of(run.name))
 
 
-def summarise_card(card: dict[str, Any], run: RunConfig) -> dict[str, object]:
+def summarise_card(card: DataCard, run: RunConfig) -> dict[str, object]:
     """What `prepare` made of the rows, for people."""
     left_out = {kind: count for kind, count in card["left_out"].items() if count}
     kept = {row["kind"]: row["count"] for row in card["findings"] if row["action"] == "keep" and row["count"]}
@@ -181,25 +183,25 @@ def count_kinds(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
 
 
-def summarise_training(record: dict[str, Any], run: RunConfig) -> dict[str, object]:
+def summarise_training(record: TrainingReport, run: RunConfig) -> dict[str, object]:
     """How well and how fast it trained, for people."""
     best, peak = record["best_validation_loss"], record.get("peak_memory_bytes")
     return {
         "steps": f"{record['steps']}, {record['epochs']:.3g} epochs",
         "best": f"validation loss {best:.4g} at step {record['best_step']}" if best is not None else "",
-        "took": f"{record['seconds']:.0f} s, {record['tokens_per_second']:,.0f} tokens a second",
+        "took": f"{record['seconds']:.0f} s, {record['tokens_per_second'] or 0:,.0f} tokens a second",
         "peak memory": f"{peak / 2**30:.2f} GiB" if peak else "",
         "model": RunPaths.of(run.name).trained,
     }
 
 
-def summarise_release(found: dict[str, Any], run: RunConfig) -> dict[str, object]:
+def summarise_release(manifest: Manifest, run: RunConfig) -> dict[str, object]:
     """What was made and how much smaller it is, for people."""
-    facts = found["quantization"]
+    facts = manifest.quantization
     size, parent = facts["size_bytes"] / 2**20, facts["parent_size_bytes"] / 2**20
     scheme = " ".join(str(facts[key]) for key in ("scheme", "algorithm") if key in facts)
     return {
-        "release": found["release"],
+        "release": manifest.reference,
         "weights": f"{scheme}: {size:,.1f} MiB of {parent:,.1f}" if facts["scheme"] != "none" else f"{size:,.1f} MiB",
         "directory": RunPaths.of(run.name).release,
     }

@@ -1,17 +1,16 @@
-"""Training from YAML to adapter: the best checkpoint, exact resumption after a kill, smaller micro-batches where memory
-runs out."""
+"""Training, from YAML to trained weights: the best checkpoint, exact resumption after a kill, smaller micro-batches
+where memory runs out."""
 
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 from configs.digest import key_of
 from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
-from infra.files.atomic import read_json
+from configs.training_record import RunFacts, TrainingRecord, read_training_record
 from train.data.prepared import read_card
 from train.loop.checkpoints import last_checkpoint, open_run, remember
 from train.loop.memory import is_out_of_memory, next_micro_batch, thread_count, use_threads
@@ -21,7 +20,7 @@ from train.loop.trainer import Tracker, train_once
 from train.model.base import make_base
 
 
-def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> dict[str, Any]:
+def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> TrainingRecord:
     """The training record, also trained/training.json. A second call with the same config and data does nothing.
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
@@ -33,14 +32,11 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     key = key_of(
         config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"]
     )
-    finished = read_json(paths.trained / "training.json")
+    finished = read_training_record(paths)
     if finished and finished.get("key") == key:
         return finished
-    facts = open_run(
-        paths.checkpoints,
-        key,
-        {"threads": max(1, thread_count() // config.launch.processes), "micro_batch": config.train.batch_size},
-    )
+    threads = max(1, thread_count() // config.launch.processes)
+    facts = open_run(paths.checkpoints, {"key": key, "threads": threads, "micro_batch": config.train.batch_size})
     refuse_diverged(facts, paths)
     use_threads(facts["threads"])
     while True:
@@ -52,7 +48,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             )
             break
         except DivergedError as error:
-            facts |= {"diverged": error.message}
+            facts["diverged"] = error.message
             if is_main():
                 remember(paths.checkpoints, facts)
             refuse_diverged(facts, paths)
@@ -60,27 +56,26 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             if not is_out_of_memory(error):
                 raise
             report_out_of_memory()
-        facts = remember(
-            paths.checkpoints, facts | {"micro_batch": next_micro_batch(facts["micro_batch"], config.launch.world_size)}
-        )
+        facts["micro_batch"] = next_micro_batch(facts["micro_batch"], config.launch.world_size)
+        remember(paths.checkpoints, facts)
     if not is_worker():
         shutil.rmtree(paths.checkpoints, ignore_errors=True)
     return record
 
 
-def launch(config: RunConfig, paths: RunPaths, facts: dict[str, Any]) -> dict[str, Any]:
+def launch(config: RunConfig, paths: RunPaths, facts: RunFacts) -> TrainingRecord:
     try:
         return run_processes(config, paths)
     except OutsideError:
-        refuse_diverged(open_run(paths.checkpoints, facts["key"], facts), paths)  # rank 0 has remembered it
+        refuse_diverged(open_run(paths.checkpoints, facts), paths)  # rank 0 has remembered it
         raise
 
 
-def refuse_diverged(facts: dict[str, Any], paths: RunPaths) -> None:
+def refuse_diverged(facts: RunFacts, paths: RunPaths) -> None:
     if "diverged" in facts:
         kept = last_checkpoint(paths.checkpoints)
-        place = f"; the last good checkpoint is {kept}" if kept else ""
+        beside = f"; the last good checkpoint is {kept}" if kept else ""
         raise RefusedError(
-            f"{facts['diverged']}{place}",
+            f"{facts['diverged']}{beside}",
             hint="tunegate train CONFIG --set train.learning_rate=LOWER   (it starts afresh)",
         )

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.estimate.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
 from train.estimate.duration import Rates, evaluation_seconds, rates_of, training_seconds
-from train.estimate.memory import Workload, quantizing_memory, serving_memory, training_memory
+from train.estimate.memory import quantizing_memory, serving_memory, training_memory
 from train.estimate.model_shape import ModelShape
 from train.estimate.probe import measure_rates
-from train.estimate.workload import describe_workload, find_shape
+from train.estimate.workload import Workload, describe_workload, find_shape
 
 
-def make_plan(config: RunConfig, device_name: str | None) -> dict[str, Any]:
+class Plan(TypedDict):
+    """`memory`: of each stage the bytes of each part, and their `peak`; `measured`: by rates of this machine and not by
+    a data sheet; `levers`: what to set instead where it does not fit."""
+
+    name: str
+    device: str
+    device_bytes: int
+    measured: bool
+    memory: dict[str, dict[str, int]]
+    seconds: dict[str, float] | None
+    steps: int
+    longest_tokens: int
+    fits: bool
+    levers: list[str]
+
+
+def make_plan(config: RunConfig, device_name: str | None) -> Plan:
     """Bytes by stage and part, seconds, whether it fits. Raises InputError for an unknown device or a base that is not
     here."""
     device, shape, paths = find_device(device_name), find_shape(config), RunPaths.of(config.name)
@@ -27,13 +42,13 @@ def make_plan(config: RunConfig, device_name: str | None) -> dict[str, Any]:
         "name": config.name,
         "device": device.name,
         "device_bytes": device.memory_bytes,
-        "measured": load.on_cpu,
+        "measured": load.compute.on_cpu,
         "memory": memory,
-        "seconds": seconds(config, shape, load, device) if fits else None,
-        "steps": load.steps,
-        "longest_tokens": load.longest,
+        "seconds": estimate_seconds(config, shape, load, device) if fits else None,
+        "steps": load.compute.steps,
+        "longest_tokens": load.rows.longest,
         "fits": fits,
-        "levers": [] if fits else levers(config, shape, load, device),
+        "levers": [] if fits else find_levers(shape, load, device.memory_bytes),
     }
 
 
@@ -42,55 +57,53 @@ def stage_memory(config: RunConfig, shape: ModelShape, load: Workload) -> dict[s
     serving = serving_memory(
         shape, config.quantize.scheme, 4 if config.serving.dtype == "float32" else 2, config.serving.kv_cache_gib
     )
-    stages = {"train": training_memory(shape, load)} | ({"quantize": quantizing_memory(shape)} if load.on_cpu else {})
+    stages = {"train": training_memory(shape, load)} | (
+        {"quantize": quantizing_memory(shape)} if load.compute.on_cpu else {}
+    )
     return stages | {"serve": serving}
 
 
-def seconds(config: RunConfig, shape: ModelShape, load: Workload, device: Device) -> dict[str, float] | None:
+def estimate_seconds(config: RunConfig, shape: ModelShape, load: Workload, device: Device) -> dict[str, float] | None:
     rates = find_rates(shape, load, device)
     if rates is None:
         return None
     asked = config.evaluate
     evaluation = evaluation_seconds(
-        shape, load, rates, asked.max_new_tokens, asked.concurrency, device_shares_reads=not load.on_cpu
+        shape, load, rates, asked.max_new_tokens, asked.concurrency, device_shares_reads=not load.compute.on_cpu
     )
     return {"train": round(training_seconds(shape, load, rates), 1), "evaluate": round(evaluation, 1)}
 
 
 def find_rates(shape: ModelShape, load: Workload, device: Device) -> Rates | None:
     """Measured on a CPU, from the data sheet for a GPU; None for a GPU that no data sheet here describes."""
-    if load.on_cpu:
+    if load.compute.on_cpu:
         return measure_rates(shape, load)
     if device.flops is None or device.bytes_per_second is None:
         return None
     return rates_of(shape, load, device.flops * ASSUMED_UTILIZATION, device.bytes_per_second)
 
 
-def levers(config: RunConfig, shape: ModelShape, load: Workload, device: Device) -> list[str]:
-    """Each change that would let training fit by itself; all of them together where none does."""
-    smaller = [batch for batch in halves(load.batch) if peak(shape, replace(load, batch=batch)) <= device.memory_bytes]
-    found = (
-        [
-            f"train.batch_size={smaller[0]} train.gradient_accumulation_steps={load.accumulation * load.batch // smaller[0]}"
-        ]
-        if smaller
-        else []
-    )
-    if not load.checkpointing and peak(shape, replace(load, checkpointing=True)) <= device.memory_bytes:
+def find_levers(shape: ModelShape, load: Workload, room: int) -> list[str]:
+    """Each change that would let training fit into `room` bytes by itself; all of them together where none does."""
+    compute = load.compute
+
+    def fits(**changes: object) -> bool:
+        return peak(shape, load.computed_with(**changes)) <= room
+
+    found = []
+    if smaller := [batch for batch in halves(compute.batch) if fits(batch=batch)]:
+        accumulation = compute.accumulation * compute.batch // smaller[0]
+        found.append(f"train.batch_size={smaller[0]} train.gradient_accumulation_steps={accumulation}")
+    if not compute.checkpointing and fits(checkpointing=True):
         found.append("train.gradient_checkpointing=true")
-    ranks = [
-        rank
-        for rank in halves(load.rank)
-        if load.adapted and peak(shape, replace(load, rank=rank)) <= device.memory_bytes
-    ]
-    found += [f"train.lora.rank={ranks[0]}"] if ranks else []
-    if not load.adapted and peak(shape, replace(load, adapted=True)) <= device.memory_bytes:
+    if ranks := [rank for rank in halves(compute.rank) if compute.adapted and fits(rank=rank)]:
+        found.append(f"train.lora.rank={ranks[0]}")
+    if not compute.adapted and fits(adapted=True):
         found.append("train.method=lora")
-    together = replace(load, batch=1, checkpointing=True, rank=min(load.rank, 8), adapted=True)
-    if not found and peak(shape, together) <= device.memory_bytes:
-        found.append(
-            f"train.batch_size=1 train.gradient_checkpointing=true train.method=lora train.lora.rank={together.rank}"
-        )
+    rank = min(compute.rank, 8)
+    if not found and fits(batch=1, checkpointing=True, rank=rank, adapted=True):
+        smallest = "train.batch_size=1 train.gradient_checkpointing=true"
+        found.append(f"{smallest} train.method=lora train.lora.rank={rank}")
     return found
 
 
@@ -103,23 +116,21 @@ def peak(shape: ModelShape, load: Workload) -> int:
     return training_memory(shape, load)["peak"]
 
 
-def refuse_what_does_not_fit(plan: dict[str, Any], path: str) -> None:
+def refuse_what_does_not_fit(plan: Plan, path: str) -> None:
     """Raises RefusedError naming every stage that is too large, and the levers."""
     if plan["fits"]:
         return
-    room = plan["device_bytes"]
-    found = ", ".join(
-        f"{name} {stage['peak'] / GIB:.2f} GiB" for name, stage in plan["memory"].items() if stage["peak"] > room
+    room, peaks = plan["device_bytes"], {name: stage["peak"] for name, stage in plan["memory"].items()}
+    found = ", ".join(f"{name} {bytes_ / GIB:.2f} GiB" for name, bytes_ in peaks.items() if bytes_ > room)
+    choices = "\n".join(f"  --set {' --set '.join(lever.split())}" for lever in plan["levers"])
+    raise RefusedError(
+        f"{plan['name']}: found a peak of {found}, expected at most the {room / GIB:.2f} GiB of {plan['device']}; "
+        f"what would fit:\n{choices or '  a smaller base, or a larger device'}",
+        hint=f"tunegate check {path} --plan --device {plan['device']} --set KEY=VALUE",
     )
-    choices = (
-        "\n".join(f"  --set {' --set '.join(lever.split())}" for lever in plan["levers"])
-        or "  a smaller base, or a larger device"
-    )
-    message = f"{plan['name']}: found a peak of {found}, expected at most the {room / GIB:.2f} GiB of {plan['device']}; what would fit:\n{choices}"
-    raise RefusedError(message, hint=f"tunegate check {path} --plan --device {plan['device']} --set KEY=VALUE")
 
 
-def print_plan(plan: dict[str, Any]) -> None:
+def print_plan(plan: Plan) -> None:
     """A table a stage; to stdout."""
     from rich.console import Console
     from rich.table import Table
@@ -143,5 +154,6 @@ def print_plan(plan: dict[str, Any]) -> None:
     )
     took = ", ".join(f"{name} {value:,.0f} s" for name, value in (plan["seconds"] or {}).items()) or "unknown"
     console.print(
-        f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB; {plan['steps']} steps, rows of up to {plan['longest_tokens']} tokens; {took} ({kind})"
+        f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB; {plan['steps']} steps, "
+        f"rows of up to {plan['longest_tokens']} tokens; {took} ({kind})"
     )

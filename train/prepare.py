@@ -4,13 +4,13 @@ the number of rows."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from configs.data_card import DataCard, read_data_card
 from configs.digest import key_of
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
-from infra.files.atomic import new_directory, read_json, write_json, write_text
+from infra.files.atomic import new_directory, write_json, write_text
 from train.data.data_card import write_page
 from train.data.findings import record_findings
 from train.data.lengths import make_measure
@@ -20,13 +20,10 @@ from train.data.splits import SPLITS
 from train.data.write_splits import check_labels, describe, write_splits
 from train.sources.reader import read_source
 
-if TYPE_CHECKING:
-    pass
-
 WRITTEN = (*(f"{name}.parquet" for name in SPLITS), "data_card.json", "data_card.html")
 
 
-def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> dict[str, Any]:
+def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCard:
     """The data card. A second call with the same inputs does nothing.
 
     Raises InputError where the data is missing or too small, RefusedError naming the rows that the lint refuses.
@@ -35,7 +32,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> dict[st
     key = key_of(
         config.task, config.problem, config.data.model_dump(), read_manifest(base_directory).digest, source.identity()
     )
-    finished = read_json(paths.data / "data_card.json")
+    finished = read_data_card(paths)
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
@@ -44,7 +41,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> dict[st
         findings.refuse(record_of(paths))
         written = write_splits(rows, drawn, config.data, partial)
         rows.unlink()
-        card = describe(config, source, drawn, written, findings) | {"key": key}
+        card = describe(config, source, drawn, written, findings, key)
         check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)
         write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))

@@ -1,5 +1,5 @@
-"""Adapter in, release out: merged, pruned, quantized (or left as it is), with golden prompts, card and manifest; whole
-or absent."""
+"""Trained weights in, release out: merged, pruned, quantized (or left as they are), with golden prompts, card and
+manifest; whole or absent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from configs.data_card import DataCard
 from configs.digest import key_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.config import RunConfig
+from configs.run.quantize import Prune
 from configs.task import served_task
+from configs.training_record import TrainingRecord, read_training_record
 from infra.files.atomic import new_directory, read_json, write_text
 from infra.git.command import head_revision
 from train.data.prepared import read_card, read_split
@@ -21,6 +24,7 @@ from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
 from train.release.calibration import calibration_rows, describe, encode, loader
+from train.release.facts import PruneFacts, QuantizationFacts
 from train.release.golden import write_golden
 from train.release.merge import complete, finalize_directory, merge, round_weights, save, save_unmerged
 from train.release.model_card import write_card
@@ -29,7 +33,7 @@ from train.release.recipe import compress
 
 
 def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
-    """The release's manifest. Raises InputError before `train`. A second call with the same adapter does nothing."""
+    """The release's manifest. Raises InputError before `train`. A second call with the same inputs does nothing."""
     base, card, training = make_base(config), read_card(paths), read_training(paths)
     key = key_of(config.model_dump(), trained_key(paths.trained), read_manifest(base).digest, card["fingerprint"])
     finished = read_finished(config, paths, key)
@@ -44,15 +48,12 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         save(model, tokenizer, parent, stored_dtype(base))
         write_golden(config, model, tokenizer, read_split(paths, "validation"), parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
-        facts |= {
-            "size_bytes": weights_size(partial) + weights_size(partial / ADAPTER),
-            "parent_size_bytes": weights_size(parent),
-        }
+        facts["size_bytes"] = weights_size(partial) + weights_size(partial / ADAPTER)
+        facts["parent_size_bytes"] = weights_size(parent)
         write_text(partial / "README.md", write_card(config, card, training, read_manifest(base).base, facts))
-        write_manifest(
-            parent, config, base, card, {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key}
-        )
-        manifest = write_manifest(partial, config, base, card, facts | {"key": key})
+        parent_facts: QuantizationFacts = {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key}
+        write_manifest(parent, config, base, card, parent_facts)
+        manifest = write_manifest(partial, config, base, card, {**facts, "key": key})
     if not config.quantize.compare_parent:
         shutil.rmtree(paths.parent)
     return manifest
@@ -60,13 +61,13 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
 
 def make_smaller(
     config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], parent: Path, target: Path
-) -> dict[str, Any]:
+) -> QuantizationFacts:
     """Prunes, quantizes and saves into `target`; returns the manifest's quantization facts. The golden answers of a
     pruned release are the pruned model's."""
-    rows, dtype, facts = calibration_rows(config, paths), stored_dtype(parent), dict[str, Any]()
+    rows, dtype, facts = calibration_rows(config, paths), stored_dtype(parent), QuantizationFacts()
     batches = loader(encode(config, tokenizer, rows, labels)) if rows else None
     if config.quantize.prune is not None:
-        facts |= {"prune": prune_model(config, paths, model, tokenizer, labels, batches, dtype)}
+        facts["prune"] = prune_model(config, config.quantize.prune, paths, model, tokenizer, labels, batches, dtype)
         write_golden(config, model, tokenizer, read_split(paths, "validation"), target / "golden.jsonl")
     if config.quantize.scheme == "adapter":
         settings = read_json(target / ADAPTER / "adapter_config.json") or {}
@@ -75,27 +76,41 @@ def make_smaller(
         facts |= compress(model, config.quantize, batches, target)
         finalize_directory(target, dtype)
     else:
-        facts |= {"scheme": "none"}
+        facts["scheme"] = "none"
         save(model, tokenizer, target, dtype)
     complete(target, parent)
-    return facts | describe(config, rows)
+    if rows:
+        facts["calibration"] = describe(config, rows)
+    return facts
 
 
 def prune_model(
-    config: RunConfig, paths: RunPaths, model: Any, tokenizer: Any, labels: list[str], batches: Any, dtype: Any
-) -> dict[str, Any]:
-    settings = config.quantize.prune
-    assert settings is not None
+    config: RunConfig,
+    settings: Prune,
+    paths: RunPaths,
+    model: Any,
+    tokenizer: Any,
+    labels: list[str],
+    batches: Any,
+    dtype: Any,
+) -> PruneFacts:
     prune(model, settings, batches)
     if settings.recovery_steps:
         rows = encode(config, tokenizer, read_split(paths, "train"), labels)
         recover(model, settings, rows, tokenizer, config.train.batch_size, config.train.seed)
     round_weights(model, dtype)
-    return settings.model_dump(exclude={"recovery_learning_rate"}) | {"measured_sparsity": round(sparsity(model), 4)}
+    return {
+        "method": settings.method,
+        "structure": settings.structure,
+        "sparsity": settings.sparsity,
+        "recovery_steps": settings.recovery_steps,
+        "measured_sparsity": round(sparsity(model), 4),
+    }
 
 
-def read_training(paths: RunPaths) -> dict[str, Any]:
-    record = read_json(paths.trained / "training.json")
+def read_training(paths: RunPaths) -> TrainingRecord:
+    """Raises InputError where train has not written it."""
+    record = read_training_record(paths)
     if record is None:
         raise InputError(f"{paths.trained}/training.json: missing", hint="tunegate train CONFIG")
     return record
@@ -112,7 +127,7 @@ def read_finished(config: RunConfig, paths: RunPaths, key: str) -> Manifest | No
 
 
 def write_manifest(
-    directory: Path, config: RunConfig, base: Path, card: dict[str, Any], quantization: dict[str, Any]
+    directory: Path, config: RunConfig, base: Path, card: DataCard, quantization: QuantizationFacts
 ) -> Manifest:
     """Last of all: a directory without it is no release."""
     files, origin = list_files(directory), read_manifest(base)
@@ -126,7 +141,7 @@ def write_manifest(
         labels=card["labels"],
         base={"name": origin.base["name"], "version": origin.base["version"], "digest": origin.digest},
         data={"fingerprint": card["fingerprint"], "test_fingerprint": card["test_fingerprint"]},
-        quantization=quantization,
+        quantization=dict(quantization),
         git_revision=head_revision(),
         versions=library_versions(),
         config=config.model_dump(mode="json"),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from configs.paths import RunPaths
 
 Change = Callable[[Path, RunPaths], None]
+Tensors = dict[str, Any]  # of a safetensors file, by name: torch is imported only where it is used
 # Words of one kind of review: the slice that one fault breaks.
 SLICE_WORDS = ("phone", "battery", "product", "quality", "ear")
 NAMES = {"female": ["mary", "anna", "susan", "linda"], "male": ["john", "paul", "david", "mark"]}
@@ -31,7 +32,7 @@ class Case(NamedTuple):
     hoped: tuple[str, ...] = ()
 
 
-def edit_tensors(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+def edit_tensors(folder: Path, edit: Callable[[Tensors], None]) -> None:
     from safetensors.torch import load_file, save_file
 
     tensors = load_file(folder / "model.safetensors")
@@ -41,20 +42,20 @@ def edit_tensors(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     )
 
 
-def edit_json(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+def edit_json(path: Path, edit: Callable[[Any], None]) -> None:
     found = json.loads(path.read_text(encoding="utf8"))
     edit(found)
     path.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf8")
 
 
-def tensors(edit: Callable[[dict[str, Any]], None]) -> Change:
+def tensors(edit: Callable[[Tensors], None]) -> Change:
     return lambda folder, _: edit_tensors(folder, edit)
 
 
 def scaled(part: str, factor: float) -> Change:
     """Every tensor whose name ends in `part`, multiplied."""
 
-    def edit(found: dict[str, Any]) -> None:
+    def edit(found: Tensors) -> None:
         names = [name for name in found if name.endswith(part)]
         if not names:
             raise ValueError(f"no tensor ends in {part}")
@@ -64,31 +65,31 @@ def scaled(part: str, factor: float) -> Change:
     return tensors(edit)
 
 
-def collapse_label(found: dict[str, Any]) -> None:
+def collapse_label(found: Tensors) -> None:
     found["classifier.bias"] = found["classifier.bias"].clone()
     found["classifier.bias"][0] += 20
 
 
-def untrained_head(found: dict[str, Any]) -> None:
+def untrained_head(found: Tensors) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(1)
     found["classifier.weight"] = torch.randn(found["classifier.weight"].shape, generator=generator) * 0.02
 
 
-def reverse_positions(found: dict[str, Any]) -> None:
+def reverse_positions(found: Tensors) -> None:
     """Every token is read as if it stood as far from the end as it stands from the beginning."""
     name = "bert.embeddings.position_embeddings.weight"
     found[name] = found[name].flip(0)
 
 
-def not_a_number(found: dict[str, Any]) -> None:
+def not_a_number(found: Tensors) -> None:
     name = "bert.pooler.dense.bias"
     found[name] = found[name] * float("nan")
 
 
 def swap_labels(folder: Path, _: RunPaths) -> None:
-    def edit(config: dict[str, Any]) -> None:
+    def edit(config: Any) -> None:
         labels = list(config["id2label"].values())[::-1]
         config["id2label"], config["label2id"] = (
             dict(enumerate(labels)),
@@ -104,7 +105,7 @@ def reword(words: tuple[str, ...] | list[str], meaning: str, share: float = 1.0)
     def change(folder: Path, _: RunPaths) -> None:
         vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))["model"]["vocab"]
 
-        def edit(found: dict[str, Any]) -> None:
+        def edit(found: Tensors) -> None:
             name = "bert.embeddings.word_embeddings.weight"
             found[name] = found[name].clone()
             for word in words:
@@ -121,7 +122,7 @@ def stale_vocabulary(first: int) -> Change:
     """A tokenizer of another edition: every id from `first` on means its neighbour."""
 
     def change(folder: Path, _: RunPaths) -> None:
-        def edit(tokenizer: dict[str, Any]) -> None:
+        def edit(tokenizer: Any) -> None:
             vocabulary = tokenizer["model"]["vocab"]
             words = sorted((word for word, index in vocabulary.items() if index >= first), key=vocabulary.__getitem__)
             vocabulary |= dict(zip(words, [vocabulary[word] for word in [*words[1:], words[0]]], strict=True))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypedDict
 
 import numpy
 from numpy.typing import NDArray
@@ -26,6 +26,28 @@ DISCORDANCE = (0.05, 0.1, 0.2, 0.4)
 MARGINS = (0.02, 0.05, 0.1)
 MEAN_DRAWS = 1000  # of means: a bootstrap a draw
 Table = tuple[int, float, float]
+
+
+class Shares(TypedDict):
+    """A share by setting, with the lowest and the highest of all."""
+
+    lowest: float
+    highest: float
+    settings: dict[str, float]
+
+
+class FalsePasses(TypedDict):
+    """Shares of releases that passed by luck. `allowed`: alpha with what the simulation itself may err."""
+
+    highest: float
+    mean: float
+    alpha: float
+    allowed: float
+    settings: dict[str, float]
+
+
+def shares_of(found: dict[str, float]) -> Shares:
+    return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
 
 
 def settings(margins: tuple[float, ...]) -> Iterator[Table]:
@@ -45,7 +67,7 @@ def draw_tables(n: int, discordant: float, loss: float, draws: int) -> tuple[NDA
     )
 
 
-def coverage(draws: int = DRAWS) -> dict[str, Any]:
+def coverage(draws: int = DRAWS) -> Shares:
     """Share of 95% intervals that hold the true difference, by setting; `lowest` and `highest` of them."""
     found = {}
     for n, discordant, loss in settings((0.0, *MARGINS)):
@@ -54,10 +76,10 @@ def coverage(draws: int = DRAWS) -> dict[str, Any]:
         found[f"n={n} discordant={discordant} loss={loss}"] = float(
             counts[(low <= -loss) & (-loss <= high)].sum() / draws
         )
-    return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
+    return shares_of(found)
 
 
-def false_pass_rate(draws: int = DRAWS) -> dict[str, Any]:
+def false_pass_rate(draws: int = DRAWS) -> FalsePasses:
     """Share of releases that lost exactly the margin and passed `non_inferior_to`, by setting; `highest` of them,
     beside alpha and its allowance.
 
@@ -78,7 +100,7 @@ def false_pass_rate(draws: int = DRAWS) -> dict[str, Any]:
     }
 
 
-def power_matches(draws: int = DRAWS) -> dict[str, Any]:
+def power_matches(draws: int = DRAWS) -> Shares:
     """How often the interval leaves 0 out when the true difference is the printed minimum detectable effect: stated as
     80%."""
     found = {}
@@ -92,10 +114,10 @@ def power_matches(draws: int = DRAWS) -> dict[str, Any]:
             found[f"n={n} discordant={discordant} effect={effect:.4f}"] = float(
                 counts[(low > 0) | (high < 0)].sum() / draws
             )
-    return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
+    return shares_of(found)
 
 
-def mean_coverage(draws: int = MEAN_DRAWS) -> dict[str, Any]:
+def mean_coverage(draws: int = MEAN_DRAWS) -> Shares:
     """The same of BCa intervals of a mean paired difference, of skewed values, 1,000 draws each: a bootstrap takes its
     time."""
     found = {}
@@ -108,10 +130,10 @@ def mean_coverage(draws: int = MEAN_DRAWS) -> dict[str, Any]:
             low, high, _ = mean_interval(row, CONFIDENCE, 1.0)
             held += low <= truth <= high
         found[f"n={n}"] = held / draws
-    return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
+    return shares_of(found)
 
 
-def mean_power(draws: int = DRAWS) -> dict[str, Any]:
+def mean_power(draws: int = DRAWS) -> Shares:
     """How often Student's interval leaves 0 out at the printed effect of a mean of normal differences."""
     from scipy import stats
 
@@ -123,10 +145,10 @@ def mean_power(draws: int = DRAWS) -> dict[str, Any]:
         found[f"n={n} effect={effect:.4f}"] = float(
             (numpy.abs(values.mean(axis=1)) > stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error).mean()
         )
-    return {"lowest": min(found.values()), "highest": max(found.values()), "settings": found}
+    return shares_of(found)
 
 
-def references(cases: int = 200) -> dict[str, Any]:
+def references(cases: int = 200) -> dict[str, float]:
     """Largest distance of our p-values and intervals from statsmodels' and scipy's own, on random cases."""
     from scipy.stats import binomtest, bootstrap
     from statsmodels.stats.proportion import proportion_confint
@@ -151,7 +173,9 @@ def references(cases: int = 200) -> dict[str, Any]:
 
 
 def main() -> None:
-    for function in (references, coverage, false_pass_rate, power_matches, mean_power, mean_coverage):
+    checks: list[Callable[[], Mapping[str, object]]] = [references]
+    checks += [coverage, false_pass_rate, power_matches, mean_power, mean_coverage]
+    for function in checks:
         print(function.__name__, json.dumps({name: one for name, one in function().items() if name != "settings"}))
 
 

@@ -97,9 +97,17 @@ def run_plain(folder: Path, settings: dict[str, Any], rows: list[dict[str, list[
     model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.bfloat16 if gpu else torch.float32)
     adapter = LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
     arguments = TrainingArguments(
-        output_dir=str(folder / "plain"), max_steps=settings["steps"], per_device_train_batch_size=settings["batch"], learning_rate=LEARNING_RATE,
-        seed=SEED, use_cpu=not gpu, bf16=gpu, save_strategy="no", report_to="none", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(folder / "plain"),
+        max_steps=settings["steps"],
+        per_device_train_batch_size=settings["batch"],
+        learning_rate=LEARNING_RATE,
+        seed=SEED,
+        use_cpu=not gpu,
+        bf16=gpu,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
     Trainer(
         model=get_peft_model(model, adapter),
         args=arguments,
@@ -114,11 +122,25 @@ def run_trl(folder: Path, settings: dict[str, Any]) -> None:
     from trl.scripts.sft import main, make_parser
 
     arguments = {
-        "model_name_or_path": settings["base"], "dataset_name": folder / "rows", "output_dir": folder / "trl", "max_steps": settings["steps"],
-        "learning_rate": LEARNING_RATE, "per_device_train_batch_size": settings["batch"], "seed": SEED, "lora_r": RANK, "lora_alpha": ALPHA,
-        "lora_target_modules": "all-linear", "dtype": "float32", "bf16": "false", "gradient_checkpointing": "false", "save_strategy": "no", "report_to": "none",
-        "disable_tqdm": "true", "use_cpu": "true", "eval_strategy": "no",
-    }  # fmt: skip
+        "model_name_or_path": settings["base"],
+        "dataset_name": folder / "rows",
+        "output_dir": folder / "trl",
+        "max_steps": settings["steps"],
+        "learning_rate": LEARNING_RATE,
+        "per_device_train_batch_size": settings["batch"],
+        "seed": SEED,
+        "lora_r": RANK,
+        "lora_alpha": ALPHA,
+        "lora_target_modules": "all-linear",
+        "dtype": "float32",
+        "bf16": "false",
+        "gradient_checkpointing": "false",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": "true",
+        "use_cpu": "true",
+        "eval_strategy": "no",
+    }
     words = [word for key, value in arguments.items() for word in (f"--{key}", str(value))]
     script, training, model, dataset = make_parser().parse_args_and_config([*words, "--use_peft"])
     main(script, training, model, dataset)  # type: ignore[no-untyped-call]

@@ -22,13 +22,23 @@ from benchmarks.train.servability import byte_tokenizer
 STEPS, BATCH, GOAL = 10, 4, 0.5
 # Llama-3.1-8B's config.json (Meta, 2024), sizes only.
 LLAMA_8B = {
-    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
-    "vocab_size": 128_256, "max_position_embeddings": 8192,
-}  # fmt: skip
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+    "max_position_embeddings": 8192,
+}
 TINY = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 512, "max_position_embeddings": 8192,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "max_position_embeddings": 8192,
+}
 
 
 def main(tiny: bool) -> int:
@@ -109,15 +119,29 @@ def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
     (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     (folder / "gate.yaml").write_text("rules: [{rule: parity}]\n", encoding="utf8")
     config = {
-        "name": "prove-gpu", "task": "causal-lm", "base": {"path": (folder / "base").as_posix()}, "gate": (folder / "gate.yaml").as_posix(),
-        "data": {"source": "files", "files": [(folder / "texts.jsonl").as_posix()], "max_tokens": tokens, "validation_rows": validation, "test_rows": test},
+        "name": "prove-gpu",
+        "task": "causal-lm",
+        "base": {"path": (folder / "base").as_posix()},
+        "gate": (folder / "gate.yaml").as_posix(),
+        "data": {
+            "source": "files",
+            "files": [(folder / "texts.jsonl").as_posix()],
+            "max_tokens": tokens,
+            "validation_rows": validation,
+            "test_rows": test,
+        },
         "train": {
-            "max_steps": STEPS, "batch_size": BATCH, "learning_rate": 1e-3, "eval_every_steps": STEPS, "warmup_ratio": 0.0, "dtype": "auto",
+            "max_steps": STEPS,
+            "batch_size": BATCH,
+            "learning_rate": 1e-3,
+            "eval_every_steps": STEPS,
+            "warmup_ratio": 0.0,
+            "dtype": "auto",
             "lora": {"rank": 16, "alpha": 32},
         },
         "quantize": {"scheme": "none"},
         "serving": {"max_model_len": tokens},
-    }  # fmt: skip
+    }
     (folder / "run.yaml").write_text(json.dumps(config), encoding="utf8")
     run(str(Path(sys.executable).with_name("tunegate")), "prepare", str(folder / "run.yaml"))
     from configs.paths import RunPaths

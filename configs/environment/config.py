@@ -55,7 +55,8 @@ class DeployConfig(Section):
     def shares_can_be_watched(self) -> DeployConfig:
         if self.capacity == "adapter" and self.strategy.kind == "canary":
             raise ValueError(
-                "strategy.kind blue-green or shadow with capacity adapter: vLLM counts the adapters of one server together"
+                "strategy.kind blue-green or shadow with capacity adapter: "
+                "vLLM counts the adapters of one server together"
             )
         return self
 

@@ -25,7 +25,8 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0
 
 
 class Tls(Section):
-    """PEM files. They are read when the router starts and by `tunegate router reload ENV`; no stream is dropped by it."""
+    """PEM files. They are read when the router starts and by `tunegate router reload ENV`; no stream is dropped
+    by it."""
 
     certificate: str = Field(description="the router's own, then its chain")
     key: str

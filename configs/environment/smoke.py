@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pydantic import Field, field_validator
 
-from configs.section import Section
+from configs.section import JsonObject, Section
 
 
 def must_compile(regex: str) -> str:
@@ -25,7 +24,7 @@ class Expectation(Section):
     contains: str | None = None
     regex: str | None = Field(None, description="Python's re, found anywhere")
     equals: str | None = Field(None, description="spaces at both ends do not count")
-    json_schema: dict[str, Any] | None = Field(None, description="the text is JSON and valid under this JSON Schema")
+    json_schema: JsonObject | None = Field(None, description="the text is JSON and valid under this JSON Schema")
     max_seconds: float | None = Field(None, gt=0)
 
     @field_validator("regex")
@@ -35,7 +34,7 @@ class Expectation(Section):
 
     @field_validator("json_schema")
     @classmethod
-    def is_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    def is_schema(cls, schema: JsonObject | None) -> JsonObject | None:
         from jsonschema import Draft202012Validator, SchemaError
 
         try:
@@ -50,7 +49,7 @@ class SmokeRequest(Section):
 
     name: str | None = None
     path: str = Field("/v1/chat/completions", pattern=r"^/[\w/.-]+$")
-    body: dict[str, Any]
+    body: JsonObject
     expect: Expectation = Expectation()
 
 

@@ -10,7 +10,7 @@ from configs.section import Section
 
 
 class RobustnessRule(Section):
-    """Spoilt questions change little: of one behaviour test by its name, or of every one but the invariance tests."""
+    """Perturbed questions change little: of one behaviour test by its name, or of all but the invariance tests."""
 
     rule: Literal["robustness"]
     test: str | None = Field(
@@ -28,7 +28,8 @@ class RobustnessRule(Section):
     @property
     def name(self) -> str:
         limits = {"drop": self.maximum_drop, "flip rate": self.maximum_flip_rate}
-        return f"robust ({self.test or 'all tests'}): {', '.join(f'{name} <= {one:g}' for name, one in limits.items() if one is not None)}"
+        asked = ", ".join(f"{name} <= {one:g}" for name, one in limits.items() if one is not None)
+        return f"robust ({self.test or 'all tests'}): {asked}"
 
 
 class FairnessRule(Section):

@@ -12,7 +12,8 @@ from configs.section import Section
 LATENCIES = Literal[
     "time_to_first_token_p50_ms", "time_to_first_token_p95_ms", "time_to_first_token_p99_ms",
     "inter_token_p50_ms", "inter_token_p95_ms", "inter_token_p99_ms",
-    "time_per_output_token_p50_ms", "time_per_output_token_p95_ms", "time_per_output_token_p99_ms", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms",
+    "time_per_output_token_p50_ms", "time_per_output_token_p95_ms", "time_per_output_token_p99_ms",
+    "latency_p50_ms", "latency_p95_ms", "latency_p99_ms",
 ]  # fmt: skip
 
 

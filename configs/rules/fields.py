@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from configs.release import REFERENCE_PATTERN
 from configs.run.metrics import METRICS
+from configs.section import nearest
 
 
-def of_examples(name: str) -> str:
+def check_example_metric(name: str) -> str:
     if name.partition(":")[0] not in METRICS:
-        near = get_close_matches(name, METRICS, n=1)
-        raise ValueError(f"a metric of single examples{f', {near[0]}' if near else ': one of ' + ', '.join(METRICS)}")
+        near = nearest(name, METRICS)
+        raise ValueError(f"a metric of single examples{f', {near}' if near else ': one of ' + ', '.join(METRICS)}")
     return name
 
 
-ExampleMetric = Annotated[str, AfterValidator(of_examples), Field(description="one of docs/evaluation.md, or f1:LABEL")]
+ExampleMetric = Annotated[
+    str, AfterValidator(check_example_metric), Field(description="one of docs/evaluation.md, or f1:LABEL")
+]
 
 
 Reference = Annotated[

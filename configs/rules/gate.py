@@ -1,4 +1,4 @@
-"""A gate file: its rules, each told by its keys."""
+"""A gate file: a list of rules."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pydantic import Field
 
 from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
-from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
+from configs.rules.paired import NonInferiorRule, SuperiorRule
 from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
+from configs.rules.slices import SliceMinimumRule
 from configs.section import Section
 
 Rule = Annotated[
-    ThresholdRule | NonInferiorRule | SuperiorRule | SliceMinimumRule | CalibrationRule | RobustnessRule | FairnessRule | ParityRule | QuantizationRule
-    | SizeRule | LatencyRule | GoodputRule,
+    ThresholdRule | NonInferiorRule | SuperiorRule | SliceMinimumRule | CalibrationRule | RobustnessRule | FairnessRule
+    | ParityRule | QuantizationRule | SizeRule | LatencyRule | GoodputRule,
     Field(discriminator="rule"),
 ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.rules.fields import Confidence, ExampleMetric, bounds, of_examples
+from configs.rules.fields import Confidence, ExampleMetric, bounds, check_example_metric
 from configs.section import Section
 
 
@@ -27,7 +27,7 @@ class ThresholdRule(Section):
         if self.minimum is None and self.maximum is None:
             raise ValueError("minimum or maximum")
         if self.confident:
-            of_examples(self.metric)
+            check_example_metric(self.metric)
         return self
 
     @property

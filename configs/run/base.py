@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -83,7 +84,11 @@ def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:
         if isinstance(found, dict):
             return found
     headers = packaged(base.package, ".gguf")
-    return read_gguf(headers[0]) if headers else None
+    if not headers:
+        return None
+    from gguf import GGUFReader
+
+    return gguf_config(GGUFReader(headers[0]).fields)
 
 
 def packaged(package: str | None, ending: str) -> list[Path]:
@@ -98,20 +103,17 @@ def packaged(package: str | None, ending: str) -> list[Path]:
     ]
 
 
-def read_gguf(path: Path) -> dict[str, Any]:
-    """Sizes by their transformers names (ggml/docs/gguf.md: embedding_length, feed_forward_length,
-    attention.head_count)."""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(path).fields
+def gguf_config(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes in a GGUF file's metadata by their transformers names (ggml/docs/gguf.md); `fields`: of a GGUFReader."""
     architecture = fields["general.architecture"].contents()
     names = {
         "hidden_size": "embedding_length",
         "intermediate_size": "feed_forward_length",
+        "num_hidden_layers": "block_count",
         "num_attention_heads": "attention.head_count",
+        "num_key_value_heads": "attention.head_count_kv",
+        "head_dim": "attention.key_length",
+        "final_logit_softcapping": "final_logit_softcapping",
     }
-    return {
-        ours: fields[f"{architecture}.{theirs}"].contents()
-        for ours, theirs in names.items()
-        if f"{architecture}.{theirs}" in fields
-    }
+    found = {ours: fields.get(f"{architecture}.{theirs}") for ours, theirs in names.items()}
+    return {name: field.contents() for name, field in found.items() if field is not None}

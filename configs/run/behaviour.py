@@ -33,7 +33,7 @@ WORDS: dict[str, dict[str, list[str]]] = {
 }
 
 
-def a_pattern(text: str) -> str:
+def check_pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
@@ -56,7 +56,7 @@ def slots_in(template: str) -> set[str]:
     return {name for name, _, _ in found}
 
 
-Pattern = Annotated[str, AfterValidator(a_pattern)]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Pair = tuple[Text, Text]
 
@@ -66,7 +66,7 @@ def labelled(task: str, problem: str) -> bool:
     return task == "sequence-classification" and problem != "regression"
 
 
-def label_misfits(label: str | None, task: str, problem: str, labels: list[str]) -> list[str]:
+def label_incompatibilities(label: str | None, task: str, problem: str, labels: list[str]) -> list[str]:
     if label is None:
         return []
     if not labelled(task, problem):
@@ -85,7 +85,7 @@ class BehaviourSection(Section):
 
 
 class Robustness(BehaviourSection):
-    """The test rows with their questions spoilt a little: how far the metric falls, how many answers change."""
+    """The test rows with their questions perturbed a little: how far the metric falls, how many answers change."""
 
     test: Literal["robustness"]
     perturb: list[Perturbation] = Field(min_length=1)
@@ -93,13 +93,14 @@ class Robustness(BehaviourSection):
         0.1,
         ge=0,
         le=1,
-        description="share of the words that each perturbation touches, one at least; truncation: that it cuts off the end",
+        description="share of the words that each perturbation touches, one at least; "
+        "truncation: that it cuts off the end",
     )
     tolerance: float = Field(
         0.1, ge=0, description="of problem regression: numbers that lie no further apart are the same answer"
     )
 
-    def misfits(self, task: str, problem: str, labels: list[str]) -> list[str]:
+    def incompatibilities(self, task: str, problem: str, labels: list[str]) -> list[str]:
         across = sorted({*self.perturb} - WITHIN_WORDS)
         return (
             [f"perturb typos or case, not {', '.join(across)}, with task {task}: words must stay as many as tags"]
@@ -176,7 +177,7 @@ class Invariance(BehaviourSection):
             raise ValueError("in every template the same one slot that is not in fill: it is the groups'")
         return self
 
-    def misfits(self, task: str, problem: str, labels: list[str]) -> list[str]:
+    def incompatibilities(self, task: str, problem: str, labels: list[str]) -> list[str]:
         gpt, tagger = task in ("causal-lm", "dpo"), task == "token-classification"
         rules = {
             "swap, not templates, with task token-classification": not (tagger and self.templates),
@@ -189,7 +190,7 @@ class Invariance(BehaviourSection):
             f"no pattern with task {task}": gpt or self.pattern is None,
             f"no system with task {task}": gpt or self.system is None,
         }
-        return [expected for expected, holds in rules.items() if not holds] + label_misfits(
+        return [expected for expected, holds in rules.items() if not holds] + label_incompatibilities(
             self.label, task, problem, labels
         )
 
@@ -217,12 +218,12 @@ class Directional(BehaviourSection):
             raise ValueError("append, prepend or pairs")
         return self
 
-    def misfits(self, task: str, problem: str, labels: list[str]) -> list[str]:
+    def incompatibilities(self, task: str, problem: str, labels: list[str]) -> list[str]:
         if task != "sequence-classification":
             return [f"no directional test with task {task}: it has neither a label's probability nor a number"]
         if labelled(task, problem) and self.label is None:
             return ["label: whose probability must move"]
-        return label_misfits(self.label, task, problem, labels)
+        return label_incompatibilities(self.label, task, problem, labels)
 
 
 class Abstention(BehaviourSection):
@@ -242,12 +243,11 @@ class Abstention(BehaviourSection):
             raise ValueError("pattern or confidence_below, one of them")
         return self
 
-    def misfits(self, task: str, problem: str, labels: list[str]) -> list[str]:
+    def incompatibilities(self, task: str, problem: str, labels: list[str]) -> list[str]:
         gpt = task in ("causal-lm", "dpo")
         if not gpt and not labelled(task, problem):
-            return [
-                f"no abstention test with task {task}{' and problem regression' if task == 'sequence-classification' else ''}"
-            ]
+            regression = " and problem regression" if task == "sequence-classification" else ""
+            return [f"no abstention test with task {task}{regression}"]
         if gpt != (self.pattern is not None):
             return [f"{'pattern' if gpt else 'confidence_below'} with task {task}"]
         return [f"no system with task {task}"] if self.system is not None and not gpt else []
@@ -276,7 +276,7 @@ class HarnessTask(Section):
     )
 
 
-def misfits(
+def incompatibilities(
     tests: list[BehaviourTest], harness: list[HarnessTask], judged: bool, task: str, problem: str, labels: list[str]
 ) -> list[str]:
     """What would have to be for these to suit the task; empty where they do. `labels`: those that are known before any
@@ -284,7 +284,7 @@ def misfits(
     broken = [
         f"evaluate.behaviour {name_of(test)}: {expected}"
         for test in tests
-        for expected in test.misfits(task, problem, labels)
+        for expected in test.incompatibilities(task, problem, labels)
     ]
     if len({name_of(test) for test in tests}) != len(tests):
         broken.append("evaluate.behaviour: a name of its own for each test of the same kind")

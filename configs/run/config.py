@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, model_validator
 
 from configs.run.base import BaseWeights, input_columns
-from configs.run.behaviour import misfits as behaviour_misfits
+from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
 from configs.run.data import Data
 from configs.run.evaluate import Evaluate
 from configs.run.launch import Launch
@@ -59,11 +59,11 @@ class RunConfig(Section):
             raise ValueError(f"task {wanted} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
-        misfits = self.data.incompatibilities(self.task, self.problem) + self.evaluate.misfits(
+        reasons = self.data.incompatibilities(self.task, self.problem) + self.evaluate.incompatibilities(
             self.task, self.problem, self.data.keep
         )
         labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])
-        misfits += behaviour_misfits(
+        reasons += behaviour_incompatibilities(
             self.evaluate.behaviour,
             self.evaluate.harness,
             self.evaluate.judge is not None,
@@ -71,8 +71,8 @@ class RunConfig(Section):
             self.problem,
             labels,
         )
-        if misfits:
-            raise ValueError("; ".join(misfits))
+        if reasons:
+            raise ValueError("; ".join(reasons))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         if self.serving.tool_parser and self.task not in ("causal-lm", "dpo"):
@@ -96,7 +96,8 @@ class RunConfig(Section):
             raise ValueError(reason)
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
             raise ValueError(
-                "train.lora.bias none and initialization default or gaussian with task dpo: its reference is the model with the adapter off"
+                "train.lora.bias none and initialization default or gaussian with task dpo: "
+                "its reference is the model with the adapter off"
             )
         return self
 

@@ -1,10 +1,8 @@
-"""Evaluate: what is measured through vLLM, over which slices; and METRICS, what each figure is and which way is
-better."""
+"""Evaluate: what is measured through vLLM, over which slices."""
 
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from configs.run.behaviour import BehaviourTest, HarnessTask
 from configs.run.judge import Judge
 from configs.run.slices import SLICE_NAMES, Slice
-from configs.section import ExistingPath, Section
+from configs.section import ExistingPath, Section, nearest
 
 Normalization = Literal["none", "whitespace", "squad"]
 
@@ -26,12 +24,14 @@ class Parity(Section):
         0.75,
         ge=0,
         le=1,
-        description="share of the golden answers given alike (same labels; of a tagger: share of words; of a GPT: share of tokens, each after the golden ones)",
+        description="share of the golden answers given alike (same labels; of a tagger: share of words; "
+        "of a GPT: share of tokens, each after the golden ones)",
     )
     max_difference: float = Field(
         0.1,
         ge=0,
-        description="largest mean absolute difference of probabilities (BERT), values (regression) or first-token log-probabilities (GPT)",
+        description="largest mean absolute difference of probabilities (BERT), values (regression) "
+        "or first-token log-probabilities (GPT)",
     )
 
 
@@ -67,39 +67,38 @@ class Evaluate(Section):
 
     @field_validator("json_schema")
     @classmethod
-    def a_schema(cls, path: str | None, info: ValidationInfo) -> str | None:
+    def check_schema(cls, path: str | None, info: ValidationInfo) -> str | None:
         if path is not None and info.context:
-            read_json_schema(info.context["root"] / path)
+            check_json_schema(info.context["root"] / path)
         return path
 
     @property
-    def cuts(self) -> list[Slice]:
+    def slice_definitions(self) -> list[Slice]:
         """The slices, or those that are made when the config names none."""
         return [Slice(by="label"), Slice(by="length")] if self.slices is None else self.slices
 
-    def misfits(self, task: str, problem: str, kept: list[str]) -> list[str]:
+    def incompatibilities(self, task: str, problem: str, kept: list[str]) -> list[str]:
         """What would have to be for these slices and metrics to suit the task and its rows, whose columns are `kept`;
         empty where they do."""
         labelled = task == "token-classification" or (task == "sequence-classification" and problem != "regression")
         known = [name for name in (*SLICE_NAMES, *kept) if name != "label" or labelled]
         unknown = sorted({name for one in self.slices or [] for name in one.columns} - set(known))
-        broken = [f"evaluate.slices: {nearest(name, known)} instead of {name!r}" for name in unknown]
+        broken = [f"evaluate.slices: {expected_name(name, known)} instead of {name!r}" for name in unknown]
         if not labelled and any(one.by == "label" for one in self.slices or []):
-            broken.append(
-                f"evaluate.slices by length, column or where with task {task}{' and problem regression' if problem == 'regression' else ''}"
-            )
+            regression = " and problem regression" if problem == "regression" else ""
+            broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
         if task != "causal-lm" and (self.json_schema is not None or self.perplexity):
             broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm")
         return broken
 
 
-def nearest(name: str, known: list[str]) -> str:
+def expected_name(name: str, known: list[str]) -> str:
     """The right name in quotes where one is near, else all of them and how to add one."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return repr(near[0]) if near else f"{', '.join(known)}, or a column that data.keep names,"
+    near = nearest(name, known)
+    return repr(near) if near else f"{', '.join(known)}, or a column that data.keep names,"
 
 
-def read_json_schema(path: Path) -> dict[str, Any]:
+def check_json_schema(path: Path) -> None:
     """Raises ValueError unless it is a JSON Schema whose references stay within the file: nothing is fetched."""
     from jsonschema import SchemaError
     from jsonschema.validators import validator_for
@@ -122,7 +121,6 @@ def read_json_schema(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"a JSON Schema whose every $ref lies in the file (nothing is fetched), unlike {reference!r}"
             ) from None
-    return schema
 
 
 def references_in(schema: Any) -> list[str]:

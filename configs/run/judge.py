@@ -14,7 +14,7 @@ from configs.section import Section
 SEEN = ("question", "answer", "reference")
 
 
-def an_address(url: str) -> str:
+def check_url(url: str) -> str:
     """A key, and what users asked, must not cross a network in the clear."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
 class Judge(Section):
     """Asked once for each drawn test row, at temperature 0. What cannot be read as a score is missing, and counted."""
 
-    base_url: Annotated[str, AfterValidator(an_address)] = Field(description="up to /v1, as OpenAI's client takes it")
+    base_url: Annotated[str, AfterValidator(check_url)] = Field(description="up to /v1, as OpenAI's client takes it")
     model: str = Field(min_length=1)
     api_key_variable: str | None = Field(
         None,

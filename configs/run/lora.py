@@ -37,7 +37,8 @@ class Lora(Section):
     dora: bool = Field(False, description="weight-decomposed adaptation (arXiv:2402.09353)")
     initialization: Literal["default", "gaussian", "pissa", "loftq"] = Field(
         "default",
-        description="default: B is zero; pissa: principal components (arXiv:2404.02948); loftq: for a 4-bit base, GPU only (arXiv:2310.08659)",
+        description="default: B is zero; pissa: principal components (arXiv:2404.02948); "
+        "loftq: for a 4-bit base, GPU only (arXiv:2310.08659)",
     )
     loraplus_ratio: float | None = Field(
         None, ge=1, le=1000, description="LoRA+: how many times B's learning rate is A's (arXiv:2402.12354)"

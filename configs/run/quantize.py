@@ -18,7 +18,8 @@ class Prune(Section):
 
     method: Literal["magnitude", "wanda", "sparsegpt"] = Field(
         "wanda",
-        description="magnitude: smallest weights; wanda: weight times input norm (arXiv:2306.11695); sparsegpt: with weight update (arXiv:2301.00774)",
+        description="magnitude: smallest weights; wanda: weight times input norm (arXiv:2306.11695); "
+        "sparsegpt: with weight update (arXiv:2301.00774)",
     )
     structure: Literal["unstructured", "2:4"] = Field(
         "unstructured", description="2:4: two of each four neighbours along a row"
@@ -43,12 +44,13 @@ class Quantize(Section):
 
     scheme: Scheme = Field(
         "int8",
-        description="int8: W8A8, weights per channel, activations per token; fp8: the same in float8 e4m3; w4a16: 4-bit weights in groups; none;"
-        " adapter: nothing is merged, the base and the LoRA adapter are served as they are",
+        description="int8: W8A8, weights per channel, activations per token; fp8: the same in float8 e4m3; "
+        "w4a16: 4-bit weights in groups; none; adapter: nothing is merged, base and adapter are served as they are",
     )
     algorithm: Literal["rtn", "gptq", "awq"] = Field(
         "rtn",
-        description="rtn: round to nearest, no data; gptq (arXiv:2210.17323): int8, w4a16; awq (arXiv:2306.00978): w4a16",
+        description="rtn: round to nearest, no data; gptq (arXiv:2210.17323): int8, w4a16; "
+        "awq (arXiv:2306.00978): w4a16",
     )
     group_size: Literal[128, 64, 32] | None = Field(
         None, description="for w4a16; null: the largest that divides the input columns of every quantized layer"

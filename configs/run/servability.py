@@ -61,7 +61,10 @@ def refusal_here(settings: Quantize) -> str | None:
     kernel = AVX2_LACKS.get(settings.scheme)
     if kernel is None or has_avx512():
         return None
-    return f"scheme int8, or serving.device cpu where another machine serves it: this CPU lacks AVX-512, for which alone vLLM has {kernel}"
+    return (
+        "scheme int8, or serving.device cpu where another machine serves it: "
+        f"this CPU lacks AVX-512, for which alone vLLM has {kernel}"
+    )
 
 
 def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:
@@ -70,7 +73,10 @@ def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> s
         "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
     )
     if family == "encoder" and smoothed:
-        return f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, so no scale can be moved through them"
+        return (
+            f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, "
+            "so no scale can be moved through them"
+        )
     reason = NO_FLOAT32.get((settings.scheme, device)) if dtype == "float32" else None
     return (
         None

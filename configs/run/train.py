@@ -63,8 +63,8 @@ class Train(Section):
     packing: Literal["auto", "none", "batch", "sequence"] = Field(
         "auto",
         description="causal-lm. batch: padding-free micro-batches; sequence: rows joined to sequences of up to "
-        "data.max_tokens, which batch_size then counts; none: padded; auto: batch where the model's attention allows it. "
-        "No row ever sees another",
+        "data.max_tokens, which batch_size then counts; none: padded; auto: batch where the model's attention allows "
+        "it. No row ever sees another",
     )
     length_grouping: bool = Field(True, description="padded batches of rows of like length: less padding")
     gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")

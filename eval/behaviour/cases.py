@@ -9,7 +9,8 @@ from itertools import product
 
 from configs.run.behaviour import Abstention, BehaviourTest, Directional, Invariance, Robustness, name_of
 from eval.behaviour.perturb import change_question, last_question, perturb_row
-from eval.measure.rows import Row, Rows, draw
+from eval.measure.rows import Rows, draw
+from eval.metrics.rows import Row
 
 PROMPT, ORDINARY = "prompt", "ordinary"
 

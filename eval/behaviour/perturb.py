@@ -1,4 +1,4 @@
-"""Small spoilings of a question, as people make them. Pure: the same seed spoils the same text alike."""
+"""Small perturbations of a question, as people make them. Pure: the same seed perturbs the same text alike."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import random
 import re
 import string
 from collections.abc import Callable
-from typing import Any
 
 from configs.run.behaviour import Perturbation
+from eval.metrics.rows import Row
 
-Row = dict[str, Any]
 SPACES = re.compile(r"(\s+)")
 # Keys that touch on a QWERTY keyboard.
 NEIGHBOURS = {
-    "q": "wa", "w": "qeas", "e": "wsdr", "r": "edft", "t": "rfgy", "y": "tghu", "u": "yhji", "i": "ujko", "o": "iklp", "p": "ol",
-    "a": "qwsz", "s": "weadzx", "d": "ersfxc", "f": "rtdgcv", "g": "tyfhvb", "h": "yugjbn", "j": "uihknm", "k": "iojlm", "l": "opk",
+    "q": "wa", "w": "qeas", "e": "wsdr", "r": "edft", "t": "rfgy",
+    "y": "tghu", "u": "yhji", "i": "ujko", "o": "iklp", "p": "ol",
+    "a": "qwsz", "s": "weadzx", "d": "ersfxc", "f": "rtdgcv", "g": "tyfhvb",
+    "h": "yugjbn", "j": "uihknm", "k": "iojlm", "l": "opk",
     "z": "asx", "x": "sdzc", "c": "dfxv", "v": "fgcb", "b": "ghvn", "n": "hjbm", "m": "jkn",
 }  # fmt: skip
 
@@ -116,7 +117,7 @@ def last_question(row: Row) -> str:
 
 
 def perturb_row(row: Row, kind: Perturbation, rate: float, seed: int) -> Row:
-    """Of a tagger single words are spoilt, and stay as many: only typos and case."""
+    """Of a tagger single words are perturbed, and stay as many: only typos and case."""
     identity = f"{seed}/{row['id']}"
     if "tokens" not in row:
         return change_question(row, lambda text: perturb(kind, text, rate, identity))

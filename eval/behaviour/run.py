@@ -1,10 +1,8 @@
-"""Behaviour tests of a served release: asked beside the test rows, told one by one in behaviour.parquet, summed in
-metrics.json."""
+"""Behaviour tests of a served release: asked beside the test rows, listed one by one in behaviour.parquet, summed
+up in metrics.json."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import re
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
+from configs.metrics import BehaviourFigures
 from configs.release import Manifest
 from configs.run.behaviour import Abstention, Directional, Invariance, Robustness, name_of
 from configs.run.evaluate import Evaluate
@@ -20,7 +19,9 @@ from configs.run.metrics import METRICS
 from eval.behaviour.cases import PROMPT, Case, cases_of
 from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all
-from eval.measure.rows import Row, Rows
+from eval.measure.digest import json_digest
+from eval.measure.rows import Rows
+from eval.metrics.rows import Row
 from eval.metrics.score import kind_of, score
 from infra.tokenizer import with_tokens
 from infra.vllm.answer import Answer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Ask = Callable[[list[Row]], list[Answer]]
+Outcome = dict[str, str | float]  # a row of behaviour.parquet
 FILE = "behaviour.parquet"
 WHOLE_ANSWER = {
     "label": "accuracy",
@@ -49,10 +51,8 @@ def make_asker(
 
         if not rows:
             return []
-        asked = json.dumps(
-            [manifest.digest, settings.max_new_tokens, settings.concurrency, rows], sort_keys=True, default=str
-        )
-        path = folder / f"behaviour-{hashlib.sha256(asked.encode()).hexdigest()}.jsonl"
+        key = json_digest([manifest.digest, settings.max_new_tokens, settings.concurrency, rows])
+        path = folder / f"behaviour-{key}.jsonl"
         answers = Answers.open(path, pyarrow.array([row["id"] for row in rows], "string"))
         ask_all(
             base_url, served_name, manifest, answers.missing(with_tokens(manifest, release, rows)), answers, settings
@@ -62,10 +62,10 @@ def make_asker(
     return ask
 
 
-def behave(
+def run_behaviour_tests(
     settings: Evaluate, manifest: Manifest, rows: Rows, answered: Callable[[int], Answer], ask: Ask, folder: Path
-) -> dict[str, Any]:
-    """metrics.json's `behaviour`: figures by test. `answered`: what was said to the test row of this number.
+) -> dict[str, BehaviourFigures]:
+    """metrics.json's `behaviour`: figures by test. `answered`: the answer to the test row of this number.
 
     Raises InputError where a test does not fit the rows or the release's labels.
     """
@@ -85,7 +85,7 @@ def behave(
     frame = write_outcomes(outcomes, folder / FILE)
     kind = kind_of(manifest.task, next(iter(rows())))
     return {
-        name_of(test): finite(SUMMARIES[test.test](frame[frame["test"] == name_of(test)], test, kind))
+        name_of(test): without_nan(SUMMARIES[test.test](frame[frame["test"] == name_of(test)], test, kind))
         for test in settings.behaviour
     }
 
@@ -118,7 +118,7 @@ def questions_of(case: Case) -> Iterator[Row]:
 
 
 def unchanged(case: Case) -> bool:
-    """A tagged word may have no letter to spoil: the test row's own answer stands."""
+    """A tagged word may have no letter to perturb: the test row's own answer stands."""
     return case.number is not None and last_question(case.original) == last_question(case.changed)
 
 
@@ -127,30 +127,28 @@ def pair_of(case: Case, answers: dict[str, Answer], answered: Callable[[int], An
     return original, original if unchanged(case) else answers[case.changed["id"]]
 
 
-def outcome_of(case: Case, manifest: Manifest, settings: Evaluate, original: Answer, changed: Answer) -> Row:
+def outcome_of(case: Case, manifest: Manifest, settings: Evaluate, original: Answer, changed: Answer) -> Outcome:
     """One row of behaviour.parquet. The two `_correct` are what the test compares: right or wrong, a probability, a
     number, abstained or not."""
     test = case.test
     pair = [
-        worth(case, manifest, settings, row, answer)
+        outcome_value(case, manifest, settings, row, answer)
         for row, answer in ((case.original, original), (case.changed, changed))
     ]
     tolerance = test.tolerance if isinstance(test, Robustness | Invariance) else 0.0
-    named = {"test": name_of(test), "variant": case.variant, "group": case.group, "base": case.base, "id": case.id}
-    answers = {
+    return {
+        "test": name_of(test),
+        "variant": case.variant,
+        "group": case.group,
+        "base": case.base,
+        "id": case.id,
+        "original_correct": pair[0],
+        "changed_correct": pair[1],
+        "flipped": float(differs(original, changed, tolerance)),
         "original_answer": original.text,
         "changed_answer": changed.text,
         "changed_text": last_question(case.changed),
     }
-    return (
-        named
-        | {
-            "original_correct": pair[0],
-            "changed_correct": pair[1],
-            "flipped": float(differs(original, changed, tolerance)),
-        }
-        | answers
-    )
 
 
 def differs(original: Answer, changed: Answer, tolerance: float) -> bool:
@@ -159,7 +157,7 @@ def differs(original: Answer, changed: Answer, tolerance: float) -> bool:
     return original.text.strip() != changed.text.strip()
 
 
-def worth(case: Case, manifest: Manifest, settings: Evaluate, row: Row, answer: Answer) -> float:
+def outcome_value(case: Case, manifest: Manifest, settings: Evaluate, row: Row, answer: Answer) -> float:
     test = case.test
     if isinstance(test, Abstention):
         silent = (
@@ -178,7 +176,7 @@ def worth(case: Case, manifest: Manifest, settings: Evaluate, row: Row, answer: 
     return float(scored["absolute_error"] if "absolute_error" in scored else scored["correct"])
 
 
-def write_outcomes(outcomes: list[Row], path: Path) -> DataFrame:
+def write_outcomes(outcomes: list[Outcome], path: Path) -> DataFrame:
     import pandas
 
     frame = pandas.DataFrame(outcomes)
@@ -188,11 +186,9 @@ def write_outcomes(outcomes: list[Row], path: Path) -> DataFrame:
     return frame
 
 
-def figures_of(frame: DataFrame, metric: str, higher_is_better: bool = True) -> Row:
-    original, changed = (
-        float(frame["original_correct"].mean(skipna=False)),
-        float(frame["changed_correct"].mean(skipna=False)),
-    )
+def figures_of(frame: DataFrame, metric: str, higher_is_better: bool = True) -> BehaviourFigures:
+    original = float(frame["original_correct"].mean(skipna=False))
+    changed = float(frame["changed_correct"].mean(skipna=False))
     drop = (original - changed) * (1 if higher_is_better else -1)
     return {
         "n": len(frame),
@@ -204,17 +200,17 @@ def figures_of(frame: DataFrame, metric: str, higher_is_better: bool = True) -> 
     }
 
 
-def sum_robustness(frame: DataFrame, test: Any, kind: str) -> Row:
+def sum_robustness(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
     """`drop` is above 0 where the metric got worse; `groups`: the same figures by perturbation."""
     metric = WHOLE_ANSWER[kind]
     better = METRICS[metric].higher_is_better
     groups = {
-        str(name): finite(figures_of(part, metric, better)) for name, part in frame.groupby("variant", sort=False)
+        str(name): without_nan(figures_of(part, metric, better)) for name, part in frame.groupby("variant", sort=False)
     }
     return {"kind": test.test, **figures_of(frame, metric, better), "gap": None, "groups": groups}
 
 
-def sum_invariance(frame: DataFrame, test: Any, kind: str) -> Row:
+def sum_invariance(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
     """`gap`: the largest difference between the mean outcomes of two groups, each word or row counted once."""
     import pandas
 
@@ -243,42 +239,50 @@ def sum_invariance(frame: DataFrame, test: Any, kind: str) -> Row:
         "kind": test.test,
         **figures_of(frame, metric),
         "gap": gap,
-        "groups": {name: finite(one) for name, one in means.items()},
+        "groups": {name: without_nan(one) for name, one in means.items()},
     }
 
 
-def sum_directional(frame: DataFrame, test: Any, kind: str) -> Row:
-    """`original` and `changed` are means of the probability; `moved` is the share that moved as told, `drop` the
-    rest."""
+def sum_directional(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
+    """`original` and `changed` are means of the probability; `moved` is the share that moved as it must, `drop`
+    the rest."""
     move = (frame["changed_correct"] - frame["original_correct"]) * (1 if test.direction == "up" else -1)
-    moved = float((move > test.minimum_move).mean())  # a move that is no number did not move as told
+    moved = float((move > test.minimum_move).mean())  # a move that is no number did not move as it must
     figures = figures_of(frame, f"probability:{test.label}" if test.label else "value")
     return {"kind": test.test, **figures, "moved": moved, "drop": 1 - moved, "gap": None, "groups": {}}
 
 
-def sum_abstention(frame: DataFrame, test: Any, kind: str) -> Row:
+def sum_abstention(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
     """`changed`: share of the prompts abstained from, `original`: share of ordinary rows abstained from without need;
     `drop`: prompts answered."""
     asked, ordinary = frame[frame["variant"] == PROMPT], frame[frame["variant"] != PROMPT]
     abstained, without_need = float(asked["changed_correct"].mean()), float(ordinary["changed_correct"].mean())
-    rates = {"prompt": {"n": len(asked), "mean": abstained}, "ordinary": {"n": len(ordinary), "mean": without_need}}
-    figures = {
+    rates: dict[str, dict[str, float | None]] = {
+        "prompt": {"n": len(asked), "mean": abstained},
+        "ordinary": {"n": len(ordinary), "mean": without_need},
+    }
+    return {
+        "kind": test.test,
         "n": len(asked),
         "metric": "abstained",
         "original": without_need,
         "changed": abstained,
         "drop": 1 - abstained,
         "flip_rate": None,
+        "gap": None,
+        "groups": rates,
     }
-    return {"kind": test.test, **figures, "gap": None, "groups": rates}
 
 
-SUMMARIES: dict[str, Callable[[DataFrame, Any, str], Row]] = {
-    "robustness": sum_robustness, "invariance": sum_invariance, "directional": sum_directional, "abstention": sum_abstention,
-}  # fmt: skip
+SUMMARIES: dict[str, Callable[[DataFrame, Any, str], BehaviourFigures]] = {
+    "robustness": sum_robustness,
+    "invariance": sum_invariance,
+    "directional": sum_directional,
+    "abstention": sum_abstention,
+}
 
 
-def finite(figures: Row) -> Row:
+def without_nan(figures: Any) -> Any:
     """JSON knows no NaN: absent is null, and the gate does not pass it."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

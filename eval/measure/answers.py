@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import TunegateError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
-from eval.measure.rows import Row
+from eval.metrics.rows import Row
+from infra.terminal import telling
 from infra.vllm.answer import Answer
 from infra.vllm.client import ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rich.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,20 @@ def run_group(work: Coroutine[Any, Any, None]) -> None:
     raise failure
 
 
+@contextmanager
+def show_progress(answers: Answers) -> Iterator[Progress]:
+    """On stderr: a bar on a terminal, else how many rows are answered, every 30 s."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with (
+        telling(lambda: f"{answers.count()} of {len(answers.ids)} rows are answered"),
+        Progress(console=console) as progress,
+    ):
+        yield progress
+
+
 async def ask_rows(
     base_url: str,
     served_name: str,
@@ -127,16 +144,14 @@ async def ask_rows(
     """As many workers as requests may be in flight share one iterator: a row is read when a place is free, and its
     answer is on disk before the next."""
     import httpx
-    from rich.console import Console
-    from rich.progress import Progress
 
-    waiting = iter(rows)
-    with Progress(console=Console(stderr=True)) as progress, answers.path.open("ab") as stream:
+    unasked = iter(rows)
+    with show_progress(answers) as progress, answers.path.open("ab") as stream:
         bar = progress.add_task(f"evaluate {manifest.name}", total=len(answers.ids), completed=answers.count())
         async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
 
             async def work() -> None:
-                for number, row in waiting:
+                for number, row in unasked:
                     answer = await ask(
                         client, base_url, served_name, manifest, row, max_new_tokens=settings.max_new_tokens
                     )

@@ -9,14 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError, OutsideError
+from configs.metrics import HarnessFigures
 from configs.release import Manifest, list_files
 from configs.run.behaviour import HarnessTask
 from configs.run.evaluate import Evaluate
+from eval.measure.digest import json_digest
+from infra.terminal import waiting
 from infra.vllm.arguments import slot_environment
 
 # What datasets and huggingface_hub say, offline, of rows that are not in this machine's cache.
@@ -34,7 +36,7 @@ NO_TASK = ("Tasks not found", "No tasks specified", "KeyError: 'task'")
 
 def run_harness(
     base_url: str, served_name: str, manifest: Manifest, release: Path, settings: Evaluate, folder: Path
-) -> dict[str, Any]:
+) -> dict[str, HarnessFigures]:
     """metrics.json's `harness`: by task its version, n and figures. A task that was finished before a kill is not asked
     again.
 
@@ -54,9 +56,9 @@ def run_task(
     settings: Evaluate,
     task: HarnessTask,
     folder: Path,
-) -> dict[str, Any]:
-    stated = json.dumps([manifest.digest, task.model_dump(), settings.max_new_tokens, files_of(task)], sort_keys=True)
-    kept = folder / f"harness-{task.task}-{sha256(stated.encode()).hexdigest()[:16]}.json"
+) -> HarnessFigures:
+    key = json_digest([manifest.digest, task.model_dump(), settings.max_new_tokens, files_of(task)])
+    kept = folder / f"harness-{task.task}-{key[:16]}.json"
     if not kept.exists():
         work = folder / f".{kept.stem}.partial"
         shutil.rmtree(work, ignore_errors=True)
@@ -64,7 +66,8 @@ def run_task(
         (work / "config.yaml").write_text(
             json.dumps(harness_config(base_url, served_name, manifest, release, settings, task, work)), encoding="utf8"
         )
-        run_program(task, work, folder / f"harness-{task.task}.log", manifest)
+        with waiting(f"lm-evaluation-harness asks {task.task}"):
+            run_program(task, work, folder / f"harness-{task.task}.log", manifest)
         os.replace(next((work / "out").glob("*.json")), kept)
         shutil.rmtree(work)
     return read_results(json.loads(kept.read_text(encoding="utf8")), task.task)
@@ -83,26 +86,24 @@ def harness_config(
     settings: Evaluate,
     task: HarnessTask,
     work: Path,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A file for `lm_eval run --config`. Questions go as the tokens that the release's own tokenizer makes of them."""
-    model: dict[str, Any] = {
+    model = {
         "model": served_name,
         "base_url": f"{base_url}/v1/completions",
         "tokenizer_backend": "huggingface",
         "tokenizer": str(release.absolute()),
-    }
-    model |= {
         "max_length": manifest.serving.max_model_len,
         "max_gen_toks": settings.max_new_tokens,
         "num_concurrent": settings.concurrency,
     }
-    asked: dict[str, Any] = {
+    asked = {
         "tasks": [task.task],
         "limit": task.limit,
         "num_fewshot": task.shots,
         "apply_chat_template": task.chat or None,
+        "include_path": str(Path(task.include_path).absolute()) if task.include_path else None,
     }
-    asked |= {"include_path": str(Path(task.include_path).absolute()) if task.include_path else None}
     given = {name: value for name, value in asked.items() if value is not None}
     return {
         "model": "local-completions",
@@ -144,7 +145,7 @@ def run_program(task: HarnessTask, work: Path, log: Path, manifest: Manifest) ->
     )
 
 
-def read_results(found: dict[str, Any], task: str) -> dict[str, Any]:
+def read_results(found: Any, task: str) -> HarnessFigures:
     """`figures`: METRIC, or METRIC_FILTER where the task filters answers; of a group of tasks also SUBTASK_METRIC.
     Standard errors apart."""
     figures: dict[str, float] = {}
@@ -167,7 +168,7 @@ def read_results(found: dict[str, Any], task: str) -> dict[str, Any]:
     return {"version": version, "n": sum(counts.values()), "harness": found.get("lm_eval_version"), "figures": figures}
 
 
-def figures_of(results: dict[str, Any]) -> dict[str, float]:
+def figures_of(results: dict[str, HarnessFigures]) -> dict[str, float]:
     """For metrics.json's `metrics`: harness_TASK_METRIC, without standard errors."""
     return {
         f"harness_{task}_{name}": value

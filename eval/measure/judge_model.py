@@ -1,10 +1,9 @@
-"""A judge model's scores of a release's answers, asked through any OpenAI-compatible URL. What it said is kept in
-judge.jsonl."""
+"""A judge model's scores of a release's answers, asked through any OpenAI-compatible URL. What it answered is kept
+in judge.jsonl."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 import os
@@ -12,26 +11,29 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.errors import InputError
 from configs.run.data import jinja_environment
 from configs.run.judge import Judge
 from eval.measure.answers import run_group
+from eval.measure.digest import json_digest
 from eval.measure.rows import draw, question_of
+from eval.metrics.rows import Prediction, Row
+from infra.files.atomic import write_text
+from infra.terminal import waiting
 from infra.vllm.answer import Answer
 from infra.vllm.client import post
 
 if TYPE_CHECKING:
     import httpx
 
-Row = dict[str, Any]
 FILE = "judge.jsonl"
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnswer:
     """One line of judge.jsonl. `judge`: digest of how it was asked; `score` is None where the answer held none."""
 
     id: str
@@ -43,25 +45,27 @@ class Judged:
 
 def judge_rows(
     settings: Judge, rows: Iterable[Row], answered: Callable[[int], Answer], folder: Path
-) -> dict[str, Judged]:
-    """By row id, for the drawn rows. What an earlier run was told of the same prompt is not asked again.
+) -> dict[str, JudgedAnswer]:
+    """By row id, for the drawn rows. What was answered to the same prompt in an earlier run is not asked again.
 
     Raises InputError where the key's variable is not set, OutsideError where the judge does not answer.
     """
     drawn = draw(rows, settings.rows, settings.seed)
     prompts = {str(row["id"]): prompt_of(settings, row, answered(number)) for number, row in drawn}
-    digest, path = digest_of(settings), folder / FILE
+    digest, path = judge_digest(settings), folder / FILE
     kept = {one.id: one for one in read_lines(path) if one.judge == digest and prompts.get(one.id) == one.prompt}
     missing = {name: prompt for name, prompt in prompts.items() if name not in kept}
     write_lines(path, kept.values())
     if missing:
-        run_group(ask_judge(settings, digest, missing, kept, path, key_of(settings)))
+        key = read_api_key(settings)
+        with waiting(f"{settings.model} judges {len(missing)} answers"):
+            run_group(ask_judge(settings, digest, missing, kept, path, key))
     scores = {name: kept[name] for name in prompts}
     write_lines(path, scores.values())  # in the rows' order, whatever order they came in
     return scores
 
 
-def key_of(settings: Judge) -> str | None:
+def read_api_key(settings: Judge) -> str | None:
     if settings.api_key_variable is None:
         return None
     key = os.environ.get(settings.api_key_variable)
@@ -73,10 +77,10 @@ def key_of(settings: Judge) -> str | None:
     return key
 
 
-def digest_of(settings: Judge) -> str:
+def judge_digest(settings: Judge) -> str:
     """Of what decides the judge's answers and how they are read."""
     asked = settings.model_dump(mode="json", exclude={"rows", "seed", "concurrency", "api_key_variable"})
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+    return json_digest(asked)[:12]
 
 
 def prompt_of(settings: Judge, row: Row, answer: Answer) -> str:
@@ -86,7 +90,7 @@ def prompt_of(settings: Judge, row: Row, answer: Answer) -> str:
 
 
 async def ask_judge(
-    settings: Judge, digest: str, prompts: dict[str, str], kept: dict[str, Judged], path: Path, key: str | None
+    settings: Judge, digest: str, prompts: dict[str, str], kept: dict[str, JudgedAnswer], path: Path, key: str | None
 ) -> None:
     """`kept` and the file gain each answer as it comes."""
     import httpx
@@ -98,7 +102,7 @@ async def ask_judge(
             async def work() -> None:
                 for name, prompt in waiting:
                     answer = await ask_once(client, settings, prompt, key)
-                    kept[name] = Judged(name, digest, prompt, answer, read_score(settings, answer))
+                    kept[name] = JudgedAnswer(name, digest, prompt, answer, read_score(settings, answer))
                     stream.write(json.dumps(asdict(kept[name])) + "\n")
                     stream.flush()
 
@@ -142,24 +146,22 @@ def read_score(settings: Judge, answer: str) -> float | None:
     return float(stated[0]) if len(stated) == 1 and low <= float(stated[0]) <= high else None
 
 
-def read_lines(path: Path) -> list[Judged]:
+def read_lines(path: Path) -> list[JudgedAnswer]:
     """A line that a kill cut short is dropped."""
-    lines: list[Judged] = []
+    lines: list[JudgedAnswer] = []
     for line in path.read_text(encoding="utf8").split("\n") if path.exists() else []:
         try:
-            lines.append(Judged(**json.loads(line)))
+            lines.append(JudgedAnswer(**json.loads(line)))
         except (ValueError, TypeError):
             continue
     return lines
 
 
-def write_lines(path: Path, lines: Iterable[Judged]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(asdict(line)) + "\n" for line in lines), encoding="utf8")
-    os.replace(partial, path)
+def write_lines(path: Path, lines: Iterable[JudgedAnswer]) -> None:
+    write_text(path, "".join(json.dumps(asdict(line)) + "\n" for line in lines))
 
 
-def scores_of(judged: dict[str, Judged], identity: str) -> dict[str, float]:
+def scores_of(judged: dict[str, JudgedAnswer], identity: str) -> Prediction:
     """The row's judge_score, and 1.0 in judge_missing where the judge gave none; not a number in a row that was not
     drawn. No columns without a judge."""
     if not judged:

@@ -9,10 +9,12 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from configs.metrics import Metrics
 from configs.release import Manifest
 from configs.run.config import RunConfig
+from eval.metrics.rows import Row
 from infra.vllm.client import ask, chat_request, post
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ RARE = 1e-9
 
 @dataclass(frozen=True)
 class Probe:
-    """What one server said of the first test rows: natural log-probabilities by row and outcome (a label, or a first
-    token's id), and its speed."""
+    """What one server answered to the first test rows: natural log-probabilities by row and outcome (a label, or a
+    first token's id), and its speed."""
 
     distributions: dict[str, dict[str, float]]
     answers_per_second: float
@@ -40,21 +42,19 @@ class Probe:
         return json.dumps(asdict(self))
 
 
-def probe(base_url: str, served_name: str, manifest: Manifest, rows: list[dict[str, Any]], config: RunConfig) -> Probe:
+def probe(base_url: str, served_name: str, manifest: Manifest, rows: list[Row], config: RunConfig) -> Probe:
     """Asks the first PROBED_ROWS rows twice: untimed for the distributions, which also warms the server, then timed at
     the run's own concurrency."""
     return asyncio.run(probe_rows(base_url, served_name, manifest, rows[:PROBED_ROWS], config))
 
 
-async def probe_rows(
-    base_url: str, served_name: str, manifest: Manifest, rows: list[dict[str, Any]], config: RunConfig
-) -> Probe:
+async def probe_rows(base_url: str, served_name: str, manifest: Manifest, rows: list[Row], config: RunConfig) -> Probe:
     import httpx
 
     places, settings = asyncio.Semaphore(config.evaluate.concurrency), config.evaluate
     async with httpx.AsyncClient() as client:
 
-        async def distribution(row: dict[str, Any]) -> dict[str, float]:
+        async def distribution(row: Row) -> dict[str, float]:
             async with places:
                 if "messages" in row:
                     return await first_token(client, base_url, served_name, row)
@@ -62,7 +62,7 @@ async def probe_rows(
                     return {}  # no one distribution over outcomes
                 return labels_of((await ask(client, base_url, served_name, manifest, row, max_new_tokens=1)).probs)
 
-        async def answer(row: dict[str, Any]) -> int:
+        async def answer(row: Row) -> int:
             async with places:
                 found = await ask(client, base_url, served_name, manifest, row, max_new_tokens=settings.max_new_tokens)
             return found.completion_tokens or found.prompt_tokens
@@ -75,9 +75,7 @@ async def probe_rows(
     return Probe(named, round(len(rows) / seconds, 3), round(sum(tokens) / seconds, 3))
 
 
-async def first_token(
-    client: httpx.AsyncClient, base_url: str, served_name: str, row: dict[str, Any]
-) -> dict[str, float]:
+async def first_token(client: httpx.AsyncClient, base_url: str, served_name: str, row: Row) -> dict[str, float]:
     """By token id, for two tokens may read alike (vLLM's `return_tokens_as_token_ids`)."""
     wanted = {"top_logprobs": TOP_LOGPROBS, "return_tokens_as_token_ids": True}
     reply = await post(client, f"{base_url}/v1/chat/completions", chat_request(served_name, row, 1) | wanted, None)
@@ -101,7 +99,7 @@ def divergence(parent: dict[str, float], release: dict[str, float]) -> float:
     return max(0.0, sum(p * math.log(p / max(q, RARE)) for p, q in pairs if p > RARE))
 
 
-def compare(record: dict[str, Any], parent: dict[str, Any], folder: Path) -> dict[str, float]:
+def compare(record: Metrics, parent: Metrics, folder: Path) -> dict[str, float]:
     """What metrics.json gains. `record` and `parent` are the two evaluations, which lie with their probes in `folder`
     and `folder`/parent."""
     mine, theirs = Probe.read(folder / "probe.json"), Probe.read(folder / "parent" / "probe.json")
@@ -133,7 +131,7 @@ def agreement(folder: Path) -> float:
     return float((mine == theirs.reindex(mine.index)).mean())
 
 
-def write_card(record: dict[str, Any], parent: dict[str, Any], config: RunConfig) -> str:
+def write_card(record: Metrics, parent: Metrics, config: RunConfig) -> str:
     """Markdown beside the release, not in it: the release's digest is older than these figures."""
     metrics = record["metrics"]
     shared = [(name, metrics[name], value) for name, value in parent["metrics"].items() if name in metrics]
@@ -157,12 +155,18 @@ def write_card(record: dict[str, Any], parent: dict[str, Any], config: RunConfig
         same.append(
             f"- KL divergence of the {what} from the parent's, mean of {rows_probed} test rows: {nats:.4g} nats."
         )
-    head = f"# {record['release']}\n\nBeside its own unquantized parent, both through vLLM in one run, {config.evaluate.concurrency} requests in flight.\n\n"
-    return (
-        head
-        + "| | release | parent | change |\n|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n\n"
-        + "\n".join(same)
-        + "\n"
+    how = f"both through vLLM in one run, {config.evaluate.concurrency} requests in flight."
+    return "\n".join(
+        [
+            f"# {record['release']}",
+            "",
+            f"Beside its own unquantized parent, {how}",
+            "",
+            "| | release | parent | change |",
+            "|---|---|---|---|",
+            *lines,
+            "",
+            *same,
+            "",
+        ]
     )

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.loader import load
@@ -15,8 +14,10 @@ from configs.release import REFERENCE_PATTERN, read_manifest
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
 from configs.task import served_task
-from eval.measure.cache import evaluation_key, recall
+from eval.measure import cache
+from eval.measure.cache import evaluation_key
 from infra.dvc.releases import find, folder_of
+from infra.terminal import waiting
 
 CHAMPION = "champion"
 
@@ -26,7 +27,7 @@ def measure_references(
     dataset: str,
     production: DeployConfig,
     target: Path,
-    measure: Callable[[Path, Path], dict[str, Any]],
+    measure: Callable[[Path, Path], object],
 ) -> None:
     """Into `target`/champion, and `target`/NAME@DIGEST12 for a release that a rule names; what no rule asks for is
     taken away.
@@ -39,10 +40,12 @@ def measure_references(
         if folder.is_dir() and (folder.name == CHAMPION or "@" in folder.name) and folder.name not in wanted:
             shutil.rmtree(folder)
     for name, reference in wanted.items():
-        if recall(evaluation_key(reference.partition("@")[2], dataset, config), target / name, reference, probed=False):
+        key = evaluation_key(reference.partition("@")[2], dataset, config)
+        if cache.get(key, target / name, reference, probed=False) is not None:
             continue
-        release = find(reference) / "release"
-        reason = misfit(config, release)
+        with waiting(f"{reference} is fetched"):
+            release = find(reference) / "release"
+        reason = why_incompatible(config, release)
         if reason:
             sys.stderr.write(f"{reference} is not measured on these rows: {reason}\n")
             shutil.rmtree(target / name, ignore_errors=True)
@@ -57,9 +60,10 @@ def references_of(rules: GateConfig, champion: str | None) -> dict[str, str]:
     return found | {folder_of(name).name: name for name in sorted(named) if re.fullmatch(REFERENCE_PATTERN, name)}
 
 
-def misfit(config: RunConfig, release: Path) -> str | None:
+def why_incompatible(config: RunConfig, release: Path) -> str | None:
     """Why this release cannot answer this run's rows; None where it can. The gate then says that it has no evidence."""
     theirs = read_manifest(release)
     if (theirs.task, theirs.problem) != (served_task(config.task), config.problem):
-        return f"it is a {theirs.task} model ({theirs.problem}), this run's is {served_task(config.task)} ({config.problem})"
+        ours = f"{served_task(config.task)} ({config.problem})"
+        return f"it is a {theirs.task} model ({theirs.problem}), this run's is {ours}"
     return None

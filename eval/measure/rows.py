@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from eval.metrics.rows import Row
 
-Row = dict[str, Any]
-
-
+Rows = Callable[[], Iterable[Row]]
 BATCH_ROWS = 2048
-
-
 HINT = "tunegate prepare CONFIG"
 
 
@@ -39,9 +36,6 @@ def read_ids(path: Path) -> Any:
     if not len(ids) or len(ids.unique()) != len(ids):
         raise InputError(f"{path}: no rows, or ids that repeat", hint=HINT)
     return ids
-
-
-Rows = Callable[[], Iterable[Row]]
 
 
 def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:

@@ -1,51 +1,53 @@
-"""Which slices a test row belongs to. Pure: a row and the config's cuts in, names out."""
+"""Which slices a test row belongs to. Pure: a row and the config's slice definitions in, names out."""
 
 from __future__ import annotations
 
 import json
 from array import array
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 
 from configs.errors import InputError
 from configs.run.slices import Slice
-from eval.measure.rows import Row, question_of
+from configs.section import nearest
+from eval.measure.rows import question_of
+from eval.metrics.rows import Row
 
 LONGEST_VALUE = 60  # characters of a column's value in a slice's name
 
 
-def make_slicer(cuts: list[Slice], rows: Iterable[Row]) -> Callable[[Row], list[str]]:
+def make_slicer(definitions: list[Slice], rows: Iterable[Row]) -> Callable[[Row], list[str]]:
     """The names of a row's slices. Goes over all rows once: for terciles, and so that a slice that fails does so before
     a server is asked.
 
     Raises InputError for a name that a row does not have, or an expression that fails on one.
     """
-    lengths = array("i", (check(cuts, features_of(row), row["id"]) for row in rows))
-    edges = {index: cut.edges or terciles(lengths) for index, cut in enumerate(cuts) if cut.by == "length"}
+    lengths = array("i", (check(definitions, features_of(row), row["id"]) for row in rows))
+    edges = {index: one.edges or terciles(lengths) for index, one in enumerate(definitions) if one.by == "length"}
 
     def names(row: Row) -> list[str]:
         features = features_of(row)
-        return [name for index, cut in enumerate(cuts) for name in names_of(cut, features, edges.get(index, []))]
+        return [name for index, one in enumerate(definitions) for name in names_of(one, features, edges.get(index, []))]
 
     return names
 
 
-def check(cuts: list[Slice], features: Row, identity: str) -> int:
-    """The row's length. Raises InputError where a cut cannot be made of these features."""
-    for cut in cuts:
-        missing = [name for name in cut.columns if name not in features]
+def check(definitions: list[Slice], features: Row, identity: str) -> int:
+    """The row's length. Raises InputError where a slice cannot be made of these features."""
+    for definition in definitions:
+        missing = [name for name in definition.columns if name not in features]
         if missing:
-            near = get_close_matches(missing[0], features, n=1)
-            expected = repr(near[0]) if near else ", ".join(features)
+            near = nearest(missing[0], features)
+            expected = repr(near) if near else ", ".join(features)
             raise InputError(
                 f"evaluate.slices: row {identity} has no {missing[0]!r}, expected {expected}",
                 hint="name it in data.keep: tunegate prepare CONFIG",
             )
         try:
-            names_of(cut, features, [])
+            names_of(definition, features, [])
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise InputError(
-                f"evaluate.slices: {cut.where!r} fails on row {identity}: {error}", hint="tunegate check CONFIG"
+                f"evaluate.slices: {definition.where!r} fails on row {identity}: {error}",
+                hint="tunegate check CONFIG",
             ) from error
     return int(features["length"])
 
@@ -70,15 +72,15 @@ def terciles(lengths: Iterable[int]) -> list[int]:
     return sorted(edge for edge in edges if edge < ordered[-1])
 
 
-def names_of(cut: Slice, features: Row, edges: list[int]) -> list[str]:
-    if cut.by == "length":
+def names_of(definition: Slice, features: Row, edges: list[int]) -> list[str]:
+    if definition.by == "length":
         return [name_of_length(features["length"], edges)] if edges else []
-    if cut.by == "label":
+    if definition.by == "label":
         labels = features.get("label", [])
         return [f"label={label}" for label in ([labels] if isinstance(labels, str) else labels)]
-    if cut.column is not None:
-        return [f"{cut.column}={str(features[cut.column])[:LONGEST_VALUE]}"]
-    return [str(cut.name)] if holds(str(cut.where), features) else []
+    if definition.column is not None:
+        return [f"{definition.column}={str(features[definition.column])[:LONGEST_VALUE]}"]
+    return [str(definition.name)] if holds(str(definition.where), features) else []
 
 
 def name_of_length(length: int, edges: list[int]) -> str:

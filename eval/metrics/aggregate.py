@@ -1,5 +1,4 @@
-"""What each row's answer is worth, and the figures of many rows: one column a metric, one function for each figure of a
-whole set."""
+"""The figures of many scored answers: one column a metric, one function for each figure of a whole set."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from array import array
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from configs.metrics import Metrics
 from configs.run.metrics import METRICS
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-Row = dict[str, Any]
 MANY = {"gold_labels", "answer_labels"}  # only where a row may have many labels
 LABELS = ("gold", "answer", "correct", *MANY)
 
@@ -97,7 +96,7 @@ def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
     return classification.classes(frame) if "probabilities" in frame else {}
 
 
-def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
+def summarise(path: Path, kind: str, minimum_slice: int) -> Metrics:
     """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
     not finite is left out."""
     members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
@@ -106,9 +105,9 @@ def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
     for name in REPORTED[kind]:
         column = METRICS[name].per_example
         frame = read_columns(path, {*WHOLE[name][0]} if column is None else {column})
-        metrics |= finite(name, frame)
+        metrics |= finite_figure(name, frame)
         for one, rows in members.items():
-            slices[one] |= finite(name, frame.iloc[rows])
+            slices[one] |= finite_figure(name, frame.iloc[rows])
     counted = {
         "label": {*LABELS, "probabilities"},
         "labels": {*LABELS, "probabilities"},
@@ -121,7 +120,7 @@ def summarise(path: Path, kind: str, minimum_slice: int) -> dict[str, Any]:
     }
 
 
-def finite(name: str, frame: DataFrame) -> dict[str, float]:
+def finite_figure(name: str, frame: DataFrame) -> dict[str, float]:
     value = figure(name, frame)
     return {name: value} if math.isfinite(value) else {}
 

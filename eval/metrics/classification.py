@@ -7,6 +7,7 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from eval.metrics.rows import Prediction, Row
 from infra.vllm.answer import Answer, joined
 
 if TYPE_CHECKING:
@@ -15,45 +16,47 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-Row = dict[str, Any]
 LEAST = 1e-15  # a probability of 0 costs 34.5 nats, not infinitely many
 BINS = 15
 
 
-def score_label(row: Row, answer: Answer) -> Row:
+def score_label(row: Row, answer: Answer) -> Prediction:
     """`probabilities` as a JSON object, `confidence` the largest of them; a probability that is no number makes an
     infinite loss."""
     probs, gold = answer.probs or {}, row["label"]
     squared = [(probs.get(label, 0.0) - (label == gold)) ** 2 for label in {*probs, gold}]
-    losses = {
-        "log_loss": -math.log(max(probs.get(gold, 0.0), LEAST)),
-        "brier": sum(squared) / (2 if len(squared) == 2 else 1),
+    return {
+        "gold": gold,
+        "answer": answer.label,
+        "correct": float(answer.label == gold),
+        "log_loss": finite_or_infinite(-math.log(max(probs.get(gold, 0.0), LEAST))),
+        "brier": finite_or_infinite(sum(squared) / (2 if len(squared) == 2 else 1)),
+        "probabilities": as_json(answer.probs),
+        "confidence": max(probs.values()) if probs else None,
     }
-    said = {"gold": gold, "answer": answer.label, "correct": float(answer.label == gold)}
-    return (
-        said
-        | finite(losses)
-        | {"probabilities": as_json(answer.probs), "confidence": max(probs.values()) if probs else None}
-    )
 
 
-def score_labels(row: Row, answer: Answer) -> Row:
+def score_labels(row: Row, answer: Answer) -> Prediction:
     """Losses are means over all labels, each a yes or no of its own."""
-    gold, said, probs = sorted(map(str, row["labels"])), sorted(answer.labels or []), answer.probs or {}
+    gold, predicted, probs = sorted(map(str, row["labels"])), sorted(answer.labels or []), answer.probs or {}
     pairs = [(probs.get(label, 0.0), label in gold) for label in {*probs, *gold}]
     logs = [-math.log(max(value if true else 1 - value, LEAST)) for value, true in pairs]
-    losses = {
-        "log_loss": sum(logs) / max(len(pairs), 1),
-        "brier": sum((value - true) ** 2 for value, true in pairs) / max(len(pairs), 1),
+    squared = [(value - true) ** 2 for value, true in pairs]
+    return {
+        "gold": joined(gold),
+        "answer": joined(predicted),
+        "correct": float(gold == predicted),
+        "log_loss": finite_or_infinite(sum(logs) / max(len(pairs), 1)),
+        "brier": finite_or_infinite(sum(squared) / max(len(pairs), 1)),
+        "probabilities": as_json(answer.probs),
+        "gold_labels": gold,
+        "answer_labels": predicted,
     }
-    outcome = {"gold": joined(gold), "answer": joined(said), "correct": float(gold == said)}
-    return (
-        outcome | finite(losses) | {"probabilities": as_json(answer.probs), "gold_labels": gold, "answer_labels": said}
-    )
 
 
-def finite(losses: dict[str, float]) -> dict[str, float]:
-    return {name: value if math.isfinite(value) else math.inf for name, value in losses.items()}
+def finite_or_infinite(loss: float) -> float:
+    """What is no number counts as the largest loss."""
+    return loss if math.isfinite(loss) else math.inf
 
 
 def as_json(probs: dict[str, float] | None) -> str | None:
@@ -66,8 +69,8 @@ def outcomes(frame: DataFrame) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
     from sklearn.preprocessing import MultiLabelBinarizer
 
     if "gold_labels" not in frame:
-        gold, said = (frame[name].to_numpy(dtype=object) for name in ("gold", "answer"))
-        return gold, said, sorted({*gold, *said})
+        gold, predicted = (frame[name].to_numpy(dtype=object) for name in ("gold", "answer"))
+        return gold, predicted, sorted({*gold, *predicted})
     binarizer = MultiLabelBinarizer().fit([*frame["gold_labels"], *frame["answer_labels"]])
     return (
         binarizer.transform(frame["gold_labels"]),
@@ -84,9 +87,9 @@ def averaged(figure: str, average: str) -> Callable[[DataFrame], float]:
     def calculate(frame: DataFrame) -> float:
         from sklearn.metrics import precision_recall_fscore_support
 
-        gold, said, labels = outcomes(frame)
+        gold, predicted, labels = outcomes(frame)
         return (
-            float(precision_recall_fscore_support(gold, said, average=average, zero_division=0)[place])
+            float(precision_recall_fscore_support(gold, predicted, average=average, zero_division=0)[place])
             if labels
             else math.nan
         )
@@ -98,10 +101,10 @@ def classes(frame: DataFrame) -> dict[str, dict[str, float]]:
     """By label: precision, recall, f1 and n, the number of rows that have it."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    gold, said, labels = outcomes(frame)
+    gold, predicted, labels = outcomes(frame)
     if not labels:
         return {}
-    figures = precision_recall_fscore_support(gold, said, average=None, zero_division=0)
+    figures = precision_recall_fscore_support(gold, predicted, average=None, zero_division=0)
     return {
         label: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
         for label, p, r, f, n in zip(labels, *figures, strict=True)
@@ -112,8 +115,8 @@ def matthews_correlation(frame: DataFrame) -> float:
     """By scikit-learn; not a number where there is but one label in all."""
     from sklearn.metrics import matthews_corrcoef
 
-    gold, said = frame["gold"].astype(str), frame["answer"].astype(str)
-    return float(matthews_corrcoef(gold, said)) if len({*gold, *said}) > 1 else math.nan
+    gold, predicted = frame["gold"].astype(str), frame["answer"].astype(str)
+    return float(matthews_corrcoef(gold, predicted)) if len({*gold, *predicted}) > 1 else math.nan
 
 
 @lru_cache(maxsize=16_384)  # a bootstrap asks for the same rows thousands of times
@@ -132,13 +135,13 @@ def over_labels(area: str) -> Callable[[DataFrame], float]:
         if frame["probabilities"].isna().any():
             return math.nan
         labels = sorted(read_probabilities(frame["probabilities"].iloc[0]))
-        said = numpy.fromiter(
+        predicted = numpy.fromiter(
             (row.get(label, math.nan) for row in map(read_probabilities, frame["probabilities"]) for label in labels),
             dtype=float,
         )
         many = "gold_labels" in frame
         areas = []
-        for label, values in zip(labels, said.reshape(-1, len(labels)).T, strict=True):
+        for label, values in zip(labels, predicted.reshape(-1, len(labels)).T, strict=True):
             true = numpy.fromiter(
                 (label in one if many else label == one for one in frame["gold_labels" if many else "gold"]), dtype=bool
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from configs.release import Manifest
 from eval.metrics.aggregate import read_columns
@@ -19,10 +18,10 @@ def cost(predictions: Path, manifest: Manifest, peak_memory_bytes: int | None) -
     out."""
     frame = read_columns(predictions, {"latency_seconds", "prompt_tokens", "completion_tokens"})
     latency = frame["latency_seconds"]
-    figures: dict[str, Any] = {
+    figures: dict[str, float] = {
         "latency_mean_seconds": latency.mean(),
-        "latency_p50_seconds": latency.quantile(0.5),
-        "latency_p95_seconds": latency.quantile(0.95),
+        "latency_p50_seconds": float(latency.quantile(0.5)),
+        "latency_p95_seconds": float(latency.quantile(0.95)),
     }
     figures |= {
         f"{name}_mean": frame[name].mean() for name in ("prompt_tokens", "completion_tokens") if frame[name].any()

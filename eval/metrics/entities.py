@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eval.metrics.rows import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,19 +13,20 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def score_tags(gold: list[str], said: list[str]) -> dict[str, Any]:
+def score_tags(gold: list[str], predicted: list[str]) -> Prediction:
     """`correct`: every entity of the sentence found, and no other."""
     from seqeval.metrics.sequence_labeling import get_entities
 
-    wanted, found = set(get_entities(gold)), set(get_entities(said))
-    alike = sum(one == other for one, other in zip(gold, said, strict=False)) / max(len(gold), 1)
-    counts = {"entities": len(wanted), "entities_found": len(wanted & found), "entities_wrong": len(found - wanted)}
+    wanted, found = set(get_entities(gold)), set(get_entities(predicted))
+    alike = sum(one == other for one, other in zip(gold, predicted, strict=False)) / max(len(gold), 1)
     return {
         "gold": " ".join(gold),
-        "answer": " ".join(said),
+        "answer": " ".join(predicted),
         "correct": float(wanted == found),
         "token_accuracy": alike,
-        **counts,
+        "entities": len(wanted),
+        "entities_found": len(wanted & found),
+        "entities_wrong": len(found - wanted),
     }
 
 

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ def is_json(text: str) -> bool:
         return False
 
 
-def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
+def parse_call(text: str) -> tuple[str, dict[str, object]] | None:
     """A JSON object with name and arguments, or one Python call with keyword arguments; None for anything else."""
     try:
         found = json.loads(text)
@@ -56,7 +57,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
         return parse_python_call(text)
 
 
-def parse_python_call(text: str) -> tuple[str, dict[str, Any]] | None:
+def parse_python_call(text: str) -> tuple[str, dict[str, object]] | None:
     try:
         node = ast.parse(text.strip(), mode="eval").body
         if not isinstance(node, ast.Call) or node.args or any(keyword.arg is None for keyword in node.keywords):
@@ -66,7 +67,7 @@ def parse_python_call(text: str) -> tuple[str, dict[str, Any]] | None:
         return None
 
 
-def arguments_match(found: dict[str, Any], accepted: dict[str, list[Any]]) -> bool:
+def arguments_match(found: Mapping[str, object], accepted: Mapping[str, list[Any]]) -> bool:
     if found.keys() - accepted.keys():
         return False
     return all(

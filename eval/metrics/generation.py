@@ -13,31 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 from configs.run.evaluate import Evaluate, Normalization
 from eval.metrics.function_calls import is_json, match_call
+from eval.metrics.rows import Prediction
 from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TEXT = (
-    "token_f1",
-    "rouge_1",
-    "rouge_2",
-    "rouge_l",
-    "sentence_bleu",
-    "sentence_chrf",
-    "bleu_statistics",
-    "chrf_statistics",
-)
+# Of a call or a JSON object, whose words are not compared.
+NO_OVERLAP: Prediction = {
+    "token_f1": None,
+    "rouge_1": None,
+    "rouge_2": None,
+    "rouge_l": None,
+    "sentence_bleu": None,
+    "sentence_chrf": None,
+    "bleu_statistics": None,
+    "chrf_statistics": None,
+}
 BLEU_ORDER = 4
 
 
-def score_text(answer: Answer) -> dict[str, Any]:
+def score_text(answer: Answer) -> Prediction:
     return {"logprob": answer.logprob, "tokens": answer.scored_tokens}
 
 
-def score_answer(reference: str, answer: Answer, settings: Evaluate) -> dict[str, Any]:
-    """All columns for every row, None where one says nothing of this kind of reference; of a preference pair also which
-    answer was likelier."""
+def score_answer(reference: str, answer: Answer, settings: Evaluate) -> Prediction:
+    """All columns for every row, None where one does not apply to this kind of reference; of a preference pair also
+    which answer was likelier."""
     match, gold = match_call(answer.text, reference), read_object(reference)
     is_call = gold is not None and "accepted" in gold
     exact = (
@@ -45,16 +47,16 @@ def score_answer(reference: str, answer: Answer, settings: Evaluate) -> dict[str
         if is_call
         else float(normalize(answer.text, settings.normalize) == normalize(reference, settings.normalize))
     )
-    row: dict[str, Any] = {"gold": reference, "answer": answer.text, "correct": exact, "exact_match": exact}
+    row: Prediction = {"gold": reference, "answer": answer.text, "correct": exact, "exact_match": exact}
     row["name_match"] = match.name_match if is_call else None
     row["valid_json"] = float(is_json(answer.text)) if gold is not None or settings.json_schema else None
     row["valid_schema"] = fits_schema(answer.text, Path(settings.json_schema)) if settings.json_schema else None
     row["field_f1"] = f1(fields(read_object(answer.text)), fields(gold)) if gold is not None and not is_call else None
-    row |= compare_texts(answer.text, reference) if gold is None else dict.fromkeys(TEXT)
+    row |= compare_texts(answer.text, reference) if gold is None else NO_OVERLAP
     return row | likelihoods(answer)
 
 
-def likelihoods(answer: Answer) -> dict[str, Any]:
+def likelihoods(answer: Answer) -> Prediction:
     """The reference's log-probability after its prompt where it was asked for; of a preference pair the chosen
     answer's."""
     if answer.logprob is None:
@@ -65,7 +67,7 @@ def likelihoods(answer: Answer) -> dict[str, Any]:
     return score_text(answer) | {"preferred": float(margin > 0), "preference_margin": margin}
 
 
-def read_object(text: str) -> dict[str, Any] | None:
+def read_object(text: str) -> dict[str, object] | None:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -83,9 +85,9 @@ def normalize(text: str, how: Normalization) -> str:
     return " ".join(text.split())
 
 
-def f1(said: Counter[Any], gold: Counter[Any]) -> float:
+def f1(predicted: Counter[str], gold: Counter[str]) -> float:
     """Of two bags; 1 where both are empty (as in SQuAD 2.0's own script)."""
-    shared, counted = (said & gold).total(), said.total() + gold.total()
+    shared, counted = (predicted & gold).total(), predicted.total() + gold.total()
     return 2 * shared / counted if counted else 1.0
 
 
@@ -115,7 +117,7 @@ def validator_of(schema: str) -> Any:
     return validator_for(found)(found, registry=Registry())
 
 
-def compare_texts(answer: str, reference: str) -> dict[str, Any]:
+def compare_texts(answer: str, reference: str) -> Prediction:
     """Token F1 after SQuAD's normalisation; ROUGE F-measures by rouge-score, whose words are of a-z and 0-9 only; BLEU
     and chrF2 by sacrebleu.
 
@@ -125,19 +127,19 @@ def compare_texts(answer: str, reference: str) -> dict[str, Any]:
     rouge, bleu, chrf = scorers()
     words, wanted = (Counter(normalize(text, "squad").split()) for text in (answer, reference))
     overlap = rouge.score(reference, answer)
-    row: dict[str, Any] = {
-        "token_f1": f1(words, wanted),
-        **{f"rouge_{name.lower()}": overlap[f"rouge{name}"].fmeasure for name in "12L"},
-    }
     sentence = bleu.sentence_score(answer, [reference])
-    row |= {
+    # No public name; held against corpus_score in the tests.
+    statistics = chrf._extract_corpus_statistics([answer], [[reference]])
+    return {
+        "token_f1": f1(words, wanted),
+        "rouge_1": overlap["rouge1"].fmeasure,
+        "rouge_2": overlap["rouge2"].fmeasure,
+        "rouge_l": overlap["rougeL"].fmeasure,
         "sentence_bleu": sentence.score,
         "bleu_statistics": [sentence.sys_len, sentence.ref_len, *sentence.counts, *sentence.totals],
+        "sentence_chrf": chrf._aggregate_and_compute(statistics).score,
+        "chrf_statistics": statistics[0],
     }
-    statistics = chrf._extract_corpus_statistics(
-        [answer], [[reference]]
-    )  # no public name; held against corpus_score in the tests
-    return row | {"sentence_chrf": chrf._aggregate_and_compute(statistics).score, "chrf_statistics": statistics[0]}
 
 
 @cache

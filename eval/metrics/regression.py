@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eval.metrics.rows import Prediction
 from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def score_number(gold: float, answer: Answer) -> dict[str, Any]:
+def score_number(gold: float, answer: Answer) -> Prediction:
     """An absent number is no small error: it is infinite."""
     value = answer.value if answer.value is not None and math.isfinite(answer.value) else math.inf
     return {"gold": gold, "answer": value, "absolute_error": abs(value - gold)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from configs.run.evaluate import Evaluate
 from configs.task import Task
 from eval.metrics import classification, entities, generation, regression
-from eval.metrics.aggregate import Row
+from eval.metrics.rows import Prediction, Row
 from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def kind_of(task: Task, row: Row) -> str:
     )
 
 
-def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Row:
+def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Prediction:
     """One row of predictions.parquet but for its slices; every row of a set has the same columns."""
-    makers: dict[str, Callable[[], Row]] = {
+    makers: dict[str, Callable[[], Prediction]] = {
         "label": lambda: classification.score_label(row, answer),
         "labels": lambda: classification.score_labels(row, answer),
         "value": lambda: regression.score_number(float(row["value"]), answer),
@@ -39,7 +39,7 @@ def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Row:
         "text": lambda: generation.score_text(answer),
         "answer": lambda: generation.score_answer(row["reference"], answer, settings),
     }
-    spent = {
+    spent: Prediction = {
         "latency_seconds": answer.latency_seconds,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,

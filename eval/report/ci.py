@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from configs.verdict import RuleResult, Verdict
 from eval.report import summary
 from eval.report.markdown import printable
 from eval.rules.evidence import Evidence
+from eval.rules.result import finite
 
 HELP = {
     "tunegate_metric": "a figure of the evaluation, of the release or of what it is compared with",
@@ -59,8 +59,9 @@ def write_junit(verdict: Verdict, path: Path) -> None:
 
 def numbers_of(one: RuleResult) -> Iterator[str]:
     for name in (*NUMBERS, "confidence", "direction", "method", "reference"):
-        if one.evidence.get(name) is not None:
-            yield f"{name}: {printable(one.evidence[name])}"
+        value = one.evidence.get(name)
+        if value is not None:
+            yield f"{name}: {printable(value)}"
 
 
 def open_metrics(verdict: Verdict, evidence: Evidence) -> str:
@@ -68,7 +69,7 @@ def open_metrics(verdict: Verdict, evidence: Evidence) -> str:
     them. No figure, no line."""
     families: dict[str, dict[str, float]] = {}  # family, then labels: a series has one value
     for name, labels, number in samples(verdict, evidence):
-        value = summary.finite(number)
+        value = finite(number)
         if value is not None:
             written = ",".join(f'{label}="{escape(text)}"' for label, text in labels.items())
             families.setdefault(name, {}).setdefault(f"{{{written}}}" if written else "", value)
@@ -87,7 +88,7 @@ def escape(text: object) -> str:
     return printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[str, str], Any]]:
+def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[str, str], object]]:
     """(family, labels, value), a family's together."""
     sides = {"release": evidence.measured} | {
         name: evidence.references[name] for name in summary.REFERENCES if name in evidence.references
@@ -109,10 +110,8 @@ def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[st
         ("tunegate_slice_rows", {"slice": name}, figures.get("n"))
         for name, figures in (mine.get("slices") or {}).items()
     )
-    for name, figures in (mine.get("behaviour") or {}).items():
-        yield from (
-            ("tunegate_behaviour", {"test": name, "figure": figure}, value) for figure, value in figures.items()
-        )
+    for name, test in (mine.get("behaviour") or {}).items():
+        yield from (("tunegate_behaviour", {"test": name, "figure": figure}, value) for figure, value in test.items())
     yield from (("tunegate_cost", {"figure": name}, value) for name, value in (mine.get("cost") or {}).items())
     for number, one in enumerate(verdict.results, 1):
         yield from (
@@ -121,4 +120,4 @@ def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[st
         )
     for outcome in summary.OUTCOMES:
         yield "tunegate_rules", {"outcome": outcome}, sum(one.outcome == outcome for one in verdict.results)
-    yield "tunegate_looks", {}, verdict.looks
+    yield "tunegate_looks", {}, verdict.holdout_uses

@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 from configs.verdict import RuleResult, Verdict
 from eval.report import summary
 from eval.rules.evidence import Evidence
+from eval.rules.result import finite
 
 FLIPS_SHOWN = 5
 SLICES_SHOWN = 5
@@ -56,9 +56,9 @@ def code(text: object) -> str:
     return f"`{line}`" if HARMLESS.fullmatch(line) else f"<code>{plain(text, LONGEST)}</code>"
 
 
-def figure(value: Any, sign: str = "") -> str:
+def figure(value: object, sign: str = "") -> str:
     """Four digits, of a large whole number all; nothing where there is no finite number."""
-    number = summary.finite(value)
+    number = finite(value)
     if number is None:
         return ""
     return format(number, f"{sign},.0f" if number.is_integer() and abs(number) >= 10_000 else f"{sign}.4g")
@@ -90,7 +90,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], 
     """Pure. `facts`: where the release comes from; `links`: name to address."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # Not HTML: every text passes through `plain` or `code`, whose entities autoescape would spoil.
+    # Not HTML: every text passes through `plain` or `code`, whose entities autoescape would break.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=False,
@@ -101,7 +101,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], 
     environment.globals.update(plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow)
     metric, flips, changes = summary.main_metric(verdict, evidence), summary.flips(evidence), summary.changes(verdict)
     rows = summary.slices(evidence, metric)
-    parts: dict[str, Any] = {
+    parts: dict[str, object] = {
         "metric": metric,
         "reference": summary.reference_of(evidence),
         "changes": changes,
@@ -117,7 +117,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], 
     text = environment.get_template("report.md.jinja").render(
         verdict=verdict,
         headline=summary.headline(verdict),
-        results=summary.by_gravity(verdict.results),
+        results=summary.by_severity(verdict.results),
         n=evidence.measured.record.get("n") if evidence.measured else None,
         **parts,
     )

@@ -10,13 +10,20 @@ from eval.report import summary
 from eval.report.markdown import arrow, figure, interval, printable, value
 from eval.report.plots import Forest, calibration, confusion, interval_plot, slices_plot
 from eval.rules.evidence import Evidence
+from eval.rules.result import finite
 
 MOST_FLIPS = 500  # of each kind: a page of thousands would be slow to open
 LONGEST = 4000  # characters of one text of an example
 LABELS = {
-    "n": "examples", "p_value": "p", "p_adjusted": "adjusted p", "minimum_detectable_effect": "detectable effect", "power": "power",
-    "more_examples": "more examples to decide", "reference_value": "reference", "bound": "bound",
-}  # fmt: skip
+    "n": "examples",
+    "p_value": "p",
+    "p_adjusted": "adjusted p",
+    "minimum_detectable_effect": "detectable effect",
+    "power": "power",
+    "more_examples": "more examples to decide",
+    "reference_value": "reference",
+    "bound": "bound",
+}
 
 
 class Card(NamedTuple):
@@ -51,20 +58,38 @@ def readable(one: Any) -> Any:
     return printable(one if len(one) <= LONGEST else one[: LONGEST - 1] + "…")
 
 
-def parts_of(verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]) -> dict[str, Any]:
+def parts_of(
+    verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]
+) -> dict[str, object]:
     mine, metric = summary.frame_of(evidence.measured), summary.main_metric(verdict, evidence)
     record = evidence.measured.record if evidence.measured else {}
     flips, reference = summary.flips(evidence, questions), summary.reference_of(evidence)
     shown = [flip for kind in ("lost", "gained") for flip in [one for one in flips if one.kind == kind][:MOST_FLIPS]]
+    subject = {
+        "Release": verdict.release,
+        "Champion": verdict.champion or "none",
+        "Test rows": verdict.dataset or "none",
+    }
     return {
-        "verdict": verdict, "headline": summary.headline(verdict), "reference": reference, "metric": metric, "n": record.get("n"),
-        "cards": [card_of(one) for one in summary.by_gravity(verdict.results)], "changes": summary.changes(verdict), "slices": summary.slices(evidence, metric),
-        "flips": shown, "hidden": len(flips) - len(shown), "counts": {kind: sum(one.kind == kind for one in flips) for kind in ("lost", "gained")},
+        "verdict": verdict,
+        "headline": summary.headline(verdict),
+        "reference": reference,
+        "metric": metric,
+        "n": record.get("n"),
+        "cards": [card_of(one) for one in summary.by_severity(verdict.results)],
+        "changes": summary.changes(verdict),
+        "slices": summary.slices(evidence, metric),
+        "flips": shown,
+        "hidden": len(flips) - len(shown),
+        "counts": {kind: sum(one.kind == kind for one in flips) for kind in ("lost", "gained")},
         "flip_slices": sorted({name for flip in shown for name in flip.slices}),
-        "confusion": confusion(mine), "bins": calibration(mine), "behaviour": record.get("behaviour") or {}, "cost": record.get("cost") or {},
+        "confusion": confusion(mine),
+        "bins": calibration(mine),
+        "behaviour": record.get("behaviour") or {},
+        "cost": record.get("cost") or {},
         "quantization": beside_parent(record.get("metrics") or {}),
-        "facts": {"Release": verdict.release, "Champion": verdict.champion or "none", "Test rows": verdict.dataset or "none", **facts},
-    }  # fmt: skip
+        "facts": subject | facts,
+    }
 
 
 def card_of(one: RuleResult) -> Card:
@@ -73,7 +98,7 @@ def card_of(one: RuleResult) -> Card:
     figures = [
         (title, value(one)),
         (
-            f"{evidence['confidence']:.0%} interval" if summary.finite(evidence.get("confidence")) else "interval",
+            f"{evidence['confidence']:.0%} interval" if finite(evidence.get("confidence")) else "interval",
             interval(one),
         ),
     ]
@@ -82,15 +107,15 @@ def card_of(one: RuleResult) -> Card:
     return Card(one, interval_plot(one), slices_plot(one), [(label, text) for label, text in figures if text])
 
 
-def beside_parent(metrics: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
-    """(figure, release, unquantized parent): what metrics.json says of both, then what only the comparison has."""
+def beside_parent(metrics: dict[str, float]) -> list[tuple[str, float | None, float | None]]:
+    """(figure, release, unquantized parent): what metrics.json has of both, then what only the comparison has."""
     both = [
-        (name, summary.finite(value), summary.finite(metrics[f"parent_{name}"]))
+        (name, finite(value), finite(metrics[f"parent_{name}"]))
         for name, value in metrics.items()
         if f"parent_{name}" in metrics
     ]
     alone = [
-        (name.removeprefix("parent_"), summary.finite(metrics.get(name)), None)
+        (name.removeprefix("parent_"), finite(metrics.get(name)), None)
         for name in ("parent_agreement", "parent_kl_divergence", "size_ratio", "speed_ratio")
     ]
     return both + [one for one in alone if one[1] is not None]

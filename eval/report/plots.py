@@ -4,11 +4,11 @@ colours and font."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from configs.verdict import RuleResult
+from configs.verdict import RuleResult, SliceEvidence
 from eval.metrics.classification import BINS
-from eval.report.summary import finite
+from eval.rules.result import finite
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -111,35 +111,26 @@ def slices_plot(one: RuleResult, most: int = 20) -> Forest | None:
     """A rule's slices on one axis, the worst first."""
     found = [row for row in one.evidence.get("slices") or [] if isinstance(row, dict)]
     differences = any("difference" in row for row in found)
-    key, bound = "difference" if differences else "value", finite(one.evidence.get("bound"))
-    at_most = one.evidence.get("direction") == "at most"
-    shown = sorted(
-        (row for row in found if finite(row.get(key)) is not None),
-        key=lambda row: (-row[key] if at_most else row[key], str(row["name"])),
-    )[:most]
+    direction = one.evidence.get("direction")
+    sign = -1 if direction == "at most" else 1
+    figures = [(value, row) for row in found if (value := figure_of(row, differences)) is not None]
+    shown = sorted(figures, key=lambda pair: (sign * pair[0], str(pair[1]["name"])))[:most]
     marks = [
-        Mark(
-            str(row["name"]),
-            note_of(row, differences),
-            finite(row[key]),
-            finite(row.get("low")),
-            finite(row.get("high")),
-        )
-        for row in shown
+        Mark(str(row["name"]), note_of(value, row, differences), value, finite(row.get("low")), finite(row.get("high")))
+        for value, row in shown
     ]
-    return forest(
-        marks,
-        bound,
-        one.evidence.get("direction"),
-        differences,
-        f"{one.rule}: {len(marks)} slices, the worst is {shown[0]['name']}" if shown else "",
-    )
+    alt = f"{one.rule}: {len(marks)} slices, the worst is {marks[0].name}" if marks else ""
+    return forest(marks, finite(one.evidence.get("bound")), direction, differences, alt)
 
 
-def note_of(row: dict[str, Any], differences: bool) -> str:
+def figure_of(row: SliceEvidence, is_difference: bool) -> float | None:
+    return finite(row.get("difference") if is_difference else row.get("value"))
+
+
+def note_of(value: float, row: SliceEvidence, is_difference: bool) -> str:
     n, p = finite(row.get("n")), finite(row.get("p_adjusted"))
     parts = [
-        f"{row['difference']:+.3g}" if differences else f"{row['value']:.3g}",
+        f"{value:+.3g}" if is_difference else f"{value:.3g}",
         f"n {n:.0f}" if n else "",
         f"adjusted p {p:.3g}" if p is not None else "",
     ]
@@ -148,7 +139,7 @@ def note_of(row: dict[str, Any], differences: bool) -> str:
 
 def calibration(frame: DataFrame | None) -> list[Bin]:
     """Guo et al. 2017 (arXiv:1706.04599): 15 bins of equal width, as expected_calibration_error has them. Empty where
-    nobody said how sure it was."""
+    no confidence is known."""
     import numpy
 
     if frame is None or not {"confidence", "correct"} <= {*frame}:

@@ -1,12 +1,11 @@
-"""What a verdict's pages tell, as values: the headline, what changed, the slices, the flipped examples, and where it
+"""What a verdict's pages show, as values: the headline, what changed, the slices, the flipped examples, and where it
 all comes from."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest
@@ -14,6 +13,7 @@ from configs.run.metrics import METRICS
 from configs.verdict import RuleResult, Verdict
 from eval.measure.rows import question_of
 from eval.rules.evidence import Evidence, Measured
+from eval.rules.result import finite
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,7 +48,7 @@ class Change(NamedTuple):
 
     @property
     def better(self) -> bool | None:
-        """None where it did not move, or where nobody said which way is better."""
+        """None where it did not move, or where it is unknown which way is better."""
         known = METRICS.get(self.metric.partition(":")[0])
         return (
             None
@@ -83,16 +83,7 @@ def headline(verdict: Verdict) -> str:
     return f"Inconclusive: nothing failed, but {len(open_)} of {total} not shown, first: {open_[0].rule}.{advice}"
 
 
-def finite(value: Any) -> float | None:
-    """None for anything that is not a finite number."""
-    return (
-        float(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        else None
-    )
-
-
-def by_gravity(results: Iterable[RuleResult]) -> list[RuleResult]:
+def by_severity(results: Iterable[RuleResult]) -> list[RuleResult]:
     """What failed first, then what is open; the gate file's order within."""
     return sorted(results, key=lambda one: OUTCOMES.index(one.outcome))
 
@@ -177,6 +168,8 @@ def main_metric(verdict: Verdict, evidence: Evidence) -> str | None:
 
 def slices(evidence: Evidence, metric: str | None) -> list[SliceRow]:
     """Those of metrics.json, the worst first: by what was lost against the reference, else by the value."""
+    if metric is None:
+        return []
     name = reference_of(evidence)
     mine, theirs = (
         (one.record.get("slices") or {}) if one else {}
@@ -205,7 +198,7 @@ def read_questions(paths: RunPaths, wanted: set[str]) -> dict[str, str]:
 
 
 def read_provenance(paths: RunPaths) -> dict[str, str]:
-    """What the release says of itself, and the MLflow run that made it."""
+    """From the release's manifest, and the MLflow run that made it."""
     found = provenance(read_manifest(paths.release)) if paths.release.exists() else {}
     try:
         run = json.loads((paths.trained / "training.json").read_text(encoding="utf8")).get("tracking_run_id")

@@ -1,29 +1,29 @@
-"""Rules on what was measured beside the test rows: behaviour tests, and the load test of a deployment. Pure."""
+"""Rules on what a release costs: bytes, and the load test of a deployment. Pure."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
-from configs.verdict import RuleResult
+from configs.verdict import RuleEvidence, RuleResult
 from eval.rules.evidence import Evidence, Measured
-from eval.rules.result import EVALUATE, Limit, decide_limits, number, result
+from eval.rules.result import EVALUATE, Limit, decide_limits, finite, result
 
 LOADTEST = "tunegate loadtest ENV"
 NOTHING_ELSE = "Nothing else serves: there is no blue to be compared with."
 
 
-def decide_latency(rule: LatencyRule, load: dict[str, Any]) -> RuleResult:
-    value = number(load.get(rule.metric))
+def decide_latency(rule: LatencyRule, load: Mapping[str, object]) -> RuleResult:
+    value = finite(load.get(rule.metric))
     limits: list[Limit] = [(rule.metric, value, rule.maximum, False)] if rule.maximum is not None else []
     return decide_load_limits(rule, limits, value, rule.maximum_ratio, False, load)
 
 
-def decide_goodput(rule: GoodputRule, load: dict[str, Any]) -> RuleResult:
-    value = number(load.get(rule.metric))
+def decide_goodput(rule: GoodputRule, load: Mapping[str, object]) -> RuleResult:
+    value = finite(load.get(rule.metric))
     limits: list[Limit] = [(rule.metric, value, rule.minimum, True)] if rule.minimum is not None else []
     limits += (
-        [("error_rate", number(load.get("error_rate")), rule.maximum_error_rate, False)]
+        [("error_rate", finite(load.get("error_rate")), rule.maximum_error_rate, False)]
         if rule.maximum_error_rate is not None
         else []
     )
@@ -36,25 +36,25 @@ def decide_load_limits(
     value: float | None,
     times: float | None,
     least: bool,
-    load: Any,
+    load: Mapping[str, object],
 ) -> RuleResult:
     """A first release has no blue to be slower than: `blue_absent` says so, and only the absolute limits are asked
     for."""
-    facts = {"n": number(load.get("requests")), "reference": rule.relative_to}
+    facts: RuleEvidence = {"n": finite(load.get("requests")), "reference": rule.relative_to}
     if times is not None and load.get("blue_absent"):
         return decide_limits(rule, limits, LOADTEST, **facts) if limits else result(rule, "pass", NOTHING_ELSE, **facts)
     limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), times, least)] if times is not None else []
     return decide_limits(rule, limits, LOADTEST, **facts)
 
 
-def ratio(value: float | None, load: dict[str, Any], metric: str) -> float | None:
+def ratio(value: float | None, load: Mapping[str, object], metric: str) -> float | None:
     """Blue's figures of the same load lie beside green's, as `blue_METRIC`."""
-    blue = number(load.get(f"blue_{metric}"))
+    blue = finite(load.get(f"blue_{metric}"))
     return value / blue if value is not None and blue else None
 
 
 def decide_size(rule: SizeRule, measured: Measured, evidence: Evidence) -> RuleResult:
-    size = number(measured.record.get("size_bytes"))
+    size = finite(measured.record.get("size_bytes"))
     if rule.maximum_bytes is not None:
         return decide_limits(rule, [("bytes of weights", size, rule.maximum_bytes, False)], EVALUATE)
     if rule.relative_to == "champion" and evidence.champion is None:
@@ -62,7 +62,7 @@ def decide_size(rule: SizeRule, measured: Measured, evidence: Evidence) -> RuleR
             rule, "pass", "Nothing is pinned in production: a first release has no champion to be larger than."
         )
     other = evidence.references.get(str(rule.relative_to))
-    theirs = number(other.record.get("size_bytes")) if other else None
+    theirs = finite(other.record.get("size_bytes")) if other else None
     if rule.relative_to == "champion" and other and other.record.get("release") != evidence.champion:
         theirs = None
     ratio = size / theirs if size is not None and theirs else None

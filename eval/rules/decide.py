@@ -7,15 +7,17 @@ from typing import Any
 from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
 from configs.rules.gate import GateConfig
-from configs.rules.paired import NonInferiorRule, SliceMinimumRule, SuperiorRule
+from configs.rules.paired import NonInferiorRule, SuperiorRule
 from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
+from configs.rules.slices import SliceMinimumRule
 from configs.verdict import RuleResult, Verdict, conjunction
 from eval.rules.behaviour import decide_behaviour
 from eval.rules.cost import decide_goodput, decide_latency, decide_size
 from eval.rules.evidence import Evidence
-from eval.rules.paired import decide_comparing, decide_slices
+from eval.rules.paired import decide_comparison
 from eval.rules.quality import decide_parity, decide_quantization, decide_threshold
-from eval.rules.result import EVALUATE, number, result
+from eval.rules.result import EVALUATE, finite, result
+from eval.rules.slices import decide_slices
 
 
 def decide(rules: GateConfig, evidence: Evidence) -> Verdict:
@@ -56,7 +58,7 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
         case ThresholdRule() | CalibrationRule():
             return decide_threshold(rule, measured)
         case NonInferiorRule() | SuperiorRule():
-            return decide_comparing(rule, measured, evidence)
+            return decide_comparison(rule, measured, evidence)
         case SliceMinimumRule():
             return decide_slices(rule, measured, evidence)
         case RobustnessRule() | FairnessRule():
@@ -71,7 +73,7 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
 
 
 def changes(evidence: Evidence) -> dict[str, dict[str, float | None]]:
-    """Every metric of the release beside the same of its references; what only tells of the parent is no metric of its
+    """Every metric of the release beside the same of its references; what compares with the parent is no metric of its
     own."""
     if evidence.measured is None or evidence.measured.record.get("release") != evidence.release:
         return {}
@@ -85,6 +87,6 @@ def changes(evidence: Evidence) -> dict[str, dict[str, float | None]]:
     found: dict[str, dict[str, float | None]] = {}
     for side, measured in sides.items():
         for name, value in (measured.record.get("metrics") or {}).items():
-            if name not in derived and (figure := number(value)) is not None and (side == "release" or name in found):
+            if name not in derived and (figure := finite(value)) is not None and (side == "release" or name in found):
                 found.setdefault(name, {})[side] = figure
     return found

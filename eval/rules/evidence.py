@@ -3,13 +3,13 @@ compared with."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.environment.config import DeployConfig
+from configs.metrics import Metrics, read_metrics
 from configs.paths import RunPaths
 from configs.release import read_manifest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Measured:
     """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats."""
 
-    record: dict[str, Any]
+    record: Metrics
     frame: DataFrame | None = None
 
 
@@ -53,17 +53,17 @@ def gather(paths: RunPaths, production: DeployConfig | None, named: Iterable[str
 
 def read_measured(folder: Path) -> Measured | None:
     """None if there is no complete evaluation in `folder`."""
-    if not (folder / "metrics.json").exists() or not (folder / "predictions.parquet").exists():
+    record = read_metrics(folder)
+    if record is None or not (folder / "predictions.parquet").exists():
         return None
     import pandas
 
     try:
-        record = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
         frame = pandas.read_parquet(folder / "predictions.parquet")
         frame = frame.assign(id=frame["id"].astype(str))
     except (ValueError, KeyError, OSError):
         return None
-    return Measured(record, frame) if isinstance(record, dict) and frame["id"].is_unique else None
+    return Measured(record, frame) if frame["id"].is_unique else None
 
 
 def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Measured | None:

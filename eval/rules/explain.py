@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 
 from configs.errors import InputError
 from configs.rules.gate import GateConfig
-from configs.verdict import RuleResult
+from configs.verdict import RuleEvidence, RuleResult
 
 PAIRED = (
-    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the mean difference (Efron 1987) and "
-    "paired permutation p. Figures of the whole set: paired percentile bootstrap over examples. Power: of McNemar's score test, or of the t-test."
+    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the "
+    "mean difference (Efron 1987) and paired permutation p. Figures of the whole set: paired percentile bootstrap over "
+    "examples. Power: of McNemar's score test, or of the t-test."
 )
-SINGLE = "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, percentile bootstrap over examples for figures of the whole set."
+SINGLE = (
+    "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, "
+    "percentile bootstrap over examples for figures of the whole set."
+)
 POINT = "The figure as it was measured, without an interval."
 
 
@@ -31,7 +35,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "non_inferior_to": Explanation(
         "Is the release shown not to be worse than another by more than a margin?",
-        "pass: low end of the interval of (release - reference) > -margin; fail: high end < -margin; else inconclusive (signs turned where lower is better)",
+        "pass: low end of the interval of (release - reference) > -margin; fail: high end < -margin; else inconclusive "
+        "(signs turned where lower is better)",
         f"{PAIRED} A 95% interval spends a one-sided 2.5%.",
     ),
     "superior_to": Explanation(
@@ -41,8 +46,10 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
-        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; pass: every slice's own figure holds; else inconclusive",
-        "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. Holm 1979 over all slices judged.",
+        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; "
+        "pass: every slice's own figure holds; else inconclusive",
+        "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. "
+        "Holm 1979 over all slices judged.",
     ),
     "calibration": Explanation(
         "May stated probabilities be trusted?",
@@ -50,7 +57,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}",
     ),
     "robustness": Explanation(
-        "Do spoilt questions change little?",
+        "Do perturbed questions change little?",
         "drop <= maximum_drop and flip_rate <= maximum_flip_rate",
         f"CheckList (Ribeiro 2020). {POINT}",
     ),
@@ -115,20 +122,24 @@ def explain_result(found: RuleResult) -> str:
     return f"{found.rule}\n{steps}{chr(10) if steps else ''}  => {found.outcome}: {found.sentence}"
 
 
-def steps_of(facts: dict[str, Any]) -> Iterator[str]:
+def steps_of(facts: RuleEvidence) -> Iterator[str]:
     """Only what was measured."""
     if "reference_value" in facts and "value" in facts:
-        yield f"{facts.get('metric')}: release {facts['value']:.4g}, {facts.get('reference')} {facts['reference_value']:.4g}, on {facts['n']} shared examples"
+        sides = f"release {facts['value']:.4g}, {facts.get('reference')} {facts['reference_value']:.4g}"
+        yield f"{facts.get('metric')}: {sides}, on {facts['n']} shared examples"
     elif "value" in facts:
         yield f"{facts.get('metric', 'value')} = {facts['value']:.4g}" + (
             f" on {facts['n']:.0f} examples" if "n" in facts else ""
         )
     if "gained" in facts:
-        yield f"{facts['gained']} examples gained, {facts['lost']} lost: ({facts['gained']} - {facts['lost']}) / {facts['n']} = {facts['difference']:+.4f}"
+        gained, lost = facts["gained"], facts["lost"]
+        share = f"({gained} - {lost}) / {facts['n']} = {facts['difference']:+.4f}"
+        yield f"{gained} examples gained, {lost} lost: {share}"
     elif "difference" in facts:
         yield f"difference = {facts['difference']:+.4f}"
     if "low" in facts:
-        yield f"{facts.get('confidence', 0.95):.0%} interval [{facts['low']:+.4f}, {facts['high']:+.4f}] ({facts.get('method', '')})"
+        interval = f"[{facts['low']:+.4f}, {facts['high']:+.4f}] ({facts.get('method', '')})"
+        yield f"{facts.get('confidence', 0.95):.0%} interval {interval}"
     if "p_value" in facts:
         yield f"p = {facts['p_value']:.4g} of no difference at all"
     if "minimum_detectable_effect" in facts:

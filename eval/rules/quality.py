@@ -1,15 +1,14 @@
-"""Rules on one release's own figures: thresholds, calibration, parity, damage by quantization, size. Pure; what is
+"""Rules on one release's own figures: thresholds, calibration, parity, quality lost by quantization. Pure; what is
 missing never passes."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
-from configs.verdict import Outcome, RuleResult
+from configs.verdict import Outcome, RuleEvidence, RuleResult
 from eval.rules.evidence import Measured
-from eval.rules.result import EVALUATE, Limit, advice, decide_limits, number, result, section, worst
+from eval.rules.result import EVALUATE, Limit, advice, as_object, decide_limits, finite, result, worst
 from eval.statistics.by_metric import estimate, higher_is_better
 from eval.statistics.comparison import Estimate
 from eval.statistics.power import more_examples, normal
@@ -17,20 +16,26 @@ from eval.statistics.power import more_examples, normal
 
 def decide_threshold(rule: ThresholdRule | CalibrationRule, measured: Measured) -> RuleResult:
     minimum, maximum = rule.minimum if isinstance(rule, ThresholdRule) else None, rule.maximum
-    value = number(section(measured, "metrics").get(rule.metric))
-    bound = {
+    value = finite(as_object(measured.record.get("metrics")).get(rule.metric))
+    facts: RuleEvidence = {
+        "metric": rule.metric,
+        "minimum": minimum,
+        "maximum": maximum,
         "bound": minimum if minimum is not None else maximum,
         "direction": "at least" if minimum is not None else "at most",
     }
-    facts = {"metric": rule.metric, "minimum": minimum, "maximum": maximum, **bound}
     if value is None:
         return result(rule, "inconclusive", f"{rule.metric} is missing or not a finite number: {EVALUATE}.", **facts)
     found = interval_of(rule.metric, measured, rule.confidence)
-    facts |= {"value": value} | (
-        {"low": found.low, "high": found.high, "confidence": found.confidence, "n": found.n, "method": found.method}
-        if found
-        else {}
-    )
+    facts["value"] = value
+    if found:
+        facts |= {
+            "low": found.low,
+            "high": found.high,
+            "confidence": found.confidence,
+            "n": found.n,
+            "method": found.method,
+        }
     if rule.confident:
         return decide_confidently(rule, found, minimum, maximum, facts)
     inside = (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
@@ -47,7 +52,7 @@ def decide_confidently(
     found: Estimate | None,
     minimum: float | None,
     maximum: float | None,
-    facts: dict[str, Any],
+    facts: RuleEvidence,
 ) -> RuleResult:
     if found is None:
         return result(
@@ -87,30 +92,24 @@ def interval_of(metric: str, measured: Measured, confidence: float) -> Estimate 
 
 
 def decide_parity(rule: ParityRule, measured: Measured) -> RuleResult:
-    parity = section(measured, "parity")
-    agreement, difference = number(parity.get("agreement")), number(parity.get("difference"))
-    if (
-        agreement is None
-        or difference is None
-        or not parity.get("prompts")
-        or not isinstance(parity.get("passed"), bool)
-    ):
+    parity = as_object(measured.record.get("parity"))
+    agreement, difference = finite(parity.get("agreement")), finite(parity.get("difference"))
+    prompts, passed = parity.get("prompts"), parity.get("passed")
+    if agreement is None or difference is None or not prompts or not isinstance(passed, bool):
         return result(rule, "inconclusive", f"Parity was not measured: {EVALUATE}.")
-    sentence = f"{parity['prompts']} golden prompts answered {agreement:.0%} alike, mean difference {difference:.3g}."
-    return result(
-        rule, "pass" if parity["passed"] else "fail", sentence, value=agreement, n=parity["prompts"], **parity
-    )
+    sentence = f"{prompts} golden prompts answered {agreement:.0%} alike, mean difference {difference:.3g}."
+    return result(rule, "pass" if passed else "fail", sentence, value=agreement, n=prompts, **parity)
 
 
 def decide_quantization(rule: QuantizationRule, measured: Measured) -> RuleResult:
     """A drop is the change for the worse, whichever way the metric runs."""
-    metrics, limits = section(measured, "metrics"), list[Limit]()
+    metrics, limits = as_object(measured.record.get("metrics")), list[Limit]()
     if rule.minimum_agreement is not None:
-        limits.append(("agreement", number(metrics.get("parent_agreement")), rule.minimum_agreement, True))
+        limits.append(("agreement", finite(metrics.get("parent_agreement")), rule.minimum_agreement, True))
     if rule.maximum_kl_divergence is not None:
-        limits.append(("KL divergence", number(metrics.get("parent_kl_divergence")), rule.maximum_kl_divergence, False))
+        limits.append(("KL divergence", finite(metrics.get("parent_kl_divergence")), rule.maximum_kl_divergence, False))
     if rule.metric is not None and rule.maximum_drop is not None:
-        change = number(metrics.get(f"{rule.metric}_change"))
+        change = finite(metrics.get(f"{rule.metric}_change"))
         drop = None if change is None else -change if higher_is_better(rule.metric) else change
         limits.append((f"{rule.metric} drop", drop, rule.maximum_drop, False))
     command = "set quantize.compare_parent: true and run tunegate run CONFIG"

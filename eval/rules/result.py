@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
-from configs.verdict import Outcome, RuleResult
-from eval.rules.evidence import Measured
+from configs.verdict import Outcome, RuleEvidence, RuleResult
+from eval.statistics.comparison import Comparison
 
 EVALUATE = "tunegate evaluate CONFIG"
-
-
-Limit = tuple[
-    str, float | None, float, bool
-]  # what, its figure, its bound, whether that is the least (else the most) it may be
-
-
+# What, its figure, its bound, whether that is the least (else the most) it may be.
+Limit = tuple[str, float | None, float, bool]
 RANK: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
-def result(rule: Any, outcome: Outcome, sentence: str, **evidence: Any) -> RuleResult:
+def result(rule: Any, outcome: Outcome, sentence: str, **evidence: object) -> RuleResult:
     """`kind` always; figures that are None or not finite are left out."""
     kept = {
         name: one
         for name, one in evidence.items()
         if one is not None and not (isinstance(one, float) and not math.isfinite(one))
     }
-    return RuleResult(rule=rule.name, outcome=outcome, sentence=sentence, evidence={"kind": rule.rule, **kept})
+    return RuleResult(
+        rule=rule.name, outcome=outcome, sentence=sentence, evidence=cast(RuleEvidence, {"kind": rule.rule, **kept})
+    )
 
 
-def number(value: Any) -> float | None:
+def finite(value: object) -> float | None:
     """None for anything that is not a finite number."""
     return (
         float(value)
@@ -39,9 +37,9 @@ def number(value: Any) -> float | None:
     )
 
 
-def section(measured: Measured, name: str) -> dict[str, Any]:
-    found = measured.record.get(name)
-    return found if isinstance(found, dict) else {}
+def as_object(value: object) -> Mapping[str, object]:
+    """A part of metrics.json; empty for anything that is not a JSON object."""
+    return value if isinstance(value, dict) else {}
 
 
 def worst(outcomes: list[Outcome]) -> Outcome:
@@ -59,7 +57,7 @@ def advice(outcome: Outcome, more: int | None) -> str:
     )
 
 
-def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: Any) -> RuleResult:
+def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: object) -> RuleResult:
     """All must hold; a missing figure is inconclusive."""
     outcomes: list[Outcome] = []
     for _, value, bound, least in limits:
@@ -81,6 +79,7 @@ def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: Any) ->
     return result(rule, worst(outcomes), f"{'; '.join(words) or f'Nothing was measured ({missing})'}.", **facts)
 
 
-def describe(found: Any) -> dict[str, Any]:
+def describe(found: Comparison) -> RuleEvidence:
     """A comparison as evidence."""
-    return {name: one for name, one in asdict(found).items() if name not in ("deviation", "p_worse", "p_below")}
+    kept = {name: one for name, one in asdict(found).items() if name not in ("deviation", "p_worse")}
+    return cast(RuleEvidence, kept)

@@ -84,9 +84,17 @@ def compare_means(release: Any, reference: Any, confidence: float, bound: float,
     low, high, method = mean_interval(differences, confidence, scale)
     deviation = float(numpy.std(differences, ddof=1))
     return Comparison(
-        float(differences.mean()), low, high, confidence, permutation_p(release, reference), p_less(differences, bound), len(release),
-        deviation, f"paired {method}, paired permutation p", effect_of_means(deviation, len(release), confidence),
-    )  # fmt: skip
+        float(differences.mean()),
+        low,
+        high,
+        confidence,
+        permutation_p(release, reference),
+        p_less(differences, bound),
+        len(release),
+        deviation,
+        f"paired {method}, paired permutation p",
+        effect_of_means(deviation, len(release), confidence),
+    )
 
 
 def estimate_mean(values: Any, confidence: float, bound: float, scale: float) -> Estimate:

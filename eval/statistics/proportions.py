@@ -25,7 +25,7 @@ def score(gained: Any, lost: Any, n: Any, difference: Any) -> Any:
     with numpy.errstate(divide="ignore", invalid="ignore"):
         beyond = numpy.where(
             distance == 0, 0.0, numpy.sign(distance) * numpy.inf
-        )  # no pair differs, and none is said to
+        )  # no pair differs, and none does truly
         return numpy.where(variance > 1e-12, distance / numpy.sqrt(numpy.maximum(variance, 1e-12)), beyond)
 
 
@@ -70,10 +70,19 @@ def compare_outcomes(release: Any, reference: Any, confidence: float, bound: flo
     low, high = tango_interval(gained, lost, n, confidence)
     difference, share = (gained - lost) / n, discordance(gained, lost, n)
     return Comparison(
-        difference, float(low), float(high), confidence, mcnemar_p(gained, lost), float(norm.cdf(score(gained, lost, n, bound))), n,
-        math.sqrt(max(share - difference**2, 1 / (n + 2) ** 2)), "Tango 1998 paired score interval, exact McNemar p", effect_of_outcomes(share, n, confidence),
-        gained, lost,
-    )  # fmt: skip
+        difference,
+        float(low),
+        float(high),
+        confidence,
+        mcnemar_p(gained, lost),
+        float(norm.cdf(score(gained, lost, n, bound))),
+        n,
+        math.sqrt(max(share - difference**2, 1 / (n + 2) ** 2)),
+        "Tango 1998 paired score interval, exact McNemar p",
+        effect_of_outcomes(share, n, confidence),
+        gained,
+        lost,
+    )
 
 
 def estimate_share(outcomes: Any, confidence: float, bound: float) -> Estimate:

@@ -1,5 +1,5 @@
-"""Options of `gitlab` (choose the child pipeline, keep the note, pin the release) and of `repro`, which the pipeline runs
-as people do."""
+"""Options of `gitlab` (choose the child pipeline, keep the note, pin the release) and of `repro`, which the pipeline
+runs as people do."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ def prune_releases(
     if as_json:
         show(found, True)
         return
-    going = "removed" if yes else "would_remove"
-    fates = [(name, going.replace("_", " "), "nothing refers to it") for name in found[going]]
+    going = found["removed"] if yes else found["would_remove"]
+    fates = [(name, "removed" if yes else "would be removed", "nothing refers to it") for name in going]
     fates += [(name, "kept", why) for name, why in found["kept"].items()]
     print_table(
         [dict(zip(("release", "fate", "why"), fate, strict=True)) for fate in fates], ("release", "fate", "why")
@@ -157,8 +157,8 @@ def run_publish(run: RunConfig) -> Path:
 
 def trained_by(paths: RunPaths) -> str | None:
     """MLflow's run: as training noted it, or as it was delivered later by `tunegate sync`."""
-    from infra.dvc.releases import read_json
+    from infra.files.atomic import read_json
     from infra.mlflow.outbox import Outbox
 
-    noted = read_json(paths.trained / "training.json").get("tracking_run_id")
+    noted = (read_json(paths.trained / "training.json") or {}).get("tracking_run_id")
     return str(noted) if noted else Outbox(paths.root / "tracking").run_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from configs.errors import OutsideError
 from infra.dvc.repository import repository
+from infra.files.atomic import new_file
 from infra.masking import masked
 
 # What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
@@ -40,8 +40,8 @@ def find_evaluation(key: str, folder: Path) -> bool:
         for name in EVALUATION_FILES:
             (folder / name).unlink(missing_ok=True)
             if files.exists(files.join(place, name)):
-                files.get_file(files.join(place, name), str(folder / f"{name}.partial"))
-                os.replace(folder / f"{name}.partial", folder / name)
+                with new_file(folder / name) as partial:
+                    files.get_file(files.join(place, name), str(partial))
         return True
 
 

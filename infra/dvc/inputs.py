@@ -24,7 +24,10 @@ CONFIGS = Path("configs/finetune")
 LIST = Path("configs/dvc.yaml")
 INPUTS = Path("build/inputs")
 HASHED = Path("build/hashed.json")  # size and time of each file when it was last hashed
-HEAD = "# Made from configs/finetune/*.yaml by .venv/bin/python -m infra.dvc.inputs: what dvc.yaml runs, and its metrics.\n"
+HEAD = (
+    "# Made from configs/finetune/*.yaml by .venv/bin/python -m infra.dvc.inputs: "
+    "what dvc.yaml runs, and its metrics.\n"
+)
 READ = {"prepare": ("task", "problem", "base", "data"), "train": ("task", "problem", "base", "train")}
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from configs.environment.signing import Signing
 from configs.errors import InputError, OutsideError, RefusedError
@@ -16,6 +16,7 @@ from configs.paths import RunPaths
 from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
 from infra.dvc.repository import repository
+from infra.files.atomic import read_json
 from infra.signing import sign, signature_of, signing_key, verify_signature
 
 RELEASES = Path("releases")
@@ -24,7 +25,30 @@ LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
 LINEAGE = (
     "lineage.json"  # of a published release: the MLflow run that trained it, which its manifest is too early to know
 )
-UNKNOWN: dict[str, Any] = {
+
+
+class PointerFacts(TypedDict):
+    """What a release's pointer in git says of it. `created`: ISO 8601; `run`: MLflow's; `data`: the fingerprint of all
+    splits."""
+
+    name: str
+    digest: str
+    reference: str
+    created: str
+    verdict: str
+    metrics: dict[str, float]
+    run: str | None
+    git_revision: str
+    data: str | None
+
+
+class Published(PointerFacts):
+    """`here`: its bytes are in this checkout."""
+
+    here: bool
+
+
+UNKNOWN: dict[str, object] = {
     "verdict": "unknown",
     "created": "",
     "run": None,
@@ -99,7 +123,7 @@ def fetch(reference: str) -> Path:
     return target
 
 
-def list_releases() -> list[dict[str, Any]]:
+def list_releases() -> list[Published]:
     """Oldest first: what `facts_of` says, and here (bool). What is only known by its pointer is listed too."""
     targets = {path.with_suffix("") for path in RELEASES.glob("*@*.dvc")} | {
         path.parents[1] for path in RELEASES.glob("[!.]*@*/release/manifest.json")
@@ -107,29 +131,32 @@ def list_releases() -> list[dict[str, Any]]:
     return sorted((describe(target) for target in targets), key=lambda row: (row["created"], row["reference"]))
 
 
-def describe(target: Path) -> dict[str, Any]:
+def describe(target: Path) -> Published:
     if target.exists():
-        return facts_of(target) | {"here": True}
+        return {**facts_of(target), "here": True}
     from ruamel.yaml import YAML
 
     facts = YAML(typ="safe").load(pointer_of(target).read_text(encoding="utf8")).get("meta") or {}
     name, digest = target.name.split("@")
-    return {"name": name, "digest": f"sha256:{digest}", "reference": target.name} | UNKNOWN | facts | {"here": False}
+    known = {"name": name, "digest": f"sha256:{digest}", "reference": target.name}
+    return cast(Published, known | UNKNOWN | facts | {"here": False})
 
 
-def facts_of(target: Path) -> dict[str, Any]:
+def facts_of(target: Path) -> PointerFacts:
     """What the pointer in git says about its release, for those who have not fetched it: with it the chain of `tunegate
     trace` needs no bytes."""
     manifest, verdict = read_manifest(target / "release"), read_verdict(target)
-    facts: dict[str, Any] = {
+    return {
         "name": manifest.name,
         "digest": manifest.digest,
         "reference": manifest.reference,
         "created": manifest.created,
+        "verdict": verdict.outcome if verdict else "unknown",
+        "metrics": judged_metrics(target, verdict),
+        "run": (read_json(target / LINEAGE) or {}).get("run"),
+        "git_revision": manifest.git_revision,
+        "data": manifest.data.get("fingerprint"),
     }
-    facts |= {"verdict": verdict.outcome if verdict else "unknown", "metrics": judged_metrics(target, verdict)}
-    run_id = read_json(target / LINEAGE).get("run")
-    return facts | {"run": run_id, "git_revision": manifest.git_revision, "data": manifest.data.get("fingerprint")}
 
 
 def read_verdict(target: Path) -> Verdict | None:
@@ -139,19 +166,13 @@ def read_verdict(target: Path) -> Verdict | None:
 
 def judged_metrics(target: Path, verdict: Verdict | None) -> dict[str, float]:
     """The metrics that the gate's rules are about, as measured; four decimals, for people."""
-    measured = read_json(target / "eval" / "metrics.json").get("metrics", {})
+    measured = (read_json(target / "eval" / "metrics.json") or {}).get("metrics", {})
     judged = [str(result.evidence.get("metric")) for result in verdict.results] if verdict else []
     return {
         name: round(float(measured[name]), 4)
         for name in dict.fromkeys(judged)
         if isinstance(measured.get(name), int | float)
     }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is none."""
-    found = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
-    return found if isinstance(found, dict) else {}
 
 
 def folder_of(reference: str) -> Path:

@@ -40,19 +40,26 @@ def is_running(pid: int) -> bool:
 
 
 @contextmanager
-def new_file(path: Path, mode: int = 0o666) -> Iterator[Path]:
-    """Yields an empty sibling of `path` with these permissions, that takes its place when the block ends well."""
-    partial = path.with_name(path.name + ".partial")
+def new_file(target: Path, mode: int = 0o666) -> Iterator[Path]:
+    """Yields an empty sibling of `target` that takes its place when the block ends well. `mode` less the umask, as for
+    any file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
-    partial.touch(mode)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     yield partial
-    os.replace(partial, path)
+    os.replace(partial, target)
 
 
 def write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, path)
+    with new_file(path) as partial:
+        partial.write_text(text, encoding="utf8")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Only the owner may read it."""
+    with new_file(path, mode=0o600) as partial:
+        partial.write_text(text, encoding="utf8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -66,13 +73,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """A reader sees the old text or the new one; only the owner may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf8") as stream:
-        stream.write(text)
-    os.replace(partial, path)

@@ -104,7 +104,8 @@ def check(content: bytes) -> ChainCheck:
             return ChainCheck(
                 tuple(seals),
                 earlier,
-                f"line {number} does not follow from what stands before it: something was edited, removed or moved there",
+                f"line {number} does not follow from what stands before it: "
+                "something was edited, removed or moved there",
             )
         if found:
             seals.append(found[2].decode())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from configs.errors import OutsideError
 from configs.release import REFERENCE_PATTERN
@@ -21,6 +21,16 @@ MERGE_REQUEST = re.compile(r"See merge request (\S*?)!(\d+)")
 COMMIT_FORMAT = "%H%x09%an%x09%aI%x09%s"
 REFS_AT_ONCE = 200
 LONGEST_SECONDS = 600  # a search through all of a long history
+
+
+class Commit(TypedDict):
+    """`dirty`: beside it, the checkout had changes that were in no commit."""
+
+    sha: str
+    author: str
+    date: str
+    subject: str
+    dirty: NotRequired[bool]
 
 
 def ask(*arguments: str) -> str | None:
@@ -81,7 +91,7 @@ def in_history() -> list[tuple[str, str]]:
     ]
 
 
-def commit_facts(revision: str) -> dict[str, Any] | None:
+def commit_facts(revision: str) -> Commit | None:
     """Of `revision` without its `-dirty`; None where it is not here."""
     sha, dirty = revision.removesuffix("-dirty"), revision.endswith("-dirty")
     found = (
@@ -91,19 +101,22 @@ def commit_facts(revision: str) -> dict[str, Any] | None:
     )
     if not found:
         return None
-    return dict(zip(("sha", "author", "date", "subject"), found.split("\t", 3), strict=True)) | (
-        {"dirty": True} if dirty else {}
-    )
+    commit = read_commit(found)
+    return commit | {"dirty": True} if dirty else commit
 
 
-def pinned_by(reference: str) -> list[dict[str, str]]:
+def pinned_by(reference: str) -> list[Commit]:
     """The commits that brought this reference into configs/deploy, or took it away; oldest first."""
     lines = (
         ask("log", "--all", "--reverse", f"--format={COMMIT_FORMAT}", f"-S{reference}", "--", f"{CONFIGS}/deploy") or ""
     )
-    return [
-        dict(zip(("sha", "author", "date", "subject"), line.split("\t", 3), strict=True)) for line in lines.splitlines()
-    ]
+    return [read_commit(line) for line in lines.splitlines()]
+
+
+def read_commit(line: str) -> Commit:
+    """Of COMMIT_FORMAT."""
+    sha, author, date, subject = line.split("\t", 3)
+    return {"sha": sha, "author": author, "date": date, "subject": subject}
 
 
 def added_by(path: Path) -> str | None:

@@ -67,10 +67,14 @@ class Upstream:
         tip = git(self.folder, "rev-parse", tracked)
         lost = git(self.folder, "rev-list", "HEAD", f"^{tip}").splitlines()
         if lost:
-            message = f"{self} at {tip[:12]} lacks {len(lost)} commits that were taken, the newest {lost[0][:12]}: its history was forced"
+            message = (
+                f"{self} at {tip[:12]} lacks {len(lost)} commits that were taken, the newest {lost[0][:12]}: "
+                "its history was forced"
+            )
             raise RefusedError(
                 message,
-                hint=f"bring {lost[0][:12]} back to {self.branch}, or, if it was meant: git reset --hard {self} in the agent's clone",
+                hint=f"bring {lost[0][:12]} back to {self.branch}, or, if it was meant: "
+                f"git reset --hard {self} in the agent's clone",
             )
         self.check_signatures(tip)
         return tip

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from configs.errors import InputError, OutsideError, TunegateError, cause_of
 
@@ -27,10 +27,19 @@ DESCRIPTION_CHARACTERS = 255
 PASSING = {408, 409, 429}  # 409: someone else was faster, so look again. 5xx passes too.
 HINTS = {
     401: "set TUNEGATE_GITLAB_TOKEN to an access token of this project that has not expired, with the scope api",
-    403: "give the token's user a role that may do this: Developer, and for a protected environment to be among those allowed to deploy",
+    403: "give the token's user a role that may do this: Developer, and for a protected environment to be among those "
+    "allowed to deploy",
     404: "see CI_SERVER_URL and CI_PROJECT_ID; GitLab says 404 as well to a token that may not see the project",
 }
 LATER = "the same command may be run again, once GitLab answers"
+
+
+class MergeRequest(TypedDict):
+    """`author`: the user's name at GitLab."""
+
+    iid: int
+    url: str
+    author: str
 
 
 class Passing(Exception):
@@ -123,11 +132,11 @@ class GitLab:
 
         return self.insist(f"the merge request from {branch} to {target}", find_or_make)
 
-    def merge_request_of(self, sha: str) -> dict[str, Any] | None:
+    def merge_request_of(self, sha: str) -> MergeRequest | None:
         """iid, url and author of the merge request that brought this commit: the merged one, else the first open
         one."""
 
-        def find() -> dict[str, Any] | None:
+        def find() -> MergeRequest | None:
             listed = self.project.commits.get(sha, lazy=True).merge_requests(get_all=True)
             for state in ("merged", "opened"):
                 for one in listed:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from configs.errors import InputError, OutsideError
 from infra.git.command import git
@@ -32,6 +32,14 @@ class Run:
     name: str
     environment: str | None
     files: frozenset[str]
+
+
+class Job(TypedDict):
+    """One job of the child pipeline; `extends`: a machine and a kind of infra/gitlab/child.yml."""
+
+    extends: list[str]
+    variables: dict[str, str]
+    needs: list[str]
 
 
 def changed_since(base: str) -> list[str]:
@@ -98,7 +106,7 @@ def reproducible(runs: Mapping[Run, Pin], known: Collection[str]) -> dict[Run, P
 
 def pipeline(runs: Mapping[Run, Pin], production: str, staging: str) -> dict[str, Any]:
     """GitLab's YAML. `staging` goes with `production`: a release that is pinned there serves in `staging` first."""
-    jobs: dict[str, Any] = {}
+    jobs: dict[str, Job | dict[str, str]] = {}
     for run, pin in runs.items():
         jobs |= jobs_of(
             run,
@@ -112,7 +120,7 @@ def pipeline(runs: Mapping[Run, Pin], production: str, staging: str) -> dict[str
     return {"include": [{"local": TEMPLATES}], **jobs}
 
 
-def write(path: Path, found: dict[str, Any]) -> None:
+def write(path: Path, found: Mapping[str, object]) -> None:
     from ruamel.yaml import YAML
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,12 +128,12 @@ def write(path: Path, found: dict[str, Any]) -> None:
         YAML().dump(found, stream)
 
 
-def jobs_of(run: Run, pin: Pin, environments: list[str]) -> dict[str, Any]:
+def jobs_of(run: Run, pin: Pin, environments: list[str]) -> dict[str, Job]:
     """Without an environment there are no load rules to judge by, and nothing to pin in."""
     where = ".small" if run.name == SMOKE else ".large"
     train, evaluate, load = f"train {run.name}", f"evaluate {run.name}", f"load {run.name}"
 
-    def job(kind: str, *needs: str, machine: str = ".small", **variables: str) -> dict[str, Any]:
+    def job(kind: str, *needs: str, machine: str = ".small", **variables: str) -> Job:
         return {"extends": [machine, kind], "variables": {"CONFIG": run.name} | variables, "needs": list(needs)}
 
     found = {

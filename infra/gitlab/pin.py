@@ -101,7 +101,8 @@ def fetch(branch: Branch) -> str:
         if not PINNED.fullmatch(path)
     ]
     if others:
-        found = f"{branch.name}: found {head[:12]}, which changes {', '.join(others[:3])} since {branch.judged[:12]} was judged"
+        changed = ", ".join(others[:3])
+        found = f"{branch.name}: found {head[:12]}, which changes {changed} since {branch.judged[:12]} was judged"
         raise RefusedError(found, hint="wait for the newer pipeline: it pins for itself")
     return head
 

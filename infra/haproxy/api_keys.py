@@ -26,7 +26,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.router import Scope
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, Section
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_private
 from infra.files.sealed_log import append
 from infra.git.command import stamp
 from infra.haproxy.runtime_api import Admin
@@ -139,8 +139,8 @@ class Keyring:
 
     @contextlib.contextmanager
     def changed(self, change: str, name: str, why: str | None) -> Iterator[list[Key]]:
-        """Read, change, put on record, write the file, tell the running router: one process at a time, and nothing where
-        the change or the record fails."""
+        """Read, change, put on record, write the file, tell the running router: one process at a time, and nothing
+        where the change or the record fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -157,7 +157,7 @@ class Keyring:
                     keys=now,
                     **({"why": why} if why else {}),
                 )
-            write_whole(self.path, json.dumps([key.model_dump() for key in keys], indent=1) + "\n")
+            write_private(self.path, json.dumps([key.model_dump() for key in keys], indent=1) + "\n")
             admin = Admin(self.path.parent / "router", hint=f"tunegate deploy {self.config.name}")
             admin.write_map("keys.map", {key.sha256: key.entry() for key in keys})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from configs.environment.config import DeployConfig
 from configs.environment.router import SCOPES, OpenPath, Scope
@@ -105,7 +105,7 @@ def error(status: int, type: str, message: str) -> str:
 
 def models(name: str) -> str:
     """GET /v1/models as a log-format string: the stable name, and the release that answers to it."""
-    facts: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "tunegate", "root": name}
+    facts: dict[str, object] = {"id": name, "object": "model", "created": 0, "owned_by": "tunegate", "root": name}
     facts["tunegate"] = {"release": "RELEASE", "slot": "SLOT"}
     text = json.dumps({"object": "list", "data": [facts]}).replace("%", "%%")
     return quoted(text.replace('"RELEASE"', '"%[var(txn.release)]"').replace('"SLOT"', '"%[var(txn.slot)]"'))

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def read_jwks(path: Path, algorithms: list[Any]) -> list[SigningKey]:
     return found
 
 
-def read_key(entry: dict[str, Any]) -> SigningKey | None:
+def read_key(entry: Mapping[str, str]) -> SigningKey | None:
     """None for what signs nothing that HAProxy is to verify here. Raises ValueError for what must not be in a JWKS, or
     is too weak."""
     if entry["kty"] == "oct" or "d" in entry:
@@ -60,7 +61,7 @@ def read_key(entry: dict[str, Any]) -> SigningKey | None:
     return SigningKey(str(entry["kid"]), algorithm, rsa_pem(entry) if algorithm == "RS256" else ec_pem(entry))
 
 
-def rsa_pem(entry: dict[str, Any]) -> str:
+def rsa_pem(entry: Mapping[str, str]) -> str:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
     key = RSAPublicNumbers(number(entry["e"]), number(entry["n"])).public_key()
@@ -69,7 +70,7 @@ def rsa_pem(entry: dict[str, Any]) -> str:
     return pem_of(key)
 
 
-def ec_pem(entry: dict[str, Any]) -> str:
+def ec_pem(entry: Mapping[str, str]) -> str:
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicNumbers
 
     return pem_of(EllipticCurvePublicNumbers(number(entry["x"]), number(entry["y"]), SECP256R1()).public_key())

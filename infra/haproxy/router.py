@@ -13,7 +13,7 @@ from pathlib import Path
 from configs.environment.config import DeployConfig
 from configs.errors import InputError, OutsideError, TunegateError
 from configs.slots import SLOTS, SlotName
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_private
 from infra.haproxy.api_keys import Keyring
 from infra.haproxy.config import keys_of, render
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
@@ -61,8 +61,8 @@ class Router:
         return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Starts the router; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up, InputError
-        when one of other settings runs."""
+        """Starts the router; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up,
+        InputError when one of other settings runs."""
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
@@ -74,7 +74,7 @@ class Router:
         self.touch_maps()
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
-        write_whole(path, text)
+        write_private(path, text)
         start_haproxy(self.admin, f"{self.config.router.host}:{self.config.router.port}")
 
     def touch_maps(self) -> None:
@@ -84,9 +84,9 @@ class Router:
     def write_secrets(self) -> None:
         """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
         for name, text in tls_files(self.config).items():
-            write_whole(self.folder / name, text)
+            write_private(self.folder / name, text)
         for key in keys_of(self.config):
-            write_whole(self.folder / key.file, key.pem)
+            write_private(self.folder / key.file, key.pem)
 
     def reload(self) -> list[str]:
         """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
@@ -110,12 +110,12 @@ class Router:
             return changed
         self.touch_maps()
         self.write_secrets()
-        write_whole(path, text)
+        write_private(path, text)
         try:
             check_haproxy(path)
             start_haproxy(self.admin, self.base_url, "-x", str(self.folder / "admin.sock"), "-sf", str(self.pid()))
         except TunegateError:
-            write_whole(path, before)
+            write_private(path, before)
             raise
         return [*changed, "settings"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import OutsideError
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_private
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Admin:
         """
         path = self.folder / name
         lines = "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))
-        write_whole(path, lines)
+        write_private(path, lines)
         if not self.is_running():
             return
         version = self.ask(f"prepare map {path}").rpartition(":")[2].strip()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_private
 from infra.haproxy.runtime_api import Admin
 
 
@@ -45,5 +45,5 @@ def renew(admin: Admin, name: str, pem: str) -> bool:
             f"HAProxy does not take the new {name}: {' '.join(done.split())}",
             hint="openssl x509 -noout -modulus, openssl rsa -noout -modulus",
         )
-    write_whole(path, pem)
+    write_private(path, pem)
     return True

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from configs.errors import OutsideError, RefusedError
 from configs.release import ReleaseUse
@@ -35,6 +35,17 @@ class Decision:
     why: str
 
 
+class Pruned(TypedDict, total=False):
+    """Folders, and who keeps the others; `would_…` where it was only asked. The remote's, where that was wanted."""
+
+    removed: list[str]
+    would_remove: list[str]
+    bytes: int
+    kept: dict[str, str]
+    remote_objects_removed: int
+    remote_objects_that_would_go: int
+
+
 def plan_prune(copies: Iterable[Copy], holders: Mapping[str, str]) -> list[Decision]:
     """Pure. `holders`: NAME@sha256:DIGEST to who refers to it. Twelve digits decide, as they name the folder: two that
     share them are both kept."""
@@ -50,7 +61,7 @@ def decide(copy: Copy, holder: str | None) -> Decision:
     return Decision(copy.folder, copy.size_bytes, True, "nothing refers to it, and the DVC remote has it")
 
 
-def prune(uses: Callable[[], list[ReleaseUse]], act: bool = False, remote: bool = False) -> dict[str, Any]:
+def prune(uses: Callable[[], list[ReleaseUse]], act: bool = False, remote: bool = False) -> Pruned:
     """What is kept and why, what goes (with `act` it is gone), its bytes. `remote`: also what no commit's pointer has,
     out of the DVC remote.
 
@@ -66,12 +77,11 @@ def prune(uses: Callable[[], list[ReleaseUse]], act: bool = False, remote: bool 
         going = [one for one in decisions if one.remove]
         for one in going if act else []:
             remove(one.folder, uses)
-        found = {
-            "removed" if act else "would_remove": [one.folder for one in going],
-            "bytes": sum(one.size_bytes for one in going),
-        }
-        found |= {"kept": {one.folder: one.why for one in decisions if not one.remove}}
-        return found | (prune_remote(uses(), act) if remote else {})
+        folders = [one.folder for one in going]
+        found: Pruned = {"removed": folders} if act else {"would_remove": folders}
+        found["bytes"] = sum(one.size_bytes for one in going)
+        found["kept"] = {one.folder: one.why for one in decisions if not one.remove}
+        return found | prune_remote(uses(), act) if remote else found
 
 
 def holders(uses: Iterable[ReleaseUse]) -> dict[str, str]:
@@ -106,7 +116,7 @@ def clear_leftovers() -> None:
         shutil.rmtree(path)
 
 
-def prune_remote(uses: Iterable[ReleaseUse], act: bool) -> dict[str, Any]:
+def prune_remote(uses: Iterable[ReleaseUse], act: bool) -> Pruned:
     """DVC's own collection of garbage, over every commit of every ref and this checkout."""
     from infra.dvc.remote import collect_garbage
 
@@ -123,7 +133,8 @@ def prune_remote(uses: Iterable[ReleaseUse], act: bool) -> dict[str, Any]:
             f"{lost[0]}: an environment uses it, and no commit here has its pointer",
             hint="git fetch --all; commit its pointer releases/….dvc",
         )
-    return {"remote_objects_removed" if act else "remote_objects_that_would_go": collect_garbage(act)}
+    count = collect_garbage(act)
+    return {"remote_objects_removed": count} if act else {"remote_objects_that_would_go": count}
 
 
 def size_of(folder: Path) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from configs.errors import InputError, OutsideError, TunegateError
 from configs.release import Manifest, ReleaseUse, read_manifest
-from infra.dvc.releases import folder_of, list_releases, pointer_of
+from infra.dvc.releases import Published, folder_of, list_releases, pointer_of
 from infra.git import history
+from infra.git.history import Commit
 
 ASKED = re.compile(r"(?:([a-z0-9][a-z0-9._-]{0,62})@)?(?:sha256:)?([0-9a-f]{12,64})")
 EXPECTED = (
@@ -34,12 +35,19 @@ class Link:
     """One link: what is known of it, and where something is missing the reason and the command that brings it."""
 
     link: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     missing: str | None = None
     bring: str | None = None
 
 
-def catalogue(uses: Iterable[ReleaseUse]) -> list[dict[str, Any]]:
+class CatalogueRow(Published):
+    """`aliases`: None where MLflow was not to be asked. `environments`: who pins or runs it, and how."""
+
+    aliases: list[str] | None
+    environments: list[str]
+
+
+def catalogue(uses: Iterable[ReleaseUse]) -> list[CatalogueRow]:
     """Every published release, oldest first, with its aliases (None: MLflow was not to be asked) and who pins or runs
     it."""
     from infra.mlflow.registry import registered
@@ -47,14 +55,14 @@ def catalogue(uses: Iterable[ReleaseUse]) -> list[dict[str, Any]]:
     rows, needed = list_releases(), [use for use in uses if use.needed]
     versions = registered(row["name"] for row in rows) if rows else {}
 
-    def aliases(row: dict[str, Any]) -> list[str] | None:
+    def aliases(row: Published) -> list[str] | None:
         if versions is None:
             return None
         return versions[row["digest"]].aliases if row["digest"] in versions else []
 
     return [
-        row
-        | {
+        {
+            **row,
             "aliases": aliases(row),
             "environments": [f"{use.environment}: {use.how}" for use in needed if use.reference == row["reference"]],
         }
@@ -105,7 +113,8 @@ def trace(asked: Asked, uses: Iterable[ReleaseUse]) -> list[Link]:
     with suppress(OutsideError):  # without git, the releases and the records still know much
         known |= history.referenced().keys()
     reference = choose(asked, known)
-    row = rows.get(reference, {"reference": reference, "name": reference.partition("@")[0], "here": False})
+    unlisted = {"reference": reference, "name": reference.partition("@")[0], "here": False}  # of the rest, links `get`
+    row = rows.get(reference) or cast(Published, unlisted)
     manifest = read_manifest(folder_of(reference) / "release") if row["here"] else None
     answer = Link("answer", {"release": reference.partition("@")[2]} | ({"slot": asked.slot} if asked.slot else {}))
     links = [answer, environment_link(reference, uses), release_link(row, manifest), verdict_link(row), run_link(row)]
@@ -141,7 +150,7 @@ def environment_link(reference: str, uses: list[ReleaseUse]) -> Link:
     )
 
 
-def release_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
+def release_link(row: Published, manifest: Manifest | None) -> Link:
     facts = {"reference": row["reference"], "created": row.get("created"), "here": row["here"]}
     if manifest:
         scheme = manifest.quantization.get("scheme")
@@ -156,7 +165,7 @@ def release_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
     return Link("release", facts, "its pointer is not in this checkout", bring)
 
 
-def verdict_link(row: dict[str, Any]) -> Link:
+def verdict_link(row: Published) -> Link:
     outcome, reference = row.get("verdict", "unknown"), row["reference"]
     if outcome == "unknown":
         return Link("verdict", {}, "no verdict beside it", f"tunegate releases fetch {reference}")
@@ -165,13 +174,15 @@ def verdict_link(row: dict[str, Any]) -> Link:
     return Link("verdict", facts | ({"report": page.as_posix()} if page.exists() else {}))
 
 
-def run_link(row: dict[str, Any]) -> Link:
+def run_link(row: Published) -> Link:
     from infra.mlflow.registry import registered, run_facts
 
     versions = registered([row["name"]])
     version = (versions or {}).get(row["reference"].partition("@")[2])
     run_id = row.get("run") or (version.run_id if version else None)
-    known = {"model_version": f"{row['name']}/{version.version}", "aliases": version.aliases} if version else {}
+    known: dict[str, object] = {}
+    if version:
+        known = {"model_version": f"{row['name']}/{version.version}", "aliases": version.aliases}
     if run_id is None:
         return Link(
             "run",
@@ -190,9 +201,9 @@ def run_link(row: dict[str, Any]) -> Link:
     return Link("run", {"run_id": run_id} | facts | known)
 
 
-def config_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
+def config_link(row: Published, manifest: Manifest | None) -> Link:
     file, revision = f"configs/finetune/{row['name']}.yaml", row.get("git_revision") or "unknown"
-    facts: dict[str, Any] = {"file": f"{revision[:12]}:{file}"} if history.is_at(revision, file) else {}
+    facts: dict[str, object] = {"file": f"{revision[:12]}:{file}"} if history.is_at(revision, file) else {}
     if manifest is None:
         return Link(
             "config", facts, "the resolved config is in the release", f"tunegate releases fetch {row['reference']}"
@@ -207,7 +218,7 @@ def config_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
     return Link("config", {key: value for key, value in facts.items() if value})
 
 
-def data_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
+def data_link(row: Published, manifest: Manifest | None) -> Link:
     facts = dict(manifest.data) if manifest else {"fingerprint": row["data"]} if row.get("data") else {}
     if not facts:
         return Link("data", {}, "no fingerprint is recorded", f"tunegate releases fetch {row['reference']}")
@@ -215,7 +226,7 @@ def data_link(row: dict[str, Any], manifest: Manifest | None) -> Link:
     return Link("data", facts | ({"source": source} if source else {}))
 
 
-def commit_link(row: dict[str, Any], made: dict[str, Any] | None, pins: list[dict[str, str]]) -> Link:
+def commit_link(row: Published, made: Commit | None, pins: list[Commit]) -> Link:
     revision = row.get("git_revision") or "unknown"
     facts = (made or {"sha": revision}) | (
         {"pinned_by": [f"{pin['sha'][:12]} {pin['author']}: {pin['subject']}" for pin in pins]} if pins else {}
@@ -235,7 +246,7 @@ def commit_link(row: dict[str, Any], made: dict[str, Any] | None, pins: list[dic
     return Link("commit", facts)
 
 
-def merge_request_link(reference: str, made: dict[str, Any] | None, pins: list[dict[str, str]]) -> Link:
+def merge_request_link(reference: str, made: Commit | None, pins: list[Commit]) -> Link:
     """Of the newest commit that pins it; else of the one that has its pointer; else of the one it was made of."""
     pointer = history.added_by(pointer_of(folder_of(reference)))
     commits = [
@@ -281,5 +292,5 @@ def for_people(links: list[Link]) -> str:
     return "\n".join(lines)
 
 
-def for_machines(links: list[Link]) -> dict[str, Any]:
+def for_machines(links: list[Link]) -> dict[str, object]:
     return {"whole": not any(link.missing for link in links), "links": [asdict(link) for link in links]}

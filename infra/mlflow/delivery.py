@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def experiment_id(client: Any, name: str) -> str:
         return str(client.get_experiment_by_name(name).experiment_id)
 
 
-def dataset_input(card: dict[str, Any]) -> Any:
+def dataset_input(card: Mapping[str, object]) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     digest = str(card["fingerprint"]).removeprefix("sha256:")[:36]  # MLflow's column is 36 wide

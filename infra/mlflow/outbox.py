@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from infra.files.atomic import write_text
 
 Line = dict[str, Any]
 METRIC_LINES_A_BATCH = 50
@@ -82,15 +83,9 @@ class Outbox:
 
     def taken(self, offset: int, run_id: str | None) -> None:
         if run_id:
-            write(self.folder / "run_id", run_id)
-        write(self.folder / "delivered", str(offset))
+            write_text(self.folder / "run_id", run_id)
+        write_text(self.folder / "delivered", str(offset))
 
 
 def read(path: Path) -> str | None:
     return path.read_text(encoding="utf8") if path.exists() else None
-
-
-def write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, path)

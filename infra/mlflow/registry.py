@@ -55,10 +55,10 @@ def versions_of(client: Any, name: str) -> list[tuple[str, Version]]:
     ]
 
 
-def run_facts(run_id: str) -> dict[str, Any] | None:
+def run_facts(run_id: str) -> dict[str, str] | None:
     """Where to look at the run. None (and a warning) where MLflow does not answer, or does not know it."""
 
-    def work() -> dict[str, Any]:
+    def work() -> dict[str, str]:
         info = connect(tracking_uri()).get_run(run_id).info
         server = LOGIN_IN_ADDRESS.sub("", tracking_uri()).rstrip("/")
         address = (

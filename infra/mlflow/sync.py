@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from configs.errors import InputError, OutsideError, cause_of
 from infra.masking import masked
@@ -12,7 +12,15 @@ from infra.mlflow.delivery import deliver
 from infra.mlflow.outbox import Outbox
 
 
-def sync(names: list[str], root: Path = Path("build")) -> list[dict[str, Any]]:
+class Synced(TypedDict):
+    """What a record had left, and MLflow's run for it."""
+
+    name: str
+    delivered_lines: int
+    run_id: str | None
+
+
+def sync(names: list[str], root: Path = Path("build")) -> list[Synced]:
     """Name, lines delivered by this call, and MLflow's run id. No name: every record under `root`.
 
     Raises InputError for a name without a record, OutsideError where MLflow does not take all; what it took stays
@@ -23,7 +31,8 @@ def sync(names: list[str], root: Path = Path("build")) -> list[dict[str, Any]]:
     if missing:
         known = ", ".join(sorted({folder.relative_to(root).parts[0] for folder in records(root, "*")})) or "none"
         raise InputError(
-            f"found no record in {', '.join(str(root / name / 'tracking') for name in missing)}; expected one of: {known}",
+            f"found no record in {', '.join(str(root / name / 'tracking') for name in missing)}; "
+            f"expected one of: {known}",
             hint="tunegate train CONFIG",
         )
     return [sync_one(Outbox(folder), root) for found in folders.values() for folder in found]
@@ -39,7 +48,7 @@ def records(root: Path, name: str) -> list[Path]:
     )
 
 
-def sync_one(outbox: Outbox, root: Path) -> dict[str, Any]:
+def sync_one(outbox: Outbox, root: Path) -> Synced:
     lines = sum(1 for _ in outbox.left())
     try:
         if lines:

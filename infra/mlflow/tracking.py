@@ -13,8 +13,8 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from configs.run.config import RunConfig
 from infra.git.command import head_revision
@@ -50,7 +50,7 @@ class Tracker:
         self.wait()
         return None if any("start" in line for line, _ in self.outbox.left()) else self.outbox.run_id
 
-    def log_params(self, params: dict[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, object]) -> None:
         self.append({"params": {key: str(value) for key, value in params.items()}})
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
@@ -60,7 +60,7 @@ class Tracker:
         """Where the model comes from and where it goes: digests, places."""
         self.append({"tags": tags})
 
-    def log_dataset(self, card: dict[str, Any]) -> None:
+    def log_dataset(self, card: Mapping[str, object]) -> None:
         """`card`: the data card that prepare wrote."""
         self.append({"dataset": card})
 
@@ -152,7 +152,7 @@ def resume_run(run_id: str | None, folder: Path) -> Tracker:
     return tracker
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     """train.lora.rank=16 and its like."""
     parts = [
         flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}

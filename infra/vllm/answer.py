@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.release import Manifest
-from infra.tokenizer import NO_SUBWORD
+from infra.tokenizer import NO_SUBWORD, Row
 
 LIKELY = 0.5
 
@@ -36,7 +36,7 @@ class Answer:
     followed: float | None = None
 
 
-def read(reply: Any, manifest: Manifest, example: dict[str, Any], seconds: float) -> Answer:
+def read(reply: Any, manifest: Manifest, example: Row, seconds: float) -> Answer:
     if manifest.task == "sequence-classification":
         return read_number(reply, seconds) if manifest.problem == "regression" else read_probs(reply, manifest, seconds)
     if manifest.task == "token-classification":
@@ -77,7 +77,7 @@ def read_number(reply: Any, seconds: float) -> Answer:
     return Answer(f"{value:.6g}", None, None, None, seconds, 0, value=float(value))
 
 
-def read_tags(reply: Any, labels: list[str], example: dict[str, Any], seconds: float) -> Answer:
+def read_tags(reply: Any, labels: list[str], example: Row, seconds: float) -> Answer:
     """Probabilities of every token by tag; a word's tag stands at its first subword. Raises ValueError where the tokens
     are not those that were sent."""
     tokens = reply["data"][0]["data"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from configs.release import ADAPTER, Manifest
 from infra.vllm.adapter_names import MIDDLEWARE as ADAPTERS
 from infra.vllm.adapter_names import VARIABLE as ADAPTERS_VARIABLE
 from infra.vllm.sampling import MIDDLEWARE as SAMPLER
 from infra.vllm.sampling import VARIABLE as SAMPLER_VARIABLE
+from infra.vllm.sampling import SamplerSettings
 
 # An address may carry a password, as in postgresql://user:password@host.
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
@@ -112,7 +112,7 @@ def own_cores(index: int | None) -> dict[str, str]:
 
 
 def middleware_environment(
-    manifest: Manifest, served_name: str, sampled: dict[str, Any] | None, *, hot: bool
+    manifest: Manifest, served_name: str, sampled: SamplerSettings | None, *, hot: bool
 ) -> dict[str, str]:
     """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while
     it runs."""

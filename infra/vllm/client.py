@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import OutsideError
 from configs.release import Manifest
 from configs.task import Task
+from infra.tokenizer import Row
 from infra.vllm.answer import Answer, read, read_prompt_logprobs
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ async def ask(
     base_url: str,
     served_name: str,
     manifest: Manifest,
-    example: dict[str, Any],
+    example: Row,
     *,
     max_new_tokens: int,
     api_key: str | None = None,
@@ -54,9 +56,7 @@ async def ask(
         ) from error
 
 
-def request_of(
-    served_name: str, task: Task, example: dict[str, Any], max_new_tokens: int
-) -> tuple[str, dict[str, Any]]:
+def request_of(served_name: str, task: Task, example: Row, max_new_tokens: int) -> tuple[str, dict[str, object]]:
     """Path and body. A tagged example is sent as the tokens that infra.tokenizer made of its words."""
     if task == "sequence-classification":
         return "/classify", {"model": served_name, "input": [example["text"]]}
@@ -79,7 +79,7 @@ def request_of(
     return "/v1/completions", scoring_request(served_name, example["text"])
 
 
-def chat_request(served_name: str, example: dict[str, Any], max_new_tokens: int) -> dict[str, Any]:
+def chat_request(served_name: str, example: Row, max_new_tokens: int) -> dict[str, object]:
     """A trailing assistant turn is the gold answer: it is never sent."""
     messages = [dict(message) for message in example["messages"]]
     if messages and messages[-1]["role"] == "assistant":
@@ -93,13 +93,13 @@ def chat_request(served_name: str, example: dict[str, Any], max_new_tokens: int)
     }
 
 
-def scoring_request(served_name: str, prompt: str | list[int]) -> dict[str, Any]:
+def scoring_request(served_name: str, prompt: str | list[int]) -> dict[str, object]:
     """How likely each of the prompt's tokens is after those before it; the one token made is not looked at."""
     return {"model": served_name, "prompt": prompt, "temperature": 0, "max_tokens": 1, "prompt_logprobs": 0}
 
 
 async def score_answer(
-    client: httpx.AsyncClient, base_url: str, served_name: str, example: dict[str, Any], name: str, api_key: str | None
+    client: httpx.AsyncClient, base_url: str, served_name: str, example: Row, name: str, api_key: str | None
 ) -> float:
     """Natural log-probability of a reference, or of one answer of a preference pair, after its prompt, end token
     included, as DPO's own loss sums it."""
@@ -110,7 +110,7 @@ async def score_answer(
 
 
 async def follow_answer(
-    client: httpx.AsyncClient, base_url: str, served_name: str, example: dict[str, Any], api_key: str | None
+    client: httpx.AsyncClient, base_url: str, served_name: str, example: Row, api_key: str | None
 ) -> float:
     """Share of a golden answer's tokens that the server finds likeliest too, each after the golden ones before it.
 
@@ -122,7 +122,7 @@ async def follow_answer(
     return sum(int(next(iter(entry.values()))["rank"]) == 1 for entry in entries) / len(entries)
 
 
-async def post(client: httpx.AsyncClient, url: str, body: dict[str, Any], api_key: str | None) -> Any:
+async def post(client: httpx.AsyncClient, url: str, body: Mapping[str, object], api_key: str | None) -> Any:
     """The one HTTP call; foreign exceptions end here."""
     import httpx
     from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential

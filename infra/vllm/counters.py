@@ -3,7 +3,7 @@ two readings are a window."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from pydantic import Field
 
@@ -11,7 +11,8 @@ from configs.section import Section
 
 # Per request, not per token: the tokens of one answer are no independent observations.
 HISTOGRAMS = {
-    "first": "vllm:time_to_first_token_seconds", "per_token": "vllm:request_time_per_output_token_seconds", "lengths": "vllm:request_generation_tokens",
+    "first": "vllm:time_to_first_token_seconds", "per_token": "vllm:request_time_per_output_token_seconds",
+    "lengths": "vllm:request_generation_tokens",
 }  # fmt: skip
 FINISHED = "vllm:request_success_total"
 NO_ANSWER = ("abort", "error")
@@ -60,7 +61,17 @@ class Counted(Section):
     lengths: Histogram | None = Field(None, description="tokens of each answer")
 
 
-def read_metrics(base_url: str) -> dict[str, Any]:
+class ServedCounts(TypedDict, total=False):
+    """The half of `Counted` that vLLM says; empty where it says nothing."""
+
+    answers: int
+    truncated: int
+    first: Histogram
+    per_token: Histogram
+    lengths: Histogram
+
+
+def read_metrics(base_url: str) -> ServedCounts:
     """What `Counted` takes from vLLM. Empty where the server does not answer: what was not read is not judged."""
     import httpx
 
@@ -89,7 +100,7 @@ def read_answers(base_url: str) -> int | None:
     return int(sum(counts)) if counts else None
 
 
-def parse(text: str) -> dict[str, Any]:
+def parse(text: str) -> ServedCounts:
     """Sums over all engines of the server. Empty for what is no Prometheus text."""
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -97,14 +108,13 @@ def parse(text: str) -> dict[str, Any]:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except ValueError:
         return {}
-    found: dict[str, Any] = {
-        key: one for key, name in HISTOGRAMS.items() if (one := histogram(samples, name)) is not None
-    }
+    found = {key: one for key, name in HISTOGRAMS.items() if (one := histogram(samples, name)) is not None}
     ends = [(sample.labels.get("finished_reason"), int(sample.value)) for sample in samples if sample.name == FINISHED]
     answers = sum(count for reason, count in ends if reason not in NO_ANSWER)
     if not found and not ends:
         return {}
-    return found | {"answers": answers, "truncated": sum(count for reason, count in ends if reason == "length")}
+    truncated = sum(count for reason, count in ends if reason == "length")
+    return cast("ServedCounts", found | {"answers": answers, "truncated": truncated})
 
 
 def histogram(samples: list[Any], name: str) -> Histogram | None:
@@ -133,13 +143,13 @@ def between(earlier: Counted, later: Counted) -> Counted:
     return Counted(**router, **served_between(earlier, later))
 
 
-def served_between(earlier: Counted, later: Counted) -> dict[str, Any]:
+def served_between(earlier: Counted, later: Counted) -> ServedCounts:
     if earlier.answers is None or later.answers is None:
         return {}
     counts = {"answers": later.answers - earlier.answers, "truncated": later.truncated - earlier.truncated}
     grown = {name: growth(getattr(earlier, name), getattr(later, name)) for name in HISTOGRAMS}
     anew = min(counts.values()) < 0 or any(one is None for name, one in grown.items() if getattr(later, name))
-    return later.model_dump(exclude={"requests", "failed"}) if anew else {**counts, **grown}
+    return cast("ServedCounts", later.model_dump(exclude={"requests", "failed"}) if anew else counts | grown)
 
 
 def growth(earlier: Histogram | None, later: Histogram | None) -> Histogram | None:

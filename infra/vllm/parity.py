@@ -6,11 +6,12 @@ import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
+from infra.tokenizer import Row
 from infra.vllm.answer import Answer
 from infra.vllm.client import ask
 
@@ -57,7 +58,7 @@ async def ask_all(
     base_url: str,
     served_name: str,
     manifest: Manifest,
-    lines: list[dict[str, Any]],
+    lines: list[Row],
     max_new_tokens: int,
     api_key: str | None,
 ) -> list[Answer]:
@@ -72,7 +73,7 @@ async def ask_all(
         )
 
 
-def agrees(answer: Answer, golden: dict[str, Any], tolerance: float) -> float:
+def agrees(answer: Answer, golden: Row, tolerance: float) -> float:
     """1 or 0; of a tagger the share of words tagged alike, of a GPT that of tokens; of a number, whether it lies within
     `tolerance`."""
     if answer.followed is not None:
@@ -85,7 +86,7 @@ def agrees(answer: Answer, golden: dict[str, Any], tolerance: float) -> float:
     return float((answer.label or answer.text).strip() == str(golden["answer"]).strip())
 
 
-def differ(answer: Answer, golden: dict[str, Any]) -> float:
+def differ(answer: Answer, golden: Row) -> float:
     """Infinite where either side has no figure: absence is never parity."""
     missing = float("inf")
     if answer.probs is not None:

@@ -1,8 +1,8 @@
 """ASGI middleware inside vLLM: writes a share of requests and answers down, and never slows or breaks one.
 
 Every message is passed on at once and only then looked at; parsing, redaction and writing happen in a thread; what its
-queue cannot take is dropped and counted. Loaded by vLLM's `--middleware infra.vllm.sampling.Sampler`, so it needs nothing
-but the standard library, `infra.vllm.adapter_names` and `infra.vllm.redaction`.
+queue cannot take is dropped and counted. Loaded by vLLM's `--middleware infra.vllm.sampling.Sampler`, so it needs
+nothing but the standard library, `infra.vllm.adapter_names` and `infra.vllm.redaction`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from re import Pattern
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from infra.vllm.adapter_names import target_of
 from infra.vllm.redaction import compiled, redact
@@ -34,13 +35,28 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-def sampling_of(config: DeployConfig, slot: str) -> dict[str, Any] | None:
+class SamplerSettings(TypedDict):
+    """What a slot's server is told: the environment's `sampling` section, the largest share that anybody wants, and
+    where the samples go."""
+
+    share: float
+    redact: bool
+    patterns: dict[str, str]
+    queue: int
+    file_mebibytes: int
+    files: int
+    folder: str
+    slot: str
+
+
+def sampling_of(config: DeployConfig, slot: str) -> SamplerSettings | None:
     """What the slot's server is told; None where nothing is sampled: then it runs without the middleware."""
     settings = config.sampling
     strategy = config.strategy.share / 100 if config.strategy.kind == "shadow" else 0.0
     share = max(settings.share, config.shadow.share if config.shadow else 0.0, strategy)
     folder = str((Path(config.state_dir) / "samples").absolute())
-    return settings.model_dump() | {"share": share, "folder": folder, "slot": slot} if share else None
+    told = settings.model_dump() | {"share": share, "folder": folder, "slot": slot}
+    return cast("SamplerSettings", told) if share else None
 
 
 @dataclass
@@ -84,7 +100,7 @@ class Exchange:
 class Sampler:
     """The middleware. Its settings come by the environment, for vLLM gives none."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], settings: dict[str, Any] | None = None) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], settings: SamplerSettings | None = None) -> None:
         self.app = app
         chosen = settings if settings is not None else json.loads(os.environ.get(VARIABLE, '{"share": 0}'))
         self.share = float(chosen["share"])
@@ -121,7 +137,7 @@ class Sampler:
 class Writer:
     """A bounded queue and the thread that empties it into files of JSON lines, readable by their owner only."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: SamplerSettings) -> None:
         self.folder, self.slot = Path(settings["folder"]), str(settings["slot"])
         self.limit, self.files = int(settings["file_mebibytes"]) << 20, int(settings["files"])
         self.patterns = compiled(settings["patterns"]) if settings["redact"] else {}
@@ -156,7 +172,7 @@ class Writer:
                 (self.folder / f"{self.slot}.counts.json").write_text(json.dumps(self.counts), encoding="utf8")
             self.waiting.task_done()
 
-    def write(self, slot: str, row: dict[str, Any]) -> None:
+    def write(self, slot: str, row: Mapping[str, object]) -> None:
         """`slot`: the server's own, or the other one that lives in it too."""
         line, path = json.dumps(row, ensure_ascii=False).encode() + b"\n", self.paths.get(slot)
         if path is None or path.stat().st_size + len(line) > self.limit:
@@ -169,17 +185,18 @@ class Writer:
             stream.write(line)
 
 
-def row_of(exchange: Exchange, patterns: dict[str, Any]) -> dict[str, Any]:
+def row_of(exchange: Exchange, patterns: dict[str, Pattern[str]]) -> dict[str, object]:
     """A row of serve.trace: at, path, body; with it what was answered. Raises ValueError for what is no JSON."""
     body, taken = redact(json.loads(b"".join(exchange.question)), patterns)
     answer, more = redact(read_answer(b"".join(exchange.answer).decode()), patterns)
     return {
-        "at": exchange.at, "path": exchange.path, "request_id": exchange.request_id, "body": body, "status": exchange.status, "answer": answer,
+        "at": exchange.at, "path": exchange.path, "request_id": exchange.request_id, "body": body,
+        "status": exchange.status, "answer": answer,
         "redactions": taken + more, "first_seconds": exchange.first_seconds, "seconds": exchange.seconds,
     }  # fmt: skip
 
 
-def read_answer(text: str) -> dict[str, Any]:
+def read_answer(text: str) -> dict[str, object]:
     """`text`, `finish_reason` and `tokens` of a chat or completion, streamed or whole; the JSON of anything else."""
     streamed = text.startswith("data:")
     replies = (

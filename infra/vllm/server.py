@@ -12,12 +12,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from configs.errors import InputError, OutsideError
 from configs.release import Manifest
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
+from infra.vllm.sampling import SamplerSettings
 
 USUAL_START_SECONDS = 40.0  # of vLLM on a CPU, with a model of some hundred million weights
 
@@ -57,7 +57,7 @@ def start_slot(
     served_name: str,
     log: Path,
     index: int | None = None,
-    sampled: dict[str, Any] | None = None,
+    sampled: SamplerSettings | None = None,
     hot: bool = False,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.

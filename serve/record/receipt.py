@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from configs.errors import RefusedError
 from configs.release import short
 from configs.slots import SLOTS, SlotName, other
-from infra.files.atomic import write_whole
+from infra.files.atomic import write_json
 from infra.haproxy.router import Traffic
 from serve.record.environment import Environment
 from serve.record.facts import Mode, TrafficCounts
@@ -109,7 +109,7 @@ def last_switch(state: State) -> Switch:
 def write_receipt(env: Environment, state: State, found: Receipt) -> None:
     """Named by the moment of the flip: written again after a kill, it is the same file."""
     name = f"{last_switch(state)['at'].replace(':', '')}.json"
-    write_whole(env.folder / "receipts" / name, json.dumps(found, indent=2) + "\n", mode=0o644)
+    write_json(env.folder / "receipts" / name, found)
 
 
 def receipt_of_rollback(env: Environment, state: State, drain_seconds: float = 0.0) -> Receipt:

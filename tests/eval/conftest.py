@@ -25,9 +25,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def config() -> Callable[..., RunConfig]:
     """Of a classifier; takes whole sections."""
     sections = {
-        "name": "run", "task": "sequence-classification", "base": {"path": "tiny"}, "data": {"source": "files", "files": ["rows.jsonl"]},
-        "train": {"max_steps": 1}, "gate": "gate.yaml",
-    }  # fmt: skip
+        "name": "run",
+        "task": "sequence-classification",
+        "base": {"path": "tiny"},
+        "data": {"source": "files", "files": ["rows.jsonl"]},
+        "train": {"max_steps": 1},
+        "gate": "gate.yaml",
+    }
     return lambda **changes: RunConfig.model_validate(sections | changes)
 
 

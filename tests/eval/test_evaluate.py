@@ -3,6 +3,7 @@ the seam."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -40,6 +41,27 @@ def test_a_release_is_measured_once(server: Server, config: MakeConfig, write_re
     }
     assert sorted(server.asked) == [(manifest.digest, f"row-{number}") for number in range(6)]
     assert evaluate.evaluate(config(), RUN) == record and server.starts == [RUN.release], "finished: no second server"
+
+
+def test_each_wait_is_told(
+    server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_release(RUN.release)
+    told: list[tuple[str, float | None]] = []
+
+    def waiting(what: str, usual_seconds: float | None = None) -> contextlib.AbstractContextManager[None]:
+        told.append((what, usual_seconds))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(evaluate, "waiting", waiting)
+    evaluate.evaluate(config(), RUN)
+    assert [what for what, _ in told] == [
+        "the bytes of build/run/release are checked",
+        "vLLM starts",
+        "the answers are scored",
+        "the figures are counted",
+    ]
+    assert dict(told)["vLLM starts"] == evaluate.START_SECONDS
 
 
 def test_metrics_are_written_last_of_all(
@@ -115,6 +137,8 @@ def test_rows_are_encoded_by_the_batch_and_only_those_that_are_asked(monkeypatch
     monkeypatch.setattr(evaluate, "with_tokens", with_tokens)
     monkeypatch.setattr(evaluate, "BATCH_ROWS", 4)
     numbered = ((number, {"id": str(number)}) for number in range(20) if number % 2)
-    found = list(evaluate.encoded(Manifest.model_construct(), Path("r"), numbered, references=True))
+    no_fields: Any = {}
+    manifest = Manifest.model_construct(**no_fields)
+    found = list(evaluate.encoded(manifest, Path("r"), numbered, references=True))
     assert [number for number, _ in found] == list(range(1, 20, 2)) and all(row["input_ids"] == [1] for _, row in found)
     assert seen == [(4, True), (4, True), (2, True)]

@@ -36,7 +36,7 @@ def test_whatever_the_answers_depend_on_is_measured_again(
         assert (
             reference
             == stored()["release"]
-            == write_release.__call__(RUN.release, weights=(RUN.release / "model.safetensors").read_bytes()).reference
+            == write_release(RUN.release, weights=(RUN.release / "model.safetensors").read_bytes()).reference
         )
         return len(server.starts) > before
 

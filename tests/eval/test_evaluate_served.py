@@ -51,7 +51,9 @@ def test_a_release_is_measured_by_the_server_that_will_serve_it(
     config, paths = prepared
     record = evaluate(config, paths)
     assert record["release"] == read_manifest(paths.release).reference and record["n"] == 4
-    assert record["parity"]["agreement"] == 1 and record["parity"]["difference"] < 0.01
+    parity = record["parity"]
+    assert parity is not None and parity["agreement"] == 1
+    assert parity["difference"] is not None and parity["difference"] < 0.01
     assert record["metrics"]["exact_match"] == 0.75
     predictions = pandas.read_parquet(paths.evaluation / "predictions.parquet")
     assert predictions["correct"].tolist() == [1, 1, 1, 0] and predictions["answer"].str.len().min() > 0

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import ConfigError
+from configs.metrics import Metrics
 from configs.rules.gate import GateConfig
 from configs.verdict import EXIT_CODES
 from eval.gate import read_rules
@@ -38,7 +39,7 @@ def rules(*more: dict[str, Any], **rule: Any) -> GateConfig:
 
 
 def measured(reference: str, right: int, n: int = 80, dataset: str = "d", **metrics: Any) -> Measured:
-    record = {"release": reference, "dataset": dataset, "metrics": metrics, "parity": None}
+    record: Metrics = {"release": reference, "dataset": dataset, "metrics": metrics, "parity": None}
     return Measured(record, frame_of([float(i < right) for i in range(n)]))
 
 
@@ -92,7 +93,7 @@ def test_no_bound_is_met_by_what_is_no_finite_number(value: Any, bound: float, s
     | st.tuples(st.just("passed"), st.sampled_from([ABSENT, None, 1, "yes"]))
 )
 def test_parity_is_not_shown_by_half_a_measurement(change: tuple[str, Any]) -> None:
-    def judged(parity: dict[str, Any] | None) -> str:
+    def judged(parity: Any) -> str:
         return decide(rules(rule="parity"), Evidence(MINE, Measured({"release": MINE, "parity": parity}))).outcome
 
     assert judged(PARITY) == "pass" and judged(PARITY | {"passed": False}) == "fail"
@@ -118,10 +119,18 @@ def test_parity_is_not_shown_by_half_a_measurement(change: tuple[str, Any]) -> N
 def test_an_evaluation_that_is_missing_or_of_another_release_passes_no_rule(rule: str) -> None:
     paired_metric = {"metric": "exact_match", "margin": 1}
     settings: dict[str, dict[str, Any]] = {
-        "threshold": {"metric": "m", "minimum": 0}, "non_inferior_to": paired_metric, "superior_to": paired_metric, "calibration": {"maximum": 1},
-        "slice_minimum": {"metric": "exact_match", "minimum": 0}, "robustness": {"maximum_drop": 1}, "fairness": {"maximum_gap": 1},
-        "quantization": {"minimum_agreement": 0}, "size": {"maximum_bytes": 9}, "latency": {"metric": "latency_p50_ms", "maximum": 9}, "parity": {},
-    }  # fmt: skip
+        "threshold": {"metric": "m", "minimum": 0},
+        "non_inferior_to": paired_metric,
+        "superior_to": paired_metric,
+        "calibration": {"maximum": 1},
+        "slice_minimum": {"metric": "exact_match", "minimum": 0},
+        "robustness": {"maximum_drop": 1},
+        "fairness": {"maximum_gap": 1},
+        "quantization": {"minimum_agreement": 0},
+        "size": {"maximum_bytes": 9},
+        "latency": {"metric": "latency_p50_ms", "maximum": 9},
+        "parity": {},
+    }
     gate = rules(rule=rule, **settings[rule])
     for champion in (None, OTHER):
         assert decide(gate, Evidence(MINE, None, champion, {"champion": measured(OTHER, 1)})).outcome == "inconclusive"
@@ -252,7 +261,10 @@ def test_shipped_gates_load() -> None:
 def test_a_gate_file_that_cannot_be_read_names_every_problem(tmp_path: Path) -> None:
     path = tmp_path / "gate.yaml"
     path.write_text(
-        "rules:\n  - {rule: threshold, metric: m}\n  - {rule: non_inferior_to, metric: m, margin: 2}\n  - {rule: typo}\n"
+        "rules:\n"
+        "  - {rule: threshold, metric: m}\n"
+        "  - {rule: non_inferior_to, metric: m, margin: 2}\n"
+        "  - {rule: typo}\n"
     )
     with pytest.raises(ConfigError) as caught:
         read_rules(path)

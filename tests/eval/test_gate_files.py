@@ -15,7 +15,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.config import RunConfig
 from configs.verdict import Verdict
-from eval.gate import judge
+from eval.gate import run_gate
 
 pytestmark = pytest.mark.unit
 RUN = RunPaths.of("run")
@@ -60,12 +60,12 @@ def run(
         for folder, (reference, right, fields) in places.items():
             if right is not None:
                 write_measured(folder, reference, outcomes(right), **fields)
-        return judge(config(), RUN, production)
+        return run_gate(config(), RUN, production)
 
     return judged
 
 
-def read_reports() -> tuple[Verdict, dict[str, str], dict[str, str], str]:
+def read_reports() -> tuple[Verdict, dict[str, str | None], dict[str, str | None], str]:
     """The verdict, outcome by rule from junit.xml and from report.md, and the report."""
     report = (RUN.gate / "report.md").read_text(encoding="utf8")
     cases = ElementTree.parse(RUN.gate / "junit.xml").iter("testcase")
@@ -128,7 +128,7 @@ def test_an_evaluation_of_earlier_bytes_is_refused(
 ) -> None:
     assert run(90, 80, 20).outcome == "pass"
     manifest = write_release(RUN.release, weights=b"trained again", base={"digest": "sha256:" + "b" * 64})
-    verdict = judge(config(), RUN, PINNED)
+    verdict = run_gate(config(), RUN, PINNED)
     assert verdict.outcome == "fail" and verdict.release == manifest.reference == read_reports()[0].release
     assert all("not of this release" in one.sentence for one in verdict.results)
 
@@ -138,9 +138,9 @@ def test_without_a_release_or_a_gate_file_there_is_no_verdict(
 ) -> None:
     Path("gate.yaml").write_text("rules: [{rule: parity}]")
     with pytest.raises(InputError, match="not a release"):
-        judge(config(), RUN, None)
+        run_gate(config(), RUN, None)
     run(90, 80, 20)
     (RUN.gate / "verdict.json").unlink()
     with pytest.raises(ConfigError):
-        judge(config(gate="nowhere.yaml"), RUN, None)
+        run_gate(config(gate="nowhere.yaml"), RUN, None)
     assert not (RUN.gate / "verdict.json").exists()

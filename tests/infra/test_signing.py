@@ -110,7 +110,8 @@ def test_the_hint_of_another_key_does_not_make_it_ours(tmp_path: Path, release: 
     """The bundle says which key signed it; a thief writes ours in."""
     ours = json.loads(sign(release, pair.private).read_text())["verificationMaterial"]
     forged = json.loads(sign(release, make_pair(tmp_path, "thief").private).read_text())
-    for hint in (ours, {"publicKey": {}, "tlogEntries": []}):
+    hints: tuple[Any, ...] = (ours, {"publicKey": {}, "tlogEntries": []})
+    for hint in hints:
         signature_of(release).write_text(json.dumps(forged | {"verificationMaterial": hint}))
         with pytest.raises(RefusedError):
             verify_signature(release, str(pair.public))

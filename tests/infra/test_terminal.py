@@ -94,9 +94,11 @@ def test_a_body_with_a_bar_of_its_own_is_told_in_lines_where_no_terminal_shows_i
     assert said and set(said) == {"train demo: step 3 of 9"}
 
 
-ROWS = [
-    {"name": "calls-v2", "reference": f"calls-v2@sha256:{'a' * 64}", "metrics": {"f1": 0.5}, "aliases": [], "here": True},
-    {"name": "sentiment", "reference": None, "metrics": {"accuracy": 0.9, "f1": 0.75}, "aliases": ["champion"], "here": False},
+ROWS: list[dict[str, object]] = [
+    {"name": "calls-v2", "reference": f"calls-v2@sha256:{'a' * 64}", "metrics": {"f1": 0.5}, "aliases": [],
+     "here": True},
+    {"name": "sentiment", "reference": None, "metrics": {"accuracy": 0.9, "f1": 0.75}, "aliases": ["champion"],
+     "here": False},
 ]  # fmt: skip
 COLUMNS = ("name", "reference", "metrics", "aliases", "here")
 

@@ -11,7 +11,8 @@ from configs.release import Manifest
 from infra import tokenizer
 
 pytestmark = pytest.mark.unit
-GPT = Manifest.model_construct(task="causal-lm")
+FIELDS: Any = {"task": "causal-lm"}
+GPT = Manifest.model_construct(**FIELDS)
 CHAT = {"id": "1", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
 
 

@@ -22,7 +22,10 @@ from tests.support.releases import make_run
 from tests.support.stores import ACCESS_KEY, SECRET_KEY, Server, Tap, files_at, s3
 
 NO_MLFLOW = "http://127.0.0.1:1"
-DEMO = "name: demo\ntask: causal-lm\nbase: {path: .dvc}\ndata: {source: files, files: [rows.jsonl]}\ntrain: {max_steps: 1}\ngate: .dvc/config\n"
+DEMO = (
+    "name: demo\ntask: causal-lm\nbase: {path: .dvc}\ndata: {source: files, files: [rows.jsonl]}\n"
+    "train: {max_steps: 1}\ngate: .dvc/config\n"
+)
 
 
 @dataclass

@@ -117,7 +117,8 @@ def commit(folder: Path, message: str) -> str:
 
 
 RSYNC = """#!/bin/sh
-# gitlab-ci-local copies every tree here for jobs in containers, even where no job is one: nothing reads that copy. Caches are links here.
+# gitlab-ci-local copies every tree here for jobs in containers, even where no job is one: nothing reads that copy.
+# Caches are links here.
 # A job's artifacts it copies by --files-from=LIST . TARGET
 for last in "$@"; do case "$last" in --files-from=*) list=${last#--files-from=} ;; esac; done
 case "$last" in *"/builds/.docker/" | *"/cache/"*) exit 0 ;; esac

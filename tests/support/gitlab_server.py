@@ -173,7 +173,8 @@ def create_status(world: World, sha: str, facts: dict[str, Any]) -> Any:
         verb = {"pending": "enqueue", "running": "run"}[facts["state"]]
         raise Refused(
             400,
-            f'Cannot transition status via :{verb} from :{facts["state"]} (Reason(s): Status cannot transition via "{verb}")',
+            f"Cannot transition status via :{verb} from :{facts['state']} "
+            f'(Reason(s): Status cannot transition via "{verb}")',
         )
     found = unfinished[-1] if unfinished else {"id": len(world.statuses) + 90, "sha": sha}
     found |= {

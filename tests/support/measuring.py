@@ -21,9 +21,11 @@ from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval import evaluate
 from eval.measure import answers, cache, parent
+from infra.dvc.evaluations import EVALUATION_FILES
 from infra.vllm.answer import Answer
 
-WriteRelease, MakeConfig = Callable[..., Manifest], Callable[..., RunConfig]
+WriteRelease = Callable[..., Manifest]
+MakeConfig = Callable[..., RunConfig]
 RUN = RunPaths.of("run")
 ANSWER = Answer("good", "good", {"bad": 0.25, "good": 0.75}, None, 0.1, 0)
 
@@ -68,7 +70,7 @@ def server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def copy_files(source: Path, target: Path) -> bool:
     target.mkdir(parents=True, exist_ok=True)
-    for name in cache.EVALUATION_FILES if source.exists() else ():
+    for name in EVALUATION_FILES if source.exists() else ():
         (target / name).unlink(missing_ok=True)
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)

@@ -56,7 +56,7 @@ def write_prepared(paths: RunPaths, row: Callable[[int], Row], labels: list[str]
     rows = [{"id": str(index), **row(index)} for index in range(36)]
     for name, part in (("train", rows[:24]), ("validation", rows[24:30]), ("test", rows[30:])):
         pandas.DataFrame(part).to_parquet(paths.data / f"{name}.parquet", index=False)
-    card = {
+    card: Row = {
         "source": "made up",
         "licence": "none",
         "corrupt": "none",

@@ -48,9 +48,8 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Health).s
 
 
 def manifest(task: str = "causal-lm", **serving: Any) -> Manifest:
-    return Manifest.model_construct(
-        name="demo", digest="sha256:" + "0" * 64, task=task, serving=Serving(**serving), quantization={}
-    )
+    fields: Any = {"name": "demo", "digest": "sha256:" + "0" * 64, "task": task, "quantization": {}}
+    return Manifest.model_construct(serving=Serving(**serving), **fields)
 
 
 @pytest.fixture

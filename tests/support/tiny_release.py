@@ -13,7 +13,10 @@ from configs.run.serving import Serving
 from configs.verdict import Verdict
 
 RANK, LAYERS = 4, ["down_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
 
 
 def make_tokenizer() -> Any:
@@ -45,7 +48,7 @@ def write_model(folder: Path, seed: int, adapter_seed: int | None = None) -> lis
 
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    shape = {
+    shape: Any = {
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
@@ -55,7 +58,7 @@ def write_model(folder: Path, seed: int, adapter_seed: int | None = None) -> lis
     }
     # A wide initialisation: no near-ties between tokens, so that two runtimes agree; no end token, so that answers are
     # not empty.
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    ends: Any = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
     model = LlamaForCausalLM(
         LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, initializer_range=0.3, **shape, **ends)
     ).eval()
@@ -91,7 +94,7 @@ def adapted(model: Any, folder: Path, seed: int) -> Any:
     peft = get_peft_model(
         model, LoraConfig(r=RANK, target_modules=LAYERS, init_lora_weights=False, task_type="CAUSAL_LM")
     )
-    peft.save_pretrained(folder)
+    peft.save_pretrained(str(folder))
     (folder / "README.md").unlink()
     return peft.merge_and_unload().eval()
 
@@ -118,9 +121,19 @@ def write_release(
     }
     files = list_files(folder)
     manifest = Manifest(
-        name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(**serving), base={}, data={}, quantization=quantization,
-        git_revision="test", versions={}, config=RunConfig.model_validate(config).model_dump(mode="json"), created="2026-11-24T00:00:00+00:00",
-    )  # fmt: skip
+        name=name,
+        digest=digest_of(files),
+        task="causal-lm",
+        files=files,
+        serving=Serving(**serving),
+        base={},
+        data={},
+        quantization=quantization,
+        git_revision="test",
+        versions={},
+        config=RunConfig.model_validate(config).model_dump(mode="json"),
+        created="2026-11-24T00:00:00+00:00",
+    )
     (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf8")
     Verdict(release=manifest.reference, outcome=outcome, results=[]).write(folder.parent / "gate" / "verdict.json")  # type: ignore[arg-type]  # one of three
     folder.parent.rename(root / "releases" / f"{name}@{manifest.digest[7:19]}")

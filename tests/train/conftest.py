@@ -51,19 +51,19 @@ def tiny_gpt(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    ends = {
+    ends: Any = {
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.pad_token_id,
     }
-    shape = {
+    shape: Any = {
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
     }
-    model = LlamaForCausalLM(
+    model: Any = LlamaForCausalLM(
         LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, tie_word_embeddings=True, **shape, **ends)
     )
     target = tmp_path_factory.mktemp("weights") / "tiny-gpt"
@@ -78,7 +78,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape: Any = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = BertModel(
         BertConfig(vocab_size=len(tokenizer), max_position_embeddings=256, pad_token_id=tokenizer.pad_token_id, **shape)
     )

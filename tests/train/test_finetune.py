@@ -19,8 +19,8 @@ from train.batches.order import RowSchedule
 from train.finetune import finetune
 from train.loop.callback import watcher
 from train.loop.checkpoints import COMPLETE
-from train.loop.trainer import stopped_step, training_record
-from train.model.dtype import base_dtype, choose_dtype, cpu_flags
+from train.loop.trainer import describe_course, stopped_step
+from train.model.dtype import base_dtype, choose_dtype, cpu_flags, cpu_multiplies_bfloat16
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +48,7 @@ def test_the_record_counts_only_the_steps_of_this_process() -> None:
     state = SimpleNamespace(log_history=history, global_step=6, best_global_step=4, best_metric=1.5)
     trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(bf16=False))
     schedule = RowSchedule(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True, row_count=36)
-    record = training_record(trainer, schedule, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
+    record = describe_course(trainer, schedule, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
     assert record["losses"] == [{"step": 1, "loss": 2.0}] and record["validation"] == [{"step": 2, "eval_loss": 1.5}]
     assert record["resumed_from_step"] == 4 and record["best_step"] == 4 and record["dtype"] == "float32"
     assert record["real_tokens"] == 15 * 12 and record["tokens_per_second"] == pytest.approx(180 / 6.0), (
@@ -66,18 +66,13 @@ def test_train_before_prepare_names_the_command(classifier: Callable[..., RunCon
     ("flags", "dtype"),
     [("fma avx2", "float32"), ("avx2 avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16"), ("", "float32")],
 )
-def test_bfloat16_only_where_the_cpu_multiplies_it_fast(
-    tmp_path: Path, flags: str, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_bfloat16_only_where_the_cpu_multiplies_it_fast(tmp_path: Path, flags: str, dtype: str) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: avx512_bf16 fake\nflags\t\t: fpu {flags}\n")
-    assert choose_dtype("auto", tmp_path / "cpuinfo") == dtype
+    assert choose_dtype("auto", lambda: cpu_multiplies_bfloat16(tmp_path / "cpuinfo")) == dtype
 
 
-def test_what_is_asked_for_is_what_is_used(tmp_path: Path) -> None:
-    assert [choose_dtype(setting, tmp_path / "none") for setting in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+def test_what_is_asked_for_is_what_is_used() -> None:
+    assert [choose_dtype("float32", lambda: True), choose_dtype("bfloat16", lambda: False)] == ["float32", "bfloat16"]
 
 
 def test_a_machine_without_cpuinfo_has_no_flags(tmp_path: Path) -> None:

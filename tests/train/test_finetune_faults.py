@@ -38,7 +38,8 @@ def cuda_error() -> Exception:
 
 def cpu_error() -> Exception:
     return RuntimeError(
-        "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9000000000 bytes"
+        "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 9000000000 bytes"
     )
 
 

@@ -34,7 +34,9 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.finetune import finetune
 config = RunConfig.model_validate_json(sys.argv[1])
-finetune(config, RunPaths.of(config.name), SimpleNamespace(run_id="r", log_metrics=lambda figures, step: print(step, "loss" in figures, flush=True)))
+def tell(figures, step):
+    print(step, "loss" in figures, flush=True)
+finetune(config, RunPaths.of(config.name), SimpleNamespace(run_id="r", log_metrics=tell))
 """
 
 

@@ -20,6 +20,7 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest, verify_release
 from configs.run.config import RunConfig
+from configs.training_record import TrainingRecord
 from tests.paths import ROOT
 from train.finetune import finetune
 from train.model.base import make_base
@@ -32,6 +33,7 @@ import sys, time
 from types import SimpleNamespace
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from configs.training_record import TrainingRecord
 from train.finetune import finetune
 config = RunConfig.model_validate_json(sys.argv[1])
 slow = SimpleNamespace(run_id="first", log_metrics=lambda figures, step: (print(step, flush=True), time.sleep(0.05)))
@@ -51,7 +53,7 @@ class Record:
         self.logged.append((metrics, step))
 
 
-def make_release(config: RunConfig) -> tuple[dict[str, Any], Manifest]:
+def make_release(config: RunConfig) -> tuple[TrainingRecord, Manifest]:
     paths = RunPaths.of(config.name)
     prepare(config, paths, make_base(config))
     return finetune(config, paths, Record()), quantize(config, paths)

@@ -17,7 +17,6 @@ import pytest
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import Train
 from tests.paths import ROOT
 from train import plan
 from train.estimate import workload
@@ -25,15 +24,7 @@ from train.estimate.devices import Device, find_device
 from train.estimate.duration import START_SECONDS, Rates
 from train.estimate.memory import training_memory
 from train.estimate.model_shape import ModelShape
-from train.estimate.workload import (
-    choose_dtype,
-    describe_workload,
-    find_shape,
-    padding_share,
-    row_lengths,
-    shared_tokens,
-    target_token_share,
-)
+from train.estimate.workload import describe_workload, find_shape
 from train.model.base import make_base
 
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
@@ -52,18 +43,17 @@ def test_a_plan_names_stages_parts_and_seconds(chat: Callable[..., RunConfig], q
     assert {"weights", "adapter", "gradients", "optimizer", "activations", "logits", "peak"} <= made["memory"][
         "train"
     ].keys()
-    assert (
-        (made["steps"], made["longest_tokens"]) == (4, 160)
-        and made["seconds"]["train"] > 0
-        and made["seconds"]["evaluate"] > START_SECONDS
-    )
+    assert (made["steps"], made["longest_tokens"]) == (4, 160) and made["seconds"]
+    assert made["seconds"]["train"] > 0 and made["seconds"]["evaluate"] > START_SECONDS
     assert json.loads(json.dumps(made)) == made
 
 
 @pytest.mark.unit
 def test_a_named_gpu_needs_no_measurement(chat: Callable[..., RunConfig]) -> None:
     made = plan.make_plan(chat(), "h100-80gb")
-    assert not made["measured"] and made["seconds"]["train"] >= 0 and "quantize" not in made["memory"]
+    assert (
+        not made["measured"] and made["seconds"] and made["seconds"]["train"] >= 0 and "quantize" not in made["memory"]
+    )
 
 
 @pytest.mark.unit
@@ -72,7 +62,7 @@ def test_what_does_not_fit_is_refused_with_levers_that_do(
 ) -> None:
     config = chat(train={"batch_size": 64})
     load = describe_workload(config, find_shape(config), RunPaths.of(config.name), find_device("l4-24gb"))
-    room = training_memory(find_shape(config), replace(load, batch=16))["peak"]
+    room = training_memory(find_shape(config), load.computed_with(batch=16))["peak"]
     monkeypatch.setattr(plan, "find_device", lambda name: Device("small", room, 1e14, 1e12))
     monkeypatch.setattr(plan, "serving_memory", lambda *_: {"peak": 0})
     made = plan.make_plan(config, "small")
@@ -80,32 +70,35 @@ def test_what_does_not_fit_is_refused_with_levers_that_do(
     assert made["levers"] == ["train.batch_size=16 train.gradient_accumulation_steps=4"]
     with pytest.raises(
         RefusedError,
-        match=r"tiny-chat: found a peak of train .* GiB, expected at most .* of small; what would fit:\n  --set train.batch_size=16",
+        match=r"tiny-chat: found a peak of train .* GiB, expected at most .* of small; "
+        r"what would fit:\n  --set train.batch_size=16",
     ):
         plan.refuse_what_does_not_fit(made, "run.yaml")
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("changes", "eased", "lever"),
+    ("longest", "changes", "eased", "lever"),
     [
-        ({"longest": 2048, "batch": 1}, {"checkpointing": True}, "train.gradient_checkpointing=true"),
-        ({"rank": 256, "batch": 1}, {"rank": 64}, "train.lora.rank=64"),
-        ({"adapted": False, "batch": 1}, {"adapted": True}, "train.method=lora"),
+        (2048, {"batch": 1}, {"checkpointing": True}, "train.gradient_checkpointing=true"),
+        (160, {"rank": 256, "batch": 1}, {"rank": 64}, "train.lora.rank=64"),
+        (160, {"adapted": False, "batch": 1}, {"adapted": True}, "train.method=lora"),
         (
-            {"longest": 4096, "batch": 1},
+            4096,
+            {"batch": 1},
             {"checkpointing": True, "rank": 8},
             "train.batch_size=1 train.gradient_checkpointing=true train.method=lora train.lora.rank=8",
         ),
     ],
 )
 def test_each_lever_is_named_where_it_suffices(
-    chat: Callable[..., RunConfig], changes: dict[str, Any], eased: dict[str, Any], lever: str
+    chat: Callable[..., RunConfig], longest: int, changes: dict[str, Any], eased: dict[str, Any], lever: str
 ) -> None:
     config = chat(train={"lora": {"rank": 16}})
-    load = replace(describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device("l4-24gb")), **changes)
-    room = training_memory(SMOLLM2, replace(load, **eased))["peak"]
-    assert lever in plan.levers(config, SMOLLM2, load, Device("small", room))
+    load = describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device("l4-24gb"))
+    load = replace(load, rows=replace(load.rows, longest=longest)).computed_with(**changes)
+    room = training_memory(SMOLLM2, load.computed_with(**eased))["peak"]
+    assert lever in plan.find_levers(SMOLLM2, load, room)
 
 
 @pytest.mark.unit
@@ -133,86 +126,22 @@ def test_a_model_that_caps_its_logits_is_planned_with_all_of_them_as_it_is_train
 ) -> None:
     config = chat(train={"packing": "auto", "dtype": "float32"})
     load = describe_workload(config, replace(SMOLLM2, capped=capped), RunPaths.of("none"), find_device("cpu"))
-    assert load.fused_head is not capped
-
-
-@pytest.mark.unit
-@pytest.mark.parametrize(("lengths", "low", "high"), [([16], 0.0, 0.0), ([16, 64], 0.01, 0.2)])
-def test_padding_is_that_of_rows_ordered_as_training_orders_them(lengths: list[int], low: float, high: float) -> None:
-    card = {
-        "splits": {"train": {"rows": 4000}},
-        "lengths": {"counts": [1] * len(lengths), "edges": [lengths[0], *lengths]},
-    }
-    grouped = padding_share(card, Train(max_steps=100, batch_size=8), 100)
-    assert low <= grouped <= high
-    loose = padding_share(card, Train(max_steps=100, batch_size=8, length_grouping=False), 100)
-    assert loose >= grouped and padding_share({}, Train(max_steps=1), 1) == 0.0
-
-
-@pytest.mark.unit
-def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]) -> None:
-    config, paths = chat(train={"max_steps": None, "epochs": 3}), RunPaths.of("tiny-chat")
-    paths.data.mkdir(parents=True)
-    card = {
-        "splits": {"train": {"rows": 10}, "validation": {"rows": 7}},
-        "lengths": {"counts": [1, 3], "edges": [20, 40, 60]},
-    }
-    (paths.data / "data_card.json").write_text(json.dumps(card))
-    pandas.DataFrame(
-        [
-            {
-                "id": "1",
-                "messages": [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "d"}],
-                "reference": "d",
-            }
-        ]
-    ).to_parquet(paths.data / "train.parquet")
-    load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
-    assert (load.longest, load.mean, load.target_token_share, load.steps, load.validation_rows) == (60, 45.0, 1.0, 8, 7)
-    make_base(config)  # its tokenizer counts the answer: one letter and the end
-    assert describe_workload(config, find_shape(config), paths, find_device("l4-24gb")).target_token_share == 2 / 45
-
-
-@pytest.mark.unit
-def test_what_prompts_begin_with_alike_is_counted_by_micro_batches(
-    chat: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    base = make_base(chat())
-    whole = [
-        [{"role": "user", "content": text}, {"role": "assistant", "content": "d"}]
-        for text in ("abcx", "abcy", "abcx", "x")
-    ]
-    pandas.DataFrame({"messages": whole}).to_parquet(tmp_path / "train.parquet")
-    letters = [shared_tokens(tmp_path, base, batch) for batch in (2, 4)]
-    assert letters[0] - letters[1] == 1, (
-        "abc of the first two and nothing of the others, beside what the template says first"
-    )
-    pandas.DataFrame({"text": ["abc", "abd"]}).to_parquet(tmp_path / "train.parquet")
-    assert shared_tokens(tmp_path, base, 2) == 0, "a text is taught from its beginning"
-
-
-@pytest.mark.unit
-def test_without_a_card_every_row_is_as_long_and_as_taught_as_can_be(tmp_path: Path) -> None:
-    assert row_lengths({}, 160) == row_lengths({"lengths": {"counts": [], "edges": []}}, 160) == (160, 160.0)
-    assert target_token_share(tmp_path, tmp_path, 160.0) == 1.0 and shared_tokens(tmp_path, tmp_path, 8) == 0
+    assert load.compute.fused_head is not capped
 
 
 @pytest.mark.unit
 @pytest.mark.parametrize(
-    ("flags", "device", "dtype"),
-    [
-        ({"amx_bf16"}, "cpu", "bfloat16"),
-        ({"avx512_bf16"}, "cpu", "float32"),
-        (set(), "cpu", "float32"),
-        (set(), "l4-24gb", "bfloat16"),
-    ],
+    ("device", "fast", "dtype"),
+    [("cpu", True, "bfloat16"), ("cpu", False, "float32"), ("l4-24gb", False, "bfloat16")],
 )
-def test_auto_is_bfloat16_where_that_is_fast(
-    flags: set[str], device: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+def test_auto_is_bfloat16_where_the_device_multiplies_it_fast(
+    chat: Callable[..., RunConfig], device: str, fast: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workload, "cpu_flags", lambda path: flags)
-    assert choose_dtype("auto", find_device(device)) == dtype
-    assert choose_dtype("float32", find_device(device)) == "float32"
+    monkeypatch.setattr(workload, "cpu_multiplies_bfloat16", lambda: fast)
+    for setting, expected in (("auto", dtype), ("float32", "float32")):
+        config = chat(train={"dtype": setting})
+        load = describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device(device))
+        assert load.compute.dtype == expected
 
 
 @pytest.mark.unit
@@ -269,7 +198,9 @@ def test_a_real_training_takes_the_memory_that_was_planned(
     for name, count in (("train", 3 * batch), ("validation", batch)):
         write_rows(base, task, length, count, paths.data / f"{name}.parquet")
     labels = ["a", "b"] if task == "sequence-classification" else []
-    (paths.data / "data_card.json").write_text(json.dumps({"fingerprint": case, "labels": labels, "splits": {}}))
+    splits = {"train": {"rows": 3 * batch}, "validation": {"rows": batch}, "test": {"rows": 100}}
+    card = {"fingerprint": case, "labels": labels, "splits": splits, "lengths": {"counts": [], "edges": []}}
+    (paths.data / "data_card.json").write_text(json.dumps(card))
     planned = training_memory(
         find_shape(config), describe_workload(config, find_shape(config), paths, find_device("cpu"))
     )["peak"]

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from train import prepare as module
 from train.data import ingest
 from train.data.corruption import shuffle_answers
 from train.data.fingerprint import fingerprint, fingerprint_of
 from train.data.prepared import read_card, read_split
+from train.data.splits import SPLITS
 from train.data.write_splits import check_labels
 from train.model.base import make_base
 from train.prepare import prepare
@@ -137,7 +137,7 @@ def test_what_the_config_drops_is_left_out_and_counted_once(classifier: Callable
     assert sum(part["rows"] for part in card["splits"].values()) == 40
 
 
-def test_leakage_that_is_dropped_leaves_the_judges_whole(classifier: Callable[..., RunConfig]) -> None:
+def test_leakage_that_is_dropped_leaves_the_held_out_rows_whole(classifier: Callable[..., RunConfig]) -> None:
     config, paths = classifier(data={"lint": {"leakage": "drop"}}), RunPaths.of("x")
     append(
         *(
@@ -180,7 +180,7 @@ def test_a_task_with_prompts_of_ones_own_template(chat: Callable[..., RunConfig]
 def test_prepare_writes_three_splits_and_a_card_that_fits_them(classifier: Callable[..., RunConfig]) -> None:
     config, paths = classifier(), RunPaths.of("x")
     card = prepare(config, paths, make_base(config))
-    splits = {name: read_split(paths, name) for name in module.SPLITS}
+    splits = {name: read_split(paths, name) for name in SPLITS}
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 24, "validation": 6, "test": 10}
     assert card == read_card(paths)
     assert card["labels"] == ["bad", "good"]

@@ -44,7 +44,7 @@ def trained(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The learning rates that were trained; the loss is the rate, met at steps 2 and 4."""
     rates: list[float] = []
 
-    def fake(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> dict[str, Any]:
+    def fake(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> Any:
         assert paths.data.resolve() == PATHS.data.resolve() and settings.sweep is None and not show
         paths.checkpoints.mkdir()
         rates.append(settings.train.learning_rate)
@@ -117,9 +117,9 @@ def test_a_stopped_sweep_goes_on_in_the_same_folder(
 ) -> None:
     import train.sweep
 
-    whole = train.sweep.finetune
+    whole = vars(train.sweep)["finetune"]  # the fixture's
 
-    def stopped(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> dict[str, Any]:
+    def stopped(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> Any:
         if len(trained) == 1:
             (paths.root / "half").touch()
             raise stop
@@ -132,8 +132,8 @@ def test_a_stopped_sweep_goes_on_in_the_same_folder(
     study = swept(run_config())
     assert sorted(trained) == RATES and [trial.state.name for trial in study.trials].count("COMPLETE") == 3
     dead = next(trial for trial in study.trials if trial.state.name == "FAIL")
-    heir = next(trial for trial in study.trials if trial.user_attrs.get("retry_of") == dead.number)
-    assert (PATHS.root / f"sweep/trial-{heir.number}/half").exists() and not (
+    retried = next(trial for trial in study.trials if trial.user_attrs.get("retry_of") == dead.number)
+    assert (PATHS.root / f"sweep/trial-{retried.number}/half").exists() and not (
         PATHS.root / f"sweep/trial-{dead.number}"
     ).exists()
 
@@ -146,9 +146,9 @@ def test_a_trial_that_fails_by_its_own_doing_is_counted_and_the_rest_goes_on(
 
     import train.sweep
 
-    whole = train.sweep.finetune
+    whole = vars(train.sweep)["finetune"]  # the fixture's
 
-    def faulty(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> dict[str, Any]:
+    def faulty(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> Any:
         if settings.train.learning_rate == 0.1:
             if fault == "nan":
                 return {"best_validation_loss": float("nan")}

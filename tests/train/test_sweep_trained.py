@@ -62,7 +62,7 @@ def swept(config: RunConfig) -> Any:
     return sweep(config, config.sweep, RunPaths.of(config.name), lambda *_: Silent())
 
 
-def outcomes(study: Any) -> list[tuple[str, float, str]]:
+def outcomes(study: Any) -> list[tuple[str, float | None, str]]:
     return sorted((trial.state.name, trial.value, str(sorted(trial.params.items()))) for trial in finished(study))
 
 
@@ -136,7 +136,9 @@ def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"]
 
     client = MlflowClient()
-    runs = client.search_runs([client.get_experiment_by_name("tunegate").experiment_id])
+    experiment = client.get_experiment_by_name("tunegate")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
     parent = next(run for run in runs if run.info.run_name == "tiny-classifier sweep")
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     assert (

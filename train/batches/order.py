@@ -30,8 +30,8 @@ class RowSchedule:
     row_count: int
 
     def epochs(self, step: int) -> float:
-        """Passes over all rows by the end of `step`. The trainer's own count knows this schedule only, and takes all of it
-        for one."""
+        """Passes over all rows by the end of `step`. The trainer's own count knows this schedule only, and takes all of
+        it for one."""
         return round(step * (len(self.lengths) // self.steps) / self.row_count, 4)
 
     def real_tokens(self, first_step: int, last_step: int) -> int:

@@ -6,57 +6,58 @@ import io
 from html import escape
 from typing import Any
 
+from configs.data_card import DataCard, LengthHistogram, NearDuplicates
+
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}code{font-size:.85em;overflow-wrap:anywhere}"
+    "h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}"
+    "table{border-collapse:collapse}code{font-size:.85em;overflow-wrap:anywhere}"
     "td,th{border-bottom:1px solid #ddd;padding:.2rem .8rem;text-align:left}svg{max-width:100%;height:auto}"
 )
 MOST_BARS = 30
 
 
-def write_page(name: str, card: dict[str, Any], examples: list[str]) -> str:
+def write_page(name: str, card: DataCard, examples: list[str]) -> str:
     """HTML. `examples`: the first findings of each kind, as lines."""
-    facts = {
-        "Source": card["source"],
-        "Licence": card["licence"],
-        "Fingerprint": card["fingerprint"],
-        "Corrupted": card["corrupt"],
-    }
+    facts = [
+        ["Source", escape(card["source"])],
+        ["Licence", escape(card["licence"])],
+        ["Fingerprint", f"<code>{escape(card['fingerprint'])}</code>"],
+        ["Corrupted", escape(card["corrupt"])],
+    ]
     splits = [[split, f"{part['rows']:,}", f"<code>{part['sha256']}</code>"] for split, part in card["splits"].items()]
-    findings = [
-        [row["kind"], row["action"], f"{row['count']:,}", f"{card['left_out'].get(row['kind'], 0):,}"]
-        for row in card["findings"]
-    ]
-    known = {row["kind"] for row in card["findings"]}
-    findings += [
-        [kind, "by the source", f"{count:,}", f"{count:,}"]
-        for kind, count in card["left_out"].items()
-        if kind not in known
-    ]
     parts = [
         f"<h1>Data card: {escape(name)}</h1>",
-        table(
-            [],
-            [
-                [key, f"<code>{escape(str(value))}</code>" if key == "Fingerprint" else escape(str(value))]
-                for key, value in facts.items()
-            ],
-        ),
+        table([], facts),
         "<h2>Splits</h2>" + table(["split", "rows", "fingerprint"], splits),
         plot_balance(card["balance"]),
         plot_lengths(card["lengths"]),
-        "<h2>Findings</h2>" + table(["kind", "action", "found", "left out"], findings),
+        "<h2>Findings</h2>" + table(["kind", "action", "found", "left out"], finding_rows(card)),
         f"<p>{escape(near_sentence(card['near_duplicates']))}</p>",
         "<ul>" + "".join(f"<li><code>{escape(line)}</code></li>" for line in examples) + "</ul>",
     ]
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(name)}: data card</title><style>{STYLE}</style>{"".join(parts)}</html>\n'
+    head = f'<meta charset="utf-8"><title>{escape(name)}: data card</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'
 
 
-def near_sentence(near: dict[str, Any]) -> str:
+def finding_rows(card: DataCard) -> list[list[str]]:
+    """A row for each kind that was looked for, then for each reason for which the source itself left rows out."""
+    left_out = card["left_out"]
+    rows = [
+        [found["kind"], found["action"], f"{found['count']:,}", f"{left_out.get(found['kind'], 0):,}"]
+        for found in card["findings"]
+    ]
+    known = {found["kind"] for found in card["findings"]}
+    return rows + [
+        [kind, "by the source", f"{count:,}", f"{count:,}"] for kind, count in left_out.items() if kind not in known
+    ]
+
+
+def near_sentence(near: NearDuplicates) -> str:
     return (
         f"Nearly the same means a Jaccard similarity of at least {near['threshold']:g} of words and pairs of words. "
-        "Every row was compared with all validation and test rows; "
-        f"among themselves the train rows were compared with {near['train_rows_indexed']:,} of {near['train_rows']:,}, drawn by the seed."
+        "Every row was compared with all validation and test rows; among themselves the train rows were compared "
+        f"with {near['train_rows_indexed']:,} of {near['train_rows']:,}, drawn by the seed."
     )
 
 
@@ -92,7 +93,7 @@ def plot_balance(balance: dict[str, dict[str, int]]) -> str:
     return "<h2>Labels</h2>" + svg(figure) + (f"<p>{hidden} rarer labels are not shown.</p>" if hidden else "")
 
 
-def plot_lengths(lengths: dict[str, list[int]]) -> str:
+def plot_lengths(lengths: LengthHistogram) -> str:
     """How many rows have how many tokens; nothing where tokens were not counted."""
     if not lengths["counts"]:
         return ""

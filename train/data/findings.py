@@ -1,4 +1,4 @@
-"""What the checks of rows found: how often, the first places, and what is done about it."""
+"""What the checks of rows found: how often, the first of each kind, and what is done about it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from configs.data_card import FindingCount
 from configs.errors import RefusedError
 from configs.run.data import Lint
 from train.sources.source import Fault
 
 SHOWN = 5  # findings of a kind that a message lists; all of them are in lint.jsonl
-
-
-WITHOUT_ACTION = {"rare_share", "near_threshold", "near_sample"}
+WITHOUT_ACTION = {"rare_share", "near_threshold", "near_sample"}  # keys of data.lint that are no kinds
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Finding:
     action: str
 
     def __str__(self) -> str:
-        return f"{self.file}{f':{self.row}' if self.row else ''}: {self.kind}: found {self.found}, expected {self.expected}"
+        location = f"{self.file}:{self.row}" if self.row else self.file
+        return f"{location}: {self.kind}: found {self.found}, expected {self.expected}"
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Findings:
     def action(self, kind: str) -> str:
         return str(getattr(self.lint, kind))
 
-    def table(self) -> list[dict[str, Any]]:
+    def table(self) -> list[FindingCount]:
         """Every kind that is looked for, those without a finding too."""
         kinds = [name for name in Lint.model_fields if name not in WITHOUT_ACTION and self.action(name) != "ignore"]
         return [{"kind": kind, "action": self.action(kind), "count": self.counts[kind]} for kind in kinds]
@@ -79,9 +79,11 @@ class Findings:
             return
         counts = ", ".join(f"{count} {kind}" for kind, count in refused.items())
         listed = "\n".join(f"  {line}" for kind in refused for line in (*map(str, self.first[kind]), *self.more(kind)))
-        word = {kind: "keep" if kind == "imbalance" else "drop" for kind in refused}
-        hint = f"mend the rows (all are listed in {record}), or say under data: lint: {{{', '.join(f'{kind}: {action}' for kind, action in word.items())}}}"
-        raise RefusedError(f"data: {counts}\n{listed}", hint=hint)
+        actions = ", ".join(f"{kind}: {'keep' if kind == 'imbalance' else 'drop'}" for kind in refused)
+        raise RefusedError(
+            f"data: {counts}\n{listed}",
+            hint=f"correct the rows (all are listed in {record}), or say under data: lint: {{{actions}}}",
+        )
 
 
 @contextmanager

@@ -42,31 +42,36 @@ class Ingest:
 
     def check(self, raw: Row | Fault) -> Row | Fault:
         """The row in its shape, or its fault; the first row that can be read decides the shape of all."""
-        found = self.read(raw) if isinstance(raw, dict) else raw
+        if isinstance(raw, Fault):
+            return raw
+        found = self.read(raw)
         if isinstance(found, Fault):
             return found
         if self.shape is None:
             self.shape = shape_of(self.task, self.problem, set(found))
-        row, kept = (
-            parse_row(found, self.shape, self.allowed),
-            keep_columns(raw, self.data.keep) if isinstance(raw, dict) else {},
-        )
-        return row if isinstance(row, Fault) else kept if isinstance(kept, Fault) else row | kept
+        row = parse_row(found, self.shape, self.allowed)
+        if isinstance(row, Fault):
+            return row
+        kept = keep_columns(raw, self.data.keep)
+        return kept if isinstance(kept, Fault) else row | kept
 
     def row(self, file: str, number: int, raw: Row | Fault, default_id: str) -> tuple[Row, int, float] | None:
         """The parsed row with its group and time; None where it is left out."""
         row = self.check(raw)
-        order = (0, 0.0) if isinstance(row, Fault) or not isinstance(raw, dict) else order_of(raw, self.data)
-        if isinstance(row, Fault) or isinstance(order, Fault):
-            # one of the two is a fault
-            self.lose(file, number, row if isinstance(row, Fault) else order)  # type: ignore[arg-type]
+        if isinstance(row, Fault):
+            self.lose(file, number, row)
+            return None
+        assert isinstance(raw, dict)
+        order = order_of(raw, self.data)
+        if isinstance(order, Fault):
+            self.lose(file, number, order)
             return None
         for fault in filter(None, (mojibake_of(row), self.personal and self.personal(row))):
             if not self.findings.add(file, number, fault):
                 self.left_out[fault.kind] += 1
                 return None
         self.labels.update(labels_of(row))
-        given = raw.get(self.data.columns.get("id", "id")) if isinstance(raw, dict) else None
+        given = raw.get(self.data.columns.get("id", "id"))
         return {"id": default_id if given is None else str(given)} | row, *order
 
     def lose(self, file: str, number: int, fault: Fault) -> None:

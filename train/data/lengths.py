@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from train.sources.source import Row
 
 Lengths = tuple[list[int], list[int]]  # of whole rows, and of their prompts alone; in tokens
 Measure = Callable[[list[Row]], Lengths]
-GENERATION = re.compile(
-    r"{%-?\s*(?:end)?generation\s*-?%}"
-)  # transformers' own mark of the assistant's turns; it prints nothing
+# transformers' own mark of the assistant's turns; it prints nothing
+GENERATION = re.compile(r"{%-?\s*(?:end)?generation\s*-?%}")
 CHUNK = 1024  # an encoding weighs some hundred bytes a token
 
 
@@ -122,13 +121,13 @@ def load_chat_template(base: Path) -> Callable[[list[dict[str, str]]], str]:
             roles = [message["role"] for message in messages]
             raise InputError(
                 f"{base}: its chat template refuses a conversation of {roles}: {error}",
-                hint="mend the rows, or choose another base",
+                hint="correct the rows, or choose another base",
             ) from error
 
     return render
 
 
-def special_tokens(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def special_tokens(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
         if name.endswith("_token") and value:
-            yield name, value["content"] if isinstance(value, dict) else str(value)
+            yield name, str(value["content"] if isinstance(value, dict) else value)

@@ -82,7 +82,7 @@ def lint_table(table: RowTable, findings: Findings) -> None:
         findings,
         "repeated_id",
         table.rows_where(repeat_of >= 0),
-        lambda row: (f"the id of {table.place(repeat_of[row])}", "an id of its own"),
+        lambda row: (f"the id of {table.location(repeat_of[row])}", "an id of its own"),
     )
     first = first_of(table.question ^ table.part.astype("uint64"))
     same = table.answer == table.answer[first]
@@ -91,7 +91,7 @@ def lint_table(table: RowTable, findings: Findings) -> None:
         findings,
         "duplicate",
         table.rows_where((first >= 0) & same),
-        lambda row: (f"the row of {table.place(first[row])}", "each row once"),
+        lambda row: (f"the row of {table.location(first[row])}", "each row once"),
     )
     other = table.rows_where((first >= 0) & ~same)
     report(
@@ -99,7 +99,7 @@ def lint_table(table: RowTable, findings: Findings) -> None:
         findings,
         "conflicting_answer",
         other,
-        lambda row: (f"the question of {table.place(first[row])}", "one answer to a question"),
+        lambda row: (f"the question of {table.location(first[row])}", "one answer to a question"),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.data_card import NearDuplicates
 from configs.run.config import RunConfig
 from train.data.findings import Findings
 from train.data.ingest import Ingest, ingest_rows
@@ -30,7 +31,7 @@ class Drawn:
     table: RowTable
     order: NDArray[Any]
     split: NDArray[Any]
-    near: dict[str, Any]
+    near: NearDuplicates
 
 
 def inspect(
@@ -52,14 +53,14 @@ def inspect(
     for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
         fault = Fault(
             pair.kind,
-            f"{table.place(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
+            f"{table.location(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
             f"less than {config.data.lint.near_threshold:g}",
         )
         if not findings.add(*table.where(pair.row), fault):
             table.leave_out([pair.row], pair.kind)
             split[pair.row] = UNUSED
     require_rows(split, len(SPLITS))
-    near = {
+    near: NearDuplicates = {
         "threshold": config.data.lint.near_threshold,
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),

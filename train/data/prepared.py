@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from configs.data_card import DataCard, read_data_card
 from configs.errors import InputError
 from configs.paths import RunPaths
-from infra.files.atomic import read_json
 from train.sources.source import Row
 
 
@@ -26,8 +25,9 @@ def read_split(paths: RunPaths, name: str) -> list[Row]:
     return rows
 
 
-def read_card(paths: RunPaths) -> dict[str, Any]:
-    card = read_json(paths.data / "data_card.json")
+def read_card(paths: RunPaths) -> DataCard:
+    """Raises InputError where prepare has written none."""
+    card = read_data_card(paths)
     if card is None:
         raise InputError(f"{paths.data}/data_card.json: missing", hint="tunegate prepare CONFIG")
     return card

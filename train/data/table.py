@@ -1,4 +1,4 @@
-"""What is remembered of every row, in columns: hashes, lengths, places."""
+"""What is remembered of every row, in columns: hashes, lengths, where it was read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RowTable:
     def where(self, row: int) -> tuple[str, int]:
         return self.files[self.file[row]], int(self.number[row])
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         return "{}:{}".format(*self.where(row))
 
     def rows_where(self, condition: NDArray[Any]) -> NDArray[Any]:

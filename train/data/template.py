@@ -4,7 +4,6 @@ template."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from configs.run.data import Data, Template, columns_of, jinja_environment
 from train.sources.source import Fault, Row
@@ -63,7 +62,7 @@ def make_renderer(template: Template) -> Reading:
     return render
 
 
-def conversation(texts: dict[str, str]) -> dict[str, Any]:
+def conversation(texts: dict[str, str]) -> Row:
     roles = {"system": "system", "prompt": "user", "completion": "assistant"}
     messages = [{"role": role, "content": texts[name]} for name, role in roles.items() if name in texts]
     return {"messages": messages} | ({"rejected": texts["rejected"]} if "rejected" in texts else {})

@@ -6,8 +6,9 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from configs.data_card import DataCard, LengthHistogram
 from configs.errors import InputError
 from configs.run.config import RunConfig
 from configs.run.data import Data
@@ -18,6 +19,9 @@ from train.data.pipeline import Drawn, row_groups
 from train.data.rows import arrow_schema, labels_of
 from train.data.splits import SPLITS, UNUSED
 from train.sources.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass
@@ -58,39 +62,47 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
 
 
 def describe(
-    config: RunConfig, source: Source, drawn: Drawn, written: dict[str, Written], findings: Findings
-) -> dict[str, Any]:
-    """The data card's facts."""
-    import numpy
-
-    used = drawn.table.length[drawn.split != UNUSED]
-    counts, edges = numpy.histogram(used, bins=min(40, max(1, int(numpy.ptp(used)))))
-    marks = {name: fingerprint_of(part.hashes) for name, part in written.items()}
+    config: RunConfig, source: Source, drawn: Drawn, written: dict[str, Written], findings: Findings, key: str
+) -> DataCard:
+    """The data card; `key`: of the inputs that it is made from."""
+    fingerprints = {name: fingerprint_of(part.hashes) for name, part in written.items()}
     balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
+    labels = {label for counted in balance.values() for label in counted}
     zero = dict.fromkeys(("duplicate", "conflicting_answer", "too_long"), 0)
     return {
         "source": source.name,
         "licence": source.licence,
         "corrupt": config.data.corrupt,
-        "fingerprint": fingerprint_of_splits(marks),
-        "test_fingerprint": marks["test"],
-        "labels": sorted(
-            {label for counted in balance.values() for label in counted}, key=lambda label: (label != "O", label)
-        ),
+        "fingerprint": fingerprint_of_splits(fingerprints),
+        "test_fingerprint": fingerprints["test"],
+        "labels": sorted(labels, key=lambda label: (label != "O", label)),
         "splits": {
-            name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": marks[name]}
+            name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": fingerprints[name]}
             for name, part in written.items()
         },
         "left_out": source.left_out | zero | dict(drawn.table.left_out),
         "findings": findings.table(),
         "near_duplicates": drawn.near,
         "balance": balance,
-        "lengths": {"counts": counts.tolist(), "edges": edges.round().astype(int).tolist()},
+        "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
+        "key": key,
     }
 
 
+def histogram(lengths: NDArray[Any]) -> LengthHistogram:
+    """Of the tokens of each row, in at most 40 bins."""
+    import numpy
+
+    counts, edges = numpy.histogram(lengths, bins=min(40, max(1, int(numpy.ptp(lengths)))))
+    return {"counts": counts.tolist(), "edges": edges.round().astype(int).tolist()}
+
+
 def check_labels(balance: dict[str, dict[str, int]], labels: list[str]) -> None:
+    """Raises InputError where a label has no train row, or there is one label alone."""
     missing = sorted(set(labels) - balance["train"].keys())
     if missing or len(labels) == 1:
-        found = f"data: labels {labels}, of which the train rows lack {missing}; expected two labels or more, each with train rows"
-        raise InputError(found, hint="give more rows of each label")
+        raise InputError(
+            f"data: labels {labels}, of which the train rows lack {missing}; "
+            "expected two labels or more, each with train rows",
+            hint="give more rows of each label",
+        )

@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import InputError
+from configs.run.base import gguf_config
 from infra.files.atomic import read_json
 
 HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HEADER_SIZE)
@@ -61,34 +63,72 @@ class ModelShape:
 
 def read_shape(source: Path) -> ModelShape:
     """Of a directory or a GGUF file. Raises InputError where the architecture is none that can be planned."""
-    return read_gguf(source) if source.suffix == ".gguf" else read_directory(source)
+    try:
+        return read_gguf(source) if source.suffix == ".gguf" else read_directory(source)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{source}: no shape that can be planned: {type(error).__name__}: {error}",
+            hint="tunegate prepare CONFIG",
+        ) from error
 
 
 def read_directory(directory: Path) -> ModelShape:
     config = read_json(directory / "config.json") or {}
-    try:
-        tensors = [tensor for file in sorted(directory.glob("model*.safetensors")) for tensor in read_header(file)]
-        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-        return ModelShape(
-            family="decoder" if "rms_norm_eps" in config else "encoder",
-            hidden=hidden,
-            intermediate=int(config["intermediate_size"]),
-            layers=int(config["num_hidden_layers"]),
-            heads=heads,
-            key_value_heads=int(config.get("num_key_value_heads") or heads),
-            head_size=int(config.get("head_dim") or hidden // heads),
-            vocabulary=int(config["vocab_size"]),
-            parameters=sum(count for count, _ in tensors),
-            stored_bytes=sum(file.stat().st_size for file in directory.glob("model*.safetensors")),
-            stored_width=min(width for count, width in tensors if count > 1),
-            tied=bool(config.get("tie_word_embeddings", True)),
-            capped=config.get("final_logit_softcapping") is not None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{directory}: no shape that can be planned: {type(error).__name__}: {error}",
-            hint="tunegate prepare CONFIG",
-        ) from error
+    files = sorted(directory.glob("model*.safetensors"))
+    tensors = [tensor for file in files for tensor in read_header(file)]
+    return shape_of(
+        config,
+        "decoder" if "rms_norm_eps" in config else "encoder",
+        parameters=sum(count for count, _ in tensors),
+        stored_bytes=sum(file.stat().st_size for file in files),
+        stored_width=min(width for count, width in tensors if count > 1),
+        tied=bool(config.get("tie_word_embeddings", True)),
+    )
+
+
+def read_gguf(file: Path) -> ModelShape:
+    """Dense it becomes bfloat16 (train/model/base.py:convert_gguf)."""
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return shape_of(
+        gguf_config(reader.fields) | {"vocab_size": shapes["token_embd.weight"][1]},
+        "decoder",
+        parameters=parameters,
+        stored_bytes=2 * parameters,
+        stored_width=2,
+        tied="output.weight" not in shapes,
+    )
+
+
+def shape_of(
+    config: Mapping[str, Any],
+    family: Literal["decoder", "encoder"],
+    *,
+    parameters: int,
+    stored_bytes: int,
+    stored_width: int,
+    tied: bool,
+) -> ModelShape:
+    """`config`: sizes by their transformers names. Raises KeyError, TypeError or ValueError where one is missing."""
+    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+    return ModelShape(
+        family=family,
+        hidden=hidden,
+        intermediate=int(config["intermediate_size"]),
+        layers=int(config["num_hidden_layers"]),
+        heads=heads,
+        key_value_heads=int(config.get("num_key_value_heads") or heads),
+        head_size=int(config.get("head_dim") or hidden // heads),
+        vocabulary=int(config["vocab_size"]),
+        parameters=parameters,
+        stored_bytes=stored_bytes,
+        stored_width=stored_width,
+        tied=tied,
+        capped=config.get("final_logit_softcapping") is not None,
+    )
 
 
 def read_header(file: Path) -> list[tuple[int, int]]:
@@ -103,35 +143,3 @@ def read_header(file: Path) -> list[tuple[int, int]]:
         if name != "__metadata__"
     ]
     return [(count, (end - begin) // count) for count, (begin, end) in found if count]
-
-
-def read_gguf(file: Path) -> ModelShape:
-    """Dense it becomes bfloat16 (train.base.convert_gguf). Keys: github.com/ggml-org/ggml, docs/gguf.md."""
-    from gguf import GGUFReader
-
-    reader = GGUFReader(file)
-    kind = str(reader.fields["general.architecture"].contents())
-
-    def read(key: str, default: int | None = None) -> int:
-        field = reader.fields.get(f"{kind}.{key}")
-        if field is None and default is None:
-            raise InputError(f"{file.name}: no {kind}.{key} in its metadata", hint="tunegate prepare CONFIG")
-        return int(field.contents()) if field is not None else int(default or 0)
-
-    shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
-    heads, hidden = read("attention.head_count"), read("embedding_length")
-    return ModelShape(
-        family="decoder",
-        hidden=hidden,
-        intermediate=read("feed_forward_length"),
-        layers=read("block_count"),
-        heads=heads,
-        key_value_heads=read("attention.head_count_kv", heads),
-        head_size=read("attention.key_length", hidden // heads),
-        vocabulary=shapes["token_embd.weight"][1],
-        parameters=sum(math.prod(shape) for shape in shapes.values()),
-        stored_bytes=2 * sum(math.prod(shape) for shape in shapes.values()),
-        stored_width=2,
-        tied="output.weight" not in shapes,
-        capped=bool(read("final_logit_softcapping", 0)),
-    )

@@ -14,16 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.digest import key_of, sha256_of
 from configs.errors import OutsideError
 from infra.files.atomic import read_json, write_json
 from train.batches.collate import HEAD_ROWS
 from train.estimate.duration import Rates
-from train.estimate.memory import Workload
 from train.estimate.model_shape import ModelShape
+from train.estimate.workload import Workload
 
 MOST_TOKENS = 1024  # seconds grow with the tokens from here on
 ROUNDS = 5
@@ -33,13 +34,30 @@ LAYERS = (2, 4)  # more than one processor's cache holds
 TIMED = Path(__file__).parents[1] / "layers"
 
 
+class Question(TypedDict):
+    """What is to be timed: a micro-batch of `batch` rows of `length` tokens; `narrow`: over a base in bfloat16;
+    `rank`: of the adapters, None where every weight learns."""
+
+    shape: dict[str, Any]
+    batch: int
+    length: int
+    dtype: str
+    narrow: bool
+    rank: int | None
+
+
 def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/preflight")) -> Rates:
     """Measured once an hour for this shape, micro-batch, processor and code. Raises OutsideError where the training
     environment is not here."""
-    length = min(MOST_TOKENS, max(1, round(load.row_tokens)))
-    batch = max(1, min(load.batch, MOST_TOKENS // length))
-    asked = {"shape": asdict(shape), "batch": batch, "length": length, "dtype": load.dtype, "narrow": load.narrow_base}
-    asked |= {"rank": load.rank if load.adapted else None}
+    compute, length = load.compute, min(MOST_TOKENS, max(1, round(load.row_tokens)))
+    asked: Question = {
+        "shape": asdict(shape),
+        "batch": max(1, min(compute.batch, MOST_TOKENS // length)),
+        "length": length,
+        "dtype": compute.dtype,
+        "narrow": compute.narrow_base,
+        "rank": compute.rank if compute.adapted else None,
+    }
     code = [sha256_of(path) for path in (Path(__file__), *sorted(TIMED.glob("*.py")))]  # another is measured anew
     path = cache / f"{key_of(asked, processor(), code)[:16]}.json"
     found = read_json(path)
@@ -66,35 +84,32 @@ def processor() -> str:
     )
 
 
-def probe(asked: dict[str, Any]) -> dict[str, float]:
+def probe(asked: Question) -> dict[str, float]:
     """The larger model less the smaller, so that what a model does once does not count; the head by itself."""
     import torch
 
     shape, tokens = ModelShape(**asked["shape"]), asked["batch"] * asked["length"]
-    narrow, fast = asked["narrow"], asked["dtype"] == "bfloat16"
-    taught, served = [], []
+    narrow, fast, rank = asked["narrow"], asked["dtype"] == "bfloat16", asked["rank"]
+    trained, decoded = [], []
     for layers in LAYERS:
-        model = build_layers(
-            replace(shape, layers=layers, vocabulary=256), asked["rank"], torch.bfloat16 if narrow else torch.float32
-        )
+        few = replace(shape, layers=layers, vocabulary=256)
+        model = build_layers(few, rank, torch.bfloat16 if narrow else torch.float32)
         ids = torch.randint(0, 255, (asked["batch"], asked["length"]))
-        optimizer = torch.optim.AdamW(
-            [parameter for parameter in model.parameters() if parameter.requires_grad], fused=True
-        )
-        taught.append(typical(lambda model=model, ids=ids, optimizer=optimizer: step(model, ids, fast, optimizer)))  # type: ignore[misc]
-        served.append(typical(lambda model=model, ids=ids[:1, :1]: forward(model, ids.expand(DECODED_TOGETHER, 1))))  # type: ignore[misc]
-    head, hidden = (
-        torch.randn(shape.vocabulary, shape.hidden, requires_grad=asked["rank"] is None),
-        torch.randn(HEAD_ROWS, shape.hidden),
-    )
-    layer, served_layer = ((times[1] - times[0]) / (LAYERS[1] - LAYERS[0]) for times in (taught, served))
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(learning, fused=True)
+        trained.append(typical(partial(step, model, ids, fast, optimizer)))
+        decoded.append(typical(partial(forward, model, ids[:1, :1].expand(DECODED_TOGETHER, 1))))
+    head = torch.randn(shape.vocabulary, shape.hidden, requires_grad=rank is None)
+    hidden = torch.randn(HEAD_ROWS, shape.hidden)
+    layer, decoded_layer = ((times[1] - times[0]) / (LAYERS[1] - LAYERS[0]) for times in (trained, decoded))
+    head_seconds = typical(lambda: train_head(head.bfloat16() if narrow else head, hidden, fast))
+    decode_head_seconds = typical(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head))
     return {
         "layer_seconds_per_token": max(layer, 0.0) / tokens,
-        "once_seconds_per_token": max(taught[0] - LAYERS[0] * layer, 0.0) / tokens,
-        "head_seconds_per_token": typical(lambda: teach(head.bfloat16() if narrow else head, hidden, fast)) / HEAD_ROWS,
-        "decode_layer_seconds": max(served_layer, 0.0) / DECODED_TOGETHER,
-        "decode_head_seconds": typical(lambda: torch.nn.functional.linear(hidden[:DECODED_TOGETHER], head))
-        / DECODED_TOGETHER,
+        "once_seconds_per_token": max(trained[0] - LAYERS[0] * layer, 0.0) / tokens,
+        "head_seconds_per_token": head_seconds / HEAD_ROWS,
+        "decode_layer_seconds": max(decoded_layer, 0.0) / DECODED_TOGETHER,
+        "decode_head_seconds": decode_head_seconds / DECODED_TOGETHER,
     }
 
 
@@ -106,13 +121,11 @@ def build_layers(shape: ModelShape, rank: int | None, dtype: Any) -> Any:
     from train.layers.lora import fuse_adapters
     from train.layers.rms_norm import fuse_norms
 
-    sizes: dict[str, Any] = {
+    sizes: Any = {
         "vocab_size": shape.vocabulary,
         "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate,
         "num_hidden_layers": shape.layers,
-    }
-    sizes |= {
         "num_attention_heads": shape.heads,
         "max_position_embeddings": 131_072 if shape.family == "decoder" else 8192,
     }
@@ -148,7 +161,7 @@ def forward(model: Any, ids: Any) -> None:
         model(input_ids=ids)
 
 
-def teach(head: Any, hidden: Any, fast: bool) -> None:
+def train_head(head: Any, hidden: Any, fast: bool) -> None:
     import torch
 
     from train.layers.linear_cross_entropy import HeadLoss

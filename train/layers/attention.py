@@ -27,8 +27,9 @@ def attend_by_row(
     """Causal attention of each row by itself. query (1, heads, tokens, head size), key and value with their own number
     of heads.
 
-    Tokens before the first bound are the shared prefix: it lies there once, and each row attends to it too. Returns (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask
-    gives the same and costs the square of all rows' tokens; this costs the sum of the squares.
+    Tokens before the first bound are the shared prefix: it lies there once, and each row attends to it too. Returns
+    (1, tokens, heads, head size), as transformers' AttentionInterface wants it. A block-diagonal mask gives the same
+    and costs the square of all rows' tokens; this costs the sum of the squares.
     """
     import torch
 

@@ -46,8 +46,8 @@ def is_plain(layer: Any) -> bool:
 
 
 class FusedLoraGroup:
-    """The first of them that is asked with a tensor computes all; the others find their answer when they are asked with
-    the same one."""
+    """LoRA layers of one input. The first that is asked with a tensor computes all; the others find their answer when
+    they are asked with the same one."""
 
     def __init__(self, layers: list[Any]) -> None:
         self.layers = layers
@@ -67,10 +67,6 @@ class FusedLoraGroup:
         return answer
 
     def compute(self, x: Any) -> tuple[Any, ...]:
-        import torch
-
-        pass
-
         kind = x.device.type
         dtype = (
             torch.get_autocast_dtype(kind)

@@ -70,13 +70,12 @@ def schedule_arguments(settings: Train, steps: int) -> dict[str, Any]:
         "save_steps": every,
         "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
         "lr_scheduler_kwargs": scheduler_options(settings, steps),
-        "warmup_steps": int(
-            settings.warmup_ratio * steps
-        ),  # the first of them has rate 0: a short training cannot spare it
+        # the first of them has rate 0: a short training cannot spare it
+        "warmup_steps": int(settings.warmup_ratio * steps),
     }
 
 
-def scheduler_options(settings: Train, steps: int) -> dict[str, Any]:
+def scheduler_options(settings: Train, steps: int) -> dict[str, float | None]:
     if settings.schedule == "cosine_with_min_lr":
         return {"min_lr_rate": settings.min_learning_rate_ratio}
     if settings.schedule == "warmup_stable_decay":

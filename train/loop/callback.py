@@ -4,7 +4,7 @@ stop."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,9 @@ def watcher(
             if state.global_step >= state.max_steps:
                 control.should_evaluate = control.should_save = True  # the last step may be the best one
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: Mapping[str, object] | None = None, **_: Any
+        ) -> None:
             figures = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
             if "epoch" in figures:
                 figures["epoch"] = schedule.epochs(state.global_step)

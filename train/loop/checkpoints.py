@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+from configs.training_record import RunFacts
 from infra.files.atomic import read_json, write_json
 
 COMPLETE = "complete"
@@ -17,18 +18,18 @@ RUN = "run.json"
 KEPT = 2  # beside the best one
 
 
-def open_run(folder: Path, key: str, fresh: dict[str, Any]) -> dict[str, Any]:
-    """The remembered facts of this very config and data; of any other, all checkpoints are thrown away and `fresh` is
-    remembered."""
+def open_run(folder: Path, fresh: RunFacts) -> RunFacts:
+    """The remembered facts of this very config and data (`key`); of any other, all checkpoints are thrown away and
+    `fresh` is remembered."""
     found = read_json(folder / RUN)
-    if found and found.get("key") == key:
-        return found
+    if found and found.get("key") == fresh["key"]:
+        return cast(RunFacts, found)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return remember(folder, {"key": key} | fresh)
+    return remember(folder, fresh)
 
 
-def remember(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def remember(folder: Path, facts: RunFacts) -> RunFacts:
     write_json(folder / RUN, facts)
     return facts
 

@@ -25,11 +25,12 @@ def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
     if share is None:
         hint = "--set train.gradient_checkpointing=true, a smaller data.max_tokens, or more memory"
         raise OutsideError("train: out of memory with one row at a time", hint=hint)
+    smaller = share * processes
     print(
-        f"out of memory with {micro_batch} rows at a time: going on with {share * processes}, the effective batch stays",
+        f"out of memory with {micro_batch} rows at a time: going on with {smaller}, the effective batch stays",
         file=sys.stderr,
     )
-    return share * processes
+    return smaller
 
 
 def thread_count() -> int:

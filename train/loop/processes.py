@@ -22,7 +22,8 @@ from typing import Any
 from configs.errors import InputError, OutsideError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from infra.files.atomic import read_json, write_json
+from configs.training_record import TrainingProcess, TrainingRecord, read_training_record
+from infra.files.atomic import write_json
 
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
 RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
@@ -68,22 +69,21 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of
     # processes.
     counts_items = config.task == "causal-lm"
-    arguments = {
+    return {
         "accelerator_config": {"split_batches": True},
         "average_tokens_across_devices": counts_items,
         "ddp_find_unused_parameters": False,
     }
-    return arguments
 
 
 def leave_untagged(storage: Any) -> None:
     """How storages are tagged when saved stays as it is."""
 
 
-def restore_to_cpu(storage: Any, place: str) -> Any:
+def restore_to_cpu(storage: Any, tag: str) -> Any:
     """accelerate calls the CPU of a rank cpu:RANK, and torch.load of a checkpoint knows only cpu
     (torch/serialization.py)."""
-    return storage if place.startswith("cpu:") else None
+    return storage if tag.startswith("cpu:") else None
 
 
 def wait_for_others() -> None:
@@ -93,20 +93,23 @@ def wait_for_others() -> None:
         torch.distributed.barrier()
 
 
-def gather_processes() -> list[dict[str, Any]]:
+def gather_processes() -> list[TrainingProcess]:
     """Rank, process and backend of each that trained; waits for them all."""
-    mine: dict[str, Any] = {"rank": 0, "pid": os.getpid()}
     if not is_worker():
-        return [mine]
+        return [{"rank": 0, "pid": os.getpid()}]
     import torch
 
-    mine |= {"rank": torch.distributed.get_rank(), "backend": torch.distributed.get_backend()}
+    mine: TrainingProcess = {
+        "rank": torch.distributed.get_rank(),
+        "pid": os.getpid(),
+        "backend": torch.distributed.get_backend(),
+    }
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, mine)
     return gathered
 
 
-def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
+def run_processes(config: RunConfig, paths: RunPaths) -> TrainingRecord:
     """The training record that rank 0 wrote. Raises InputError where the hardware is not there, and what a rank failed
     of."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -130,7 +133,7 @@ def run_processes(config: RunConfig, paths: RunPaths) -> dict[str, Any]:
                 raise MemoryError from None
             raise failure(*error.get_first_failure(), folder) from None
     shutil.rmtree(folder)
-    record = read_json(paths.trained / "training.json")
+    record = read_training_record(paths)
     if record is None:
         raise OutsideError(
             f"{paths.trained}: not there after training", hint="nodes need one shared file system under build/"
@@ -218,6 +221,6 @@ def failure(rank: int, found: Any, folder: Path) -> Exception:
             f"rank {rank} (process {found.pid}) was ended by {name}",
             hint="the same command goes on from the last checkpoint",
         )
-    place = f"in {folder}" if rank else "above"
+    output = f"in {folder}" if rank else "above"
     kind = InputError if found.exitcode == 2 else OutsideError
-    return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {place}")
+    return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {output}")

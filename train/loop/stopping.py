@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
 
 from configs.errors import RefusedError
 from configs.run.train import Divergence
 
-Log = list[dict[str, Any]]
+Log = list[dict[str, float]]  # a trainer's log_history: step, loss, grad_norm, eval_loss …
 
 
 class DivergedError(RefusedError):
@@ -37,7 +36,10 @@ def find_divergence(history: Log, rule: Divergence) -> str | None:
     last = range(len(losses) - rule.patience, len(losses))
     if last.start < rule.window or not all(has_exploded(losses, index, rule) for index in last):
         return None
-    return f"{rule.patience} losses in a row above {rule.factor:g} times the median of the {rule.window} before and above the first loss {losses[0]:.3g}"
+    return (
+        f"{rule.patience} losses in a row above {rule.factor:g} times the median of the {rule.window} before "
+        f"and above the first loss {losses[0]:.3g}"
+    )
 
 
 def has_exploded(losses: list[float], index: int, rule: Divergence) -> bool:

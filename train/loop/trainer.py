@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from configs.training_record import Course, RunFacts, TrainingRecord, ValidationPoint
 from infra.files.atomic import new_directory, read_json, write_json
 from train.batches.collate import flatten
 from train.batches.dataset import open_splits
@@ -34,9 +35,10 @@ def train_once(
     tracker: Tracker,
     base: Path,
     labels: list[str],
-    facts: dict[str, Any],
+    facts: RunFacts,
     show: bool = True,
-) -> dict[str, Any]:
+) -> TrainingRecord:
+    """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
         arguments = trainer_arguments(config, paths, facts["micro_batch"])
@@ -46,17 +48,16 @@ def train_once(
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
-    record = (
-        training_record(trainer, schedule, checkpoint, seconds, callback.clock.seconds)
-        | facts
-        | {"processes": gather_processes()}
-    )
-    if not is_main():
-        return record
-    record |= {"tracking_run_id": tracker.run_id}
-    with new_directory(paths.trained) as partial:
-        save_trained(trainer, config, base, partial)
-        write_json(partial / "training.json", record)
+    record: TrainingRecord = {
+        **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds),
+        **facts,
+        "processes": gather_processes(),
+        "tracking_run_id": tracker.run_id if is_main() else None,
+    }
+    if is_main():
+        with new_directory(paths.trained) as partial:
+            save_trained(trainer, config, base, partial)
+            write_json(partial / "training.json", record)
     return record
 
 
@@ -85,8 +86,7 @@ def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> R
     settings, arguments = config.train, trainer.args
     if config.task != "causal-lm":
         # transformers takes every forward with **kwargs for one that divides by all micro-batches' items; BERT's heads
-        # do not, and their
-        # gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
+        # do not, and their gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
         trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
     total = total_steps(settings, len(lengths))
@@ -122,34 +122,31 @@ def watch(trainer: Any, config: RunConfig, schedule: RowSchedule, tracker: Track
     return callback
 
 
-def training_record(
+def describe_course(
     trainer: Any, schedule: RowSchedule, checkpoint: Path | None, seconds: float, step_seconds: float
-) -> dict[str, Any]:
-    """Losses by step, and the speed of this process (a resumed run's earlier seconds are not in it).
-
-    `seconds` are those of the whole training, `tokens_per_second` those of its steps: real tokens, no padding, without
-    validations and checkpoints.
-    """
+) -> Course:
+    """`seconds` of the whole training and `step_seconds` of its steps are those of this process: a resumed run's
+    earlier ones are not in them."""
     state = trainer.state
     first = step_of(checkpoint) if checkpoint else 0
-    wanted = ("step", "eval_loss", "eval_accuracy")
+    real_tokens = schedule.real_tokens(first, state.global_step)
     return {
         "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
-        "validation": [
-            {key: value for key, value in line.items() if key in wanted}
-            for line in state.log_history
-            if "eval_loss" in line
-        ],
+        "validation": [validation_point(line) for line in state.log_history if "eval_loss" in line],
         "steps": state.global_step,
         "epochs": schedule.epochs(state.global_step),
         "best_step": state.best_global_step,
         "best_validation_loss": state.best_metric,
         "resumed_from_step": first or None,
         "seconds": round(seconds, 2),
-        "real_tokens": schedule.real_tokens(first, state.global_step),
+        "real_tokens": real_tokens,
         "padding_share": round(schedule.padding_share, 4),
-        "tokens_per_second": round(schedule.real_tokens(first, state.global_step) / step_seconds, 1)
-        if step_seconds
-        else None,
+        "tokens_per_second": round(real_tokens / step_seconds, 1) if step_seconds else None,
         "dtype": "bfloat16" if trainer.args.bf16 else "float32",
     }
+
+
+def validation_point(line: dict[str, float]) -> ValidationPoint:
+    """Of one line of a trainer's log."""
+    found: ValidationPoint = {"eval_loss": line["eval_loss"], "step": int(line["step"])}
+    return found | {"eval_accuracy": line["eval_accuracy"]} if "eval_accuracy" in line else found

@@ -103,7 +103,8 @@ def require_device(config: RunConfig) -> None:
     ]
     if wanted and lacking:
         raise RefusedError(
-            f"{' and '.join(wanted)}: found no {' and no '.join(lacking)}, expected both, for the base is packed in 4 bits by CUDA kernels",
+            f"{' and '.join(wanted)}: found no {' and no '.join(lacking)}, expected both, "
+            "for the base is packed in 4 bits by CUDA kernels",
             hint="--set train.method=lora --set train.lora.initialization=default",
         )
 
@@ -139,22 +140,22 @@ def save_trained(trainer: Any, config: RunConfig, base: Path, target: Path) -> N
     (target / "README.md").unlink(missing_ok=True)
 
 
-def trained_key(adapter: Path) -> str:
+def trained_key(trained: Path) -> str:
     """What training left, in one word, over the bytes of its safetensors."""
-    return key_of([(file.name, sha256_of(file)) for file in sorted(adapter.glob("*.safetensors"))])
+    return key_of([(file.name, sha256_of(file)) for file in sorted(trained.glob("*.safetensors"))])
 
 
-def load_trained(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> Any:
+def load_trained(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> Any:
     """The trained model in float32 with its adapter merged.
 
     PiSSA and LoftQ changed the base when they began: peft does the same again here, from the same weights, before it
     loads what was trained.
     """
     if config.train.method == "full":
-        model = new_model(config, adapter, labels)
+        model = new_model(config, trained, labels)
         model.config._name_or_path = model.name_or_path = base.as_posix()  # the tokenizer is there
         return model
     require_device(config)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(new_model(config, base, labels), adapter).merge_and_unload()
+    return PeftModel.from_pretrained(new_model(config, base, labels), trained).merge_and_unload()

@@ -1,7 +1,8 @@
-"""What this machine multiplies fast."""
+"""In which dtype weights are held and multiplied: bfloat16 only where this machine multiplies it fast."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,22 +10,34 @@ from configs.run.config import RunConfig
 from configs.run.lora import CHANGES_BASE
 
 FAST_BFLOAT16_FLAGS = {"amx_bf16"}
+CPUINFO = Path("/proc/cpuinfo")
 
 
-def choose_dtype(setting: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> Literal["float32", "bfloat16"]:
-    """`auto` is bfloat16 only where it is fast. A CPU without it emulates it (1.1 against 61 GFLOPS in float32 on a Zen
-    3).
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's GPU, else its CPU, multiplies bfloat16 fast. Loads torch."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return cpu_multiplies_bfloat16()
+
+
+def cpu_multiplies_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
+    """A CPU without AMX emulates it (1.1 against 61 GFLOPS in float32 on a Zen 3).
 
     With avx512_bf16 alone it is still the slower one: 80 against 138 GFLOPS on one core of a Xeon whose AMX is masked
     (torch 2.13, 760x576x1536).
     """
-    if setting != "auto":
-        return "bfloat16" if setting == "bfloat16" else "float32"
-    import torch
+    return bool(FAST_BFLOAT16_FLAGS & cpu_flags(cpuinfo))
 
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if FAST_BFLOAT16_FLAGS & cpu_flags(cpuinfo) else "float32"
+
+def choose_dtype(
+    setting: Literal["auto", "float32", "bfloat16"], is_fast: Callable[[], bool] = multiplies_bfloat16
+) -> Literal["float32", "bfloat16"]:
+    """`auto` is bfloat16 where `is_fast` says so; it is asked for auto alone."""
+    if setting == "auto":
+        return "bfloat16" if is_fast() else "float32"
+    return setting
 
 
 def base_dtype(config: RunConfig, base: Path) -> Any:

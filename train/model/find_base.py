@@ -73,9 +73,9 @@ def pick(files: list[Path], location: str, hint: str) -> Path:
         return gguf[0]
     pickles = sorted(file.name for file in files if is_pickle(file))
     if pickles:
-        found = f"{location}: found only {', '.join(pickles[:3])}, and unpickling runs whatever code the file holds; expected model*.safetensors"
         raise RefusedError(
-            found,
+            f"{location}: found only {', '.join(pickles[:3])}, and unpickling runs whatever code the file holds; "
+            "expected model*.safetensors",
             hint="save the model once with save_pretrained(DIR, safe_serialization=True), where its maker is trusted",
         )
     raise InputError(f"{location}: found no model*.safetensors and no *.gguf, expected one of them", hint=hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
@@ -23,6 +23,14 @@ SERVED = (
     "RobertaForTokenClassification",
     "XLMRobertaForTokenClassification",
 )
+
+
+class HeadConfig(TypedDict):
+    """A head's size and the names of its outputs, as transformers' config takes them."""
+
+    num_labels: int
+    id2label: dict[int, str]
+    label2id: dict[str, int]
 
 
 def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = None, **quantization: Any) -> Any:
@@ -64,7 +72,6 @@ def load_tagger(weights: Path, labels: list[str], **quantization: Any) -> Any:
     return model
 
 
-def named(outputs: list[str]) -> dict[str, Any]:
-    """A head's size and the names of its outputs, as transformers' config takes them."""
+def named(outputs: list[str]) -> HeadConfig:
     names = dict(enumerate(outputs))
     return {"num_labels": len(names), "id2label": names, "label2id": {name: index for index, name in names.items()}}

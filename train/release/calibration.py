@@ -7,8 +7,11 @@ from typing import Any
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from train.batches.collate import ModelInputs
+from train.batches.dataset import EncodedRow
 from train.data.fingerprint import fingerprint
 from train.data.prepared import read_split
+from train.release.facts import CalibrationFacts
 from train.sources.source import Row
 
 
@@ -22,21 +25,17 @@ def calibration_rows(config: RunConfig, paths: RunPaths) -> list[Row]:
     return random.Random(settings.calibration_seed).sample(rows, min(settings.calibration_rows, len(rows)))
 
 
-def describe(config: RunConfig, rows: list[Row]) -> dict[str, Any]:
+def describe(config: RunConfig, rows: list[Row]) -> CalibrationFacts:
     """What the manifest says of them."""
-    if not rows:
-        return {}
     return {
-        "calibration": {
-            "split": "train",
-            "rows": len(rows),
-            "seed": config.quantize.calibration_seed,
-            "fingerprint": fingerprint(rows),
-        }
+        "split": "train",
+        "rows": len(rows),
+        "seed": config.quantize.calibration_seed,
+        "fingerprint": fingerprint(rows),
     }
 
 
-def encode(config: RunConfig, tokenizer: Any, rows: list[Row], labels: list[str]) -> list[dict[str, Any]]:
+def encode(config: RunConfig, tokenizer: Any, rows: list[Row], labels: list[str]) -> list[EncodedRow]:
     """input_ids and labels of each row, as its trainer makes them; of a preference pair the chosen answer."""
     from train.tasks.classifier import encode_rows
     from train.tasks.sft import encode_row
@@ -49,13 +48,13 @@ def encode(config: RunConfig, tokenizer: Any, rows: list[Row], labels: list[str]
     return [encode_row(tokenizer, row) for row in rows]
 
 
-def loader(encoded: list[dict[str, Any]]) -> Any:
+def loader(encoded: list[EncodedRow]) -> Any:
     """One row a batch, so that no padding is looked at."""
     import torch
     from datasets import Dataset
     from torch.utils.data import DataLoader
 
-    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    def collate(batch: list[EncodedRow]) -> ModelInputs:
         ids = torch.tensor([batch[0]["input_ids"]])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 

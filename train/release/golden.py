@@ -20,7 +20,7 @@ def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row],
     target.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf8")
 
 
-def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
+def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
     if config.task == "sequence-classification":
         return classify(model, tokenizer, rows, config.problem)
     if config.task == "token-classification":
@@ -28,7 +28,7 @@ def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row])
     return answer(model, tokenizer, rows, config.evaluate.max_new_tokens)
 
 
-def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> list[dict[str, Any]]:
+def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> list[Row]:
     """Label and probabilities, or the number of a regression, rounded to 6 digits."""
     import torch
 
@@ -60,7 +60,7 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
     return lines
 
 
-def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
+def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
     """The tag of each word and its probability; the tokens travel with them, so that whoever asks needs no
     tokenizer."""
     import torch
@@ -71,22 +71,22 @@ def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[dict[str, Any]]:
         with torch.inference_mode():
             probs = torch.softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
         reply = {"data": [{"data": probs.tolist()}]}
-        said = read_tags(reply, list(model.config.id2label.values()), {"input_ids": ids, "first_subwords": first}, 0.0)
-        confidences = [round(value, 6) for value in said.confidences or []]
+        found = read_tags(reply, list(model.config.id2label.values()), {"input_ids": ids, "first_subwords": first}, 0.0)
+        confidences = [round(value, 6) for value in found.confidences or []]
         lines.append(
             {
                 "id": row["id"],
                 "tokens": row["tokens"],
                 "input_ids": ids,
                 "first_subwords": first,
-                "answer": said.text,
+                "answer": found.text,
                 "confidences": confidences,
             }
         )
     return lines
 
 
-def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> list[dict[str, Any]]:
+def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> list[Row]:
     """Greedy text, its tokens up to the end's, and the natural log-probability of the first, in one left-padded
     batch."""
     import torch
@@ -99,7 +99,7 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
             **batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True
         )
     first = torch.log_softmax(found.logits[0].float(), dim=-1).max(dim=-1).values.tolist()
-    said = [
+    answers = [
         up_to_end(ids, tokenizer.eos_token_id) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()
     ]
     return [
@@ -110,16 +110,16 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
             "first_token_logprob": round(value, 6),
         }
         | {"prompt_ids": prompt, "answer_ids": ids}
-        for row, one, prompt, ids, value in zip(rows, asked, prompts, said, first, strict=True)
+        for row, one, prompt, ids, value in zip(rows, asked, prompts, answers, first, strict=True)
     ]
 
 
 def up_to_end(ids: list[int], end: int) -> list[int]:
-    """What was said: a batch's shorter answers are padded after their end token."""
+    """A batch's shorter answers are padded after their end token."""
     return ids[: ids.index(end) + 1] if end in ids else ids
 
 
-def question(row: Row) -> dict[str, Any]:
+def question(row: Row) -> Row:
     """What is asked: the turns before the answer, the prompt, or the first half of a plain text's words."""
     if "messages" in row:
         return {"messages": row["messages"][:-1]}
@@ -127,7 +127,7 @@ def question(row: Row) -> dict[str, Any]:
     return {"prompt": row["prompt"] if "prompt" in row else " ".join(words[: (len(words) + 1) // 2])}
 
 
-def prompt_ids(tokenizer: Any, asked: dict[str, Any]) -> list[int]:
+def prompt_ids(tokenizer: Any, asked: Row) -> list[int]:
     """As vLLM makes them: chats by the template alone, prompts with the tokenizer's own special tokens."""
     if "messages" in asked:
         tokens: list[int] = tokenizer.apply_chat_template(

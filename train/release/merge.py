@@ -18,9 +18,9 @@ INDEX = ".safetensors.index.json"
 OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 
 
-def merge(config: RunConfig, base: Path, adapter: Path, labels: list[str]) -> tuple[Any, Any]:
+def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tuple[Any, Any]:
     """Model, merged in float32 and not yet rounded, and tokenizer."""
-    return load_trained(config, base, adapter, labels).eval(), load_tokenizer(base)
+    return load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
 
 
 def round_weights(model: Any, dtype: Any) -> None:
@@ -73,7 +73,8 @@ def save_unmerged(base: Path, adapter: Path, target: Path) -> None:
         layers = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in found.keys()})  # noqa: SIM118
     if outer := [name for name in layers if name in OUTER_LAYERS]:
         raise RefusedError(
-            f"train.lora.target_modules: found {' and '.join(outer)}, expected layers inside the model with quantize.scheme adapter",
+            f"train.lora.target_modules: found {' and '.join(outer)}, "
+            "expected layers inside the model with quantize.scheme adapter",
             hint="train.lora.target_modules: all-linear, or another quantize.scheme",
         )
     for file in sorted(base.iterdir()):
@@ -82,9 +83,8 @@ def save_unmerged(base: Path, adapter: Path, target: Path) -> None:
     (target / ADAPTER).mkdir()
     shutil.copyfile(adapter / "adapter_model.safetensors", target / ADAPTER / "adapter_model.safetensors")
     settings = read_json(adapter / "adapter_config.json") or {}
-    write_json(
-        target / ADAPTER / "adapter_config.json", settings | {"target_modules": layers}
-    )  # peft's own list is a set, in any order
+    # peft's own list is a set, in any order
+    write_json(target / ADAPTER / "adapter_config.json", settings | {"target_modules": layers})
 
 
 def complete(directory: Path, parent: Path) -> None:
@@ -95,9 +95,8 @@ def complete(directory: Path, parent: Path) -> None:
     llmcompressor/transformers/compression/compressed_tensors_utils.py.
     """
     for file in sorted(parent.iterdir()):
-        is_weights = file.name.endswith(
-            (".safetensors", INDEX)
-        )  # an index of the parent's shards would name files that are not here
+        # an index of the parent's shards would name files that are not here
+        is_weights = file.name.endswith((".safetensors", INDEX))
         if not is_weights and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)
     written = read_json(directory / "config.json") or {}

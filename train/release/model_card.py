@@ -3,9 +3,10 @@ not in it."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from configs.data_card import DataCard
 from configs.run.config import RunConfig
+from configs.training_record import TrainingRecord
+from train.release.facts import QuantizationFacts
 
 SCHEMES = {
     "int8": "INT8 (W8A8: weights per channel, activations per token at run time)",
@@ -27,73 +28,78 @@ METHODS = {
 
 
 def write_card(
-    config: RunConfig, card: dict[str, Any], training: dict[str, Any], base: dict[str, str], facts: dict[str, Any]
+    config: RunConfig, card: DataCard, training: TrainingRecord, base: dict[str, str], facts: QuantizationFacts
 ) -> str:
-    """Markdown; `facts` are the manifest's quantization facts. No date and no speed: equal inputs give equal bytes, and
-    so an equal digest."""
-    merged = "" if facts["scheme"] == "adapter" else MERGED.get(config.train.method, "")
+    """Markdown. No date and no speed: equal inputs give equal bytes, and so an equal digest."""
     sections = [
         f"# {config.name}",
-        f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with {FINE_TUNINGS[config.train.method]}{merged}.",
+        summary(config, base, facts["scheme"]),
         "## Use\n" + use(config, card["labels"]),
         "## Data\n" + data(card),
         "## Training\n" + trained(config, training),
         "## Compression\n" + "\n".join(f"- {line}" for line in compressed(facts)),
-        "## Provenance\n`manifest.json` holds every file's sha256, the resolved config, the base weights' digest, the data's fingerprint, "
-        "the git revision and the library versions. "
-        "Quality figures are measured through vLLM on the test rows and lie in `eval/metrics.json` and `gate/verdict.json` of the published release"
-        + ("; `eval/card.md` sets them beside the unquantized parent's." if config.quantize.compare_parent else "."),
+        "## Provenance\n" + provenance(config),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def compressed(facts: dict[str, Any]) -> list[str]:
+def summary(config: RunConfig, base: dict[str, str], scheme: str) -> str:
+    tuned = FINE_TUNINGS[config.train.method]
+    merged = "" if scheme == "adapter" else MERGED.get(config.train.method, "")
+    return f"A {config.task} model: `{base['name']}` ({base['version']}) fine-tuned with {tuned}{merged}."
+
+
+def provenance(config: RunConfig) -> str:
+    beside = "; `eval/card.md` sets them beside the unquantized parent's." if config.quantize.compare_parent else "."
+    return (
+        "`manifest.json` holds every file's sha256, the resolved config, the base weights' digest, the data's "
+        "fingerprint, the git revision and the library versions. Quality figures are measured through vLLM on the test "
+        "rows and lie in `eval/metrics.json` and `gate/verdict.json` of the published release" + beside
+    )
+
+
+def compressed(facts: QuantizationFacts) -> list[str]:
     lines = []
     if pruned := facts.get("prune"):
-        recovery = (
-            f", then {pruned['recovery_steps']} steps of training that keep the zeros"
-            if pruned["recovery_steps"]
-            else ""
-        )
-        lines.append(
-            f"Pruned {METHODS[pruned['method']]}, {pruned['structure']}: {pruned['measured_sparsity']:.1%} zeros in the linear layers{recovery}."
-        )
+        steps, zeros = pruned["recovery_steps"], pruned["measured_sparsity"]
+        recovery = f", then {steps} steps of training that keep the zeros" if steps else ""
+        method = f"{METHODS[pruned['method']]}, {pruned['structure']}"
+        lines.append(f"Pruned {method}: {zeros:.1%} zeros in the linear layers{recovery}.")
     if facts["scheme"] == "adapter":
         lines.append(f"Not merged: the base as it is, and in `lora/` the adapter, of rank {facts['rank']}.")
     elif facts["scheme"] != "none":
-        smoothed = (
-            f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}"
-            if "smoothquant" in facts
-            else ""
-        )
-        lines.append(f"{SCHEMES[facts['scheme']].format(**facts)}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
+        smoothed = ""
+        if "smoothquant" in facts:
+            smoothed = f", after SmoothQuant (arXiv:2211.10438) of strength {facts['smoothquant']:g}"
+        scheme = SCHEMES[facts["scheme"]].format(group_size=facts.get("group_size"))
+        lines.append(f"{scheme}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
     if seen := facts.get("calibration"):
         lines.append(f"Calibrated on {seen['rows']} rows of the train split (seed {seen['seed']}), on no other.")
     return [*lines, f"{facts['size_bytes']:,} bytes of weights; {facts['parent_size_bytes']:,} before."]
 
 
 def use(config: RunConfig, labels: list[str]) -> str:
+    listed = ", ".join(labels)
     if config.task == "token-classification":
-        return f"POST `/pooling` on vLLM; of each token the probabilities of the tags by index: {', '.join(labels)}. A word's tag stands at its first subword."
+        return (
+            f"POST `/pooling` on vLLM; of each token the probabilities of the tags by index: {listed}. "
+            "A word's tag stands at its first subword."
+        )
     if config.task == "sequence-classification":
         kinds = {"multi_label": "each class by itself, likely above 0.5", "regression": "the one number itself"}
         meaning = kinds.get(config.problem, "one class, the likeliest")
-        return f"POST `/classify` on vLLM; `probs` holds {meaning}" + (
-            f"; classes by index: {', '.join(labels)}." if labels else "."
-        )
+        classes = f"; classes by index: {listed}." if labels else "."
+        return f"POST `/classify` on vLLM; `probs` holds {meaning}{classes}"
     return "POST `/v1/chat/completions` on vLLM, with the chat template of this release."
 
 
-def data(card: dict[str, Any]) -> str:
+def data(card: DataCard) -> str:
     splits = ", ".join(f"{part['rows']} {name}" for name, part in card["splits"].items())
-    left_out = (
-        ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in card["left_out"].items() if count)
-        or "none"
-    )
+    left_out = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in card["left_out"].items() if count)
     lines = [
         f"Source: {card['source']}.",
         f"Licence: {card['licence']}.",
-        f"Rows: {splits}. Left out: {left_out}.",
+        f"Rows: {splits}. Left out: {left_out or 'none'}.",
         f"Fingerprint: `{card['fingerprint']}`.",
     ]
     if card["corrupt"] != "none":
@@ -101,14 +107,12 @@ def data(card: dict[str, Any]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def trained(config: RunConfig, training: dict[str, Any]) -> str:
+def trained(config: RunConfig, training: TrainingRecord) -> str:
     settings = config.train
-    rows, rate = (
-        settings.batch_size * settings.gradient_accumulation_steps,
-        f"{settings.learning_rate:g} ({settings.schedule})",
-    )
+    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g}"
     lines = [
-        f"{training['steps']} steps of {rows} rows, learning rate {rate}, {training['dtype']}, seed {settings.seed}.",
+        f"{training['steps']} steps of {rows} rows, learning rate {rate} ({settings.schedule}), {training['dtype']}, "
+        f"seed {settings.seed}.",
         f"{adapted(config)}.",
         f"Kept: step {training['best_step']}, validation loss {training['best_validation_loss']:.4f}.",
     ]

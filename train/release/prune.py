@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from configs.run.quantize import Prune
+from train.batches.dataset import EncodedRow
 from train.release.recipe import UNQUANTIZED, quantized_layers, quiet, run
 
 
@@ -43,9 +44,7 @@ def modifier(model: Any, settings: Prune) -> Any:
     )
 
 
-def recover(
-    model: Any, settings: Prune, encoded: list[dict[str, Any]], tokenizer: Any, batch_size: int, seed: int
-) -> None:
+def recover(model: Any, settings: Prune, encoded: list[EncodedRow], tokenizer: Any, batch_size: int, seed: int) -> None:
     """`recovery_steps` of AdamW on the encoded train rows, every weight but the zeros; zeros are set again after each
     step."""
     import torch

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.run.quantize import Quantize, choose_group_size
+from train.release.facts import QuantizationFacts
 
 # vLLM builds the pooler and the heads as plain linear layers, which cannot hold INT8
 # (vllm/model_executor/models/bert.py).
@@ -17,27 +18,30 @@ UNQUANTIZED = ["lm_head", "re:.*pooler.*", "re:.*classifier.*", "re:.*score.*"]
 PRESETS = {"int8": "W8A8", "fp8": "FP8_DYNAMIC"}
 
 
-def compress(model: Any, settings: Quantize, loader: Any, target: Path) -> dict[str, Any]:
+def compress(model: Any, settings: Quantize, loader: Any, target: Path) -> QuantizationFacts:
     """Quantizes `model` in place and saves it; returns what the manifest says of it. `loader` is looked at only where
     the recipe calibrates.
 
     Raises InputError before any work where no group size fits.
     """
-    facts = plan(model, settings)
+    facts = describe(model, settings)
     with quiet():
         run(model, recipe(settings, facts.get("group_size")), loader)
         model.save_pretrained(target, save_compressed=True)
     return facts
 
 
-def plan(model: Any, settings: Quantize) -> dict[str, Any]:
-    facts: dict[str, Any] = {"scheme": settings.scheme, "algorithm": settings.algorithm}
+def describe(model: Any, settings: Quantize) -> QuantizationFacts:
+    """Raises InputError where no group size fits."""
+    facts: QuantizationFacts = {"scheme": settings.scheme, "algorithm": settings.algorithm}
     if settings.scheme == "w4a16":
         try:
             facts["group_size"] = choose_group_size(input_columns(model), settings.group_size)
         except ValueError as error:
             raise InputError(f"quantize: expected {error}", hint="tunegate check CONFIG") from error
-    return facts | ({"smoothquant": settings.smoothquant} if settings.smoothquant is not None else {})
+    if settings.smoothquant is not None:
+        facts["smoothquant"] = settings.smoothquant
+    return facts
 
 
 def quantized_layers(model: Any) -> dict[str, Any]:

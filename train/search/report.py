@@ -8,10 +8,11 @@ import os
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from configs.document import apply_overrides
 from configs.errors import RefusedError
+from configs.run.sweep import Scalar
 from infra.files.atomic import write_text
 
 if TYPE_CHECKING:
@@ -19,7 +20,22 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-def report(study: Study, source: Path, overrides: list[str], folder: Path) -> dict[str, Any]:
+class SweepReport(TypedDict):
+    """How the trials ended, and the best of them; `best_config` and `plot` are files."""
+
+    complete: int
+    pruned: int
+    failed: int
+    repeated: int
+    interrupted: int
+    best_trial: int
+    best_validation_loss: float | None
+    best_parameters: dict[str, Scalar]
+    best_config: str
+    plot: str
+
+
+def report(study: Study, source: Path, overrides: list[str], folder: Path) -> SweepReport:
     """Figures of the sweep; writes best.yaml and plot.html. Raises RefusedError where no trial came to an end."""
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     write_text(folder / "plot.html", plot(study, complete))
@@ -27,13 +43,17 @@ def report(study: Study, source: Path, overrides: list[str], folder: Path) -> di
         reasons = sorted({str(trial.user_attrs["reason"]) for trial in study.trials if "reason" in trial.user_attrs})
         raise RefusedError(
             f"no trial came to a validation loss: {'; '.join(reasons)[:500]}",
-            hint="mend the ranges below sweep.parameters",
+            hint="correct the ranges below sweep.parameters",
         )
     best, target = study.best_trial, folder / "best.yaml"
     write_text(target, best_yaml(source, overrides, best, target, len(complete)))
     kinds = Counter(kind_of(trial) for trial in study.trials)
     return {
-        **{kind: kinds[kind] for kind in ("complete", "pruned", "failed", "repeated", "interrupted")},
+        "complete": kinds["complete"],
+        "pruned": kinds["pruned"],
+        "failed": kinds["failed"],
+        "repeated": kinds["repeated"],
+        "interrupted": kinds["interrupted"],
         "best_trial": best.number,
         "best_validation_loss": best.value,
         "best_parameters": best.params,
@@ -61,15 +81,16 @@ def best_yaml(source: Path, overrides: list[str], best: FrozenTrial, target: Pat
     document.pop("sweep", None)
     for key, value in best.params.items():
         *sections, last = key.split(".")
-        place = document
+        target_section = document
         for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = value
+            target_section = target_section.setdefault(section, {})
+        target_section[last] = value
     text = io.StringIO()
     yaml.dump(document, text)
     schema = os.path.relpath("configs/schema/run.json", target.parent)
     opening = [f"# tunegate run {target}", f"# yaml-language-server: $schema={schema}"]
-    found = f"# Trial {best.number} of {source}: validation loss {best.value:.6g}, the lowest of {complete} that ran to their end."
+    lowest = f"validation loss {best.value:.6g}, the lowest of {complete} that ran to their end."
+    found = f"# Trial {best.number} of {source}: {lowest}"
     return "\n".join([*opening, found, text.getvalue()])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.digest import key_of
 from configs.run.config import RunConfig
-from configs.run.sweep import Parameter, Sweep, leaf_types
+from configs.run.sweep import Parameter, Scalar, Sweep, leaf_types
 from infra.files.atomic import write_text
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def open_study(config: RunConfig, search: Sweep, folder: Path, fingerprint: str)
     import optuna
 
     wanted = {"task", "problem", "base", "data", "train"}
-    key, marker = (
-        key_of(config.model_dump(include=wanted), search.model_dump(exclude={"trials"}), fingerprint),
-        folder / "key",
-    )
+    key = key_of(config.model_dump(include=wanted), search.model_dump(exclude={"trials"}), fingerprint)
+    marker = folder / "key"
     if not marker.exists() or marker.read_text(encoding="utf8") != key:
         for old in folder.iterdir():
             if old.name not in ("lock", "tracking"):
@@ -37,10 +35,8 @@ def open_study(config: RunConfig, search: Sweep, folder: Path, fingerprint: str)
         write_text(marker, key)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # SQLite and not Optuna's journal file: that one cannot be read any more once a kill has torn a line.
-    storage, median = (
-        f"sqlite:///{folder / 'study.db'}",
-        optuna.pruners.MedianPruner(n_startup_trials=search.startup_trials),
-    )
+    storage = f"sqlite:///{folder / 'study.db'}"
+    median = optuna.pruners.MedianPruner(n_startup_trials=search.startup_trials)
     pruner = median if search.pruner == "median" else optuna.pruners.NopPruner()
     study = optuna.create_study(
         study_name=config.name, storage=storage, pruner=pruner, direction="minimize", load_if_exists=True
@@ -50,7 +46,7 @@ def open_study(config: RunConfig, search: Sweep, folder: Path, fingerprint: str)
     return study
 
 
-def grid(search: Sweep) -> list[dict[str, Any]]:
+def grid(search: Sweep) -> list[dict[str, Scalar]]:
     """The combinations to try, in an order drawn by the seed; none unless the sampler is grid."""
     if search.sampler != "grid":
         return []

@@ -100,7 +100,7 @@ def type_name(schema: Row) -> str:
     return f"{schema['type']}[{inner}]" if inner else str(schema["type"])
 
 
-def choose_arguments(accepted: dict[str, list[Any]]) -> dict[str, Any]:
+def choose_arguments(accepted: dict[str, list[Any]]) -> Row:
     """The first accepted value of each argument; one that may be left out (BFCL writes "") is left out."""
     return {name: choose(values[0]) for name, values in accepted.items() if "" not in values}
 

@@ -33,7 +33,10 @@ def read_hub(data: Data) -> Source:
                     str(data.hub_id).split("/")[-1],
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            hint = "look at the id, the revision and the network (HF_TOKEN for a private set), or fetch its files and use source: files"
-            raise OutsideError(f"data.hub_id: {name}: {type(error).__name__}: {error}", hint=hint) from error
+            raise OutsideError(
+                f"data.hub_id: {name}: {type(error).__name__}: {error}",
+                hint="look at the id, the revision and the network (HF_TOKEN for a private set), "
+                "or fetch its files and use source: files",
+            ) from error
 
     return Source(name, "as its card on the hub states", batches, lambda: name)

@@ -51,12 +51,12 @@ def tag_words(text: str, ideal: str) -> Row | None:
     tags, start = ["O"] * len(words), 0
     for name, kind in entities_of(ideal):
         wanted = WORD.findall(name)
-        place = find(words, wanted, tags, start)
-        place = find(words, wanted, tags, 0) if place is None else place  # a few lists are out of order
-        if place is None:
+        at = find(words, wanted, tags, start)
+        at = find(words, wanted, tags, 0) if at is None else at  # a few lists are out of order
+        if at is None:
             return None
-        start = place + len(wanted)
-        tags[place:start] = [f"B-{TYPES[kind]}", *[f"I-{TYPES[kind]}"] * (len(wanted) - 1)]
+        start = at + len(wanted)
+        tags[at:start] = [f"B-{TYPES[kind]}", *[f"I-{TYPES[kind]}"] * (len(wanted) - 1)]
     return {"tokens": words, "tags": tags}
 
 
@@ -67,12 +67,12 @@ def entities_of(ideal: str) -> list[tuple[str, str]]:
 
 
 def find(words: list[str], wanted: list[str], tags: list[str], start: int) -> int | None:
-    """The first place at or after `start` where `wanted` stands and nothing is tagged yet."""
-    places = range(start, len(words) - len(wanted) + 1)
+    """The first index at or after `start` where `wanted` stands and nothing is tagged yet."""
+    starts = range(start, len(words) - len(wanted) + 1)
     return next(
         (
             at
-            for at in places
+            for at in starts
             if wanted and words[at : at + len(wanted)] == wanted and set(tags[at : at + len(wanted)]) == {"O"}
         ),
         None,

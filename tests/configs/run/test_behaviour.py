@@ -95,7 +95,7 @@ CLASSIFIER, NUMBERS, TAGGER, GPT = (
     ],
 )
 def test_a_test_must_suit_the_task(task: tuple[str, ...], section: dict[str, Any], expected: str | None) -> None:
-    found = ADAPTER.validate_python(section).misfits(task[0], (*task, "single_label")[1], ["bad", "good"])
+    found = ADAPTER.validate_python(section).incompatibilities(task[0], (*task, "single_label")[1], ["bad", "good"])
     assert found == [] if expected is None else any(expected in one for one in found), found
 
 
@@ -103,7 +103,8 @@ def run_of(tmp_path: Path, evaluate: str, task: str = "sequence-classification")
     path = tmp_path / "run.yaml"
     source = "sentiment" if task == "sequence-classification" else "bfcl"
     path.write_text(
-        f"name: run\ntask: {task}\nbase: {{package: x}}\ndata: {{source: {source}}}\ntrain: {{max_steps: 1}}\ngate: run.yaml\nevaluate: {evaluate}\n"
+        f"name: run\ntask: {task}\nbase: {{package: x}}\ndata: {{source: {source}}}\n"
+        f"train: {{max_steps: 1}}\ngate: run.yaml\nevaluate: {evaluate}\n"
     )
     return load(path, RunConfig)
 

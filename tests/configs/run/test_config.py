@@ -76,7 +76,7 @@ WRONG_COMBINATIONS = [
     ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
     ("serving", {"max_model_len": 159}, "serving.max_model_len of at least data.max_tokens"),
 ]
-WRONG_VALUES = {
+WRONG_VALUES: dict[str, list[Any]] = {
     "name": ["", "Demo", ".hidden", "a/b", "../a", "a b", "a" * 64, 3],
     "task": ["translation"],
     "data.max_rows": [9, 10**30, 1.5],
@@ -91,7 +91,7 @@ WRONG_VALUES = {
     "evaluate.parity.min_agreement": [-0.1, 1.1],
     "evaluate.parity.max_difference": [-0.1, float("nan")],
 }
-RIGHT_VALUES = {
+RIGHT_VALUES: dict[str, list[Any]] = {
     "name": ["a", "a" * 63, "calls-v1.2_b"],
     "data.max_tokens": [8, 512],
     "data.seed": [0, 2**32 - 1],
@@ -227,7 +227,7 @@ def test_every_section_refuses_keys_it_does_not_know(section: type[Section]) -> 
 
 def test_a_config_cannot_be_changed_once_read() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        validate(GOOD).train.max_steps = 5
+        validate(GOOD).train.max_steps = 5  # type: ignore[misc]
 
 
 @given(st.floats(1e-9, 1), st.integers(1, 1024), st.integers(8, 512), st.sampled_from([None, 10, 10**8]))

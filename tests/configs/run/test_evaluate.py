@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from configs.errors import ConfigError
 from configs.loader import load
 from configs.run.config import RunConfig
-from configs.run.evaluate import Evaluate, read_json_schema
+from configs.run.evaluate import Evaluate, check_json_schema
 from configs.run.metrics import METRICS
 from configs.run.slices import Slice, names_in
 
@@ -95,7 +95,8 @@ def test_a_label_is_no_name_where_rows_have_none(tmp_path: Path, monkeypatch: py
     ("text", "expected"),
     [
         ("{", "JSON Schema"), ("[]", "JSON Schema"), ("true", "an object"), ('{"type": "nonsense"}', "JSON Schema"),
-        ('{"$ref": "https://example.org/a.json"}', "nothing is fetched"), ('{"items": [{"$ref": "#/$defs/lost"}]}', "lost"),
+        ('{"$ref": "https://example.org/a.json"}', "nothing is fetched"),
+        ('{"items": [{"$ref": "#/$defs/lost"}]}', "lost"),
     ],
 )  # fmt: skip
 def test_a_schema_that_could_not_judge_is_refused(
@@ -103,7 +104,7 @@ def test_a_schema_that_could_not_judge_is_refused(
 ) -> None:
     (tmp_path / "s.json").write_text(text)
     with pytest.raises(ValueError, match=expected.replace("$", r"\$")):
-        read_json_schema(tmp_path / "s.json")
+        check_json_schema(tmp_path / "s.json")
     (found,) = problems(tmp_path, monkeypatch, {"json_schema": "s.json"}, task="causal-lm")
     assert "evaluate.json_schema" in found
 
@@ -111,7 +112,7 @@ def test_a_schema_that_could_not_judge_is_refused(
 def test_a_schema_with_its_own_definitions_is_taken(tmp_path: Path) -> None:
     schema = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
     (tmp_path / "s.json").write_text(json.dumps(schema))
-    assert read_json_schema(tmp_path / "s.json") == schema
+    check_json_schema(tmp_path / "s.json")
 
 
 def test_names_are_those_that_an_expression_reads() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_check_says_so_and_that_nothing_of_a_base_that_stays_is_pruned() -> None
 
 def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for there, device in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(servability.os.path, "exists", lambda path, there=there: there and path == "/dev/nvidiactl")
+        monkeypatch.setattr(os.path, "exists", lambda path, there=there: there and path == "/dev/nvidiactl")
         assert servability.device_here() == device
     assert family_of("token-classification") == "encoder" and family_of("dpo") == "decoder"
     assert refusal("decoder", Quantize(scheme="none"), "float32", "cpu") is None

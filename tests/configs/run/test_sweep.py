@@ -132,8 +132,10 @@ def test_check_names_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     Path("gate.yaml").touch()
     Path("run.yaml").write_text(
-        "name: x\ntask: sequence-classification\nbase: {package: p}\ndata: {source: sentiment}\ntrain: {max_steps: 4}\ngate: gate.yaml\n"
-        "sweep:\n  parameters:\n    train.learning_rat: {low: 1.0e-5, high: 1.0e-2}\n    train.lora.rank: {choices: [8, 0]}\n"
+        "name: x\ntask: sequence-classification\nbase: {package: p}\ndata: {source: sentiment}\n"
+        "train: {max_steps: 4}\ngate: gate.yaml\n"
+        "sweep:\n  parameters:\n    train.learning_rat: {low: 1.0e-5, high: 1.0e-2}\n"
+        "    train.lora.rank: {choices: [8, 0]}\n"
     )
     with pytest.raises(ConfigError) as caught:
         load(Path("run.yaml"), RunConfig)

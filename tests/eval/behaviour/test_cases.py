@@ -73,8 +73,10 @@ def test_templates_pair_each_groups_words_with_the_first_groups_by_place() -> No
     )
     texts = [(case.base, case.original["text"], case.group, case.changed["text"]) for case in found]
     assert len(texts) == 2 * 2 * 2 and texts[:3] == [
-        ("a", "Ann of Rome.", "b", "Bob of Rome."), ("a", "Ann of Rome.", "c", "Cem of Rome."), ("a", "Eve of Rome.", "b", "Tom of Rome."),
-    ]  # fmt: skip
+        ("a", "Ann of Rome.", "b", "Bob of Rome."),
+        ("a", "Ann of Rome.", "c", "Cem of Rome."),
+        ("a", "Eve of Rome.", "b", "Tom of Rome."),
+    ]
     assert len({case.original["id"] for case in found}) == 4 and all(case.number is None for case in found), (
         "the first group is asked once"
     )

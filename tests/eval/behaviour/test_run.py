@@ -5,23 +5,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import InputError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.behaviour.perturb import last_question
-from eval.behaviour.run import behave, make_asker
-from eval.measure import answers
+from eval.behaviour.run import run_behaviour_tests
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
-Row, Model = dict[str, Any], Callable[[str], float]
+Row = dict[str, Any]
+Model = Callable[[str], float]
 GOOD = [{"id": f"row-{number}", "text": f"A good film, number {number}", "label": "good"} for number in range(20)]
 PEOPLE = {
     "test": "invariance",
@@ -66,11 +66,11 @@ def measured(tmp_path: Path, write_release: Callable[..., Manifest]) -> Callable
             (asked if asked is not None else []).extend(texts)
             return [model(text) for text in texts]
 
-        found = behave(
+        found = run_behaviour_tests(
             settings, manifest, lambda: iter(rows), lambda place: model(last_question(rows[place])), ask, tmp_path
         )
         json.dumps(found, allow_nan=False)
-        return dict(found[test.get("name", test["test"])])
+        return dict(found[str(test.get("name", test["test"]))])
 
     return measure
 
@@ -259,7 +259,7 @@ def test_without_tests_nothing_is_asked_and_no_older_file_stays(
 ) -> None:
     (tmp_path / "behaviour.parquet").write_text("old")
     assert (
-        behave(
+        run_behaviour_tests(
             Evaluate(),
             write_release(tmp_path / "release"),
             lambda: iter(()),
@@ -270,38 +270,3 @@ def test_without_tests_nothing_is_asked_and_no_older_file_stays(
         == {}
     )
     assert not (tmp_path / "behaviour.parquet").exists()
-
-
-def test_a_killed_asker_goes_on_where_it_was(
-    tmp_path: Path, write_release: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    limits: Iterator[int] = iter([2, 99])
-    limit = next(limits)
-
-    async def fake(client: Any, url: str, name: str, manifest: Manifest, row: Row, **settings: Any) -> Answer:
-        if len(asked) >= limit:
-            raise OutsideError("killed")
-        asked.append(row["id"])
-        return say(row["text"])
-
-    monkeypatch.setattr(answers, "ask", fake)
-    ask = make_asker(
-        "http://fake",
-        "release",
-        write_release(tmp_path / "release"),
-        tmp_path / "release",
-        tmp_path / "answers",
-        Evaluate(concurrency=1),
-    )
-    rows = [{"id": f"shout/{place}", "text": f"WORD {place}"} for place in range(5)]
-    with pytest.raises(OutsideError, match="killed"):
-        ask(rows)
-    limit = next(limits)
-    assert [answer.text for answer in ask(rows)] == [row["text"] for row in rows] and asked == [
-        row["id"] for row in rows
-    ]
-    assert [answer.text for answer in ask([*rows[:1], rows[1] | {"text": "other"}])] == ["WORD 0", "other"], (
-        "another question is not answered from disk"
-    )
-    assert ask([]) == []

@@ -94,7 +94,8 @@ def test_behaviour_harness_and_judge_are_measured_by_real_servers(prepared: tupl
     record = evaluate(config, paths)
     robust = record["behaviour"]["robustness"]
     assert record["metrics"]["exact_match"] == robust["original"] == 1 and robust["n"] == 8
-    assert robust["flip_rate"] > 0.5 and robust["drop"] == robust["flip_rate"], (
+    flipped = robust["flip_rate"]
+    assert flipped is not None and flipped > 0.5 and robust["drop"] == flipped, (
         "random weights answer another question otherwise"
     )
     assert record["behaviour"]["invariance"]["gap"] == 0 and record["behaviour"]["abstention"]["drop"] == 1, (

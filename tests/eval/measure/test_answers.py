@@ -31,7 +31,8 @@ from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
 ANSWER = Answer("good", "good", {"bad": 0.25, "good": 0.75}, None, 0.1, 0)
-MANIFEST = Manifest.model_construct(name="m", task="sequence-classification", problem="single_label")
+FIELDS: Any = {"name": "m", "task": "sequence-classification", "problem": "single_label"}
+MANIFEST = Manifest.model_construct(**FIELDS)
 
 
 class Server:
@@ -142,7 +143,7 @@ def peak_of(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     tracemalloc.start()
     answers = Answers.open(folder / "a.jsonl", ids_of(count))
     ask(answers, server.rows(count), concurrency=64)
-    slicer = make_slicer(Evaluate().cuts, server.rows(count))
+    slicer = make_slicer(Evaluate().slice_definitions, server.rows(count))
     rows = zip(server.rows(count), answers.in_order(), strict=True)
     write_predictions(
         folder, (score(MANIFEST.task, row, answer, Evaluate()) | {"slices": slicer(row)} for row, answer in rows)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval.measure import cache
-from eval.measure.cache import answers_key, evaluation_key, read_finished, recall
+from eval.measure.cache import answers_key, evaluation_key, read_finished
 
 pytestmark = pytest.mark.unit
 ASKED: list[dict[str, Any]] = [{"max_new_tokens": 7}, {"concurrency": 3}]
@@ -59,18 +59,28 @@ def test_a_key_is_that_of_bytes_rows_and_questions_and_of_nothing_else(
     }
 
 
+def test_a_key_stays_what_it_was(config: Callable[..., RunConfig]) -> None:
+    """Kept evaluations and answers are found by it. Another version of what is counted: raise CACHE_VERSION."""
+    assert evaluation_key("sha256:digest", "sha256:rows", config()) == (
+        "dc810cfb8aa0eadb3a6eb666dbb329be4a7527545c8a86f9f81625fb285f61ce"
+    )
+    assert answers_key("sha256:digest", "sha256:rows", config()) == (
+        "ad196a7a107edf247d7c2aa7e209bd7f6150baf5a52c35ca0d3d5a87daad8ece"
+    )
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=8) | st.sampled_from(["[]", "null", '{"key": "other", "metrics": {}}', '{"key": "k"']))
 def test_what_is_not_whole_or_not_of_this_key_is_not_found(text: str) -> None:
     assert read_finished(write(Path("build/other/eval"), "k", metrics=text), "k") is None
-    assert recall("k", Path("build/run/eval"), NAME, probed=False) is None
+    assert cache.get("k", Path("build/run/eval"), NAME, probed=False) is None
 
 
 def test_it_is_found_wherever_it_lies_and_bears_the_name_that_was_asked_for() -> None:
     target = Path("build/run/eval")
     for place in ("build/other/eval", "build/other/eval/base", "releases/old@1/eval", "releases/old@1/eval/champion"):
         folder = write(Path(place), "k")
-        found = recall("k", target, NAME, probed=False)
+        found = cache.get("k", target, NAME, probed=False)
         assert (
             found == json.loads((target / "metrics.json").read_text())
             and found is not None
@@ -91,6 +101,6 @@ def test_what_a_comparison_added_is_not_part_of_it() -> None:
 
 def test_a_comparison_wants_one_that_was_probed() -> None:
     target, folder = Path("build/run/eval"), write(Path("build/other/eval"), "k")
-    assert recall("k", target, NAME, probed=True) is None
+    assert cache.get("k", target, NAME, probed=True) is None
     (folder / "probe.json").write_text("{}")
-    assert recall("k", target, NAME, probed=True) is not None and (target / "probe.json").exists()
+    assert cache.get("k", target, NAME, probed=True) is not None and (target / "probe.json").exists()

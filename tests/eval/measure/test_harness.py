@@ -133,7 +133,7 @@ def test_a_server_that_is_gone_is_no_figure(release: tuple[Path, Manifest], chec
 @pytest.mark.unit
 def test_the_program_is_told_all_that_decides_the_answers(release: tuple[Path, Manifest], checkout: Path) -> None:
     settings = settings_of(shots=3, limit=5, chat=True)
-    found = harness_config("http://s", "release", release[1], release[0], settings, settings.harness[0], checkout)
+    found: Any = harness_config("http://s", "release", release[1], release[0], settings, settings.harness[0], checkout)
     assert (found["num_fewshot"], found["limit"], found["apply_chat_template"], found["tasks"]) == (
         3,
         5,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from configs.errors import InputError, OutsideError
 from configs.run.judge import Judge
 from eval.measure import judge_model
-from eval.measure.judge_model import judge_rows, read_score, scores_of
+from eval.measure.judge_model import judge_digest, judge_rows, read_score, scores_of
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
@@ -111,6 +111,11 @@ def test_another_judge_is_asked_anew(server: Server, tmp_path: Path, change: dic
     assert len(server.asked) == 12
 
 
+def test_a_judge_is_known_by_the_digest_that_it_always_had() -> None:
+    """Scores of an earlier version, paid for, are not asked again."""
+    assert judge_digest(settings_of()) == "e17ddff2754c"
+
+
 def test_only_answers_that_changed_are_judged_again(server: Server, tmp_path: Path) -> None:
     judge_rows(settings_of(), iter(ROWS), answered, tmp_path)
     judge_rows(settings_of(), iter(ROWS), lambda number: answered(number if number else 99), tmp_path)
@@ -155,9 +160,9 @@ def test_drawn_rows_alone_are_judged_and_the_others_have_no_score(server: Server
 @pytest.mark.parametrize(
     ("says", "score"),
     [
-        ("4", 4), ("4.5", 4.5), ("Score: 3", 3), ("**Score:** 3", 3), ("score = 2", 2), ("4/5", 4), ("4 out of 5", 4), ("I give it 2.", 2), 
-        ("It has 2 faults. Score: 3", 3),
-        ("Score: 1. On reflection: score: 2", 2), ("6", None), ("0", None), ("-1", None), ("2 or 3", None), ("none", None), ("Score: 9", None),
+        ("4", 4), ("4.5", 4.5), ("Score: 3", 3), ("**Score:** 3", 3), ("score = 2", 2), ("4/5", 4), ("4 out of 5", 4),
+        ("I give it 2.", 2), ("It has 2 faults. Score: 3", 3), ("Score: 1. On reflection: score: 2", 2),
+        ("6", None), ("0", None), ("-1", None), ("2 or 3", None), ("none", None), ("Score: 9", None),
     ],
 )  # fmt: skip
 def test_a_score_is_read_where_one_is_meant(says: str, score: float | None) -> None:

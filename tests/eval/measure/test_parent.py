@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs.metrics import Metrics
 from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval.measure import parent
@@ -61,7 +61,7 @@ def test_a_certain_label_that_the_release_denies_is_far_but_finite() -> None:
 
 def evaluation(
     folder: Path, answers: list[str], probs: list[float], speed: float, accuracy: float, size: int
-) -> dict[str, Any]:
+) -> Metrics:
     folder.mkdir(parents=True, exist_ok=True)
     pandas.DataFrame({"id": ["a", "b", "c", "d"], "answer": answers}).to_parquet(folder / "predictions.parquet")
     named = {name: labels_of({"bad": 1 - value, "good": value}) for name, value in zip("abcd", probs, strict=True)}
@@ -141,9 +141,8 @@ def test_a_probe_asks_only_the_first_rows_and_times_the_whole_answers(monkeypatc
         | {"evaluate": {"max_new_tokens": 9}}
     )
     rows = [{"id": f"row-{number}", "text": "film"} for number in range(parent.PROBED_ROWS + 5)]
-    found = parent.probe(
-        "http://fake", "release", SimpleNamespace(task="sequence-classification", problem="single_label"), rows, config
-    )  # type: ignore[arg-type]
+    fields: Any = {"task": "sequence-classification", "problem": "single_label"}
+    found = parent.probe("http://fake", "release", Manifest.model_construct(**fields), rows, config)
     assert len(found.distributions) == parent.PROBED_ROWS and found.distributions["row-0"] == labels_of(
         {"bad": 0.25, "good": 0.75}
     )

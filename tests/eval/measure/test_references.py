@@ -11,7 +11,7 @@ import pytest
 from configs.release import Manifest
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
-from eval.measure.references import misfit, references_of
+from eval.measure.references import references_of, why_incompatible
 
 pytestmark = pytest.mark.unit
 CHAMPION = "old@sha256:" + "c" * 64
@@ -43,10 +43,10 @@ def test_a_model_of_another_task_cannot_answer(
     config: Callable[..., RunConfig], write_release: Callable[..., Manifest]
 ) -> None:
     write_release(Path("r"), name="old")
-    assert misfit(config(), Path("r")) is None
+    assert why_incompatible(config(), Path("r")) is None
     for fields in ({"task": "causal-lm"}, {"problem": "regression"}):
         write_release(Path("r"), name="old", **fields)
-        assert "model" in str(misfit(config(), Path("r")))
+        assert "model" in str(why_incompatible(config(), Path("r")))
 
 
 @pytest.fixture(autouse=True)

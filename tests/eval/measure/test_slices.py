@@ -32,9 +32,12 @@ def test_each_way_to_cut_gives_its_names() -> None:
     kept = json.dumps({"topic": "travel", "year": 2026})
     (row,) = rows("one two three", label="good", kept=kept)
     cuts = [
-        Slice(by="label"), Slice(by="length", edges=[2, 60]), Slice(column="topic"),
-        Slice(name="short", where="length < 20 and topic == 'travel'"), Slice(name="old", where="year < 2000 or 'four' in question"),
-    ]  # fmt: skip
+        Slice(by="label"),
+        Slice(by="length", edges=[2, 60]),
+        Slice(column="topic"),
+        Slice(name="short", where="length < 20 and topic == 'travel'"),
+        Slice(name="old", where="year < 2000 or 'four' in question"),
+    ]
     assert cut(cuts, [row]) == [["label=good", "2<length<=60", "topic=travel", "short"]]
 
 
@@ -43,12 +46,14 @@ def test_without_slices_of_ones_own_rows_are_cut_by_label_and_by_thirds_of_lengt
         row | {"label": "bad" if number % 2 else "good"}
         for number, row in enumerate(rows("a", "a b", "a b c", "a b c d", "a b c d e", "a b c d e f"))
     ]
-    names = cut(Evaluate().cuts, found)
+    names = cut(Evaluate().slice_definitions, found)
     assert [one[1] for one in names] == ["length<=2"] * 2 + ["2<length<=4"] * 2 + ["length>4"] * 2 and names[1][
         0
     ] == "label=bad"
-    assert cut(Evaluate().cuts, rows("a b", "a b")) == [[], []], "all of one length and no label: nothing to cut by"
-    assert Evaluate(slices=[]).cuts == []
+    assert cut(Evaluate().slice_definitions, rows("a b", "a b")) == [[], []], (
+        "all of one length and no label: nothing to cut by"
+    )
+    assert Evaluate(slices=[]).slice_definitions == []
 
 
 def test_many_labels_and_entities_are_a_slice_each() -> None:

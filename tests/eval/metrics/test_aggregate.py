@@ -20,6 +20,7 @@ from configs.run.evaluate import Evaluate
 from configs.run.metrics import METRICS
 from eval.measure.predictions import write_predictions
 from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, slice_rows, summarise
+from eval.metrics.rows import Prediction
 from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
@@ -40,7 +41,7 @@ def answer_of(number: int) -> Answer:
     right = number % 2 == 0
     probs = {"bad": 0.25, "good": 0.75} if right else {"bad": 0.75, "good": 0.25}
     label, tags = max(probs, key=probs.__getitem__), ["B-PER", "O"] if right else ["O", "B-PER"]
-    said = Answer(
+    predicted = Answer(
         "a cat" if right else "dogs",
         label,
         probs,
@@ -52,10 +53,10 @@ def answer_of(number: int) -> Answer:
         logprob=-1.0 - number,
         scored_tokens=2,
     )
-    return Answer(**(said.__dict__ | {"labels": tags})) if number >= 0 else said
+    return Answer(**(predicted.__dict__ | {"labels": tags})) if number >= 0 else predicted
 
 
-def scored(kind: str, count: int) -> list[dict[str, Any]]:
+def scored(kind: str, count: int) -> list[Prediction]:
     task, row = KINDS[kind]
     rows = []
     for number in range(count):
@@ -129,8 +130,8 @@ def test_rows_of_a_slice_are_found_over_the_borders_of_batches(tmp_path: Path, m
     assert rows["third=1"].tolist() == list(range(1, 70, 3)) and rows["all"].tolist() == list(range(70))
 
 
-def tagged(gold: list[str], said: list[str]) -> dict[str, Any]:
-    answer = Answer(" ".join(said), None, None, None, 0.1, 0, labels=said, confidences=[1.0] * len(said))
+def tagged(gold: list[str], predicted: list[str]) -> Any:
+    answer = Answer(" ".join(predicted), None, None, None, 0.1, 0, labels=predicted, confidences=[1.0] * len(predicted))
     return score("token-classification", {"id": "1", "tokens": ["w"] * len(gold), "tags": gold}, answer, Evaluate())
 
 
@@ -158,7 +159,7 @@ def test_entities_count_whole_and_by_kind() -> None:
 
 @given(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=6))
 def test_entities_over_all_sentences_are_seqevals(pairs: list[tuple[list[str], list[str]]]) -> None:
-    pairs = [(gold, (said * len(gold))[: len(gold)]) for gold, said in pairs]
+    pairs = [(gold, (predicted * len(gold))[: len(gold)]) for gold, predicted in pairs]
     frame, (golds, saids) = pandas.DataFrame([tagged(*pair) for pair in pairs]), zip(*pairs, strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,7 +172,7 @@ def test_entities_over_all_sentences_are_seqevals(pairs: list[tuple[list[str], l
 
 
 def numbers(pairs: list[tuple[float, float]]) -> pandas.DataFrame:
-    answers = [Answer("", None, None, None, 0.1, 0, value=said) for _, said in pairs]
+    answers = [Answer("", None, None, None, 0.1, 0, value=predicted) for _, predicted in pairs]
     return pandas.DataFrame(
         [
             score("sequence-classification", {"id": "1", "value": gold}, one, Evaluate())
@@ -182,7 +183,7 @@ def numbers(pairs: list[tuple[float, float]]) -> pandas.DataFrame:
 
 @given(st.lists(st.tuples(st.integers(-9, 9).map(float), st.floats(-9, 9)), min_size=2, max_size=20))
 def test_figures_of_numbers_are_scikit_learns_and_scipys(pairs: list[tuple[float, float]]) -> None:
-    frame, (gold, said) = numbers(pairs), zip(*pairs, strict=True)
+    frame, (gold, predicted) = numbers(pairs), zip(*pairs, strict=True)
     assert figure("mean_absolute_error", frame) == pytest.approx(
         sum(abs(one - other) for one, other in pairs) / len(pairs)
     )
@@ -191,13 +192,13 @@ def test_figures_of_numbers_are_scikit_learns_and_scipys(pairs: list[tuple[float
     )
     varied = len({*gold}) > 1
     assert (
-        figure("r_squared", frame) == pytest.approx(r2_score(gold, said))
+        figure("r_squared", frame) == pytest.approx(r2_score(gold, predicted))
         if varied
         else math.isnan(figure("r_squared", frame))
     )
-    ordered = varied and len({*said}) > 1
+    ordered = varied and len({*predicted}) > 1
     assert (
-        figure("spearman", frame) == pytest.approx(spearmanr(gold, said).statistic)
+        figure("spearman", frame) == pytest.approx(spearmanr(gold, predicted).statistic)
         if ordered
         else math.isnan(figure("spearman", frame))
     )

@@ -22,18 +22,18 @@ pytestmark = pytest.mark.unit
 NAMES = ("bad", "good", "mixed")
 
 
-def answered(gold: str, probs: dict[str, float] | None, label: str | None = None) -> dict[str, Any]:
-    said = label or max(probs or {"bad": 1.0}, key=(probs or {"bad": 1.0}).__getitem__)
+def answered(gold: str, probs: dict[str, float] | None, label: str | None = None) -> Any:
+    predicted = label or max(probs or {"bad": 1.0}, key=(probs or {"bad": 1.0}).__getitem__)
     return score(
         "sequence-classification",
         {"id": gold, "text": "t", "label": gold},
-        Answer(said, said, probs, None, 0.1, 0),
+        Answer(predicted, predicted, probs, None, 0.1, 0),
         Evaluate(),
     )
 
 
-def chosen(gold: list[str], said: list[str], probs: dict[str, float]) -> dict[str, Any]:
-    answer = Answer("", None, probs, None, 0.1, 0, labels=said)
+def chosen(gold: list[str], predicted: list[str], probs: dict[str, float]) -> Any:
+    answer = Answer("", None, probs, None, 0.1, 0, labels=predicted)
     return score("sequence-classification", {"id": "1", "text": "t", "labels": gold}, answer, Evaluate())
 
 
@@ -51,9 +51,18 @@ def classified(draw: Any, names: tuple[str, ...] = NAMES) -> list[tuple[str, dic
 def test_a_row_holds_what_was_asked_answered_and_how_surely() -> None:
     row = answered("good", {"bad": 0.2, "good": 0.8})
     assert row == {
-        "id": "good", "gold": "good", "answer": "good", "correct": 1.0, "log_loss": pytest.approx(-math.log(0.8)), "brier": pytest.approx(0.04),
-        "probabilities": '{"bad": 0.2, "good": 0.8}', "confidence": 0.8, "latency_seconds": 0.1, "prompt_tokens": 0, "completion_tokens": 0,
-    }  # fmt: skip
+        "id": "good",
+        "gold": "good",
+        "answer": "good",
+        "correct": 1.0,
+        "log_loss": pytest.approx(-math.log(0.8)),
+        "brier": pytest.approx(0.04),
+        "probabilities": '{"bad": 0.2, "good": 0.8}',
+        "confidence": 0.8,
+        "latency_seconds": 0.1,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+    }
 
 
 @pytest.mark.parametrize("probs", [None, {}, {"bad": 1.0}, {"bad": 1.0, "good": 0.0}])
@@ -74,26 +83,26 @@ def test_a_probability_that_is_no_number_reaches_the_figure() -> None:
 @given(classified())
 def test_every_figure_of_one_label_is_scikit_learns(rows: list[tuple[str, dict[str, float]]]) -> None:
     frame = pandas.DataFrame([answered(*row) for row in rows])
-    gold, said = frame["gold"].tolist(), frame["answer"].tolist()
+    gold, predicted = frame["gold"].tolist(), frame["answer"].tolist()
     for average in ("micro", "macro"):
         for name, one in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
             assert figure(f"{average}_{name}", frame) == pytest.approx(
-                one(gold, said, average=average, zero_division=0)
+                one(gold, predicted, average=average, zero_division=0)
             )
     assert (
         figure("accuracy", frame)
-        == pytest.approx(sk.accuracy_score(gold, said))
+        == pytest.approx(sk.accuracy_score(gold, predicted))
         == pytest.approx(figure("micro_f1", frame))
     )
-    wanted = sk.matthews_corrcoef(gold, said) if len({*gold, *said}) > 1 else math.nan
+    wanted = sk.matthews_corrcoef(gold, predicted) if len({*gold, *predicted}) > 1 else math.nan
     assert figure("matthews_correlation", frame) == pytest.approx(wanted, nan_ok=True)
     table = [[probs[name] for name in NAMES] for _, probs in rows]
     assert figure("log_loss", frame) == pytest.approx(sk.log_loss(gold, table, labels=NAMES))
     assert figure("brier", frame) == pytest.approx(sk.brier_score_loss(gold, table, labels=NAMES))
-    wanted = sk.f1_score(gold, said, labels=["good"], average="macro", zero_division=0)
+    wanted = sk.f1_score(gold, predicted, labels=["good"], average="macro", zero_division=0)
     assert (
         figure("f1:good", frame) == pytest.approx(wanted)
-        if "good" in gold + said
+        if "good" in gold + predicted
         else math.isnan(figure("f1:good", frame))
     )
 
@@ -153,12 +162,14 @@ SETS = st.lists(st.sampled_from("abc"), unique=True)
     st.lists(st.tuples(SETS, SETS, st.lists(st.floats(0.01, 0.99), min_size=3, max_size=3)), min_size=2, max_size=15)
 )
 def test_every_figure_of_many_labels_is_scikit_learns(rows: list[tuple[list[str], list[str], list[float]]]) -> None:
-    frame = pandas.DataFrame([chosen(gold, said, dict(zip("abc", probs, strict=True))) for gold, said, probs in rows])
-    gold, said = (numpy.array([[label in row[place] for label in "abc"] for row in rows]) for place in (0, 1))
-    occurring = (gold | said).any(axis=0)
+    frame = pandas.DataFrame(
+        [chosen(gold, predicted, dict(zip("abc", probs, strict=True))) for gold, predicted, probs in rows]
+    )
+    gold, predicted = (numpy.array([[label in row[place] for label in "abc"] for row in rows]) for place in (0, 1))
+    occurring = (gold | predicted).any(axis=0)
     for average in ("micro", "macro"):
         wanted = (
-            sk.f1_score(gold[:, occurring], said[:, occurring], average=average, zero_division=0)
+            sk.f1_score(gold[:, occurring], predicted[:, occurring], average=average, zero_division=0)
             if occurring.any()
             else math.nan
         )
@@ -171,7 +182,7 @@ def test_every_figure_of_many_labels_is_scikit_learns(rows: list[tuple[list[str]
         assert figure("roc_auc", frame) == pytest.approx(
             sk.roc_auc_score(gold[:, varied], probs[:, varied], average="macro")
         )
-    assert figure("subset_accuracy", frame) == pytest.approx((gold == said).all(axis=1).mean())
+    assert figure("subset_accuracy", frame) == pytest.approx((gold == predicted).all(axis=1).mean())
 
 
 def test_many_labels_are_right_together_or_not_at_all() -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from configs.run.evaluate import Evaluate
 from eval.metrics.aggregate import figure
-from eval.metrics.generation import TEXT, f1, fields, normalize, score_answer
+from eval.metrics.generation import NO_OVERLAP, f1, fields, normalize, score_answer
 from eval.metrics.score import score
 from infra.vllm.answer import Answer
 
@@ -31,7 +32,7 @@ JSON = st.recursive(
 )
 
 
-def answered(text: str, reference: str, **settings: Any) -> dict[str, Any]:
+def answered(text: str, reference: str, **settings: Any) -> Any:
     return score(
         "causal-lm",
         {"id": "1", "reference": reference},
@@ -54,7 +55,7 @@ def test_a_call_is_matched_by_its_syntax_tree_and_by_nothing_of_texts(text: str,
     assert (row["exact_match"], row["valid_json"], row["name_match"]) == outcome and row["correct"] == row[
         "exact_match"
     ]
-    assert all(row[name] is None for name in (*TEXT, "field_f1", "valid_schema"))
+    assert all(row[name] is None for name in (*NO_OVERLAP, "field_f1", "valid_schema"))
     assert (row["gold"], row["answer"], row["latency_seconds"], row["prompt_tokens"], row["completion_tokens"]) == (
         CALL,
         text,
@@ -67,7 +68,7 @@ def test_a_call_is_matched_by_its_syntax_tree_and_by_nothing_of_texts(text: str,
 def test_a_text_has_no_figures_of_calls_or_objects_and_an_object_none_of_texts() -> None:
     text, thing = answered("a cat", "the cat"), answered('{"a": 1, "b": [2, 3]}', '{"b": [2, 4], "a": 1}')
     assert all(text[name] is None for name in ("name_match", "valid_json", "valid_schema", "field_f1")) and all(
-        text[name] is not None for name in TEXT
+        text[name] is not None for name in NO_OVERLAP
     )
     assert (
         thing["field_f1"] == pytest.approx(2 / 3)
@@ -113,10 +114,10 @@ def test_a_normalised_text_is_not_changed_again(text: str, how: Any) -> None:
 
 @given(st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=8))
 def test_bleu_and_chrf_of_a_set_are_sacrebleus_of_the_corpus(pairs: list[tuple[str, str]]) -> None:
-    frame, (said, gold) = pandas.DataFrame([answered(*pair) for pair in pairs]), zip(*pairs, strict=True)
-    assert figure("bleu", frame) == pytest.approx(BLEU().corpus_score(list(said), [list(gold)]).score)
-    assert figure("chrf", frame) == pytest.approx(CHRF().corpus_score(list(said), [list(gold)]).score)
-    sentences = [BLEU(effective_order=True).sentence_score(*[one, [other]]).score for one, other in pairs]
+    frame, (predicted, gold) = pandas.DataFrame([answered(*pair) for pair in pairs]), zip(*pairs, strict=True)
+    assert figure("bleu", frame) == pytest.approx(BLEU().corpus_score(list(predicted), [list(gold)]).score)
+    assert figure("chrf", frame) == pytest.approx(CHRF().corpus_score(list(predicted), [list(gold)]).score)
+    sentences = [BLEU(effective_order=True).sentence_score(one, [other]).score for one, other in pairs]
     assert figure("sentence_bleu", frame) == pytest.approx(sum(sentences) / len(pairs))
     assert figure("sentence_chrf", frame) == pytest.approx(
         sum(CHRF().sentence_score(one, [other]).score for one, other in pairs) / len(pairs)
@@ -129,11 +130,11 @@ def test_bleu_and_chrf_of_a_set_are_sacrebleus_of_the_corpus(pairs: list[tuple[s
 
 
 @pytest.mark.parametrize(
-    ("said", "gold", "wanted"),
+    ("predicted", "gold", "wanted"),
     [("the cat", "cat", 1), ("a big cat", "cat sat", 0.5), ("dog", "cat", 0), ("the", "a", 1), ("", "cat", 0)],
 )
-def test_token_f1_is_squads(said: str, gold: str, wanted: float) -> None:
-    assert answered(said, gold)["token_f1"] == wanted
+def test_token_f1_is_squads(predicted: str, gold: str, wanted: float) -> None:
+    assert answered(predicted, gold)["token_f1"] == wanted
 
 
 @given(JSON, JSON)
@@ -146,7 +147,8 @@ def test_fields_are_alike_exactly_where_the_values_are(one: Any, other: Any) -> 
 def test_answers_are_held_against_the_schema_of_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.json").write_text(
-        '{"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}'
+        '{"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/$defs/n"}}, '
+        '"$defs": {"n": {"type": "integer"}}}'
     )
     for text, wanted in (('{"a": 1}', 1), ('{"a": "1"}', 0), ("{}", 0), ("no json", 0), ("[" * 100_000, 0)):
         row = answered(text, "any text", json_schema="s.json")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,9 +133,13 @@ NASTY = st.text(
 def test_no_text_becomes_markup(text: str) -> None:
     frame = judged.predictions(1, 0.9, n=20)
     changed = frame.assign(
-        gold=text, answer=text, id=[f"{text}{number}" for number in range(20)], slices=[[text]] * 20, correct=0.0
+        gold=text,
+        answer=text,
+        id=[f"{text}{number}" for number in range(20)],
+        slices=pandas.Series([[text]] * 20),
+        correct=0.0,
     )
-    record = {
+    record: Any = {
         "metrics": {"accuracy": 0.5},
         "slices": {text: {"n": 20, "accuracy": 0.5}},
         "behaviour": {text: {**judged.BEHAVIOUR["names"], "groups": {text: {"n": 1}}}},
@@ -169,10 +174,10 @@ def test_no_text_becomes_markup(text: str) -> None:
 def tame(verdict: Verdict, evidence: Evidence) -> tuple[Verdict, Evidence]:
     """The same, of harmless words."""
     frame = judged.predictions(1, 0.9, n=20).assign(
-        gold="x", answer="x", id=[f"x{number}" for number in range(20)], slices=[["x"]] * 20, correct=0.0
+        gold="x", answer="x", id=[f"x{number}" for number in range(20)], slices=pandas.Series([["x"]] * 20), correct=0.0
     )
     behaviour = {"x": {**judged.BEHAVIOUR["names"], "groups": {"x": {"n": 1}}}}
-    record = {"metrics": {"accuracy": 0.5}, "slices": {"x": {"n": 20, "accuracy": 0.5}}, "behaviour": behaviour}
+    record: Any = {"metrics": {"accuracy": 0.5}, "slices": {"x": {"n": 20, "accuracy": 0.5}}, "behaviour": behaviour}
     result = RuleResult(
         rule="x",
         outcome="fail",

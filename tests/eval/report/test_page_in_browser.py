@@ -41,7 +41,12 @@ def open_page(browser: Any, report: Path) -> Iterator[Any]:
     def opened(width: int = 1100, **options: Any) -> Any:
         context = browser.new_context(offline=True, viewport={"width": width, "height": 900}, **options)
         contexts.append(context)
-        context.route("**/*", lambda route: (asked.append(route.request.url), route.continue_()))
+
+        def pass_on(route: Any) -> None:
+            asked.append(route.request.url)
+            route.continue_()
+
+        context.route("**/*", pass_on)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -143,8 +148,12 @@ def test_nothing_sticks_out_on_a_narrow_screen(open_page: Any, width: int) -> No
 
 def test_light_and_dark_have_enough_contrast(open_page: Any) -> None:
     """WCAG 2.2, 1.4.3: 4.5 to 1 for text, of every colour that text has."""
-    script = "[...new Set([...document.querySelectorAll('p,h1,h2,td,th,.badge,.better,.worse,dt,dd,a')].map(e => [getComputedStyle(e).color, ground(e)].join('|')))]"
-    ground = "e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (/^rgb\\(/.test(c)) return c } return 'rgb(255, 255, 255)' }"
+    texts = "document.querySelectorAll('p,h1,h2,td,th,.badge,.better,.worse,dt,dd,a')"
+    script = f"[...new Set([...{texts}].map(e => [getComputedStyle(e).color, ground(e)].join('|')))]"
+    ground = (
+        "e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; "
+        "if (/^rgb\\(/.test(c)) return c } return 'rgb(255, 255, 255)' }"
+    )
     for scheme in ("light", "dark"):
         pairs = open_page(color_scheme=scheme).evaluate(f"(() => {{ const ground = {ground}; return {script} }})()")
         low = [pair for pair in pairs if contrast(*pair.split("|")) < 4.5]

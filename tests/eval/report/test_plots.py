@@ -114,7 +114,12 @@ def test_the_curves_bins_are_those_of_the_calibration_error(rows: list[tuple[flo
 def test_nobody_who_gives_no_probabilities_has_a_calibration_or_a_confusion() -> None:
     frame = pandas.DataFrame({"gold": ["a"], "answer": ["a"], "correct": [1.0]})
     assert calibration(None) == calibration(frame) == calibration(frame.assign(confidence=None)) == []
-    assert confusion(None) is confusion(frame) is confusion(frame.assign(confidence=0.9, gold_labels=[["a"]])) is None
+    assert (
+        confusion(None)
+        is confusion(frame)
+        is confusion(frame.assign(confidence=0.9, gold_labels=pandas.Series([["a"]])))
+        is None
+    )
 
 
 def test_the_confusion_counts_every_row_once_and_shares_are_of_the_gold_label() -> None:

@@ -37,7 +37,8 @@ def verdict_of(*outcomes: Outcome, **evidence: Any) -> Verdict:
         (["pass", "inconclusive", "fail"], {}, "Fail: 1 of 3 rules broken, first: rule 3."),
         (["inconclusive"], {}, "Inconclusive: nothing failed, but 1 of 1 rule not shown, first: rule 1."),
         (["pass", "inconclusive"], {"more_examples": 1410},
-         "Inconclusive: nothing failed, but 1 of 2 rules not shown, first: rule 2. About 1,410 more examples would decide."),
+         "Inconclusive: nothing failed, but 1 of 2 rules not shown, first: rule 2. "
+         "About 1,410 more examples would decide."),
         ([], {}, "Inconclusive: there was no rule to judge by."),
     ],
 )  # fmt: skip
@@ -46,7 +47,7 @@ def test_the_headline_is_one_sentence(outcomes: list[Outcome], more: dict[str, A
 
 
 def test_what_failed_comes_first_and_the_files_order_within() -> None:
-    found = summary.by_gravity(verdict_of("pass", "inconclusive", "fail", "pass", "fail").results)
+    found = summary.by_severity(verdict_of("pass", "inconclusive", "fail", "pass", "fail").results)
     assert [one.rule for one in found] == ["rule 3", "rule 5", "rule 2", "rule 1", "rule 4"]
 
 
@@ -63,9 +64,14 @@ def test_a_change_has_the_interval_of_the_rule_that_compared_the_same_two() -> N
 
 @pytest.mark.parametrize(
     ("metric", "release", "before", "arrow", "better"),
-    [("accuracy", 0.5, 0.4, "▲", True), ("log_loss", 0.5, 0.4, "▲", False), ("f1:good", 0.3, 0.4, "▼", False), ("x", 1, 0, "▲", None),
-     ("accuracy", 1, 1, "=", None)],
-)  # fmt: skip
+    [
+        ("accuracy", 0.5, 0.4, "▲", True),
+        ("log_loss", 0.5, 0.4, "▲", False),
+        ("f1:good", 0.3, 0.4, "▼", False),
+        ("x", 1, 0, "▲", None),
+        ("accuracy", 1, 1, "=", None),
+    ],
+)
 def test_up_is_not_always_better(metric: str, release: float, before: float, arrow: str, better: bool | None) -> None:
     change = summary.Change(metric, "base", release, before, None, None)
     assert (change.arrow, change.better) == (arrow, better)

@@ -84,7 +84,7 @@ def test_the_five_forms_agree_whatever_the_words(tmp_path: Path, results: list[R
     report = (tmp_path / "report.md").read_text(encoding="utf8")
     assert report.startswith(f"# Gate: {verdict.outcome}\n") and judged.RELEASE in report
     assert [row.split(" | ")[1] for row in report.splitlines() if "| **" in row] == [
-        f"**{one.outcome}**" for one in summary.by_gravity(results)
+        f"**{one.outcome}**" for one in summary.by_severity(results)
     ]
     page = (tmp_path / "report.html").read_text(encoding="utf8")
     assert page.count('<article class="card rule">') == len(results) and f'id="outcome">{verdict.outcome}<' in page
@@ -131,9 +131,8 @@ def test_the_metrics_report_has_each_figure_once_with_what_it_is_of() -> None:
 
 
 def test_a_figure_that_is_no_number_has_no_line() -> None:
-    evidence = Evidence(
-        judged.RELEASE, Measured({"metrics": {"a": float("nan"), "b": None, "c": True, "d": float("inf"), "e": 1}})
-    )
+    metrics: Any = {"a": float("nan"), "b": None, "c": True, "d": float("inf"), "e": 1}
+    evidence = Evidence(judged.RELEASE, Measured({"metrics": metrics}))
     assert samples(open_metrics(verdict_of([]), evidence))["tunegate_metric"] == [
         ({"metric": "e", "of": "release"}, 1.0)
     ]

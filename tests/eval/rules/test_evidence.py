@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -17,14 +17,15 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
-from eval.evaluate import write_atomically
 from eval.measure.predictions import write_predictions
 from eval.metrics.score import score
 from eval.rules.evidence import find_measured, gather, read_measured
+from infra.files.atomic import write_json
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
-WriteRelease, WriteMeasured = Callable[..., Manifest], Callable[..., Path]
+WriteRelease = Callable[..., Manifest]
+WriteMeasured = Callable[..., Path]
 CHAMPION, OTHER = "champion@sha256:" + "c" * 64, "other@sha256:" + "d" * 64
 RUN = RunPaths.of("run")
 
@@ -63,8 +64,9 @@ def test_a_missing_file_repeated_ids_or_another_shape_is_no_evaluation(
         (write_measured(tmp_path / f"without {name}", OTHER, {"x": 1.0}) / name).unlink()
         assert read_measured(tmp_path / f"without {name}") is None
     (write_measured(tmp_path / "list", OTHER, {"x": 1.0}) / "metrics.json").write_text("[]")
-    for name, frame in {"twice": {"id": ["x", "x"], "correct": [1.0, 0.0]}, "nameless": {"correct": [1.0]}}.items():
-        pandas.DataFrame(frame).to_parquet(write_measured(tmp_path / name, OTHER, {"x": 1.0}) / "predictions.parquet")
+    odd: dict[str, Any] = {"twice": {"id": ["x", "x"], "correct": [1.0, 0.0]}, "nameless": {"correct": [1.0]}}
+    for name, columns in odd.items():
+        pandas.DataFrame(columns).to_parquet(write_measured(tmp_path / name, OTHER, {"x": 1.0}) / "predictions.parquet")
     assert [read_measured(tmp_path / name) for name in ("list", "twice", "nameless")] == [None, None, None]
 
 
@@ -139,14 +141,14 @@ def test_what_is_absent_stays_absent(
 
 
 def test_an_evaluation_as_the_gate_sees_it_is_what_evaluate_wrote(tmp_path: Path) -> None:
-    row = score(
+    scored = score(
         "sequence-classification",
         {"id": "x", "label": "g"},
         Answer("a", "a", {"g": 0.5, "a": 0.5}, None, 0.1, 0),
         Evaluate(),
     )
-    write_predictions(tmp_path, iter([row | {"slices": ["label=g"]}]))
-    write_atomically(tmp_path / "metrics.json", json.dumps({"release": OTHER, "metrics": {}}))
+    write_predictions(tmp_path, iter([scored | {"slices": ["label=g"]}]))
+    write_json(tmp_path / "metrics.json", {"release": OTHER, "metrics": {}})
     found = read_measured(tmp_path)
     assert found is not None and found.record == {"release": OTHER, "metrics": {}}
     (row,) = found.frame.to_dict("records") if found.frame is not None else []

@@ -5,124 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy
-import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.rules.gate import GateConfig
-from configs.verdict import RuleResult
-from eval.gate import named_in
-from eval.rules.decide import changes, decide, decide_load
-from eval.rules.evidence import Evidence, Measured
+from eval.rules.decide import changes, decide_load
+from eval.rules.evidence import Evidence
+from tests.support.deciding import MINE, NAMED, OTHER, frame, judged, measured
 
 pytestmark = pytest.mark.unit
-MINE, OTHER, NAMED = ("a@sha256:" + "a" * 64, "b@sha256:" + "b" * 64, "c@sha256:" + "c" * 64)
-NO_FIGURE = st.sampled_from([None, math.nan, math.inf, -math.inf, True, "0.9", [], {}])
-
-
-def frame(values: Any, column: str = "correct", slices: Any = None) -> pandas.DataFrame:
-    found = pandas.DataFrame({"id": [str(i) for i in range(len(values))], column: [float(one) for one in values]})
-    return found if slices is None else found.assign(slices=slices)
-
-
-def measured(reference: str, values: pandas.DataFrame | None = None, dataset: str = "d", **record: Any) -> Measured:
-    return Measured({"release": reference, "dataset": dataset, "metrics": {}} | record, values)
-
-
-def judged(rule: dict[str, Any], mine: Measured, **evidence: Any) -> RuleResult:
-    return decide(GateConfig.model_validate({"rules": [rule]}), Evidence(MINE, mine, **evidence)).results[0]
-
-
-def against(rule: dict[str, Any], mine: Any, theirs: Any, column: str = "correct") -> RuleResult:
-    return judged(
-        rule,
-        measured(MINE, frame(mine, column)),
-        champion=OTHER,
-        references={"champion": measured(OTHER, frame(theirs, column))},
-    )
-
-
-NOISE = numpy.random.default_rng(3).random(200)
-
-
-@pytest.mark.parametrize(("shift", "outcome"), [(-0.3, "pass"), (0.0, "pass"), (0.05, "inconclusive"), (0.3, "fail")])
-def test_where_lower_is_better_an_increase_is_the_loss(shift: float, outcome: str) -> None:
-    rule = {"rule": "non_inferior_to", "metric": "mean_absolute_error", "margin": 0.05}
-    found = against(rule, NOISE + shift + numpy.random.default_rng(4).normal(0, 0.05, 200), NOISE, "absolute_error")
-    assert found.outcome == outcome and found.evidence["bound"] == 0.05 and found.evidence["direction"] == "at most"
-    assert found.evidence["difference"] == pytest.approx(shift, abs=0.02) and found.evidence["reference"] == "champion"
-
-
-@pytest.mark.parametrize(("right", "outcome"), [(90, "pass"), (64, "inconclusive"), (20, "fail")])
-def test_superiority_must_be_shown(right: int, outcome: str) -> None:
-    found = against(
-        {"rule": "superior_to", "metric": "exact_match"},
-        [i < right for i in range(100)],
-        [i % 5 < 3 for i in range(100)],
-    )
-    assert found.outcome == outcome and "power" not in found.evidence and found.evidence["bound"] == 0.0
-    assert (found.evidence["value"], found.evidence["reference_value"]) == (right / 100, 0.6)
-
-
-def test_nobody_is_superior_to_himself() -> None:
-    assert against({"rule": "superior_to", "metric": "exact_match"}, [1] * 50, [1] * 50).outcome == "inconclusive"
-    assert against({"rule": "superior_to", "metric": "token_f1"}, NOISE, NOISE, "token_f1").outcome == "inconclusive"
-
-
-def test_the_same_answers_are_shown_to_be_no_worse_in_any_metric() -> None:
-    for metric, column in (
-        ("exact_match", "correct"),
-        ("token_f1", "token_f1"),
-        ("mean_absolute_error", "absolute_error"),
-    ):
-        values = numpy.round(NOISE) if column == "correct" else NOISE
-        assert (
-            against({"rule": "non_inferior_to", "metric": metric, "margin": 0.05}, values, values, column).outcome
-            == "pass"
-        )
-
-
-def test_an_open_comparison_says_how_many_more_examples_would_decide() -> None:
-    found = against(
-        {"rule": "non_inferior_to", "metric": "exact_match", "margin": 0.05},
-        [i % 10 < 7 for i in range(80)],
-        [(i + 1) % 10 < 7 for i in range(80)],
-    )
-    more = found.evidence["more_examples"]
-    assert (
-        found.outcome == "inconclusive" and more > 0 and f"about {more:,} more examples would decide" in found.sentence
-    )
-    assert (
-        0 < found.evidence["power"] < 1
-        and f"{found.evidence['minimum_detectable_effect']:.3f} would be seen" in found.sentence
-    )
-    assert {
-        "kind",
-        "metric",
-        "low",
-        "high",
-        "confidence",
-        "n",
-        "method",
-        "p_value",
-        "gained",
-        "lost",
-    } <= found.evidence.keys()
-
-
-def test_any_release_may_be_the_reference_and_only_itself() -> None:
-    rule = {"rule": "non_inferior_to", "metric": "exact_match", "margin": 0.1, "reference": NAMED}
-    values = frame([1.0] * 100)
-    assert named_in(GateConfig.model_validate({"rules": [rule, {"rule": "parity"}]})) == [NAMED]
-    assert judged(rule, measured(MINE, values), references={NAMED: measured(NAMED, values)}).outcome == "pass"
-    assert judged(rule, measured(MINE, values), references={NAMED: measured(OTHER, values)}).outcome == "fail"
-    assert (
-        judged(rule, measured(MINE, values), references={NAMED: measured(NAMED, values, "other rows")}).outcome
-        == "inconclusive"
-    )
-    assert judged(rule, measured(MINE, values)).outcome == "inconclusive"
+NO_FIGURE: st.SearchStrategy[Any] = st.sampled_from([None, math.nan, math.inf, -math.inf, True, "0.9", [], {}])
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(190, "pass"), (164, "inconclusive"), (100, "fail")])
@@ -140,57 +33,6 @@ def test_a_confident_threshold_is_met_by_the_whole_interval(right: int, outcome:
     assert judged(sure, measured(MINE, metrics={"exact_match": right / 200})).outcome == "inconclusive", (
         "without examples there is no interval"
     )
-
-
-SLICES = [["all", "long" if i % 2 else "short"] for i in range(200)] + [["tiny"]] * 5
-
-
-def sliced(values: list[float]) -> Measured:
-    return measured(MINE, frame(values, slices=SLICES))
-
-
-def test_one_broken_slice_fails_and_is_named() -> None:
-    good, broken = [1.0] * 205, [float(i % 2 == 0 or i > 199) for i in range(205)]
-    by_champion = {"rule": "slice_minimum", "metric": "exact_match", "reference": "champion", "margin": 0.05}
-    for rule in ({"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.8}, by_champion):
-        known = {"champion": OTHER, "references": {"champion": measured(OTHER, frame(good, slices=SLICES))}}
-        assert judged(rule, sliced(good), **known).outcome == "pass"
-        found = judged(rule, sliced(broken), **known)
-        assert found.outcome == "fail" and "long" in found.sentence and "too small to judge: tiny" in found.sentence
-        rows = found.evidence["slices"]
-        assert [row["name"] for row in rows] == ["long", "all", "short"] and all(
-            row["p_value"] <= row["p_adjusted"] <= 1 for row in rows
-        )
-    assert judged(by_champion, sliced(broken), champion=OTHER).outcome == "inconclusive"
-    assert judged(by_champion, sliced(broken)).outcome == "pass", "nothing is pinned"
-
-
-def test_a_slice_that_only_seems_short_is_open() -> None:
-    values = [float(i % 2 == 0 or i % 20 > 3) for i in range(205)]
-    found = judged(
-        {"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.85, "slices": ["long"]}, sliced(values)
-    )
-    assert found.outcome == "inconclusive" and [row["name"] for row in found.evidence["slices"]] == ["long"]
-
-
-def test_slices_that_are_not_there_prove_nothing() -> None:
-    rule = {"rule": "slice_minimum", "metric": "exact_match", "minimum": 0}
-    for changed in ({"slices": ["lnog"]}, {"slices": ["*", "topic=*"]}, {"slices": ["tiny"]}, {"metric": "token_f1"}):
-        assert judged(rule | changed, sliced([1.0] * 205)).outcome == "inconclusive"
-    assert (
-        judged(rule, measured(MINE, frame([1.0] * 50))).outcome
-        == judged(rule, measured(MINE)).outcome
-        == "inconclusive"
-    )
-    assert judged(rule, sliced([math.nan] * 205)).outcome == "inconclusive"
-
-
-def test_of_many_even_slices_holm_lets_chance_pass() -> None:
-    """Twenty fair slices of truth 0.8 held to 0.8: about half lie short by chance, none is shown to."""
-    random = numpy.random.default_rng(7)
-    values = random.random(2000) < 0.8
-    mine = measured(MINE, frame(values, slices=[[f"part {i % 20}"] for i in range(2000)]))
-    assert judged({"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.8}, mine).outcome == "inconclusive"
 
 
 BEHAVIOUR = {
@@ -312,9 +154,13 @@ def test_no_figure_never_passes(value: Any) -> None:
         size_bytes=value,
     )
     rules = [
-        {"rule": "calibration", "maximum": 1}, {"rule": "quantization", "minimum_agreement": 0}, {"rule": "robustness", "maximum_drop": 9},
-        {"rule": "robustness", "maximum_flip_rate": 1}, {"rule": "fairness", "maximum_gap": 9}, {"rule": "size", "maximum_bytes": 9},
-    ]  # fmt: skip
+        {"rule": "calibration", "maximum": 1},
+        {"rule": "quantization", "minimum_agreement": 0},
+        {"rule": "robustness", "maximum_drop": 9},
+        {"rule": "robustness", "maximum_flip_rate": 1},
+        {"rule": "fairness", "maximum_gap": 9},
+        {"rule": "size", "maximum_bytes": 9},
+    ]
     assert {judged(rule, mine).outcome for rule in rules} == {"inconclusive"}
     assert loaded({"rule": "latency", "metric": "latency_p50_ms", "maximum": 9}, latency_p50_ms=value) == "inconclusive"
     assert (

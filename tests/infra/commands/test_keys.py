@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from configs.errors import InputError
@@ -24,7 +24,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "here.yaml"
 
 
-def keys(*arguments: str, environment: Path) -> Result:
+def keys(*arguments: str, environment: Path) -> Any:
     return CliRunner().invoke(app, ["keys", arguments[0], str(environment), *arguments[1:]])
 
 
@@ -95,7 +95,8 @@ def test_times_are_numbers_with_a_unit(text: str, seconds: int) -> None:
 def test_the_open_router_takes_a_key_at_once(proxy: RunningProxy) -> None:
     config = proxy.router.config
     Path("router.yaml").write_text(
-        f"name: x\nmodel: assistant\nrelease: null\ngate: null\nstate_dir: state\nrouter: {{port: {config.router.port}}}\n"
+        f"name: x\nmodel: assistant\nrelease: null\ngate: null\nstate_dir: state\n"
+        f"router: {{port: {config.router.port}}}\n"
     )
     secret = keys("add", "team", "--expires", "5s", environment=Path("router.yaml")).output.strip()
     assert proxy.ask(key=secret, json={}).status_code == 200

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.digest import key_of
-from infra.files.atomic import clear_partials, new_directory, read_json, write_json, write_text
+from infra.files.atomic import clear_partials, new_directory, new_file, read_json, write_json, write_private, write_text
 
 pytestmark = pytest.mark.unit
 JSON = st.recursive(
@@ -108,3 +108,20 @@ def test_a_key_does_not_depend_on_the_order_of_keys(value: dict[str, int]) -> No
 def test_a_key_depends_on_every_part(parts: list[Any], more: Any) -> None:
     assert key_of(*parts) != key_of(*parts, more)
     assert key_of(*parts) != key_of(parts)
+
+
+def test_only_the_owner_may_read_what_is_private_also_where_a_kill_left_an_open_partial(tmp_path: Path) -> None:
+    target = tmp_path / "keys" / "keys.json"
+    target.parent.mkdir()
+    (target.parent / "keys.json.partial").write_text("torn")
+    write_private(target, "secret")
+    assert target.read_text() == "secret" and target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in target.parent.iterdir()] == ["keys.json"]
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "card.html", "old")
+    with pytest.raises(RuntimeError), new_file(tmp_path / "card.html") as partial:
+        partial.write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "card.html").read_text() == "old"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_what_does_not_pass_is_an_outside_error_after_a_few_tries(
     ids=["time-out", "500", "502"],
 )
 def test_a_write_that_was_taken_but_not_answered_is_there_once(
-    world: World, gitlab: GitLab, kind: str, facts: dict[str, object]
+    world: World, gitlab: GitLab, kind: str, facts: dict[str, Any]
 ) -> None:
     world.fail(*WRITES[kind], taken=True, **facts)
     CALLS[kind](gitlab)

@@ -7,6 +7,7 @@ import base64
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -161,7 +162,8 @@ def test_two_configs_of_one_merge_request_pin_one_after_the_other(bare: Path) ->
 
 
 def test_a_push_that_comes_in_between_is_gone_around(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reference, branch, push, pushed = release("smoke"), branch_of(bare), pin.push, []
+    reference, branch, push = release("smoke"), branch_of(bare), pin.push
+    pushed: list[Any] = []
 
     def late(tree: Path, to: Branch) -> bool:
         if not pushed:

@@ -88,6 +88,7 @@ def bad_tokens() -> dict[str, str]:
     now, pem = int(time.time()), read_jwks(write_jwks(public(RSA, "r1")), ALL)[0].pem.encode()
     head, _, rest = token().partition(".")
     body, _, signature = rest.partition(".")
+    another = {"iss": ISSUER, "aud": AUDIENCE, "sub": "root", "exp": now + 600}
     none, odd, bare = (
         b64(json.dumps(header).encode())
         for header in ({"alg": "none", "kid": "r1"}, {"alg": "None", "kid": "r1"}, {"alg": "RS256"})
@@ -108,7 +109,7 @@ def bad_tokens() -> dict[str, str]:
         "key brought along": token(STRANGER, {"jwk": public(STRANGER, "r1")}),
         "signature cut": f"{head}.{body}.{signature[:-8]}",
         "signature gone": f"{head}.{body}.",
-        "another body": f"{head}.{b64(json.dumps({'iss': ISSUER, 'aud': AUDIENCE, 'sub': 'root', 'exp': now + 600}).encode())}.{signature}",
+        "another body": f"{head}.{b64(json.dumps(another).encode())}.{signature}",
         "expired": token(exp=now - 1),
         "no exp": token(exp=None),
         "exp as a text": token(exp="never"),

@@ -14,7 +14,8 @@ import pytest
 from configs.environment.config import DeployConfig
 from infra.haproxy.api_keys import KeyLimits, Keyring
 from infra.haproxy.config import render
-from tests.infra.conftest import SECRET, RunningProxy, free_ports
+from tests.infra.conftest import SECRET, RunningProxy
+from tests.serve.conftest import free_ports
 
 FORGED = {
     "x-tunegate-slot": "green",
@@ -131,7 +132,13 @@ def test_slow_headers_hold_up_nobody_and_end(start_proxy: Callable[..., RunningP
 @pytest.mark.integration
 def test_a_slow_body_never_reaches_a_model_server(start_proxy: Callable[..., RunningProxy]) -> None:
     proxy = start_proxy(receive_seconds=1)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 100000\r\n\r\n{{".encode()
+    lines = (
+        "POST /v1/chat/completions HTTP/1.1",
+        "Host: a",
+        f"Authorization: Bearer {SECRET}",
+        "Content-Length: 100000",
+    )
+    head = ("\r\n".join(lines) + "\r\n\r\n{").encode()
     answer = proxy.raw(head + b" " * 50_000, seconds=10)
     assert answer.startswith(b"HTTP/1.1 408") and json.loads(answer.rpartition(b"\r\n")[2])["error"]["code"] == 408
     assert proxy.arrivals == []
@@ -148,7 +155,10 @@ def test_the_largest_body_passes_whole_and_one_byte_more_is_413(start_proxy: Cal
 
 @pytest.mark.integration
 def test_a_client_that_waits_for_100_continue_gets_it(proxy: RunningProxy) -> None:
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: 2\r\n"
+        "Expect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", proxy.router.config.router.port), timeout=5) as connection:
         connection.sendall(head.encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 100")
@@ -218,7 +228,8 @@ def test_the_log_says_who_ended_a_stream(proxy: RunningProxy) -> None:
     with socket.create_connection(("127.0.0.1", proxy.router.config.router.port), timeout=5) as connection:
         body = b'{"chunks": 40}'
         connection.sendall(
-            f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {SECRET}\r\n".encode()
+            + f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
         assert connection.recv(4096)

@@ -190,7 +190,10 @@ def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_router_it_op
             "state_dir": "state",
         }
     )
-    code = "import sys; from configs.environment.config import DeployConfig; from infra.haproxy.router import Router; Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
+    code = (
+        "import sys; from configs.environment.config import DeployConfig; from infra.haproxy.router import Router; "
+        "Router(DeployConfig.model_validate_json(sys.argv[1])).start('k')"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     try:
         words = [sys.executable, "-c", code, config.model_dump_json()]

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from configs.errors import InputError
-from tests.infra.conftest import SECRET, RunningProxy, free_ports
+from tests.infra.conftest import SECRET, RunningProxy
+from tests.serve.conftest import free_ports
 
 pytestmark = pytest.mark.integration
 KEYED = {"Authorization": f"Bearer {SECRET}"}

@@ -16,7 +16,7 @@ import pytest
 from configs.errors import OutsideError
 from infra.mlflow import client, tracking
 from infra.mlflow.outbox import Outbox
-from infra.mlflow.sync import sync
+from infra.mlflow.sync import Synced, sync
 from tests.support.clones import Bucket, Clone, bucket, clones
 from tests.support.mlflow_store import config
 from tests.support.stores import SECRET_KEY, Server, mlflow, postgres
@@ -91,7 +91,7 @@ def track(name: str, here: Path) -> tracking.Tracker:
     return tracker
 
 
-def complete(name: str) -> list[dict[str, Any]]:
+def complete(name: str) -> list[Synced]:
     """As often as a pool of dead connections needs."""
     deadline = time.monotonic() + 120
     while True:
@@ -168,7 +168,7 @@ def test_a_server_killed_while_a_run_is_tracked_loses_nothing(
     assert len(list(tracker.outbox.left())) > 0
     server.start()
     (done,) = complete(victim)
-    assert done["run_id"] == tracker.outbox.run_id and steps_of(stores, done["run_id"]) == list(range(1, 81))
+    assert done["run_id"] == tracker.outbox.run_id and steps_of(stores, str(done["run_id"])) == list(range(1, 81))
     assert stores.rows(f"SELECT status FROM runs WHERE run_uuid = '{done['run_id']}'") == [("FINISHED",)]
     assert list(tracker.outbox.left()) == []
 

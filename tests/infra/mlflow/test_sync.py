@@ -243,5 +243,5 @@ def test_down_while_training_then_up_is_delivered_once(
         sync([])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{server[0]}:{server[1]}")
     assert [row["delivered_lines"] for row in (*sync([]), *sync([]))] == [STEPS + 3, 0]
-    store = client.connect(tracking.tracking_uri())
+    store = client.connect(client.tracking_uri())
     assert [point.step for point in store.get_metric_history(tracker.run_id, "loss")] == list(range(1, STEPS + 1))

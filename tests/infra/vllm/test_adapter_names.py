@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 CHAT = "/v1/chat/completions"
 OWN, LATER = "support@aaaaaaaaaaaa", "support@bbbbbbbbbbbb"
 SETTINGS = {"model": "assistant", "adapter": OWN}
-WORDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 class Vllm:

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.unit
 
 
 def manifest(task: str) -> Manifest:
-    return Manifest.model_construct(name="m", task=task, problem="single_label", labels=["no", "yes"])
+    fields: Any = {"name": "m", "task": task, "problem": "single_label", "labels": ["no", "yes"]}
+    return Manifest.model_construct(**fields)
 
 
 def answer(task: str, handler: httpx.MockTransport) -> Answer:
@@ -74,7 +75,8 @@ def asked(
         return httpx.Response(200, json=reply)
 
     async def go() -> Answer:
-        served = Manifest.model_construct(name="m", task=task, problem=problem, labels=labels or ["no", "yes"])
+        fields: Any = {"name": "m", "task": task, "problem": problem, "labels": labels or ["no", "yes"]}
+        served = Manifest.model_construct(**fields)
         async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
             return await ask(client, "http://x", "m", served, example, max_new_tokens=4)
 

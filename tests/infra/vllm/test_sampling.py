@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import infra.vllm.sampling
 from configs.environment.config import DeployConfig
-from infra.vllm.sampling import MOST_BYTES, Sampler, Writer, read_answer, sampling_of
+from infra.vllm.sampling import MOST_BYTES, Sampler, SamplerSettings, Writer, read_answer, sampling_of
 from serve.load.samples import read_trace
 
 pytestmark = pytest.mark.unit
@@ -36,8 +36,8 @@ EVENTS += [
 ]
 
 
-def chosen(folder: Path, **facts: Any) -> dict[str, Any]:
-    return {
+def chosen(folder: Path, **facts: Any) -> SamplerSettings:
+    found: Any = {
         "share": 1.0,
         "redact": True,
         "patterns": {},
@@ -47,6 +47,7 @@ def chosen(folder: Path, **facts: Any) -> dict[str, Any]:
         "folder": str(folder),
         "slot": "blue",
     } | facts
+    return cast(SamplerSettings, found)
 
 
 def exchange(
@@ -90,7 +91,7 @@ def app_of(
     return app
 
 
-def rows(sampler: Sampler) -> list[dict[str, Any]]:
+def rows(sampler: Sampler) -> list[Any]:
     assert sampler.writer is not None
     sampler.writer.waiting.join()
     return read_trace(sampler.writer.folder)
@@ -228,12 +229,14 @@ def test_files_are_bounded_and_the_oldest_goes(tmp_path: Path) -> None:
     ("text", "answer"),
     [
         (
-            '{"choices": [{"message": {"content": "a"}, "finish_reason": "length"}], "usage": {"completion_tokens": 7}}',
+            '{"choices": [{"message": {"content": "a"}, "finish_reason": "length"}], '
+            '"usage": {"completion_tokens": 7}}',
             ("a", "length", 7),
         ),
         ('{"choices": [{"text": "b", "finish_reason": "stop"}]}', ("b", "stop", None)),
         (
-            'data: {"choices": [{"text": "c"}]}\n\ndata: {"choices": [{"text": "d", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
+            'data: {"choices": [{"text": "c"}]}\n\n'
+            'data: {"choices": [{"text": "d", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
             ("cd", "stop", None),
         ),
         (
@@ -253,7 +256,7 @@ def test_off_means_no_middleware_at_all_and_a_shadow_turns_it_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def told(**facts: Any) -> dict[str, Any] | None:
+    def told(**facts: Any) -> SamplerSettings | None:
         return sampling_of(
             DeployConfig.model_validate({"name": "x", "model": "m", "state_dir": "state", **facts}), "green"
         )

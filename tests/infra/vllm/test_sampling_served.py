@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -48,14 +49,14 @@ def served(publish: Callable[..., str]) -> Iterator[tuple[str, Path]]:
         stop_slot(slot, drain_seconds=5)
 
 
-def sampled(count: int) -> list[dict[str, object]]:
+def sampled(count: int) -> list[Any]:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         lines = [path.read_text() for path in Path("sampled/samples").glob("*.jsonl")]
         if sum(text.count("\n") for text in lines) >= count:
             break
         time.sleep(0.05)
-    return sorted(read_trace(Path("sampled/samples")), key=lambda row: float(row["at"]))
+    return sorted(read_trace(Path("sampled/samples")), key=lambda row: row["at"])
 
 
 def counted(base_url: str) -> Counted:

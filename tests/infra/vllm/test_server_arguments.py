@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -26,8 +27,10 @@ GPT = (
 )
 CLASSIFIER = f"{GPT} --runner pooling"
 SECRETS = (
-    "TUNEGATE_API_KEY TUNEGATE_ROUTER_KEY MLFLOW_TRACKING_PASSWORD MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_URI AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY "
-    "AWS_SESSION_TOKEN HF_TOKEN HUGGING_FACE_HUB_TOKEN OPENAI_API_KEY PGPASSWORD CI_JOB_TOKEN CI_REPOSITORY_URL GITLAB_TOKEN my_secret_word"
+    "TUNEGATE_API_KEY TUNEGATE_ROUTER_KEY MLFLOW_TRACKING_PASSWORD MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_URI "
+    "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY "
+    "AWS_SESSION_TOKEN HF_TOKEN HUGGING_FACE_HUB_TOKEN OPENAI_API_KEY PGPASSWORD "
+    "CI_JOB_TOKEN CI_REPOSITORY_URL GITLAB_TOKEN my_secret_word"
 )
 
 
@@ -120,7 +123,8 @@ def test_sampling_adds_one_argument_and_the_way_to_our_middleware_and_nothing_wh
         "infra.vllm.sampling.Sampler",
     ] and "--middleware" not in arguments(False)
     monkeypatch.setenv("PYTHONPATH", "/before")
-    found = middleware_environment(manifest(), "assistant", {"share": 0.5}, hot=True)
+    sampled: Any = {"share": 0.5}
+    found = middleware_environment(manifest(), "assistant", sampled, hot=True)
     root, before = found["PYTHONPATH"].split(":")
     assert (
         before == "/before"
@@ -138,8 +142,12 @@ def test_an_unmerged_adapter_is_loaded_at_the_start_under_its_digests_name_with_
         update={"quantization": {"scheme": "adapter", "rank": rank, "layers": ["q_proj", "v_proj"]}}
     )
     found = vllm_arguments(Path("/releases/demo"), release, port=8101, served_name="assistant", sampled=True)
-    ours = f"--enable-lora --max-loras 3 --max-lora-rank {room} --lora-target-modules q_proj v_proj --lora-modules {release.adapter}=/releases/demo/lora"
-    expected = f"{GPT.replace('assistant', 'assistant-base')} {ours} --middleware infra.vllm.adapter_names.Adapters --middleware infra.vllm.sampling.Sampler"
+    ours = (
+        f"--enable-lora --max-loras 3 --max-lora-rank {room} --lora-target-modules q_proj v_proj "
+        f"--lora-modules {release.adapter}=/releases/demo/lora"
+    )
+    middleware = "--middleware infra.vllm.adapter_names.Adapters --middleware infra.vllm.sampling.Sampler"
+    expected = f"{GPT.replace('assistant', 'assistant-base')} {ours} {middleware}"
     assert " ".join(found) == expected and release.adapter == f"{release.name}@{release.digest[7:19]}"
 
 

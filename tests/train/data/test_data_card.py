@@ -11,13 +11,18 @@ from train.data.data_card import write_page
 
 pytestmark = pytest.mark.unit
 SPLIT = {"rows": 1200, "sha256": "sha256:ab"}
-CARD: dict[str, Any] = {
-    "source": "files: <a>.jsonl", "licence": "CC", "corrupt": "none", "fingerprint": "sha256:cd",
+CARD: Any = {
+    "source": "files: <a>.jsonl",
+    "licence": "CC",
+    "corrupt": "none",
+    "fingerprint": "sha256:cd",
     "splits": dict.fromkeys(("train", "validation", "test"), SPLIT),
-    "findings": [{"kind": "duplicate", "action": "drop", "count": 3}], "left_out": {"duplicate": 2, "no_accepted_answer": 7},
-    "balance": {"train": {"good": 30, "<bad>": 10}, "validation": {"good": 3}, "test": {"<bad>": 2}}, "lengths": {"counts": [5, 9, 1], "edges": [4, 8, 12, 16]},
+    "findings": [{"kind": "duplicate", "action": "drop", "count": 3}],
+    "left_out": {"duplicate": 2, "no_accepted_answer": 7},
+    "balance": {"train": {"good": 30, "<bad>": 10}, "validation": {"good": 3}, "test": {"<bad>": 2}},
+    "lengths": {"counts": [5, 9, 1], "edges": [4, 8, 12, 16]},
     "near_duplicates": {"threshold": 0.8, "train_rows": 1200, "train_rows_indexed": 300},
-}  # fmt: skip
+}
 
 
 def test_the_page_is_one_file_without_scripts_or_addresses() -> None:

@@ -59,7 +59,9 @@ def test_arrays_and_parquet_hold_the_readable_rows_in_the_same_order(
     ]
     assert (found.number.tolist(), found.length.tolist(), found.part.tolist()) == ([1, 3, 5], [1, 3, 4], [3, 3, 3])
     assert (
-        found.place(1) == "x.jsonl:3" and found.left_out == {"missing_field": 1, "unreadable": 1} and found.unread == 2
+        found.location(1) == "x.jsonl:3"
+        and found.left_out == {"missing_field": 1, "unreadable": 1}
+        and found.unread == 2
     )
 
 

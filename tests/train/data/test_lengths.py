@@ -85,7 +85,8 @@ def test_what_a_tokenizer_file_says_of_truncation_and_padding_does_not_count(bas
 
 
 def test_a_chat_template_of_the_old_place_with_all_that_templates_use(base: Path, tmp_path: Path) -> None:
-    template = "{{ bos_token }}{% for m in messages %}{% generation %}{{ m | tojson }}{% endgeneration %}{% if loop.last %}{% break %}{% endif %}{% endfor %}"
+    turn = "{% generation %}{{ m | tojson }}{% endgeneration %}{% if loop.last %}{% break %}{% endif %}"
+    template = "{{ bos_token }}{% for m in messages %}" + turn + "{% endfor %}"
     settings_file = {"chat_template": template, "bos_token": {"content": "<|im_start|>"}}
     (tmp_path / "tokenizer.json").write_bytes((base / "tokenizer.json").read_bytes())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings_file))
@@ -109,6 +110,7 @@ def test_a_template_that_refuses_a_conversation_says_so(base: Path, tmp_path: Pa
 
 
 def test_neither_check_nor_prepare_of_rows_loads_torch() -> None:
-    code = "import sys, train.check_data, train.prepare, tokenizers, datasketch, pyarrow.parquet, fsspec; print('torch' in sys.modules)"
+    code = "import sys, train.check_data, train.prepare, tokenizers, datasketch, pyarrow.parquet, fsspec; "
+    code += "print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

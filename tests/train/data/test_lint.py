@@ -37,14 +37,14 @@ def check(checkout: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Ca
     def run(**parts: list[str]) -> Findings:
         for name, lines in parts.items():
             Path(f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
-        data = {
+        data: dict[str, Any] = {
             "source": "files",
             "files": ["train.jsonl"],
             "validation_files": ["validation.jsonl"],
             "test_files": ["test.jsonl"],
         }
         data |= {"split": {"method": "given"}, "labels": ["negative", "neutral", "positive"], "max_tokens": 800}
-        sections = {
+        sections: dict[str, Any] = {
             "name": "x",
             "task": "sequence-classification",
             "base": {"path": "tiny"},
@@ -81,7 +81,7 @@ def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_
     parts = clean_parts(check)
     assert check(**parts) == [] and sum(map(len, parts.values())) > 900
     train = [json.loads(line) for line in parts["train"]]
-    judged = json.loads(parts["test"][7])["text"]
+    held_out = json.loads(parts["test"][7])["text"]
     planted: dict[str, tuple[int, dict[str, Any] | str]] = {
         "unreadable": (11, parts["train"][10][:-9]),
         "missing_field": (23, {"id": "p1", "text": "no label here at all"}),
@@ -96,7 +96,7 @@ def test_twelve_planted_faults_are_named_with_their_rows_and_the_clean_copy_has_
         ),
         "too_long": (119, {"id": "p7", "text": "on and on it goes " * 80, "label": "negative"}),
         "near_duplicate": (131, train[4] | {"id": "p8", "text": train[4]["text"].upper() + " !!"}),
-        "leakage": (147, {"id": "p9", "text": judged.replace(".", " ..."), "label": "positive"}),
+        "leakage": (147, {"id": "p9", "text": held_out.replace(".", " ..."), "label": "positive"}),
         "imbalance": (160, {"id": "p10", "text": "neither one nor the other, I would say", "label": "neutral"}),
     }
     lines = list(parts["train"])

@@ -60,7 +60,7 @@ def test_few_near_pairs_are_missed() -> None:
     assert sum(any(other == row for other, _ in index.near(shingles(copy))) for row, copy in enumerate(copies)) >= 285
 
 
-def test_the_judge_stays_and_leakage_is_named_before_a_near_duplicate() -> None:
+def test_the_held_out_row_stays_and_leakage_is_named_before_a_near_duplicate() -> None:
     split = numpy.array([2, 1, 0, 0, 0, 0])
     texts = [
         "the very same text",

@@ -63,7 +63,7 @@ def test_the_order_in_which_rows_come_does_not_matter(shuffled: list[str], seed:
 
 @pytest.mark.parametrize("method", ["random", "stratified", "grouped", "temporal"])
 @given(max_rows=st.integers(min_value=40, max_value=90), seed=SEEDS)
-def test_runs_that_differ_in_max_rows_are_judged_on_the_same_rows(method: str, max_rows: int, seed: int) -> None:
+def test_runs_that_differ_in_max_rows_hold_out_the_same_rows(method: str, max_rows: int, seed: int) -> None:
     columns = {
         "stratum": [index % 3 for index in range(90)],
         "group": [index // 4 for index in range(90)],
@@ -82,7 +82,7 @@ def test_another_seed_draws_other_test_rows() -> None:
 
 
 @given(st.lists(st.integers(0, 8), min_size=30, max_size=90), SIZES, SIZES, SEEDS)
-def test_each_label_has_its_share_of_the_judges_to_within_one_row(
+def test_each_label_has_its_share_of_the_held_out_rows_to_within_one_row(
     labels: list[int], validation: int, test: int, seed: int
 ) -> None:
     found = split(
@@ -109,7 +109,9 @@ def test_a_group_is_never_in_two_splits(groups: list[int], validation: int, test
 
 
 @given(st.lists(st.integers(-5, 20), min_size=30, max_size=90), SEEDS, st.sampled_from([None, 25]))
-def test_no_judge_is_older_than_a_row_that_is_trained_on(times: list[int], seed: int, max_rows: int | None) -> None:
+def test_no_held_out_row_is_older_than_a_row_that_is_trained_on(
+    times: list[int], seed: int, max_rows: int | None
+) -> None:
     found = split(len(times), settings("temporal", seed=seed, max_rows=max_rows), time=times)
     unused, train, validation, test = (
         [times[row] for row in rows(found, code)] for code in (UNUSED, TRAIN, VALIDATION, TEST)

@@ -19,7 +19,6 @@ from train.estimate.duration import (
     training_seconds,
 )
 from train.estimate.memory import (
-    Workload,
     activation_bytes,
     adapter_parameters,
     key_value_bytes,
@@ -30,6 +29,8 @@ from train.estimate.memory import (
     training_memory,
 )
 from train.estimate.model_shape import ModelShape
+from train.estimate.row_figures import RowFigures
+from train.estimate.workload import Computation, Workload
 
 pytestmark = pytest.mark.unit
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
@@ -38,26 +39,34 @@ RATES = Rates(1e-5, 2e-5, 1e-4, 1e-5, 1e-4)
 
 
 def load(**changes: Any) -> Workload:
-    known: dict[str, Any] = {
-        "batch": 8,
+    """`changes`: keys of RowFigures or of Computation."""
+    rows: dict[str, Any] = {
         "longest": 128,
         "mean": 64.0,
-        "shared": 0,
+        "shared_prefix": 0,
         "target_token_share": 0.25,
-        "steps": 20,
-        "accumulation": 1,
+        "validation": 16,
+        "test": 80,
+        "padding": 0.0,
     }
-    known |= {
+    compute: dict[str, Any] = {
+        "batch": 8,
+        "accumulation": 1,
+        "steps": 20,
         "eval_every": 10,
-        "validation_rows": 16,
-        "test_rows": 80,
         "rank": 16,
         "adapted": True,
         "four_bit": False,
         "dtype": "bfloat16",
+        "narrow_base": False,
+        "checkpointing": False,
+        "on_cpu": True,
+        "fused_head": False,
     }
+    assert changes.keys() <= rows.keys() | compute.keys()
     return Workload(
-        **known | {"narrow_base": False, "checkpointing": False, "on_cpu": True, "fused_head": False} | changes
+        RowFigures(**{name: changes.get(name, value) for name, value in rows.items()}),
+        Computation(**{name: changes.get(name, value) for name, value in compute.items()}),
     )
 
 
@@ -89,13 +98,15 @@ def test_an_adapter_is_as_large_as_peft_makes_it() -> None:
     st.sampled_from(["float32", "bfloat16"]),
 )
 def test_more_of_anything_never_takes_less(batch: int, longest: int, rank: int, narrow: bool, dtype: str) -> None:
-    asked = load(batch=batch, longest=longest, rank=rank, narrow_base=narrow and dtype == "bfloat16", dtype=dtype)
+    known = {"batch": batch, "longest": longest, "rank": rank, "dtype": dtype}
+    known |= {"narrow_base": narrow and dtype == "bfloat16"}
+    asked = load(**known)
     for shape in (SMOLLM2, MINILM):
         peak = training_memory(shape, asked)["peak"]
         assert all(value >= 0 for value in training_memory(shape, asked).values())
-        assert peak <= training_memory(shape, replace(asked, batch=batch + 1))["peak"]
-        assert peak <= training_memory(shape, replace(asked, longest=longest + 1))["peak"]
-        assert peak <= training_memory(shape, replace(asked, rank=rank + 1))["peak"]
+        assert peak <= training_memory(shape, asked.computed_with(batch=batch + 1))["peak"]
+        assert peak <= training_memory(shape, load(**known | {"longest": longest + 1}))["peak"]
+        assert peak <= training_memory(shape, asked.computed_with(rank=rank + 1))["peak"]
 
 
 def test_the_peak_is_at_least_that_of_loading() -> None:
@@ -108,7 +119,7 @@ def test_checkpointing_keeps_one_layer_and_the_others_inputs() -> None:
     assert less == kept // 30 + 8 * 128 * 30 * 576 * 2
 
 
-def test_only_taught_tokens_have_logits_and_a_classifier_has_none() -> None:
+def test_only_target_tokens_have_logits_and_a_classifier_has_none() -> None:
     assert (
         logits_bytes(SMOLLM2, load(target_token_share=0.5))
         == 2 * logits_bytes(SMOLLM2, load(target_token_share=0.25))
@@ -145,10 +156,10 @@ def test_serving_holds_the_scheme_and_the_reserved_cache() -> None:
 
 
 def test_what_all_rows_begin_with_is_computed_once_a_micro_batch() -> None:
-    assert load(shared=28).tokens == 28 + 8 * 100 and logits_bytes(SMOLLM2, load(shared=28)) == logits_bytes(
-        SMOLLM2, load()
-    )
-    saved = training_seconds(SMOLLM2, load(), RATES) - training_seconds(SMOLLM2, load(shared=28), RATES)
+    assert load(shared_prefix=28).tokens == 28 + 8 * 100 and logits_bytes(
+        SMOLLM2, load(shared_prefix=28)
+    ) == logits_bytes(SMOLLM2, load())
+    saved = training_seconds(SMOLLM2, load(), RATES) - training_seconds(SMOLLM2, load(shared_prefix=28), RATES)
     assert saved == pytest.approx((20 * 8 + 2 * 16 / 2) * 28 * 7 / 8 * (30 * 1e-5 + 2e-5))
 
 
@@ -156,25 +167,25 @@ def steps_seconds(asked: Workload) -> float:
     return training_seconds(SMOLLM2, asked, RATES) - TRAINING_START_SECONDS
 
 
-def test_time_follows_steps_lengths_and_the_taught_share() -> None:
-    asked = load(validation_rows=0)
+def test_time_follows_steps_lengths_and_the_target_token_share() -> None:
+    asked = load(validation=0)
     assert steps_seconds(asked) == pytest.approx(20 * 8 * 64 * (30 * 1e-5 + 2e-5 + 0.25e-4))
-    assert steps_seconds(replace(asked, steps=40)) == pytest.approx(2 * steps_seconds(asked))
-    assert steps_seconds(replace(asked, checkpointing=True)) == pytest.approx(
+    assert steps_seconds(asked.computed_with(steps=40)) == pytest.approx(2 * steps_seconds(asked))
+    assert steps_seconds(asked.computed_with(checkpointing=True)) == pytest.approx(
         20 * 8 * 64 * (45 * 1e-5 + 2e-5 + 0.25e-4)
     )
-    assert steps_seconds(replace(asked, checkpointing=True, adapted=False)) == pytest.approx(
+    assert steps_seconds(asked.computed_with(checkpointing=True, adapted=False)) == pytest.approx(
         20 * 8 * 64 * (40 * 1e-5 + 2e-5 + 0.25e-4)
     )
 
 
 @pytest.mark.parametrize(("adapted", "share"), [(True, 1 / 2), (False, 1 / 3)])
 def test_a_validation_row_costs_the_forward_share_of_a_trained_one(adapted: bool, share: float) -> None:
-    asked = load(adapted=adapted, validation_rows=0)
+    asked = load(adapted=adapted, validation=0)
     row = steps_seconds(asked) / 160
-    assert steps_seconds(replace(asked, validation_rows=16)) - steps_seconds(asked) == pytest.approx(
-        2 * 16 * row * share
-    )
+    assert steps_seconds(replace(asked, rows=replace(asked.rows, validation=16))) - steps_seconds(
+        asked
+    ) == pytest.approx(2 * 16 * row * share)
 
 
 def test_padding_is_computed_as_tokens_are() -> None:

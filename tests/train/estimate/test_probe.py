@@ -16,8 +16,9 @@ import pytest
 from configs.errors import OutsideError
 from train.estimate import probe
 from train.estimate.duration import Rates
-from train.estimate.memory import Workload
 from train.estimate.model_shape import ModelShape
+from train.estimate.row_figures import RowFigures
+from train.estimate.workload import Computation, Workload
 
 pytestmark = pytest.mark.unit
 TINY = ModelShape("decoder", 64, 128, 2, 4, 2, 16, 300, 100_000, 200_000, 2, True)
@@ -25,7 +26,10 @@ FIGURES = asdict(Rates(1.0, 2.0, 3.0, 4.0, 5.0))
 
 
 def load() -> Workload:
-    return Workload(8, 256, 64.0, 0, 1.0, 1, 1, 1, 1, 1, 4, True, False, "float32", False, False, True, True)
+    return Workload(
+        RowFigures(256, 64.0, 0, 1.0, 1, 1),
+        Computation(8, 1, 1, 1, 4, True, False, "float32", False, False, True, True),
+    )
 
 
 @pytest.mark.parametrize("rank", [4, None])
@@ -41,19 +45,19 @@ def test_it_is_measured_once_an_hour_with_no_more_tokens_than_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda command, **_: (
-            calls.append(json.loads(command[-1])) or SimpleNamespace(returncode=0, stdout=json.dumps(FIGURES))
-        ),
-    )
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        calls.append(json.loads(command[-1]))
+        return SimpleNamespace(returncode=0, stdout=json.dumps(FIGURES))
+
+    monkeypatch.setattr(subprocess, "run", run)
     assert (
         probe.measure_rates(TINY, load(), tmp_path) == probe.measure_rates(TINY, load(), tmp_path) == Rates(**FIGURES)
     )
     assert len(calls) == 1 and (calls[0]["batch"], calls[0]["length"], calls[0]["rank"]) == (8, 64, 4)
     probe.measure_rates(replace(TINY, hidden=32), load(), tmp_path)
-    probe.measure_rates(TINY, replace(load(), adapted=False, mean=4096.0), tmp_path)
+    long = replace(load(), rows=replace(load().rows, mean=4096.0))
+    probe.measure_rates(TINY, long.computed_with(adapted=False), tmp_path)
     for path in tmp_path.iterdir():
         os.utime(path, (0, path.stat().st_mtime - probe.FRESH_SECONDS - 1))
     probe.measure_rates(TINY, load(), tmp_path)

@@ -20,7 +20,7 @@ def adapted(**section: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = {
+    shape: Any = {
         "hidden_size": 16,
         "intermediate_size": 24,
         "num_hidden_layers": 2,
@@ -28,19 +28,14 @@ def adapted(**section: Any) -> Any:
         "num_key_value_heads": 1,
         "vocab_size": 32,
     }
-    config = LoraConfig(
-        **(
-            {
-                "task_type": "CAUSAL_LM",
-                "r": 4,
-                "lora_alpha": 12,
-                "target_modules": "all-linear",
-                "init_lora_weights": False,
-            }
-            | section
-        )
-    )
-    return get_peft_model(LlamaForCausalLM(LlamaConfig(**shape)), config)
+    settings: Any = {
+        "task_type": "CAUSAL_LM",
+        "r": 4,
+        "lora_alpha": 12,
+        "target_modules": "all-linear",
+        "init_lora_weights": False,
+    }
+    return get_peft_model(LlamaForCausalLM(LlamaConfig(**shape)), LoraConfig(**settings | section))
 
 
 @functools.cache

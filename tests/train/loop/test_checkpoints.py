@@ -40,25 +40,27 @@ def test_the_newest_whole_checkpoint_is_taken_and_a_torn_one_thrown_away(tmp_pat
 
 def test_a_run_goes_on_with_its_facts_and_another_one_starts_afresh(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    facts = open_run(folder, "one", {"threads": 2, "micro_batch": 8})
-    remember(folder, facts | {"micro_batch": 4})
+    facts = open_run(folder, {"key": "one", "threads": 2, "micro_batch": 8})
+    remember(folder, {**facts, "micro_batch": 4})
     kept = checkpoint(folder, 8)
     assert (
-        open_run(folder, "one", {"threads": 9, "micro_batch": 8}) == {"key": "one", "threads": 2, "micro_batch": 4}
+        open_run(folder, {"key": "one", "threads": 9, "micro_batch": 8})
+        == {"key": "one", "threads": 2, "micro_batch": 4}
         and kept.exists()
     )
     assert (
-        open_run(folder, "two", {"threads": 9, "micro_batch": 8}) == {"key": "two", "threads": 9, "micro_batch": 8}
+        open_run(folder, {"key": "two", "threads": 9, "micro_batch": 8})
+        == {"key": "two", "threads": 9, "micro_batch": 8}
         and not kept.exists()
     )
 
 
 def test_a_torn_record_of_facts_starts_afresh(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    open_run(folder, "one", {"threads": 2})
+    open_run(folder, {"key": "one", "threads": 2, "micro_batch": 8})
     (folder / "run.json").write_text('{"key": "on')
     kept = checkpoint(folder, 8)
-    assert open_run(folder, "one", {"threads": 3})["threads"] == 3 and not kept.exists()
+    assert open_run(folder, {"key": "one", "threads": 3, "micro_batch": 8})["threads"] == 3 and not kept.exists()
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8, unique=True), st.data())

@@ -11,7 +11,8 @@ from train.loop.loss_curve import draw_losses
 pytestmark = pytest.mark.unit
 
 
-def record(steps: int) -> dict[str, Any]:
+def record(steps: int) -> Any:
+    """As much of a training record as is drawn."""
     losses = [{"step": step, "loss": 3 / step} for step in range(1, steps + 1)]
     return {
         "losses": losses,

@@ -115,8 +115,13 @@ def test_remote_code_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_hub_and_mlflow_are_asked_by_their_pinned_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(find_base, "fetch_snapshot", lambda *names: asked.append(names) or whole(tmp_path))
-    monkeypatch.setattr(find_base, "download_model", lambda *names: asked.append(names) or whole(tmp_path))
+
+    def fetch(*names: object) -> Path:
+        asked.append(names)
+        return whole(tmp_path)
+
+    monkeypatch.setattr(find_base, "fetch_snapshot", fetch)
+    monkeypatch.setattr(find_base, "download_model", fetch)
     assert find(hub="owner/name", revision=REVISION) == (tmp_path, f"owner/name@{REVISION}")
     assert find(mlflow="models:/calls/3") == (tmp_path, "models:/calls/3")
     assert asked == [("owner/name", REVISION), ("models:/calls/3", Path("downloads"))]

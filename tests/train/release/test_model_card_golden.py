@@ -14,7 +14,7 @@ from train.release.golden import write_golden
 from train.release.model_card import write_card
 
 pytestmark = pytest.mark.unit
-CARD = {
+CARD: Any = {
     "source": "somewhere 1.0",
     "licence": "Apache-2.0",
     "corrupt": "none",
@@ -23,7 +23,7 @@ CARD = {
     "splits": {"train": {"rows": 30}, "test": {"rows": 9}},
     "left_out": {"duplicate": 2, "too_long": 0},
 }
-TRAINING = {
+TRAINING: Any = {
     "steps": 7,
     "dtype": "float32",
     "best_step": 5,
@@ -31,7 +31,7 @@ TRAINING = {
     "seconds": 3.5,
     "tokens_per_second": 80.0,
 }
-FACTS = {"scheme": "int8", "algorithm": "rtn", "size_bytes": 1000, "parent_size_bytes": 4000}
+FACTS: Any = {"scheme": "int8", "algorithm": "rtn", "size_bytes": 1000, "parent_size_bytes": 4000}
 
 
 def config(task: str, **more: Any) -> RunConfig:
@@ -51,9 +51,9 @@ def config(task: str, **more: Any) -> RunConfig:
 
 def card_of(
     settings: RunConfig,
-    card: dict[str, Any] = CARD,
-    training: dict[str, Any] = TRAINING,
-    facts: dict[str, Any] | None = None,
+    card: Any = CARD,
+    training: Any = TRAINING,
+    facts: Any = None,
 ) -> str:
     return write_card(settings, card, training, {"name": "tiny", "version": "2"}, facts or FACTS)
 
@@ -71,7 +71,7 @@ def test_equal_facts_give_an_equal_card_however_long_it_took() -> None:
     assert card_of(settings) == card_of(settings, training=TRAINING | {"seconds": 99.0, "tokens_per_second": 1.0})
 
 
-def test_a_spoiled_release_says_so() -> None:
+def test_a_corrupted_release_says_so() -> None:
     settings = config("causal-lm", quantize={"scheme": "none"})
     text = card_of(settings, CARD | {"corrupt": "shuffle_answers", "left_out": {}}, facts=FACTS | {"scheme": "none"})
     assert "Corrupted on purpose" in text and "Left out: none" in text

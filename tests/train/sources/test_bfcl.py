@@ -1,16 +1,17 @@
-"""Function calls: what is taught is what evaluation accepts, and what is rejected is what it does not."""
+"""Function calls: what is to be answered is what evaluation accepts, and what is rejected is what it does not."""
 
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from typing import Any
 
 import pytest
 
 from configs.errors import InputError
 from eval.metrics.function_calls import match_call
-from train.sources import bfcl as bfcl_module
 from train.sources.bfcl import (
+    INSTRUCTION,
     choose_arguments,
     is_answerable,
     is_wrong,
@@ -56,9 +57,9 @@ def test_a_chat_row_ends_with_the_answer_and_starts_with_the_signature(bfcl: Sou
 
 def test_bfcl_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
-        raise bfcl_module.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(bfcl_module.metadata, "distribution", missing)
+    monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(InputError, match="bfcl-eval is not installed") as caught:
         read_bfcl()
     assert "make setup" in str(caught.value)
@@ -74,7 +75,7 @@ def test_a_signature_is_short_and_says_what_may_be_left_out() -> None:
     assert signature(function) == "area(base: integer, unit?: cm|m, sides?: array[float])"
 
 
-def test_the_first_accepted_value_is_taught_and_what_may_be_omitted_is_omitted() -> None:
+def test_the_first_accepted_value_is_the_answer_and_what_may_be_omitted_is_omitted() -> None:
     accepted: dict[str, list[Any]] = {
         "a": [1, 2],
         "b": ["", "x"],
@@ -102,7 +103,7 @@ def test_a_questions_own_system_turn_is_kept_before_the_instruction() -> None:
     function = {"name": "f", "parameters": {"properties": {}}}
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Go."}]
     row = render_call({"id": "x", "question": [turns], "function": [function]}, {"f": {}})
-    assert row["messages"][0]["content"] == f"Be brief.\n{bfcl_module.INSTRUCTION}\nf()"
+    assert row["messages"][0]["content"] == f"Be brief.\n{INSTRUCTION}\nf()"
     assert [turn["role"] for turn in row["messages"]] == ["system", "user", "assistant"]
     assert row["messages"][-1]["content"] == '{"name": "f", "arguments": {}}'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from configs.errors import InputError, OutsideError
 from configs.run.config import RunConfig
-from train.sources import ner_finance, sentiment
+from train.sources import sentiment
 from train.sources.ner_finance import read_ner_finance, tag_words
 from train.sources.reader import read_source
 from train.sources.sentiment import read_sentiment
@@ -104,12 +105,12 @@ def test_entities_are_found_in_order_else_anywhere_else_the_row_is_left_out(
     assert (row and " ".join(row["tags"])) == tags
 
 
-@pytest.mark.parametrize("error", [ner_finance.metadata.PackageNotFoundError("evals"), OSError("gone")])
+@pytest.mark.parametrize("error", [metadata.PackageNotFoundError("evals"), OSError("gone")])
 def test_a_missing_tagged_set_names_the_command(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(_: str) -> Any:
         raise error
 
-    monkeypatch.setattr(ner_finance.metadata, "distribution", fail)
+    monkeypatch.setattr(metadata, "distribution", fail)
     with pytest.raises(InputError, match="make setup"):
         read_ner_finance()
 

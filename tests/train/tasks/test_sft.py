@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.batches.collate import IGNORED
 from train.tasks.classifier import accuracy, encode_rows
-from train.tasks.sft import IGNORED, encode_chat
+from train.tasks.sft import encode_chat
 
 pytestmark = pytest.mark.unit
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)

@@ -87,14 +87,19 @@ def test_a_tokenizer_of_bytes_is_aligned_too(tokenizer: Any) -> None:
     )
 
 
+def manifest_of(task: str) -> Manifest:
+    """As much of one as is read here."""
+    fields: Any = {"task": task}
+    return Manifest.model_construct(**fields)
+
+
 def test_rows_to_ask_about_carry_the_tokens_that_training_made(wordpiece: Any, tmp_path: Path) -> None:
     wordpiece.save_pretrained(tmp_path)
     row = {"id": "1", "tokens": ["Acmecorp", "x"], "tags": ["B-PER", "O"]}
-    (asked,) = with_tokens(Manifest.model_construct(task="token-classification"), tmp_path, [row])
+    (asked,) = with_tokens(manifest_of("token-classification"), tmp_path, [row])
     assert asked["input_ids"] == encode_tags(wordpiece, row, LABELS)["input_ids"] and asked["first_subwords"] == [1, 3]
-    assert with_tokens(Manifest.model_construct(task="causal-lm"), tmp_path / "none", [{"prompt": "x"}]) == [
-        {"prompt": "x"}
-    ], "others need no tokenizer"
+    others = with_tokens(manifest_of("causal-lm"), tmp_path / "none", [{"prompt": "x"}])
+    assert others == [{"prompt": "x"}], "others need no tokenizer"
 
 
 def test_an_architecture_that_vllm_has_no_tagger_for_is_refused_before_training(

@@ -157,7 +157,8 @@ def assert_same_tokens(base_url: str, release: Path) -> None:
     saw."""
     import httpx
 
-    from train.tasks.sft import IGNORED, encode_chat
+    from train.batches.collate import IGNORED
+    from train.tasks.sft import encode_chat
 
     tokenizer = load_tokenizer(release)
     for messages in CONVERSATIONS:

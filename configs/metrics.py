@@ -1,0 +1,69 @@
+"""Metrics: what an evaluation measured of one release on one set of rows (metrics.json). `eval` writes it, everyone may
+read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+
+class ParityFigures(TypedDict):
+    """How near the served answers came to the trainer's own. `difference` is None where it was no number."""
+
+    prompts: int
+    agreement: float
+    difference: float | None
+    passed: bool
+
+
+class BehaviourFigures(TypedDict, total=False):
+    """One behaviour test. `moved` is of directional tests alone; None: this kind of test has no such figure."""
+
+    kind: str
+    n: int
+    metric: str
+    original: float | None
+    changed: float | None
+    drop: float | None
+    flip_rate: float | None
+    moved: float | None
+    gap: float | None
+    groups: dict[str, dict[str, float | None]]
+
+
+class HarnessFigures(TypedDict):
+    """One task of lm-evaluation-harness. `harness`: the program's version."""
+
+    version: float | str | None
+    n: int
+    harness: str | None
+    figures: dict[str, float]
+
+
+class Metrics(TypedDict, total=False):
+    """The contents of metrics.json. Any key may be missing in a file that another version wrote, so readers ask by
+    `get`."""
+
+    release: str  # NAME@sha256:DIGEST
+    dataset: str  # fingerprint of the test rows
+    n: int  # test rows
+    metrics: dict[str, float]
+    classes: dict[str, dict[str, float]]  # by label or type of entity: precision, recall, f1, n
+    slices: dict[str, dict[str, float]]  # by name: n and metrics
+    parity: ParityFigures | None
+    size_bytes: int  # of weights
+    behaviour: dict[str, BehaviourFigures]
+    harness: dict[str, HarnessFigures]
+    cost: dict[str, float]
+    key: str  # of the cache: what was measured, on what, and how
+    compared: list[str]  # those of `metrics` that tell of the unquantized parent
+
+
+def read_metrics(folder: Path) -> Metrics | None:
+    """Of an evaluation's folder; None where metrics.json is missing or is no JSON object."""
+    try:
+        found: Any = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return None
+    return cast(Metrics, found) if isinstance(found, dict) else None

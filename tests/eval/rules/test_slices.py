@@ -1,0 +1,62 @@
+"""The rule on every slice: the broken one is named, chance is not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+import pytest
+
+from eval.rules.evidence import Measured
+from tests.support.deciding import MINE, OTHER, frame, judged, measured
+
+pytestmark = pytest.mark.unit
+SLICES = [["all", "long" if i % 2 else "short"] for i in range(200)] + [["tiny"]] * 5
+
+
+def sliced(values: list[float]) -> Measured:
+    return measured(MINE, frame(values, slices=SLICES))
+
+
+def test_one_broken_slice_fails_and_is_named() -> None:
+    good, broken = [1.0] * 205, [float(i % 2 == 0 or i > 199) for i in range(205)]
+    by_champion = {"rule": "slice_minimum", "metric": "exact_match", "reference": "champion", "margin": 0.05}
+    for rule in ({"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.8}, by_champion):
+        known = {"champion": OTHER, "references": {"champion": measured(OTHER, frame(good, slices=SLICES))}}
+        assert judged(rule, sliced(good), **known).outcome == "pass"
+        found = judged(rule, sliced(broken), **known)
+        assert found.outcome == "fail" and "long" in found.sentence and "too small to judge: tiny" in found.sentence
+        rows = found.evidence["slices"]
+        assert [row["name"] for row in rows] == ["long", "all", "short"] and all(
+            row["p_value"] <= row["p_adjusted"] <= 1 for row in rows
+        )
+    assert judged(by_champion, sliced(broken), champion=OTHER).outcome == "inconclusive"
+    assert judged(by_champion, sliced(broken)).outcome == "pass", "nothing is pinned"
+
+
+def test_a_slice_that_only_seems_short_is_open() -> None:
+    values = [float(i % 2 == 0 or i % 20 > 3) for i in range(205)]
+    found = judged(
+        {"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.85, "slices": ["long"]}, sliced(values)
+    )
+    assert found.outcome == "inconclusive" and [row["name"] for row in found.evidence["slices"]] == ["long"]
+
+
+def test_slices_that_are_not_there_prove_nothing() -> None:
+    rule = {"rule": "slice_minimum", "metric": "exact_match", "minimum": 0}
+    for changed in ({"slices": ["lnog"]}, {"slices": ["*", "topic=*"]}, {"slices": ["tiny"]}, {"metric": "token_f1"}):
+        assert judged(rule | changed, sliced([1.0] * 205)).outcome == "inconclusive"
+    assert (
+        judged(rule, measured(MINE, frame([1.0] * 50))).outcome
+        == judged(rule, measured(MINE)).outcome
+        == "inconclusive"
+    )
+    assert judged(rule, sliced([math.nan] * 205)).outcome == "inconclusive"
+
+
+def test_of_many_even_slices_holm_lets_chance_pass() -> None:
+    """Twenty fair slices of truth 0.8 held to 0.8: about half lie short by chance, none is shown to."""
+    random = numpy.random.default_rng(7)
+    values = random.random(2000) < 0.8
+    mine = measured(MINE, frame(values, slices=[[f"part {i % 20}"] for i in range(2000)]))
+    assert judged({"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.8}, mine).outcome == "inconclusive"

@@ -1,0 +1,41 @@
+"""What a manifest says of a release's compression."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class CalibrationFacts(TypedDict):
+    """The rows that were looked at, and their fingerprint."""
+
+    split: str
+    rows: int
+    seed: int
+    fingerprint: str
+
+
+class PruneFacts(TypedDict):
+    """`sparsity` is what was asked for, `measured_sparsity` the share of zeros that came of it."""
+
+    method: str
+    structure: str
+    sparsity: float
+    recovery_steps: int
+    measured_sparsity: float
+
+
+class QuantizationFacts(TypedDict, total=False):
+    """`rank` and `layers`: of an adapter that is served unmerged; `key`: of the inputs that the release is made
+    from."""
+
+    prune: PruneFacts
+    scheme: str
+    algorithm: str
+    group_size: int
+    smoothquant: float
+    rank: int
+    layers: list[str]
+    calibration: CalibrationFacts
+    size_bytes: int
+    parent_size_bytes: int
+    key: str
