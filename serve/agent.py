@@ -112,15 +112,15 @@ class Agent:
         record, by = self.env.record, self.git.pinned_by()
         if config.release == wanted.desired and wanted.rollback:  # the pin follows a rollback
             back: Desired = {"release": config.release, "rollback": True, "pinned": True, "failed": wanted.failed}
-            record.append("desired", **(back | by))
+            record.append("desired", None, **back, **by)
             return
         try:
             check_release(config, config.release)
         except (RefusedError, InputError) as error:
             failed: Failed = {"release": config.release, "why": error.message}
-            record.append("failed", **(failed | by))
+            record.append("failed", None, **failed, **by)
             raise
-        record.append("desired", release=config.release, **by)
+        record.append("desired", None, release=config.release, **by)
 
     def self_heal_router(self) -> None:
         """What a hand did to the router's maps is undone; a share that was changed the plan has restored by now."""

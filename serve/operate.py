@@ -21,7 +21,7 @@ def pause(env: Environment) -> DeployResult:
 
 
 def resume(env: Environment) -> DeployResult:
-    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, and what crashed too often is tried again."""
+    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, what crashed too often is tried again."""
     was_held = env.record.state().wanted.held
 
     def request(env: Environment) -> None:

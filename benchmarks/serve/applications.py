@@ -155,14 +155,26 @@ def asked_and_shadowed(folder: Path, python: Path) -> list[Row]:
     count = len(snippets())
     compared = f"{shadow['asked']} requests, {shadow['failed']} failed, {shadow['compared']} compared"
     return [
-        Row("quickstart snippets (curl, openai, LangChain, LiteLLM) that run as they stand against the real vLLM", f"{count - len(broken)} of {count}" +
-            "".join(f"; {one}" for one in broken), "4 of 4", not broken and count == 4),
-        Row("kinds of answers through the router (chat, stream, completion, response, JSON schema, tool, models)", f"{asked - len(wrong)} of {asked}" +
-            "".join(f"; {one}" for one in wrong), "all", not wrong and asked == 7),
-        Row("a release shadowed under a real user's requests, two real vLLM servers", compared, "at least 5, none failed",
-            shadow["asked"] >= 5 and not shadow["failed"] and shadow["compared"] > 0),
+        Row(
+            "quickstart snippets (curl, openai, LangChain, LiteLLM) that run as they stand against the real vLLM",
+            f"{count - len(broken)} of {count}" + "".join(f"; {one}" for one in broken),
+            "4 of 4",
+            not broken and count == 4,
+        ),
+        Row(
+            "kinds of answers through the router (chat, stream, completion, response, JSON schema, tool, models)",
+            f"{asked - len(wrong)} of {asked}" + "".join(f"; {one}" for one in wrong),
+            "all",
+            not wrong and asked == 7,
+        ),
+        Row(
+            "a release shadowed under a real user's requests, two real vLLM servers",
+            compared,
+            "at least 5, none failed",
+            shadow["asked"] >= 5 and not shadow["failed"] and shadow["compared"] > 0,
+        ),
         fuzzed,
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

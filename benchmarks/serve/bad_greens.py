@@ -1,5 +1,5 @@
-"""One bad release for each proof, deployed for real behind the real router: stopped by that proof, and what served serves
-on.
+"""One bad release for each proof, deployed for real behind the real router: stopped by that proof, and what served
+serves on.
 
 The servers are the fake vLLM of the tests, which misbehaves as it is told; locust, the gate and the watch are the
 product's own.
@@ -20,7 +20,10 @@ from unittest.mock import patch
 
 from benchmarks.prove import FOLDER, Row, console
 
-GATE = "rules: [{rule: goodput, maximum_error_rate: 0}, {rule: latency, metric: latency_p50_ms, relative_to: blue, maximum_ratio: 5}]\n"
+GATE = """rules:
+- {rule: goodput, maximum_error_rate: 0}
+- {rule: latency, metric: latency_p50_ms, relative_to: blue, maximum_ratio: 5}
+"""
 # What each is stopped by, in the words of the refusal.
 FAULTS = {
     "wrong digest": "model.safetensors",
@@ -145,8 +148,13 @@ def rolled_back(env: Any, good: str, folder: Path) -> Row:
     seconds = back - min(errors, default=float("nan"))
     held = "under traffic" in why and ask(env) == (200, good.partition("@")[2]) and seconds < 10
     console.print(f"error-prone after promotion: {why}", markup=False)
-    return Row(f"bad green, error-prone only after promotion: rolled back during the bake ({len(errors)} requests failed), seconds from the first error",
-               round(seconds, 2), "within seconds", held)  # fmt: skip
+    return Row(
+        f"bad green, error-prone only after promotion: rolled back during the bake ({len(errors)} requests failed), "
+        "seconds from the first error",
+        round(seconds, 2),
+        "within seconds",
+        held,
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Schemathesis against the router with a valid key: whatever it sends, a 5xx is one that vLLM itself documents, and none
-of the router's own."""
+"""Schemathesis against the router with a valid key: whatever it sends, a 5xx is one that vLLM itself documents, and
+none of the router's own."""
 
 from __future__ import annotations
 

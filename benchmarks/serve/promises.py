@@ -28,7 +28,7 @@ def kills() -> list[Row]:
     shown = "; ".join(f"{strategy} {victim} {count}" for strategy, victim, count, _ in found)
     return [
         Row(
-            f"kill -9 at every step, {cases} cases ({shown}): cases after which more or less than one proven release served",
+            f"kill -9 at every step, {cases} cases ({shown}): cases after which not exactly one proven release served",
             failed,
             "0",
             passed,

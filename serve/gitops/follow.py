@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from configs.environment.pin import pinned_text
 from configs.errors import InputError, TunegateError
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from infra.gitlab.api import GitLab
 
 AT_ONCE = 0.0
-
-
-class Author(TypedDict, total=False):
-    """The commit that pinned, and who made it; empty where the pin came from none."""
-
-    commit: str
-    author: str
 
 
 class NoGitSync:
@@ -54,7 +47,7 @@ class NoGitSync:
 
     def check(self) -> None: ...
 
-    def pinned_by(self) -> Author:
+    def pinned_by(self) -> dict[str, str]:
         return {}
 
     def write_back(self, env: Environment) -> None: ...
@@ -138,8 +131,8 @@ class GitSync:
         if self.unclean:
             raise self.unclean
 
-    def pinned_by(self) -> Author:
-        """The commit of the branch that last changed the YAML, and its author."""
+    def pinned_by(self) -> dict[str, str]:
+        """The commit of the branch that last changed the YAML, and its author; empty where there is none."""
         found = commit_of(self.upstream.folder, "HEAD", self.path)
         return {"commit": found.sha, "author": found.author} if found else {}
 

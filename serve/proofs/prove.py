@@ -32,8 +32,8 @@ def prove(
     load_gate: LoadGate | None,
     blue: Blue | None = None,
 ) -> Mapping[str, object]:
-    """`proof` is one of serve.record.event.PROOF; asked straight at the slot, never through the router. `blue`: what serves
-    meanwhile."""
+    """`proof` is one of serve.record.event.PROOF; asked straight at the slot, never through the router. `blue`: what
+    serves meanwhile."""
     base_url = process.base_url
     if proof == "healthy":
         wait_healthy(process, config.start_timeout_seconds)

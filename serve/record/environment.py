@@ -29,8 +29,8 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Environment:
-    """Its settings, its record, its router. `report_progress` gets one line a step, for people; `load_gate` and `compare`
-    are the gate's; `token` is its holder's, `why` what a person says of the request."""
+    """Its settings, its record, its router. `report_progress` gets one line a step, for people; `load_gate` and
+    `compare` are the gate's; `token` is its holder's, `why` what a person says of the request."""
 
     config: DeployConfig
     report_progress: Callable[[str], None] = lambda line: None

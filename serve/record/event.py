@@ -18,11 +18,11 @@ def in_one_line(event: Event) -> str:
     it)."""
     facts = dict(event.facts)
     words = [plain(facts.pop("why"))] if "why" in facts else []
-    words += [f"{name}={format_value(value)}" for name, value in facts.items() if value is not None]
+    words += [f"{name}={brief_value(value)}" for name, value in facts.items() if value is not None]
     return f"{event.at[:19]}Z  {event.slot or '-':<5}  {event.kind:<9}  {'  '.join(words)}".rstrip()
 
 
-def format_value(value: Any) -> str:
+def brief_value(value: Any) -> str:
     if isinstance(value, dict | list):
         return "{…}" if value else "{}"
     return plain(short(value) if isinstance(value, str) else value)

@@ -3,7 +3,9 @@ older version wrote must still be read."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from configs.slots import SlotName
 

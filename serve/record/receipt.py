@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NotRequired, TypedDict
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from configs.errors import RefusedError
 from configs.release import short
@@ -150,8 +152,9 @@ def in_one_line(found: Receipt) -> str:
         f"{found['streams_completed']} completed, {found['streams_cut']} cut, "
         f"{found['streams_left_by_client']} left by client"
     )
+    streams = f"{found['streams_open_at_switch']} streams open at the flip, {ended}"
     return (
-        f"{found['at'][:19]}  {found['strategy']}: {found['streams_open_at_switch']} streams open at the flip, {ended}, "
+        f"{found['at'][:19]}  {found['strategy']}: {streams}, "
         f"longest drain {found['longest_drain_seconds']} s; flip {found['flip_milliseconds']} ms; "
         f"{found['requests_failed']} requests failed"
     )

@@ -15,7 +15,13 @@ from configs.environment.config import DeployConfig
 from tests.paths import ROOT
 from tests.support.tiny_release import write_release
 
-LOCAL = "# tunegate deploy local\nname: x  # an environment\nrelease: null  # pinned by hand\nmodel: m\ngate: null\nstate_dir: state\n"
+LOCAL = """# tunegate deploy local
+name: x  # an environment
+release: null  # pinned by hand
+model: m
+gate: null
+state_dir: state
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +50,21 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def config(checkout: Path) -> DeployConfig:
     (checkout / "load.yaml").write_text(
-        "rules: [{rule: goodput, maximum_error_rate: 0}, {rule: latency, metric: time_to_first_token_p95_ms, maximum: 60000}]\n"
+        "rules:\n- {rule: goodput, maximum_error_rate: 0}\n"
+        "- {rule: latency, metric: time_to_first_token_p95_ms, maximum: 60000}\n"
     )
     router_port, *slots = free_ports(3)
     settings = {
-        "name": "test", "model": "assistant", "router": {"port": router_port}, "slot_ports": tuple(slots), "gate": "load.yaml", "bake_seconds": 1,
-        "load_test": {"users": 2, "seconds": 3, "max_tokens": 8}, "drain_deadline_seconds": 60, "state_dir": "state",
-    }  # fmt: skip
+        "name": "test",
+        "model": "assistant",
+        "router": {"port": router_port},
+        "slot_ports": tuple(slots),
+        "gate": "load.yaml",
+        "bake_seconds": 1,
+        "load_test": {"users": 2, "seconds": 3, "max_tokens": 8},
+        "drain_deadline_seconds": 60,
+        "state_dir": "state",
+    }
     return DeployConfig.model_validate(settings)
 
 

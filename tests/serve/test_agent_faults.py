@@ -1,5 +1,5 @@
-"""The agent brings back what dies or hangs, gives up what keeps dying, and outlives a full disk: over the real router and
-the fake vLLM."""
+"""The agent brings back what dies or hangs, gives up what keeps dying, and outlives a full disk: over the real router
+and the fake vLLM."""
 
 from __future__ import annotations
 

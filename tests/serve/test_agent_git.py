@@ -45,15 +45,15 @@ def test_a_pin_that_is_pushed_serves_and_its_revert_rolls_back_to_the_warm_relea
     story.remote.push()
     story.eventually(lambda: story.settled(story.one), "one serves again")
     assert story.kinds().count("starting") == started
-    wishes = [event.facts["commit"] for event in story.env.record.read() if event.kind == "desired"]
-    assert wishes == [first, second, run_git(story.remote.bare, "rev-parse", "main")]
+    requests = [event.facts["commit"] for event in story.env.record.read() if event.kind == "desired"]
+    assert requests == [first, second, run_git(story.remote.bare, "rev-parse", "main")]
     story.eventually(
         lambda: len(story.gitlab.deployments) == 3 and story.gitlab.deployments[-1]["status"] == "success",
         "GitLab knows",
     )
-    assert [(one["sha"], one["status"]) for one in story.gitlab.deployments] == [(sha, "success") for sha in wishes]
+    assert [(one["sha"], one["status"]) for one in story.gitlab.deployments] == [(sha, "success") for sha in requests]
     assert {(one["sha"], one["name"], one["status"]) for one in story.gitlab.statuses} == {
-        (sha, "tunegate/x", "success") for sha in wishes
+        (sha, "tunegate/x", "success") for sha in requests
     }
 
 

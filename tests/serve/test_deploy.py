@@ -37,11 +37,15 @@ sys.path.insert(0, sys.argv[1])
 import serve.switch.traffic
 from pathlib import Path
 from configs.environment.config import DeployConfig
-from eval.gate import decide_load, read_rules
+from eval.gate import read_rules
+from eval.rules.decide import decide_load
 from serve.deploy import deploy
+from serve.record.environment import Environment
 serve.switch.traffic.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
-deploy(serve.switch.traffic.Environment(DeployConfig.model_validate_json(sys.argv[2]), load_gate=lambda r, f: decide_load(rules, r, f)), sys.argv[3])
+config = DeployConfig.model_validate_json(sys.argv[2])
+env = Environment(config, load_gate=lambda r, f: decide_load(rules, r, f))
+deploy(env, sys.argv[3])
 """
 
 

@@ -12,14 +12,13 @@ import pytest
 import serve.load.run
 import serve.loadtest
 import serve.proofs.baseline
-import serve.switch.servers
 from configs.environment.load_test import LoadTest, Objective
 from configs.errors import InputError, RefusedError
 from configs.release import read_manifest
 from configs.verdict import Verdict
 from serve.loadtest import load_test, overridden
 from serve.record.environment import Environment
-from tests.support.fake_machine import World, environment, publish, world
+from tests.support.fake_machine import World, do, environment, publish, world
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit
@@ -112,9 +111,10 @@ def test_what_serves_is_tested_through_the_router_with_its_key(world: World, run
 
 def served(world: World) -> tuple[Environment, str]:
     env, reference = judged(), publish("one")
-    serve.switch.servers.start(env, env.record.state(), "blue", reference)
-    env.record.append("switched", "blue")
-    world.router_up = True
+    do(env, "start_router")
+    do(env, "start", "blue", release=reference)
+    do(env, "switch", "blue")
+    world.done.clear()
     return env, reference
 
 

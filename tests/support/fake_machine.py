@@ -39,6 +39,7 @@ from serve.record.state import State
 from serve.switch.effects import perform
 from serve.switch.reconcile import DeployResult
 from serve.watch.liveness import Liveness
+from tests.support.record_contract import check_facts
 
 APPEND = Record.append
 FAKED = (
@@ -120,8 +121,9 @@ class World:
         self.point()
 
     def append(self, record: Record, *event: Any, **facts: Any) -> None:
+        """Whatever is written holds to the contract of its kind."""
         self.point()
-        APPEND(record, *event, **facts)
+        check_facts(APPEND(record, *event, **facts))
         self.point()
 
     def sleep(self, seconds: float) -> None:
@@ -245,15 +247,8 @@ def publish(name: str, outcome: Outcome = "pass") -> str:
 
 
 def environment(folder: str = "state", **facts: Any) -> Environment:
-    settings = {
-        "name": "x",
-        "model": "m",
-        "gate": None,
-        "bake_seconds": 1,
-        "drain_deadline_seconds": 20,
-        "state_dir": folder,
-    }
-    return Environment(DeployConfig.model_validate(settings | facts))
+    settings = {"name": "x", "model": "m", "gate": None, "bake_seconds": 1, "drain_deadline_seconds": 20}
+    return Environment(DeployConfig.model_validate({**settings, "state_dir": folder, **facts}))
 
 
 def receipt_in(found: DeployResult) -> Receipt:

@@ -182,10 +182,10 @@ class World:
             )
 
     def watch(self, kind: str, slot: SlotName, state: State) -> None:
-        heir = other(slot)
+        standby = other(slot)
         if state.release_of(slot) not in self.breach and slot in self.servers:
             self.note("analysed" if kind == "analyse" else "baked", slot)
-        elif kind == "bake" and (found := state.slots[heir]) and found.is_proven and heir in self.servers:
+        elif kind == "bake" and (found := state.slots[standby]) and found.is_proven and standby in self.servers:
             self.note("desired", release=found.release, rollback=True, failed=state.wanted.desired)
         elif kind == "bake" and state.last_good:
             self.note("desired", release=state.last_good, rollback=True, failed=state.wanted.desired)

@@ -22,14 +22,22 @@ from tests.serve.conftest import LOCAL
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("local")]
 RELEASE = "calls@sha256:" + "a" * 64
 RECEIPT = {
-    "from": {"slot": "blue", "release": RELEASE}, "to": {"slot": "green", "release": RELEASE.replace("a", "b")},
+    "from": {"slot": "blue", "release": RELEASE},
+    "to": {"slot": "green", "release": RELEASE.replace("a", "b")},
     "at": "2026-11-25T12:00:00.000+00:00",
-    "strategy": "canary", "capacity": None, "streams_open_at_switch": 11,
-    "streams_open_at_flip": {"blue": 11, "green": 0}, "streams_completed": 11,
-    "streams_cut": 0, "streams_left_by_client": 0, "longest_drain_seconds": 2.5, "flip_milliseconds": 3.1,
+    "strategy": "canary",
+    "capacity": None,
+    "streams_open_at_switch": 11,
+    "streams_open_at_flip": {"blue": 11, "green": 0},
+    "streams_completed": 11,
+    "streams_cut": 0,
+    "streams_left_by_client": 0,
+    "longest_drain_seconds": 2.5,
+    "flip_milliseconds": 3.1,
     "requests_failed": 0,
-    "requests_by_release": {RELEASE: 7}, "watch": ["error rate: fine", "answers: inconclusive"],
-}  # fmt: skip
+    "requests_by_release": {RELEASE: 7},
+    "watch": ["error rate: fine", "answers: inconclusive"],
+}
 
 
 @pytest.fixture

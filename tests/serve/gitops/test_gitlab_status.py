@@ -109,8 +109,10 @@ def test_status_deployment_and_merge_request_are_one_report_and_the_merge_reques
     report = Report("c1", "running", "under way")
     found = send(gitlab, report, "x", "main", "http://router", {})
     assert gitlab.calls == [
-        ("status", "c1", "running", "tunegate/x", "under way"), ("deployment", "x", "c1", "main", "running", "http://router"), ("merge request", "c1"),
-    ]  # fmt: skip
+        ("status", "c1", "running", "tunegate/x", "under way"),
+        ("deployment", "x", "c1", "main", "running", "http://router"),
+        ("merge request", "c1"),
+    ]
     assert report.is_in(found) and found["merge_request"]["iid"] == 3
     assert (
         send(gitlab, Report("c1", "success", "serves"), "x", "main", "http://router", found)["merge_request"]["iid"]

@@ -41,8 +41,8 @@ def test_it_says_what_why_since_when_by_which_commit_and_where_the_files_lie(wor
     (env.folder / "loadtest/green").mkdir(parents=True)
     (env.folder / "loadtest/green/report.html").write_text("plots")
     found = rollback_of(env, env.record.state(), new)
-    wish = [event for event in env.record.read() if event.kind == "desired"][-1]
-    assert (found.gone, found.back, found.at, found.pinned_by) == (new, old, wish.at, None)
+    request = [event for event in env.record.read() if event.kind == "desired"][-1]
+    assert (found.gone, found.back, found.at, found.pinned_by) == (new, old, request.at, None)
     assert found.branch == f"rollback/x-{new.partition(':')[2][:12]}" and found.title == f"Roll x back to {short(old)}"
     assert [event.kind for event in found.events] == ["desired", "switched", "desired"] + ["switched"] * (
         len(found.events) - 3
@@ -58,7 +58,7 @@ def test_it_says_what_why_since_when_by_which_commit_and_where_the_files_lie(wor
     ):
         assert words in found.description, words
     assert (
-        found.message.startswith(f"{found.title}\n\n{short(new)} was rolled back at {wish.at[:19]}Z: ")
+        found.message.startswith(f"{found.title}\n\n{short(new)} was rolled back at {request.at[:19]}Z: ")
         and "streams open at switch: 0\n" in found.message
     )
 

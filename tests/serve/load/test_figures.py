@@ -78,10 +78,15 @@ def test_percentiles_are_ordered_and_counts_add_up(rows: list[tuple[bool, float,
 @pytest.mark.parametrize(
     ("facts", "met"),
     [
-        ({}, True), ({"ok": False}, False), ({"first": 0.21}, False), ({"seconds": 0.61}, False), ({"seconds": 0.59, "tokens": 2}, False),
-        ({"first": None}, False), ({"tokens": 1}, True),
+        ({}, True),
+        ({"ok": False}, False),
+        ({"first": 0.21}, False),
+        ({"seconds": 0.61}, False),
+        ({"seconds": 0.59, "tokens": 2}, False),
+        ({"first": None}, False),
+        ({"tokens": 1}, True),
     ],
-)  # fmt: skip
+)
 def test_a_request_is_good_when_it_met_every_limit(facts: dict[str, Any], met: bool) -> None:
     assert meets(sample(**facts), SLO) is met
 

@@ -40,7 +40,7 @@ def test_smollm2_needs_what_was_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "free", "leaving", "mode"),
+    ("capacity", "free", "serving", "mode"),
     [
         ("auto", 10.0, 3.6, "surge"),
         ("auto", 4.2, 3.6, "surge"),
@@ -52,9 +52,9 @@ def test_smollm2_needs_what_was_measured() -> None:
     ],
 )
 def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(
-    capacity: str, free: float, leaving: float | None, mode: str
+    capacity: str, free: float, serving: float | None, mode: str
 ) -> None:
-    found = decide(config(capacity=capacity), NEED, free, leaving, 50)
+    found = decide(config(capacity=capacity), NEED, free, serving, 50)
     assert (
         found["mode"] == mode
         and found["why"].startswith(f"{mode}: needs 0.25 weights")
@@ -63,7 +63,7 @@ def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(
 
 
 @pytest.mark.parametrize(
-    ("facts", "free", "leaving", "start", "why"),
+    ("facts", "free", "serving", "start", "why"),
     [
         ({"capacity": "surge"}, 4.0, 3.6, 50, "no memory for one more server"),
         ({}, 4.0, None, 50, "no memory for one more server"),
@@ -73,33 +73,33 @@ def test_both_at_once_where_they_fit_else_one_in_place_of_the_other(
     ],
 )
 def test_what_cannot_fit_or_would_take_too_long_is_refused_with_its_arithmetic(
-    facts: dict[str, Any], free: float, leaving: float | None, start: float, why: str
+    facts: dict[str, Any], free: float, serving: float | None, start: float, why: str
 ) -> None:
     with pytest.raises(RefusedError, match=why) as error:
-        decide(config(**facts), NEED, free, leaving, start)
+        decide(config(**facts), NEED, free, serving, start)
     assert "3.60 GiB" in error.value.message and error.value.hint
 
 
 @given(
     free=st.floats(0, 64),
-    leaving=st.none() | st.floats(0, 32),
+    serving=st.none() | st.floats(0, 32),
     start=st.floats(0, 400),
     weights=st.floats(0.01, 40),
     mode=st.sampled_from(["auto", "surge", "swap"]),
 )
 def test_nothing_is_ever_planned_that_does_not_fit(
-    free: float, leaving: float | None, start: float, weights: float, mode: str
+    free: float, serving: float | None, start: float, weights: float, mode: str
 ) -> None:
     need = Need(weights, 1.0)
     try:
-        found = decide(config(capacity=mode), need, free, leaving, start)
+        found = decide(config(capacity=mode), need, free, serving, start)
     except RefusedError:
         assert need.total > free - RESERVE_GIB or mode == "swap"
         return
-    room = free - RESERVE_GIB + (leaving or 0.0 if found["mode"] == "swap" else 0.0)
+    room = free - RESERVE_GIB + (serving or 0.0 if found["mode"] == "swap" else 0.0)
     assert need.total <= room
     if found["mode"] == "swap":
-        assert start + found["drain_seconds"] <= 120.1 and leaving is not None
+        assert start + found["drain_seconds"] <= 120.1 and serving is not None
 
 
 def test_why_an_adapter_gets_a_server_of_its_own_is_part_of_the_arithmetic() -> None:

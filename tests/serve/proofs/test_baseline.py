@@ -153,9 +153,14 @@ def test_a_release_that_became_slow_is_stopped_by_the_real_load_and_the_real_gat
         process = SlotProcess(1, 0.0, slow.port, Path("state/green.log"))
         with pytest.raises(RefusedError, match=r"load gate fail: time_to_first_token_p50_ms <= 2 x blue"):
             prove(
-                "load", process, prompts.parent, manifest, config, lambda reference, figures: decide_load(rules, reference, figures),
+                "load",
+                process,
+                prompts.parent,
+                manifest,
+                config,
+                lambda reference, figures: decide_load(rules, reference, figures),
                 Blue(fast.base_url, old, lambda: Traffic(0, 7, 0, 0, 0)),
-            )  # fmt: skip
+            )
     assert len(fast.bodies) == len(slow.bodies) >= 3 and Path("state/loadtest/blue/report.html").exists()
     shapes = [sorted(body["messages"][0]["content"][7:] for _, body in fake.bodies) for fake in (fast, slow)]
     assert shapes[0] == shapes[1], "the same questions, but for the tag that keeps them out of the prefix cache"

@@ -26,9 +26,15 @@ def write(folder: Path, *requests: dict[str, Any]) -> Path:
 
 def test_what_is_met_is_counted_and_the_model_is_filled_in(tmp_path: Path) -> None:
     path = write(
-        tmp_path, {"body": CHAT, "expect": {"equals": " one two three", "max_seconds": 60}}, {"body": CHAT | {"stream": True}, "expect": {"regex": "three$"}},
-        {"path": "/classify", "body": {"input": ["a"]}, "expect": {"json_schema": {"type": "object", "required": ["data"]}}},
-    )  # fmt: skip
+        tmp_path,
+        {"body": CHAT, "expect": {"equals": " one two three", "max_seconds": 60}},
+        {"body": CHAT | {"stream": True}, "expect": {"regex": "three$"}},
+        {
+            "path": "/classify",
+            "body": {"input": ["a"]},
+            "expect": {"json_schema": {"type": "object", "required": ["data"]}},
+        },
+    )
     with serving(Fake()) as fake:
         facts = run_smoke(path, fake.base_url, "assistant")
     assert facts["smoke_requests"] == 3 and facts["slowest_seconds"] > 0
@@ -39,9 +45,12 @@ def test_what_is_met_is_counted_and_the_model_is_filled_in(tmp_path: Path) -> No
 
 def test_every_request_that_fails_is_named_and_the_good_ones_are_not(tmp_path: Path) -> None:
     path = write(
-        tmp_path, {"name": "greets", "body": CHAT, "expect": {"contains": "hello"}}, {"name": "fine", "body": CHAT},
-        {"body": CHAT, "expect": {"regex": r"^\d+$", "max_seconds": 1e-9}}, {"name": "refuses", "body": CHAT, "expect": {"status": 400}},
-    )  # fmt: skip
+        tmp_path,
+        {"name": "greets", "body": CHAT, "expect": {"contains": "hello"}},
+        {"name": "fine", "body": CHAT},
+        {"body": CHAT, "expect": {"regex": r"^\d+$", "max_seconds": 1e-9}},
+        {"name": "refuses", "body": CHAT, "expect": {"status": 400}},
+    )
     with serving(Fake()) as fake, pytest.raises(RefusedError) as refusal:
         run_smoke(path, fake.base_url, "m")
     text = refusal.value.message

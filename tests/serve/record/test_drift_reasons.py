@@ -23,9 +23,12 @@ def event(kind: Kind, slot: str | None = None, **facts: object) -> Event:
 def served(release: str, slot: str, commit: str = "c1") -> list[Event]:
     facts = {"flip_milliseconds": 1.0, "before": {}}
     return [
-        event("desired", release=release, commit=commit, author="Ada <a>"), event("starting", slot, release=release), event("switching", slot),
-        event("switched", slot, **facts), event("baked", slot),
-    ]  # fmt: skip
+        event("desired", release=release, commit=commit, author="Ada <a>"),
+        event("starting", slot, release=release),
+        event("switching", slot),
+        event("switched", slot, **facts),
+        event("baked", slot),
+    ]
 
 
 GOOD = served(OLD, "blue")
@@ -123,12 +126,22 @@ def test_the_agents_branch_is_remembered_until_an_agent_comes_without_one() -> N
 
 REQUESTS = st.sampled_from(
     [event("desired", release=release, commit=commit) for release in (OLD, NEW, NEXT) for commit in ("c1", "c2")]
-    + [event("desired", release=OLD, rollback=True, failed=NEW, why="bad"), event("aborted", why="x"), event("held", release=OLD), event("resumed")]
-    + [event("refused", why="no"), event("failed", release=NEXT, why="no"), event("proposed", url=None), event("pulled", commit="c", why="forced")]
+    + [
+        event("desired", release=OLD, rollback=True, failed=NEW, why="bad"),
+        event("aborted", why="x"),
+        event("held", release=OLD),
+        event("resumed"),
+    ]
+    + [
+        event("refused", why="no"),
+        event("failed", release=NEXT, why="no"),
+        event("proposed", url=None),
+        event("pulled", commit="c", why="forced"),
+    ]
     + [event(kind, slot) for kind in ("switching", "baked", "stopped") for slot in ("blue", "green")]
     + [event("switched", slot, flip_milliseconds=1.0, before={}) for slot in ("blue", "green")]
     + [event("starting", slot, release=release) for slot in ("blue", "green") for release in (OLD, NEW)]
-)  # fmt: skip
+)
 
 
 @given(events=st.lists(REQUESTS, max_size=25), pinned=st.sampled_from([None, OLD, NEW, NEXT]))

@@ -1,5 +1,5 @@
-"""The effects on traffic: the switch is believed once the router shows it, and a slot retires without its streams or at a
-deadline."""
+"""The effects on traffic: the switch is believed once the router shows it, and a slot retires without its streams or at
+a deadline."""
 
 from __future__ import annotations
 

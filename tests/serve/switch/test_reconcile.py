@@ -174,6 +174,12 @@ def test_status_reads_and_changes_nothing(world: World, old: str, new: str) -> N
         seen["refused"],
     ) == (new, "bad")
     assert seen["slots"]["blue"] == {
-        "release": old, "server": "127.0.0.1:8101", "alive": True, "weight": 100, "proofs": list(PROOF), "open_streams": 2, "requests": 0,
-    }  # fmt: skip
+        "release": old,
+        "server": "127.0.0.1:8101",
+        "alive": True,
+        "weight": 100,
+        "proofs": list(PROOF),
+        "open_streams": 2,
+        "requests": 0,
+    }
     assert seen["slots"]["green"]["release"] is None and [event["kind"] for event in seen["events"]] == kinds(env)[-8:]
