@@ -217,6 +217,7 @@ def matches(path: str, pattern: str) -> bool:
 def test_a_change_of_documents_alone_starts_no_child_and_any_other_that_counts_does() -> None:
     (rule,) = jobs(page(MAIN))["tune"]["rules"]
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = [path for path in tracked if "/old_world/" not in path]  # holds rows too, and never changes
     started = {path for path in tracked if any(matches(path, pattern) for pattern in rule["changes"])}
     counted = {
         path

@@ -18,6 +18,7 @@ from eval.measure.digest import json_digest
 from eval.measure.harness import files_of
 from infra.dvc.evaluations import EVALUATION_FILES, find_evaluation, keep_evaluation
 from infra.files.atomic import write_text
+from infra.terminal import waiting
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
 CACHE_VERSION = 2
@@ -50,7 +51,8 @@ def get(key: str, target: Path, reference: str, probed: bool) -> Metrics | None:
                 copy(folder, target)
             return rename_release(record, target, reference)
     try:
-        found = find_evaluation(key, target)
+        with waiting("the evaluation is looked for in the artifact store"):
+            found = find_evaluation(key, target)
     except OutsideError as error:  # a store that does not answer only costs a measurement
         sys.stderr.write(f"evaluations are not looked for in the artifact store: {error.message}\n")
         return None
@@ -63,7 +65,8 @@ def get(key: str, target: Path, reference: str, probed: bool) -> Metrics | None:
 def put(key: str, folder: Path) -> None:
     """Into the artifact store; where it does not answer, the evaluation stands here all the same."""
     try:
-        keep_evaluation(key, folder)
+        with waiting("the evaluation is kept in the artifact store"):
+            keep_evaluation(key, folder)
     except OutsideError as error:
         sys.stderr.write(f"the evaluation is not kept in the artifact store: {error.message}\n")
 

@@ -38,17 +38,13 @@ def decide_load_limits(
     least: bool,
     load: Mapping[str, object],
 ) -> RuleResult:
-    """A first release has no blue to be slower than: only the absolute limits are asked for."""
+    """A first release has no blue to be slower than: `blue_absent` says so, and only the absolute limits are asked
+    for."""
     facts: RuleEvidence = {"n": finite(load.get("requests")), "reference": rule.relative_to}
-    if times is not None and has_no_baseline(load):
+    if times is not None and load.get("blue_absent"):
         return decide_limits(rule, limits, LOADTEST, **facts) if limits else result(rule, "pass", NOTHING_ELSE, **facts)
     limits += [(f"{rule.metric} by blue's", ratio(value, load, rule.metric), times, least)] if times is not None else []
     return decide_limits(rule, limits, LOADTEST, **facts)
-
-
-def has_no_baseline(load: Mapping[str, object]) -> bool:
-    """Said by `no_baseline`; in load tests of tunegate 0.1 by `blue_absent`."""
-    return bool(load.get("no_baseline") or load.get("blue_absent"))
 
 
 def ratio(value: float | None, load: Mapping[str, object], metric: str) -> float | None:

@@ -3,6 +3,7 @@ the seam."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -40,6 +41,27 @@ def test_a_release_is_measured_once(server: Server, config: MakeConfig, write_re
     }
     assert sorted(server.asked) == [(manifest.digest, f"row-{number}") for number in range(6)]
     assert evaluate.evaluate(config(), RUN) == record and server.starts == [RUN.release], "finished: no second server"
+
+
+def test_each_wait_is_told(
+    server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_release(RUN.release)
+    told: list[tuple[str, float | None]] = []
+
+    def waiting(what: str, usual_seconds: float | None = None) -> contextlib.AbstractContextManager[None]:
+        told.append((what, usual_seconds))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(evaluate, "waiting", waiting)
+    evaluate.evaluate(config(), RUN)
+    assert [what for what, _ in told] == [
+        "the bytes of build/run/release are checked",
+        "vLLM starts",
+        "the answers are scored",
+        "the figures are counted",
+    ]
+    assert dict(told)["vLLM starts"] == evaluate.START_SECONDS
 
 
 def test_metrics_are_written_last_of_all(

@@ -22,24 +22,26 @@ SENTENCE = "The film was far too long, but its ending made me cry."
 def test_the_same_seed_spoils_the_same_text_alike_and_never_empties_it(
     kind: Perturbation, text: str, rate: float, seed: str
 ) -> None:
-    spoilt = perturb(kind, text, rate, seed)
-    assert spoilt == perturb(kind, text, rate, seed) and perturb(kind, text, 0, seed) == text
-    assert bool(spoilt.strip()) == bool(text.strip())
+    perturbed = perturb(kind, text, rate, seed)
+    assert perturbed == perturb(kind, text, rate, seed) and perturb(kind, text, 0, seed) == text
+    assert bool(perturbed.strip()) == bool(text.strip())
 
 
 @given(KINDS, st.floats(0.01, 1), st.integers())
 def test_a_sentence_is_changed_and_only_as_its_kind_says(kind: Perturbation, rate: float, seed: int) -> None:
-    spoilt = perturb(kind, SENTENCE, rate, str(seed))
+    perturbed = perturb(kind, SENTENCE, rate, str(seed))
     touched = max(1, round(rate * len(SENTENCE.split())))
-    assert spoilt != SENTENCE
+    assert perturbed != SENTENCE
     if kind == "truncation":
-        assert SENTENCE.startswith(spoilt) and len(spoilt.split()) == max(1, len(SENTENCE.split()) - touched)
+        assert SENTENCE.startswith(perturbed) and len(perturbed.split()) == max(1, len(SENTENCE.split()) - touched)
     elif kind == "whitespace":
-        assert "".join(spoilt.split()) == "".join(SENTENCE.split())
+        assert "".join(perturbed.split()) == "".join(SENTENCE.split())
     else:
-        assert sum(one != other for one, other in zip(SENTENCE.split(), spoilt.split(), strict=True)) == touched
-        assert kind != "case" or spoilt.lower() == SENTENCE.lower()
-        assert kind != "punctuation" or "".join(filter(str.isalnum, spoilt)) == "".join(filter(str.isalnum, SENTENCE))
+        assert sum(one != other for one, other in zip(SENTENCE.split(), perturbed.split(), strict=True)) == touched
+        assert kind != "case" or perturbed.lower() == SENTENCE.lower()
+        assert kind != "punctuation" or "".join(filter(str.isalnum, perturbed)) == "".join(
+            filter(str.isalnum, SENTENCE)
+        )
 
 
 def test_other_seeds_and_other_rows_are_spoilt_otherwise() -> None:
@@ -67,25 +69,25 @@ CHAT = [
 @given(KINDS, st.floats(0.01, 1))
 def test_of_a_chat_only_the_last_user_turn_is_spoilt(kind: Perturbation, rate: float) -> None:
     row = {"id": "1", "messages": [dict(turn) for turn in CHAT], "reference": "the gold answer"}
-    spoilt = perturb_row(row, kind, rate, 17)
-    assert [one == other for one, other in zip(spoilt["messages"], CHAT, strict=True)] == [
+    perturbed = perturb_row(row, kind, rate, 17)
+    assert [one == other for one, other in zip(perturbed["messages"], CHAT, strict=True)] == [
         True,
         True,
         True,
         False,
         True,
     ]
-    assert row["messages"] == CHAT and spoilt["reference"] == row["reference"], "the row itself stays"
+    assert row["messages"] == CHAT and perturbed["reference"] == row["reference"], "the row itself stays"
 
 
 @given(st.sampled_from(["typos", "case"]), st.lists(st.text(min_size=1), min_size=1, max_size=12), RATES)
 def test_a_taggers_words_stay_as_many_as_its_tags(kind: Perturbation, words: list[str], rate: float) -> None:
     row = {"id": "1", "tokens": words, "tags": ["O"] * len(words)}
-    spoilt = perturb_row(row, kind, rate, 17)
+    perturbed = perturb_row(row, kind, rate, 17)
     assert (
-        len(spoilt["tokens"]) == len(words)
-        and spoilt["tags"] == row["tags"]
-        and all(bool(one) for one in spoilt["tokens"])
+        len(perturbed["tokens"]) == len(words)
+        and perturbed["tags"] == row["tags"]
+        and all(bool(one) for one in perturbed["tokens"])
     )
     assert perturb_row(row, kind, 0, 17) == row
 
