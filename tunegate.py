@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from serve.preview import Preview
     from serve.record.environment import Compare
 
+COLOURS = False if os.environ.get("NO_COLOR") else None  # None: on a terminal alone
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -63,6 +64,7 @@ def front(
 
     Start with: tunegate run configs/finetune/smoke.yaml
     """
+    context.color = COLOURS
     context.obj = SimpleNamespace(judge_of=judge_of, compare_by=compare_by, used_releases=used_releases)
 
 
@@ -253,11 +255,11 @@ def main() -> None:
     try:
         app()
     except TunegateError as error:
-        typer.secho(f"error: {masked(str(error))}", err=True, fg="red")
+        typer.secho(f"error: {masked(str(error))}", err=True, fg="red", color=COLOURS)
         sys.exit(error.exit_code)
     except SystemExit as error:  # click turns Ctrl-C into 130 without a word
         if error.code in (130, ENDED_BY_SIGTERM):
-            typer.secho("interrupted: the same command goes on from here", err=True, fg="yellow")
+            typer.secho("interrupted: the same command goes on from here", err=True, fg="yellow", color=COLOURS)
         raise
 
 

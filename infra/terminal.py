@@ -77,7 +77,7 @@ def print_summary(lines: Mapping[str, object]) -> None:
 
 def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     """One line a row, as wide as the terminal (COLUMNS) at most: what is too long is shortened in the middle, the
-    widest column first. `--json` prints all of it."""
+    widest column first, and the first column, which says what the row is about, last. `--json` prints all of it."""
     if not rows:
         typer.echo("none")
         return
@@ -86,7 +86,8 @@ def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) ->
     widths = [max(map(len, column)) for column in zip(heads, *texts, strict=True)]
     space = get_terminal_size((120, 24)).columns - 2 * (len(columns) - 1)
     while sum(widths) > space and max(widths) > 4:
-        widths[widths.index(max(widths))] -= 1
+        others = range(1, len(widths)) if max(widths[1:], default=0) > 8 else range(len(widths))
+        widths[max(others, key=widths.__getitem__)] -= 1
     for number, line in enumerate([heads, *texts]):
         cells = [shorten(text, width).ljust(width) for text, width in zip(line, widths, strict=True)]
         typer.secho("  ".join(cells).rstrip(), bold=number == 0)

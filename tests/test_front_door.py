@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from configs.check import schemas
 from tests.paths import ROOT
+from tests.support.terminal import run_on_terminal
 
 pytestmark = pytest.mark.unit
 SHIPPED = sorted(
@@ -86,3 +87,14 @@ def test_sigterm_lets_a_command_clean_up_as_ctrl_c_does() -> None:
     process.terminate()
     out, err = process.communicate(timeout=30)
     assert (out, process.returncode, "goes on from here" in err) == ("cleaned up\n", 143, True)
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_that_want_them(
+    no_color: str, coloured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    (tmp_path / "wrong.yaml").write_text("")
+    code = f"import sys, tunegate; sys.argv = ['tunegate', 'check', {str(tmp_path / 'wrong.yaml')!r}]\n"
+    seen = run_on_terminal(code + "try: tunegate.main()\nexcept SystemExit: pass")
+    assert "wrong.yaml" in seen and ("\x1b[31m" in seen) == coloured

@@ -16,7 +16,8 @@ import yaml
 
 from tests.serve.conftest import free_ports
 from tests.support.gitlab_pages import commit, copy_checkout, git, gitlab_ci_local, listed
-from tests.support.gitlab_server import TOKEN, World, gitlab_server
+from tests.support.gitlab_server import gitlab_server
+from tests.support.gitlab_world import TOKEN, World
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 SMOKE = "configs/finetune/smoke.yaml"

@@ -26,9 +26,10 @@ def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> 
     """Rows in; splits, fingerprints and a data card out (build/NAME/data)."""
     run = read_run(config, overrides)
     card = run_prepare(run)
-    show(card, True) if as_json else print_summary(
-        summarise_card(card, run) | {"next": following("train", config, overrides)}
-    )
+    if as_json:
+        show(card, True)
+    else:
+        print_summary(summarise_card(card, run) | {"next": following("train", config, overrides)})
 
 
 def train(

@@ -19,6 +19,7 @@ from configs.errors import OutsideError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.sweep import Sweep, with_values
+from infra.terminal import telling
 from train.data.prepared import read_card
 from train.finetune import finetune
 from train.search.progress import SweepProgress
@@ -64,7 +65,7 @@ def sweep(config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun) 
         retry_interrupted(study, search)
         todo, parent = budget(search), open_run(config, folder / "tracking", f"{config.name} sweep", None)
         if len(finished(study)) < todo:
-            with SweepProgress(config.name, todo) as progress:
+            with SweepProgress(config.name, todo) as progress, telling(progress.describe):
                 while len(finished(study)) < todo:
                     progress.trials(finished(study))
                     parent.log_metrics({"trials": len(finished(study))} | best_so_far(study), len(finished(study)))

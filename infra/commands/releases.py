@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
 
-COLUMNS = ("release", "created", "verdict", "metrics", "run", "aliases", "environments", "here")
+COLUMNS = ("release", "created", "verdict", "here", "aliases", "environments", "metrics")
 
 
 def sync(
@@ -74,13 +74,16 @@ def fetch(reference: str) -> None:
 
 
 def list_published(context: typer.Context, as_json: AsJson = False) -> None:
-    """Published releases: digest, verdict, judged metrics, MLflow run, aliases, and the environments that pin or
-    run them."""
+    """Published releases: digest, verdict, aliases, the environments that pin or run them, judged metrics; with --json
+    also MLflow run, commit and data."""
     from infra.lineage.trace import catalogue
 
     with waiting("MLflow is asked for aliases"):
         rows = catalogue(context.obj.used_releases())
-    show(rows, True) if as_json else print_table([row | {"release": row["reference"]} for row in rows], COLUMNS)
+    if as_json:
+        show(rows, True)
+    else:
+        print_table([{**row, "release": row["reference"], "created": row["created"][:10]} for row in rows], COLUMNS)
 
 
 def prune_releases(

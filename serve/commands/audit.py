@@ -24,7 +24,10 @@ def list_rows(
 
     rows = audit(open_environment(context, environment).record.read())
     rows = rows if limit is None else rows[max(0, len(rows) - limit) :]
-    show(rows, True) if as_json else print_table(rows, COLUMNS)
+    if as_json:
+        show(rows, True)
+    else:
+        print_table(rows, COLUMNS)
 
 
 def verify_record(

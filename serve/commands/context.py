@@ -1,4 +1,5 @@
-"""The environment of a command: read by its name, with the gate and its statistics."""
+"""What commands share: the environment by its name, with the gate and its statistics; how a deployment's result is
+shown."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from configs.environment.config import read_environment
+from infra.terminal import show
 
 if TYPE_CHECKING:
     from serve.record.environment import Environment
+    from serve.switch.reconcile import DeployResult
 
 
 def open_environment(context: typer.Context, name: str, why: str | None = None) -> Environment:
@@ -25,3 +28,11 @@ def open_environment(context: typer.Context, name: str, why: str | None = None) 
         context.obj.compare_by(),
         why=why,
     )
+
+
+def show_result(found: DeployResult, as_json: bool) -> None:
+    """For people, the receipt in one line: `tunegate receipt` shows it whole."""
+    from serve.record.receipt import in_one_line
+
+    receipt = found.get("receipt")
+    show(found if as_json or not receipt else {**found, "receipt": in_one_line(receipt)}, as_json)

@@ -10,7 +10,7 @@ import typer
 from configs.environment.config import environment_path
 from configs.errors import InputError
 from infra.terminal import AsJson, EnvironmentName, Why, example, show
-from serve.commands.context import open_environment
+from serve.commands.context import open_environment, show_result
 from serve.pin import pin_back, pin_release, resolve, set_champion_alias
 
 
@@ -45,7 +45,7 @@ def deploy(
         )
     found = reconcile(env, env.config.release)
     set_champion_alias(found)
-    show(found, as_json)
+    show_result(found, as_json)
 
 
 def promote(context: typer.Context, environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
@@ -54,7 +54,7 @@ def promote(context: typer.Context, environment: EnvironmentName, why: Why = Non
 
     found = let_in(open_environment(context, environment, why))
     set_champion_alias(found)
-    show(found, as_json)
+    show_result(found, as_json)
 
 
 def rollback(context: typer.Context, environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
@@ -66,7 +66,7 @@ def rollback(context: typer.Context, environment: EnvironmentName, why: Why = No
     found = go_back(env)
     found |= pin_back(env, environment_path(environment), str(found["release"]))
     set_champion_alias(found)
-    show(found, as_json)
+    show_result(found, as_json)
 
 
 def stop(

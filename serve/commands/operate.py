@@ -11,36 +11,36 @@ import typer
 
 from configs.environment.config import environment_path, read_environment
 from configs.errors import InputError
-from infra.terminal import AsJson, EnvironmentName, Why, example, show
-from serve.commands.context import open_environment
+from infra.terminal import AsJson, EnvironmentName, Why, example
+from serve.commands.context import open_environment, show_result
 
 
 def pause(context: typer.Context, environment: EnvironmentName, as_json: AsJson = False) -> None:
     """Stay at the present step: nothing goes further until resume; what dies is still brought back."""
     from serve import operate
 
-    show(operate.pause(open_environment(context, environment)), as_json)
+    show_result(operate.pause(open_environment(context, environment)), as_json)
 
 
 def resume(context: typer.Context, environment: EnvironmentName, as_json: AsJson = False) -> None:
     """Go on after pause, hold, or after three crashes that called for a person."""
     from serve import operate
 
-    show(operate.resume(open_environment(context, environment)), as_json)
+    show_result(operate.resume(open_environment(context, environment)), as_json)
 
 
 def abort(context: typer.Context, environment: EnvironmentName, as_json: AsJson = False) -> None:
     """Back to what served before, while a deploy is under way or in its bake; the new server is stopped."""
     from serve import operate
 
-    show(operate.abort(open_environment(context, environment)), as_json)
+    show_result(operate.abort(open_environment(context, environment)), as_json)
 
 
 def hold(context: typer.Context, environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
     """Keep what serves, whatever the YAML pins, until resume."""
     from serve import operate
 
-    show(operate.hold(open_environment(context, environment, why)), as_json)
+    show_result(operate.hold(open_environment(context, environment, why)), as_json)
 
 
 def agent(

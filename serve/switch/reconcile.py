@@ -11,6 +11,7 @@ from configs.errors import OutsideError, RefusedError, TunegateError
 from configs.slots import SlotName, other
 from configs.verdict import Verdict
 from infra.dvc.releases import find_trusted
+from infra.terminal import waiting
 from serve.plan.action import Action, End, EndKind
 from serve.plan.observe import observe
 from serve.plan.planner import plan
@@ -110,8 +111,10 @@ def reconcile(env: Environment) -> DeployResult:
 def attempt(env: Environment, state: State, action: Action) -> TunegateError | None:
     """Does one action. A failure is returned once the record says what follows from it; that of what serves is
     raised."""
+    what = " ".join(word for word in (action.kind.replace("_", " "), action.slot, action.proof) if word)
     try:
-        perform(action, env, state)
+        with waiting(what):
+            perform(action, env, state)
     except TunegateError as error:
         return answer_failure(env, state, action, error)
     except OSError as error:

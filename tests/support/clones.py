@@ -19,7 +19,8 @@ import tunegate
 from configs.release import Manifest
 from tests.paths import ROOT
 from tests.support.releases import make_run
-from tests.support.stores import ACCESS_KEY, SECRET_KEY, Server, Tap, files_at, s3
+from tests.support.stores import ACCESS_KEY, SECRET_KEY, Server, files_at, s3
+from tests.support.tap import Tap
 
 NO_MLFLOW = "http://127.0.0.1:1"
 DEMO = (

@@ -47,8 +47,8 @@ class Fake:
         text = histogram("vllm:time_to_first_token_seconds", self.firsts, FIRSTS) + histogram(
             "vllm:request_time_per_output_token_seconds", self.gaps, GAPS
         )
-        labels = f'engine="0",finished_reason="{self.finish}",model_name="m"'
-        finished = f"vllm:request_success_total{{{labels}}} {len(self.lengths)}.0\n"
+        labels = f'{{engine="0",finished_reason="{self.finish}",model_name="m"}}'
+        finished = f"vllm:request_success_total{labels} {len(self.lengths)}.0\n"
         return (
             text
             + histogram("vllm:request_generation_tokens", length, LENGTHS)

@@ -24,7 +24,8 @@ from serve.record.environment import Environment
 from tests.paths import ROOT
 from tests.support.fake_servers import fake_environment, fake_world, publish_fake
 from tests.support.git_remote import QUIET, Remote
-from tests.support.gitlab_server import TOKEN, World, gitlab_server
+from tests.support.gitlab_server import gitlab_server
+from tests.support.gitlab_world import TOKEN, World
 
 YAML = "configs/deploy/x.yaml"
 QUICK = {"interval_seconds": 0.5, "backoff_seconds": 0}

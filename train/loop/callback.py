@@ -64,6 +64,15 @@ def watcher(
             self.clock = Clock()
             self.step_seconds = 0.0
 
+        def describe(self) -> str:
+            """For those who see no bar."""
+            bar = self.progress.tasks[0]
+            return ", ".join(
+                filter(
+                    None, [bar.description, f"step {bar.completed:.0f} of {bar.total or 0:.0f}", bar.fields["speed"]]
+                )
+            )
+
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
             self.progress.start()

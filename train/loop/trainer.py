@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.training_record import Course, RunFacts, TrainingRecord, ValidationPoint
 from infra.files.atomic import new_directory, read_json, write_json
+from infra.terminal import telling, waiting
 from train.batches.collate import flatten
 from train.batches.dataset import open_splits
 from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
@@ -41,12 +43,14 @@ def train_once(
     """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
     checkpoint = last_checkpoint(paths.checkpoints)
     with open_splits(paths) as (rows, validation):
-        arguments = trainer_arguments(config, paths, facts["micro_batch"])
-        trainer = build_trainer(config, base, labels, rows, validation, **arguments)
-        schedule = schedule_rows(trainer, config, checkpoint)
-        callback = watch(trainer, config, schedule, tracker, show)
+        with waiting("the model is loaded and the rows are encoded"):
+            arguments = trainer_arguments(config, paths, facts["micro_batch"])
+            trainer = build_trainer(config, base, labels, rows, validation, **arguments)
+            schedule = schedule_rows(trainer, config, checkpoint)
+            callback = watch(trainer, config, schedule, tracker, show)
         started = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with telling(callback.describe) if show and is_main() else nullcontext():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
     record: TrainingRecord = {
         **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds),

@@ -33,3 +33,8 @@ class SweepProgress(Progress):
 
     def step(self, step: int) -> None:
         self.update(self.bar, note=f"step {step}")
+
+    def describe(self) -> str:
+        """For those who see no bar."""
+        bar = self.tasks[0]
+        return f"{bar.description}, trial {bar.completed + 1:.0f} of {bar.total or 0:.0f} {bar.fields['note']}".rstrip()

@@ -16,7 +16,8 @@ from infra.dvc.reproduce import STAGES
 from infra.gitlab import child_pipeline, pin
 from infra.gitlab.pin import Branch
 from tests.paths import ROOT
-from tests.support.gitlab_server import TOKEN, World, gitlab_server
+from tests.support.gitlab_server import gitlab_server
+from tests.support.gitlab_world import TOKEN, World
 from tunegate import app
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,8 @@ import pytest
 
 from configs.errors import InputError
 from infra.gitlab.api import GitLab
-from tests.support.gitlab_server import PERSON, TOKEN, World, gitlab_server
+from tests.support.gitlab_server import gitlab_server
+from tests.support.gitlab_world import PERSON, TOKEN, World
 
 pytestmark = pytest.mark.unit
 SHA = "a91957a858320c0e17f3a0eca7cfacbff50ea29a"

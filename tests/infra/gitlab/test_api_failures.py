@@ -11,7 +11,8 @@ import pytest
 
 from configs.errors import InputError, OutsideError, TunegateError
 from infra.gitlab.api import ATTEMPTS, GitLab
-from tests.support.gitlab_server import TOKEN, UNKNOWN_SHA, World, gitlab_server
+from tests.support.gitlab_server import gitlab_server
+from tests.support.gitlab_world import TOKEN, UNKNOWN_SHA, World
 
 pytestmark = pytest.mark.unit
 SHA = "a91957a858320c0e17f3a0eca7cfacbff50ea29a"

@@ -23,7 +23,9 @@ from infra.vllm.sampling import sampling_of
 from infra.vllm.server import free_port, start_slot, stop_slot, wait_healthy
 from serve.load.run import run_load_test
 from serve.load.samples import read_trace
+from tests.serve.conftest import checkout, publish
 
+__all__ = ["checkout", "publish"]  # fixtures
 pytestmark = pytest.mark.integration
 
 

@@ -140,12 +140,24 @@ def test_deploy_pins_reconciles_to_the_pin_sets_the_alias_and_prints_json(
 
 
 @pytest.mark.parametrize("found", [FOUND, FOUND | {"release": "one", "waiting": "two"}], ids=["nothing", "waiting"])
-def test_nothing_is_crowned_unless_it_serves(
+def test_the_alias_is_set_for_nothing_but_what_serves(
     local: Path, champions: list[str], monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]
 ) -> None:
     answer(monkeypatch, "promote", found)
     result = CliRunner().invoke(tunegate.app, ["promote", "local", "--json"])
     assert json.loads(result.stdout) == found and champions == []
+
+
+def test_people_get_the_receipt_in_one_line_and_machines_all_of_it(
+    local: Path, champions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = ("streams_open_at_switch", "streams_completed", "streams_cut", "streams_left_by_client", "requests_failed")
+    times = {"longest_drain_seconds": 2.5, "flip_milliseconds": 3.1}
+    receipt = {"at": "2026-11-25T12:00:00.000+00:00", "strategy": "canary"} | dict.fromkeys(counts, 7) | times
+    answer(monkeypatch, "promote", FOUND | {"receipt": receipt})
+    assert json.loads(CliRunner().invoke(tunegate.app, ["promote", "local", "--json"]).stdout)["receipt"] == receipt
+    lines = CliRunner().invoke(tunegate.app, ["promote", "local"]).stdout.splitlines()
+    assert len(lines) == 4 and "2026-11-25T12:00:00  canary: 7 streams open at the flip" in lines[-1]
 
 
 def test_a_rollback_pins_what_serves_again_and_sets_the_alias(
