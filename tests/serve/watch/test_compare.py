@@ -1,5 +1,5 @@
-"""One window against the baseline: a release that is worse is found and named, one that is as good is left alone, and too
-little evidence is inconclusive and does nothing."""
+"""One window against the baseline: a release that is worse is found and named, one that is as good is left alone, and
+too little evidence is inconclusive and does nothing."""
 
 from __future__ import annotations
 

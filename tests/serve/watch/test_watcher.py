@@ -99,7 +99,7 @@ def wait_for(done: Any, seconds: float = 30) -> None:
 def test_what_a_load_test_asked_of_the_old_release_is_no_part_of_its_baseline(
     has_candidate: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Blue served 60 users, then its candidate's load test asked it 500 times; an earlier one's reading, from before blue
+    """Blue served 60 users, then its candidate's load test asked it 500 times; an earlier reading, from before blue
     itself took over, is none of it."""
     monkeypatch.chdir(tmp_path)
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
