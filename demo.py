@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.serve.streams import Streams
 from configs.environment.config import read_environment
-from configs.errors import OutsideError, TunegateError
+from configs.errors import ExternalError, TunegateError
 from infra.haproxy.api_keys import api_key
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def tunegate(*arguments: str, expected: tuple[int, ...] = (0,)) -> int:
     console.print(f"[bold]$ tunegate {' '.join(arguments)}", soft_wrap=True)
     code = subprocess.run([*TUNEGATE, *arguments]).returncode
     if code not in expected:
-        raise OutsideError(
+        raise ExternalError(
             f"tunegate {' '.join(arguments)} ended with {code}, expected {expected}",
             hint=f"tunegate {' '.join(arguments)}",
         )
@@ -123,7 +123,7 @@ def deploy(found: Version) -> Receipt:
             console.print(f"  {line.rstrip()}", highlight=False, soft_wrap=True)
         output = process.stdout.read()
     if process.returncode:
-        raise OutsideError(f"the deployment ended with {process.returncode}", hint=f"tunegate status {ENVIRONMENT}")
+        raise ExternalError(f"the deployment ended with {process.returncode}", hint=f"tunegate status {ENVIRONMENT}")
     receipt: Receipt = json.loads(output)["receipt"]
     return receipt
 
@@ -188,7 +188,7 @@ def check(summary: dict[str, Any]) -> None:
         if not holds
     ]
     if wrong:
-        raise OutsideError(
+        raise ExternalError(
             "the demo did not show what it promises:\n" + "\n".join(f"  {line}" for line in wrong),
             hint=f"less {FOLDER}/summary.json",
         )

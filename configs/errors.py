@@ -31,7 +31,7 @@ class InputError(TunegateError):
     exit_code = 2
 
 
-class OutsideError(TunegateError):
+class ExternalError(TunegateError):
     """Something outside failed: a server, a disk, a network."""
 
     exit_code = 3

@@ -69,7 +69,7 @@ class Asked:
 
 
 def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None = None) -> Metrics:
-    """The contents of metrics.json. Raises RefusedError on wrong bytes, InputError without data, OutsideError if vLLM
+    """The contents of metrics.json. Raises RefusedError on wrong bytes, InputError without data, ExternalError if vLLM
     fails.
 
     Beside it the base and the parent where the config asks for them, and the releases that its gate compares with, the

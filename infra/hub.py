@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from configs.errors import InputError, OutsideError, TunegateError
+from configs.errors import ExternalError, InputError, TunegateError
 
 FETCHED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt"]
 
@@ -14,7 +14,7 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
     """The folder of that commit in the hub's own cache, fetched where absent. `HF_ENDPOINT` and `HF_TOKEN` are the
     hub's own variables.
 
-    Raises InputError where the hub knows no such repository, revision or permission, OutsideError where it cannot be
+    Raises InputError where the hub knows no such repository, revision or permission, ExternalError where it cannot be
     reached.
     """
     from httpx import HTTPError
@@ -71,4 +71,4 @@ def translate(error: Exception, place: str) -> TunegateError:
         else f"{type(error).__name__}: {error}"
     )
     found = f"{place}: the hub cannot be reached: {' '.join(reason.split())[:200]}"
-    return OutsideError(found, hint="fetch it where the network is and give base.path the folder")
+    return ExternalError(found, hint="fetch it where the network is and give base.path the folder")

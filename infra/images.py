@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from configs.errors import OutsideError, RefusedError, TunegateError
+from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.release import read_manifest
 from infra.git.command import head_revision
 
@@ -51,14 +51,14 @@ except OSError:
 
 
 def docker(*words: str, errors: bool = False) -> str:
-    """Its output, with what stands on stderr if `errors`. Raises OutsideError with its last words: the old builder says
-    on stdout why a step failed."""
+    """Its output, with what stands on stderr if `errors`. Raises ExternalError with its last words: the old builder
+    says on stdout why a step failed."""
     try:
         run = subprocess.run(["docker", *words], capture_output=True, text=True)
     except FileNotFoundError:
-        raise OutsideError("docker is not installed", hint="apt-get install docker.io") from None
+        raise ExternalError("docker is not installed", hint="apt-get install docker.io") from None
     if run.returncode:
-        raise OutsideError(
+        raise ExternalError(
             f"docker {' '.join(words[:3])}: {(run.stdout[-1500:] + run.stderr[-1500:]).strip()}", hint="docker info"
         )
     return (run.stdout + run.stderr * errors).strip()
@@ -133,7 +133,7 @@ def try_serve(image: str, release: Path, port: int) -> None:
             if not state.startswith("running") or time.monotonic() - started > HEALTHY_SECONDS:
                 said = docker("logs", container, errors=True)
                 SERVER_LOG.parent.mkdir(exist_ok=True)
-                with contextlib.suppress(OutsideError):  # there is none where the release was refused
+                with contextlib.suppress(ExternalError):  # there is none where the release was refused
                     docker("cp", f"{container}:/srv/tunegate/build/serve/{port}.log", str(SERVER_LOG))
                 raise RefusedError(
                     f"{image}: {state} after {time.monotonic() - started:.0f} s:\n{said}", hint=f"less {SERVER_LOG}"

@@ -64,7 +64,7 @@ class Agent:
 
     def turn(self) -> None:
         """Whatever fails is reported and tried again in the next turn; a wrong YAML keeps no server from being watched
-        over. Raises OutsideError where another holder has taken over."""
+        over. Raises ExternalError where another holder has taken over."""
         self.env.record.check_token()
         self.do(
             self.pull,

@@ -17,7 +17,7 @@ START_SECONDS = 600
 
 
 def serve_release(directory: Path, port: int, public_key: str | None = None) -> None:
-    """Blocks. Raises RefusedError on wrong bytes or a missing signature, OutsideError if vLLM does not come up or
+    """Blocks. Raises RefusedError on wrong bytes or a missing signature, ExternalError if vLLM does not come up or
     dies."""
     manifest = verify_release(directory)
     if public_key:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import demo
 from configs.environment.config import DeployConfig
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.loader import load
 from configs.verdict import RuleResult, Verdict
 
@@ -55,7 +55,7 @@ def test_every_promise_that_was_not_kept_is_named(places: set[tuple[str, str]]) 
     summary = copy.deepcopy(GOOD)
     for section, key in places:
         summary[section][key] = BROKEN[section, key][0]
-    with pytest.raises(OutsideError, match=r"summary\.json") as failure:
+    with pytest.raises(ExternalError, match=r"summary\.json") as failure:
         demo.check(summary)
     said = {place for place, (_, text) in BROKEN.items() if text.partition(",")[0] in str(failure.value)}
     assert said == places or (places - said == {("switch", "streams_cut")} and ("switch", "requests_failed") in places)
@@ -63,7 +63,7 @@ def test_every_promise_that_was_not_kept_is_named(places: set[tuple[str, str]]) 
 
 @pytest.mark.parametrize("quality", [{"base": 0.4}, {"v1": 0.6}, {"v1": 0.05}])
 def test_quality_that_stands_still_or_falls_is_no_rise(quality: dict[str, float]) -> None:
-    with pytest.raises(OutsideError, match="did not rise"):
+    with pytest.raises(ExternalError, match="did not rise"):
         demo.check(GOOD | {"quality": GOOD["quality"] | quality})
 
 
@@ -143,7 +143,7 @@ def test_a_command_that_ends_otherwise_than_expected_ends_the_demo(
 ) -> None:
     monkeypatch.setattr(demo, "TUNEGATE", [sys.executable, "-c", "raise SystemExit(1)"])
     assert demo.tunegate("run", expected=(1, 2)) == 1
-    with pytest.raises(OutsideError, match=r"tunegate stop ended with 1, expected \(0,\)"):
+    with pytest.raises(ExternalError, match=r"tunegate stop ended with 1, expected \(0,\)"):
         demo.tunegate("stop")
-    with pytest.raises(OutsideError, match="the deployment ended with 1"):
+    with pytest.raises(ExternalError, match="the deployment ended with 1"):
         demo.deploy(VERSION)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 
 from configs.digest import key_of
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
@@ -25,7 +25,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
     it would have ended with. Raises InputError before `prepare`, RefusedError when training diverges (and again,
-    without training, until the config changes), OutsideError when one row is too much for the memory.
+    without training, until the config changes), ExternalError when one row is too much for the memory.
     """
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
@@ -66,7 +66,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
 def launch(config: RunConfig, paths: RunPaths, facts: RunFacts) -> TrainingRecord:
     try:
         return run_processes(config, paths)
-    except OutsideError:
+    except ExternalError:
         refuse_diverged(open_run(paths.checkpoints, facts), paths)  # rank 0 has remembered it
         raise
 

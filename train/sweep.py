@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.sweep import Sweep, with_values
@@ -56,7 +56,7 @@ OpenRun = Callable[[RunConfig, Path, str, Path | None], Run]  # config, folder, 
 def sweep(config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun) -> Study:
     """The finished study, also build/NAME/sweep/study.db. A second call does nothing, one with more `trials` goes on.
 
-    Raises InputError before `prepare`, OutsideError where another process sweeps the same run.
+    Raises InputError before `prepare`, ExternalError where another process sweeps the same run.
     """
     folder = paths.root / "sweep"
     with only_one(folder), warnings.catch_warnings():
@@ -85,7 +85,7 @@ def only_one(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutsideError(
+            raise ExternalError(
                 f"{folder}: another process sweeps here",
                 hint="wait for it, or end it: the same command goes on from there",
             ) from None

@@ -12,7 +12,7 @@ from benchmarks.eval.regressions import FAULTS, HARMLESS, NAMES, SLICE_WORDS, Ca
 from benchmarks.eval.speed import speed
 from benchmarks.prove import FOLDER, Check, Row, console, tested, tunegate, write_section
 from configs.environment.config import DeployConfig
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.loader import load
 from configs.paths import RunPaths
 from configs.release import digest_of, list_files, read_manifest
@@ -161,7 +161,7 @@ def judge_case(case: Case) -> tuple[str, list[str]]:
     champion = DeployConfig(name="prove", model="prove", release=read_manifest(good.release).reference, gate=None)
     try:
         verdict = evaluate_and_judge(good_config(case.family, name), paths, champion)
-    except (OutsideError, RefusedError) as error:
+    except (ExternalError, RefusedError) as error:
         console.print(f"{case.family}, {case.name}: {error.message[:200]}", markup=False)
         return "fail", ["served"]
     kinds = [one.evidence["kind"] for one in verdict.results if one.outcome != "pass"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs.digest import sha256_of
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.metrics import Metrics, read_metrics
 from configs.run.config import RunConfig
 from eval.measure.digest import json_digest
@@ -53,7 +53,7 @@ def get(key: str, target: Path, reference: str, probed: bool) -> Metrics | None:
     try:
         with waiting("the evaluation is looked for in the artifact store"):
             found = find_evaluation(key, target)
-    except OutsideError as error:  # a store that does not answer only costs a measurement
+    except ExternalError as error:  # a store that does not answer only costs a measurement
         sys.stderr.write(f"evaluations are not looked for in the artifact store: {error.message}\n")
         return None
     record = read_finished(target, key) if found else None
@@ -67,7 +67,7 @@ def put(key: str, folder: Path) -> None:
     try:
         with waiting("the evaluation is kept in the artifact store"):
             keep_evaluation(key, folder)
-    except OutsideError as error:
+    except ExternalError as error:
         sys.stderr.write(f"the evaluation is not kept in the artifact store: {error.message}\n")
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.metrics import HarnessFigures
 from configs.release import Manifest, list_files
 from configs.run.behaviour import HarnessTask
@@ -40,8 +40,8 @@ def run_harness(
     """metrics.json's `harness`: by task its version, n and figures. A task that was finished before a kill is not asked
     again.
 
-    Raises InputError for a task that the harness does not know, OutsideError where its rows cannot be had or the server
-    fails.
+    Raises InputError for a task that the harness does not know, ExternalError where its rows cannot be had or the
+    server fails.
     """
     return {
         one.task: run_task(base_url, served_name, manifest, release, settings, one, folder) for one in settings.harness
@@ -136,11 +136,11 @@ def run_program(task: HarnessTask, work: Path, log: Path, manifest: Manifest) ->
             hint=f"{sys.executable} -m lm_eval ls tasks",
         )
     if any(sign in text for sign in NO_DATA):
-        raise OutsideError(
+        raise ExternalError(
             f"evaluate.harness {task.task}: its data set is not on this machine, and nothing is downloaded: {last}",
             hint=f"less {log}",
         )
-    raise OutsideError(
+    raise ExternalError(
         f"evaluate.harness {task.task}: lm-evaluation-harness ended with {code}: {last}", hint=f"less {log}"
     )
 

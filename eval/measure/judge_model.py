@@ -48,7 +48,7 @@ def judge_rows(
 ) -> dict[str, JudgedAnswer]:
     """By row id, for the drawn rows. What was answered to the same prompt in an earlier run is not asked again.
 
-    Raises InputError where the key's variable is not set, OutsideError where the judge does not answer.
+    Raises InputError where the key's variable is not set, ExternalError where the judge does not answer.
     """
     drawn = draw(rows, settings.rows, settings.seed)
     prompts = {str(row["id"]): prompt_of(settings, row, answered(number)) for number, row in drawn}

@@ -33,7 +33,7 @@ def measure_references(
     taken away.
 
     What was measured anywhere is known by its digest, so the release itself is fetched only where it has to be served.
-    Raises InputError for a release that was not published, OutsideError where it cannot be fetched.
+    Raises InputError for a release that was not published, ExternalError where it cannot be fetched.
     """
     wanted = references_of(load(Path(config.gate), GateConfig), production.release)
     for folder in target.iterdir():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.dvc.repository import repository
 from infra.files.atomic import new_file
 from infra.masking import masked
@@ -20,7 +20,7 @@ def keep_evaluation(key: str, folder: Path) -> None:
     """Copies a finished evaluation to evaluations/KEY of the DVC remote, metrics.json last; as DVC's own run cache, it
     wants no pointer in git.
 
-    Raises OutsideError where the remote does not answer.
+    Raises ExternalError where the remote does not answer.
     """
     with evaluation_store(key) as (files, place):
         files.makedirs(place, exist_ok=True)
@@ -30,8 +30,8 @@ def keep_evaluation(key: str, folder: Path) -> None:
 
 
 def find_evaluation(key: str, folder: Path) -> bool:
-    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises OutsideError where
-    the remote does not answer."""
+    """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises ExternalError
+    where the remote does not answer."""
     with evaluation_store(key) as (files, place):
         if not files.exists(files.join(place, "metrics.json")):
             return False
@@ -52,9 +52,9 @@ def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
         with repository() as repo:
             remote = repo.cloud.get_remote()
             yield remote.fs, remote.fs.join(remote.path, "evaluations", key)
-    except OutsideError:
+    except ExternalError:
         raise
     except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own
-        raise OutsideError(
+        raise ExternalError(
             masked(f"DVC remote: {type(error).__name__}: {error}"), hint=".venv/bin/dvc remote list"
         ) from error

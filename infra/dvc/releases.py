@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from configs.environment.signing import Signing
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
@@ -62,7 +62,7 @@ def publish(paths: RunPaths, run_id: str | None = None) -> Path:
     """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same
     state. `run_id`: MLflow's.
 
-    Raises RefusedError without a passing verdict on these very bytes, OutsideError where DVC fails.
+    Raises RefusedError without a passing verdict on these very bytes, ExternalError where DVC fails.
     """
     from filelock import FileLock
 
@@ -83,7 +83,7 @@ def publish(paths: RunPaths, run_id: str | None = None) -> Path:
 def find(reference: str) -> Path:
     """The folder of NAME@sha256:DIGEST, fetched if absent, every byte of its release rehashed.
 
-    Raises InputError for an unknown reference, RefusedError where the bytes here differ, OutsideError where DVC fails.
+    Raises InputError for an unknown reference, RefusedError where the bytes here differ, ExternalError where DVC fails.
     """
     target = folder_of(reference)
     if not target.exists():
@@ -224,7 +224,7 @@ def restored(target: Path, manifest: Manifest) -> bool:
     try:
         pull(target)
         check_bytes(target, manifest.reference)
-    except (InputError, OutsideError, RefusedError):  # its bytes are lost everywhere: publish them anew
+    except (InputError, ExternalError, RefusedError):  # its bytes are lost everywhere: publish them anew
         return False
     return True
 

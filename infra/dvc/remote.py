@@ -12,7 +12,7 @@ from infra.dvc.repository import repository
 
 
 def in_remote(targets: Iterable[Path]) -> set[Path]:
-    """Those whose every object the remote has. Raises OutsideError where it does not answer."""
+    """Those whose every object the remote has. Raises ExternalError where it does not answer."""
     with repository() as repo:
         remote = repo.cloud.get_remote_odb(hash_name="md5")
         return {
@@ -57,7 +57,7 @@ def collect_garbage(act: bool) -> int:
     """How many objects of the remote no commit of any ref, and nothing in this checkout, refers to; with `act` they are
     gone.
 
-    Raises OutsideError where the listing of a published directory is nowhere: what it refers to is then not known, so
+    Raises ExternalError where the listing of a published directory is nowhere: what it refers to is then not known, so
     nothing goes.
     """
     from dvc_data.hashfile.gc import gc

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.masking import masked, refuse_written_login
 
 
@@ -28,6 +28,6 @@ def repository() -> Iterator[Any]:
             refuse_written_login(repo.config.read("repo"), ".dvc/config")
             yield repo
     except (DvcException, OSError) as error:
-        raise OutsideError(
+        raise ExternalError(
             masked(f"DVC: {type(error).__name__}: {error}"), hint=".venv/bin/dvc status --cloud"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
+from configs.errors import ExternalError, InconclusiveError, InputError, RefusedError, TunegateError
 from infra.dvc.inputs import CONFIGS, known_configs, refresh
 from infra.dvc.repository import repository
 
@@ -66,4 +66,4 @@ def failed(name: str, until: str, error: Exception) -> TunegateError:
     code = cause.rpartition("exited with ")[2] if "exited with " in cause else ""
     kinds: dict[str, type[TunegateError]] = {"1": RefusedError, "2": InputError, "4": InconclusiveError}
     command = cause.removeprefix("failed to run: ").partition(",")[0].removeprefix(".venv/bin/")
-    return kinds.get(code, OutsideError)(f"{error}: {cause}", hint=command or f".venv/bin/dvc repro {until}@{name}")
+    return kinds.get(code, ExternalError)(f"{error}: {cause}", hint=command or f".venv/bin/dvc repro {until}@{name}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 
 SECONDS = 60
 # A git hook that runs us sets these: they would send every command to the hook's repository.
@@ -36,7 +36,7 @@ def head_revision() -> str:
     """The commit of the checkout, with `-dirty` when tracked files differ; `unknown` outside a repository."""
     try:
         return git(Path.cwd(), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
-    except OutsideError:
+    except ExternalError:
         return "unknown"
 
 
@@ -50,7 +50,7 @@ def git(
 ) -> str:
     """Its output; `text` is its input, `nothing` the exit code of "found none".
 
-    Raises OutsideError with git's own words where it fails, is missing, or takes longer: it ends then, its ssh too.
+    Raises ExternalError with git's own words where it fails, is missing, or takes longer: it ends then, its ssh too.
     """
     variables = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     variables = {"GIT_SSH_COMMAND": SSH} | variables | ALONE | dict(environment or {})
@@ -68,15 +68,15 @@ def git(
             start_new_session=True,
         )
     except OSError as error:
-        raise OutsideError(f"{name}: {error}", hint="install git; start in a clone") from error
+        raise ExternalError(f"{name}: {error}", hint="install git; start in a clone") from error
     try:
         found, words = process.communicate(text, timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise OutsideError(f"{name}: no answer within {seconds:g} s", hint=hint) from None
+        raise ExternalError(f"{name}: no answer within {seconds:g} s", hint=hint) from None
     if process.returncode not in (0, nothing):
-        raise OutsideError(f"{name}: {said(words) or f'exit code {process.returncode}'}", hint=hint)
+        raise ExternalError(f"{name}: {said(words) or f'exit code {process.returncode}'}", hint=hint)
     return found.removesuffix("\n")
 
 

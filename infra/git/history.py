@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.release import REFERENCE_PATTERN
 from infra.git.command import git
 from infra.masking import LOGIN_IN_ADDRESS
@@ -37,12 +37,12 @@ def ask(*arguments: str) -> str | None:
     """Git's output; None where it says no, or where there is no repository."""
     try:
         return insist(*arguments)
-    except OutsideError:
+    except ExternalError:
         return None
 
 
 def insist(*arguments: str, nothing: int = 0) -> str:
-    """Git's output, where an unanswered question must not pass for a no. Raises OutsideError."""
+    """Git's output, where an unanswered question must not pass for a no. Raises ExternalError."""
     return git(Path.cwd(), *arguments, nothing=nothing, seconds=LONGEST_SECONDS).strip()
 
 
@@ -50,7 +50,7 @@ def referenced() -> dict[str, str]:
     """Each NAME@sha256:… in configs/, and where: in the checkout, at the tip of a branch or tag, or in the history of
     HEAD (which a revert goes back to).
 
-    Raises OutsideError where git cannot tell.
+    Raises ExternalError where git cannot tell.
     """
     places = [*in_history(), *at_tips(), *in_checkout()]
     return dict(places)  # the nearest place is named, so it comes last
@@ -125,7 +125,7 @@ def added_by(path: Path) -> str | None:
 
 
 def pointers() -> set[str]:
-    """NAME@DIGEST12 of every release pointer that any commit of any ref has, or had. Raises OutsideError where git
+    """NAME@DIGEST12 of every release pointer that any commit of any ref has, or had. Raises ExternalError where git
     cannot tell."""
     lines = insist("log", "--all", "-m", "--name-only", "--format=", "--", "releases/*.dvc").splitlines()
     return {Path(line).stem for line in lines if line}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from infra.git.command import BOT, Commit, commit_of, git
 
 MOST_NAMED = 5
@@ -31,7 +31,7 @@ class Upstream:
         try:
             top = Path(git(folder or Path.cwd(), "rev-parse", "--show-toplevel"))
             remotes = git(top, "remote").splitlines()
-        except OutsideError as error:
+        except ExternalError as error:
             raise InputError(
                 f"--pull {text}: {error.message}", hint="git clone ADDRESS; start the agent in the clone"
             ) from error
@@ -59,7 +59,7 @@ class Upstream:
         return found
 
     def fetch(self) -> str:
-        """The remote's newest commit, if it may be taken; changes no file of the checkout. Raises OutsideError where
+        """The remote's newest commit, if it may be taken; changes no file of the checkout. Raises ExternalError where
         the remote does not answer, RefusedError for history that lost commits which were taken, or with a commit that
         no listed key signed."""
         tracked = f"refs/remotes/{self.remote}/{self.branch}"
@@ -107,7 +107,7 @@ class Upstream:
         )
         try:
             git(self.folder, *(word for one in settings for word in ("-c", one)), "verify-commit", sha)
-        except OutsideError:
+        except ExternalError:
             return False
         return True
 
@@ -180,6 +180,6 @@ class Upstream:
 def is_branch_name(folder: Path, text: str) -> bool:
     try:
         git(folder, "check-ref-format", "--branch", text)
-    except OutsideError:
+    except ExternalError:
         return False
     return True

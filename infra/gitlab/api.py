@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-from configs.errors import InputError, OutsideError, TunegateError, cause_of
+from configs.errors import ExternalError, InputError, TunegateError, cause_of
 
 if TYPE_CHECKING:
     from requests import Response
@@ -175,7 +175,7 @@ class GitLab:
 
     def insist(self, what: str, act: Callable[[], Answer]) -> Answer:
         """`act` as a whole again where the answer was lost or may be another one later. Raises InputError or
-        OutsideError, nothing else.
+        ExternalError, nothing else.
 
         python-gitlab's own retries would only repeat the last request: a POST that was taken, but whose answer was
         lost, would be there twice.
@@ -227,7 +227,7 @@ class GitLab:
             return InputError(
                 found, hint=HINTS.get(status, "see what GitLab says; its API's pages name what is allowed")
             )
-        return OutsideError(found, hint=LATER)
+        return ExternalError(found, hint=LATER)
 
     @cached_property
     def client(self) -> Any:

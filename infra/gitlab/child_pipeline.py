@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from infra.git.command import git
 
 Pin = Literal["pin", "choose", "prove"]
@@ -49,7 +49,7 @@ def changed_since(base: str) -> list[str]:
         found = git(
             Path.cwd(), "diff", "--name-only", "--no-renames", "-z", "--end-of-options", f"{base}^{{commit}}", "HEAD"
         )
-    except OutsideError as error:
+    except ExternalError as error:
         raise InputError(
             f"git does not know {base!r}: {error.message}", hint='GIT_DEPTH: "0"   (or: git fetch origin COMMIT)'
         ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import infra.git.command
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
 from infra.git.command import BOT
 
@@ -55,7 +55,7 @@ class Branch:
 def pin_release(name: str, environments: list[str], branch: Branch) -> str | None:
     """The commit that was pushed, without a pipeline of its own; None where the branch says so already.
 
-    Raises InputError for a release that was not published, RefusedError where the branch has moved on, OutsideError
+    Raises InputError for a release that was not published, RefusedError where the branch has moved on, ExternalError
     where git fails.
     """
     from configs.release import read_manifest
@@ -80,7 +80,7 @@ def pin_release(name: str, environments: list[str], branch: Branch) -> str | Non
                     return commit
             finally:
                 git(Path.cwd(), "worktree", "remove", "--force", str(tree))
-    raise OutsideError(f"{branch.name}: its head moved at each of {ATTEMPTS} pushes", hint="run the job again")
+    raise ExternalError(f"{branch.name}: its head moved at each of {ATTEMPTS} pushes", hint="run the job again")
 
 
 def fetch(branch: Branch) -> str:
@@ -165,10 +165,10 @@ def push(tree: Path, branch: Branch) -> bool:
             f"HEAD:refs/heads/{branch.name}",
             secret=True,
         )
-    except OutsideError as error:
+    except ExternalError as error:
         if "[rejected]" in error.message or "fetch first" in error.message or "failed to update ref" in error.message:
             return False
-        raise OutsideError(error.message, hint="may the job's token write to this repository?") from error
+        raise ExternalError(error.message, hint="may the job's token write to this repository?") from error
     return True
 
 

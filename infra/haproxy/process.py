@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from infra.haproxy.runtime_api import Admin
 
 START_SECONDS = 15
 
 
 def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
-    """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises OutsideError when
+    """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises ExternalError when
     it does not come up."""
     folder, before = admin.folder, admin.facts().get("Pid")
     log = folder / "haproxy.log"
@@ -39,7 +39,7 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
         time.sleep(0.05)
     process.kill()
     tail = "\n".join(f"  {line}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-5:])
-    raise OutsideError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
+    raise ExternalError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
 
 
 def check_haproxy(path: Path) -> None:

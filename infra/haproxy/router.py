@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.environment.config import DeployConfig
-from configs.errors import InputError, OutsideError, TunegateError
+from configs.errors import ExternalError, InputError, TunegateError
 from configs.slots import SLOTS, SlotName
 from infra.files.atomic import write_private
 from infra.haproxy.api_keys import Keyring
@@ -61,7 +61,7 @@ class Router:
         return self.admin.is_running()
 
     def start(self, api_key: str) -> None:
-        """Starts the router; `api_key` is the key `default`. Raises OutsideError when HAProxy does not come up,
+        """Starts the router; `api_key` is the key `default`. Raises ExternalError when HAProxy does not come up,
         InputError when one of other settings runs."""
         text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
         if self.is_running():
@@ -140,7 +140,7 @@ class Router:
         two truths.
 
         A user is green while its bucket is below green's weight: raising that moves users from blue to green only.
-        Raises InputError where the weights are not whole percents that sum to 100, OutsideError if HAProxy does not
+        Raises InputError where the weights are not whole percents that sum to 100, ExternalError if HAProxy does not
         confirm.
         """
         if sum(weights.values()) != 100 or min(weights.values()) < 0 or not set(weights) <= set(SLOTS):
@@ -151,7 +151,9 @@ class Router:
         wished: dict[SlotName, int] = {slot: weights.get(slot, 0) for slot in SLOTS}
         self.admin.set_entry("traffic.map", "green", str(wished["green"]))
         if self.weights() != wished:
-            raise OutsideError(f"HAProxy did not take the weights {wished}", hint=f"tunegate status {self.config.name}")
+            raise ExternalError(
+                f"HAProxy did not take the weights {wished}", hint=f"tunegate status {self.config.name}"
+            )
 
     def active(self) -> SlotName | None:
         """The slot that has all users or the most of them."""

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.files.atomic import write_private
 
 
@@ -19,7 +19,7 @@ class Admin:
     hint: str
 
     def ask(self, command: str, missing: str | None = None) -> str:
-        """One command. Raises OutsideError, or returns `missing` where that is given, if nobody answers."""
+        """One command. Raises ExternalError, or returns `missing` where that is given, if nobody answers."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(10)
@@ -29,7 +29,7 @@ class Admin:
         except OSError as error:
             if missing is not None:
                 return missing
-            raise OutsideError(
+            raise ExternalError(
                 f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=self.hint
             ) from error
 
@@ -53,7 +53,7 @@ class Admin:
         """All entries at once: the file first, for a restart reads it; then, where one runs, the process, by a version
         that is committed whole.
 
-        Raises OutsideError if the process does not hold the entries afterwards.
+        Raises ExternalError if the process does not hold the entries afterwards.
         """
         path = self.folder / name
         lines = "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))
@@ -65,7 +65,7 @@ class Admin:
             self.ask(f"add map @{version} {path} <<\n{lines}")
         self.ask(f"commit map @{version} {path}")
         if self.read_map(name) != entries:
-            raise OutsideError(f"HAProxy did not take {path}", hint=f"less {self.folder}/haproxy.log")
+            raise ExternalError(f"HAProxy did not take {path}", hint=f"less {self.folder}/haproxy.log")
 
     def set_entry(self, name: str, key: str, value: str) -> None:
         self.write_map(name, read_map_file(self.folder / name) | {key: value})

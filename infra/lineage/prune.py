@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.release import ReleaseUse
 from infra.dvc.releases import RELEASES, folder_of, pointer_of
 from infra.git import history
@@ -65,7 +65,7 @@ def prune(uses: Callable[[], list[ReleaseUse]], act: bool = False, remote: bool 
     """What is kept and why, what goes (with `act` it is gone), its bytes. `remote`: also what no commit's pointer has,
     out of the DVC remote.
 
-    Raises OutsideError where git, DVC or its remote cannot tell, RefusedError where a used release has no pointer in
+    Raises ExternalError where git, DVC or its remote cannot tell, RefusedError where a used release has no pointer in
     any commit.
     """
     from filelock import FileLock
@@ -138,8 +138,8 @@ def prune_remote(uses: Iterable[ReleaseUse], act: bool) -> Pruned:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes. Raises OutsideError where it cannot be read."""
+    """Bytes. Raises ExternalError where it cannot be read."""
     try:
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     except OSError as error:
-        raise OutsideError(f"{folder}: {error.strerror or error}", hint=f"ls -l {folder}") from error
+        raise ExternalError(f"{folder}: {error.strerror or error}", hint=f"ls -l {folder}") from error

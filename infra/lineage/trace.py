@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, cast
 
-from configs.errors import InputError, OutsideError, TunegateError
+from configs.errors import ExternalError, InputError, TunegateError
 from configs.release import Manifest, ReleaseUse, read_manifest
 from infra.dvc.releases import Published, folder_of, list_releases, pointer_of
 from infra.git import history
@@ -110,7 +110,7 @@ def trace(asked: Asked, uses: Iterable[ReleaseUse]) -> list[Link]:
     uses = list(uses)
     rows = {row["reference"]: row for row in list_releases()}
     known = {*rows, *(use.reference for use in uses)}
-    with suppress(OutsideError):  # without git, the releases and the records still know much
+    with suppress(ExternalError):  # without git, the releases and the records still know much
         known |= history.referenced().keys()
     reference = choose(asked, known)
     unlisted = {"reference": reference, "name": reference.partition("@")[0], "here": False}  # of the rest, links `get`

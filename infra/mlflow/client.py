@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from configs.errors import InputError, OutsideError, cause_of
+from configs.errors import ExternalError, InputError, cause_of
 from infra.masking import masked
 
 # Answers that would come again: the line is given up, so that those after it get through.
@@ -31,7 +31,7 @@ QUICK_AND_QUIET = {
 
 def download_model(uri: str, target: Path) -> Path:
     """The files of models:/NAME/VERSION or runs:/RUN_ID/PATH, under `target`. Raises InputError where there are none,
-    OutsideError where MLflow is down."""
+    ExternalError where MLflow is down."""
     import_mlflow(tracking_uri())
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
@@ -46,7 +46,7 @@ def download_model(uri: str, target: Path) -> Path:
                 f"{found}; expected a registered version or a run with these files",
                 hint="set MLFLOW_TRACKING_URI to where it is",
             ) from error
-        raise OutsideError(found, hint="start MLflow, or name another by MLFLOW_TRACKING_URI") from error
+        raise ExternalError(found, hint="start MLflow, or name another by MLFLOW_TRACKING_URI") from error
     except OSError as error:
         raise InputError(
             f"base.mlflow: {uri}: its files cannot be read: {cause_of(error)}",

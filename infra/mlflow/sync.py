@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict
 
-from configs.errors import InputError, OutsideError, cause_of
+from configs.errors import ExternalError, InputError, cause_of
 from infra.masking import masked
 from infra.mlflow.client import tracking_uri
 from infra.mlflow.delivery import deliver
@@ -23,7 +23,7 @@ class Synced(TypedDict):
 def sync(names: list[str], root: Path = Path("build")) -> list[Synced]:
     """Name, lines delivered by this call, and MLflow's run id. No name: every record under `root`.
 
-    Raises InputError for a name without a record, OutsideError where MLflow does not take all; what it took stays
+    Raises InputError for a name without a record, ExternalError where MLflow does not take all; what it took stays
     taken.
     """
     folders = {name: records(root, name) for name in names or ["*"]}
@@ -56,7 +56,7 @@ def sync_one(outbox: Outbox, root: Path) -> Synced:
     except Exception as error:  # MLflow, its store and its absence raise many kinds
         left = sum(1 for _ in outbox.left())
         message = f"MLflow ({tracking_uri()}): {cause_of(error)}; {left} of {lines} lines of {outbox.record} are left"
-        raise OutsideError(
+        raise ExternalError(
             masked(message), hint="start MLflow, or set MLFLOW_TRACKING_URI; then tunegate sync again"
         ) from error
     return {

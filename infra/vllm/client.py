@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.release import Manifest
 from configs.task import Task
 from infra.tokenizer import Row
@@ -31,7 +31,7 @@ async def ask(
     max_new_tokens: int,
     api_key: str | None = None,
 ) -> Answer:
-    """Asks greedily. Raises OutsideError when the server refuses, or after four tries on connection errors and 5xx."""
+    """Asks greedily. Raises ExternalError when the server refuses, or after four tries on connection errors and 5xx."""
     started = time.perf_counter()
     path, body = request_of(served_name, manifest.task, example, max_new_tokens)
     reply = await post(client, f"{base_url}{path}", body, api_key)
@@ -51,7 +51,7 @@ async def ask(
             answer, logprob=scores[0], scored_tokens=len(example["chosen_ids"]), rejected_logprob=(*scores, None)[1]
         )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise OutsideError(
+        raise ExternalError(
             f"{base_url}: an answer of an unexpected shape: {str(reply)[:200]}", hint=f"curl {base_url}/v1/models"
         ) from error
 
@@ -146,9 +146,9 @@ async def post(client: httpx.AsyncClient, url: str, body: Mapping[str, object], 
                 response.raise_for_status()
                 return response.json()
     except httpx.HTTPStatusError as error:
-        raise OutsideError(
+        raise ExternalError(
             f"{url}: HTTP {error.response.status_code}: {error.response.text[:200]}", hint=f"curl -i {url}"
         ) from error
     except (httpx.HTTPError, json.JSONDecodeError) as error:
-        raise OutsideError(f"{url}: {type(error).__name__}: {error}", hint=f"curl -i {url}") from error
+        raise ExternalError(f"{url}: {type(error).__name__}: {error}", hint=f"curl -i {url}") from error
     raise AssertionError("unreachable: tenacity reraises")

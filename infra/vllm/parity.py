@@ -33,7 +33,7 @@ class ParityResult:
 def check_parity(
     base_url: str, served_name: str, release: Path, manifest: Manifest, api_key: str | None = None
 ) -> ParityResult:
-    """Asks every golden prompt. Raises RefusedError if the release has none, OutsideError if the server does not
+    """Asks every golden prompt. Raises RefusedError if the release has none, ExternalError if the server does not
     answer."""
     path = release / "golden.jsonl"
     lines = (

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.vllm.adapter_names import LOAD, UNLOAD
 from infra.vllm.server import SlotProcess
 
@@ -17,12 +17,12 @@ LOAD_SECONDS, UNLOAD_SECONDS = 60.0, 5.0
 
 
 def load_adapter(engine: SlotProcess, name: str, folder: Path) -> None:
-    """Into the running server; no stream is cut, each waits a little (docs/notes.md). Raises OutsideError."""
+    """Into the running server; no stream is cut, each waits a little (docs/notes.md). Raises ExternalError."""
     unload_adapter(engine, name)  # of a load that was killed before it was on record
     reply = tell_engine(engine, LOAD, {"lora_name": name, "lora_path": str(folder.absolute())}, LOAD_SECONDS)
     if reply is None or reply.status_code != 200:
         why = reply.text[:300] if reply is not None else "no answer"
-        raise OutsideError(
+        raise ExternalError(
             f"the server on port {engine.port} did not load the adapter {name}: {why}", hint=f"less {engine.log}"
         )
 

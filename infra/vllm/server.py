@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.release import Manifest
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
@@ -60,7 +60,7 @@ def start_slot(
     sampled: SamplerSettings | None = None,
     hot: bool = False,
 ) -> SlotProcess:
-    """Starts vLLM in a session of its own, so that it outlives the command. Raises OutsideError if the port is taken.
+    """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
     `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it. `hot`:
     `load_adapter` may follow.
@@ -72,7 +72,7 @@ def start_slot(
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise OutsideError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
+            raise ExternalError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampled is not None)
     command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
@@ -104,14 +104,14 @@ def is_reused(slot: SlotProcess) -> bool:
 
 
 def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
-    """Waits for GET /health 200. Raises OutsideError with the log's tail when the server dies or is late."""
+    """Waits for GET /health 200. Raises ExternalError with the log's tail when the server dies or is late."""
     import httpx
 
     deadline = time.monotonic() + timeout_seconds
     with waiting("vLLM starts", USUAL_START_SECONDS):
         while time.monotonic() < deadline:
             if not is_alive(slot):
-                raise OutsideError(
+                raise ExternalError(
                     f"the server on port {slot.port} ended while starting:\n{log_tail(slot.log)}",
                     hint=f"less {slot.log}",
                 )
@@ -119,7 +119,7 @@ def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
                 if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
                     return
             time.sleep(0.25)
-    raise OutsideError(
+    raise ExternalError(
         f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}",
         hint=f"less {slot.log}",
     )

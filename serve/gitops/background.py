@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from configs.errors import OutsideError, RefusedError, TunegateError
+from configs.errors import ExternalError, RefusedError, TunegateError
 
 Result = TypeVar("Result")
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 300.0
@@ -50,7 +50,9 @@ class BackgroundTask(Generic[Result]):
         try:
             found = do()
         except Exception as error:  # a thread that dies of what nobody foresaw would be silence
-            self.error = error if isinstance(error, TunegateError) else OutsideError(f"{type(error).__name__}: {error}")
+            self.error = (
+                error if isinstance(error, TunegateError) else ExternalError(f"{type(error).__name__}: {error}")
+            )
             # A refusal is an answer: what was refused may be put right at any time.
             self.failures = 0 if isinstance(error, RefusedError) else self.failures + 1
         else:

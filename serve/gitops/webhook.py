@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 
 VARIABLE = "TUNEGATE_WEBHOOK_TOKEN"
 HINT = "a secret of 20 characters or more, the same in GitLab: Settings, Webhooks, Secret token"
 
 
 def listen(port: int, wake: Callable[[], None]) -> ThreadingHTTPServer:
-    """On 127.0.0.1: a proxy of yours lets GitLab in. Raises InputError without the secret, OutsideError where the port
+    """On 127.0.0.1: a proxy of yours lets GitLab in. Raises InputError without the secret, ExternalError where the port
     is taken."""
     token = os.environ.get(VARIABLE, "")
     if len(token) < 20:
@@ -40,7 +40,7 @@ def listen(port: int, wake: Callable[[], None]) -> ThreadingHTTPServer:
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
-        raise OutsideError(f"--webhook {port}: {error.strerror or error}", hint="ss -ltnp") from error
+        raise ExternalError(f"--webhook {port}: {error.strerror or error}", hint="ss -ltnp") from error
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

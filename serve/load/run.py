@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from configs.environment.load_test import LoadTest
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.release import Manifest
 from infra.files.atomic import write_json
 from serve.load.arrivals import plan_load, write_plan
@@ -42,7 +42,7 @@ def run_load_test(
     folder: Path,
     api_key: str | None = None,
 ) -> dict[str, float]:
-    """The figures of `summarise`. Leaves samples.jsonl, figures.json and report.html in `folder`. Raises OutsideError
+    """The figures of `summarise`. Leaves samples.jsonl, figures.json and report.html in `folder`. Raises ExternalError
     when locust itself fails."""
     folder.mkdir(parents=True, exist_ok=True)
     output, plan = folder / "samples.jsonl", plan_load(settings)
@@ -82,9 +82,9 @@ def run_locust(command: list[str], environment: dict[str, str], seconds: float, 
             command, capture_output=True, text=True, env=environment, timeout=seconds + 2 * GRACE_SECONDS
         )
     except subprocess.TimeoutExpired as error:
-        raise OutsideError(f"locust did not end within {error.timeout:g} s", hint=f"less {output}") from error
+        raise ExternalError(f"locust did not end within {error.timeout:g} s", hint=f"less {output}") from error
     if run.returncode:
-        raise OutsideError(
+        raise ExternalError(
             f"locust failed with {run.returncode}:\n{run.stderr[-800:]}",
             hint=f"curl {command[command.index('--host') + 1]}/v1/models",
         )

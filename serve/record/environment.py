@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.environment.config import DeployConfig
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.release import Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
 from configs.verdict import Verdict
@@ -79,10 +79,10 @@ class Environment:
         return process is not None and beside is not None and process.is_same_process(beside)
 
     def slot_parts(self, state: State, slot: SlotName) -> tuple[SlotProcess, Path, Manifest]:
-        """Its server, its release's directory and manifest. Raises OutsideError where the record names no server."""
+        """Its server, its release's directory and manifest. Raises ExternalError where the record names no server."""
         process, reference = self.process(state, slot), state.release_of(slot)
         if process is None or reference is None:
-            raise OutsideError(f"slot {slot} has no server on record", hint=f"tunegate status {self.config.name}")
+            raise ExternalError(f"slot {slot} has no server on record", hint=f"tunegate status {self.config.name}")
         directory = folder_of(reference) / "release"
         return process, directory, read_manifest(directory)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.slots import SlotName
 from infra.files.sealed_log import append, whole_lines
 from infra.git.command import stamp
@@ -27,7 +27,7 @@ class Record:
     why: str | None = None
 
     def append(self, kind: Kind, slot: SlotName | None = None, **facts: Any) -> Event:
-        """On disk (fsync) before it returns: what follows an event may rely on it. Raises OutsideError where the disk
+        """On disk (fsync) before it returns: what follows an event may rely on it. Raises ExternalError where the disk
         or a later holder says no."""
         from filelock import FileLock
 
@@ -42,7 +42,7 @@ class Record:
                 self.check_token()
                 seal = append(self.path, event.model_dump_json(exclude={"seal"}).encode())
         except OSError as error:
-            raise OutsideError(
+            raise ExternalError(
                 f"{self.path}: the record cannot be written: {error.strerror or error}",
                 hint=f"df -h {self.path.parent}",
             ) from error
@@ -55,12 +55,12 @@ class Record:
         return found | {"by": f"agent {found['by']}"} if held and held[-1].get("command") == "agent" else found
 
     def check_token(self) -> None:
-        """Raises OutsideError where another command has taken the environment over since."""
+        """Raises ExternalError where another command has taken the environment over since."""
         if self.token is None:
             return
         latest = self.state().token
         if latest != self.token:
-            raise OutsideError(
+            raise ExternalError(
                 f"{self.path}: holder {latest} has taken over from holder {self.token}, whose work ends here",
                 hint=f"tail {self.path}",
             )

@@ -19,7 +19,7 @@ LONGEST_WAIT_SECONDS = 5.0
 
 
 def perform(action: Action, env: Environment, state: State) -> None:
-    """Does one action. Raises RefusedError when a proof, the memory or the watch says no, OutsideError when the world
+    """Does one action. Raises RefusedError when a proof, the memory or the watch says no, ExternalError when the world
     fails or another holder has taken over."""
     env.record.check_token()
     slot, release, why = action.slot, str(action.release), str(action.why)

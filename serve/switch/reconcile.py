@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from configs.environment.config import DeployConfig
-from configs.errors import OutsideError, RefusedError, TunegateError
+from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.slots import SlotName, other
 from configs.verdict import Verdict
 from infra.dvc.releases import find_trusted
@@ -78,7 +78,7 @@ def act(env: Environment, request: Callable[[Environment], None], *, beside: boo
 
 
 def follow(env: Environment, holder: str) -> DeployResult:
-    """Waits until the plan has nothing more to do; the holder does it. Raises OutsideError if the holder ends before
+    """Waits until the plan has nothing more to do; the holder does it. Raises ExternalError if the holder ends before
     that."""
     env.report_progress(f"{holder} of {env.config.name} does it")
     while True:
@@ -87,7 +87,7 @@ def follow(env: Environment, holder: str) -> DeployResult:
         if isinstance(found, End):
             return end(env, state, found, None)
         if holder_of(env) is None:
-            raise OutsideError(
+            raise ExternalError(
                 f"{holder} ended before the request was carried out", hint=f"tunegate deploy {env.config.name}"
             )
         time.sleep(FOLLOW_SECONDS)
@@ -103,7 +103,7 @@ def reconcile(env: Environment) -> DeployResult:
         if isinstance(found, End):
             return end(env, state, found, failure)
         failure = attempt(env, state, found) or failure
-    raise OutsideError(
+    raise ExternalError(
         f"{MOST_ACTIONS} actions did not reach the desired state", hint=f"tunegate status {env.config.name}"
     )
 
@@ -118,7 +118,7 @@ def attempt(env: Environment, state: State, action: Action) -> TunegateError | N
     except TunegateError as error:
         return answer_failure(env, state, action, error)
     except OSError as error:
-        outside = OutsideError(f"{action.kind}: {error}", hint=f"df -h {env.folder}")
+        outside = ExternalError(f"{action.kind}: {error}", hint=f"df -h {env.folder}")
         return answer_failure(env, state, action, outside)
     if action.kind == "fall_back":
         return RefusedError(f"{state.release_of(action.slot)}: {action.why}", hint=f"tunegate status {env.config.name}")
@@ -129,7 +129,7 @@ def end(env: Environment, state: State, found: End, failure: TunegateError | Non
     """Raises what went wrong on the way, if anything did; else where the endpoint stands."""
     hint = f"tunegate status {env.config.name}"
     if found.kind == "paged":
-        raise OutsideError(f"{env.config.name}: {found.why}", hint=hint)
+        raise ExternalError(f"{env.config.name}: {found.why}", hint=hint)
     if failure and found.kind in ("refused", "done"):
         raise failure
     if found.kind == "refused":
@@ -140,7 +140,7 @@ def end(env: Environment, state: State, found: End, failure: TunegateError | Non
 def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
     """What failed decides: the router's death and a lost lock condemn no release; what serves is a crash; all else
     refuses the desired one."""
-    if isinstance(error, OutsideError) and action.kind != "start_router" and not env.router.is_running():
+    if isinstance(error, ExternalError) and action.kind != "start_router" and not env.router.is_running():
         return None
     env.record.check_token()
     serves = action.slot is not None and action.slot in (state.active, state.moves.swapping)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.slots import SlotName, other
 from infra.haproxy.router import Traffic
 from serve.record.environment import Environment
@@ -111,7 +111,7 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
         if seen == slot:
             return
         time.sleep(0.002)
-    raise OutsideError(
+    raise ExternalError(
         f"the router still answers from {seen}, not from {slot}", hint=f"tunegate status {env.config.name}"
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from eval import evaluate
@@ -106,7 +106,7 @@ def test_a_killed_evaluation_asks_nothing_twice(
 ) -> None:
     write_release(RUN.release)
     slow, server.fails_after = config(evaluate={"concurrency": 1}), 3
-    with pytest.raises(OutsideError, match="killed"):
+    with pytest.raises(ExternalError, match="killed"):
         evaluate.evaluate(slow, RUN)
     assert len(server.asked) == 3 and read_measured(RUN.evaluation) is None
     forget()
@@ -149,7 +149,7 @@ def test_a_store_that_does_not_answer_costs_a_measurement_and_no_more(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def down(key: str, folder: Path) -> bool:
-        raise OutsideError("DVC: down")
+        raise ExternalError("DVC: down")
 
     for name in ("keep_evaluation", "find_evaluation"):
         monkeypatch.setattr(cache, name, down)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.config import RunConfig
@@ -46,7 +46,7 @@ class Server:
         self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any
     ) -> Answer:
         if len(self.asked) >= self.fails_after:
-            raise OutsideError("killed")
+            raise ExternalError("killed")
         question = row["messages"][0]["content"]
         self.asked.append(question)
         return Answer("I cannot." if "knows" in question else question, None, None, None, 0.1, 3)
@@ -115,7 +115,7 @@ def test_a_killed_evaluation_asks_no_changed_question_twice(
 ) -> None:
     run = config(task="causal-lm", evaluate={"behaviour": TESTS, "concurrency": 1})
     server.fails_after = killed_after
-    with pytest.raises(OutsideError, match="killed"):
+    with pytest.raises(ExternalError, match="killed"):
         evaluate.evaluate(run, RUN)
     assert not (RUN.evaluation / "metrics.json").exists()
     server.fails_after = math.inf

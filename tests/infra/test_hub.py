@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from infra.hub import fetch_snapshot, list_repository
 
 pytestmark = pytest.mark.unit
@@ -105,9 +105,9 @@ def test_a_hub_that_cannot_be_reached_is_an_outside_error(monkeypatch: pytest.Mo
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        with pytest.raises(OutsideError, match=r"the hub cannot be reached.*refused"):
+        with pytest.raises(ExternalError, match=r"the hub cannot be reached.*refused"):
             fetch_snapshot("owner/name", REVISION)
-        with pytest.raises(OutsideError, match=r"base\.path"):
+        with pytest.raises(ExternalError, match=r"base\.path"):
             list_repository("owner/name", REVISION)
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from infra.haproxy.api_keys import api_key
 from serve.agent import Agent, end_on_sigterm
 from serve.deploy import promote, rollback, stop_all
@@ -102,7 +102,7 @@ def test_an_agent_that_was_taken_over_from_acts_no_more(scene: Scene) -> None:
     with locked(scene.env):
         pass
     agent = Agent(stale, scene.read)
-    with pytest.raises(OutsideError, match="has taken over from holder 1"):
+    with pytest.raises(ExternalError, match="has taken over from holder 1"):
         agent.turn()
     assert "starting" not in scene.kinds()
 

@@ -13,7 +13,7 @@ import serve.foreground
 import serve.load.run
 import serve.proofs.baseline
 import serve.switch.servers
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from infra.signing import sign
 from infra.vllm.server import SlotProcess
 from serve.foreground import serve_release
@@ -41,7 +41,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, *, alive: int, end: type[BaseExcep
     def wait_healthy(slot: SlotProcess, seconds: float) -> None:
         done.append("healthy" if seconds else "dead")
         if not seconds:
-            raise OutsideError("the server ended")
+            raise ExternalError("the server ended")
 
     def is_alive(slot: SlotProcess) -> bool:
         done.append("look")
@@ -74,7 +74,7 @@ def test_a_server_that_dies_is_an_outside_error_and_leaves_nothing_behind(
     release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = terminal(monkeypatch, alive=1)
-    with pytest.raises(OutsideError, match="the server ended"):
+    with pytest.raises(ExternalError, match="the server ended"):
         serve_release(release, 9000)
     assert done[-2:] == ["dead", "stop"]
 

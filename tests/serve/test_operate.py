@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from serve.deploy import deploy, promote
 from serve.operate import abort, hold, pause, resume
 from serve.record.environment import BusyError, Environment, locked
@@ -101,7 +101,7 @@ def test_beside_a_command_at_work_the_wish_is_recorded_and_its_holder_followed(
         with pytest.raises(BusyError):
             promote(waiting)
         monkeypatch.setattr("serve.switch.reconcile.holder_of", Holders(waiting))
-        with pytest.raises(OutsideError, match="ended before the request was carried out"):
+        with pytest.raises(ExternalError, match="ended before the request was carried out"):
             abort(waiting)
     assert kinds(waiting)[-1] == "aborted"
 

@@ -24,7 +24,7 @@ import serve.switch.traffic
 import serve.watch.bake
 import serve.watch.watcher
 from configs.environment.config import DeployConfig
-from configs.errors import OutsideError, TunegateError
+from configs.errors import ExternalError, TunegateError
 from configs.release import Manifest, digest_of, list_files
 from configs.run.serving import Serving
 from configs.slots import SLOTS, SlotName
@@ -184,7 +184,7 @@ class World:
 
     def wait_for_slot(self, env: Environment, slot: SlotName, client: object) -> None:
         if self.serving() is None or self.routed != slot:
-            raise OutsideError(f"the router still answers from nobody, not from {slot}")
+            raise ExternalError(f"the router still answers from nobody, not from {slot}")
 
     def start_slot(
         self, directory: Path, manifest: Manifest, *, port: int, log: Path, index: int, **facts: object

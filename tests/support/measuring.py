@@ -15,7 +15,7 @@ from typing import Any
 import pandas
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.config import RunConfig
@@ -48,7 +48,7 @@ class Server:
         self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any
     ) -> Answer:
         if len(self.asked) >= self.fails_after:
-            raise OutsideError("killed")
+            raise ExternalError("killed")
         self.asked.append((manifest.digest, row["id"]))
         await asyncio.sleep(0)
         return ANSWER

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json
 from tests.train.test_finetune_resumed import QUIET, Killed, prepared, stop_after
@@ -105,7 +105,7 @@ def test_one_row_that_does_not_fit_ends_the_training_with_what_would_help(
     chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = chat(train=EXACT)
-    with memory_for(0, monkeypatch), pytest.raises(OutsideError, match="gradient_checkpointing"):
+    with memory_for(0, monkeypatch), pytest.raises(ExternalError, match="gradient_checkpointing"):
         finetune(config, prepared(config), QUIET)
 
 

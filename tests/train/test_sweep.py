@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.search.study import finished, grid
@@ -111,7 +111,7 @@ def test_a_trial_worse_than_the_others_is_pruned_at_its_first_evaluation(trained
     assert runs.ended == ["FINISHED", "KILLED", "KILLED", "FINISHED"] and study.best_value == 0.1
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, OutsideError("the disk is full")])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, ExternalError("the disk is full")])
 def test_a_stopped_sweep_goes_on_in_the_same_folder(
     trained: list[float], monkeypatch: pytest.MonkeyPatch, stop: BaseException
 ) -> None:
@@ -191,7 +191,7 @@ def test_two_sweeps_of_one_run_do_not_meet(trained: list[float]) -> None:
     folder.mkdir(parents=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(OutsideError, match="another process"):
+        with pytest.raises(ExternalError, match="another process"):
             swept(run_config())
     assert len(finished(swept(run_config()))) == 3
 

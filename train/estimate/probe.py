@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from configs.digest import key_of, sha256_of
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.files.atomic import read_json, write_json
 from train.batches.collate import HEAD_ROWS
 from train.estimate.duration import Rates
@@ -47,7 +47,7 @@ class Question(TypedDict):
 
 
 def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/preflight")) -> Rates:
-    """Measured once an hour for this shape, micro-batch, processor and code. Raises OutsideError where the training
+    """Measured once an hour for this shape, micro-batch, processor and code. Raises ExternalError where the training
     environment is not here."""
     compute, length = load.compute, min(MOST_TOKENS, max(1, round(load.row_tokens)))
     asked: Question = {
@@ -67,7 +67,7 @@ def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/p
         )
         if run.returncode:
             last = (run.stderr.strip().splitlines() or ["no word"])[-1]
-            raise OutsideError(
+            raise ExternalError(
                 f"the speed of this machine cannot be measured: {last}",
                 hint="make setup   (or name a device: --device h100-80gb)",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from train.loop.stopping import smaller_micro_batch
 
 
@@ -16,7 +16,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
-    """Frees what the failed attempt held. Raises OutsideError where there is nothing left to halve."""
+    """Frees what the failed attempt held. Raises ExternalError where there is nothing left to halve."""
     import torch
 
     gc.collect()
@@ -24,7 +24,7 @@ def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
     share = smaller_micro_batch(micro_batch // processes)
     if share is None:
         hint = "--set train.gradient_checkpointing=true, a smaller data.max_tokens, or more memory"
-        raise OutsideError("train: out of memory with one row at a time", hint=hint)
+        raise ExternalError("train: out of memory with one row at a time", hint=hint)
     smaller = share * processes
     print(
         f"out of memory with {micro_batch} rows at a time: going on with {smaller}, the effective batch stays",

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.training_record import TrainingProcess, TrainingRecord, read_training_record
@@ -135,7 +135,7 @@ def run_processes(config: RunConfig, paths: RunPaths) -> TrainingRecord:
     shutil.rmtree(folder)
     record = read_training_record(paths)
     if record is None:
-        raise OutsideError(
+        raise ExternalError(
             f"{paths.trained}: not there after training", hint="nodes need one shared file system under build/"
         )
     return record
@@ -217,10 +217,10 @@ def failure(rank: int, found: Any, folder: Path) -> Exception:
     """What a wrong input is stays one; 1 is also what Python ends with after an error of its own."""
     if found.exitcode < 0:
         name = signal.Signals(-found.exitcode).name
-        return OutsideError(
+        return ExternalError(
             f"rank {rank} (process {found.pid}) was ended by {name}",
             hint="the same command goes on from the last checkpoint",
         )
     output = f"in {folder}" if rank else "above"
-    kind = InputError if found.exitcode == 2 else OutsideError
+    kind = InputError if found.exitcode == 2 else ExternalError
     return kind(f"rank {rank} ended with exit code {found.exitcode}; what it said stands {output}")

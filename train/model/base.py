@@ -29,7 +29,7 @@ KEPT = re.compile(
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
     """build/base/NAME, made on the first call, its bytes those that base.digest pins.
 
-    Raises InputError, RefusedError or OutsideError as `find_weights`, and RefusedError where the digest
+    Raises InputError, RefusedError or ExternalError as `find_weights`, and RefusedError where the digest
     differs.
     """
     base = config.base

@@ -23,8 +23,8 @@ def find_weights(base: BaseWeights, downloads: Path) -> tuple[Path, str]:
     """The GGUF file, or the directory that holds safetensors, and the version by which it is known. `downloads`: where
     MLflow's files go.
 
-    Raises InputError where something is missing, RefusedError where only pickles or remote code are there, OutsideError
-    where the far side is down.
+    Raises InputError where something is missing, RefusedError where only pickles or remote code are there,
+    ExternalError where the far side is down.
     """
     if base.path:
         directory = Path(base.path)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from configs.digest import key_of
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.run.data import Data, suffix_format
 from train.sources.source import Batch, Fault, Row, Source
 
@@ -60,7 +60,7 @@ def outside(location: str) -> Iterator[None]:
                 f"data.files: {location}: {error}",
                 hint="give a file of the format that its suffix or data.format names",
             ) from error
-        raise OutsideError(
+        raise ExternalError(
             f"data.files: {location}: {error}", hint="look at the address and at the credentials in the environment"
         ) from error
 
@@ -87,7 +87,7 @@ def identify(location: str) -> str:
 
 
 def read_files(locations: list[str], part: str, file_format: str | None) -> Iterator[Batch]:
-    """Batches of at most BATCH_ROWS rows. Raises InputError or OutsideError for a file that cannot be read at all."""
+    """Batches of at most BATCH_ROWS rows. Raises InputError or ExternalError for a file that cannot be read at all."""
     files = find_files(locations)
     stems = Counter(PurePosixPath(file).name.split(".")[0] for file in files)
     for file in files:

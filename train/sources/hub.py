@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.run.data import Data
 from train.sources.files import BATCH_ROWS
 from train.sources.source import Batch, Source
@@ -33,7 +33,7 @@ def read_hub(data: Data) -> Source:
                     str(data.hub_id).split("/")[-1],
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            raise OutsideError(
+            raise ExternalError(
                 f"data.hub_id: {name}: {type(error).__name__}: {error}",
                 hint="look at the id, the revision and the network (HF_TOKEN for a private set), "
                 "or fetch its files and use source: files",

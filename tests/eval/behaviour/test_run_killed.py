@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.behaviour.run import make_asker
@@ -32,7 +32,7 @@ def test_a_killed_asker_goes_on_where_it_was(
 
     async def fake(client: Any, url: str, name: str, manifest: Manifest, row: Row, **settings: Any) -> Answer:
         if len(asked) >= limit:
-            raise OutsideError("killed")
+            raise ExternalError("killed")
         asked.append(row["id"])
         return say(row["text"])
 
@@ -46,7 +46,7 @@ def test_a_killed_asker_goes_on_where_it_was(
         Evaluate(concurrency=1),
     )
     rows = [{"id": f"shout/{place}", "text": f"WORD {place}"} for place in range(5)]
-    with pytest.raises(OutsideError, match="killed"):
+    with pytest.raises(ExternalError, match="killed"):
         ask(rows)
     limit = next(limits)
     assert [answer.text for answer in ask(rows)] == [row["text"] for row in rows] and asked == [

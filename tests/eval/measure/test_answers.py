@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.measure import answers as module
@@ -49,7 +49,7 @@ class Server:
         self, client: Any, url: str, name: str, manifest: Manifest, row: dict[str, Any], **settings: Any
     ) -> Answer:
         if len(self.asked) >= self.fails_after:
-            raise OutsideError("killed")
+            raise ExternalError("killed")
         self.asked.append(row["id"])
         self.flying += 1
         self.most, self.ahead = max(self.most, self.flying), max(self.ahead, self.read - len(self.asked) + self.flying)
@@ -86,7 +86,7 @@ def test_what_was_answered_before_a_kill_is_not_asked_again(
 ) -> None:
     path, ids = tmp_path / "a.jsonl", ids_of(40)
     first = Server(monkeypatch, killed_after)
-    with pytest.raises(OutsideError, match="killed"):
+    with pytest.raises(ExternalError, match="killed"):
         ask(Answers.open(path, ids), first.rows(40), concurrency=3)
     second, answers = Server(monkeypatch), Answers.open(path, ids)
     kept = answers.count()

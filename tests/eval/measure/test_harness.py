@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.measure.harness import figures_of, files_of, harness_config, read_results, run_harness
@@ -108,7 +108,7 @@ def test_a_task_of_ones_own_is_asked_once_and_its_figures_are_the_harness_own(
 @pytest.mark.parametrize(
     ("task", "error", "words"),
     [
-        ({"task": "hellaswag", "include_path": None}, OutsideError, "hellaswag: its data set is not on this machine"),
+        ({"task": "hellaswag", "include_path": None}, ExternalError, "hellaswag: its data set is not on this machine"),
         ({"task": "no_such_task"}, InputError, "knows no task 'no_such_task'"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_task_that_cannot_be_asked_says_which_and_why(
 
 
 def test_a_server_that_is_gone_is_no_figure(release: tuple[Path, Manifest], checkout: Path) -> None:
-    with pytest.raises(OutsideError, match=r"evaluate\.harness local_words"):
+    with pytest.raises(ExternalError, match=r"evaluate\.harness local_words"):
         run_harness("http://127.0.0.1:9", "release", release[1], release[0], settings_of(limit=1), checkout)
 
 

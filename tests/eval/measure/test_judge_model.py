@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.run.judge import Judge
 from eval.measure import judge_model
 from eval.measure.judge_model import judge_digest, judge_rows, read_score, scores_of
@@ -56,7 +56,7 @@ class Server:
 
     async def post(self, client: Any, url: str, body: dict[str, Any], key: str | None) -> Any:
         if len(self.asked) >= self.fails_after:
-            raise OutsideError("killed")
+            raise ExternalError("killed")
         self.asked.append((url, body, key))
         return {"choices": [{"message": {"content": self.says}}]} if isinstance(self.says, str) else self.says
 
@@ -89,7 +89,7 @@ def test_a_killed_judgement_asks_nothing_twice_and_a_finished_one_nothing_at_all
     server: Server, tmp_path: Path
 ) -> None:
     server.fails_after = 3
-    with pytest.raises(OutsideError, match="killed"):
+    with pytest.raises(ExternalError, match="killed"):
         judge_rows(settings_of(), iter(ROWS), answered, tmp_path)
     with (tmp_path / "judge.jsonl").open("a") as stream:
         stream.write('{"id": "row-5", "jud')

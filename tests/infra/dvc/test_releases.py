@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.verdict import Outcome
 from infra.dvc import releases
 from tests.support.releases import Killed, checkout, content, make_run, untracked
@@ -126,7 +126,7 @@ def test_lost_bytes_are_published_anew(checkout: Path) -> None:
     target = releases.publish(paths)
     for folder in (target, Path(".dvc/cache"), Path("build/dvc-remote")):
         shutil.rmtree(folder)
-    with pytest.raises(OutsideError, match=r"DVC(.|\n)*dvc status"):
+    with pytest.raises(ExternalError, match=r"DVC(.|\n)*dvc status"):
         releases.find(manifest.reference)
     releases.publish(paths)
     shutil.rmtree(target)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from infra.dvc import evaluations, releases
 from tests.support.releases import Killed, checkout, content, evaluation, make_run, untracked
 
@@ -132,7 +132,7 @@ def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypat
     for name in ("exists", "makedirs"):
         monkeypatch.setattr(LocalFileSystem, name, refuse)
     for act in (evaluations.keep_evaluation, evaluations.find_evaluation):
-        with pytest.raises(OutsideError, match="NoCredentialsError: who are you"):
+        with pytest.raises(ExternalError, match="NoCredentialsError: who are you"):
             act("k", checkout / "eval")
 
 
@@ -153,5 +153,5 @@ def test_without_a_dvc_repository_the_outside_is_named(tmp_path: Path, monkeypat
         lambda: evaluations.keep_evaluation("k", tmp_path),
         lambda: evaluations.find_evaluation("k", tmp_path),
     ):
-        with pytest.raises(OutsideError, match="NotDvcRepoError"):
+        with pytest.raises(ExternalError, match="NotDvcRepoError"):
             act()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import InconclusiveError, InputError, OutsideError, RefusedError, TunegateError
+from configs.errors import ExternalError, InconclusiveError, InputError, RefusedError, TunegateError
 from infra.dvc.reproduce import STAGES, reproduce
 from tests.paths import ROOT
 
@@ -111,7 +111,7 @@ def test_without_push_the_remote_gets_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("1", RefusedError), ("2", InputError), ("3", OutsideError), ("4", InconclusiveError), ("137", OutsideError)],
+    [("1", RefusedError), ("2", InputError), ("3", ExternalError), ("4", InconclusiveError), ("137", ExternalError)],
 )
 def test_a_stage_that_fails_ends_it_with_the_stages_own_code(code: str, kind: type[TunegateError]) -> None:
     Path("code").write_text(code)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.git import history
 
 pytestmark = pytest.mark.unit
@@ -82,10 +82,10 @@ def test_where_git_cannot_tell_nothing_passes_for_unreferenced(
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
-    with pytest.raises(OutsideError, match="git for-each-ref"):
+    with pytest.raises(ExternalError, match="git for-each-ref"):
         history.referenced()
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(OutsideError, match="install git"):
+    with pytest.raises(ExternalError, match="install git"):
         history.pointers()
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from infra.git.command import git, said
 from infra.git.upstream import Upstream
 from tests.support.git_remote import Remote, alone, remote, run_git, upstream
@@ -105,7 +105,7 @@ def test_a_hook_of_the_clone_is_not_run(remote: Remote, upstream: Upstream) -> N
 
 def test_a_remote_that_is_gone_is_an_outside_error_without_its_password(remote: Remote, upstream: Upstream) -> None:
     run_git(remote.clone, "remote", "set-url", "origin", "http://bot:secret-token@127.0.0.1:9/x.git")
-    with pytest.raises(OutsideError, match="git fetch: ") as error:
+    with pytest.raises(ExternalError, match="git fetch: ") as error:
         upstream.fetch()
     assert "secret-token" not in str(error.value)
     assert (
@@ -121,7 +121,7 @@ def test_a_git_that_hangs_is_ended_with_what_it_started(remote: Remote, monkeypa
     run_git(remote.clone, "remote", "set-url", "origin", f"ext::{remote.folder}/hang")
     (remote.folder / "hang").write_text(f"#!/bin/sh\necho $$ > {marker}\nexec sleep 600\n")
     (remote.folder / "hang").chmod(0o755)
-    with pytest.raises(OutsideError, match=r"git fetch: no answer within 0\.5 s"):
+    with pytest.raises(ExternalError, match=r"git fetch: no answer within 0\.5 s"):
         git(remote.clone, "fetch", "origin", seconds=0.5)
     pid = int(marker.read_text())
     for _ in range(100):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import infra.git.command
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from infra.git.command import commit_of
 from infra.git.upstream import Upstream
 from tests.support.git_remote import Remote, alone, remote, run_git, upstream
@@ -154,6 +154,6 @@ def test_a_branch_that_somebody_moves_at_this_moment_is_left_to_them(
         return real(folder, *arguments, **facts)  # type: ignore[arg-type]  # as it was called
 
     monkeypatch.setattr("infra.git.upstream.git", raced)
-    with pytest.raises(OutsideError, match="git push: "):
+    with pytest.raises(ExternalError, match="git push: "):
         roll_back(upstream)
     assert remote.branches()["rollback/x"] == remote.branches()["main"]

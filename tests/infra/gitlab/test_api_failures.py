@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import InputError, OutsideError, TunegateError
+from configs.errors import ExternalError, InputError, TunegateError
 from infra.gitlab.api import ATTEMPTS, GitLab
 from tests.support.gitlab_server import gitlab_server
 from tests.support.gitlab_world import TOKEN, UNKNOWN_SHA, World
@@ -88,7 +88,7 @@ def test_what_does_not_pass_is_an_outside_error_after_a_few_tries(
 ) -> None:
     for method in ("GET", "POST"):
         world.fail(method, "projects", status=status, times=99)
-    with pytest.raises(OutsideError, match=f"{status}: .*as planned"):
+    with pytest.raises(ExternalError, match=f"{status}: .*as planned"):
         CALLS[kind](gitlab)
     assert len(world.requests) == ATTEMPTS
 
@@ -114,7 +114,7 @@ def test_a_server_that_is_silent_for_good_is_an_outside_error(world: World, gitl
     gitlab.timeout_seconds = 0.05
     for method in ("GET", "POST"):
         world.fail(method, "projects", silent=True, times=99)
-    with pytest.raises(OutsideError, match="Timeout"):
+    with pytest.raises(ExternalError, match="Timeout"):
         CALLS[kind](gitlab)
 
 
@@ -123,7 +123,7 @@ def test_a_server_that_is_not_there_is_an_outside_error(kind: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         gitlab = GitLab(f"http://127.0.0.1:{closed.getsockname()[1]}", "35", TOKEN, first_pause_seconds=0.01)
-        with pytest.raises(OutsideError, match="refused"):
+        with pytest.raises(ExternalError, match="refused"):
             CALLS[kind](gitlab)
 
 
@@ -134,7 +134,7 @@ def test_an_answer_that_is_none_of_gitlabs_is_an_outside_error(
 ) -> None:
     for method in ("GET", "POST"):
         world.fail(method, "projects", status=200, body=body, times=99)
-    with pytest.raises(OutsideError, match="none of GitLab's API"):
+    with pytest.raises(ExternalError, match="none of GitLab's API"):
         CALLS[kind](gitlab)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import Manifest, digest_of, list_files
 from configs.run.serving import Serving
@@ -210,7 +210,7 @@ def test_a_remote_that_is_gone_is_an_outside_error(bare: Path) -> None:
     release("smoke")
     branch = branch_of(bare)
     bare.rename(bare.with_name("gone.git"))
-    with pytest.raises(OutsideError, match="git fetch"):
+    with pytest.raises(ExternalError, match="git fetch"):
         pin_release("smoke", ["sentiment"], branch)
 
 
@@ -250,7 +250,7 @@ def test_an_error_of_git_shows_no_token(bare: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TUNEGATE_GITLAB_TOKEN", "a-token")
     release("smoke")
     branch = Branch("http://127.0.0.1:9/group/project.git", "tune", git("rev-parse", "HEAD"))
-    with pytest.raises(OutsideError) as caught:
+    with pytest.raises(ExternalError) as caught:
         pin_release("smoke", ["sentiment"], branch)
     secret = base64.b64encode(b"oauth2:a-token").decode()
     assert "a-token" not in str(caught.value) and secret not in str(caught.value)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from infra.haproxy.api_keys import api_key
 from infra.haproxy.router import Router
 from infra.haproxy.runtime_api import Admin
@@ -160,9 +160,9 @@ def test_a_taken_port_and_a_closed_router_are_clear_errors(router: Router) -> No
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", router.config.router.port))
         holder.listen()
-        with pytest.raises(OutsideError, match="HAProxy did not start"):
+        with pytest.raises(ExternalError, match="HAProxy did not start"):
             router.start("sesame")
-    with pytest.raises(OutsideError, match="does not answer"):
+    with pytest.raises(ExternalError, match="does not answer"):
         router.switch("blue")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.release import ReleaseUse
 from infra.dvc import evaluations, releases
 from infra.dvc.repository import repository
@@ -265,6 +265,6 @@ def test_a_used_release_that_no_commit_points_to_stops_the_remotes_prune(checkou
 def test_without_git_nothing_goes(checkout: Path) -> None:
     _, target = publish("one", b"weights")
     shutil.rmtree(".git")
-    with pytest.raises(OutsideError, match="git"):
+    with pytest.raises(ExternalError, match="git"):
         prune.prune(nobody, act=True)
     assert target.exists()

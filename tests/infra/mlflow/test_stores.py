@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.mlflow import client, tracking
 from infra.mlflow.outbox import Outbox
 from infra.mlflow.sync import Synced, sync
@@ -97,7 +97,7 @@ def complete(name: str) -> list[Synced]:
     while True:
         try:
             return sync([name])
-        except OutsideError:
+        except ExternalError:
             assert time.monotonic() < deadline
             time.sleep(1)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.run.config import RunConfig
 from infra.mlflow import client, tracking
 from infra.mlflow.outbox import Outbox
@@ -73,7 +73,7 @@ def test_the_records_of_a_sweep_and_its_trials_belong_to_their_run(here: Path, m
 def test_a_server_that_is_down_keeps_every_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = write_record(here, "down")
     monkeypatch.setattr("infra.mlflow.sync.deliver", lambda _: (_ for _ in ()).throw(ConnectionRefusedError("refused")))
-    with pytest.raises(OutsideError, match=rf"refused; {STEPS + 6} of {STEPS + 6} lines of .*metrics.jsonl are left"):
+    with pytest.raises(ExternalError, match=rf"refused; {STEPS + 6} of {STEPS + 6} lines of .*metrics.jsonl are left"):
         sync(["late"])
     assert len(list(outbox.left())) == STEPS + 6
 
@@ -239,7 +239,7 @@ def test_down_while_training_then_up_is_delivered_once(
         tracker.log_metrics({"loss": 1 / step}, step)
     tracker.finish()
     assert tracker.run_id is None
-    with pytest.raises(OutsideError, match="refused"):
+    with pytest.raises(ExternalError, match="refused"):
         sync([])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{server[0]}:{server[1]}")
     assert [row["delivered_lines"] for row in (*sync([]), *sync([]))] == [STEPS + 3, 0]

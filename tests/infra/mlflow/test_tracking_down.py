@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from infra.mlflow import client, tracking
 from infra.mlflow.outbox import Outbox
 from infra.mlflow.registry import register, set_champion
@@ -133,5 +133,5 @@ def test_registry_down_is_a_warning(down: str, here: Path, capsys: pytest.Captur
 
 @pytest.mark.integration
 def test_a_base_in_an_mlflow_that_is_down_is_an_outside_error(down: str, here: Path) -> None:
-    with pytest.raises(OutsideError, match=r"base\.mlflow: models:/calls/3 at http.*refused"):
+    with pytest.raises(ExternalError, match=r"base\.mlflow: models:/calls/3 at http.*refused"):
         client.download_model("models:/calls/3", here / "downloads")

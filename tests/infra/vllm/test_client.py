@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from configs.release import Manifest
 from infra.tokenizer import NO_SUBWORD
 from infra.vllm.answer import Answer, read_tags
@@ -56,7 +56,7 @@ def test_chat_never_sends_the_gold_answer() -> None:
 
 def test_refusal_and_wrong_shape_are_outside_errors(tmp_path: Path) -> None:
     for response in (httpx.Response(404), httpx.Response(200, json={}), httpx.Response(200, text="no")):
-        with pytest.raises(OutsideError):
+        with pytest.raises(ExternalError):
             answer("causal-lm", httpx.MockTransport(lambda request, response=response: response))
 
 
@@ -122,7 +122,7 @@ def test_tags_come_back_for_every_word_whatever_its_subwords(sizes: list[int], d
 
 
 def test_another_number_of_tokens_than_was_sent_is_an_outside_error() -> None:
-    with pytest.raises(OutsideError, match="unexpected shape"):
+    with pytest.raises(ExternalError, match="unexpected shape"):
         asked(
             "token-classification", {"input_ids": [1, 2, 3], "first_subwords": [1]}, {"data": [{"data": [[0.5, 0.5]]}]}
         )
@@ -193,7 +193,7 @@ def test_the_label_is_the_word_that_applications_read_and_one_that_the_release_d
     swapped = {"data": [{"probs": [0.2, 0.8], "label": "no"}]}
     found = asked("sequence-classification", {"text": "t"}, swapped, labels=["no", "yes"])[0]
     assert found.label == found.text == "no" and found.probs == {"no": 0.2, "yes": 0.8}
-    with pytest.raises(OutsideError, match="unexpected shape"):
+    with pytest.raises(ExternalError, match="unexpected shape"):
         asked(
             "sequence-classification",
             {"text": "t"},

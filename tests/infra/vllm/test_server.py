@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from infra.vllm.server import (
     SlotProcess,
     free_port,
@@ -55,7 +55,7 @@ def ended(processes: list[psutil.Process]) -> bool:
 def test_a_taken_port_is_refused_before_anything_starts(start: Start, tmp_path: Path, host: str) -> None:
     with socket.create_server((host, 0)) as holder:
         port = holder.getsockname()[1]
-        with pytest.raises(OutsideError, match=f"port {port} of the slot is taken"):
+        with pytest.raises(ExternalError, match=f"port {port} of the slot is taken"):
             start_slot(tmp_path, manifest(), port=port, served_name="m", log=tmp_path / "slot.log")
     assert not (tmp_path / "slot.log").exists()
 
@@ -91,7 +91,7 @@ def test_healthy_is_a_200_and_nothing_less(start: Start) -> None:
 
 def test_a_server_that_dies_is_told_at_once_with_the_end_of_its_log(start: Start) -> None:
     slot, began = start("dies", healthy=False), time.monotonic()
-    with pytest.raises(OutsideError, match="ended while starting") as caught:
+    with pytest.raises(ExternalError, match="ended while starting") as caught:
         wait_healthy(slot, 60)
     assert time.monotonic() - began < 30
     assert "line 19\n  out of memory" in str(caught.value) and "line 5" not in str(caught.value)
@@ -99,7 +99,7 @@ def test_a_server_that_dies_is_told_at_once_with_the_end_of_its_log(start: Start
 
 
 def test_a_server_that_is_late_is_given_up(start: Start) -> None:
-    with pytest.raises(OutsideError, match=r"not healthy in 0\.6 s"):
+    with pytest.raises(ExternalError, match=r"not healthy in 0\.6 s"):
         wait_healthy(start("mute", healthy=False), 0.6)
 
 

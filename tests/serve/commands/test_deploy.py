@@ -20,7 +20,7 @@ import serve.deploy
 import serve.loadtest
 import serve.view.status
 import tunegate
-from configs.errors import InputError, OutsideError, RefusedError, TunegateError
+from configs.errors import ExternalError, InputError, RefusedError, TunegateError
 from configs.verdict import EXIT_CODES, Outcome, Verdict
 from serve.pin import pin_release, resolve
 from tests.serve.conftest import LOCAL
@@ -173,7 +173,7 @@ def test_a_rollback_pins_what_serves_again_and_sets_the_alias(
 
 
 @pytest.mark.parametrize("command", ["deploy", "rollback", "status", "promote", "stop"])
-@pytest.mark.parametrize(("error", "code"), [(RefusedError, 1), (InputError, 2), (OutsideError, 3)])
+@pytest.mark.parametrize(("error", "code"), [(RefusedError, 1), (InputError, 2), (ExternalError, 3)])
 def test_an_error_is_one_message_with_its_exit_code_and_leaves_pin_and_champion_alone(
     local: Path,
     champions: list[str],

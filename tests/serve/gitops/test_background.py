@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import serve.gitops.background
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from serve.gitops.background import LONGEST_WAIT_SECONDS, BackgroundTask
 
 pytestmark = pytest.mark.unit
@@ -50,10 +50,10 @@ def test_one_at_a_time_and_a_far_side_that_hangs_holds_nobody_up(clock: SimpleNa
 
 def test_its_failure_is_told_until_a_later_one_succeeds(clock: SimpleNamespace) -> None:
     task = BackgroundTask[object](1)
-    task.begin(lambda: fail(OutsideError("the remote is gone")))
+    task.begin(lambda: fail(ExternalError("the remote is gone")))
     task.wait(10)
     for _ in range(2):
-        with pytest.raises(OutsideError, match="the remote is gone"):
+        with pytest.raises(ExternalError, match="the remote is gone"):
             task.result()
     clock.now += 10
     task.begin(lambda: "here")
@@ -65,7 +65,7 @@ def test_what_nobody_foresaw_is_told_as_well() -> None:
     task = BackgroundTask[object](1)
     task.begin(lambda: fail(ZeroDivisionError("by nought")))
     task.wait(10)
-    with pytest.raises(OutsideError, match="ZeroDivisionError: by nought"):
+    with pytest.raises(ExternalError, match="ZeroDivisionError: by nought"):
         task.result()
 
 
@@ -101,7 +101,7 @@ def test_the_wait_doubles_with_each_failure_up_to_five_minutes_and_is_never_shor
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(serve.gitops.background, "time", SimpleNamespace(monotonic=lambda: 0.0))
         for _ in range(failures):
-            task.run(lambda: fail(OutsideError("no")))
+            task.run(lambda: fail(ExternalError("no")))
             waits.append(task.due)
         assert (
             waits == sorted(waits)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from serve.gitops.webhook import VARIABLE, listen
 
 pytestmark = pytest.mark.unit
@@ -56,5 +56,5 @@ def test_without_a_secret_worth_the_name_it_does_not_listen(
 
 
 def test_a_port_that_is_taken_is_an_outside_error(url: str) -> None:
-    with pytest.raises(OutsideError, match="--webhook"):
+    with pytest.raises(ExternalError, match="--webhook"):
         listen(int(url.rsplit(":", 1)[1].strip("/")), lambda: None)

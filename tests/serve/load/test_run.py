@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from configs.environment.load_test import LoadTest
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from serve.load.figures import Sample
 from serve.load.run import locust_command, measuring, read_samples, run_load_test
 from tests.support.fake_openai import Fake, serving
@@ -137,7 +137,7 @@ def test_samples_are_json_lines(tmp_path: Path) -> None:
 @pytest.mark.unit
 def test_a_locust_that_fails_is_an_outside_error(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", lambda *a, **k: SimpleNamespace(returncode=2, stderr="no such host"))
-    with pytest.raises(OutsideError, match="no such host"):
+    with pytest.raises(ExternalError, match="no such host"):
         run_load_test(
             "http://x",
             "m",

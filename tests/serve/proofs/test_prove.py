@@ -14,7 +14,7 @@ import serve.load.run
 import serve.proofs.baseline
 import serve.proofs.prove
 from configs.environment.config import DeployConfig
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.verdict import RuleResult, Verdict
 from infra.haproxy.router import Traffic
 from infra.vllm.answer import Answer
@@ -239,10 +239,10 @@ def test_a_server_that_does_not_answer_is_no_proof(
     process: SlotProcess, monkeypatch: pytest.MonkeyPatch, proof: str
 ) -> None:
     async def ask(*facts: object, **more: object) -> Answer:
-        raise OutsideError("HTTP 500")
+        raise ExternalError("HTTP 500")
 
     monkeypatch.setattr(serve.proofs.prove, "ask", ask)
-    with pytest.raises(OutsideError, match="HTTP 500"):
+    with pytest.raises(ExternalError, match="HTTP 500"):
         show(proof, process)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.environment.pin import pin
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.slots import other
 from serve.record.event import PROOF
 from serve.record.fold import fold
@@ -68,7 +68,7 @@ def test_a_later_holder_ends_the_work_of_the_one_before_and_a_wish_needs_no_toke
     first.append("desired", release=RELEASE)
     record.append("acquired", token=2)
     for act in (first.check_token, lambda: first.append("switching", "green")):
-        with pytest.raises(OutsideError, match="holder 2 has taken over from holder 1"):
+        with pytest.raises(ExternalError, match="holder 2 has taken over from holder 1"):
             act()
     Record(record.path, 2).append("paused")
     record.append("resumed")
@@ -86,7 +86,7 @@ def test_a_disk_that_takes_no_more_is_said_as_such(record: Record, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutsideError, match=r"cannot be written: No space left on device(.|\n)*df -h"):
+    with pytest.raises(ExternalError, match=r"cannot be written: No space left on device(.|\n)*df -h"):
         record.append("desired", release=RELEASE)
 
 

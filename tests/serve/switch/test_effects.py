@@ -9,7 +9,7 @@ import pytest
 
 import serve.deploy
 import serve.switch.effects
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from infra.signing import sign
 from serve.plan.observe import observe
 from serve.record.environment import Environment
@@ -32,8 +32,8 @@ def test_started_again_a_slot_has_one_server_that_the_record_names_and_the_last_
 
 
 def test_the_intent_to_start_is_on_disk_before_the_process_is(world: World, env: Environment, release: str) -> None:
-    world.fails = {"start blue": OutsideError("no")}
-    with pytest.raises(OutsideError):
+    world.fails = {"start blue": ExternalError("no")}
+    with pytest.raises(ExternalError):
         do(env, "start", "blue", release=release)
     state = env.record.state()
     assert kinds(env) == ["starting"] and state.release_of("blue") == release and env.alive(state) == frozenset()
@@ -98,7 +98,7 @@ def test_a_proof_is_recorded_with_its_facts_and_may_be_repeated(
 
 
 def test_a_slot_without_a_server_on_record_has_nothing_to_prove(world: World, env: Environment) -> None:
-    with pytest.raises(OutsideError, match="slot blue has no server on record"):
+    with pytest.raises(ExternalError, match="slot blue has no server on record"):
         env.slot_parts(env.record.state(), "blue")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from serve.record.environment import Environment
 from serve.record.receipt import last_switch
 from serve.switch.servers import wait_for_streams
@@ -38,10 +38,10 @@ def test_a_switch_that_is_not_seen_through_the_router_stays_an_intent(
     do(env, "start_router")
     do(env, "start", "blue", release=release)
     if fault == "router":
-        world.fails = {"switch blue": OutsideError("no")}
+        world.fails = {"switch blue": ExternalError("no")}
     else:
         world.servers.clear()
-    with pytest.raises(OutsideError):
+    with pytest.raises(ExternalError):
         do(env, "switch", "blue")
     assert (env.record.state().moves.switching, env.record.state().active) == ("blue", None)
 
@@ -134,5 +134,5 @@ def test_a_router_that_goes_on_answering_from_elsewhere_is_an_outside_error(
     world: World, env: Environment, monkeypatch: pytest.MonkeyPatch, answer: str | None, message: str
 ) -> None:
     replies(monkeypatch, answer)
-    with pytest.raises(OutsideError, match=message):
+    with pytest.raises(ExternalError, match=message):
         WAIT_FOR_SLOT(env, "green", router_client(env), seconds=0.1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from serve.deploy import deploy, stop_all
 from serve.record.environment import locked
 from serve.record.event import PROOF
@@ -134,8 +134,8 @@ def test_a_server_that_cannot_be_brought_back_does_not_condemn_its_release(world
     env = environment()
     deploy(env, old)
     world.servers.clear()
-    world.fails = {"start blue": OutsideError("start blue failed")}
-    with pytest.raises(OutsideError, match="start blue failed"):
+    world.fails = {"start blue": ExternalError("start blue failed")}
+    with pytest.raises(ExternalError, match="start blue failed"):
         deploy(env, old)
     world.fails = {}
     assert env.record.state().refused is None and deploy(env, old)["release"] == world.serving() == old

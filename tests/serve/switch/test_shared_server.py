@@ -17,7 +17,7 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from configs.errors import OutsideError, RefusedError
+from configs.errors import ExternalError, RefusedError
 from configs.release import Manifest, read_manifest, short
 from configs.slots import SlotName
 from infra.dvc.releases import folder_of
@@ -260,7 +260,7 @@ def test_an_adapter_that_does_not_load_or_fails_a_proof_leaves_what_serves_as_it
     assert scene.serving() == digest(old) and asked(replace(engine, prefix=prefix_of("green", short(new)))) == 404, (
         "unloaded again"
     )
-    with pytest.raises(OutsideError, match="did not load the adapter x"):
+    with pytest.raises(ExternalError, match="did not load the adapter x"):
         load_adapter(replace(engine, port=1), "x", Path())
     unload_adapter(engine, "never loaded")
     assert json.loads(httpx.get(f"{engine.base_url}/v1/models").text)["object"] == "list"

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import serve.view.live
-from configs.errors import InputError, OutsideError, RefusedError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.release import short
 from infra.vllm.counters import Counted, Histogram
 from serve.deploy import deploy
@@ -126,7 +126,7 @@ def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(
 
 
 @pytest.mark.parametrize(
-    "error", [InputError("a wrong\nYAML", hint="mend it"), OutsideError("no answer"), PermissionError("not yours")]
+    "error", [InputError("a wrong\nYAML", hint="mend it"), ExternalError("no answer"), PermissionError("not yours")]
 )
 def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: World, error: Exception) -> None:
     env, fails = environment(), [error]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from configs.errors import OutsideError
+from configs.errors import ExternalError
 from train.estimate import probe
 from train.estimate.duration import Rates
 from train.estimate.model_shape import ModelShape
@@ -66,5 +66,5 @@ def test_it_is_measured_once_an_hour_with_no_more_tokens_than_needed(
 
 def test_without_the_training_environment_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(OutsideError, match=r"cannot be measured: no word\n  try: make setup .*--device"):
+    with pytest.raises(ExternalError, match=r"cannot be measured: no word\n  try: make setup .*--device"):
         probe.measure_rates(TINY, load(), tmp_path)

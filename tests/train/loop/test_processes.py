@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from configs.errors import InputError, OutsideError, TunegateError
+from configs.errors import ExternalError, InputError, TunegateError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from tests.paths import ROOT
@@ -90,7 +90,8 @@ def test_gpus_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 @unit
 @pytest.mark.parametrize(
-    ("code", "kind"), [(1, OutsideError), (2, InputError), (3, OutsideError), (137, OutsideError), (-9, OutsideError)]
+    ("code", "kind"),
+    [(1, ExternalError), (2, InputError), (3, ExternalError), (137, ExternalError), (-9, ExternalError)],
 )
 def test_a_ranks_exit_code_keeps_its_meaning(code: int, kind: type[TunegateError]) -> None:
     assert type(failure(1, SimpleNamespace(exitcode=code, pid=7), Path("build/x/launch"))) is kind

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from train.sources import files
 from train.sources.files import find_files, identify, parse_line, read_csv, read_files
 from train.sources.source import Fault
@@ -133,7 +133,7 @@ def test_a_store_that_fails_is_outside(checkout: Path, monkeypatch: pytest.Monke
         raise PermissionError("access denied")
 
     monkeypatch.setattr(fsspec, "open", refuse)
-    with pytest.raises(OutsideError, match="access denied"):
+    with pytest.raises(ExternalError, match="access denied"):
         read("s3://bucket/rows.jsonl")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
-from configs.errors import InputError, OutsideError
+from configs.errors import ExternalError, InputError
 from configs.run.config import RunConfig
 from train.sources import sentiment
 from train.sources.ner_finance import read_ner_finance, tag_words
@@ -179,5 +179,5 @@ def test_a_hub_out_of_reach_is_outside(monkeypatch: pytest.MonkeyPatch, error: E
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(OutsideError, match="owner/set"):
+    with pytest.raises(ExternalError, match="owner/set"):
         list(read_source(own(**HUB)).batches())
