@@ -2,7 +2,7 @@
 this run.
 
 v1 is trained, gated, deployed; v2 is trained while v1 serves, gated against it on the same examples, and switched in
-under open streams; v3 is spoiled on purpose and must be refused. The endpoint is left running.
+under open streams; v3 is corrupted on purpose and must be refused. The endpoint is left running.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Compare:
-    """The gate's statistics (eval.unpaired), handed over by the front door, for this room does not know that one."""
+    """The gate's statistics (eval/statistics/unpaired.py), handed over by the front door: unknown in this room."""
 
     shares: Callable[[int, int, int, int, float], Interval]
     means: Callable[[float, float, int, float, float, int, float, float], Interval]
