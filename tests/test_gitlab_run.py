@@ -83,11 +83,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     checkout, bare = folder / "checkout", folder / "project.git"
     checkout.mkdir()
     copy_checkout(checkout)
-    ports = iter(free_ports(6))
-    for name in ("sentiment", "staging"):
-        path = checkout / f"configs/deploy/{name}.yaml"
-        text = re.sub(r"port: \d+", f"port: {next(ports)}", path.read_text(encoding="utf8"))
+    ports, variables = iter(free_ports(6)), checkout / "infra/gitlab/defaults.yml"
+    for name, kind in (("sentiment", "PRODUCTION"), ("staging", "STAGING")):
+        path, router = checkout / f"configs/deploy/{name}.yaml", next(ports)
+        text = re.sub(r"port: \d+", f"port: {router}", path.read_text(encoding="utf8"))
         path.write_text(re.sub(r"slot_ports: .*", f"slot_ports: [{next(ports)}, {next(ports)}]", text), encoding="utf8")
+        url = rf"(?<={kind}_URL: http://127\.0\.0\.1:)\d+"  # as the pages' own tests ask, which `make check` runs
+        variables.write_text(re.sub(url, str(router), variables.read_text(encoding="utf8")), encoding="utf8")
     commit(checkout, "free ports")
     git(folder, "init", "-q", "--bare", "-b", "main", str(bare))
     git(bare, "config", "receive.advertisePushOptions", "true")

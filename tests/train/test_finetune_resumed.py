@@ -127,7 +127,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
     config = chat(train=DROPOUT | {"max_steps": 4, "eval_every_steps": 2})
     paths = prepared(config)
     with monkeypatch.context() as patch:
-        patch.setattr("train.finetune.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr("train.loop.trainer.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             finetune(config, paths, QUIET)
     assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2", "checkpoint-4"]
@@ -154,7 +154,7 @@ def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(
         "a rate that moves nothing: the first one, and two without a new best"
     )
     with monkeypatch.context() as patch:
-        patch.setattr("train.finetune.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr("train.loop.trainer.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             finetune(killed, prepared(killed), QUIET)
     assert finetune(killed, RunPaths.of("killed"), QUIET)["steps"] == record["steps"]

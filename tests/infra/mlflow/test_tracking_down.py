@@ -82,7 +82,8 @@ def test_a_database_that_cannot_be_opened_holds_nothing_up(
 ) -> None:
     """MLflow itself tries a database for 100 seconds."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
-    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.2)
+    for module in (client, tracking):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
     tracker, began = start_run(config("database"), here / "tracking"), time.monotonic()
     tracker.log_metrics({"loss": 1.0}, 1)
     tracker.finish()
@@ -95,7 +96,8 @@ def test_a_database_that_cannot_be_opened_holds_nothing_up(
 def test_a_server_that_never_answers_holds_nothing_up(
     hung: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(client, "PATIENCE_SECONDS", 0.2)
+    for module in (client, tracking):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
     tracker = start_run(config("hung"), here / "tracking")
     began = time.monotonic()
     for step in range(1, 200):

@@ -1,13 +1,12 @@
 """A record and a receipt that f94eda2 wrote are read as that version read them.
 
-fixtures/old_events.jsonl is the record of a day of deploys by that version; old_states.jsonl is what its own fold made
+The record is of a day of deploys by that version (tests/support/old_world); old.folded.jsonl is what its own fold made
 of each line: NAME@DIGEST12, and the flags that were up.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,13 @@ from serve.record.receipt import for_people
 from serve.record.receipt import in_one_line as receipt_in_one_line
 from serve.record.record import Record
 from serve.record.state import State
+from tests.paths import ROOT
 from tests.support.record_contract import check_facts
 
 pytestmark = pytest.mark.unit
-FIXTURES = Path(__file__).parent / "fixtures"
-RECORD = Record(FIXTURES / "old_events.jsonl")
+OLD = ROOT / "tests/support/old_world"
+STATE_DIR = OLD / "build/deploy/old"
+RECORD = Record(STATE_DIR / "events.jsonl")
 
 
 def summary(state: State, event: Event) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def summary(state: State, event: Event) -> dict[str, Any]:
 
 
 def test_every_line_is_read_and_folds_to_what_it_folded_to() -> None:
-    expected = [json.loads(line) for line in (FIXTURES / "old_states.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (OLD / "said/old.folded.jsonl").read_text().splitlines()]
     state, found = State(), []
     for event in RECORD.read():
         state = apply(state, event)
@@ -77,7 +78,7 @@ def test_its_facts_are_those_of_the_contract_and_its_seals_hold() -> None:
 
 
 def test_its_receipt_is_shown() -> None:
-    receipt = json.loads((FIXTURES / "old_receipt.json").read_text())
+    receipt = json.loads((STATE_DIR / "receipts/2026-11-27T020125.003+0000.json").read_text())
     assert "0 cut" in receipt_in_one_line(receipt) and "longest drain seconds" in for_people(receipt)
 
 
