@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serve.streams import Streams
-from configs.environment.config import read_environment
 from configs.errors import ExternalError, TunegateError
+from configs.read import read_environment
 from infra.haproxy.api_keys import api_key
 
 if TYPE_CHECKING:

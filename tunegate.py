@@ -24,7 +24,7 @@ import serve.commands.serve
 import serve.commands.view
 import train.commands
 from configs.errors import InputError, TunegateError
-from configs.run.config import read_run
+from configs.read import read_run
 from eval.commands import Production, run_evaluate, run_gate
 from infra.commands.releases import run_publish
 from infra.masking import masked
@@ -163,7 +163,7 @@ def check_plans(paths: list[Path], overrides: list[str] | None, device: str | No
 
 def plan_environment(path: Path) -> Preview:
     """What the next deploy of an environment would do."""
-    from configs.environment.config import read_environment
+    from configs.read import read_environment
     from serve.preview import preview
     from serve.record.environment import Environment
 

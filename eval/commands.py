@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from configs.environment.config import read_environment
 from configs.errors import InputError
-from configs.run.config import read_run
+from configs.read import read_environment, read_run
 from infra.terminal import (
     AsJson,
     Config,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.environment.config import environment_path, read_environment
 from configs.errors import InputError, RefusedError
+from configs.read import environment_path, read_environment
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig

@@ -34,6 +34,12 @@ def test_every_shipped_yaml_opens_with_the_command_that_runs_it(path: Path) -> N
     assert path.read_text(encoding="utf8").startswith("# tunegate ")
 
 
+def test_the_command_line_imports_nothing_that_help_would_wait_for() -> None:
+    slow = {"pydantic", "ruamel.yaml", "rich", "jinja2", "httpx", "torch"}
+    code = f"import sys, tunegate; print({slow} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout == "set()\n"
+
+
 def test_help_and_check_never_import_torch() -> None:
     code = (
         "import sys, tunegate, configs.check, configs.environment.config; "

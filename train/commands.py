@@ -8,7 +8,7 @@ import typer
 
 from configs.errors import InputError
 from configs.paths import RunPaths
-from configs.run.config import read_run
+from configs.read import read_run
 from infra.terminal import AsJson, Config, Sets, example, following, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -59,14 +58,3 @@ class DeployConfig(Section):
                 "vLLM counts the adapters of one server together"
             )
         return self
-
-
-def environment_path(name: str) -> Path:
-    """`local` is configs/deploy/local.yaml; a path to a YAML file is itself."""
-    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
-
-
-def read_environment(name: str) -> DeployConfig:
-    from configs.loader import load
-
-    return load(environment_path(name), DeployConfig)

@@ -126,9 +126,3 @@ class RunConfig(Section):
         if columns:
             choose_group_size(columns, self.quantize.group_size)
         return self
-
-
-def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
-    from configs.loader import load
-
-    return load(path, RunConfig, overrides)

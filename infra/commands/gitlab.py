@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from configs.errors import InputError
-from configs.run.config import read_run
+from configs.read import read_run
 from infra.terminal import Config, example
 
 Stage = Literal["prepare", "train", "quantize", "evaluate", "gate"]

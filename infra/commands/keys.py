@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from configs.environment.config import read_environment
 from configs.errors import InputError
+from configs.read import read_environment
 from infra.terminal import AsJson, EnvironmentName, Why, example, print_table, show
 
 if TYPE_CHECKING:

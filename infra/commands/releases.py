@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from configs.errors import InputError
-from configs.run.config import read_run
+from configs.read import read_run
 from infra.terminal import AsJson, Config, example, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from configs.digest import sha256_of
 from configs.errors import TunegateError
-from configs.run.config import RunConfig, read_run
+from configs.read import read_run
+from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json, write_text
 
 CONFIGS = Path("configs/finetune")

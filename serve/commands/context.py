@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from configs.environment.config import read_environment
+from configs.read import read_environment
 from infra.terminal import show
 
 if TYPE_CHECKING:

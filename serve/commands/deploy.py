@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from configs.environment.config import environment_path
 from configs.errors import InputError
+from configs.read import environment_path
 from infra.terminal import AsJson, EnvironmentName, Why, example, show
 from serve.commands.context import open_environment, show_result
 from serve.pin import pin_back, pin_release, resolve, set_champion_alias

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from configs.environment.config import environment_path, read_environment
 from configs.errors import InputError
+from configs.read import environment_path, read_environment
 from infra.terminal import AsJson, EnvironmentName, Why, example
 from serve.commands.context import open_environment, show_result
 

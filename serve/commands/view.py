@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from configs.environment.config import environment_path
+from configs.read import environment_path
 from infra.terminal import AsJson, EnvironmentName, example, show
 from serve.commands.context import open_environment
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from configs.environment.config import read_environment
+from configs.read import read_environment
 from configs.release import ReleaseUse
 from configs.slots import SLOTS
 from serve.record.event import Event

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from configs.environment.config import read_environment
+from configs.read import read_environment
 from tests.infra.conftest import RunningProxy
 from tests.paths import ROOT
 from tests.serve.conftest import free_ports

@@ -26,8 +26,8 @@ ROOMS = {
 # Room, sub-room: the boxes of its room that it may import. `*`: all of them.
 MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "configs": {
-        "run": {"errors.py", "loader.py", "section.py", "task.py"},
-        "environment": {"errors.py", "loader.py", "release.py", "section.py"},
+        "run": {"errors.py", "section.py", "task.py"},
+        "environment": {"errors.py", "release.py", "section.py"},
         "rules": {"run", "release.py", "section.py"},
     },
     "infra": {

@@ -1,0 +1,30 @@
+"""A run's and an environment's YAML, read by path or name. The models are imported where they are needed: every command
+imports this file, and `tunegate --help` must not wait for pydantic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from configs.environment.config import DeployConfig
+    from configs.run.config import RunConfig
+
+
+def read_run(path: Path, overrides: list[str] | None) -> RunConfig:
+    from configs.loader import load
+    from configs.run.config import RunConfig
+
+    return load(path, RunConfig, overrides)
+
+
+def environment_path(name: str) -> Path:
+    """`local` is configs/deploy/local.yaml; a path to a YAML file is itself."""
+    return Path(name) if name.endswith((".yaml", ".yml")) else Path("configs/deploy") / f"{name}.yaml"
+
+
+def read_environment(name: str) -> DeployConfig:
+    from configs.environment.config import DeployConfig
+    from configs.loader import load
+
+    return load(environment_path(name), DeployConfig)
