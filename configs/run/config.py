@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from configs.rows.data import Data
 from configs.run.base import BaseWeights, input_columns
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
-from configs.run.data import Data
 from configs.run.evaluate import Evaluate
 from configs.run.launch import Launch
 from configs.run.lora import CHANGES_BASE, Lora

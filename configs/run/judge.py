@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from configs.run.data import TemplateText, columns_of
+from configs.rows.template import TemplateText, columns_of
 from configs.section import Section
 
 SEEN = ("question", "answer", "reference")

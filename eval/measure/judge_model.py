@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import InputError
-from configs.run.data import jinja_environment
+from configs.rows.template import jinja_environment
 from configs.run.judge import Judge
 from eval.measure.answers import run_group
 from eval.measure.digest import json_digest

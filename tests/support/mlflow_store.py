@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from configs.release import Manifest
+from configs.rows.data import Data
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
-from configs.run.data import Data
 from configs.run.serving import Serving
 from configs.run.train import Train
 from infra.mlflow import client, tracking

@@ -26,7 +26,8 @@ ROOMS = {
 # Room, sub-room: the boxes of its room that it may import. `*`: all of them.
 MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "configs": {
-        "run": {"errors.py", "section.py", "task.py"},
+        "rows": {"section.py"},
+        "run": {"errors.py", "rows", "section.py", "task.py"},
         "environment": {"errors.py", "release.py", "section.py"},
         "rules": {"run", "release.py", "section.py"},
     },
@@ -43,14 +44,15 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     },
     "train": {
         "sources": set(),
-        "data": {"sources"},
+        "rows": {"sources"},
+        "data": {"rows", "sources"},
         "batches": {"sources"},
         "layers": {"batches"},
         "model": {"layers"},
         "tasks": {"batches", "layers", "model", "sources"},
         "loop": {"batches", "model", "tasks"},
-        "release": {"batches", "data", "model", "sources", "tasks"},
-        "estimate": {"batches", "data", "layers", "model", "sources"},
+        "release": {"batches", "data", "model", "rows", "sources", "tasks"},
+        "estimate": {"batches", "data", "layers", "model", "rows", "sources"},
         "search": set(),
     },
     "eval": {

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from configs.data_card import FindingCount
 from configs.errors import RefusedError
-from configs.run.data import Lint
+from configs.rows.lint import Lint
 from train.sources.source import Fault
 
 SHOWN = 5  # findings of a kind that a message lists; all of them are in lint.jsonl

@@ -12,13 +12,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.run.data import Data
+from configs.rows.data import Data
 from train.data.findings import Findings
 from train.data.lengths import Measure
 from train.data.lint import make_personal_data_check, mojibake_of
-from train.data.rows import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
 from train.data.table import COLUMNS, RowTable, hash_text
-from train.data.template import make_reading
+from train.rows.shape import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
+from train.rows.template import make_reading
 from train.sources.source import Batch, Fault, Row
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
-from train.data.rows import Shape, answer_of
+from train.rows.shape import Shape, answer_of
 from train.sources.source import Row
 
 Lengths = tuple[list[int], list[int]]  # of whole rows, and of their prompts alone; in tokens

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from train.data.findings import Findings
-from train.data.rows import texts_of
+from train.rows.shape import texts_of
 from train.sources.source import Fault, Row
 
 if TYPE_CHECKING:

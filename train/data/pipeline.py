@@ -15,9 +15,9 @@ from train.data.ingest import Ingest, ingest_rows
 from train.data.lengths import Measure
 from train.data.lint import lint_balance, lint_lengths, lint_table
 from train.data.near_duplicates import find_near, sample_rows
-from train.data.rows import Shape, words_asked
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
 from train.data.table import RowTable
+from train.rows.shape import Shape, words_asked
 from train.sources.source import Fault, Source
 
 if TYPE_CHECKING:

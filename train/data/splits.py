@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
-from configs.run.data import Data
+from configs.rows.data import Data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

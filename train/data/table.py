@@ -6,7 +6,7 @@ from collections import Counter
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from train.data.rows import Shape
+from train.rows.shape import Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

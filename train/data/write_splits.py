@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from configs.data_card import DataCard, LengthHistogram
 from configs.errors import InputError
+from configs.rows.data import Data
 from configs.run.config import RunConfig
-from configs.run.data import Data
 from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
 from train.data.pipeline import Drawn, row_groups
-from train.data.rows import arrow_schema, labels_of
 from train.data.splits import SPLITS, UNUSED
+from train.rows.shape import arrow_schema, labels_of
 from train.sources.source import Source
 
 if TYPE_CHECKING:

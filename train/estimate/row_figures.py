@@ -14,7 +14,7 @@ from configs.run.config import RunConfig
 from configs.run.train import Train
 from train.batches.order import RowSchedule, order_rows
 from train.data.lengths import load_chat_template
-from train.data.rows import answer_of
+from train.rows.shape import answer_of
 from train.sources.source import Row
 
 SAMPLED_ROWS = 500

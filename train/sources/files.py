@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 from configs.digest import key_of
 from configs.errors import ExternalError, InputError
-from configs.run.data import Data, suffix_format
+from configs.rows.data import Data
+from configs.rows.files import suffix_format
 from train.sources.source import Batch, Fault, Row, Source
 
 BATCH_ROWS = 8192  # some megabytes of Python objects, whatever the file's size

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from configs.errors import ExternalError
-from configs.run.data import Data
+from configs.rows.data import Data
 from train.sources.files import BATCH_ROWS
 from train.sources.source import Batch, Source
 

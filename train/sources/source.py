@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one row: its kind (a key of configs.run.data.Lint), what was found, what was expected."""
+    """What is wrong with one row: its kind (a key of configs.rows.lint.Lint), what was found, what was expected."""
 
     kind: str
     found: str

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.check import export
+from configs.rows.data import Data
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
-from configs.run.data import Data
 from configs.run.evaluate import Evaluate, Parity
 from configs.run.lora import Lora
 from configs.run.quantize import Quantize

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.run.data import Data
+from configs.rows.data import Data
 from train.data import ingest
 from train.data.findings import record_findings
 from train.data.ingest import Ingest, ingest_rows, order_of, seconds_of

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import RefusedError
+from configs.rows.lint import Lint
 from configs.run.config import RunConfig
-from configs.run.data import Lint
 from tests.paths import ROOT
 from train.check_data import check_rows
 from train.data.findings import SHOWN, record_findings

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
-from configs.run.data import Data
+from configs.rows.data import Data
 from train.data.splits import TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order
 
 pytestmark = pytest.mark.unit

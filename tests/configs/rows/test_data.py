@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.run.data import SUFFIXES, URL_SCHEMES, Data, suffix_format
+from configs.rows.data import Data
+from configs.rows.files import SUFFIXES, URL_SCHEMES, suffix_format
 
 pytestmark = pytest.mark.unit
 GIVEN = {"files": ["a.jsonl"], "validation_files": ["a.jsonl"], "test_files": ["a.jsonl"], "split": {"method": "given"}}

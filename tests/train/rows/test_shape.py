@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.data.rows import (
+from train.rows.shape import (
     Shape,
     answer_of,
     arrow_schema,

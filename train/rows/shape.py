@@ -1,19 +1,25 @@
-"""What a row of each task looks like: one table of fields, and for each field what it must be. A row is a plain dict,
-as it lies in parquet."""
+"""What a row of each task looks like: one table of fields, and what is read off a row. A row is a plain dict, as it
+lies in parquet."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Callable
 from typing import Any, Literal
 
+from train.rows.conversation import check_conversation
+from train.rows.fields import (
+    check_label,
+    check_labels,
+    check_number,
+    check_tags,
+    check_text,
+    check_tokens,
+    shorten,
+)
 from train.sources.source import Fault, Row, compact
 
 Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference"]
-INVISIBLE = re.compile(r"[\s\u200b-\u200f\ufeff]*")
-TAG = re.compile(r"[BIOESLU]-\S+|[^\s-]\S*")  # BIO and its kin, or IO with bare names
 
 
 def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
@@ -32,94 +38,6 @@ def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
             else "chat"
         )
     return "tags" if task == "token-classification" else "preference"
-
-
-def empty(text: str) -> bool:
-    return INVISIBLE.fullmatch(text) is not None
-
-
-def check_text(value: Any) -> Any:
-    if not isinstance(value, str):
-        return Fault("missing_field", kind_of(value), "a text")
-    return Fault("empty_field", repr(value), "a text with a character that shows") if empty(value) else value
-
-
-def check_label(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else check_text(value)
-
-
-def check_labels(value: Any) -> Any:
-    """A list of labels, each once; it may be empty."""
-    found = (
-        [check_label(item) for item in value]
-        if isinstance(value, list)
-        else Fault("missing_field", kind_of(value), "a list of labels")
-    )
-    return (
-        sorted(set(found))
-        if isinstance(found, list) and all(isinstance(item, str) for item in found)
-        else first_fault(found)
-    )
-
-
-def check_number(value: Any) -> Any:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    return number if math.isfinite(number) else Fault("missing_field", kind_of(value), "a finite number")
-
-
-def check_tokens(value: Any) -> Any:
-    if not isinstance(value, list) or not value:
-        return Fault("missing_field", kind_of(value), "a list of words, not empty")
-    return first_fault([check_text(item) for item in value])
-
-
-def check_tags(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) and TAG.fullmatch(item) for item in value):
-        return value
-    odd = (
-        [item for item in value if not (isinstance(item, str) and TAG.fullmatch(item))]
-        if isinstance(value, list)
-        else value
-    )
-    return Fault("invalid_tag", shorten(odd), "a list of tags such as O, B-PER, I-PER")
-
-
-def check_conversation(value: Any) -> Any:
-    if not isinstance(value, list) or not all(
-        isinstance(turn, dict) and turn.keys() >= {"role", "content"} for turn in value
-    ):
-        return Fault("missing_field", kind_of(value), "a list of turns, each with role and content")
-    roles = [turn["role"] for turn in value]
-    if not all(isinstance(turn["content"], str) for turn in value) or len(roles) < 2 or roles[-1] != "assistant":
-        return Fault(
-            "missing_field",
-            f"roles {shorten(roles)}",
-            "texts of system, user and assistant, the last one an assistant's",
-        )
-    if not all(role in ("system", "user", "assistant") for role in roles):
-        return Fault("missing_field", f"roles {shorten(roles)}", "system, user, assistant")
-    blank = next((number for number, turn in enumerate(value, 1) if empty(turn["content"])), None)
-    if blank:
-        return Fault(
-            "empty_field", f"turn {blank} ({roles[blank - 1]}) without text", "a text with a character that shows"
-        )
-    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
-
-
-def first_fault(found: Any) -> Any:
-    return next((item for item in found if isinstance(item, Fault)), found) if isinstance(found, list) else found
-
-
-def kind_of(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {shorten(value)}"
-
-
-def shorten(value: Any, longest: int = 60) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from configs.errors import ConfigError
 from configs.loader import load
+from configs.rows.data import Data
+from configs.rows.template import Template
 from configs.run.config import RunConfig
-from configs.run.data import Data, Template
-from train.data.template import make_reading
+from train.rows.template import make_reading
 from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit

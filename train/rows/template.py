@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from configs.run.data import Data, Template, columns_of, jinja_environment
+from configs.rows.data import Data
+from configs.rows.template import Template, columns_of, jinja_environment
 from train.sources.source import Fault, Row
 
 Reading = Callable[[Row], Row | Fault]

@@ -1,0 +1,1 @@
+"""What a row is: its shape and fields, however a file spells them."""
