@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.data_card import DataCard, LengthHistogram
+from configs.digest import key_of
 from configs.errors import InputError
 from configs.rows.data import Data
 from configs.run.config import RunConfig
@@ -21,7 +22,7 @@ from train.data.pipeline import Drawn, row_groups
 from train.data.splits import SPLITS, UNUSED
 from train.rows.shape import arrow_schema, labels_of
 from train.sources.source import Source
-from train.tokens.encode import Rules
+from train.tokens.encode import VERSION, Rules
 from train.tokens.tokenize import tokenize
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def describe(
         "balance": balance,
         "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
         "key": key,
+        "tokens": key_of(VERSION, config.data.train_on),
     }
 
 
