@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from configs.release import Manifest
+from configs.run.family import stand_in_for_padding
 
 Row = dict[str, Any]  # of a data set: its keys hang on the task, and users' own columns are among them
 NO_SUBWORD = -1
 
 
 def load_tokenizer(directory: Path) -> Any:
+    """With a padding token, a stand-in where its makers named none."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    if tokenizer.pad_token is None:
+        special = [token for _, token in sorted((ids, token) for token, ids in tokenizer.get_added_vocab().items())]
+        tokenizer.pad_token = stand_in_for_padding(special, tokenizer.unk_token, tokenizer.eos_token)
+    return tokenizer
 
 
 def encode_words(tokenizer: Any, words: list[str]) -> tuple[list[int], list[int]]:

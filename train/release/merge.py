@@ -10,12 +10,12 @@ from typing import Any
 from configs.errors import RefusedError
 from configs.release import ADAPTER, ALLOWED_SUFFIXES
 from configs.run.config import RunConfig
+from configs.run.family import OUTER_LAYERS
 from infra.files.atomic import read_json, write_json
 from infra.tokenizer import load_tokenizer
 from train.model.adapter import load_trained
 
 INDEX = ".safetensors.index.json"
-OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 
 
 def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tuple[Any, Any]:
