@@ -40,9 +40,7 @@ TAGGERS = frozenset({"bert", "modernbert", "roberta", "xlm-roberta"})
 # Their layers are transformers' Conv1D, weights transposed: llmcompressor 0.14.0.1 quantizes and prunes none of them.
 TRANSPOSED = frozenset({"gpt2"})
 # vLLM's class is without SupportsLoRA.
-NO_UNMERGED_ADAPTER = frozenset(
-    "bloom dbrx falcon falcon_mamba gemma3 gpt2 gptj mamba mamba2 stablelm zamba2".split()
-)
+NO_UNMERGED_ADAPTER = frozenset("bloom dbrx falcon falcon_mamba gemma3 gpt2 gptj mamba mamba2 stablelm zamba2".split())
 
 # The layers of a task, new in most bases: trained whole and never by an adapter. peft trains whatever ends so.
 HEADS = r"(.*\.)?[^.]*(classifier|score)(\..*)?"

@@ -101,7 +101,9 @@ PHI3 = TinyTokenizer(
 GPT2 = TinyTokenizer(["<|endoftext|>"], eos="<|endoftext|>", bos="<|endoftext|>", unk="<|endoftext|>")
 NEOX = TinyTokenizer(["<|endoftext|>", "<|padding|>"], eos="<|endoftext|>", bos="<|endoftext|>", unk="<|endoftext|>")
 OLMO = TinyTokenizer(["<|padding|>", "<|endoftext|>"], eos="<|endoftext|>", pad="<|padding|>", template=CHATML)
-BERT = TinyTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], pad="[PAD]", unk="[UNK]", wrapped=("[CLS]", "[SEP]"))
+BERT = TinyTokenizer(
+    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], pad="[PAD]", unk="[UNK]", wrapped=("[CLS]", "[SEP]")
+)
 ROBERTA = TinyTokenizer(
     ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "</s>", "<s>", "<pad>", "<unk>", wrapped=("<s>", "</s>")
 )
@@ -136,10 +138,14 @@ DECODERS = {
         "Gemma3Config", "Gemma3ForConditionalGeneration", GEMMA, GROUPED | SOFT, dtype="bfloat16"
     ),
     "phi3": TinyFamily("Phi3Config", "Phi3ForCausalLM", PHI3, GROUPED | {"sliding_window": 64}),
-    "gpt2": TinyFamily("GPT2Config", "GPT2LMHeadModel", GPT2, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}),
+    "gpt2": TinyFamily(
+        "GPT2Config", "GPT2LMHeadModel", GPT2, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}
+    ),
     "gpt-neox": TinyFamily("GPTNeoXConfig", "GPTNeoXForCausalLM", NEOX, SIZES, dtype="float16"),
     "olmo": TinyFamily("OlmoConfig", "OlmoForCausalLM", OLMO, GROUPED | {"clip_qkv": 0.5}),
-    "smollm2": TinyFamily("LlamaConfig", "LlamaForCausalLM", SMOLLM2, GROUPED | {"tie_word_embeddings": True}, "bfloat16"),
+    "smollm2": TinyFamily(
+        "LlamaConfig", "LlamaForCausalLM", SMOLLM2, GROUPED | {"tie_word_embeddings": True}, "bfloat16"
+    ),
 }
 ENCODERS = {
     "bert": TinyFamily("BertConfig", "BertModel", BERT, SIZES, shard="40KB"),
@@ -234,7 +240,9 @@ def rows_of(name: str, task: str, count: int = 24) -> list[dict[str, Any]]:
     """Chats where the family has a template, else prompts with completions; texts with labels; tagged words."""
     numbers = range(count)
     if task == "sequence-classification":
-        return [{"text": f"a {('fine', 'poor')[one % 2]} film {one}", "label": ("good", "bad")[one % 2]} for one in numbers]
+        return [
+            {"text": f"a {('fine', 'poor')[one % 2]} film {one}", "label": ("good", "bad")[one % 2]} for one in numbers
+        ]
     if task == "token-classification":
         return [{"tokens": ["film", f"{one}", "is", "fine"], "tags": ["O", "B-ORG", "O", "O"]} for one in numbers]
     if FAMILIES[name].tokenizer.template is None:

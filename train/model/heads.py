@@ -76,7 +76,9 @@ def load_tagger(weights: Path, labels: list[str], **quantization: Any) -> Any:
     return load(AutoModelForTokenClassification, weights, {**named(labels)}, **quantization)
 
 
-def load(kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype: Any = None, **quantization: Any) -> Any:
+def load(
+    kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype: Any = None, **quantization: Any
+) -> Any:
     """`kind`: a class of transformers' Auto. The model's `new_layers` are those whose weights were drawn: they must be
     trained and saved.
 

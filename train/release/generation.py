@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.family import bending
-from infra import tokenizer as tokens
 from infra.files.atomic import read_json
+from infra.tokenizer import read_tokenizer
 
 
 def settle_generation(model: Any, tokenizer: Any) -> None:
@@ -25,13 +25,9 @@ def settle_generation(model: Any, tokenizer: Any) -> None:
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
     """Tokens at which an answer ends: the base's own, the tokenizer's, and what its chat template ends a turn with."""
     own = getattr(model.generation_config, "eos_token_id", None)
+    template = read_tokenizer(Path(tokenizer.name_or_path)).end_ids
     known = own if isinstance(own, list) else [own]
-    return sorted({token for token in [*known, tokenizer.eos_token_id, *end_of_turn_ids(tokenizer)] if token is not None})
-
-
-def end_of_turn_ids(tokenizer: Any) -> list[int]:
-    ask = getattr(tokens, "end_of_turn_ids", None)
-    return list(ask(tokenizer)) if ask is not None and tokenizer.chat_template else []
+    return sorted({token for token in [*known, tokenizer.eos_token_id, *template] if token is not None})
 
 
 def taken_out(base: Path) -> dict[str, Any]:

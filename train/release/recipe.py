@@ -46,9 +46,7 @@ def quantized_layers(model: Any) -> dict[str, Any]:
     """Linear layers by name, without those that stay as they are."""
     from torch.nn import Linear
 
-    return {
-        name: layer for name, layer in model.named_modules() if isinstance(layer, Linear) and not is_outer(name)
-    }
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear) and not is_outer(name)}
 
 
 def plain_layers(model: Any) -> list[str]:
