@@ -59,6 +59,7 @@ def lora_config(config: RunConfig) -> Any:
         bias=lora.bias,
         target_modules=lora.target_modules,
         exclude_modules=HEADS if has_head else None,
+        modules_to_save=lora.modules_to_save or None,
         rank_pattern=dict(lora.rank_pattern),
         alpha_pattern=dict(lora.alpha_pattern),
         use_rslora=lora.rslora,
