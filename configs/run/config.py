@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from configs.rows.data import Data
 from configs.run.base import BaseWeights, input_columns
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
+from configs.run.defaults import default_learning_rate
 from configs.run.evaluate import Evaluate
 from configs.run.launch import Launch
 from configs.run.lora import CHANGES_BASE, Lora
@@ -51,6 +52,17 @@ class RunConfig(Section):
         "local", description="the environment under configs/deploy whose pinned release is the champion"
     )
     experiment: str = "tunegate"
+
+    @model_validator(mode="after")
+    def resolve_defaults(self) -> RunConfig:
+        """Past fields_set: what was not given stays so, for a sweep's trial of another method."""
+        settings = self.train
+        if settings.learning_rate is None:
+            rate = default_learning_rate(self.task, settings.method, settings.preference.method)
+            resolved = settings.model_copy()
+            resolved.__dict__["learning_rate"] = rate
+            self.__dict__["train"] = resolved
+        return self
 
     @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Lora and Preference: how the base weights are adapted, and what a preference pair teaches."""
+"""Lora: how the base weights are adapted."""
 
 from __future__ import annotations
 
@@ -72,11 +72,3 @@ class Lora(Section):
     @property
     def largest_rank(self) -> int:
         return max([self.rank, *self.rank_pattern.values()])
-
-
-class Preference(Section):
-    """Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290), by TRL; the reference is the model with
-    its adapter off."""
-
-    beta: float = Field(0.1, gt=0, le=10, description="how strongly the model is held to its reference")
-    loss: Literal["sigmoid", "hinge", "ipo"] = "sigmoid"

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.run.lora import Lora, Method, Preference
+from configs.run.lora import Lora, Method
+from configs.run.preference import Preference
 from configs.section import Section
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]
@@ -31,7 +32,9 @@ class Train(Section):
     method: Method = Field(
         "lora", description="lora; qlora: over a 4-bit base, GPU only; full: every weight, the reference"
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="default: by task and method (configs/run/defaults.py)"
+    )
     epochs: float | None = Field(None, gt=0, le=1000)
     max_steps: int | None = Field(None, ge=1, le=10_000_000)
     batch_size: int = Field(
