@@ -9,10 +9,10 @@ from typing import Any, TypedDict
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.data.findings import record_findings
-from train.data.lengths import make_measure
 from train.data.pipeline import inspect
 from train.data.prepared import record_of
 from train.sources.reader import read_source
+from train.tokens.encode import rules_of
 
 
 class RowsReport(TypedDict):
@@ -42,7 +42,7 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
             read_source(config),
             Path(folder) / "rows.parquet",
             findings,
-            (lambda shape: make_measure(base, shape)) if measured else None,
+            rules_of(config.data, base) if measured else None,
         )
     report: RowsReport = {
         "name": config.name,

@@ -18,9 +18,9 @@ GRPO_RATE = 1e-6
 ADAPTER_FACTOR = 10
 
 
-# Of every weight. Classifiers and taggers: the highest of BERT's own grid (Devlin et al. 2019, arXiv:1810.04805, appendix
-# A.3: 5e-5, 3e-5, 2e-5), for the bases that are trained here are no larger and tens of labels want more; texts: Llama
-# 2's fine-tuning (Touvron et al. 2023, arXiv:2307.09288, section 3.1).
+# Of every weight. Classifiers and taggers: the highest of BERT's own grid (Devlin et al. 2019, arXiv:1810.04805,
+# appendix A.3: 5e-5, 3e-5, 2e-5), for the bases that are trained here are no larger and tens of labels want more;
+# texts: Llama 2's fine-tuning (Touvron et al. 2023, arXiv:2307.09288, section 3.1).
 FULL_RATES: dict[Task, float] = {
     "sequence-classification": 5e-5,
     "token-classification": 5e-5,

@@ -121,7 +121,7 @@ def fuse_head(model: Any, smoothing: float = 0.0) -> bool:
         or head.weight.dtype not in (torch.float32, torch.bfloat16)
     ):
         return False
-    question = flatten([{"input_ids": [0, 1, 2, 3], "labels": [-100, 1, 2, 3]}])
+    question = flatten([{"input_ids": [0, 1, 2, 3], "loss_mask": [False, True, True, True]}])
     training = model.training
     model.eval()
     with torch.no_grad():

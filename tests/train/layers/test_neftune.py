@@ -12,7 +12,7 @@ from train.batches.collate import flatten, pad
 from train.layers.neftune import add_embedding_noise
 
 pytestmark = pytest.mark.unit
-ROWS = [{"input_ids": list(range(1, 1 + length)), "labels": list(range(1, 1 + length))} for length in (4, 16, 64)]
+ROWS = [{"input_ids": list(range(1, 1 + length)), "loss_mask": [True] * length} for length in (4, 16, 64)]
 
 
 def noisy(path: Path) -> tuple[Any, list[Any]]:

@@ -48,11 +48,11 @@ def test_a_tasks_trainer_smooths_in_training_and_not_in_validation(
     """Against the same model's loss, written out from its logits."""
     import torch
 
-    task, _, row, labels = KINDS[kind]
+    task, _, shape, row, labels = KINDS[kind]
     make = chat if task == "causal-lm" else classifier
     config = of_kind(make(train={"label_smoothing": 0.3, "packing": packing, "dtype": "float32"}), kind)
     paths = RunPaths.of("x")
-    write_prepared(paths, row, labels)
+    write_prepared(paths, Path(config.base.path or ""), shape, row, labels)
     with open_splits(paths) as (rows, validation):
         trainer = build_trainer(
             config, make_base(config), labels, rows, validation, **trainer_arguments(config, paths, 4)
