@@ -112,7 +112,7 @@ def data(card: DataCard) -> str:
 
 def trained(config: RunConfig, training: TrainingRecord) -> str:
     settings = config.train
-    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g}"
+    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate or 0:g}"
     lines = [
         f"{training['steps']} steps of {rows} rows, learning rate {rate} ({settings.schedule}), {training['dtype']}, "
         f"seed {settings.seed}.",
