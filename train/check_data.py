@@ -12,7 +12,7 @@ from train.data.findings import record_findings
 from train.data.lengths import make_measure
 from train.data.pipeline import inspect
 from train.data.prepared import record_of
-from train.sources.reader import read_source
+from train.rows.mix import read_rows
 
 
 class RowsReport(TypedDict):
@@ -39,7 +39,7 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
         drawn = inspect(
             config,
-            read_source(config),
+            read_rows(config),
             Path(folder) / "rows.parquet",
             findings,
             (lambda shape: make_measure(base, shape)) if measured else None,

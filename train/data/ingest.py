@@ -17,6 +17,7 @@ from train.data.findings import Findings
 from train.data.lengths import Measure
 from train.data.lint import make_personal_data_check, mojibake_of
 from train.data.table import COLUMNS, RowTable, hash_text
+from train.rows.recognise import advise
 from train.rows.shape import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
 from train.rows.template import make_reading
 from train.sources.source import Batch, Fault, Row
@@ -51,7 +52,7 @@ class Ingest:
             self.shape = shape_of(self.task, self.problem, set(found))
         row = parse_row(found, self.shape, self.allowed)
         if isinstance(row, Fault):
-            return row
+            return advise(row, found, self.shape)
         kept = keep_columns(raw, self.data.keep)
         return kept if isinstance(kept, Fault) else row | kept
 
@@ -149,6 +150,7 @@ def ingest_rows(
         marks["length"], marks["prompt_length"] = lengths(rows) if lengths else ([0] * len(rows), [0] * len(rows))
         for name, kind in COLUMNS.items():
             chunks[name].append(numpy.array(marks[name], dtype=kind))
+    ingest.read.finish()
     if writer is not None:
         writer.close()
     columns = {

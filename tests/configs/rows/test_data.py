@@ -39,7 +39,7 @@ def data(root: Path | None = None, **changes: Any) -> Data:
         ({"split": {"by": "who"}}, "by exactly when method is grouped or temporal"),
         ({"source": "bfcl", "files": [], "columns": {"text": "x"}}, "only with source files or hub"),
         ({"source": "bfcl", "files": [], "template": TEMPLATE}, "only with source files or hub"),
-        ({"files": ["a.txt"]}, "files that end in"),
+        ({"files": ["a.doc"]}, "files that end in"),
         ({"lint": {"unreadable": "keep"}}, "Input should be"),
         ({"lint": {"imbalance": "drop"}}, "Input should be"),
         ({"files": ["file:///etc/passwd"]}, "a path inside the checkout, or one URL of s3"),
@@ -60,7 +60,7 @@ def test_what_cannot_be_is_refused_with_what_was_expected(changes: dict[str, Any
     [
         GIVEN,
         HUB | {"files": []},
-        {"files": ["a.txt"], "format": "csv"},
+        {"files": ["a.doc"], "file_format": "csv"},
         {"files": ["s3://bucket/*.parquet", "https://host/x.csv.gz"]},
     ],
 )
@@ -84,18 +84,18 @@ def test_patterns_and_paths_are_looked_for_in_a_checkout(tmp_path: Path) -> None
 
 
 @given(
-    st.sampled_from([*SUFFIXES, ".txt"]),
-    st.sampled_from(["", ".gz", ".bz2", ".xz"]),
+    st.sampled_from([*SUFFIXES, *map(str.upper, SUFFIXES), ".doc"]),
+    st.sampled_from(["", ".gz", ".bz2", ".xz", ".zst", ".GZ"]),
     st.sampled_from(["", "s3://b/", "dir.csv/"]),
 )
 def test_a_suffix_says_the_format_behind_any_compression(suffix: str, packed: str, folder: str) -> None:
-    assert suffix_format(f"{folder}rows{suffix}{packed}") == SUFFIXES.get(suffix)
+    assert suffix_format(f"{folder}rows{suffix}{packed}") == SUFFIXES.get(suffix.lower())
 
 
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_no_url_of_another_scheme_is_let_through(scheme: str, rest: str) -> None:
     try:
-        data(files=[f"{scheme}://{rest}"], format="jsonl")
+        data(files=[f"{scheme}://{rest}"], file_format="jsonl")
     except ValidationError:
         return
     assert scheme in URL_SCHEMES and "::" not in rest
@@ -108,7 +108,7 @@ def test_no_url_of_another_scheme_is_let_through(scheme: str, rest: str) -> None
             "sequence-classification",
             "single_label",
             {"template": TEMPLATE},
-            "data.template only with task causal-lm or dpo",
+            "data.template and data.format only with a task that writes text",
         ),
         ("dpo", "single_label", {"template": TEMPLATE}, "data.template.rejected exactly with task dpo"),
         (
