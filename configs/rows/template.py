@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,20 +18,14 @@ if TYPE_CHECKING:
 def no_value_type() -> type[Undefined]:
     """What a column without a value is to a template: false, empty and none, so that a part can be left out; written,
     it is an error, never an empty text."""
-    from jinja2 import StrictUndefined, Undefined
+    from jinja2 import Undefined
 
-    class NoValue(StrictUndefined):
+    class NoValue(Undefined):
         __slots__ = ()
         __hash__ = Undefined.__hash__
 
-        def __bool__(self) -> bool:
-            return False
-
-        def __len__(self) -> int:
-            return 0
-
-        def __iter__(self) -> Iterator[Any]:
-            return iter(())
+        def __str__(self) -> str:
+            self._fail_with_undefined_error()
 
         def __eq__(self, other: object) -> bool:
             return other is None or isinstance(other, NoValue)

@@ -11,7 +11,7 @@ from configs.section import nearest
 from train.rows.shape import FIELDS, Shape
 from train.sources.source import Fault, Row
 
-NAMES = {"openai": "OpenAI's preferences", "sharegpt": "ShareGPT", "alpaca": "Alpaca", "trl": "TRL"}
+NAMES = {"openai": "OpenAI's files", "sharegpt": "ShareGPT", "alpaca": "Alpaca", "trl": "TRL"}
 # What columns are called that hold a field of ours, the surest names first.
 ALIASES: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "review", "body", "content", "comment", "tweet", "document", "message", "utterance",
@@ -50,8 +50,8 @@ def known_shape(row: Row) -> str | None:
             return "sharegpt"
     if is_turn(first(row.get("conversations") or row.get("conversation")), "role", "content"):
         return "sharegpt"
-    if {"input", "preferred_output"} <= row.keys():
-        return "openai"
+    if {"input", "preferred_output"} <= row.keys() or str(row.get("messages")).startswith(('[{"', '[ {"')):
+        return "openai"  # preferences, or turns as JSON text in a cell
     if {"instruction", "output"} <= row.keys() or {"instruction", "chosen", "rejected"} <= row.keys():
         return "alpaca"
     if {"prompt", "completion"} <= row.keys() and not isinstance(row["prompt"], str):

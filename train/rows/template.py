@@ -9,7 +9,8 @@ from configs.errors import InputError
 from configs.rows.source import RowSource
 from configs.rows.template import Template, columns_of, jinja_environment
 from configs.section import nearest
-from train.rows.presets import PRESETS, is_trl, read_trl
+from train.rows.presets import PRESETS
+from train.rows.trl import is_trl, read_trl
 from train.sources.source import Fault, Row
 
 FAILURES = (ArithmeticError, TypeError, ValueError, LookupError, AttributeError)  # of an expression on a row's values

@@ -6,58 +6,25 @@ A row's number is that of its first line, as editors count. What a stray quote s
 from __future__ import annotations
 
 import csv
-from collections import deque
 from collections.abc import Iterator
-from itertools import islice
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
+from train.sources.header import (
+    DELIMITERS,
+    MOST_CHARACTERS,
+    Lines,
+    Swallowed,
+    find_delimiter,
+    read_header,
+    stated_delimiter,
+)
 from train.sources.source import Fault, Row
 from train.sources.text import not_utf8, open_text
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-HEAD_ROWS = 50  # by which delimiter and header are judged
-MOST_CHARACTERS = 1 << 26  # of one row: an open quote may not take the whole file into memory
 CATEGORIES = 64  # distinct values of a column up to which it is one of categories
 LEARNT_ROWS = 1000
 
 Numbered = Iterator[tuple[int, Row | Fault]]
-
-
-class Swallowed(Exception):
-    """A row that has become too long to be one."""
-
-
-class Lines:
-    """Lines with their numbers; those of the row that is being read can be given back."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = iter(stream)
-        self.again: deque[str] = deque()
-        self.taken: list[str] = []
-        self.number = 0  # of the last line given
-        self.size = 0
-
-    def __iter__(self) -> Lines:
-        return self
-
-    def __next__(self) -> str:
-        if self.size > MOST_CHARACTERS and len(self.taken) > 1:
-            raise Swallowed
-        line = self.again.popleft() if self.again else next(self.stream)
-        self.taken.append(line)
-        self.number += 1
-        self.size += len(line)
-        return line
-
-    def start_row(self) -> None:
-        self.taken.clear()
-        self.size = 0
-
-    def give_back(self, kept: int) -> None:
-        """All lines of this row but the first `kept`."""
-        self.again.extendleft(reversed(self.taken[kept:]))
-        self.number -= len(self.taken) - kept
-        del self.taken[kept:]
 
 
 def read_csv(stream: BinaryIO) -> Numbered:
@@ -75,113 +42,52 @@ def read_csv(stream: BinaryIO) -> Numbered:
         yield 1, Fault("unreadable", "a first line and no row", "rows below the line that names the columns")
 
 
-def stated_delimiter(lines: Lines) -> str | None:
-    """Excel may write it first: `sep=;`."""
-    first = next(lines, "").rstrip("\r\n")
-    if first.lower().startswith("sep=") and len(first) == 5:
-        lines.start_row()
-        return first[4]
-    lines.give_back(0)
-    return None
-
-
-def find_delimiter(lines: Lines) -> str:
-    """The one that splits the first line and, as evenly as any, those after it; commas where none does."""
-    head = list(islice(lines, HEAD_ROWS))
-    lines.give_back(0)
-
-    def fit(delimiter: str) -> tuple[bool, float, int]:
-        rows = [row for row in csv.reader(head, delimiter=delimiter) if row]
-        wide = len(rows[0]) if rows else 0
-        return wide > 1, sum(len(row) == wide for row in rows) / max(1, len(rows)), wide
-
-    return max(DELIMITERS, key=fit)
-
-
-def read_header(lines: Lines, delimiter: str) -> tuple[int, list[str] | Fault]:
-    """The number of the first line that is not blank, and the names of the columns; a fault where it cannot be them."""
-    row: list[str] = []
-    number = 1
-    try:
-        while not row:
-            lines.start_row()
-            row = next(csv.reader(lines, delimiter=delimiter, strict=True))
-            number = lines.number - len(lines.taken) + 1
-    except StopIteration:
-        return 1, Fault("unreadable", "an empty file", "a line that names the columns, and rows")
-    except (csv.Error, Swallowed) as error:
-        return 1, Fault("unreadable", f"a first line that is no CSV ({error})", "a line that names the columns")
-    names = [name.strip() for name in row]
-    if fault := not_utf8("".join(lines.taken)):
-        return number, fault
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        return number, Fault("unreadable", f"columns of one name: {', '.join(twice)}", "each name once")
-    if looks_like_data(names, peek(lines, delimiter)):
-        found = delimiter.join(row)
-        return number, Fault("unreadable", f"a first line like a row: {found[:60]!r}", "a line that names the columns")
-    return number, names
-
-
-def peek(lines: Lines, delimiter: str) -> list[list[str]]:
-    lines.start_row()
-    head = list(islice(lines, HEAD_ROWS))
-    lines.give_back(0)
-    return [row for row in csv.reader(head, delimiter=delimiter) if row]
-
-
-def looks_like_data(names: list[str], rows: list[list[str]]) -> bool:
-    """Whether the first line holds a value that the lines below it repeat in its column, or a number with decimals as
-    they do: a file without names."""
-    for index, name in enumerate(names):
-        column = [row[index].strip() for row in rows if len(row) == len(names)]
-        if name and column.count(name) > 1 and rows.count(names) == 0:
-            return True
-        if "." in name and is_number(name) and column and all(map(is_number, column)):
-            return True
-    return False
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def read_rows(lines: Lines, delimiter: str, columns: list[str]) -> Numbered:
     by = DELIMITERS.get(delimiter, repr(delimiter))
-    expected = f"{len(columns)} cells separated by {by}: {', '.join(columns)}"
     seen = Seen(len(columns))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.start_row()
-        problem = None
-        cells: list[str] = []
+        problem, cells = "", list[str]()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except (csv.Error, Swallowed) as error:
             problem = str(error) or "too long"
-        first, several = lines.number - len(lines.taken) + 1, len(lines.taken) > 1
-        swallows = several and (problem is not None or swallows_rows(lines.taken, delimiter, len(columns), seen))
-        if swallows:
-            count, last = len(lines.taken) - 1, lines.number
+        first = lines.number - len(lines.taken) + 1
+        if problem or (len(lines.taken) > 1 and swallows_rows(lines.taken, delimiter, len(columns), seen)):
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)
+            cells = literal_cells(lines.taken[0], delimiter, len(columns))
+            if not cells:
+                yield first, stray_quote(lines, problem)
+                continue
             lines.give_back(1)
-            problem = f"a quote that opens here swallows {count} lines, to line {last}; they were read as rows"
-            yield first, Fault("unreadable", problem, 'a quote that closes, or "" for a quote within a cell')
-        elif problem is not None:
-            yield first, Fault("unreadable", f"no CSV ({problem})", 'cells in quotes, and "" for a quote within one')
-        elif fault := not_utf8("".join(lines.taken)):
+        if fault := not_utf8("".join(lines.taken)):
             yield first, fault
         elif len(cells) == len(columns):
             seen.learn(cells)
             yield (first, dict(zip(columns, cells, strict=True))) if cells != columns else (first, header_again())
         elif cells:
+            expected = f"{len(columns)} cells separated by {by}: {', '.join(columns)}"
             yield first, Fault("unreadable", f"{len(cells)} cells", expected)
-        if problem is not None:
-            reader = csv.reader(lines, delimiter=delimiter, strict=True)
+
+
+def literal_cells(line: str, delimiter: str, columns: int) -> list[str]:
+    """Of a line with tabs, where a quote may stand for itself (IANA's text/tab-separated-values knows no other); none
+    where they are not one a column."""
+    cells = line.rstrip("\r\n").split(delimiter) if delimiter == "\t" else []
+    return cells if len(cells) == columns else []
+
+
+def stray_quote(lines: Lines, problem: str) -> Fault:
+    """Of this row, whose lines but the first are given back."""
+    swallowed, last = len(lines.taken) - 1, lines.number
+    if not swallowed:
+        return Fault("unreadable", f"no CSV ({problem})", 'cells in quotes, and "" for a quote within one')
+    lines.give_back(1)
+    found = f"a quote that opens here swallows {swallowed} lines, to line {last}; they were read as rows"
+    return Fault("unreadable", found, 'a quote that closes, or "" for a quote within a cell')
 
 
 def header_again() -> Fault:
@@ -214,8 +120,13 @@ def swallows_rows(taken: list[str], delimiter: str, columns: int, seen: Seen) ->
     that other rows have there. Text of several lines is not that."""
     rows: list[list[str]] = []
     for number, line in enumerate(taken, 1):
-        quoting = csv.QUOTE_NONE if number in (1, len(taken)) else csv.QUOTE_MINIMAL  # the stray quotes are in these
-        cells = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter, quoting=quoting), [])
+        inner = 1 < number < len(taken)  # the stray quotes are in the first and in the last
+        cells = next(
+            csv.reader(
+                [line.rstrip("\r\n")], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if inner else csv.QUOTE_NONE
+            ),
+            [],
+        )
         if len(cells) != columns:
             return False
         rows.append(cells)

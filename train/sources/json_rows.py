@@ -5,20 +5,15 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, BinaryIO
 
+from train.sources.json_scanner import CUT, Scanner
 from train.sources.source import Fault, Row
 from train.sources.text import not_utf8, open_text
 
-CHUNK = 1 << 20
 LONGEST_LINE = 1 << 24  # a longer one is read as a list is, a value at a time
-MOST_CHARACTERS = 1 << 26  # of one value that does not end
-SPACE = re.compile(r"[ \t\r\n]*")
-# What may still become JSON when more of the file is read: these are said of a text that was cut, wherever.
-CUT = ("Unterminated string", "Invalid \\uXXXX escape", "Invalid \\escape")
 # Lists that are part of a row: an object that begins with one of them is a row itself.
 WITHIN_A_ROW = {"messages", "conversations", "conversation", "prompt", "completion", "chosen", "rejected", "tools",
                 "history", "tokens", "words", "tags", "ner_tags", "labels"}  # fmt: skip
@@ -123,73 +118,6 @@ def as_row(found: Any, has_escapes: bool = True) -> Row | Fault:
     return found
 
 
-class Scanner:
-    """JSON values one after the other from a text that is read as it is needed."""
-
-    def __init__(self, text: io.TextIOWrapper, start: str) -> None:
-        self.text, self.buffer, self.at, self.ended = text, start, 0, False
-        self.lines = 0  # before the buffer
-        self.decoder = json.JSONDecoder()
-
-    def more(self) -> bool:
-        """Reads on; the more of one value there is, the more at a time."""
-        found = "" if self.ended else self.text.read(max(CHUNK, len(self.buffer) - self.at))
-        self.ended = not found
-        self.lines += self.buffer.count("\n", 0, self.at)
-        self.buffer, self.at = self.buffer[self.at :] + found, 0
-        return not self.ended
-
-    def peek(self) -> str:
-        """The next character that is no space; "" at the end."""
-        while True:
-            self.at = SPACE.match(self.buffer, self.at).end()  # type: ignore[union-attr]  # it matches anything
-            if self.at < len(self.buffer) or not self.more():
-                return self.buffer[self.at : self.at + 1]
-
-    def drain(self) -> None:
-        """Nothing of what follows is to be read."""
-        self.buffer, self.at, self.ended = "", 0, True
-
-    def take(self, mark: str) -> bool:
-        """Whether `mark` stood there; it is then behind us."""
-        found = self.peek() == mark
-        self.at += found
-        return found
-
-    def value(self) -> Any:
-        """Raises ValueError, with the line, for what is no JSON."""
-        self.peek()
-        while True:
-            try:
-                found, end = self.decoder.raw_decode(self.buffer, self.at)
-            except RecursionError as error:
-                raise ValueError(f"line {self.line()}: {error}") from None
-            except json.JSONDecodeError as error:
-                line = self.line(error.pos)
-                is_cut = error.msg.startswith(CUT) or error.pos >= len(self.buffer) - 16
-                if is_cut and len(self.buffer) - self.at < MOST_CHARACTERS and self.more():
-                    continue
-                raise ValueError(f"line {line}: {error.msg}") from None
-            size = end - self.at
-            if end < len(self.buffer) or not self.more():  # at the buffer's end a number may go on
-                self.at += size
-                return found
-
-    def at_rows(self) -> bool:
-        """Whether a list of objects begins here."""
-        while self.peek() == "[":
-            following = SPACE.match(self.buffer, self.at + 1).end()  # type: ignore[union-attr]
-            if following < len(self.buffer) or not self.more():
-                return self.buffer[following : following + 1] == "{"
-        return False
-
-    def line(self, position: int | None = None) -> int:
-        return 1 + self.lines + self.buffer.count("\n", 0, self.at if position is None else position)
-
-    def fault(self, found: str, expected: str) -> Fault:
-        return Fault("unreadable", f"{found} (line {self.line()})", expected)
-
-
 def read_list(scanner: Scanner) -> Numbered:
     number = 0
     for number, row in elements(scanner):
@@ -211,7 +139,7 @@ def elements(scanner: Scanner) -> Numbered:
             yield number, Fault("unreadable", f"no JSON ({error})", "JSON objects; the rows after it are not read")
             scanner.drain()
             return
-        yield number, as_row(found)
+        yield number, not_utf8(scanner.raw()) or as_row(found, "\\u" in scanner.raw())
         if scanner.take("]"):
             return
         if not scanner.take(","):

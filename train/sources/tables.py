@@ -80,7 +80,7 @@ def is_plain(kind: Any) -> bool:
         return is_plain(kind.value_type)
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     is_number = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)
-    return is_text or is_number or types.is_boolean(kind) or types.is_null(kind)
+    return bool(is_text or is_number or types.is_boolean(kind) or types.is_null(kind))
 
 
 def micros(batch: Any) -> Any:

@@ -13,8 +13,10 @@ Decoder = Callable[[Any], Any]
 def plain(value: Any) -> Any:
     """Dates and times as ISO 8601 text, spans in seconds, decimals as numbers, bytes as the text that they are in
     UTF-8. What is none of these (bytes of a picture) stays, for a check of the field to refuse."""
+    if type(value).__module__ == "numpy":
+        return plain(value.tolist())
     if value is None or isinstance(value, str | bool | int | float):
-        return float(value) if type(value).__module__ == "numpy" else value
+        return value
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -30,8 +32,6 @@ def plain(value: Any) -> Any:
             return value.decode("utf-8")
         except UnicodeDecodeError:
             return value
-    if hasattr(value, "tolist"):  # numpy
-        return plain(value.tolist())
     return str(value) if type(value).__module__ == "uuid" else value
 
 

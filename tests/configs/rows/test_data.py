@@ -55,11 +55,46 @@ def test_what_cannot_be_is_refused_with_what_was_expected(changes: dict[str, Any
         data(**changes)
 
 
+PARTS = [{"name": "one", "files": ["a.jsonl"]}, {"name": "two", "files": ["b.csv"], "format": "alpaca"}]
+HUB_PART = {"name": "three", "source": "hub", "hub_id": "owner/set", "revision": "0" * 40}
+MIX = {"source": "mix", "files": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"format": "jsonl"}, "a renamed key, file_format: jsonl"),
+        ({"format": "chatml"}, "'openai', 'sharegpt', 'alpaca' or 'trl'"),
+        ({"format": "alpaca", "template": TEMPLATE}, "format or template, not both"),
+        ({"source": "sentiment", "files": [], "format": "alpaca"}, "only with source files or hub"),
+        ({"hub_config": "x"}, "hub_config and hub_split only with source hub"),
+        (HUB | {"files": [], "split": {"method": "given"}}, "exactly when split.method is given"),
+        (HUB | {"files": [], "hub_split": {"test": "t"}}, "exactly when split.method is given"),
+        (MIX | {"mix": PARTS[:1]}, "two parts or more in mix exactly when source is mix"),
+        ({"mix": PARTS}, "two parts or more in mix exactly when source is mix"),
+        (MIX | {"mix": [PARTS[0], PARTS[0]]}, "names in mix that differ"),
+        (MIX | {"mix": [PARTS[0] | {"weight": 1}, PARTS[1]]}, "a weight in each part of mix, or in none"),
+        (MIX | {"mix": [PARTS[0], PARTS[1] | {"files": []}]}, "mix.two: files exactly when source is files"),
+        (MIX | {"mix": [PARTS[0], HUB_PART | {"hub_split": {}}]}, "mix.three: hub_split the name of one split"),
+        (MIX | {"mix": [PARTS[0], PARTS[1] | {"files": ["x.doc"]}]}, "mix.two: files that end in"),
+        (MIX | {"mix": PARTS, "columns": {"text": "x"}}, "only with source files or hub"),
+        (MIX | {"mix": PARTS, "split": {"method": "given"}}, "split.method given only with source files or hub"),
+        (MIX | {"mix": [PARTS[0], PARTS[1] | {"weight": 0}]}, "greater than 0"),
+    ],
+)
+def test_shapes_and_mixtures_that_cannot_be_are_refused(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        data(**changes)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         GIVEN,
         HUB | {"files": []},
+        HUB | {"files": [], "hub_config": "x", "hub_split": {"validation": "dev"}, "split": {"method": "given"}},
+        MIX | {"mix": [*PARTS, HUB_PART], "keep": ["source"]},
+        {"format": "sharegpt", "columns": {"conversations": "dialog"}},
         {"files": ["a.doc"], "file_format": "csv"},
         {"files": ["s3://bucket/*.parquet", "https://host/x.csv.gz"]},
     ],
@@ -77,8 +112,10 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 def test_patterns_and_paths_are_looked_for_in_a_checkout(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
+    (tmp_path / "rows[1].csv").touch()
+    assert data(tmp_path, files=["rows[1].csv"]).row_files == ["rows[1].csv"]
     assert data(tmp_path, files=["*.jsonl", "a.jsonl", "s3://bucket/none.jsonl"])
-    for place, why in (("*.csv", "a pattern that some file matches"), ("b.jsonl", "a file or folder that exists")):
+    for place, why in (("*.tsv", "a pattern that some file matches"), ("b.jsonl", "a file or folder that exists")):
         with pytest.raises(ValidationError, match=why):
             data(tmp_path, files=[place])
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.rows.data import Data
-from train.rows.presets import PRESETS, is_trl
+from train.rows.presets import PRESETS
 from train.rows.template import make_reading
+from train.rows.trl import is_trl
 from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.sources import delimited
+from train.sources import header
 from train.sources.delimited import read_csv
 from train.sources.source import Fault
 
@@ -86,6 +86,12 @@ def test_lines_that_an_open_quote_swallows_are_counted_and_read_again(
     assert len(texts(text)) == len(lines) - 1
 
 
+@pytest.mark.parametrize("cell", ['"Hello" she said', '"Open', 'a 5" screen', '"'])
+def test_between_tabs_a_quote_may_stand_for_itself(cell: str) -> None:
+    text = f"text\tlabel\nfine\tgood\n{cell}\tbad\nlast\tgood\n"
+    assert texts(text) == ["fine", cell, "last"] and faults(text) == []
+
+
 def test_text_of_several_lines_is_one_row_although_its_lines_look_like_some() -> None:
     text = 'text,label\nok,good\nso so,bad\n"Dear Sir, thanks\nfor all, really\nbye, good",good\n'
     assert [number for number, _ in read(text)] == [2, 3, 4] and faults(text) == []
@@ -98,7 +104,7 @@ def test_a_cell_may_be_of_any_length() -> None:
 
 
 def test_an_open_quote_does_not_take_the_whole_file_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "MOST_CHARACTERS", 1000)
+    monkeypatch.setattr(header, "MOST_CHARACTERS", 1000)
     text = 'text,label\n"open,x\n' + "a row,y\n" * 1000
     assert len(texts(text)) == 1000
     assert len(faults(text)) == 1

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.sources import json_rows
+from train.sources import json_rows, json_scanner
 from train.sources.json_rows import parse_line, read_json
 from train.sources.source import Fault
 
@@ -48,11 +48,11 @@ def read(text: str | bytes) -> list[tuple[int, Any]]:
 def test_every_layout_gives_the_same_rows_however_much_is_read_at_a_time(
     rows: list[dict[str, Any]], layout: str, chunk: int
 ) -> None:
-    before, json_rows.CHUNK = json_rows.CHUNK, chunk
+    before, json_scanner.CHUNK = json_scanner.CHUNK, chunk
     try:
         found = read(LAYOUTS[layout](rows))
     finally:
-        json_rows.CHUNK = before
+        json_scanner.CHUNK = before
     expected = [{"id": 1} | row for row in rows] if layout.startswith("objects") else rows
     assert [row for _, row in found] == expected
     assert [number for number, _ in found] == list(range(1, len(rows) + 1))
@@ -114,8 +114,8 @@ def test_a_row_of_its_own_keys_is_not_taken_for_a_list_of_rows() -> None:
 
 
 def test_a_long_list_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHUNK", "LONGEST_LINE"):
-        monkeypatch.setattr(json_rows, name, 1 << 14)
+    monkeypatch.setattr(json_scanner, "CHUNK", 1 << 14)
+    monkeypatch.setattr(json_rows, "LONGEST_LINE", 1 << 14)
     content = io.BytesIO(b"[" + b",".join([b'{"text": "' + b"x" * 200 + b'"}'] * 5_000) + b"]")
     tracemalloc.start()
     count = sum(1 for _ in read_json(content))
