@@ -18,20 +18,24 @@ Kind = Literal["decoder", "encoder"]
 # model_type of config.json. Served as generators: by a class of vLLM's own or by its transformers backend, which it
 # names for them (registry.py: _TEXT_GENERATION_MODELS, _TRANSFORMERS_SUPPORTED_MODELS).
 GENERATORS = frozenset(
-    "afmoe apertus arcee bloom cohere cohere2 cwm dbrx deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 "
-    "exaone_moe falcon falcon_h1 falcon_mamba flex_olmo gemma gemma2 gemma3_text glm glm4 glm4_moe glm4_moe_lite gpt2 "
-    "gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid granitemoeshared hunyuan_v1_dense "
-    "hunyuan_v1_moe jais2 jamba lfm2 lfm2_moe llama longcat_flash mamba mamba2 minicpm3 minimax_m2 ministral3 mistral "
-    "mixtral nemotron nemotron_h olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next "
-    "seed_oss smollm3 stablelm starcoder2 vaultgemma zamba2".split()
+    str.split(
+        "afmoe apertus arcee bloom cohere cohere2 cwm dbrx deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 "
+        "exaone_moe falcon falcon_h1 falcon_mamba flex_olmo gemma gemma2 gemma3_text glm glm4 glm4_moe glm4_moe_lite gpt2 "
+        "gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid granitemoeshared hunyuan_v1_dense "
+        "hunyuan_v1_moe jais2 jamba lfm2 lfm2_moe llama longcat_flash mamba mamba2 minicpm3 minimax_m2 ministral3 mistral "
+        "mixtral nemotron nemotron_h olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next "
+        "seed_oss smollm3 stablelm starcoder2 vaultgemma zamba2"
+    )
 )
 # A text model inside one that also sees or hears: the text model alone is trained and served.
 TEXT_PARTS = {"gemma3": "gemma3_text"}
 # Served with a linear `score` over the last token (vllm/model_executor/models/adapters.py:as_seq_cls_model), GPT-2 by
 # a class of its own.
 CLASSIFYING_GENERATORS = frozenset(
-    "arcee exaone4 falcon gemma gemma2 glm glm4 gpt2 gptj gpt_neox hunyuan_v1_dense llama ministral3 mistral nemotron "
-    "olmo olmo2 olmo3 opt phi phi3 qwen2 qwen3 seed_oss smollm3 stablelm starcoder2".split()
+    str.split(
+        "arcee exaone4 falcon gemma gemma2 glm glm4 gpt2 gptj gpt_neox hunyuan_v1_dense llama ministral3 mistral nemotron "
+        "olmo olmo2 olmo3 opt phi phi3 qwen2 qwen3 seed_oss smollm3 stablelm starcoder2"
+    )
 )
 # _SEQUENCE_CLASSIFICATION_MODELS and _TOKEN_CLASSIFICATION_MODELS
 CLASSIFIERS = frozenset({"bert", "modernbert", "roberta", "xlm-roberta"})
@@ -40,7 +44,9 @@ TAGGERS = frozenset({"bert", "modernbert", "roberta", "xlm-roberta"})
 # Their layers are transformers' Conv1D, weights transposed: llmcompressor 0.14.0.1 quantizes and prunes none of them.
 TRANSPOSED = frozenset({"gpt2"})
 # vLLM's class is without SupportsLoRA.
-NO_UNMERGED_ADAPTER = frozenset("bloom dbrx falcon falcon_mamba gemma3 gpt2 gptj mamba mamba2 stablelm zamba2".split())
+NO_UNMERGED_ADAPTER = frozenset(
+    str.split("bloom dbrx falcon falcon_mamba gemma3 gpt2 gptj mamba mamba2 stablelm zamba2")
+)
 
 # The layers of a task, new in most bases: trained whole and never by an adapter. peft trains whatever ends so.
 HEADS = r"(.*\.)?[^.]*(classifier|score)(\..*)?"

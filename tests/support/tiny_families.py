@@ -7,7 +7,6 @@ none, the end of a turn, tied or untied, one file or shards, a pooler or none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,14 @@ def turns(opening: str, closing: str, *, answer: str = "assistant") -> str:
 
 CHATML = turns("<|im_start|>ROLE\n", "<|im_end|>\n")
 LLAMA3 = TinyTokenizer(
-    ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|start_header_id|>"]
-    + ["<|end_header_id|>", "<|eot_id|>"],
+    [
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|reserved_special_token_0|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+    ],
     eos="<|end_of_text|>",
     bos="<|begin_of_text|>",
     template="{{ bos_token }}" + turns("<|start_header_id|>ROLE<|end_header_id|>\n\n", "<|eot_id|>"),
@@ -251,6 +256,3 @@ def rows_of(name: str, task: str, count: int = 24) -> list[dict[str, Any]]:
         {"messages": [{"role": "user", "content": f"film {one}"}, {"role": "assistant", "content": f"good {one}"}]}
         for one in numbers
     ]
-
-
-Maker = Callable[[str], Path]
