@@ -68,6 +68,9 @@ HARMLESS_GENERATION = frozenset(
     | {"transformers_version", "_from_model_config", "cache_implementation", "use_cache"}
 )
 
+# Feed-forwards of two products.
+UNGATED = frozenset(str.split("bloom falcon gpt2 gpt_bigcode gpt_neox gptj nemotron opt phi starcoder2"))
+
 # transformers' own names of one size, the commonest first.
 SIZES: dict[str, tuple[str, ...]] = {
     "hidden_size": ("hidden_size", "n_embd", "dim", "d_model", "word_embed_proj_dim"),
@@ -131,6 +134,12 @@ def uncompressed(config: Mapping[str, Any], settings: Quantize) -> str | None:
     if found in TRANSPOSED and (settings.scheme != "none" or settings.prune is not None):
         return f"quantize.scheme none without prune: llmcompressor takes none of the transposed layers of {found}"
     return None
+
+
+def is_gated(config: Mapping[str, Any]) -> bool:
+    """Whether the feed-forward of a layer is three products (gate, up, down) or two."""
+    found = model_type(config)
+    return found == "modernbert" or (kind_of(config) == "decoder" and found not in UNGATED)
 
 
 def is_outer(name: str) -> bool:
