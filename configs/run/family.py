@@ -19,11 +19,12 @@ Kind = Literal["decoder", "encoder"]
 # names for them (registry.py: _TEXT_GENERATION_MODELS, _TRANSFORMERS_SUPPORTED_MODELS).
 GENERATORS = frozenset(
     str.split(
-        "afmoe apertus arcee bloom cohere cohere2 cwm dbrx deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 "
-        "exaone_moe falcon falcon_h1 falcon_mamba flex_olmo gemma gemma2 gemma3_text glm glm4 glm4_moe glm4_moe_lite gpt2 "
-        "gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid granitemoeshared hunyuan_v1_dense "
-        "hunyuan_v1_moe jais2 jamba lfm2 lfm2_moe llama longcat_flash mamba mamba2 minicpm3 minimax_m2 ministral3 mistral "
-        "mixtral nemotron nemotron_h olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next "
+        "afmoe apertus arcee bloom cohere cohere2 cwm dbrx deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe "
+        "exaone4 exaone_moe falcon falcon_h1 falcon_mamba flex_olmo gemma gemma2 gemma3_text glm glm4 "
+        "glm4_moe glm4_moe_lite gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe "
+        "granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe jais2 jamba lfm2 lfm2_moe "
+        "llama longcat_flash mamba mamba2 minicpm3 minimax_m2 ministral3 mistral mixtral nemotron "
+        "nemotron_h olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next "
         "seed_oss smollm3 stablelm starcoder2 vaultgemma zamba2"
     )
 )
@@ -33,8 +34,8 @@ TEXT_PARTS = {"gemma3": "gemma3_text"}
 # a class of its own.
 CLASSIFYING_GENERATORS = frozenset(
     str.split(
-        "arcee exaone4 falcon gemma gemma2 glm glm4 gpt2 gptj gpt_neox hunyuan_v1_dense llama ministral3 mistral nemotron "
-        "olmo olmo2 olmo3 opt phi phi3 qwen2 qwen3 seed_oss smollm3 stablelm starcoder2"
+        "arcee exaone4 falcon gemma gemma2 glm glm4 gpt2 gptj gpt_neox hunyuan_v1_dense llama ministral3 "
+        "mistral nemotron olmo olmo2 olmo3 opt phi phi3 qwen2 qwen3 seed_oss smollm3 stablelm starcoder2"
     )
 )
 # _SEQUENCE_CLASSIFICATION_MODELS and _TOKEN_CLASSIFICATION_MODELS
