@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from configs.run.family import size_of, text_config
 from configs.section import ExistingPath, Section
 
 HUB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
@@ -64,12 +66,14 @@ class BaseWeights(Section):
 def input_columns(base: BaseWeights, root: Path) -> set[int] | None:
     """Input columns of the layers that quantization takes, as transformers names sizes; None where the base is not here
     to be read."""
-    found = read_config(base, root)
-    if found is None:
-        return None
-    hidden, heads = found.get("hidden_size"), found.get("num_attention_heads")
-    attention = found["head_dim"] * heads if found.get("head_dim") and heads else hidden
-    return {int(size) for size in (hidden, attention, found.get("intermediate_size")) if size} or None
+    found = text_config(read_config(base, root) or {})
+    sizes = {}
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+        with suppress(KeyError):
+            sizes[name] = size_of(found, name)
+    heads = sizes.pop("num_attention_heads", None)
+    attention = found["head_dim"] * heads if found.get("head_dim") and heads else None
+    return {int(size) for size in (*sizes.values(), attention) if size} or None
 
 
 def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
     steps = total_steps(settings, train_rows)
     # every GPU of the table multiplies bfloat16
     dtype = choose_dtype(settings.dtype, lambda: device.name != "cpu" or cpu_multiplies_bfloat16())
-    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and shape.family == "decoder"
+    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and not shape.float16 and shape.family == "decoder"
     fusable = is_padding_free(config) and not shape.capped
     return Computation(
         batch=settings.batch_size * (2 if config.task == "dpo" else 1),  # chosen and rejected go through together

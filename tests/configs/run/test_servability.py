@@ -19,7 +19,7 @@ from configs.run.base import BaseWeights, input_columns
 from configs.run.config import RunConfig
 from configs.run.lora import Lora
 from configs.run.quantize import Quantize
-from configs.run.servability import NO_FLOAT32, adapter_refusal, family_of, refusal
+from configs.run.servability import NO_FLOAT32, adapter_refusal, refusal
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
@@ -137,7 +137,6 @@ def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(os.path, "exists", lambda path, there=there: there and path == "/dev/nvidiactl")
         assert servability.device_here() == device
-    assert family_of("token-classification") == "encoder" and family_of("dpo") == "decoder"
     assert refusal("decoder", Quantize(scheme="none"), "float32", "cpu") is None
 
 
