@@ -44,7 +44,7 @@ class LengthHistogram(TypedDict):
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `sources`: rows of
     each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `key`: of the inputs that it
-    was made from."""
+    was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier version made it."""
 
     source: str
     licence: str
@@ -60,6 +60,7 @@ class DataCard(TypedDict):
     balance: dict[str, dict[str, int]]
     lengths: LengthHistogram
     key: str
+    tokens: NotRequired[str]
 
 
 def read_data_card(paths: RunPaths) -> DataCard | None:
