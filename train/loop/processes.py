@@ -7,7 +7,6 @@ the effective batch and the losses stay what they are with one.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import platform
@@ -17,17 +16,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.errors import ExternalError, InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.training_record import TrainingProcess, TrainingRecord, read_training_record
 from infra.files.atomic import write_json
+from infra.processes import die_with
 
+Gathered = TypeVar("Gathered")
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
 RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OUT_OF_MEMORY = 75  # a worker's exit code; sysexits.h EX_TEMPFAIL
 FRONT_DOOR = Path(__file__).parents[2] / "tunegate.py"
 
@@ -52,11 +52,9 @@ def report_out_of_memory() -> None:
 
 
 def die_with_launcher() -> None:
-    """The kernel kills a worker when its launcher ends, however that ends: kill -9 leaves no orphan (prctl(2))."""
+    """A worker ends when its launcher does."""
     if is_worker():
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(os.environ[LAUNCHER]):  # it ended before the line above
-            os._exit(1)
+        die_with(int(os.environ[LAUNCHER]))
 
 
 def launch_arguments(config: RunConfig) -> dict[str, Any]:
@@ -74,6 +72,14 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
         "average_tokens_across_devices": counts_items,
         "ddp_find_unused_parameters": False,
     }
+
+
+def use_one_device(trainer: Any) -> None:
+    """A process trains on one GPU, however many it sees: transformers would wrap the model in DataParallel, which
+    splits a padding-free batch, one row of many, among them."""
+    if trainer.args.n_gpu > 1:
+        trainer.args._n_gpu = 1
+        trainer._train_batch_size = trainer.args.train_batch_size
 
 
 def leave_untagged(storage: Any) -> None:
@@ -104,6 +110,15 @@ def gather_processes() -> list[TrainingProcess]:
         "pid": os.getpid(),
         "backend": torch.distributed.get_backend(),
     }
+    return gather(mine)
+
+
+def gather(mine: Gathered) -> list[Gathered]:
+    """Of each process, in the order of ranks; waits for them all."""
+    if not is_worker():
+        return [mine]
+    import torch
+
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, mine)
     return gathered

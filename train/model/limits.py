@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from configs.errors import InputError
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
+from configs.run.family import text_config
 from infra.files.atomic import read_json
 from train.model.base_files import weight_files
 from train.model.find_base import find_weights
@@ -101,12 +102,6 @@ def limits_of_tokens(architecture: dict[str, Any], directory: Path) -> list[Limi
         "embedding larger (model.resize_token_embeddings(len(tokenizer)), then save_pretrained)"
     )
     return [Limit("base", f"tokens that the base has no embedding for: {shown}{rest}", expected)]
-
-
-def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """A multimodal family keeps its language model's sizes apart."""
-    inner = config.get("text_config")
-    return config | inner if isinstance(inner, dict) else config
 
 
 def embedding_rows(directory: Path) -> int | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
 from configs.run.base import ROOTS, BaseWeights, may_be_read, read_config, roots_file
+from configs.run.family import kind_of, model_type, text_config
 from infra.files.atomic import read_json
-from train.model.limits import directory_here, is_installed, positions_of, text_config
+from train.model.limits import directory_here, is_installed, positions_of
 
-# Families of BERT's kind: they label and write nothing.
-ENCODERS = re.compile(r".*bert.*|.*roberta.*|electra|deberta.*|mpnet|ernie|camembert|nomic_bert|xlnet|funnel|luke")
 HINT = (
     "tunegate init ROWS --base DIR   (a directory of safetensors, config.json and tokenizer, or a package of weights)"
 )
@@ -41,13 +39,13 @@ def describe_base(place: str) -> Base:
     if not found:
         raise InputError(f"{place}: found no config.json, so nothing is known of the base", hint=HINT)
     config = text_config(found)
-    kind = str(config.get("model_type") or "GGUF")
+    kind = model_type(config)
     page = read_json(directory / "tokenizer_config.json") if directory else None
     return Base(
         keys,
         directory,
-        kind,
-        not ENCODERS.fullmatch(kind),
+        kind or "GGUF",
+        not kind or kind_of(config) == "decoder",
         positions_of(config, page or {}),
         directory is None or has_chat_template(directory, page or {}),
     )

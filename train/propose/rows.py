@@ -78,7 +78,12 @@ def recognise(rows: list[Row], wanted: Task | None, writes: bool, has_template: 
     written: tuple[Reader, ...] = (as_preset, as_tags, as_pairs, as_chat, as_completion, as_labelled, as_text)
     for reader in written if writes else (*labelled, *written):
         made = reader(rows, columns)
-        if made is not None and made.task == "sequence-classification" and (writes or wanted == "causal-lm"):
+        if (
+            made is not None
+            and made.task == "sequence-classification"
+            and wanted != made.task
+            and (writes or wanted == "causal-lm")
+        ):
             made = as_written_label(made)
         if made is not None and wanted in (None, made.task):
             return fit(made, writes, has_template)
