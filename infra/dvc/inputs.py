@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from glob import glob, has_magic
 from importlib import metadata
 from pathlib import Path
@@ -92,8 +93,7 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
 def base_content(base: BaseWeights, hashes: FileHashes) -> dict[str, str]:
     """What the section does not say of the weights: their bytes, or the version of their package."""
     if base.path:  # a trainer's folder also holds optimizers, which no model is made of
-        files = [str(path) for path in below(base.path) if path.suffix in OF_A_BASE]
-        return content_of(list(files), hashes)
+        return content_of([str(path) for path in below(base.path) if path.suffix in OF_A_BASE], hashes)
     if base.package is None:
         return {}
     try:
@@ -102,7 +102,7 @@ def base_content(base: BaseWeights, hashes: FileHashes) -> dict[str, str]:
         return {base.package: "not installed"}
 
 
-def content_of(places: list[str | None], hashes: FileHashes) -> dict[str, str]:
+def content_of(places: Sequence[str | None], hashes: FileHashes) -> dict[str, str]:
     """Path to sha256, patterns and directories resolved. A URL's content is not looked at."""
     found = (path for place in places if place and "://" not in place for path in below(place))
     return {str(path): hashes.sha256_of(path) for path in found}

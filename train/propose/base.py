@@ -9,7 +9,9 @@ from typing import Any
 from configs.errors import InputError
 from configs.run.base import ROOTS, BaseWeights, may_be_read, read_config, roots_file
 from configs.run.family import kind_of, model_type, text_config
+from infra.chat_template import Message, TemplateFault
 from infra.files.atomic import read_json
+from infra.tokenizer import Tokenizer
 from train.model.limits import directory_here, is_installed, positions_of
 
 HINT = (
@@ -77,9 +79,17 @@ def longest_in_tokens(base: Base, texts: list[str]) -> tuple[int, bool]:
     longest = sorted(texts, key=len, reverse=True)[:500]
     if path is None or not path.exists():
         return max((len(text) // 3 for text in longest), default=0) + 8, False
-    from tokenizers import Tokenizer
+    tokenizer = Tokenizer(path.parent)
+    return max((len(tokenizer.ids(text)) for text in longest), default=0), True
 
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return max((len(encoding.ids) for encoding in tokenizer.encode_batch_fast(longest)), default=0), True
+
+def frame_tokens(base: Base) -> int:
+    """What the chat template puts around a question and its answer, a system text of its own included; guessed where
+    the tokenizer is not here."""
+    if base.directory is None or not base.has_template or not (base.directory / "tokenizer.json").exists():
+        return 48
+    turns: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
+    try:
+        return len(Tokenizer(base.directory).chat.encode(turns)[0])
+    except (InputError, TemplateFault):
+        return 48

@@ -6,10 +6,9 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from train.propose.base import Base
+from train.propose.base import Base, frame_tokens
 from train.propose.rows import Rows
 
-TURN_TOKENS = 16  # of a chat template, around a turn; a system text of its own may add more
 MAIN_METRIC = {
     "causal-lm": ("token_f1", 0.1),
     "dpo": ("preference_accuracy", 0.5),
@@ -29,16 +28,15 @@ class Line(NamedTuple):
 
 def max_tokens_of(base: Base, rows: Rows, longest: int, counted: bool) -> Line:
     """Above the longest row that was looked at, at most what the base can place."""
-    margin = TURN_TOKENS * max(2, rows.turns) if rows.task in ("causal-lm", "dpo") else 2
+    talks = rows.task in ("causal-lm", "dpo")
+    margin = frame_tokens(base) * max(1, math.ceil(rows.turns / 2)) if talks else 4
     wanted = max(32, math.ceil((longest + margin) / 32) * 32)
     if not rows.whole or not counted:
         wanted = math.ceil(wanted * 1.25 / 32) * 32
     most = min(base.positions or 131_072, 131_072)
     seen = f"{'' if rows.whole else 'of the rows looked at '}the longest has {'' if counted else 'about '}{longest}"
     if wanted <= most:
-        return Line(
-            "max_tokens", wanted, f"{seen} tokens, and a template adds some" if margin > 2 else f"{seen} tokens"
-        )
+        return Line("max_tokens", wanted, f"{seen} tokens, and a template adds some" if talks else f"{seen} tokens")
     return Line("max_tokens", most, f"all the positions that the base has; {seen} tokens")
 
 

@@ -187,7 +187,7 @@ def as_labelled(rows: list[Row], columns: list[str]) -> Rows | None:
     text = named(texts, TEXT) or (max(texts, key=lambda name: mean_length(rows, name)) if texts else None)
     if not label or not text:
         return None
-    cells = [row.get(label) for row in rows if row.get(label) is not None]
+    cells: list[Any] = [row[label] for row in rows if row.get(label) is not None]
     said = [str(row[text]) for row in rows if row.get(text) is not None]
     if cells and all(isinstance(cell, list) for cell in cells):
         counts = Counter(str(item) for cell in cells for item in cell)
@@ -215,15 +215,15 @@ def as_text(rows: list[Row], columns: list[str]) -> Rows | None:
 
 def as_written_label(made: Rows) -> Rows:
     """A GPT writes the label: the same columns, by a template."""
-    text = made.columns.get("text", "text")
+    column = made.columns.get("text", "text")
     name = next((made.columns.get(ours, ours) for ours in ("label", "labels", "value") if ours in made.columns), None)
     ours = {"single_label": "label", "multi_label": "labels", "regression": "value"}[made.problem]
     answer = slot(name or ours, " | join(', ')" if made.problem == "multi_label" else "")
     return Rows(
         "causal-lm",
         f"{made.why}, which a GPT writes",
-        made.texts,
-        template={"prompt": slot(text), "completion": answer},
+        [f"{text} {max(made.labels, key=len, default='0.123456')}" for text in made.texts],
+        template={"prompt": slot(column), "completion": answer},
         answers=list(made.labels),
     )
 
