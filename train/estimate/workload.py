@@ -85,7 +85,7 @@ def find_shape(config: RunConfig, root: Path = BASES) -> ModelShape:
         raise InputError(
             f"{made}: the base weights are not here yet, so their shape is unknown", hint="tunegate prepare CONFIG"
         )
-    return read_shape(find_weights(config.base, root)[0])
+    return read_shape(find_weights(config.base, root).source)
 
 
 def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, device: Device) -> Workload:
