@@ -56,7 +56,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             if not is_out_of_memory(error):
                 raise
             report_out_of_memory()
-        facts["micro_batch"] = next_micro_batch(facts["micro_batch"], config.launch.world_size)
+        facts["micro_batch"] = next_micro_batch(facts["micro_batch"], config.launch.world_size, config.least_rows)
         remember(paths.checkpoints, facts)
     if not is_worker():
         shutil.rmtree(paths.checkpoints, ignore_errors=True)

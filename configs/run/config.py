@@ -106,17 +106,33 @@ class RunConfig(Section):
             )
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
-        if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
+        if self.adapter_off_is_reference and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
             raise ValueError(
-                "train.lora.bias none and initialization default or gaussian with task dpo: "
+                f"train.lora.bias none and initialization default or gaussian with task {self.task}: "
                 "its reference is the model with the adapter off"
             )
         return self
+
+    @property
+    def adapter_off_is_reference(self) -> bool:
+        """Whether training is held to the model that it began as, which is the one without the adapter."""
+        held = self.task == "dpo" and self.train.preference.has_reference
+        return held and self.train.method != "full"
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a process must have at a time."""
+        return self.train.preference.least_rows if self.task == "dpo" else 1
 
     @model_validator(mode="after")
     def search_and_launch_fit(self) -> RunConfig:
         if self.train.batch_size % self.launch.world_size:
             raise ValueError("train.batch_size a multiple of launch.processes x launch.nodes")
+        if self.train.batch_size < self.launch.world_size * self.least_rows:
+            raise ValueError(
+                f"train.batch_size of at least {self.least_rows} for each process with train.preference.method kto, "
+                "which judges an answer by those beside it"
+            )
         if self.sweep and self.launch.world_size > 1:
             raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
         if self.sweep:

@@ -71,7 +71,7 @@ def build_trainer(
     from transformers import set_seed
 
     from train.tasks.classifier import build_classifier_trainer
-    from train.tasks.dpo import build_dpo_trainer
+    from train.tasks.preference import build_preference_trainer
     from train.tasks.sft import build_sft_trainer
     from train.tasks.tagger import build_tagger_trainer
 
@@ -81,7 +81,7 @@ def build_trainer(
     if config.task == "token-classification":
         return build_tagger_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "dpo":
-        return build_dpo_trainer(config, base, rows, validation, **arguments)
+        return build_preference_trainer(config, base, rows, validation, **arguments)
     return build_sft_trainer(config, base, rows, validation, **arguments)
 
 

@@ -17,6 +17,8 @@ PEFT_TASKS = {
     "token-classification": "TOKEN_CLS",
     "causal-lm": "CAUSAL_LM",
     "dpo": "CAUSAL_LM",
+    "grpo": "CAUSAL_LM",
+    "reward": "SEQ_CLS",
 }
 # A new head is trained whole. peft leaves it out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
 HEADS = r"(.*\.)?(classifier|score)(\..*)?"
@@ -50,7 +52,7 @@ def lora_config(config: RunConfig) -> Any:
     from peft import LoftQConfig, LoraConfig
 
     lora = config.train.lora
-    has_head = config.task in ("sequence-classification", "token-classification")
+    has_head = PEFT_TASKS[config.task] != "CAUSAL_LM"
     return LoraConfig(
         task_type=PEFT_TASKS[config.task],
         r=lora.rank,

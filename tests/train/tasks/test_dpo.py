@@ -11,7 +11,8 @@ import pytest
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.loop.arguments import schedule_arguments, trainer_arguments
-from train.tasks.dpo import build_dpo_trainer, encode_preference
+from train.tasks.dpo import build_dpo_trainer
+from train.tasks.preference import encode_preference
 from train.tasks.sft import encode_chat
 
 pytestmark = pytest.mark.unit
