@@ -18,9 +18,12 @@ from train.loop.processes import die_with_launcher, is_main, is_worker, must_lau
 from train.loop.stopping import DivergedError
 from train.loop.trainer import Tracker, train_once
 from train.model.base import make_base
+from train.tasks.grpo import Rewards
 
 
-def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> TrainingRecord:
+def finetune(
+    config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True, rewards: Rewards | None = None
+) -> TrainingRecord:
     """The training record, also trained/training.json. A second call with the same config and data does nothing.
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
@@ -44,7 +47,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             record = (
                 launch(config, paths, facts)
                 if must_launch(config)
-                else train_once(config, paths, tracker, base, card["labels"], facts, show)
+                else train_once(config, paths, tracker, base, card["labels"], facts, show, rewards)
             )
             break
         except DivergedError as error:

@@ -83,10 +83,13 @@ class Data(Section):
         """What would have to be for these rows to suit the task; empty where they do."""
         labelled = task == "sequence-classification" and problem != "regression"
         rules = {
-            "data.template only with task causal-lm or dpo": self.template is None or task in ("causal-lm", "dpo"),
-            "data.template.rejected exactly with task dpo": self.template is None
-            or (task == "dpo") == (self.template.rejected is not None),
-            "data.template.chat true with task dpo": self.template is None or task != "dpo" or self.template.chat,
+            "data.template only with task causal-lm, dpo, reward or grpo": self.template is None
+            or task in ("causal-lm", "dpo", "reward", "grpo"),
+            "data.template.rejected exactly with task dpo or reward": self.template is None
+            or (task in ("dpo", "reward")) == (self.template.rejected is not None),
+            "data.template.chat true with task dpo or reward": self.template is None
+            or task not in ("dpo", "reward")
+            or self.template.chat,
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",
         }

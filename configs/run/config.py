@@ -19,13 +19,13 @@ from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.task import Problem, Task
+from configs.task import Problem, Task, writes_text
 
-SOURCE_TASKS: dict[str, Task] = {
-    "bfcl": "causal-lm",
-    "bfcl_preferences": "dpo",
-    "sentiment": "sequence-classification",
-    "ner_finance": "token-classification",
+SOURCE_TASKS: dict[str, tuple[Task, ...]] = {
+    "bfcl": ("causal-lm", "grpo"),
+    "bfcl_preferences": ("dpo", "reward"),
+    "sentiment": ("sequence-classification",),
+    "ner_finance": ("token-classification",),
 }
 
 SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
@@ -67,8 +67,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:
         wanted = SOURCE_TASKS.get(self.data.source)
-        if wanted and self.task != wanted:
-            raise ValueError(f"task {wanted} with data.source {self.data.source}")
+        if wanted and self.task not in wanted:
+            raise ValueError(f"task {' or '.join(wanted)} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
         reasons = self.data.incompatibilities(self.task, self.problem) + self.evaluate.incompatibilities(
@@ -87,7 +87,7 @@ class RunConfig(Section):
             raise ValueError("; ".join(reasons))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
-        if self.serving.tool_parser and self.task not in ("causal-lm", "dpo"):
+        if self.serving.tool_parser and not writes_text(self.task):
             raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
             raise ValueError(f"train.packing auto or none with task {self.task}")
@@ -113,11 +113,39 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def rewards_can_be_given(self) -> RunConfig:
+        settings, names = self.train, [one.metric for one in self.train.reward]
+        answers = settings.batch_size * settings.gradient_accumulation_steps
+        rules = {
+            "train.reward exactly with task grpo": bool(names) == (self.task == "grpo"),
+            "train.reward with each metric once": len(set(names)) == len(names),
+            "evaluate.json_schema with train.reward valid_schema": "valid_schema" not in names
+            or self.evaluate.json_schema is not None,
+            "evaluate.judge with train.reward judge_score": "judge_score" not in names
+            or self.evaluate.judge is not None,
+        }
+        if self.task == "grpo":
+            each = settings.grpo.generations
+            rules |= {
+                f"train.batch_size times gradient_accumulation_steps a multiple of train.grpo.generations ({each}): "
+                "they count answers": answers % each == 0,
+                "one launch process and no sweep with task grpo": self.launch.world_size == 1 and not self.sweep,
+            }
+        if broken := [expected for expected, holds in rules.items() if not holds]:
+            raise ValueError("; ".join(broken))
+        return self
+
+    @property
+    def answers_a_prompt(self) -> int:
+        """Rows of a batch that are made of one row of the data."""
+        return self.train.grpo.generations if self.task == "grpo" else 1
+
     @property
     def adapter_off_is_reference(self) -> bool:
         """Whether training is held to the model that it began as, which is the one without the adapter."""
-        held = self.task == "dpo" and self.train.preference.has_reference
-        return held and self.train.method != "full"
+        held = {"dpo": self.train.preference.has_reference, "grpo": self.train.grpo.beta > 0}
+        return held.get(self.task, False) and self.train.method != "full"
 
     @property
     def least_rows(self) -> int:
@@ -148,6 +176,8 @@ class RunConfig(Section):
         device = device_here() if self.serving.device == "auto" else self.serving.device
         if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
             raise ValueError(reason)
+        if self.task == "grpo" and self.train.grpo.generate == "vllm" and device_here() == "cpu":
+            raise ValueError("train.grpo.generate transformers on a machine without a GPU")
         if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
             raise ValueError(reason)
         columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None

@@ -12,6 +12,7 @@ from typing import Literal
 
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, Scheme
+from configs.task import writes_text
 
 Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]
@@ -88,7 +89,7 @@ def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> s
 def adapter_refusal(task: str, method: str, lora: Lora) -> str | None:
     """What an unmerged adapter must be for vLLM to serve it (vllm/lora/peft_helper.py); None where it is that."""
     wanted = {
-        "task causal-lm or dpo": task in ("causal-lm", "dpo"),
+        "task causal-lm, dpo or grpo": writes_text(task),
         "train.method lora or qlora": method != "full",
         "no train.lora.dora": not lora.dora,
         "train.lora.bias none": lora.bias == "none",
