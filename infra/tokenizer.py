@@ -53,6 +53,8 @@ def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, reference
             row | dict(zip(("input_ids", "first_subwords"), encode_words(tokenizer, list(row["tokens"])), strict=True))
             for row in rows
         ]
+    if manifest.task == "sequence-classification":
+        return rows
     if rows and "rejected" in rows[0]:
         tokenizer = load_tokenizer(release)
         return [row | encode_pair(tokenizer, row) for row in rows]

@@ -136,6 +136,20 @@ class RunConfig(Section):
             raise ValueError("; ".join(broken))
         return self
 
+    @model_validator(mode="after")
+    def reward_model_can_be_judged(self) -> RunConfig:
+        if self.task != "reward":
+            return self
+        prune, evaluate = self.quantize.prune, self.evaluate
+        rules = {
+            "no evaluate.behaviour with task reward: it answers with a number alone": not evaluate.behaviour,
+            "evaluate.baseline false with task reward: the base has no head that says a number": not evaluate.baseline,
+            "no quantize.prune.recovery_steps with task reward": not (prune and prune.recovery_steps),
+        }
+        if broken := [expected for expected, holds in rules.items() if not holds]:
+            raise ValueError("; ".join(broken))
+        return self
+
     @property
     def answers_a_prompt(self) -> int:
         """Rows of a batch that are made of one row of the data."""

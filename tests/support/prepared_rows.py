@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[str, str, Callable[[int], Row], list[str]]] = {
     "completions": ("causal-lm", "single_label", completion, []),
     "texts": ("causal-lm", "single_label", text, []),
     "preferences": ("dpo", "single_label", preference, []),
+    "rewards": ("reward", "single_label", preference, []),
 }
 
 

@@ -82,6 +82,7 @@ def build_trainer(
     from train.tasks.classifier import build_classifier_trainer
     from train.tasks.grpo import build_grpo_trainer
     from train.tasks.preference import build_preference_trainer
+    from train.tasks.reward import build_reward_trainer
     from train.tasks.sft import build_sft_trainer
     from train.tasks.tagger import build_tagger_trainer
 
@@ -92,6 +93,8 @@ def build_trainer(
         return build_tagger_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "dpo":
         return build_preference_trainer(config, base, rows, validation, **arguments)
+    if config.task == "reward":
+        return build_reward_trainer(config, base, rows, validation, **arguments)
     if config.task == "grpo":
         assert rewards is not None, "tunegate.py hands them over"
         return build_grpo_trainer(config, base, rows, validation, rewards, **arguments)

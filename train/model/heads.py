@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
-from configs.task import Problem
+from configs.task import Problem, served_problem, served_task
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py
@@ -38,8 +38,8 @@ def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = 
     import torch
     from transformers import AutoModelForCausalLM
 
-    if config.task == "sequence-classification":
-        return load_classifier(weights, labels, config.problem, **quantization)
+    if served_task(config.task) == "sequence-classification":
+        return load_classifier(weights, labels, served_problem(config.task, config.problem), **quantization)
     if config.task == "token-classification":
         return load_tagger(weights, labels, **quantization)
     return AutoModelForCausalLM.from_pretrained(weights, dtype=dtype or torch.float32, **quantization)

@@ -21,6 +21,8 @@ def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row],
 
 
 def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
+    if config.task == "reward":
+        return reward(model, tokenizer, rows)
     if config.task == "sequence-classification":
         return classify(model, tokenizer, rows, config.problem)
     if config.task == "token-classification":
@@ -57,6 +59,19 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
                 "probs": named,
             }
         )
+    return lines
+
+
+def reward(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
+    """The number of each conversation with its better answer, rounded to 6 digits."""
+    import torch
+
+    lines = []
+    for row in rows:
+        ids = tokenizer.apply_chat_template(row["messages"], tokenize=True, return_dict=False)
+        with torch.inference_mode():
+            value = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
+        lines.append({"id": row["id"], "messages": row["messages"], "answer": f"{value:.6g}", "value": round(value, 6)})
     return lines
 
 

@@ -13,6 +13,7 @@ from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json
 from infra.tokenizer import load_tokenizer
 from train.model.adapter import load_trained
+from train.tasks.reward import last_token, padding_beside
 
 INDEX = ".safetensors.index.json"
 OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
@@ -20,7 +21,12 @@ OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 
 def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tuple[Any, Any]:
     """Model, merged in float32 and not yet rounded, and tokenizer."""
-    return load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
+    model, tokenizer = load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
+    if (
+        config.task == "reward"
+    ):  # else transformers takes a conversation's last token for padding, where that is its end
+        model.config.get_text_config().pad_token_id = padding_beside(tokenizer, last_token(tokenizer))
+    return model, tokenizer
 
 
 def round_weights(model: Any, dtype: Any) -> None:
