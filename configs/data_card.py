@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from configs.paths import RunPaths
 
@@ -43,7 +43,8 @@ class LengthHistogram(TypedDict):
 
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
-    the reason for which they went; `key`: of the inputs that it was made from."""
+    the reason for which they went; `key`: of the inputs that it was made from; `tokens`: of the rules by which rows
+    became tokens, absent where an earlier version made it."""
 
     source: str
     licence: str
@@ -58,6 +59,7 @@ class DataCard(TypedDict):
     balance: dict[str, dict[str, int]]
     lengths: LengthHistogram
     key: str
+    tokens: NotRequired[str]
 
 
 def read_data_card(paths: RunPaths) -> DataCard | None:

@@ -44,7 +44,7 @@ def train_once(
 ) -> TrainingRecord:
     """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
     checkpoint = last_checkpoint(paths.checkpoints)
-    with open_splits(paths) as (rows, validation):
+    with open_splits(paths, whole=config.task == "grpo") as (rows, validation):
         with waiting("the model is loaded and the rows are encoded"):
             arguments = trainer_arguments(config, paths, facts["micro_batch"])
             trainer = build_trainer(config, base, labels, rows, validation, rewards, **arguments)

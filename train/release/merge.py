@@ -22,10 +22,8 @@ OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tuple[Any, Any]:
     """Model, merged in float32 and not yet rounded, and tokenizer."""
     model, tokenizer = load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
-    if (
-        config.task == "reward"
-    ):  # else transformers takes a conversation's last token for padding, where that is its end
-        model.config.get_text_config().pad_token_id = padding_beside(tokenizer, last_token(tokenizer))
+    if config.task == "reward":  # else transformers takes the token at which the number is read for padding
+        model.config.get_text_config().pad_token_id = padding_beside(tokenizer, last_token(base))
     return model, tokenizer
 
 

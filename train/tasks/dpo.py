@@ -8,17 +8,17 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments, pair_arguments
+from train.tasks.preference import model_arguments
 
 
 def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
-    """A TRL DPOTrainer over tokens; with an adapter the reference is the model with it off, with method full a second
-    copy. `arguments`: of TrainingArguments."""
+    """A TRL DPOTrainer over the tokens of the pairs; with an adapter the reference is the model with it off, with
+    method full a second copy. `arguments`: of TrainingArguments."""
     from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]  # lazy exports
 
     class PairTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            """TRL renders prompt and answer together; ours are tokenised apart, as serving sends the prompt."""
+            """TRL would render and tokenize; prepare has."""
             return dataset
 
     preference = config.train.preference
@@ -30,7 +30,8 @@ def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation
             loss_type=[preference.loss],
             max_length=None,
         ),
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
         **model_arguments(config, base),
-        **pair_arguments(base, train_rows, validation_rows),
     )
     return use_loraplus_optimizer(trainer, config)

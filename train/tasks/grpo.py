@@ -12,8 +12,9 @@ from typing import Any
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
 from configs.run.reward import Reward
-from infra.tokenizer import encode_reference
-from train.batches.dataset import EncodedRow, encode
+from infra.files.rows import TOKENS, from_columns
+from infra.tokenizer import split_answer
+from train.batches.dataset import EncodedRow, derive
 from train.model.adapter import use_loraplus_optimizer
 from train.sources.source import Row
 from train.tasks.preference import model_arguments
@@ -36,11 +37,7 @@ def build_grpo_trainer(
     settings = config.train.grpo
     require_vllm(config)
     model = model_arguments(config, base)
-    tokenizer = model["processing_class"]
-    rows, validation = (
-        encode(part, lambda found: [encode_prompt(tokenizer, row) for row in found])
-        for part in (train_rows, validation_rows)
-    )
+    rows, validation = (derive(part, prompt_of) for part in (train_rows, validation_rows))
     trainer = trainer_class()(
         args=GRPOConfig(
             **arguments,
@@ -76,10 +73,12 @@ def require_vllm(config: RunConfig) -> None:
         )
 
 
-def encode_prompt(tokenizer: Any, row: Row) -> EncodedRow:
-    """The prompt's tokens, exactly those that serving sends, and the row itself for those who reward its answers."""
-    found = encode_reference(tokenizer, row)["prompt_ids"]
-    return {"prompt": found, "input_ids": found, "row": json.dumps(row, ensure_ascii=False)}
+def prompt_of(row: EncodedRow) -> list[EncodedRow]:
+    """The tokens before the answer, exactly those that serving sends, and the row itself for those who reward its
+    answers."""
+    prompt, _ = split_answer(row["input_ids"], row["loss_mask"])
+    content = from_columns({name: value for name, value in row.items() if name not in TOKENS})
+    return [{"prompt": prompt, "length": len(prompt), "row": json.dumps(content, ensure_ascii=False)}]
 
 
 def weighted_sum(wanted: list[Reward], rewards: Rewards) -> Callable[..., list[float | None]]:

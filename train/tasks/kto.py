@@ -9,12 +9,10 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.run.config import RunConfig
-from infra.tokenizer import encode_reference, load_tokenizer
 from train.batches.collate import ModelInputs
-from train.batches.dataset import EncodedRow, encode
+from train.batches.dataset import EncodedRow, derive
 from train.model.adapter import use_loraplus_optimizer
-from train.sources.source import Row
-from train.tasks.preference import encode_preference, model_arguments, padding_of
+from train.tasks.preference import model_arguments, padding_of
 
 
 def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
@@ -28,8 +26,7 @@ def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation
             file."""
             return dataset
 
-    tokenizer = load_tokenizer(base)
-    rows, validation = (encode(part, partial(encode_answers, tokenizer)) for part in (train_rows, validation_rows))
+    rows, validation = (derive(part, split_row) for part in (train_rows, validation_rows))
     require_both(rows["label"])
     preference, model = config.train.preference, model_arguments(config, base)
     trainer = AnswerTrainer(
@@ -41,7 +38,7 @@ def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation
             undesirable_weight=preference.undesirable_weight,
             max_length=None,
         ),
-        data_collator=partial(pad_answers, pad_token_id=padding_of(tokenizer)),
+        data_collator=partial(pad_answers, pad_token_id=padding_of(model["processing_class"])),
         train_dataset=rows,
         eval_dataset=validation,
         **model,
@@ -58,21 +55,16 @@ def require_both(labels: Any) -> None:
         )
 
 
-def encode_answers(tokenizer: Any, rows: list[Row]) -> list[EncodedRow]:
-    """prompt_ids, completion_ids, input_ids (both) and label (whether it is good) of each answer; a pair has two."""
-    return [found for row in rows for found in split_row(tokenizer, row)]
-
-
-def split_row(tokenizer: Any, row: Row) -> list[EncodedRow]:
-    if "rejected" in row:
-        pair = encode_preference(tokenizer, row)
-        return [answer(pair["prompt_ids"], pair[name], name == "chosen_ids") for name in ("chosen_ids", "rejected_ids")]
-    found = encode_reference(tokenizer, row)
-    return [answer(found["prompt_ids"], found["chosen_ids"], bool(row["desirable"]))]
+def split_row(row: EncodedRow) -> list[EncodedRow]:
+    """prompt_ids, completion_ids, length and label (whether it is good) of each answer; a pair has two."""
+    if row.get("desirable") is not None:
+        return [answer(row["prompt_ids"], row["chosen_ids"], row["desirable"])]
+    return [answer(row["prompt_ids"], row[name], name == "chosen_ids") for name in ("chosen_ids", "rejected_ids")]
 
 
 def answer(prompt: list[int], completion: list[int], good: bool) -> EncodedRow:
-    return {"prompt_ids": prompt, "completion_ids": completion, "input_ids": prompt + completion, "label": good}
+    whole = len(prompt) + len(completion)
+    return {"prompt_ids": prompt, "completion_ids": completion, "length": whole, "label": good}
 
 
 def pad_answers(rows: list[EncodedRow], pad_token_id: int) -> ModelInputs:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.config import RunConfig
-from infra.tokenizer import encode_pair, load_tokenizer
-from train.batches.dataset import EncodedRow, encode
+from infra.tokenizer import load_tokenizer
 from train.model.adapter import lora_config, packed_in_four_bits, require_device
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
-from train.sources.source import Row
 
 
 def build_preference_trainer(
@@ -38,22 +36,6 @@ def model_arguments(config: RunConfig, base: Path) -> dict[str, Any]:
         "processing_class": load_tokenizer(base),
         "peft_config": None if config.train.method == "full" else lora_config(config),
     }
-
-
-def pair_arguments(base: Path, train_rows: Any, validation_rows: Any) -> dict[str, Any]:
-    """Both splits, each row with prompt_ids, chosen_ids, rejected_ids and its length."""
-    tokenizer = load_tokenizer(base)
-    train, validation = (
-        encode(rows, lambda found: [encode_preference(tokenizer, row) for row in found])
-        for rows in (train_rows, validation_rows)
-    )
-    return {"train_dataset": train, "eval_dataset": validation}
-
-
-def encode_preference(tokenizer: Any, row: Row) -> EncodedRow:
-    """`input_ids`, prompt and longer answer, is what rows are grouped by length and counted by."""
-    pair = encode_pair(tokenizer, row)
-    return pair | {"input_ids": pair["prompt_ids"] + max(pair["chosen_ids"], pair["rejected_ids"], key=len)}
 
 
 def padding_of(tokenizer: Any) -> int:

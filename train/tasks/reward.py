@@ -3,14 +3,16 @@ arXiv:2203.02155, section 3.5)."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
 from configs.run.config import RunConfig
-from train.batches.dataset import EncodedRow
+from infra.tokenizer import read_tokenizer
+from train.batches.dataset import EncodedRow, derive
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments, pair_arguments
+from train.tasks.preference import model_arguments
 
 PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
@@ -20,51 +22,50 @@ def build_reward_trainer(config: RunConfig, base: Path, train_rows: Any, validat
     sent. `arguments`: of TrainingArguments."""
     from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]  # lazy exports
 
-    model, rows = model_arguments(config, base), pair_arguments(base, train_rows, validation_rows)
+    model, tail, last = model_arguments(config, base), tail_of(base), last_token(base)
     tokenizer = model["processing_class"]
-    tail = tail_of(tokenizer, base)
-    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding_beside(tokenizer, last_token(tokenizer)))
-    whole = {
-        name: split.map(lambda row: whole_answers(row, tail), remove_columns=["prompt_ids"], load_from_cache_file=False)
-        for name, split in rows.items()
-    }
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding_beside(tokenizer, last))
+    rows, validation = (derive(part, partial(whole_answers, tail)) for part in (train_rows, validation_rows))
     trainer = RewardTrainer(
         args=RewardConfig(**arguments, remove_unused_columns=False, max_length=None),
+        train_dataset=rows,
+        eval_dataset=validation,
         **model,
-        **whole,
     )
     return use_loraplus_optimizer(trainer, config)
 
 
-def whole_answers(row: EncodedRow, tail: list[int]) -> EncodedRow:
+def whole_answers(tail: list[int], row: EncodedRow) -> list[EncodedRow]:
     """Both conversations from their first token to their last."""
-    return {name: row["prompt_ids"] + row[name] + tail for name in ("chosen_ids", "rejected_ids")}
+    both = {name: row["prompt_ids"] + row[name] + tail for name in ("chosen_ids", "rejected_ids")}
+    return [both | {"length": max(map(len, both.values()))}]
 
 
-def tail_of(tokenizer: Any, base: Path) -> list[int]:
-    """What the chat template writes after the end token of an answer: nothing, or a line break. Raises InputError where
-    it writes an answer otherwise than after the prompt that serving sends."""
-    from infra.tokenizer import encode_turns
-
-    prompt, answer = encode_turns(tokenizer, PROBE[:-1], PROBE[-1]["content"])
-    whole = rendered(tokenizer, PROBE)
-    if whole[: len(prompt) + len(answer)] != prompt + answer:
+def tail_of(base: Path) -> list[int]:
+    """What the chat template writes after an answer's targets. Raises InputError where it writes a conversation
+    otherwise than an answer after its prompt."""
+    tokenizer = read_tokenizer(base)
+    ids, mask = tokenizer.conversation({"messages": PROBE}, "last")
+    whole = rendered(base, PROBE)
+    if whole != ids:
         raise InputError(
             f"{base}: the chat template does not write an answer as its generation prompt begins one: found "
-            f"{tokenizer.decode(whole)!r}, expected it to begin with {tokenizer.decode(prompt + answer)!r}",
+            f"{tokenizer.fast.decode(whole, skip_special_tokens=False)!r}, expected "
+            f"{tokenizer.fast.decode(ids, skip_special_tokens=False)!r}",
             hint="give base another chat template",
         )
-    return whole[len(prompt) + len(answer) :]
+    return ids[len(ids) - mask[::-1].index(True) :]
 
 
-def last_token(tokenizer: Any) -> int:
+def last_token(base: Path) -> int:
     """The one at which the number is read."""
-    return rendered(tokenizer, PROBE)[-1]
+    return rendered(base, PROBE)[-1]
 
 
-def rendered(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    ids: list[int] = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
-    return ids
+def rendered(base: Path, messages: list[dict[str, str]]) -> list[int]:
+    """As a server renders a conversation that nothing is to be added to."""
+    tokenizer = read_tokenizer(base)
+    return tokenizer.ids(tokenizer.chat.render(messages)[0], special=False)
 
 
 def padding_beside(tokenizer: Any, last: int) -> int:

@@ -11,7 +11,7 @@ from configs.run.config import RunConfig
 from train.batches.collate import IGNORED, ModelInputs
 from train.batches.dataset import EncodedRow
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments, padding_of, pair_arguments
+from train.tasks.preference import model_arguments, padding_of
 
 
 def build_trainer_without_reference(
@@ -24,8 +24,7 @@ def build_trainer_without_reference(
     """
     from datasets import Dataset
 
-    rows, empty = pair_arguments(base, train_rows, validation_rows), Dataset.from_dict({"prompt": []})
-    model = model_arguments(config, base)
+    empty, model = Dataset.from_dict({"prompt": []}), model_arguments(config, base)
     padding = padding_of(model["processing_class"])
     trainer = trainer_class(config)(
         args=method_arguments(config, **arguments, remove_unused_columns=False, max_length=config.data.max_tokens),
@@ -36,7 +35,7 @@ def build_trainer_without_reference(
     )
     trainer.use_dpo_data_collator = True  # ours makes the same columns; else it warns at every validation
     trainer.padding_value = padding  # what ORPOTrainer fills up the shorter half of a batch with
-    trainer.train_dataset, trainer.eval_dataset = rows["train_dataset"], rows["eval_dataset"]
+    trainer.train_dataset, trainer.eval_dataset = train_rows, validation_rows
     return use_loraplus_optimizer(trainer, config)
 
 

@@ -12,6 +12,7 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.reward import Reward
 from eval.measure.rewards import make_rewards
+from tests.support.prepared_rows import with_tokens
 from train.loop.arguments import trainer_arguments
 from train.loop.trainer import build_trainer, schedule_rows
 from train.tasks.grpo import combine, means
@@ -27,7 +28,8 @@ def row(index: int) -> dict[str, Any]:
 def trainer_over(config: RunConfig, micro_batch: int) -> Any:
     from datasets import Dataset
 
-    found = Dataset.from_list([row(index) for index in range(12)])
+    rows = with_tokens(Path("tiny-gpt"), "chat", [row(index) for index in range(12)])
+    found = Dataset.from_list(rows)
     rewards = make_rewards(config)
     arguments = trainer_arguments(config, RunPaths.of("x"), micro_batch)
     trainer = build_trainer(config, Path("tiny-gpt"), [], found, found.select(range(5)), rewards, **arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
+from tests.support.prepared_rows import with_tokens
 from train.tasks.kto import answer, pad_answers, require_both, split_row
 
 pytestmark = pytest.mark.unit
@@ -34,12 +36,14 @@ def test_every_answer_is_whole_and_the_divergence_is_asked_of_the_same_answers(
     assert found["label"].tolist() == [good for *_, good in drawn]
 
 
-def test_a_pair_is_two_answers_and_a_single_one_is_itself(tokenizer: Any) -> None:
+def test_a_pair_is_two_answers_and_a_single_one_is_itself(tiny_gpt: Path) -> None:
     turns = [{"role": "user", "content": "film?"}, {"role": "assistant", "content": "good"}]
-    both = split_row(tokenizer, {"messages": turns, "rejected": "bad"})
+    (pair,) = with_tokens(tiny_gpt, "preference", [{"messages": turns, "rejected": "bad"}])
+    both = split_row(pair)
     assert [one["label"] for one in both] == [True, False] and both[0]["prompt_ids"] == both[1]["prompt_ids"]
-    assert split_row(tokenizer, {"messages": turns, "desirable": True}) == both[:1]
-    assert split_row(tokenizer, {"messages": turns, "desirable": False})[0] == both[0] | {"label": False}
+    alone = with_tokens(tiny_gpt, "unpaired", [{"messages": turns, "desirable": good} for good in (True, False)])
+    assert [split_row(one) for one in alone] == [both[:1], [both[0] | {"label": False}]]
+    assert both[0]["length"] == alone[0]["length"]
 
 
 @pytest.mark.parametrize("labels", [[True] * 3, [False] * 3])

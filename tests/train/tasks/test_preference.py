@@ -10,7 +10,9 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from tests.support.prepared_rows import with_tokens
 from train.loop.arguments import schedule_arguments, trainer_arguments
+from train.rows.shape import Shape
 from train.tasks.preference import build_preference_trainer
 
 pytestmark = pytest.mark.unit
@@ -30,13 +32,12 @@ def single(index: int) -> dict[str, Any]:
     return {"id": str(index), "messages": turns, "desirable": good, "reference": "good"}
 
 
-def trainer_over(
-    config: RunConfig, row: Callable[[int], dict[str, Any]], steps: int, micro_batch: int = 4, rows: int = 8
-) -> Any:
+def trainer_over(config: RunConfig, row: Callable[[int], dict[str, Any]], steps: int) -> Any:
     from datasets import Dataset
 
-    arguments = trainer_arguments(config, RunPaths.of("x"), micro_batch) | schedule_arguments(config.train, steps)
-    found = Dataset.from_list([row(index) for index in range(rows)])
+    arguments = trainer_arguments(config, RunPaths.of("x"), 4) | schedule_arguments(config.train, steps)
+    shape: Shape = "preference" if row is pair else "unpaired"
+    found = Dataset.from_list(with_tokens(Path("tiny-gpt"), shape, [row(index) for index in range(8)]))
     return build_preference_trainer(config, Path("tiny-gpt"), found, found.select(range(4)), **arguments)
 
 
@@ -44,9 +45,9 @@ def margin(trainer: Any) -> float:
     """ln p(good) - ln p(bad bad) after a prompt that was in no row."""
     import torch
 
-    from infra.tokenizer import encode_pair
+    from infra.tokenizer import read_tokenizer
 
-    found = encode_pair(trainer.processing_class, pair(99))
+    found = read_tokenizer(Path("tiny-gpt")).pair(pair(99))
 
     def likelihood(answer: list[int]) -> float:
         ids = torch.tensor([found["prompt_ids"] + answer])
