@@ -32,6 +32,7 @@ def finetune(
     """
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
+    asked = [config.evaluate.model_dump()] if config.task == "grpo" else []  # its answers are scored as evaluate scores
     key = key_of(
         config.task,
         config.problem,
@@ -39,6 +40,7 @@ def finetune(
         read_manifest(base).digest,
         card["fingerprint"],
         card.get("tokens"),
+        *asked,
     )
     finished = read_training_record(paths)
     if finished and finished.get("key") == key:

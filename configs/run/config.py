@@ -111,6 +111,11 @@ class RunConfig(Section):
                 f"train.lora.bias none and initialization default or gaussian with task {self.task}: "
                 "its reference is the model with the adapter off"
             )
+        if self.task in ("dpo", "grpo") and method != "full" and lora.reaches_head:
+            raise ValueError(
+                f"train.lora.target_modules without lm_head with task {self.task}: TRL multiplies by its weights "
+                "directly, so an adapter there would not be trained"
+            )
         return self
 
     @model_validator(mode="after")

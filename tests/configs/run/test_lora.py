@@ -45,6 +45,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task": "dpo", "lora": {"initialization": "pissa"}}, "its reference is the model with the adapter off"),
     ({"task": "dpo", "lora": {"bias": "all"}}, "its reference is the model with the adapter off"),
     ({"lora": {"dora": True, "initialization": "pissa"}}, "DoRA's magnitudes"),
+    ({"task": "dpo", "lora": {"target_modules": ["q_proj", "lm_head"]}}, "without lm_head"),
+    ({"task": "dpo", "lora": {"target_modules": ".*(q_proj|head)"}}, "without lm_head"),
     ({"lora": {"target_modules": "(q_proj"}}, "regular expressions that compile"),
     ({"lora": {"rank_pattern": {"q_proj": 0}}}, "ranks and alphas from 1 to 1024"),
     (
