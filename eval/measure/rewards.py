@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.run.config import RunConfig
 from configs.run.judge import Judge
@@ -46,9 +46,9 @@ def make_rewards(config: RunConfig) -> Callable[[list[Row], list[str]], Scores] 
     return rewards
 
 
-def score(config: RunConfig, row: Row, answer: str) -> dict[str, float | None]:
+def score(config: RunConfig, row: Row, answer: str) -> dict[str, Any]:
     """As `evaluate` scores it: every column of one answer."""
-    return {**score_answer(row["reference"], said(answer), config.evaluate)}  # type: ignore[typeddict-item]
+    return {**score_answer(row["reference"], said(answer), config.evaluate)}
 
 
 def said(text: str) -> Answer:

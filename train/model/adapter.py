@@ -123,7 +123,7 @@ def use_loraplus_optimizer(trainer: Any, config: RunConfig) -> Any:
         trainer.optimizer = create_loraplus_optimizer(
             trainer.model,
             torch.optim.AdamW,
-            lr=settings.learning_rate,
+            lr=settings.learning_rate or 0.0,
             loraplus_lr_ratio=ratio,
             weight_decay=settings.weight_decay,
             loraplus_weight_decay=settings.weight_decay,

@@ -21,7 +21,7 @@ def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation
             """TRL would render and tokenize; prepare has."""
             return dataset
 
-    preference = config.train.preference
+    preference: Any = config.train.preference  # resolved: no number of it is None
     trainer = PairTrainer(
         args=DPOConfig(
             **arguments,

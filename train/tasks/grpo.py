@@ -123,12 +123,13 @@ def trainer_class() -> Any:
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             """One greedy answer to each row, every row counted once."""
-            self.model.eval()
+            trainer: Any = self
+            trainer.model.eval()
             scores: Scores = {one.metric: [] for one in self.rewarded}
             with self.answering_greedily():
-                for rows in self.eval_dataset.iter(self.args.per_device_eval_batch_size):
-                    ids, _logs = self._generate_single_turn(rows["prompt"], None, {}, 1)
-                    answers = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+                for rows in trainer.eval_dataset.iter(self.args.per_device_eval_batch_size):
+                    ids, _logs = trainer._generate_single_turn(rows["prompt"], None, {}, 1)
+                    answers = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
                     for name, values in self.score([json.loads(row) for row in rows["row"]], answers).items():
                         scores[name] += values
             given = [value or 0.0 for value in combine(self.rewarded, scores)]
@@ -145,14 +146,15 @@ def trainer_class() -> Any:
             before = {
                 name: getattr(self, name, None) for name in ("generation_config", "generation_kwargs", "use_vllm")
             }
-            tokenizer = self.processing_class
-            greedy = {
+            tokenizer: Any = self.processing_class
+            greedy: dict[str, Any] = {
                 "max_new_tokens": self.max_completion_length,
                 "do_sample": False,
                 "pad_token_id": tokenizer.pad_token_id,
                 "eos_token_id": self.eos_token_ids,
             }
-            self.generation_config, self.generation_kwargs, self.use_vllm = GenerationConfig(**greedy), greedy, False
+            self.generation_config = GenerationConfig(**greedy)  # type: ignore[no-untyped-call]
+            self.generation_kwargs, self.use_vllm = greedy, False
             try:
                 yield
             finally:

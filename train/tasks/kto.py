@@ -28,7 +28,8 @@ def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation
 
     rows, validation = (derive(part, split_row) for part in (train_rows, validation_rows))
     require_both(rows["label"])
-    preference, model = config.train.preference, model_arguments(config, base)
+    preference: Any = config.train.preference  # resolved: no number of it is None
+    model = model_arguments(config, base)
     trainer = AnswerTrainer(
         args=KTOConfig(
             **arguments,

@@ -50,7 +50,7 @@ def trainer_class(config: RunConfig) -> Any:
 
 
 def method_arguments(config: RunConfig, **arguments: Any) -> Any:
-    preference = config.train.preference
+    preference: Any = config.train.preference  # resolved: no number of it is None
     if preference.method == "orpo":
         from trl.experimental.orpo import ORPOConfig
 

@@ -65,7 +65,7 @@ def test_a_key_that_the_method_does_not_read_is_refused(section: dict[str, Any],
 
 def test_only_what_has_a_reference_forbids_an_adapter_that_changes_the_base() -> None:
     for method in METHODS:
-        section = {"lora": {"initialization": "pissa"}, "preference": {"method": method}}
+        section: dict[str, Any] = {"lora": {"initialization": "pissa"}, "preference": {"method": method}}
         if method in ("dpo", "kto"):
             with pytest.raises(ValidationError, match="its reference is the model with the adapter off"):
                 run("dpo", **section)
