@@ -80,12 +80,13 @@ class Data(RowSource):
         writes = task not in ("sequence-classification", "token-classification")
         labelled = task == "sequence-classification" and problem != "regression"
         rules = {
-            "data.template and data.format only with a task that writes text": writes
+            "data.template and data.format only with a task that writes text or judges it": writes
             or not any(part.template or part.format for part in parts),
-            "data.template.rejected exactly with task dpo": all(
-                (task == "dpo") == (template.rejected is not None) for template in templates
+            "data.template.rejected exactly with task dpo or reward": all(
+                (task in ("dpo", "reward")) == (template.rejected is not None) for template in templates
             ),
-            "data.template.chat true with task dpo": task != "dpo" or all(template.chat for template in templates),
+            "data.template.chat true with task dpo or reward": task not in ("dpo", "reward")
+            or all(template.chat for template in templates),
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",
         }
