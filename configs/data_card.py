@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from configs.paths import RunPaths
 
@@ -43,7 +43,8 @@ class LengthHistogram(TypedDict):
 
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
-    the reason for which they went; `key`: of the inputs that it was made from."""
+    the reason for which they went; `tags`: the scheme that the rows' tags were in (`labels` are in IOB2); `key`: of the
+    inputs that it was made from."""
 
     source: str
     licence: str
@@ -56,6 +57,7 @@ class DataCard(TypedDict):
     findings: list[FindingCount]
     near_duplicates: NearDuplicates
     balance: dict[str, dict[str, int]]
+    tags: NotRequired[str]
     lengths: LengthHistogram
     key: str
 

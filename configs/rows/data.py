@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from configs.rows.files import SUFFIXES, Location, suffix_format
 from configs.rows.lint import Lint
 from configs.rows.split import Split
+from configs.rows.tags import TagScheme
 from configs.rows.template import Template
 from configs.section import Section
 
@@ -42,7 +43,14 @@ class Data(Section):
         None, description="makes the conversation (or prompt and completion) of a row's columns"
     )
     labels: list[str] = Field(
-        default_factory=list, description="the labels or tags that may be; empty: whatever the rows say"
+        default_factory=list,
+        description="the labels or tags that may be; where the rows hold numbers, their names in the order of the "
+        "numbers, from 0; empty: whatever the rows say",
+    )
+    tags: TagScheme = Field(
+        "auto",
+        description="the scheme of the rows' tags, which are kept as IOB2; auto: told by the first rows; bare: names "
+        "alone (ORG); words: no entities but a tag for each word by itself, such as its part of speech",
     )
     lint: Lint = Lint()
     split: Split = Split()
@@ -88,6 +96,7 @@ class Data(Section):
             or (task == "dpo") == (self.template.rejected is not None),
             "data.template.chat true with task dpo": self.template is None or task != "dpo" or self.template.chat,
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
+            "data.tags only with task token-classification": self.tags == "auto" or task == "token-classification",
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",
         }
         return [expected for expected, holds in rules.items() if not holds]

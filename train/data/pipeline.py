@@ -13,11 +13,12 @@ from configs.run.config import RunConfig
 from train.data.findings import Findings
 from train.data.ingest import Ingest, ingest_rows
 from train.data.lengths import Measure
-from train.data.lint import lint_balance, lint_lengths, lint_table
+from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.near_duplicates import find_near, sample_rows
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
 from train.data.table import RowTable
 from train.rows.shape import Shape, words_asked
+from train.rows.tags import TagReader
 from train.sources.source import Fault, Source
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows that were looked at, and the split of each; `order` is that in which they were drawn."""
+    """Rows that were looked at, and the split of each; `order` is that in which they were drawn. `tags`: how tags were
+    read, where rows have them."""
 
     table: RowTable
     order: NDArray[Any]
     split: NDArray[Any]
     near: NearDuplicates
+    tags: TagReader | None = None
 
 
 def inspect(
@@ -39,6 +42,8 @@ def inspect(
 ) -> Drawn:
     """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
+    if config.task == "token-classification":
+        ingest.recognise_tags(source.batches())
     table = ingest_rows(source.batches(), ingest, rows, measure)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
@@ -47,6 +52,7 @@ def inspect(
             Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
         )
+        lint_spelling(ingest.labels, findings)
     order = draw(rows, table, config.data.seed)
     split = assign(order, config.data, part=table.part, group=table.group, time=table.time, stratum=table.answer)
     sample = sample_rows(order, split, config.data.lint.near_sample)
@@ -65,7 +71,7 @@ def inspect(
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),
     }
-    return Drawn(table, order, split, near)
+    return Drawn(table, order, split, near, ingest.tags)
 
 
 def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from configs.data_card import DataCard, LengthHistogram
 from configs.errors import InputError
 from configs.rows.data import Data
+from configs.rows.tags import OUTSIDE
 from configs.run.config import RunConfig
 from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
@@ -68,8 +69,10 @@ def describe(
     fingerprints = {name: fingerprint_of(part.hashes) for name, part in written.items()}
     balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
     labels = {label for counted in balance.values() for label in counted}
+    if drawn.tags is not None and drawn.tags.scheme != "words":
+        labels.add(OUTSIDE)  # what a word without a token is read as
     zero = dict.fromkeys(("duplicate", "conflicting_answer", "too_long"), 0)
-    return {
+    card: DataCard = {
         "source": source.name,
         "licence": source.licence,
         "corrupt": config.data.corrupt,
@@ -87,6 +90,7 @@ def describe(
         "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
         "key": key,
     }
+    return card if drawn.tags is None else {**card, "tags": drawn.tags.scheme}
 
 
 def histogram(lengths: NDArray[Any]) -> LengthHistogram:
