@@ -77,6 +77,15 @@ class RunConfig(Section):
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         if self.serving.tool_parser and self.task not in ("causal-lm", "dpo"):
             raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
+        labelled = self.task == "token-classification" or (
+            self.task == "sequence-classification" and self.problem != "regression"
+        )
+        if self.train.class_weights is not None and not labelled:
+            raise ValueError("train.class_weights only with labels or tags")
+        if isinstance(self.train.class_weights, dict) and labels and self.task == "sequence-classification":
+            unknown = sorted(self.train.class_weights.keys() - set(labels))
+            if unknown:
+                raise ValueError(f"train.class_weights of labels in data.labels, which lacks {', '.join(unknown)}")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
             raise ValueError(f"train.packing auto or none with task {self.task}")
         return self

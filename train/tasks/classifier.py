@@ -11,6 +11,7 @@ from infra.tokenizer import load_tokenizer
 from train.batches.dataset import EncodedRow, encode
 from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
+from train.tasks.class_weights import weighted_loss
 
 
 def build_classifier_trainer(
@@ -30,6 +31,7 @@ def build_classifier_trainer(
         compute_metrics={"single_label": accuracy, "multi_label": subset_accuracy, "regression": absolute_error}[
             config.problem
         ],
+        compute_loss_func=weighted_loss(config, train_rows, labels),
     )
     return use_loraplus_optimizer(trainer, config)
 

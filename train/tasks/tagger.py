@@ -11,6 +11,7 @@ from train.batches.collate import IGNORED
 from train.batches.dataset import EncodedRow, encode
 from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
+from train.tasks.class_weights import weighted_loss
 
 
 def build_tagger_trainer(
@@ -28,7 +29,7 @@ def build_tagger_trainer(
         eval_dataset=encode(validation_rows, lambda rows: [encode_tags(tokenizer, row, labels) for row in rows]),
         data_collator=DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED),
         compute_metrics=tag_accuracy,
-        compute_loss_func=loss_of_words,
+        compute_loss_func=weighted_loss(config, train_rows, labels) or loss_of_words,
     )
     return use_loraplus_optimizer(trainer, config)
 
