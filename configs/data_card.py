@@ -43,8 +43,8 @@ class LengthHistogram(TypedDict):
 
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
-    the reason for which they went; `tags`: the scheme that the rows' tags were in (`labels` are in IOB2); `key`: of the
-    inputs that it was made from."""
+    the reason for which they went; `tags`: the scheme that the rows' tags were in (`labels` are in IOB2);
+    `pair_separator`: what stands between the two texts of a pair; `key`: of the inputs that it was made from."""
 
     source: str
     licence: str
@@ -58,6 +58,7 @@ class DataCard(TypedDict):
     near_duplicates: NearDuplicates
     balance: dict[str, dict[str, int]]
     tags: NotRequired[str]
+    pair_separator: NotRequired[str]
     lengths: LengthHistogram
     key: str
 

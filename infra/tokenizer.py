@@ -41,9 +41,30 @@ def encode_answer(tokenizer: Any, answer: str) -> list[int]:
     return [*tokens, tokenizer.eos_token_id]
 
 
+def classified_texts(tokenizer: Any, rows: list[Row]) -> list[str]:
+    """What a classifier reads of each row, as text: of a pair both texts, between them what the tokenizer itself puts
+    between two (`[SEP]`, `</s></s>`; a new line where it puts nothing).
+
+    All in one segment: vLLM 0.32.0's /classify takes no token types (entrypoints/pooling/classify/protocol.py), and its
+    /score, which makes them, answers with one number only. What is trained is what can be served. `tokenizer`: of
+    transformers or of tokenizers.
+    """
+    if not any(row.get("text_pair") is not None for row in rows):
+        return [row["text"] for row in rows]
+    between = pair_separator(tokenizer)
+    return [row["text"] + between + row["text_pair"] for row in rows]
+
+
+def pair_separator(tokenizer: Any) -> str:
+    found = getattr(tokenizer, "backend_tokenizer", tokenizer).encode("a", "b")
+    own = [index for index, special in enumerate(found.special_tokens_mask) if not special]
+    middle = [found.tokens[index] for index in range(own[0], own[-1]) if found.special_tokens_mask[index]]
+    return "".join(middle) or "\n"
+
+
 def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, references: bool = False) -> list[Row]:
     """Rows that are asked about by their tokens get them: tagged words, both answers of a preference pair, and with
-    `references` the right answer.
+    `references` the right answer. A pair of texts becomes the one text that training read.
 
     Other rows stay as they are.
     """
@@ -53,6 +74,9 @@ def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, reference
             row | dict(zip(("input_ids", "first_subwords"), encode_words(tokenizer, list(row["tokens"])), strict=True))
             for row in rows
         ]
+    if rows and rows[0].get("text_pair") is not None:
+        texts = classified_texts(load_tokenizer(release), rows)
+        return [row | {"text": text, "text_pair": None} for row, text in zip(rows, texts, strict=True)]
     if rows and "rejected" in rows[0]:
         tokenizer = load_tokenizer(release)
         return [row | encode_pair(tokenizer, row) for row in rows]

@@ -11,9 +11,10 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
 from infra.files.atomic import new_directory, write_json, write_text
+from infra.tokenizer import pair_separator
 from train.data.data_card import write_page
 from train.data.findings import record_findings
-from train.data.lengths import make_measure
+from train.data.lengths import load_tokenizer, make_measure
 from train.data.pipeline import inspect
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
@@ -42,6 +43,8 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         written = write_splits(rows, drawn, config.data, partial)
         rows.unlink()
         card = describe(config, source, drawn, written, findings, key)
+        if drawn.pairs:
+            card["pair_separator"] = pair_separator(load_tokenizer(base_directory))
         check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)
         write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))

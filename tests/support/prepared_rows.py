@@ -24,6 +24,16 @@ def numbered(index: int) -> Row:
     return {"text": "good " * (index % 5) + "film", "value": float(index % 5)}
 
 
+def paired(index: int) -> Row:
+    """The second text decides."""
+    found = index // 2 % 2
+    return {
+        "text": f"{('good', 'bad')[index % 2]} film {index}",
+        "text_pair": ("good film", "bad film")[found],
+        "label": ("good", "bad")[found],
+    }
+
+
 def completion(index: int) -> Row:
     return {"prompt": f"film {index}:", "completion": " good", "reference": " good"}
 
@@ -42,6 +52,7 @@ KINDS: dict[str, tuple[str, str, Callable[[int], Row], list[str]]] = {
     "tags": ("token-classification", "single_label", tagged, ["O", "B-PER", "I-PER"]),
     "many labels": ("sequence-classification", "multi_label", many_labels, ["bad", "good"]),
     "numbers": ("sequence-classification", "regression", numbered, []),
+    "pairs": ("sequence-classification", "single_label", paired, ["bad", "good"]),
     "completions": ("causal-lm", "single_label", completion, []),
     "texts": ("causal-lm", "single_label", text, []),
     "preferences": ("dpo", "single_label", preference, []),

@@ -16,6 +16,7 @@ from tests.support.prepared_rows import of_kind
 from train.data.prepared import read_split
 from train.model.base import make_base
 from train.prepare import prepare
+from train.release.model_card import use
 
 pytestmark = pytest.mark.unit
 
@@ -63,6 +64,30 @@ def test_a_later_row_in_another_scheme_is_named(classifier: Callable[..., RunCon
         prepare(config, paths, make_base(config))
     assert "rows.jsonl:31: invalid_tag: found U-PER at word 1, where iob2 has B-PER" in str(caught.value)
     assert "rows.jsonl:32: invalid_tag: found PER, which has no position" in str(caught.value)
+
+
+def test_two_texts_are_counted_compared_and_kept(classifier: Callable[..., RunConfig]) -> None:
+    """Columns by their own names; the same first text with another second one is another question."""
+    config, paths = classifier(data={"columns": {"text": "premise", "text_pair": "hypothesis"}}), RunPaths.of("x")
+    rows = [
+        {
+            "premise": f"film {index // 2}",
+            "hypothesis": f"{('good', 'bad')[index % 2]} {index // 2}",
+            "label": index % 2,
+        }
+        for index in range(30)
+    ]
+    write(rows)
+    card = prepare(config, paths, make_base(config))
+    assert card["labels"] == ["0", "1"] and not card["left_out"]["duplicate"]
+    assert card.get("pair_separator") == "[SEP]" and "TEXT'[SEP]'TEXT_PAIR" in use(config, card["labels"], "[SEP]")
+    row = read_split(paths, "test")[0]
+    assert {"id", "text", "text_pair", "label"} <= row.keys() and row["text_pair"].split()[0] in ("good", "bad")
+    write([*rows, rows[0], rows[1] | {"label": 0}, {"premise": "film", "hypothesis": None, "label": 1}])
+    with pytest.raises(RefusedError) as caught:
+        prepare(config, paths, make_base(config))
+    for fault in ("31: duplicate", "32: conflicting_answer", "33: missing_field: found text_pair: nothing"):
+        assert f"rows.jsonl:{fault}" in str(caught.value)
 
 
 @pytest.mark.parametrize("other", ["Good", "good ", "  GOOD", "\uff47ood"])

@@ -19,7 +19,17 @@ from train.data.lengths import Measure
 from train.data.lint import make_personal_data_check, mojibake_of
 from train.data.table import COLUMNS, RowTable, hash_text
 from train.rows.fields import names_of_numbers, with_names
-from train.rows.shape import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
+from train.rows.shape import (
+    KEPT,
+    Shape,
+    answer_of,
+    arrow_schema,
+    has_pairs,
+    labels_of,
+    parse_row,
+    question_of,
+    shape_of,
+)
 from train.rows.tags import WINDOW as WINDOW_OF_TAGS
 from train.rows.tags import TagReader, recognise
 from train.rows.template import make_reading
@@ -42,6 +52,7 @@ class Ingest:
         self.tags: TagReader | None = None  # of token-classification, once the first rows have been looked at
         self.personal = make_personal_data_check() if data.lint.personal_data != "ignore" else None
         self.shape: Shape | None = None
+        self.pairs = False
         self.left_out: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
 
@@ -55,7 +66,8 @@ class Ingest:
         found = with_names(found, self.names) if self.names else found
         if self.shape is None:
             self.shape = shape_of(self.task, self.problem, set(found))
-        row = parse_row(found, self.shape, self.allowed)
+            self.pairs = has_pairs(self.shape, found)
+        row = parse_row(found, self.shape, self.allowed, pairs=self.pairs)
         if isinstance(row, Fault):
             return row
         if self.tags is not None:
@@ -159,7 +171,10 @@ def ingest_rows(
             import pyarrow.parquet
 
             writer = pyarrow.parquet.ParquetWriter(
-                target, arrow_schema(ingest.shape, ingest.data.keep), compression="zstd", use_dictionary=False
+                target,
+                arrow_schema(ingest.shape, ingest.data.keep, pairs=ingest.pairs),
+                compression="zstd",
+                use_dictionary=False,
             )
             lengths = measure(ingest.shape) if measure else None
         writer.write_table(pyarrow.Table.from_pylist(rows, schema=writer.schema), row_group_size=WINDOW)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from infra.tokenizer import classified_texts
 from train.rows.shape import Shape, answer_of
 from train.sources.source import Row
 
@@ -25,7 +26,7 @@ def make_measure(base: Path, shape: Shape) -> Measure:
     conversations."""
     tokenizer = load_tokenizer(base)
     if shape in ("label", "labels", "value"):
-        return in_chunks(lambda rows: without_prompt(count(tokenizer, [row["text"] for row in rows])))
+        return in_chunks(lambda rows: without_prompt(count(tokenizer, classified_texts(tokenizer, rows))))
     if shape == "tags":
         return in_chunks(
             lambda rows: without_prompt(count(tokenizer, [row["tokens"] for row in rows], is_pretokenized=True))

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Drawn:
     """Rows that were looked at, and the split of each; `order` is that in which they were drawn. `tags`: how tags were
-    read, where rows have them."""
+    read, where rows have them; `pairs`: whether rows have two texts."""
 
     table: RowTable
     order: NDArray[Any]
     split: NDArray[Any]
     near: NearDuplicates
     tags: TagReader | None = None
+    pairs: bool = False
 
 
 def inspect(
@@ -71,7 +72,7 @@ def inspect(
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),
     }
-    return Drawn(table, order, split, near, ingest.tags)
+    return Drawn(table, order, split, near, ingest.tags, ingest.pairs)
 
 
 def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:

@@ -42,7 +42,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
     rank[drawn.order] = numpy.arange(len(drawn.order))
     written = {name: Written([], Counter()) for name in SPLITS}
     with ExitStack() as stack:
-        schema = arrow_schema(drawn.table.shape, data.keep)
+        schema = arrow_schema(drawn.table.shape, data.keep, pairs=drawn.pairs)
         writers = {
             name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema))
             for name in SPLITS

@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from configs.task import Problem
-from infra.tokenizer import encode_words
+from infra.tokenizer import classified_texts, encode_words
 from infra.vllm.answer import LIKELY, joined, read_tags
 from train.sources.source import Row
 
@@ -33,14 +33,14 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
     import torch
 
     lines = []
-    for row in rows:
+    for row, text in zip(rows, classified_texts(tokenizer, rows), strict=True):
         with torch.inference_mode():
-            logits = model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float()
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].float()
         if problem == "regression":
             lines.append(
                 {
                     "id": row["id"],
-                    "text": row["text"],
+                    "text": text,
                     "answer": f"{float(logits[0]):.6g}",
                     "value": round(float(logits[0]), 6),
                 }
@@ -52,7 +52,7 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
         lines.append(
             {
                 "id": row["id"],
-                "text": row["text"],
+                "text": text,
                 "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__),
                 "probs": named,
             }

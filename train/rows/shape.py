@@ -54,9 +54,17 @@ KEPT = "kept"  # a JSON object of the columns that data.keep names
 WITH_REFERENCE = {"chat", "completion", "preference"}
 
 
-def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -> Row | Fault:
+PAIR = "text_pair"  # the second text of a pair, beside text
+
+
+def has_pairs(shape: Shape, found: Row) -> bool:
+    """Whether this row's label or value is that of two texts."""
+    return shape in ("label", "labels", "value") and found.get(PAIR) is not None
+
+
+def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset(), *, pairs: bool = False) -> Row | Fault:
     """The row in its shape, or the first thing that is wrong with it. `allowed`: the labels or tags that may be; empty:
-    any."""
+    any. `pairs`: whether every row has a second text."""
     if shape == "preference" and "messages" not in found and "chosen" in found:  # TRL's own columns
         found = found | {
             "messages": [
@@ -64,8 +72,10 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
                 {"role": "assistant", "content": found["chosen"]},
             ]
         }
+    if not pairs and has_pairs(shape, found):
+        return Fault("missing_field", "a text_pair, which the first row has not", "two texts in every row, or in none")
     row: Row = {}
-    for name, check in FIELDS[shape].items():
+    for name, check in fields_of(shape, pairs).items():
         value = check(found.get(name))
         if isinstance(value, Fault):
             return Fault(value.kind, f"{name}: {value.found}", value.expected)
@@ -85,6 +95,10 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
     return row
 
 
+def fields_of(shape: Shape, pairs: bool) -> dict[str, Callable[[Any], Any]]:
+    return FIELDS[shape] | ({PAIR: check_text} if pairs else {})
+
+
 def labels_of(row: Row) -> list[str]:
     """Class names or tags of a row, as often as they occur."""
     return [row["label"]] if "label" in row else row.get("labels") or row.get("tags") or []
@@ -102,6 +116,8 @@ def question_of(row: Row) -> str:
     """What is asked, as text: two rows with the same question and another answer contradict each other."""
     if "messages" in row:
         return json.dumps(row["messages"][:-1], sort_keys=True, ensure_ascii=False)
+    if PAIR in row:
+        return compact([row["text"], row[PAIR]])
     return str(row.get("text") or row.get("prompt") or compact(row.get("tokens")))
 
 
@@ -109,17 +125,17 @@ def texts_of(row: Row) -> list[str]:
     """Every text that a person wrote."""
     turns = [turn["content"] for turn in row.get("messages", [])]
     words = [" ".join(row["tokens"])] if "tokens" in row else []
-    return [*turns, *(row[name] for name in ("text", "prompt", "completion", "rejected") if name in row), *words]
+    return [*turns, *(row[name] for name in ("text", PAIR, "prompt", "completion", "rejected") if name in row), *words]
 
 
 def words_asked(row: Row) -> str:
     """What near-duplicates are told by: the question without the system's turn, which many rows share."""
     if "messages" in row:
         return "\n".join(turn["content"] for turn in row["messages"][:-1] if turn["role"] != "system")
-    return texts_of(row)[0]
+    return "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
 
 
-def arrow_schema(shape: Shape, keep: list[str] | None = None) -> Any:
+def arrow_schema(shape: Shape, keep: list[str] | None = None, *, pairs: bool = False) -> Any:
     """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to
     stay."""
     import pyarrow
@@ -127,5 +143,10 @@ def arrow_schema(shape: Shape, keep: list[str] | None = None) -> Any:
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
     turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
-    names = ["id", *FIELDS[shape], *(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
+    names = [
+        "id",
+        *fields_of(shape, pairs),
+        *(["reference"] if shape in WITH_REFERENCE else []),
+        *([KEPT] if keep else []),
+    ]
     return pyarrow.schema([(name, types.get(name, text)) for name in names])

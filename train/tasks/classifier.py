@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.config import RunConfig
-from infra.tokenizer import load_tokenizer
+from infra.tokenizer import classified_texts, load_tokenizer
 from train.batches.dataset import EncodedRow, encode
 from train.model.adapter import adapted_model, use_loraplus_optimizer
 from train.sources.source import Row
@@ -37,7 +37,7 @@ def build_classifier_trainer(
 
 
 def encode_rows(tokenizer: Any, rows: list[Row], labels: list[str]) -> list[EncodedRow]:
-    encoded = tokenizer([row["text"] for row in rows], truncation=False)
+    encoded = tokenizer(classified_texts(tokenizer, rows), truncation=False)
     columns = zip(encoded["input_ids"], encoded["attention_mask"], rows, strict=True)
     return [{"input_ids": ids, "attention_mask": mask, "labels": target(row, labels)} for ids, mask, row in columns]
 
