@@ -44,7 +44,8 @@ class LengthHistogram(TypedDict):
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
     the reason for which they went; `tags`: the scheme that the rows' tags were in (`labels` are in IOB2);
-    `pair_separator`: what stands between the two texts of a pair; `key`: of the inputs that it was made from."""
+    `pair_separator`: what stands between the two texts of a pair; `key`: of the inputs that it was made from; `tokens`:
+    of the rules by which rows became tokens, absent where an earlier version made it."""
 
     source: str
     licence: str
@@ -61,6 +62,7 @@ class DataCard(TypedDict):
     pair_separator: NotRequired[str]
     lengths: LengthHistogram
     key: str
+    tokens: NotRequired[str]
 
 
 def read_data_card(paths: RunPaths) -> DataCard | None:

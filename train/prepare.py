@@ -1,4 +1,4 @@
-"""Raw rows in, three parquet files and a data card out: checked, measured, split by seed. Memory stays flat, whatever
+"""Raw rows in, three parquet files and a data card out: checked, tokenized, split by seed. Memory stays flat, whatever
 the number of rows."""
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
 from infra.files.atomic import new_directory, write_json, write_text
-from infra.tokenizer import pair_separator
+from infra.tokenizer import read_tokenizer
 from train.data.data_card import write_page
 from train.data.findings import record_findings
-from train.data.lengths import load_tokenizer, make_measure
 from train.data.pipeline import inspect
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
 from train.data.write_splits import check_labels, describe, write_splits
 from train.sources.reader import read_source
+from train.tokens.encode import VERSION, rules_of
 
 WRITTEN = (*(f"{name}.parquet" for name in SPLITS), "data_card.json", "data_card.html")
 
@@ -31,20 +31,25 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
     """
     source = read_source(config)
     key = key_of(
-        config.task, config.problem, config.data.model_dump(), read_manifest(base_directory).digest, source.identity()
+        config.task,
+        config.problem,
+        config.data.model_dump(),
+        read_manifest(base_directory).digest,
+        source.identity(),
+        VERSION,
     )
     finished = read_data_card(paths)
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
-        rows = partial / "rows.parquet"
-        drawn = inspect(config, source, rows, findings, lambda shape: make_measure(base_directory, shape))
+        rows, rules = partial / "rows.parquet", rules_of(config.data, base_directory)
+        drawn = inspect(config, source, rows, findings, rules)
         findings.refuse(record_of(paths))
-        written = write_splits(rows, drawn, config.data, partial)
+        written = write_splits(rows, drawn, config.data, partial, rules(drawn.table.shape))
         rows.unlink()
         card = describe(config, source, drawn, written, findings, key)
         if drawn.pairs:
-            card["pair_separator"] = pair_separator(load_tokenizer(base_directory))
+            card["pair_separator"] = read_tokenizer(base_directory).pair_separator
         check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)
         write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))

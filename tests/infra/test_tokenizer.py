@@ -28,40 +28,6 @@ class Letters:
         return [ord(letter) for message in messages for letter in message["content"]] + [0]
 
 
-def words(special: list[str], single: str, pair: str) -> Any:
-    """A tokenizer of words whose own marks stand as its template says."""
-    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
-
-    vocabulary = {word: index for index, word in enumerate(["?", *special, "a", "b", "film", "good"])}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.add_special_tokens([AddedToken(token, normalized=False) for token in special])
-    marks = [(token, vocabulary[token]) for token in special]
-    made.post_processor = processors.TemplateProcessing(single, pair, marks)
-    return made
-
-
-SEPARATORS = [
-    (words(["[CLS]", "[SEP]"], "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"), "[SEP]"),
-    (words(["<s>", "</s>"], "<s> $A </s>", "<s> $A </s> </s> $B </s>"), "</s></s>"),
-    (words(["<s>"], "<s> $A", "<s> $A $B"), "\n"),
-]
-
-
-@pytest.mark.parametrize(("made", "separator"), SEPARATORS)
-def test_a_pair_is_one_text_whose_tokens_are_the_tokenizers_own_for_two(made: Any, separator: str) -> None:
-    assert tokenizer.pair_separator(made) == separator
-    (text,) = tokenizer.classified_texts(made, [{"text": "good film", "text_pair": "a film"}])
-    assert text == f"good film{separator}a film"
-    assert made.encode(text).ids == made.encode("good film", "a film").ids
-    assert set(made.encode(text).type_ids) == {0}
-
-
-def test_a_row_of_one_text_is_that_text() -> None:
-    rows = [{"text": "good film"}, {"text": "film", "text_pair": None}]
-    assert tokenizer.classified_texts(None, rows) == ["good film", "film"]
-
-
 @pytest.fixture(autouse=True)
 def letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "load_tokenizer", lambda directory: Letters())

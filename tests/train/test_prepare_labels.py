@@ -12,6 +12,7 @@ import pytest
 from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from infra.tokenizer import read_tokenizer
 from tests.support.prepared_rows import of_kind
 from train.data.prepared import read_split
 from train.model.base import make_base
@@ -80,7 +81,9 @@ def test_two_texts_are_counted_compared_and_kept(classifier: Callable[..., RunCo
     write(rows)
     card = prepare(config, paths, make_base(config))
     assert card["labels"] == ["0", "1"] and not card["left_out"]["duplicate"]
-    assert card.get("pair_separator") == "[SEP]" and "TEXT'[SEP]'TEXT_PAIR" in use(config, card["labels"], "[SEP]")
+    separator = card.get("pair_separator")
+    assert separator == read_tokenizer(Path("tiny-bert")).pair_separator
+    assert f"TEXT{separator!r}TEXT_PAIR" in use(config, card["labels"], separator)
     row = read_split(paths, "test")[0]
     assert {"id", "text", "text_pair", "label"} <= row.keys() and row["text_pair"].split()[0] in ("good", "bad")
     write([*rows, rows[0], rows[1] | {"label": 0}, {"premise": "film", "hypothesis": None, "label": 1}])

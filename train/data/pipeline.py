@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from configs.data_card import NearDuplicates
 from configs.run.config import RunConfig
+from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings
 from train.data.ingest import Ingest, ingest_rows
-from train.data.lengths import Measure
 from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.near_duplicates import find_near, sample_rows
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
@@ -20,6 +20,7 @@ from train.data.table import RowTable
 from train.rows.shape import Shape, words_asked
 from train.rows.tags import TagReader
 from train.sources.source import Fault, Source
+from train.tokens.encode import Rules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,13 +40,13 @@ class Drawn:
 
 
 def inspect(
-    config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None
+    config: RunConfig, source: Source, rows: Path, findings: Findings, rules: Callable[[Shape], Rules] | None
 ) -> Drawn:
     """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
     if config.task == "token-classification":
         ingest.recognise_tags(source.batches())
-    table = ingest_rows(source.batches(), ingest, rows, measure)
+    table = ingest_rows(source.batches(), ingest, rows, rules)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
     if table.shape in ("label", "labels", "tags"):
@@ -86,14 +87,14 @@ def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:
     return drawn
 
 
-def row_groups(path: Path) -> Iterator[tuple[int, Any]]:
-    """The index of the first row, and the row group as a pyarrow table."""
+def row_groups(path: Path, *, tokens: bool = True) -> Iterator[tuple[int, Any]]:
+    """The index of the first row, and the row group as a pyarrow table; without `tokens` what people wrote alone."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        start = 0
+        start, columns = 0, None if tokens else content_columns(file.schema_arrow.names)
         for index in range(file.num_row_groups):
-            table = file.read_row_group(index)
+            table = file.read_row_group(index, columns=columns)
             yield start, table
             start += table.num_rows
 
@@ -105,10 +106,10 @@ def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, str]
     import numpy
 
     for code in (TEST, VALIDATION, TRAIN):
-        for start, table in row_groups(rows):
+        for start, table in row_groups(rows, tokens=False):
             wanted = numpy.flatnonzero(split[start : start + table.num_rows] == code)
             if len(wanted):
                 yield from (
-                    (start + int(index), words_asked(row))
+                    (start + int(index), words_asked(from_columns(row)))
                     for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True)
                 )

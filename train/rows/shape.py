@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from train.rows.conversation import check_conversation
+from infra.chat_template import said
+from train.rows.conversation import check_conversation, check_tools
 from train.rows.fields import (
     check_label,
     check_labels,
@@ -51,10 +52,8 @@ FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
     "preference": {"messages": check_conversation, "rejected": check_text},
 }
 KEPT = "kept"  # a JSON object of the columns that data.keep names
-WITH_REFERENCE = {"chat", "completion", "preference"}
-
-
 PAIR = "text_pair"  # the second text of a pair, beside text
+WITH_REFERENCE = {"chat", "completion", "preference"}
 
 
 def has_pairs(shape: Shape, found: Row) -> bool:
@@ -80,6 +79,11 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset(), *
         if isinstance(value, Fault):
             return Fault(value.kind, f"{name}: {value.found}", value.expected)
         row[name] = value
+    if "messages" in row and found.get("tools"):
+        tools = check_tools(found["tools"])
+        if isinstance(tools, Fault):
+            return Fault(tools.kind, f"tools: {tools.found}", tools.expected)
+        row |= {"tools": tools} if tools else {}
     if shape == "tags" and len(row["tokens"]) != len(row["tags"]):
         return Fault("invalid_tag", f"{len(row['tags'])} tags for {len(row['tokens'])} tokens", "one tag a token")
     if shape == "preference" and row["rejected"] == answer_of(row):
@@ -90,7 +94,7 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset(), *
     if shape in WITH_REFERENCE:
         reference = found.get("reference")
         row["reference"] = (
-            answer_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
+            expected_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
         )
     return row
 
@@ -109,13 +113,24 @@ def answer_of(row: Row) -> str:
     for name in ("label", "labels", "value", "tags", "completion"):
         if name in row:
             return row[name] if isinstance(row[name], str) else compact(row[name])
-    return str(row["messages"][-1]["content"]) if "messages" in row else ""
+    return said(row["messages"][-1]) if "messages" in row else ""
+
+
+def expected_of(row: Row) -> str:
+    """The right answer as it is scored: the answer itself; one call by name and the values that each argument may
+    have."""
+    calls = row["messages"][-1].get("tool_calls") or [] if "messages" in row else []
+    if len(calls) == 1 and not row["messages"][-1]["content"]:
+        call = calls[0]["function"]
+        return compact({"name": call["name"], "accepted": {name: [value] for name, value in call["arguments"].items()}})
+    return answer_of(row)
 
 
 def question_of(row: Row) -> str:
     """What is asked, as text: two rows with the same question and another answer contradict each other."""
     if "messages" in row:
-        return json.dumps(row["messages"][:-1], sort_keys=True, ensure_ascii=False)
+        asked = [row["messages"][:-1], *([row["tools"]] if "tools" in row else [])]
+        return json.dumps(asked if "tools" in row else asked[0], sort_keys=True, ensure_ascii=False)
     if PAIR in row:
         return compact([row["text"], row[PAIR]])
     return str(row.get("text") or row.get("prompt") or compact(row.get("tokens")))
@@ -123,7 +138,7 @@ def question_of(row: Row) -> str:
 
 def texts_of(row: Row) -> list[str]:
     """Every text that a person wrote."""
-    turns = [turn["content"] for turn in row.get("messages", [])]
+    turns = [said(turn) for turn in row.get("messages", [])]
     words = [" ".join(row["tokens"])] if "tokens" in row else []
     return [*turns, *(row[name] for name in ("text", PAIR, "prompt", "completion", "rejected") if name in row), *words]
 
@@ -131,22 +146,32 @@ def texts_of(row: Row) -> list[str]:
 def words_asked(row: Row) -> str:
     """What near-duplicates are told by: the question without the system's turn, which many rows share."""
     if "messages" in row:
-        return "\n".join(turn["content"] for turn in row["messages"][:-1] if turn["role"] != "system")
+        return "\n".join(said(turn) for turn in row["messages"][:-1] if turn["role"] != "system")
     return "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
 
 
-def arrow_schema(shape: Shape, keep: list[str] | None = None, *, pairs: bool = False) -> Any:
+def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = True, pairs: bool = False) -> Any:
     """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to
     stay."""
     import pyarrow
 
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
-    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    keys = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
+    turns = pyarrow.list_(pyarrow.struct([*((key, text) for key in keys), ("train", pyarrow.bool_())]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
-    names = [
-        "id",
-        *fields_of(shape, pairs),
-        *(["reference"] if shape in WITH_REFERENCE else []),
-        *([KEPT] if keep else []),
-    ]
-    return pyarrow.schema([(name, types.get(name, text)) for name in names])
+    names = ["id", *fields_of(shape, pairs), *(["tools"] if "messages" in FIELDS[shape] else [])]
+    names += [*(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
+    return pyarrow.schema([(name, types.get(name, text)) for name in names] + (token_columns(shape) if tokens else []))
+
+
+def token_columns(shape: Shape) -> list[tuple[str, Any]]:
+    """Name and pyarrow type of what tokenizing adds to a row of this shape."""
+    import pyarrow
+
+    ids, length = pyarrow.list_(pyarrow.int32()), ("length", pyarrow.int32())
+    if shape == "preference":
+        return [*((name, ids) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), length]
+    if shape == "tags":
+        return [("input_ids", ids), ("first_subwords", ids), length]
+    generated = shape in ("chat", "completion", "text")
+    return [("input_ids", ids), *([("loss_mask", pyarrow.list_(pyarrow.bool_()))] if generated else []), length]

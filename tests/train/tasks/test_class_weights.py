@@ -104,14 +104,14 @@ def test_words_are_counted_by_tag() -> None:
 
 @pytest.mark.parametrize("kind", ["tags", "many labels"])
 def test_a_training_takes_them(classifier: Callable[..., RunConfig], checkout: Path, kind: str) -> None:
-    row, labels = KINDS[kind][2:]
+    facts = KINDS[kind][2:]
     config, paths = of_kind(classifier(train={"class_weights": "balanced"}), kind), RunPaths.of("x")
-    write_prepared(paths, row, labels)
+    write_prepared(paths, Path("tiny-bert"), *facts)
     tracker = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
     weighted = finetune(config, paths, tracker)["losses"]
     plain = of_kind(classifier(), kind)
     paths = RunPaths.of("y")
-    write_prepared(paths, row, labels)
+    write_prepared(paths, Path("tiny-bert"), *facts)
     assert weighted[0]["loss"] != finetune(plain, paths, tracker)["losses"][0]["loss"]
 
 
