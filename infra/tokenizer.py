@@ -63,8 +63,8 @@ class Tokenizer:
 
     @cached_property
     def pair_separator(self) -> str:
-        """What the tokenizer itself puts between two texts (`[SEP]`, `</s></s>`); its sep_token, or a new line, where it puts
-        nothing."""
+        """What the tokenizer itself puts between two texts (`[SEP]`, `</s></s>`); where that is nothing, its sep_token
+        or a new line."""
         found = self.fast.encode("a", "b")
         own = [index for index, special in enumerate(found.special_tokens_mask) if not special]
         middle = [found.tokens[index] for index in range(own[0], own[-1]) if found.special_tokens_mask[index]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from configs.rows.data import Data
 from configs.run.base import BaseWeights, input_columns
@@ -27,6 +27,11 @@ SOURCE_TASKS: dict[str, Task] = {
     "ner_finance": "token-classification",
 }
 
+# Of tasks that transformers trains: what can be done instead, and why (vllm/model_executor/models/registry.py).
+UNSERVED_TASKS = {
+    "question-answering": "causal-lm with data.format squad, which answers in the text's words, or "
+    "token-classification with the answer's words tagged: vLLM serves no model with a head for question answering"
+}
 SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
 
 
@@ -51,6 +56,13 @@ class RunConfig(Section):
         "local", description="the environment under configs/deploy whose pinned release is the champion"
     )
     experiment: str = "tunegate"
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def task_is_served(cls, value: object) -> object:
+        if isinstance(value, str) and value in UNSERVED_TASKS:
+            raise ValueError(UNSERVED_TASKS[value])
+        return value
 
     @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:
