@@ -42,10 +42,11 @@ class LengthHistogram(TypedDict):
 
 
 class DataCard(TypedDict):
-    """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
-    the reason for which they went; `tags`: the scheme that the rows' tags were in (`labels` are in IOB2);
-    `pair_separator`: what stands between the two texts of a pair; `key`: of the inputs that it was made from; `tokens`:
-    of the rules by which rows became tokens, absent where an earlier version made it."""
+    """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `sources`: rows of
+    each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `tags`: the scheme that the
+    rows' tags were in (`labels` are in IOB2); `pair_separator`: what stands between the two texts of a pair; `key`: of
+    the inputs that it was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier
+    version made it."""
 
     source: str
     licence: str
@@ -54,6 +55,7 @@ class DataCard(TypedDict):
     test_fingerprint: str
     labels: list[str]
     splits: dict[str, SplitCard]
+    sources: NotRequired[dict[str, dict[str, int]]]
     left_out: dict[str, int]
     findings: list[FindingCount]
     near_duplicates: NearDuplicates

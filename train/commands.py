@@ -113,12 +113,15 @@ def run_prepare(run: RunConfig) -> DataCard:
 
 
 def run_train(run: RunConfig) -> TrainingReport:
-    """Its training record; with `peak_memory_bytes` where this call trained."""
+    """Its training record; with `peak_memory_bytes` where this call trained. Raises RefusedError where it learnt
+    nothing, also of a training that stands."""
     from infra.mlflow.tracking import start_run
 
     with waiting("torch is loaded", 10):
         from train.data.prepared import read_card
         from train.finetune import finetune
+        from train.loop.constant import refuse_nothing_learnt
+        from train.loop.processes import is_worker
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
@@ -129,6 +132,8 @@ def run_train(run: RunConfig) -> TrainingReport:
             tracker.log_tags(lineage(run, paths))
             tracker.log_dataset(read_card(paths))
             tracker.finish()
+    if not is_worker():
+        refuse_nothing_learnt(run, record)
     return record
 
 

@@ -32,7 +32,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     key = key_of(
         config.task,
         config.problem,
-        config.train.model_dump(),
+        config.train.model_dump(exclude={"accept_constant"}),
         read_manifest(base).digest,
         card["fingerprint"],
         card.get("tokens"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 Scheme = Literal["iob2", "iob1", "io", "bioes", "bilou", "bmes", "bmewo", "ioe2", "ioe1", "bare", "words"]
 TagScheme = Literal["auto"] | Scheme
 Place = Literal["before", "after", "alone", "none"]  # where the letter stands: B-PER, PER-B, B, or PER
+Way = Place | Literal["words"]  # words: no entities, a tag for each word by itself
 Span = tuple[str, int, int]  # type, first word, last word
 Mark = tuple[str, str]  # letter and type; OUTSIDE for no entity
 
@@ -106,6 +107,16 @@ def entities_of(tags: Sequence[str], place: Place | None = None) -> list[Span]:
     """The entities of one sentence in whatever scheme; a tag without a letter is read as a bare name."""
     here = place or place_of(tags)
     return spans_of(mark_of(tag, here) or ("I", tag) for tag in tags)
+
+
+def way_of(tags: Collection[str]) -> Way:
+    """How tags are written, told by all of them; names without any O are tags of words by themselves."""
+    place = place_of(tags)
+    return "words" if place == "none" and tags and OUTSIDE not in tags else place
+
+
+def read_spans(tags: Sequence[str], way: Way) -> list[Span]:
+    return [(tag, index, index) for index, tag in enumerate(tags)] if way == "words" else entities_of(tags, way)
 
 
 def to_iob2(tags: Sequence[str], place: Place | None = None) -> list[str]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from configs.rows.data import Data
-from configs.run.base import BaseWeights, input_columns
+from configs.run.base import BaseWeights, input_columns, read_config
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
+from configs.run.defaults import default_learning_rate
 from configs.run.evaluate import Evaluate
+from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
 from configs.run.launch import Launch
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, choose_group_size
-from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
+from configs.run.servability import adapter_refusal, device_here, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.task import Problem, Task
+from configs.task import Problem, Task, served_task
 
 SOURCE_TASKS: dict[str, Task] = {
     "bfcl": "causal-lm",
@@ -65,6 +68,17 @@ class RunConfig(Section):
         return value
 
     @model_validator(mode="after")
+    def resolve_defaults(self) -> RunConfig:
+        """Past fields_set: what was not given stays so, for a sweep's trial of another method."""
+        settings = self.train
+        if settings.learning_rate is None:
+            rate = default_learning_rate(self.task, settings.method, settings.preference.method)
+            resolved = settings.model_copy()
+            resolved.__dict__["learning_rate"] = rate
+            self.__dict__["train"] = resolved
+        return self
+
+    @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:
         wanted = SOURCE_TASKS.get(self.data.source)
         if wanted and self.task != wanted:
@@ -98,6 +112,8 @@ class RunConfig(Section):
             unknown = sorted(self.train.class_weights.keys() - set(labels))
             if unknown:
                 raise ValueError(f"train.class_weights of labels in data.labels, which lacks {', '.join(unknown)}")
+        if self.train.best_by == "metric" and self.task not in ("sequence-classification", "token-classification"):
+            raise ValueError(f"train.best_by auto or loss with task {self.task}: validation writes no answers")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
             raise ValueError(f"train.packing auto or none with task {self.task}")
         return self
@@ -113,6 +129,12 @@ class RunConfig(Section):
             raise ValueError(
                 "train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed"
             )
+        if lora.loraplus_ratio is not None and lora.modules_to_save:
+            raise ValueError(
+                "no train.lora.modules_to_save with train.lora.loraplus_ratio: its rates are those of A and B"
+            )
+        if self.quantize.scheme == "adapter" and lora.modules_to_save:
+            raise ValueError("no train.lora.modules_to_save with quantize.scheme adapter: vLLM loads A and B alone")
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
         if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
@@ -120,6 +142,19 @@ class RunConfig(Section):
                 "train.lora.bias none and initialization default or gaussian with task dpo: "
                 "its reference is the model with the adapter off"
             )
+        return self
+
+    @model_validator(mode="after")
+    def regularization_fits_task(self) -> RunConfig:
+        classes = self.task == "sequence-classification" and self.problem == "single_label"
+        if self.train.label_smoothing and not (classes or self.task in ("token-classification", "causal-lm")):
+            raise ValueError("train.label_smoothing of 0 but for one class, tags and texts")
+        if self.train.neftune_alpha and self.task not in (
+            "causal-lm",
+            "sequence-classification",
+            "token-classification",
+        ):
+            raise ValueError(f"no train.neftune_alpha with task {self.task}: its reference would be noisy too")
         return self
 
     @model_validator(mode="after")
@@ -139,11 +174,27 @@ class RunConfig(Section):
         if not info.context:
             return self
         device = device_here() if self.serving.device == "auto" else self.serving.device
-        if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
+        root = Path(info.context["root"])
+        if device == "cpu" and self.train.needs_gpu:
+            raise ValueError(f"a GPU with {' and '.join(self.train.needs_gpu)}")
+        if (reason := self.base_refusal(read_config(self.base, root))) or (
+            reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device)
+        ):
             raise ValueError(reason)
         if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
             raise ValueError(reason)
-        columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
+        columns = input_columns(self.base, root) if self.quantize.scheme == "w4a16" else None
         if columns:
             choose_group_size(columns, self.quantize.group_size)
         return self
+
+    def base_refusal(self, found: dict[str, Any] | None) -> str | None:
+        """What is expected instead of this base, by its config.json; None where it serves, or is not here yet."""
+        if not found or "model_type" not in found:
+            return None
+        return unserved(found, served_task(self.task)) or uncompressed(found, self.quantize)
+
+    def kind(self, root: Path) -> Kind:
+        """GPT-type or BERT-type: of the base where it is here to be read, else of the task."""
+        found = read_config(self.base, root)
+        return kind_of(found) if found and "model_type" in found else kind_of_task(self.task)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from configs.rows.tags import OUTSIDE, Place, Span, entities_of, place_of, to_iob2
+from configs.rows.tags import OUTSIDE, Way, read_spans, to_iob2, way_of
 from eval.metrics.rows import Prediction
 
 if TYPE_CHECKING:
@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame
 
-Way = Place | Literal["words"]
-
 
 def score_tags(gold: list[str], predicted: list[str], labels: Sequence[str] = ()) -> Prediction:
     """`labels`: all that the release can answer, which tell how its tags are written: an earlier version's may be bare
     names. `correct`: every entity of the sentence found, and no other. `gold` and `answer` are kept in IOB2."""
     theirs = way_of(labels or predicted)
     ours = theirs if set(gold) <= set(labels) else way_of(gold)
-    wanted, found = set(read(gold, ours)), set(read(predicted, theirs))
+    wanted, found = set(read_spans(gold, ours)), set(read_spans(predicted, theirs))
     gold, predicted = in_iob2(gold, ours), in_iob2(predicted, theirs)
     alike = sum(one == other for one, other in zip(gold, predicted, strict=False)) / max(len(gold), 1)
     return {
@@ -37,16 +35,6 @@ def score_tags(gold: list[str], predicted: list[str], labels: Sequence[str] = ()
         "entities_found": len(wanted & found),
         "entities_wrong": len(found - wanted),
     }
-
-
-def way_of(tags: Collection[str]) -> Way:
-    """How tags are written, told by all of them; names without any O are tags of words by themselves."""
-    place = place_of(tags)
-    return "words" if place == "none" and tags and OUTSIDE not in tags else place
-
-
-def read(tags: Sequence[str], way: Way) -> list[Span]:
-    return [(tag, index, index) for index, tag in enumerate(tags)] if way == "words" else entities_of(tags, way)
 
 
 def in_iob2(tags: list[str], way: Way) -> list[str]:
@@ -75,7 +63,7 @@ def types(frame: DataFrame) -> dict[str, dict[str, float]]:
     way = way_of({tag for tags in (*golds, *answers) for tag in tags})
     wanted, answered, right = Counter[str](), Counter[str](), Counter[str]()
     for gold, answer in zip(golds, answers, strict=True):
-        spans, found = set(read(gold, way)), set(read(answer, way))
+        spans, found = set(read_spans(gold, way)), set(read_spans(answer, way))
         for counts, here in ((wanted, spans), (answered, found), (right, spans & found)):
             counts.update(kind for kind, *_ in here)
     return {

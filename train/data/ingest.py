@@ -20,6 +20,7 @@ from train.data.findings import Findings
 from train.data.lint import make_personal_data_check, mojibake_of
 from train.data.table import COLUMNS, RowTable, hash_text
 from train.rows.fields import names_of_numbers, with_names
+from train.rows.recognise import advise
 from train.rows.shape import (
     KEPT,
     Shape,
@@ -75,7 +76,7 @@ class Ingest:
             self.pairs = has_pairs(self.shape, found)
         row = parse_row(found, self.shape, self.allowed, pairs=self.pairs)
         if isinstance(row, Fault):
-            return row
+            return advise(row, found, self.shape)
         if self.tags is not None:
             tags = self.tags.read(row["tags"])
             if isinstance(tags, Fault):
@@ -207,6 +208,7 @@ def ingest_rows(
                 writer.write_table(window.table(schema), row_group_size=len(window.rows))
             for name, kind in COLUMNS.items():
                 chunks[name].append(numpy.array(window.marks[name], dtype=kind))
+    ingest.read.finish()
     columns = {
         name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()
     }

@@ -75,6 +75,9 @@ def compressed(facts: QuantizationFacts) -> list[str]:
         lines.append(f"{scheme}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
     if seen := facts.get("calibration"):
         lines.append(f"Calibrated on {seen['rows']} rows of the train split (seed {seen['seed']}), on no other.")
+    if taken := facts.get("generation_removed"):
+        listed = ", ".join(f"{key} {value}" for key, value in sorted(taken.items()))
+        lines.append(f"Taken out of the base's generation_config.json, for it changes greedy answers: {listed}.")
     return [*lines, f"{facts['size_bytes']:,} bytes of weights; {facts['parent_size_bytes']:,} before."]
 
 
@@ -110,7 +113,7 @@ def data(card: DataCard) -> str:
 
 def trained(config: RunConfig, training: TrainingRecord) -> str:
     settings = config.train
-    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate:g}"
+    rows, rate = settings.batch_size * settings.gradient_accumulation_steps, f"{settings.learning_rate or 0:g}"
     lines = [
         f"{training['steps']} steps of {rows} rows, learning rate {rate} ({settings.schedule}), {training['dtype']}, "
         f"seed {settings.seed}.",

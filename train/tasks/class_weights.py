@@ -1,22 +1,22 @@
-"""train.class_weights: how much each class counts in the loss, in training and in validation alike, for the best
-checkpoint is that of what is trained for."""
+"""train.class_weights: how much each class counts in the loss of training; validation's is the plain one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from configs.errors import InputError
 from configs.rows.tags import OUTSIDE
 from configs.run.config import RunConfig
-from train.batches.collate import IGNORED
+from train.tasks.cross_entropy import cross_entropy
 
 Loss = Callable[..., Any]
 
 
 def weighted_loss(config: RunConfig, rows: Any, labels: list[str]) -> Loss | None:
-    """transformers' compute_loss_func over the train rows' classes; None without train.class_weights. `rows`: a
+    """A transformers Trainer's compute_loss_func; None without train.class_weights. `rows`: the train rows, a
     `datasets.Dataset` with a column label, labels or tags. Raises InputError for a weight of a class that there is not.
     """
     asked = config.train.class_weights
@@ -28,9 +28,10 @@ def weighted_loss(config: RunConfig, rows: Any, labels: list[str]) -> Loss | Non
         positive = {label: (len(rows) - n) / n for label, n in counts.items() if n} if asked == "balanced" else asked
         return binary_cross_entropy(in_order(positive, labels))
     balanced = {label: counts.total() / (len(labels) * n) for label, n in counts.items() if n}
+    # Their mean over the train rows is then 1: the learning rate keeps its meaning.
     weights = in_order(balanced if asked == "balanced" else asked, labels)
     mean = sum(weights[labels.index(label)] * n for label, n in counts.items()) / counts.total()
-    return cross_entropy([weight / mean for weight in weights])
+    return partial(cross_entropy, smoothing=config.train.label_smoothing, weights=[weight / mean for weight in weights])
 
 
 def count(rows: Any, column: str) -> Counter[str]:
@@ -54,26 +55,6 @@ def in_order(asked: dict[str, float], labels: list[str]) -> list[float]:
     return [asked.get(label, asked.get(types.get(label, label), 1.0)) for label in labels]
 
 
-def cross_entropy(weights: list[float]) -> Loss:
-    """Mean over the rows, or tagged words, of a whole step, whatever the size of a micro-batch. The weights are such
-    that their mean over the train rows is 1: the learning rate keeps its meaning."""
-
-    def loss(outputs: Any, targets: Any, num_items_in_batch: Any = None) -> Any:
-        import torch
-
-        logits = outputs.logits.float().flatten(0, -2)
-        total = torch.nn.functional.cross_entropy(
-            logits,
-            targets.flatten(),
-            logits.new_tensor(weights),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
-        return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-    return loss
-
-
 def binary_cross_entropy(weights: list[float]) -> Loss:
     """Mean over rows and labels; a row that has a label counts its weight (PyTorch's pos_weight)."""
 
@@ -82,7 +63,10 @@ def binary_cross_entropy(weights: list[float]) -> Loss:
 
         logits = outputs.logits.float()
         total = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, targets.float(), pos_weight=logits.new_tensor(weights), reduction="sum"
+            logits,
+            targets.float(),
+            pos_weight=logits.new_tensor(weights) if torch.is_grad_enabled() else None,
+            reduction="sum",
         )
         return total / (targets.numel() if num_items_in_batch is None else num_items_in_batch)
 

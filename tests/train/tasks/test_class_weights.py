@@ -20,7 +20,9 @@ from configs.run.config import RunConfig
 from tests.support.prepared_rows import KINDS, of_kind, write_prepared
 from train.batches.collate import IGNORED
 from train.finetune import finetune
-from train.tasks.class_weights import binary_cross_entropy, count, cross_entropy, in_order, weighted_loss
+from train.loop.figures import goal_of
+from train.tasks.class_weights import binary_cross_entropy, count, in_order, weighted_loss
+from train.tasks.cross_entropy import cross_entropy
 
 pytestmark = pytest.mark.unit
 LABELS = ["bad", "good"]
@@ -28,7 +30,7 @@ ROWS = Dataset.from_dict({"label": ["good"] * 9 + ["bad"]})
 
 
 def asking(weights: Any) -> Any:
-    return SimpleNamespace(train=SimpleNamespace(class_weights=weights))
+    return SimpleNamespace(train=SimpleNamespace(class_weights=weights, label_smoothing=0.0))
 
 
 def loss_of(loss: Any, logits: list[Any], targets: Any, **named: Any) -> float:
@@ -38,7 +40,7 @@ def loss_of(loss: Any, logits: list[Any], targets: Any, **named: Any) -> float:
 def test_balanced_is_scikit_learns() -> None:
     loss = weighted_loss(asking("balanced"), ROWS, LABELS)
     bad, good = compute_class_weight("balanced", classes=numpy.array(LABELS), y=numpy.array(ROWS["label"]))
-    plain = cross_entropy([1, 1])
+    plain = cross_entropy
     for target, weight in ((0, bad), (1, good)):
         assert loss_of(loss, [[0.3, -0.2]], [target]) == pytest.approx(weight * loss_of(plain, [[0.3, -0.2]], [target]))
 
@@ -48,7 +50,7 @@ def test_only_the_ratio_of_weights_counts(weights: dict[str, float]) -> None:
     """Their mean over the train rows is 1: nine rows of good and one of bad."""
     loss = weighted_loss(asking(weights), ROWS, LABELS)
     logits, targets = [[0.0, 0.0]] * 10, [1] * 9 + [0]
-    assert loss_of(loss, logits, targets) == pytest.approx(loss_of(cross_entropy([1, 1]), logits, targets))
+    assert loss_of(loss, logits, targets) == pytest.approx(loss_of(cross_entropy, logits, targets))
     assert loss_of(loss, logits[:1], [0]) == pytest.approx(9 * loss_of(loss, logits[:1], [1]))
 
 
@@ -62,11 +64,24 @@ def test_a_step_is_divided_by_all_its_rows_and_not_by_a_micro_batchs() -> None:
     assert whole == pytest.approx(parts)
 
 
+def test_validation_has_the_plain_loss() -> None:
+    """And the best checkpoint is then the metric's."""
+    logits, targets = [[0.3, -0.2], [0.0, 1.0]], [0, 1]
+    with torch.no_grad():
+        assert loss_of(weighted_loss(asking({"bad": 9.0}), ROWS, LABELS), logits, targets) == pytest.approx(
+            loss_of(cross_entropy, logits, targets)
+        )
+        many = weighted_loss(asking({"a": 9.0}), Dataset.from_dict({"labels": [["a"], []]}), ["a", "b"])
+        assert loss_of(many, logits, [[1.0, 0.0]] * 2) == pytest.approx(
+            loss_of(binary_cross_entropy([1, 1]), logits, [[1.0, 0.0]] * 2)
+        )
+
+
 def test_without_weights_the_loss_is_pytorchs() -> None:
     assert weighted_loss(asking(None), ROWS, LABELS) is None
     logits, targets = torch.randn(4, 3, 2), torch.tensor([[0, 1, IGNORED], [1, IGNORED, IGNORED], [0, 0, 1], [1, 1, 0]])
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert cross_entropy([1, 1])(SimpleNamespace(logits=logits), targets) == pytest.approx(expected)
+    assert cross_entropy(SimpleNamespace(logits=logits), targets) == pytest.approx(expected)
     many, has = torch.randn(4, 3), torch.randint(0, 2, (4, 3)).float()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(many, has)
     assert binary_cross_entropy([1, 1, 1])(SimpleNamespace(logits=many), has) == pytest.approx(expected)
@@ -113,6 +128,11 @@ def test_a_training_takes_them(classifier: Callable[..., RunConfig], checkout: P
     paths = RunPaths.of("y")
     write_prepared(paths, Path("tiny-bert"), *facts)
     assert weighted[0]["loss"] != finetune(plain, paths, tracker)["losses"][0]["loss"]
+
+
+@pytest.mark.parametrize(("best_by", "goal"), [("auto", "eval_macro_f1"), ("loss", "eval_loss")])
+def test_the_best_checkpoint_is_the_metrics(classifier: Callable[..., RunConfig], best_by: str, goal: str) -> None:
+    assert goal_of(classifier(train={"class_weights": "balanced", "best_by": best_by}))[0] == goal
 
 
 def test_check_refuses_weights_where_there_are_no_classes(
