@@ -43,8 +43,10 @@ class LengthHistogram(TypedDict):
 
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `sources`: rows of
-    each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `key`: of the inputs that it
-    was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier version made it."""
+    each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `tags`: the scheme that the
+    rows' tags were in (`labels` are in IOB2); `pair_separator`: what stands between the two texts of a pair; `key`: of
+    the inputs that it was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier
+    version made it."""
 
     source: str
     licence: str
@@ -58,6 +60,8 @@ class DataCard(TypedDict):
     findings: list[FindingCount]
     near_duplicates: NearDuplicates
     balance: dict[str, dict[str, int]]
+    tags: NotRequired[str]
+    pair_separator: NotRequired[str]
     lengths: LengthHistogram
     key: str
     tokens: NotRequired[str]

@@ -11,6 +11,7 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
 from infra.files.atomic import new_directory, write_json, write_text
+from infra.tokenizer import read_tokenizer
 from train.data.data_card import write_page
 from train.data.findings import record_findings
 from train.data.pipeline import inspect
@@ -47,6 +48,8 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         written = write_splits(rows, drawn, config.data, partial, rules(drawn.table.shape))
         rows.unlink()
         card = describe(config, source, drawn, written, findings, key)
+        if drawn.pairs:
+            card["pair_separator"] = read_tokenizer(base_directory).pair_separator
         check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)
         write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from configs.errors import InputError
+from configs.rows.tags import entities_of
 from configs.run.slices import Slice
 from configs.section import nearest
 from eval.measure.rows import question_of
@@ -58,7 +59,7 @@ def features_of(row: Row) -> Row:
     question = question_of(row)
     labels = row["label"] if "label" in row else list(row["labels"]) if "labels" in row else None
     if "tags" in row:
-        labels = sorted({tag.split("-", 1)[-1] for tag in row["tags"] if tag != "O"})
+        labels = sorted({kind for kind, *_ in entities_of(row["tags"])})
     kept: Row = json.loads(row.get("kept") or "{}")
     return (
         kept | {"length": len(question.split()), "question": question} | ({} if labels is None else {"label": labels})

@@ -24,6 +24,7 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
         ["Licence", escape(card["licence"])],
         ["Fingerprint", f"<code>{escape(card['fingerprint'])}</code>"],
         ["Corrupted", escape(card["corrupt"])],
+        *([["Tags as found", escape(card["tags"])]] if "tags" in card else []),
     ]
     splits = [[split, f"{part['rows']:,}", f"<code>{part['sha256']}</code>"] for split, part in card["splits"].items()]
     parts = [

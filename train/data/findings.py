@@ -17,6 +17,7 @@ from configs.rows.lint import Lint
 from train.sources.source import Fault
 
 SHOWN = 5  # findings of a kind that a message lists; all of them are in lint.jsonl
+OF_ALL_ROWS = ("imbalance", "label_variants")  # no single row is at fault, so none can be dropped
 WITHOUT_ACTION = {"rare_share", "near_threshold", "near_sample"}  # keys of data.lint that are no kinds
 
 
@@ -79,7 +80,7 @@ class Findings:
             return
         counts = ", ".join(f"{count} {kind}" for kind, count in refused.items())
         listed = "\n".join(f"  {line}" for kind in refused for line in (*map(str, self.first[kind]), *self.more(kind)))
-        actions = ", ".join(f"{kind}: {'keep' if kind == 'imbalance' else 'drop'}" for kind in refused)
+        actions = ", ".join(f"{kind}: {'keep' if kind in OF_ALL_ROWS else 'drop'}" for kind in refused)
         raise RefusedError(
             f"data: {counts}\n{listed}",
             hint=f"correct the rows (all are listed in {record}), or say under data: lint: {{{actions}}}",

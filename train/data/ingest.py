@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +19,22 @@ from infra.files.rows import to_columns
 from train.data.findings import Findings
 from train.data.lint import make_personal_data_check, mojibake_of
 from train.data.table import COLUMNS, RowTable, hash_text
+from train.rows.fields import names_of_numbers, with_names
 from train.rows.recognise import advise
-from train.rows.shape import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of, texts_of
+from train.rows.shape import (
+    KEPT,
+    Shape,
+    answer_of,
+    arrow_schema,
+    has_pairs,
+    labels_of,
+    parse_row,
+    question_of,
+    shape_of,
+    texts_of,
+)
+from train.rows.tags import WINDOW as WINDOW_OF_TAGS
+from train.rows.tags import TagReader, recognise
 from train.rows.template import make_reading
 from train.sources.source import Batch, Fault, Row
 from train.tokens.encode import Rules
@@ -40,9 +55,11 @@ class Ingest:
     def __init__(self, data: Data, task: str, problem: str, findings: Findings) -> None:
         self.data, self.task, self.problem, self.findings = data, task, problem, findings
         self.read = make_reading(data)
-        self.allowed = frozenset(data.labels)
+        self.allowed, self.names = frozenset(data.labels), names_of_numbers(data.labels)
+        self.tags: TagReader | None = None  # of token-classification, once the first rows have been looked at
         self.personal = make_personal_data_check() if data.lint.personal_data != "ignore" else None
         self.shape: Shape | None = None
+        self.pairs = False
         self.left_out: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
 
@@ -53,13 +70,26 @@ class Ingest:
         found = self.read(raw)
         if isinstance(found, Fault):
             return found
+        found = with_names(found, self.names) if self.names else found
         if self.shape is None:
             self.shape = shape_of(self.task, self.problem, set(found))
-        row = parse_row(found, self.shape, self.allowed)
+            self.pairs = has_pairs(self.shape, found)
+        row = parse_row(found, self.shape, self.allowed, pairs=self.pairs)
         if isinstance(row, Fault):
             return advise(row, found, self.shape)
+        if self.tags is not None:
+            tags = self.tags.read(row["tags"])
+            if isinstance(tags, Fault):
+                return tags
+            row["tags"] = tags
         kept = keep_columns(raw, self.data.keep)
         return kept if isinstance(kept, Fault) else row | kept
+
+    def recognise_tags(self, batches: Iterable[Batch]) -> None:
+        """Looks at the first rows, which are read once more for it, and holds all to the scheme of most of them."""
+        parsed = (self.check(raw) for batch in batches for raw in batch.rows)
+        good = (row["tags"] for row in parsed if not isinstance(row, Fault))
+        self.tags = recognise(islice(good, WINDOW_OF_TAGS), self.data.tags)
 
     def row(self, file: str, number: int, raw: Row | Fault, default_id: str) -> tuple[Row, int, float] | None:
         """The parsed row with its group and time; None where it is left out."""
@@ -168,7 +198,9 @@ def ingest_rows(
             if writer is None:
                 import pyarrow.parquet
 
-                schema = arrow_schema(ingest.shape or "text", ingest.data.keep, tokens=rules is not None)
+                schema = arrow_schema(
+                    ingest.shape or "text", ingest.data.keep, tokens=rules is not None, pairs=ingest.pairs
+                )
                 writer = stack.enter_context(
                     pyarrow.parquet.ParquetWriter(target, schema, compression="zstd", use_dictionary=False)
                 )

@@ -13,12 +13,13 @@ from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings
 from train.data.ingest import Ingest, ingest_rows
-from train.data.lint import lint_balance, lint_lengths, lint_table
+from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.mixture import weigh
 from train.data.near_duplicates import find_near, sample_rows
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
 from train.data.table import RowTable
 from train.rows.shape import Shape, words_asked
+from train.rows.tags import TagReader
 from train.sources.source import Fault, Source
 from train.tokens.encode import Rules
 
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows that were looked at, and the split of each; `order` is that in which they were drawn."""
+    """Rows that were looked at, and the split of each; `order` is that in which they were drawn. `tags`: how tags were
+    read, where rows have them; `pairs`: whether rows have two texts."""
 
     table: RowTable
     order: NDArray[Any]
     split: NDArray[Any]
     near: NearDuplicates
+    tags: TagReader | None = None
+    pairs: bool = False
 
 
 def inspect(
@@ -41,6 +45,8 @@ def inspect(
 ) -> Drawn:
     """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
+    if config.task == "token-classification":
+        ingest.recognise_tags(source.batches())
     table = ingest_rows(source.batches(), ingest, rows, rules)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
@@ -49,6 +55,7 @@ def inspect(
             Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
         )
+        lint_spelling(ingest.labels, findings)
     order = weigh(draw(rows, table, config.data.seed), table, config.data, source)
     split = assign(order, config.data, part=table.part, group=table.group, time=table.time, stratum=table.answer)
     sample = sample_rows(order, split, config.data.lint.near_sample)
@@ -67,7 +74,7 @@ def inspect(
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),
     }
-    return Drawn(table, order, split, near)
+    return Drawn(table, order, split, near, ingest.tags, ingest.pairs)
 
 
 def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:

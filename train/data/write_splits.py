@@ -12,6 +12,7 @@ from configs.data_card import DataCard, LengthHistogram
 from configs.digest import key_of
 from configs.errors import InputError
 from configs.rows.data import Data
+from configs.rows.tags import OUTSIDE
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
 from train.data.corruption import shuffle_answers
@@ -50,7 +51,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rule
     rank[drawn.order] = numpy.arange(len(drawn.order))
     written = {name: Written([], Counter()) for name in SPLITS}
     with ExitStack() as stack:
-        schema = arrow_schema(drawn.table.shape, data.keep)
+        schema = arrow_schema(drawn.table.shape, data.keep, pairs=drawn.pairs)
         writers = {
             name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema))
             for name in SPLITS
@@ -80,8 +81,10 @@ def describe(
     fingerprints = {name: fingerprint_of(part.hashes) for name, part in written.items()}
     balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
     labels = {label for counted in balance.values() for label in counted}
+    if drawn.tags is not None and drawn.tags.scheme != "words":
+        labels.add(OUTSIDE)  # what a word without a token is read as
     zero = dict.fromkeys(("duplicate", "conflicting_answer", "too_long"), 0)
-    return {
+    card: DataCard = {
         "source": source.name,
         "licence": source.licence,
         "corrupt": config.data.corrupt,
@@ -101,6 +104,7 @@ def describe(
         "key": key,
         "tokens": key_of(VERSION, config.data.train_on),
     }
+    return card if drawn.tags is None else {**card, "tags": drawn.tags.scheme}
 
 
 def histogram(lengths: NDArray[Any]) -> LengthHistogram:
