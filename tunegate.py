@@ -138,7 +138,7 @@ def check_rows(paths: list[Path], overrides: list[str] | None, as_json: bool) ->
         show([report for report, _ in found], True)
     for report, lines in found if not as_json else []:
         print_report(report, lines)
-    if any(report["refused"] for report, _ in found):
+    if any(report["refused"] or report["too_few"] for report, _ in found):
         raise typer.Exit(1)
 
 

@@ -6,22 +6,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
+from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.data.findings import record_findings
 from train.data.lengths import make_measure
-from train.data.pipeline import inspect
+from train.data.pipeline import read_rows, split_rows
 from train.data.prepared import record_of
 from train.sources.reader import read_source
 
 
 class RowsReport(TypedDict):
-    """`findings` by kind, `refused` those of them that would end prepare; `tokens`: whether rows could be measured;
-    `examples`: the first findings of each kind, all of which are in `listed_in`."""
+    """`findings` by kind, `refused` those of them that would end prepare; `too_few`: why splits could not be drawn, as
+    the faults left too few rows (likeness between rows is then not looked for); `tokens`: whether rows could be
+    measured; `examples`: the first findings of each kind, all of which are in `listed_in`."""
 
     name: str
     rows: int
     refused: dict[str, int]
+    too_few: str | None
     findings: dict[str, int]
     tokens: str
     listed_in: str
@@ -37,27 +40,29 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     base, record = Path("build/base") / config.base.name, record_of(RunPaths.of(config.name))
     measured = (base / "tokenizer.json").exists()
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
-        drawn = inspect(
-            config,
-            read_source(config),
-            Path(folder) / "rows.parquet",
-            findings,
-            (lambda shape: make_measure(base, shape)) if measured else None,
-        )
+        rows, too_few = Path(folder) / "rows.parquet", None
+        measure = (lambda shape: make_measure(base, shape)) if measured else None
+        table = read_rows(config, read_source(config), rows, findings, measure)
+        try:
+            split_rows(config, table, rows, findings)
+        except RefusedError as error:  # the faults themselves are shown below
+            too_few = error.message.splitlines()[0]
     report: RowsReport = {
         "name": config.name,
-        "rows": len(drawn.table.kept) + drawn.table.unread,
+        "rows": table.rows_read,
         "refused": findings.refused(),
-        "findings": dict(findings.counts),
+        "too_few": too_few,
+        "findings": findings.by_kind(),
         "tokens": "tokens counted"
         if measured
         else f"tokens not counted, for {base} is not made yet: tunegate prepare makes it",
         "listed_in": str(record),
-        "examples": [vars(finding) for kind in findings.first for finding in findings.first[kind]],
+        "examples": [vars(finding) for first in findings.first.values() for finding in first],
     }
     return report, findings.lines()
 
 
 def print_report(report: RowsReport, lines: list[str]) -> None:
     found = f"{report['rows']} rows read, {sum(report['findings'].values())} findings"
-    print("\n".join([*lines, f"{report['name']}: {found}, {report['tokens']}"]))
+    too_few = [report["too_few"]] if report["too_few"] else []
+    print("\n".join([*lines, *too_few, f"{report['name']}: {found}, {report['tokens']}"]))

@@ -14,7 +14,7 @@ from infra.files.atomic import new_directory, write_json, write_text
 from train.data.data_card import write_page
 from train.data.findings import record_findings
 from train.data.lengths import make_measure
-from train.data.pipeline import inspect
+from train.data.pipeline import enough, read_rows, split_rows
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
 from train.data.write_splits import check_labels, describe, write_splits
@@ -37,8 +37,10 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
         rows = partial / "rows.parquet"
-        drawn = inspect(config, source, rows, findings, lambda shape: make_measure(base_directory, shape))
-        findings.refuse(record_of(paths))
+        table = read_rows(config, source, rows, findings, lambda shape: make_measure(base_directory, shape))
+        findings.refuse(enough(table, config.data))
+        drawn = split_rows(config, table, rows, findings)
+        findings.refuse()
         written = write_splits(rows, drawn, config.data, partial)
         rows.unlink()
         card = describe(config, source, drawn, written, findings, key)

@@ -16,8 +16,8 @@ from configs.rows.data import Data
 from train.data.findings import Findings
 from train.data.lengths import Measure
 from train.data.lint import make_personal_data_check, mojibake_of
-from train.data.table import COLUMNS, RowTable, hash_text
-from train.rows.shape import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of
+from train.data.table import COLUMNS, RowTable, hash_text, hashes_of
+from train.rows.shape import KEPT, Shape, arrow_schema, labels_of, parse_row, shape_of
 from train.rows.template import make_reading
 from train.sources.source import Batch, Fault, Row
 
@@ -179,11 +179,7 @@ def windows(
 
 def note(marks: dict[str, list[Any]], found: tuple[Row, int, float], file: int, number: int, part: int) -> None:
     row, group, time = found
-    values = {"file": file, "number": number, "part": part, "group": group, "time": time}
-    values |= {
-        "identity": hash_text(row["id"]),
-        "question": hash_text(question_of(row)),
-        "answer": hash_text(answer_of(row)),
-    }
+    values = {"file": file, "number": number, "part": part, "time": time}
+    values |= {"group": group} | hashes_of(row) | ({"group": group} if group else {})
     for name, value in values.items():
         marks[name].append(value)

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.data_card import NearDuplicates
+from configs.errors import InputError
+from configs.rows.data import Data
 from configs.run.config import RunConfig
-from train.data.findings import Findings
+from train.data.findings import Findings, count_kinds
 from train.data.ingest import Ingest, ingest_rows
 from train.data.lengths import Measure
 from train.data.lint import lint_balance, lint_lengths, lint_table
 from train.data.near_duplicates import find_near, sample_rows
-from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
+from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows, rows_needed
 from train.data.table import RowTable
 from train.rows.shape import Shape, words_asked
 from train.sources.source import Fault, Source
@@ -34,10 +36,11 @@ class Drawn:
     near: NearDuplicates
 
 
-def inspect(
+def read_rows(
     config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None
-) -> Drawn:
-    """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
+) -> RowTable:
+    """Every check of single rows and of rows that are wholly the same, in the order in which a row's first fault
+    counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
     table = ingest_rows(source.batches(), ingest, rows, measure)
     lint_table(table, findings)
@@ -47,25 +50,62 @@ def inspect(
             Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
         )
-    order = draw(rows, table, config.data.seed)
-    split = assign(order, config.data, part=table.part, group=table.group, time=table.time, stratum=table.answer)
-    sample = sample_rows(order, split, config.data.lint.near_sample)
-    for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
-        fault = Fault(
-            pair.kind,
-            f"{table.location(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
-            f"less than {config.data.lint.near_threshold:g}",
+    return table
+
+
+def split_rows(config: RunConfig, table: RowTable, rows: Path, findings: Findings) -> Drawn:
+    """The splits, and the rows that are nearly another one. Raises InputError where the rows are too few, RefusedError
+    with the faults where it is they that left too few."""
+    data = config.data
+    try:
+        order = draw(rows, table, data.seed)
+        split = assign(
+            order,
+            data,
+            grouped=table.shape == "preference",
+            part=table.part,
+            group=table.group,
+            time=table.time,
+            stratum=table.answer,
         )
-        if not findings.add(*table.where(pair.row), fault):
-            table.leave_out([pair.row], pair.kind)
-            split[pair.row] = UNUSED
-    require_rows(split, len(SPLITS))
+        sample = sample_rows(order, split, data.lint.near_sample)
+        leave_out_near(config, table, rows, split, sample, findings)
+        require_rows(split, len(SPLITS))
+    except InputError as error:
+        lost = findings.by_kind("refuse", "drop")
+        if not lost or min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+            raise
+        head = f"{error.message.removeprefix('data: ')}; of {table.rows_read} read, {count_kinds(lost)}"
+        raise findings.refusal(head, "refuse", "drop") from error
     near: NearDuplicates = {
-        "threshold": config.data.lint.near_threshold,
+        "threshold": data.lint.near_threshold,
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),
     }
     return Drawn(table, order, split, near)
+
+
+def enough(table: RowTable, data: Data) -> bool:
+    """Whether the rows without a fault can be split."""
+    return int(table.kept.sum()) >= rows_needed(data)
+
+
+def leave_out_near(
+    config: RunConfig, table: RowTable, rows: Path, split: NDArray[Any], sample: set[int], findings: Findings
+) -> None:
+    """Rows that are nearly another one, found and dealt with as the config says; `split` is changed."""
+    threshold = config.data.lint.near_threshold
+    for pair in find_near(texts_of_splits(rows, split), split, sample, threshold):
+        if table.shape == "preference" and pair.kind == "near_duplicate" and pair.likeness == 1:
+            continue  # one prompt may have several pairs
+        fault = Fault(
+            pair.kind,
+            f"{table.location(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
+            f"less than {threshold:g}",
+        )
+        if not findings.add(*table.where(pair.row), fault):
+            table.leave_out([pair.row], pair.kind)
+            split[pair.row] = UNUSED
 
 
 def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:

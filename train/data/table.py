@@ -6,7 +6,8 @@ from collections import Counter
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from train.rows.shape import Shape
+from train.rows.shape import Shape, answer_of, question_of
+from train.sources.source import Row, compact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,10 @@ class RowTable:
         self.files, self.shape, self.left_out = files, shape, left_out
         self.unread = left_out.total()  # rows that are in none of the arrays
 
+    @property
+    def rows_read(self) -> int:
+        return len(self.kept) + self.unread
+
     def where(self, row: int) -> tuple[str, int]:
         return self.files[self.file[row]], int(self.number[row])
 
@@ -54,3 +59,19 @@ class RowTable:
 
 def hash_text(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def hashes_of(row: Row) -> dict[str, int]:
+    """What tells rows apart. Rows with one `question` and another `answer` contradict each other, those with both the
+    same are one row twice.
+
+    A preference pair's question is its prompt with both answers in whichever order, so that several rejected answers to
+    one prompt are different rows, and a pair turned round contradicts; its `group` is the prompt alone.
+    """
+    asked, answered = hash_text(question_of(row)), hash_text(answer_of(row))
+    found = {"identity": hash_text(row["id"]), "question": asked, "answer": answered}
+    if "rejected" not in row:
+        return found
+    rejected = row["rejected"] if isinstance(row["rejected"], str) else compact(row["rejected"])
+    both = sorted((answered, hash_text(rejected)))
+    return found | {"question": hash_text(f"{asked} {both}"), "group": asked}
