@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from configs.paths import RunPaths
 
@@ -27,11 +27,13 @@ class FindingCount(TypedDict):
 
 
 class NearDuplicates(TypedDict):
-    """What was compared: `train_rows_indexed` of the train rows were, among themselves."""
+    """What was compared: `train_rows_indexed` of the train rows were, among themselves. `shared_runs`: how many runs of
+    five words many rows share, which did not count."""
 
     threshold: float
     train_rows: int
     train_rows_indexed: int
+    shared_runs: NotRequired[int]
 
 
 class LengthHistogram(TypedDict):

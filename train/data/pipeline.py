@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ from train.data.findings import Findings, count_kinds
 from train.data.ingest import Ingest, ingest_rows
 from train.data.lengths import Measure
 from train.data.lint import lint_balance, lint_lengths, lint_table
-from train.data.near_duplicates import find_near, sample_rows
+from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sample_rows, shared_runs
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows, rows_needed
 from train.data.table import RowTable
-from train.rows.shape import Shape, words_asked
+from train.rows.shape import Shape, asked_of
 from train.sources.source import Fault, Source
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def split_rows(config: RunConfig, table: RowTable, rows: Path, findings: Finding
             stratum=table.answer,
         )
         sample = sample_rows(order, split, data.lint.near_sample)
-        leave_out_near(config, table, rows, split, sample, findings)
+        shared = count_shared(rows, order, len(split))
+        pairs = find_near(texts_of_splits(rows, split), split, sample, data.lint.near_threshold, shared)
+        leave_out_near(pairs, table, split, findings)
         require_rows(split, len(SPLITS))
     except InputError as error:
         lost = findings.by_kind("refuse", "drop")
@@ -81,6 +83,7 @@ def split_rows(config: RunConfig, table: RowTable, rows: Path, findings: Finding
         "threshold": data.lint.near_threshold,
         "train_rows": int((split == TRAIN).sum()),
         "train_rows_indexed": len(sample),
+        "shared_runs": len(shared),
     }
     return Drawn(table, order, split, near)
 
@@ -90,12 +93,10 @@ def enough(table: RowTable, data: Data) -> bool:
     return int(table.kept.sum()) >= rows_needed(data)
 
 
-def leave_out_near(
-    config: RunConfig, table: RowTable, rows: Path, split: NDArray[Any], sample: set[int], findings: Findings
-) -> None:
-    """Rows that are nearly another one, found and dealt with as the config says; `split` is changed."""
-    threshold = config.data.lint.near_threshold
-    for pair in find_near(texts_of_splits(rows, split), split, sample, threshold):
+def leave_out_near(pairs: Iterable[Pair], table: RowTable, split: NDArray[Any], findings: Findings) -> None:
+    """Rows that are nearly another one are dealt with as the config says; `split` is changed."""
+    threshold = findings.lint.near_threshold
+    for pair in pairs:
         if table.shape == "preference" and pair.kind == "near_duplicate" and pair.likeness == 1:
             continue  # one prompt may have several pairs
         fault = Fault(
@@ -131,17 +132,29 @@ def row_groups(path: Path) -> Iterator[tuple[int, Any]]:
             start += table.num_rows
 
 
-def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, str]]:
+def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, Asked]]:
     """Test rows, then validation rows, then train rows, each with its index."""
-    if not len(split):
-        return
+    for code in (TEST, VALIDATION, TRAIN):
+        yield from texts_where(rows, split == code)
+
+
+def texts_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Asked]]:
+    """Of the rows for which `wanted` is true."""
     import numpy
 
-    for code in (TEST, VALIDATION, TRAIN):
-        for start, table in row_groups(rows):
-            wanted = numpy.flatnonzero(split[start : start + table.num_rows] == code)
-            if len(wanted):
-                yield from (
-                    (start + int(index), words_asked(row))
-                    for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True)
-                )
+    if not wanted.any():
+        return
+    for start, table in row_groups(rows):
+        here = numpy.flatnonzero(wanted[start : start + table.num_rows])
+        if len(here):
+            found = table.take(here).to_pylist()
+            yield from ((start + int(index), Asked(*asked_of(row))) for index, row in zip(here, found, strict=True))
+
+
+def count_shared(rows: Path, order: NDArray[Any], count: int) -> frozenset[int]:
+    """The runs of words that many rows share, by the first rows as drawn."""
+    import numpy
+
+    wanted = numpy.zeros(count, dtype=bool)
+    wanted[order[:SHARED_SAMPLE]] = True
+    return shared_runs(asked.whole for _, asked in texts_where(rows, wanted))

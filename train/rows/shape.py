@@ -112,11 +112,25 @@ def texts_of(row: Row) -> list[str]:
     return [*turns, *(row[name] for name in ("text", "prompt", "completion", "rejected") if name in row), *words]
 
 
-def words_asked(row: Row) -> str:
-    """What near-duplicates are told by: the question without the system's turn, which many rows share."""
-    if "messages" in row:
-        return "\n".join(turn["content"] for turn in row["messages"][:-1] if turn["role"] != "system")
-    return texts_of(row)[0]
+def asked_of(row: Row) -> tuple[str, str]:
+    """What near-duplicates are told by: the whole question, and what is asked beside the system's turns; an answer to
+    nothing stands for its question."""
+    if "messages" not in row:
+        text = texts_of(row)[0]
+        return text, text
+    turns = row["messages"][:-1]
+    whole, beside = (
+        "\n".join(filter(None, map(text_of, part)))
+        for part in (turns, [turn for turn in turns if turn["role"] != "system"])
+    )
+    whole = whole or answer_of(row)
+    return whole, beside or whole
+
+
+def text_of(turn: dict[str, Any]) -> str:
+    """What a turn says, its tool calls too."""
+    said = [turn.get("content"), turn.get("tool_calls")]
+    return "\n".join(part if isinstance(part, str) else compact(part) for part in said if part)
 
 
 def arrow_schema(shape: Shape, keep: list[str] | None = None) -> Any:

@@ -151,7 +151,7 @@ def test_a_refusal_counts_lists_and_says_what_helps(tmp_path: Path) -> None:
         for row in range(1, 10):
             findings.add("a.jsonl", row, Fault("duplicate", "x", "y"))
             findings.add("a.jsonl", row, Fault("too_long", "x", "y"))
-        findings.refuse(record)
+        findings.refuse()
     message = str(caught.value)
     assert "9 duplicate" in message and f"and {9 - SHOWN} more" in message and "too_long" not in message
     assert "lint: {duplicate: drop}" in message and str(record) in message
@@ -162,5 +162,5 @@ def test_what_is_dropped_or_kept_refuses_nothing(tmp_path: Path) -> None:
     with record_findings(Lint.model_validate({"duplicate": "keep", "too_long": "drop"}), tmp_path / "x") as findings:
         assert findings.add("a", 1, Fault("duplicate", "x", "y")) is True
         assert findings.add("a", 1, Fault("too_long", "x", "y")) is False
-        findings.refuse(tmp_path / "x")
+        findings.refuse()
     assert {row["kind"]: row["count"] for row in findings.table() if row["count"]} == {"duplicate": 1, "too_long": 1}
