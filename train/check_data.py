@@ -6,33 +6,41 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
+from configs.data_card import RowsSummary
 from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from train.data.compare import Difference, compare, figures_of, lines_of
 from train.data.findings import record_findings
 from train.data.lengths import make_measure
-from train.data.pipeline import read_rows, split_rows
+from train.data.pipeline import Drawn, read_rows, rows_where, split_rows
 from train.data.prepared import record_of
+from train.data.splits import TRAIN
 from train.sources.reader import read_source
 
 
 class RowsReport(TypedDict):
     """`findings` by kind, `refused` those of them that would end prepare; `too_few`: why splits could not be drawn, as
-    the faults left too few rows (likeness between rows is then not looked for); `tokens`: whether rows could be
-    measured; `examples`: the first findings of each kind, all of which are in `listed_in`."""
+    the faults left too few rows (likeness between rows is then not looked for); `differences`: from the rows of the
+    release `against`; `tokens`: whether rows could be measured; `examples`: the first findings of each kind, all of
+    which are in `listed_in`."""
 
     name: str
     rows: int
     refused: dict[str, int]
     too_few: str | None
+    against: str | None
+    differences: list[Difference]
     findings: dict[str, int]
     tokens: str
     listed_in: str
     examples: list[dict[str, Any]]
 
 
-def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
-    """A report for machines and the first findings of each kind as lines; all of them are listed in
+def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None) -> tuple[RowsReport, list[str]]:
+    """`against`: a release, and what the rows that it was trained on are like.
+
+    A report for machines and the first findings of each kind as lines; all of them are listed in
     build/NAME/lint.jsonl.
 
     Tokens are counted only where the base's tokenizer is there already, for making the base would load torch.
@@ -40,11 +48,13 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     base, record = Path("build/base") / config.base.name, record_of(RunPaths.of(config.name))
     measured = (base / "tokenizer.json").exists()
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
-        rows, too_few = Path(folder) / "rows.parquet", None
+        rows, too_few, differences = Path(folder) / "rows.parquet", None, list[Difference]()
         measure = (lambda shape: make_measure(base, shape)) if measured else None
         table = read_rows(config, read_source(config), rows, findings, measure)
         try:
-            split_rows(config, table, rows, findings)
+            drawn = split_rows(config, table, rows, findings)
+            if against:
+                differences = compare_rows(against[1], drawn, rows)
         except RefusedError as error:  # the faults themselves are shown below
             too_few = error.message.splitlines()[0]
     report: RowsReport = {
@@ -52,6 +62,8 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
         "rows": table.rows_read,
         "refused": findings.refused(),
         "too_few": too_few,
+        "against": against[0] if against else None,
+        "differences": differences,
         "findings": findings.by_kind(),
         "tokens": "tokens counted"
         if measured
@@ -59,7 +71,14 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
         "listed_in": str(record),
         "examples": [vars(finding) for first in findings.first.values() for finding in first],
     }
-    return report, findings.lines()
+    compared = lines_of(against[0], against[1]["rows"], differences) if against and not too_few else []
+    return report, [*findings.lines(), *compared]
+
+
+def compare_rows(old: RowsSummary, drawn: Drawn, rows: Path) -> list[Difference]:
+    """The train rows, as prepare would have them, with those of a release."""
+    figures, names = figures_of(row for _, row in rows_where(rows, drawn.split == TRAIN))
+    return compare(old, figures, drawn.sources(), names)
 
 
 def print_report(report: RowsReport, lines: list[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.rows.expect import Expectation
 from configs.rows.files import SUFFIXES, Location, suffix_format
 from configs.rows.lint import Lint
 from configs.rows.split import Split
@@ -45,6 +46,9 @@ class Data(Section):
         default_factory=list, description="the labels or tags that may be; empty: whatever the rows say"
     )
     lint: Lint = Lint()
+    expect: list[Expectation] = Field(
+        default_factory=list, description="what rows must be like beside that; each breach is a finding: expectation"
+    )
     split: Split = Split()
     max_rows: int | None = Field(None, ge=10, le=100_000_000)
     max_tokens: int = Field(160, ge=8, le=131_072, description="the longest row (prompt and answer)")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.rows.data import Data
+from train.data.expect import Expectations
 from train.data.findings import Findings
 from train.data.lengths import Measure
 from train.data.lint import make_personal_data_check, mojibake_of
@@ -36,6 +37,7 @@ class Ingest:
         self.read = make_reading(data)
         self.allowed = frozenset(data.labels)
         self.personal = make_personal_data_check() if data.lint.personal_data != "ignore" else None
+        self.expectations = Expectations(data.expect)
         self.shape: Shape | None = None
         self.left_out: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -66,13 +68,18 @@ class Ingest:
         if isinstance(order, Fault):
             self.lose(file, number, order)
             return None
-        for fault in filter(None, (mojibake_of(row), self.personal and self.personal(row))):
-            if not self.findings.add(file, number, fault):
+        faults: list[tuple[Fault, str | None]] = [(fault, None) for fault in self.doubts(row)]
+        for fault, action in [*faults, *(self.expectations.check(raw, row) if self.data.expect else [])]:
+            if not self.findings.add(file, number, fault, action):
                 self.left_out[fault.kind] += 1
                 return None
         self.labels.update(labels_of(row))
         given = raw.get(self.data.columns.get("id", "id"))
         return {"id": default_id if given is None else str(given)} | row, *order
+
+    def doubts(self, row: Row) -> Iterator[Fault]:
+        """What may be wrong with a row that can be read."""
+        yield from filter(None, (mojibake_of(row), self.personal and self.personal(row)))
 
     def lose(self, file: str, number: int, fault: Fault) -> None:
         self.findings.add(file, number, fault)

@@ -20,7 +20,7 @@ from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sa
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows, rows_needed
 from train.data.table import RowTable
 from train.rows.shape import Shape, asked_of
-from train.sources.source import Fault, Source
+from train.sources.source import Fault, Row, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +35,13 @@ class Drawn:
     split: NDArray[Any]
     near: NearDuplicates
 
+    def sources(self) -> dict[str, int]:
+        """Train rows by where they were read."""
+        import numpy
+
+        counts = numpy.bincount(self.table.file[self.split == TRAIN], minlength=len(self.table.files))
+        return {name: count for name, count in zip(self.table.files, counts.tolist(), strict=True) if count}
+
 
 def read_rows(
     config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None
@@ -43,6 +50,7 @@ def read_rows(
     counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
     table = ingest_rows(source.batches(), ingest, rows, measure)
+    ingest.expectations.judge(findings)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
     if table.shape in ("label", "labels", "tags"):
@@ -139,7 +147,11 @@ def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, Aske
 
 
 def texts_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Asked]]:
-    """Of the rows for which `wanted` is true."""
+    return ((index, Asked(*asked_of(row))) for index, row in rows_where(rows, wanted))
+
+
+def rows_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Row]]:
+    """Those for which `wanted` is true, each with its index."""
     import numpy
 
     if not wanted.any():
@@ -148,7 +160,7 @@ def texts_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Asked]]
         here = numpy.flatnonzero(wanted[start : start + table.num_rows])
         if len(here):
             found = table.take(here).to_pylist()
-            yield from ((start + int(index), Asked(*asked_of(row))) for index, row in zip(here, found, strict=True))
+            yield from ((start + int(index), row) for index, row in zip(here, found, strict=True))
 
 
 def count_shared(rows: Path, order: NDArray[Any], count: int) -> frozenset[int]:

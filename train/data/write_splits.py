@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from configs.data_card import DataCard, LengthHistogram
 from configs.errors import InputError
 from configs.rows.data import Data
 from configs.run.config import RunConfig
+from train.data.compare import RowFigures
 from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Written:
-    """What was written of one split: its rows' hashes, 32 bytes each, and how often each label occurs."""
+    """What was written of one split: its rows' hashes, 32 bytes each, how often each label occurs, and what its rows
+    are like (of the train rows alone)."""
 
-    hashes: list[bytes]
-    labels: Counter[str]
+    hashes: list[bytes] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    figures: RowFigures = field(default_factory=RowFigures)
 
 
 def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str, Written]:
@@ -39,7 +42,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
 
     rank = numpy.empty(len(drawn.split), dtype="int64")
     rank[drawn.order] = numpy.arange(len(drawn.order))
-    written = {name: Written([], Counter()) for name in SPLITS}
+    written = {name: Written() for name in SPLITS}
     with ExitStack() as stack:
         schema = arrow_schema(drawn.table.shape, data.keep)
         writers = {
@@ -53,6 +56,8 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
                 if not len(members):
                     continue
                 part = table.take(members[numpy.argsort(rank[here][members])]).to_pylist()
+                for row in part if name == "train" else []:
+                    written[name].figures.add(row)
                 if name == "train" and data.corrupt == "shuffle_answers":
                     part = shuffle_answers(part, data.seed)
                 writers[name].write_table(pyarrow.Table.from_pylist(part, schema=schema))
@@ -86,6 +91,7 @@ def describe(
         "balance": balance,
         "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
         "key": key,
+        "summary": written["train"].figures.summary(drawn.sources()),
     }
 
 
