@@ -27,7 +27,7 @@ BUCKETS = 512  # of words, by hash
 BINS = 32  # of numbers, equally full
 MOST_NAMES = 200  # labels and sources that a summary names
 OTHERS = "(others)"
-DEALS, SEED, QUANTILE = 2_000, 17, 0.95
+DEALS, SEED, QUANTILE = 500, 17, 0.95
 TOLD = 3  # labels, sources or words that moved most
 Effect = Callable[[Any, Any], Any]
 
@@ -113,12 +113,14 @@ def cramers_v(old: Any, new: Any) -> Any:
     """Of counts over categories (last axis): the root of chi-square over the number of rows (Cramér 1946)."""
     import numpy
 
-    both, total = old + new, (old + new).sum(-1, keepdims=True)
-    chi_square = 0
-    for side in (old, new):
-        expected = both * (side.sum(-1, keepdims=True) / total)
-        chi_square = chi_square + numpy.divide((side - expected) ** 2, expected, where=expected > 0, out=0 * expected)
-    return numpy.sqrt(chi_square.sum(-1) / total[..., 0])
+    both = old + new
+    total = both.sum(-1, keepdims=True)
+    wanted = [both * (side.sum(-1, keepdims=True) / total) for side in (old, new)]
+    parts = [
+        numpy.divide((side - expected) ** 2, expected, where=expected > 0, out=0 * expected).sum(-1)
+        for side, expected in zip((old, new), wanted, strict=True)
+    ]
+    return numpy.sqrt(sum(parts) / total[..., 0])
 
 
 def largest_distance(old: Any, new: Any) -> Any:
@@ -132,11 +134,9 @@ def jensen_shannon(old: Any, new: Any) -> Any:
 
     one, other = shares(old), shares(new)
     middle = (one + other) / 2
-    bits = 0
-    for side in (one, other):
-        ratio = numpy.divide(side, middle, where=side > 0, out=numpy.ones_like(middle))
-        bits = bits + (side * numpy.log2(ratio)).sum(-1)
-    return numpy.sqrt(numpy.maximum(bits / 2, 0))
+    ratios = [numpy.divide(side, middle, where=side > 0, out=numpy.ones_like(middle)) for side in (one, other)]
+    bits = [(side * numpy.log2(ratio)).sum(-1) for side, ratio in zip((one, other), ratios, strict=True)]
+    return numpy.sqrt(numpy.maximum(sum(bits) / 2, 0))
 
 
 def shares(counts: Any) -> Any:
@@ -207,10 +207,8 @@ def compare_words(old: list[int], new: list[int], names: Mapping[int, str]) -> D
 def difference(
     figure: str, effect: str, measure: Effect, old: list[int], new: list[int], moved: list[str]
 ) -> Difference:
-    value, chance = (
-        float(measure(numbers_of(old), numbers_of(new))),
-        by_chance(numbers_of(old), numbers_of(new), measure),
-    )
+    before, after = numbers_of(old), numbers_of(new)
+    value, chance = float(measure(before, after)), by_chance(before, after, measure)
     return {
         "figure": figure,
         "effect": effect,
