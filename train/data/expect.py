@@ -33,7 +33,7 @@ class Expectations:
         found: list[tuple[Fault, str]] = []
         self.rows += 1
         for place, one in enumerate(self.expectations):
-            missing = missing_column(one, values)
+            missing = missing_column(one, raw, values)
             why = None if missing else self.holds[place](values)
             self.held[place] += missing is None and why is None
             if missing:
@@ -59,11 +59,11 @@ def features_of(row: Row) -> dict[str, Any]:
     return {"length": len(question.split()), "question": question} | ({} if labels is None else {"label": labels})
 
 
-def missing_column(expectation: Expectation, values: Mapping[str, Any]) -> Fault | None:
+def missing_column(expectation: Expectation, raw: Row, values: Mapping[str, Any]) -> Fault | None:
     missing = [name for name in expectation.columns if name not in values]
     if not missing:
         return None
-    near, known = nearest(missing[0], map(str, values)), [str(name) for name in values if name not in ROW_NAMES]
+    near, known = nearest(missing[0], map(str, values)), list(map(str, raw))
     listed = ", ".join(known[:LONGEST_LIST]) + " …" * (len(known) > LONGEST_LIST)
     expected = repr(near) if near else f"a column that is there, or one of {', '.join(ROW_NAMES)}"
     return Fault(EXPECTATION, f"no column {', '.join(missing)} among {listed}", expected)

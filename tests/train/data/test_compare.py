@@ -154,7 +154,7 @@ def test_a_row_counts_once_whatever_its_labels(row: Row, label: str | None) -> N
 
 
 def test_numbers_to_be_told_and_texts_alone_have_their_own_figures() -> None:
-    numbered = [{"id": str(number), "text": f"film {number}", "value": number / 10} for number in range(100)]
+    numbered: list[Row] = [{"id": str(number), "text": f"film {number}", "value": number / 10} for number in range(100)]
     found = differences(numbered, [row | {"value": row["value"] + 20} for row in numbered])
     assert found["value"]["value"] > 0.9 and "labels" not in found and not found["vocabulary"]["more_than_chance"]
     assert "value" not in differences(rows(1, 50), numbered)

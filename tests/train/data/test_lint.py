@@ -162,7 +162,7 @@ def test_where_dropping_would_leave_too_few_it_is_not_offered(tmp_path: Path) ->
     with record_findings(Lint(), tmp_path / "lint.jsonl") as findings:
         findings.add("a.jsonl", 1, Fault("duplicate", "x", "y"))
         findings.add("a.jsonl", 2, Fault("expectation", "x", "y"), "refuse")
-        with pytest.raises(RefusedError, match="lint: {duplicate: drop}, or say under data: expect: another action"):
+        with pytest.raises(RefusedError, match=r"lint: \{duplicate: drop\}, or say under data: expect: another action"):
             findings.refuse()
         with pytest.raises(RefusedError) as caught:
             findings.refuse(droppable=False)

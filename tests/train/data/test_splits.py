@@ -33,7 +33,7 @@ def names(count: int) -> list[str]:
     return [f"r{index}" for index in range(count)]
 
 
-def split(count: int, data: Data, grouped: bool = False, **columns: Any) -> Any:
+def split(count: int, data: Data, *, grouped: bool = False, **columns: Any) -> Any:
     zeros = {name: numpy.zeros(count, dtype="int64") for name in ("part", "group", "time", "stratum")}
     given_columns = {name: numpy.array(values) for name, values in columns.items()}
     return assign(draw_order(pyarrow.array(names(count)), data.seed), data, grouped=grouped, **(zeros | given_columns))
@@ -64,7 +64,7 @@ def test_the_order_in_which_rows_come_does_not_matter(shuffled: list[str], seed:
 @pytest.mark.parametrize("method", ["random", "stratified", "grouped", "temporal"])
 @given(max_rows=st.integers(min_value=40, max_value=90), seed=SEEDS)
 def test_runs_that_differ_in_max_rows_hold_out_the_same_rows(method: str, max_rows: int, seed: int) -> None:
-    columns = {
+    columns: dict[str, Any] = {
         "stratum": [index % 3 for index in range(90)],
         "group": [index // 4 for index in range(90)],
         "time": [index % 31 for index in range(90)],
