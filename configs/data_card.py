@@ -75,7 +75,8 @@ class ReleasedCard(TypedDict):
 
 class DataCard(TypedDict):
     """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
-    the reason for which they went; `key`: of the inputs that it was made from."""
+    the reason for which they went; `key`: of the inputs that it was made from; `tokens`: of the rules by which rows
+    became tokens, absent where an earlier version made it."""
 
     source: str
     licence: str
@@ -91,6 +92,7 @@ class DataCard(TypedDict):
     lengths: LengthHistogram
     key: str
     summary: NotRequired[RowsSummary]
+    tokens: NotRequired[str]
 
 
 def read_data_card(paths: RunPaths) -> DataCard | None:

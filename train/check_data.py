@@ -12,11 +12,11 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.data.compare import Difference, compare, figures_of, lines_of
 from train.data.findings import record_findings
-from train.data.lengths import make_measure
 from train.data.pipeline import Drawn, read_rows, rows_where, split_rows
 from train.data.prepared import record_of
 from train.data.splits import TRAIN
 from train.sources.reader import read_source
+from train.tokens.encode import rules_of
 
 
 class RowsReport(TypedDict):
@@ -37,20 +37,27 @@ class RowsReport(TypedDict):
     examples: list[dict[str, Any]]
 
 
+def tokenizer_folder(config: RunConfig) -> Path | None:
+    """The base that prepare made, else the folder that it will be made of; None where neither is here: making the base
+    would load torch."""
+    made = Path("build/base") / config.base.name
+    given = [Path(config.base.path)] if config.base.path else []
+    return next((folder for folder in (made, *given) if (folder / "tokenizer.json").exists()), None)
+
+
 def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None) -> tuple[RowsReport, list[str]]:
     """`against`: a release, and what the rows that it was trained on are like.
 
     A report for machines and the first findings of each kind as lines; all of them are listed in
     build/NAME/lint.jsonl.
 
-    Tokens are counted only where the base's tokenizer is there already, for making the base would load torch.
+    Tokens are counted only where the base's tokenizer is there already.
     """
-    base, record = Path("build/base") / config.base.name, record_of(RunPaths.of(config.name))
-    measured = (base / "tokenizer.json").exists()
+    base, record = tokenizer_folder(config), record_of(RunPaths.of(config.name))
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
         rows, too_few, differences = Path(folder) / "rows.parquet", None, list[Difference]()
-        measure = (lambda shape: make_measure(base, shape)) if measured else None
-        table = read_rows(config, read_source(config), rows, findings, measure)
+        rules = rules_of(config.data, base) if base else None
+        table = read_rows(config, read_source(config), rows, findings, rules)
         try:
             drawn = split_rows(config, table, rows, findings)
             if against:
@@ -66,8 +73,8 @@ def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None
         "differences": differences,
         "findings": findings.by_kind(),
         "tokens": "tokens counted"
-        if measured
-        else f"tokens not counted, for {base} is not made yet: tunegate prepare makes it",
+        if base
+        else f"tokens not counted, for build/base/{config.base.name} is not made yet: tunegate prepare makes it",
         "listed_in": str(record),
         "examples": [vars(finding) for first in findings.first.values() for finding in first],
     }

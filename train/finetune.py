@@ -30,7 +30,12 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
     key = key_of(
-        config.task, config.problem, config.train.model_dump(), read_manifest(base).digest, card["fingerprint"]
+        config.task,
+        config.problem,
+        config.train.model_dump(),
+        read_manifest(base).digest,
+        card["fingerprint"],
+        card.get("tokens"),
     )
     finished = read_training_record(paths)
     if finished and finished.get("key") == key:

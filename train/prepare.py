@@ -1,4 +1,4 @@
-"""Raw rows in, three parquet files and a data card out: checked, measured, split by seed. Memory stays flat, whatever
+"""Raw rows in, three parquet files and a data card out: checked, tokenized, split by seed. Memory stays flat, whatever
 the number of rows."""
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from configs.run.config import RunConfig
 from infra.files.atomic import new_directory, write_json, write_text
 from train.data.data_card import write_page
 from train.data.findings import record_findings
-from train.data.lengths import make_measure
 from train.data.pipeline import enough, read_rows, split_rows
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
 from train.data.write_splits import check_labels, describe, write_splits
 from train.sources.reader import read_source
+from train.tokens.encode import VERSION, rules_of
 
 WRITTEN = (*(f"{name}.parquet" for name in SPLITS), "data_card.json", "data_card.html")
 
@@ -30,18 +30,23 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
     """
     source = read_source(config)
     key = key_of(
-        config.task, config.problem, config.data.model_dump(), read_manifest(base_directory).digest, source.identity()
+        config.task,
+        config.problem,
+        config.data.model_dump(),
+        read_manifest(base_directory).digest,
+        source.identity(),
+        VERSION,
     )
     finished = read_data_card(paths)
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
-        rows = partial / "rows.parquet"
-        table = read_rows(config, source, rows, findings, lambda shape: make_measure(base_directory, shape))
+        rows, rules = partial / "rows.parquet", rules_of(config.data, base_directory)
+        table = read_rows(config, source, rows, findings, rules)
         findings.refuse(enough(table, config.data))
         drawn = split_rows(config, table, rows, findings)
         findings.refuse()
-        written = write_splits(rows, drawn, config.data, partial)
+        written = write_splits(rows, drawn, config.data, partial, rules(drawn.table.shape))
         rows.unlink()
         card = describe(config, source, drawn, written, findings, key)
         check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])

@@ -19,11 +19,11 @@ from configs.task import served_task
 from configs.training_record import TrainingRecord, read_training_record
 from infra.files.atomic import new_directory, read_json, write_json, write_text
 from infra.git.command import head_revision
-from train.data.prepared import read_card, read_split
+from train.data.prepared import first_rows, read_card
 from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
-from train.release.calibration import calibration_rows, describe, encode, loader
+from train.release.calibration import calibration_rows, describe, encoded, loader
 from train.release.facts import PruneFacts, QuantizationFacts
 from train.release.golden import write_golden
 from train.release.merge import complete, finalize_directory, merge, round_weights, save, save_unmerged
@@ -40,13 +40,14 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
     if finished is not None:
         return finished
     model, tokenizer = merge(config, base, paths.trained, card["labels"])
+    golden = first_rows(paths, "validation", config.evaluate.parity.golden_prompts)
     with new_directory(paths.parent) as parent, new_directory(paths.release) as partial:
         if config.quantize.scheme == "adapter":  # its golden answers are those of the sum that nobody rounds
             save_unmerged(base, paths.trained, partial)
-            write_golden(config, model, tokenizer, read_split(paths, "validation"), partial / "golden.jsonl")
+            write_golden(config, model, tokenizer, golden, partial / "golden.jsonl")
         round_weights(model, stored_dtype(base))  # the golden answers are those of the stored bytes
         save(model, tokenizer, parent, stored_dtype(base))
-        write_golden(config, model, tokenizer, read_split(paths, "validation"), parent / "golden.jsonl")
+        write_golden(config, model, tokenizer, golden, parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
         facts["size_bytes"] = weights_size(partial) + weights_size(partial / ADAPTER)
         facts["parent_size_bytes"] = weights_size(parent)
@@ -67,10 +68,11 @@ def make_smaller(
     """Prunes, quantizes and saves into `target`; returns the manifest's quantization facts. The golden answers of a
     pruned release are the pruned model's."""
     rows, dtype, facts = calibration_rows(config, paths), stored_dtype(parent), QuantizationFacts()
-    batches = loader(encode(config, tokenizer, rows, labels)) if rows else None
+    batches = loader(encoded(paths, rows)) if rows else None
     if config.quantize.prune is not None:
         facts["prune"] = prune_model(config, config.quantize.prune, paths, model, tokenizer, labels, batches, dtype)
-        write_golden(config, model, tokenizer, read_split(paths, "validation"), target / "golden.jsonl")
+        golden = first_rows(paths, "validation", config.evaluate.parity.golden_prompts)
+        write_golden(config, model, tokenizer, golden, target / "golden.jsonl")
     if config.quantize.scheme == "adapter":
         settings = read_json(target / ADAPTER / "adapter_config.json") or {}
         facts |= {"scheme": "adapter", "rank": config.train.lora.largest_rank, "layers": settings["target_modules"]}
@@ -82,7 +84,7 @@ def make_smaller(
         save(model, tokenizer, target, dtype)
     complete(target, parent)
     if rows:
-        facts["calibration"] = describe(config, rows)
+        facts["calibration"] = describe(config, paths, rows)
     return facts
 
 
@@ -98,8 +100,8 @@ def prune_model(
 ) -> PruneFacts:
     prune(model, settings, batches)
     if settings.recovery_steps:
-        rows = encode(config, tokenizer, read_split(paths, "train"), labels)
-        recover(model, settings, rows, tokenizer, config.train.batch_size, config.train.seed)
+        rows = encoded(paths)
+        recover(model, settings, rows, labels, tokenizer.pad_token_id, config.train.batch_size, config.train.seed)
     round_weights(model, dtype)
     return {
         "method": settings.method,

@@ -145,13 +145,12 @@ def prepare(folder: Path, tokens: int) -> list[dict[str, list[int]]]:
     (folder / "run.yaml").write_text(json.dumps(config), encoding="utf8")
     run(str(Path(sys.executable).with_name("tunegate")), "prepare", str(folder / "run.yaml"))
     from configs.paths import RunPaths
-    from infra.tokenizer import load_tokenizer
-    from train.data.prepared import read_split
-    from train.tasks.sft import encode_row
+    from train.batches.collate import labels_of
+    from train.data.prepared import read_tokens
 
-    tokenizer = load_tokenizer(folder / "base")
+    paths = RunPaths.of("prove-gpu")
     encoded = {
-        name: [encode_row(tokenizer, row) for row in read_split(RunPaths.of("prove-gpu"), name)]
+        name: [{"input_ids": row["input_ids"], "labels": labels_of(row)} for row in read_tokens(paths, name)]
         for name in ("train", "validation")
     }
     for name, rows in encoded.items():

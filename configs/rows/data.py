@@ -51,6 +51,14 @@ class Data(Section):
     )
     split: Split = Split()
     max_rows: int | None = Field(None, ge=10, le=100_000_000)
+    train_on: Literal["all", "last"] = Field(
+        "all", description="of a conversation: the loss is on every assistant turn, or on the last one alone"
+    )
+    long: Literal["refuse", "chunk", "truncate_left"] = Field(
+        "refuse",
+        description="a row of more than max_tokens: refuse is a fault (lint.too_long); chunk cuts plain texts to "
+        "pieces; truncate_left takes away the oldest turns, or the beginning of the prompt or text",
+    )
     max_tokens: int = Field(160, ge=8, le=131_072, description="the longest row (prompt and answer)")
     validation_rows: int = Field(40, ge=1, description="with split.method given: whatever the files hold")
     test_rows: int = Field(100, ge=1, description="with split.method given: whatever the files hold")

@@ -28,6 +28,9 @@ class Lint(Section):
     repeated_id: Action = "refuse"
     duplicate: Action = Field("refuse", description="the same question with the same answer")
     conflicting_answer: Action = Field("refuse", description="the same question with another answer")
+    template_error: Loss = Field(
+        "refuse", description="a conversation that the chat template refuses, or whose tools it leaves out"
+    )
     too_long: Loss = Field("refuse", description="more tokens than data.max_tokens")
     no_target_tokens: Loss = Field("refuse", description="max_tokens leaves no token of the answer")
     identical_pair: Loss = Field("refuse", description="for task dpo: the rejected answer is the chosen one")

@@ -9,6 +9,8 @@ from typing import Any
 
 from configs.errors import InputError
 from eval.metrics.rows import Row
+from infra.chat_template import said
+from infra.files import rows as files
 
 Rows = Callable[[], Iterable[Row]]
 BATCH_ROWS = 2048
@@ -17,13 +19,9 @@ HINT = "tunegate prepare CONFIG"
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a parquet file, BATCH_ROWS in memory at a time. Raises InputError where it is missing."""
-    import pyarrow.parquet
-
     if not path.exists():
         raise InputError(f"{path}: missing", hint=HINT)
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield from batch.to_pylist()
+    yield from files.read_rows(path, BATCH_ROWS)
 
 
 def read_ids(path: Path) -> Any:
@@ -52,5 +50,5 @@ def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:
 def question_of(row: Row) -> str:
     """What is asked: of a conversation every turn but the system's and the last answer."""
     if "messages" in row:
-        return "\n".join(turn["content"] for turn in list(row["messages"])[:-1] if turn["role"] != "system")
+        return "\n".join(said(turn) for turn in list(row["messages"])[:-1] if turn["role"] != "system")
     return " ".join(row["tokens"]) if "tokens" in row else str(row["prompt"] if "prompt" in row else row["text"])

@@ -11,7 +11,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, read_manifest
 from configs.run.metrics import METRICS
 from configs.verdict import RuleResult, Verdict
-from eval.measure.rows import question_of
+from eval.measure.rows import question_of, read_rows
 from eval.rules.evidence import Evidence, Measured
 from eval.rules.result import finite
 
@@ -186,15 +186,10 @@ def slices(evidence: Evidence, metric: str | None) -> list[SliceRow]:
 
 def read_questions(paths: RunPaths, wanted: set[str]) -> dict[str, str]:
     """What was asked, of the wanted test rows; nothing where the rows are no longer there."""
-    import pyarrow.parquet
-
     file = paths.data / "test.parquet"
     if not wanted or not file.exists():
         return {}
-    batches = pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024)
-    return {
-        str(row["id"]): question_of(row) for batch in batches for row in batch.to_pylist() if str(row["id"]) in wanted
-    }
+    return {str(row["id"]): question_of(row) for row in read_rows(file) if str(row["id"]) in wanted}
 
 
 def read_provenance(paths: RunPaths) -> dict[str, str]:

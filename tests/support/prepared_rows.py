@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from train.data.ingest import Window
+from train.rows.shape import Shape, arrow_schema
+from train.tokens.encode import Rules
+from train.tokens.tokenize import tokenize
 
 Row = dict[str, Any]
 
@@ -37,25 +42,42 @@ def preference(index: int) -> Row:
     return {"messages": turns, "rejected": "bad bad", "reference": "good"}
 
 
-# task, problem, rows, labels
-KINDS: dict[str, tuple[str, str, Callable[[int], Row], list[str]]] = {
-    "tags": ("token-classification", "single_label", tagged, ["O", "B-PER", "I-PER"]),
-    "many labels": ("sequence-classification", "multi_label", many_labels, ["bad", "good"]),
-    "numbers": ("sequence-classification", "regression", numbered, []),
-    "completions": ("causal-lm", "single_label", completion, []),
-    "texts": ("causal-lm", "single_label", text, []),
-    "preferences": ("dpo", "single_label", preference, []),
+# task, problem, shape, rows, labels
+KINDS: dict[str, tuple[str, str, Shape, Callable[[int], Row], list[str]]] = {
+    "tags": ("token-classification", "single_label", "tags", tagged, ["O", "B-PER", "I-PER"]),
+    "many labels": ("sequence-classification", "multi_label", "labels", many_labels, ["bad", "good"]),
+    "numbers": ("sequence-classification", "regression", "value", numbered, []),
+    "completions": ("causal-lm", "single_label", "completion", completion, []),
+    "texts": ("causal-lm", "single_label", "text", text, []),
+    "preferences": ("dpo", "single_label", "preference", preference, []),
 }
 
 
-def write_prepared(paths: RunPaths, row: Callable[[int], Row], labels: list[str]) -> None:
-    """24 train rows, 6 for validation and 6 for the test, and the card's keys that later stages read."""
-    import pandas
+def rules_for(shape: Shape, folder: Path) -> Rules:
+    return Rules(folder, shape, "all", "refuse", 1000)
 
+
+def with_tokens(folder: Path, shape: Shape, rows: list[Row]) -> list[Row]:
+    """The rows with their token columns, made as prepare makes them by the tokenizer in `folder`."""
+    found = tokenize(rules_for(shape, folder), rows)
+    assert not found.faults
+    return [row | tokens for row, tokens in zip(rows, found.tokens.to_pylist(), strict=True)]
+
+
+def write_rows(path: Path, folder: Path, shape: Shape, rows: list[Row]) -> None:
+    """A split's file."""
+    import pyarrow.parquet
+
+    table = Window(rows, {}, tokenize(rules_for(shape, folder), rows).tokens).table(arrow_schema(shape))
+    pyarrow.parquet.write_table(table, path)
+
+
+def write_prepared(paths: RunPaths, folder: Path, shape: Shape, row: Callable[[int], Row], labels: list[str]) -> None:
+    """24 train rows, 6 for validation and 6 for the test, and the card's keys that later stages read."""
     paths.data.mkdir(parents=True)
     rows = [{"id": str(index), **row(index)} for index in range(36)]
     for name, part in (("train", rows[:24]), ("validation", rows[24:30]), ("test", rows[30:])):
-        pandas.DataFrame(part).to_parquet(paths.data / f"{name}.parquet", index=False)
+        write_rows(paths.data / f"{name}.parquet", folder, shape, part)
     card: Row = {
         "source": "made up",
         "licence": "none",
@@ -73,5 +95,5 @@ def write_prepared(paths: RunPaths, row: Callable[[int], Row], labels: list[str]
 
 def of_kind(config: RunConfig, kind: str) -> RunConfig:
     """`config` with the kind's task and problem."""
-    task, problem, _, _ = KINDS[kind]
+    task, problem = KINDS[kind][:2]
     return RunConfig.model_validate(config.model_dump() | {"task": task, "problem": problem})

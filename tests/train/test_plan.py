@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
 
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from infra.tokenizer import read_tokenizer
 from tests.paths import ROOT
+from tests.support import prepared_rows
 from train import plan
 from train.estimate import workload
 from train.estimate.devices import Device, find_device
@@ -165,21 +166,17 @@ REAL = {
 
 def write_rows(base: Path, task: str, length: int, count: int, target: Path) -> None:
     """Rows of exactly `length` tokens; a conversation's answer is 21 of them, its end included."""
-    from transformers import AutoTokenizer
-
-    from train.tasks.sft import encode_chat
-
     if task == "sequence-classification":
         rows: list[dict[str, Any]] = [
             {"id": str(index), "text": " film" * (length - 2), "label": "ab"[index % 2]} for index in range(count)
         ]
     else:
-        answer, tokenizer = {"role": "assistant", "content": " film" * 20}, AutoTokenizer.from_pretrained(base)
-        spare = length - len(encode_chat(tokenizer, [{"role": "user", "content": ""}, answer])["input_ids"])
+        answer, chat = {"role": "assistant", "content": " film" * 20}, read_tokenizer(base).chat
+        spare = length - len(chat.encode([{"role": "user", "content": ""}, answer])[0])
         messages = [{"role": "user", "content": " film" * spare}, answer]
-        assert len(encode_chat(tokenizer, messages)["input_ids"]) == length
+        assert len(chat.encode(messages)[0]) == length
         rows = [{"id": str(index), "messages": messages, "reference": ""} for index in range(count)]
-    pandas.DataFrame(rows).to_parquet(target, index=False)
+    prepared_rows.write_rows(target, base, "label" if task == "sequence-classification" else "chat", rows)
 
 
 @pytest.mark.integration

@@ -344,3 +344,18 @@ def test_the_card_says_what_the_train_rows_are_like(classifier: Callable[..., Ru
     summary = card["summary"]
     assert summary["rows"] == card["splits"]["train"]["rows"] == sum(summary["vocabulary"])
     assert summary["labels"] == card["balance"]["train"] and summary["sources"] == {"rows.jsonl": 24}
+
+
+@pytest.mark.parametrize("method", ["random", "grouped"])
+def test_the_pieces_of_a_text_lie_in_one_split(chat: Callable[..., RunConfig], method: str) -> None:
+    texts = [" ".join(f"film{number}x{place}" for place in range(1 + 20 * (number % 2))) for number in range(40)]
+    Path("rows.jsonl").write_text("")
+    append(*({"id": str(number), "text": text, "who": number // 2} for number, text in enumerate(texts)))
+    split = {"method": method} | ({"by": "who"} if method == "grouped" else {})
+    config = chat(data={"long": "chunk", "max_tokens": 60, "split": split}, train={"max_steps": 1})
+    paths = RunPaths.of("x")
+    prepare(config, paths, make_base(config))
+    found = [{row["id"].split("#")[0] for row in read_split(paths, name)} for name in SPLITS]
+    assert sum(len(read_split(paths, name)) for name in SPLITS) > 40
+    assert sum(map(len, found)) == len(set().union(*found)), "each text in one split"
+    assert method == "random" or sum(len({int(one) // 2 for one in part}) for part in found) == 20

@@ -6,7 +6,7 @@ which token is predicted from which; a mistake trains silently wrong, so `flatte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
@@ -26,7 +26,7 @@ def pack(rows: Any, max_tokens: int) -> Any:
     from trl.data_utils import pack_dataset
 
     return pack_dataset(
-        rows.select_columns(["input_ids", "labels"]), max_tokens, "bfd", {"load_from_cache_file": False}
+        rows.select_columns(["input_ids", "loss_mask"]), max_tokens, "bfd", {"load_from_cache_file": False}
     )
 
 
@@ -40,8 +40,8 @@ def flatten(rows: list[EncodedRow], share: bool = False) -> ModelInputs:
 
     Two rows of four tokens, the last two of each its targets; `-` is IGNORED:
 
-        row 1: input_ids 1 2 3 4, labels - - 3 4
-        row 2: input_ids 1 2 5 6, labels - - 5 6
+        row 1: input_ids 1 2 3 4, loss_mask 0 0 1 1, so labels - - 3 4
+        row 2: input_ids 1 2 5 6, loss_mask 0 0 1 1, so labels - - 5 6
 
                           share=False           share=True
         input_ids         1 2 3 4  1 2 5 6      1  2 3 4  2 5 6
@@ -95,7 +95,13 @@ def shift_left(labels: Any, bounds: Any) -> Any:
 def sequences(row: EncodedRow) -> Iterator[tuple[list[int], list[int]]]:
     """Token ids and labels of each row that was packed into this one."""
     bounds = [0, *accumulate(row.get("seq_lengths") or [len(row["input_ids"])])]
-    yield from ((row["input_ids"][start:end], row["labels"][start:end]) for start, end in pairwise(bounds))
+    labels = labels_of(row)
+    yield from ((row["input_ids"][start:end], labels[start:end]) for start, end in pairwise(bounds))
+
+
+def labels_of(row: EncodedRow) -> list[int]:
+    """The row's tokens where they are targets, elsewhere IGNORED."""
+    return [token if wanted else IGNORED for token, wanted in zip(row["input_ids"], row["loss_mask"], strict=True)]
 
 
 def shared_prefix_length(parts: list[tuple[list[int], list[int]]]) -> int:
@@ -111,12 +117,47 @@ def shared_prefix_length(parts: list[tuple[list[int], list[int]]]) -> int:
 
 def pad(rows: list[EncodedRow], pad_token_id: int) -> ModelInputs:
     """A micro-batch padded on the right, (rows, longest): for attention that cannot be padding-free."""
+    return pad_ids(rows, pad_token_id) | {"labels": pad_lists(map(labels_of, rows), IGNORED)}
+
+
+def pad_classes(rows: list[EncodedRow], pad_token_id: int, labels: list[str]) -> ModelInputs:
+    """The same of whole texts; `labels`: a class index, 0.0 or 1.0 for each class, or a number, a row each."""
+    import torch
+
+    return pad_ids(rows, pad_token_id) | {"labels": torch.tensor([class_target(row, labels) for row in rows])}
+
+
+def class_target(row: EncodedRow, labels: list[str]) -> int | float | list[float]:
+    """A class index in the order of `labels`, a number, or 0.0 or 1.0 for each class."""
+    if "value" in row:
+        return float(row["value"])
+    return [float(label in row["labels"]) for label in labels] if "labels" in row else labels.index(row["label"])
+
+
+def pad_tags(rows: list[EncodedRow], pad_token_id: int, labels: list[str]) -> ModelInputs:
+    """The same of tagged words: a word's tag stands at its first subword, and no other token is a target."""
+    return pad_ids(rows, pad_token_id) | {"labels": pad_lists((tag_targets(row, labels) for row in rows), IGNORED)}
+
+
+def tag_targets(row: EncodedRow, labels: list[str]) -> list[int]:
+    found = [IGNORED] * len(row["input_ids"])
+    for index, tag in zip(row["first_subwords"], row["tags"], strict=True):
+        if index >= 0:  # a word of no token has none
+            found[index] = labels.index(tag)
+    return found
+
+
+def pad_ids(rows: list[EncodedRow], pad_token_id: int) -> ModelInputs:
+    import torch
+
+    ids = [row["input_ids"] for row in rows]
+    mask = pad_lists(([1] * len(row) for row in ids), 0)
+    return {"input_ids": pad_lists(ids, pad_token_id), "attention_mask": mask.to(torch.long)}
+
+
+def pad_lists(rows: Iterable[list[int]], value: int) -> Any:
+    """(rows, longest)"""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    ids, labels = ([torch.tensor(row[name]) for row in rows] for name in ("input_ids", "labels"))
-    return {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-    }
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)

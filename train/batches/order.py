@@ -81,16 +81,11 @@ def order_rows(lengths: Lengths, steps: int, batch: int, seed: int, grouped: boo
 
 
 def measure_lengths(rows: Any) -> Lengths:
-    """Tokens of each row of an encoded `datasets.Dataset`, its input_ids or else all its columns of ids, read batch by
+    """Tokens of each row of a prepared `datasets.Dataset`, or of each sequence that was packed of them, read batch by
     batch."""
     import pyarrow.compute as compute
 
-    columns = (
-        ["input_ids"]
-        if "input_ids" in rows.column_names
-        else [name for name in rows.column_names if name.endswith("ids")]
-    )
-    batches = rows.select_columns(columns).with_format("arrow").iter(10_000)
-    return numpy.concatenate(
-        [sum(compute.list_value_length(table[name]).to_numpy() for name in columns) for table in batches]
-    ).astype(numpy.int64)
+    name = "length" if "length" in rows.column_names else "input_ids"
+    batches = (table[name] for table in rows.select_columns([name]).with_format("arrow").iter(10_000))
+    measured = [batch if name == "length" else compute.list_value_length(batch) for batch in batches]
+    return numpy.concatenate([batch.to_numpy() for batch in measured]).astype(numpy.int64)

@@ -43,7 +43,7 @@ class Findings:
 
     lint: Lint
     stream: TextIO
-    record: Path
+    record: Path = Path("lint.jsonl")
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     first: defaultdict[tuple[str, str], list[Finding]] = field(default_factory=lambda: defaultdict(list))
 

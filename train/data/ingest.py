@@ -5,28 +5,33 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.rows.data import Data
+from infra.files.rows import to_columns
 from train.data.expect import Expectations
 from train.data.findings import Findings
-from train.data.lengths import Measure
 from train.data.lint import make_personal_data_check, mojibake_of
-from train.data.table import COLUMNS, RowTable, hash_text, hashes_of
-from train.rows.shape import KEPT, Shape, arrow_schema, labels_of, parse_row, shape_of
+from train.data.table import COLUMNS, RowTable, group_of, hash_text, hashes_of
+from train.rows.shape import KEPT, Shape, arrow_schema, labels_of, parse_row, shape_of, texts_of
 from train.rows.template import make_reading
 from train.sources.source import Batch, Fault, Row
+from train.tokens.encode import Rules
+from train.tokens.tokenize import Begun, Workers, result, workers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from pyarrow import Table
 
 PARTS = ("", "train", "validation", "test")
-WINDOW = 65_536  # rows that are held as Python objects at a time, some hundred megabytes at the most
+WINDOW = 32_768  # rows that are held as Python objects at a time, two windows of them
+WINDOW_CHARACTERS = 16_000_000  # or so much text, where rows are long
 
 
 class Ingest:
@@ -132,44 +137,107 @@ def seconds_of(value: Any) -> float:
     return seconds
 
 
+class Window(NamedTuple):
+    """Rows that are written together; `marks`: what is remembered of each, by the names of COLUMNS; `tokens`: a pyarrow
+    table, None where nothing is tokenized."""
+
+    rows: list[Row]
+    marks: dict[str, list[Any]]
+    tokens: Table | None
+
+    def table(self, schema: Any) -> Table:
+        """The columns of `schema`, which may have those of the tokens."""
+        import pyarrow
+
+        own = [name for name in schema.names if self.tokens is None or name not in self.tokens.column_names]
+        found = pyarrow.Table.from_pylist(
+            [to_columns(row) for row in self.rows], schema=pyarrow.schema([schema.field(name) for name in own])
+        )
+        if self.tokens is not None:
+            for name in self.tokens.column_names:
+                found = found.append_column(schema.field(name), self.tokens[name])
+        return found
+
+
 def ingest_rows(
-    batches: Iterable[Batch], ingest: Ingest, target: Path, measure: Callable[[Shape], Measure] | None
+    batches: Iterable[Batch], ingest: Ingest, target: Path, rules: Callable[[Shape], Rules] | None
 ) -> RowTable:
-    """Writes the rows to `target` in row groups of WINDOW, in the order of the arrays. Without `measure` all lengths
-    are 0."""
+    """Writes the rows with their tokens to `target`, a row group for each window, in the order of the arrays. Without
+    `rules` nothing is tokenized and all lengths are 0."""
     import numpy
 
     files: dict[str, int] = {}
     chunks: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
-    writer = None
-    lengths: Measure | None = None
-    for rows, marks in windows(batches, ingest, files):
-        assert ingest.shape is not None
-        if writer is None:
-            import pyarrow.parquet
+    with ExitStack() as stack:
+        writer = None
+        for window in tokenized(windows(batches, ingest, files), ingest, files, rules):
+            if writer is None:
+                import pyarrow.parquet
 
-            writer = pyarrow.parquet.ParquetWriter(
-                target, arrow_schema(ingest.shape, ingest.data.keep), compression="zstd", use_dictionary=False
-            )
-            lengths = measure(ingest.shape) if measure else None
-        writer.write_table(pyarrow.Table.from_pylist(rows, schema=writer.schema), row_group_size=WINDOW)
-        marks["length"], marks["prompt_length"] = lengths(rows) if lengths else ([0] * len(rows), [0] * len(rows))
-        for name, kind in COLUMNS.items():
-            chunks[name].append(numpy.array(marks[name], dtype=kind))
-    if writer is not None:
-        writer.close()
+                schema = arrow_schema(ingest.shape or "text", ingest.data.keep, tokens=rules is not None)
+                writer = stack.enter_context(
+                    pyarrow.parquet.ParquetWriter(target, schema, compression="zstd", use_dictionary=False)
+                )
+            if window.rows:
+                writer.write_table(window.table(schema), row_group_size=len(window.rows))
+            for name, kind in COLUMNS.items():
+                chunks[name].append(numpy.array(window.marks[name], dtype=kind))
     columns = {
         name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()
     }
     return RowTable(columns, list(files), ingest.shape or "text", ingest.left_out)
 
 
+def tokenized(
+    found: Iterable[tuple[list[Row], dict[str, list[Any]]]],
+    ingest: Ingest,
+    files: dict[str, int],
+    rules: Callable[[Shape], Rules] | None,
+) -> Iterator[Window]:
+    """Each window while the next one is read. A row that the chat template refuses is lost as any other at fault."""
+    if rules is None:
+        yield from (Window(rows, marks | none_of(rows), None) for rows, marks in found)
+        return
+    waiting: deque[tuple[list[Row], dict[str, list[Any]], Begun]] = deque()
+    with ExitStack() as stack:
+        pool: Workers | None = None
+        for rows, marks in found:
+            assert ingest.shape is not None
+            pool = pool or stack.enter_context(workers(rules(ingest.shape)))
+            waiting.append((rows, marks, pool.begin(rows)))
+            if len(waiting) > 1:
+                yield settle(*waiting.popleft(), ingest, list(files))
+        while waiting:
+            yield settle(*waiting.popleft(), ingest, list(files))
+
+
+def none_of(rows: list[Row]) -> dict[str, list[int]]:
+    return {name: [0] * len(rows) for name in ("length", "prompt_length")}
+
+
+def settle(rows: list[Row], marks: dict[str, list[Any]], begun: Begun, ingest: Ingest, files: list[str]) -> Window:
+    """What has become of the rows: tokens for each, and other rows where they were too long."""
+    done = result(begun)
+    for index, fault in done.faults:
+        ingest.lose(files[marks["file"][index]], marks["number"][index], fault)
+    lengths = {"length": done.tokens["length"].to_pylist(), "prompt_length": done.prompts}
+    kept = {name: [values[source] for source in done.sources] for name, values in marks.items() if name not in lengths}
+    for place, (row, source) in enumerate(zip(done.rows, done.sources, strict=True)):
+        if row != rows[source]:
+            for name, value in hashes_of(row).items():
+                kept[name][place] = value
+            if ingest.data.long == "chunk":
+                kept["group"][place] = marks["group"][source] or marks["identity"][source]
+    return Window(done.rows, kept | lengths, done.tokens)
+
+
 def windows(
     batches: Iterable[Batch], ingest: Ingest, files: dict[str, int]
 ) -> Iterator[tuple[list[Row], dict[str, list[Any]]]]:
-    """WINDOW rows at a time (the last fewer), and what is remembered of each."""
+    """WINDOW rows at a time, fewer where they are long, and what is remembered of each."""
     rows: list[Row] = []
     marks: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    characters = 0
     for batch in batches:
         file = files.setdefault(batch.file, len(files))
         for number, raw in zip(batch.numbers, batch.rows, strict=True):
@@ -177,16 +245,17 @@ def windows(
             if found is not None:
                 rows.append(found[0])
                 note(marks, found, file, number, PARTS.index(batch.part))
-            if len(rows) == WINDOW:
+                characters += sum(map(len, texts_of(found[0])))
+            if len(rows) == WINDOW or characters > WINDOW_CHARACTERS:
                 yield rows, marks
-                rows, marks = [], {name: [] for name in COLUMNS}
+                rows, marks, characters = [], {name: [] for name in COLUMNS}, 0
     if rows:
         yield rows, marks
 
 
 def note(marks: dict[str, list[Any]], found: tuple[Row, int, float], file: int, number: int, part: int) -> None:
     row, group, time = found
-    values = {"file": file, "number": number, "part": part, "time": time}
-    values |= {"group": group} | hashes_of(row) | ({"group": group} if group else {})
+    values = {"file": file, "number": number, "part": part, "group": group or group_of(row), "time": time}
+    values |= hashes_of(row)
     for name, value in values.items():
         marks[name].append(value)

@@ -12,15 +12,16 @@ from configs.data_card import NearDuplicates
 from configs.errors import InputError
 from configs.rows.data import Data
 from configs.run.config import RunConfig
+from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings, count_kinds
 from train.data.ingest import Ingest, ingest_rows
-from train.data.lengths import Measure
 from train.data.lint import lint_balance, lint_lengths, lint_table
 from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sample_rows, shared_runs
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows, rows_needed
 from train.data.table import RowTable
 from train.rows.shape import Shape, asked_of
 from train.sources.source import Fault, Row, Source
+from train.tokens.encode import Rules
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,12 +45,12 @@ class Drawn:
 
 
 def read_rows(
-    config: RunConfig, source: Source, rows: Path, findings: Findings, measure: Callable[[Shape], Measure] | None
+    config: RunConfig, source: Source, rows: Path, findings: Findings, rules: Callable[[Shape], Rules] | None
 ) -> RowTable:
     """Every check of single rows and of rows that are wholly the same, in the order in which a row's first fault
     counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
-    table = ingest_rows(source.batches(), ingest, rows, measure)
+    table = ingest_rows(source.batches(), ingest, rows, rules)
     ingest.expectations.judge(findings)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
@@ -64,15 +65,17 @@ def read_rows(
 def split_rows(config: RunConfig, table: RowTable, rows: Path, findings: Findings) -> Drawn:
     """The splits, and the rows that are nearly another one. Raises InputError where the rows are too few, RefusedError
     with the faults where it is they that left too few."""
+    import numpy
+
     data = config.data
     try:
         order = draw(rows, table, data.seed)
         split = assign(
             order,
             data,
-            grouped=table.shape == "preference",
+            grouped=bool(table.group.any()),
             part=table.part,
-            group=table.group,
+            group=numpy.where(table.group > 0, table.group, table.identity),
             time=table.time,
             stratum=table.answer,
         )
@@ -128,14 +131,14 @@ def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:
     return drawn
 
 
-def row_groups(path: Path) -> Iterator[tuple[int, Any]]:
-    """The index of the first row, and the row group as a pyarrow table."""
+def row_groups(path: Path, *, tokens: bool = True) -> Iterator[tuple[int, Any]]:
+    """The index of the first row, and the row group as a pyarrow table; without `tokens` what people wrote alone."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        start = 0
+        start, columns = 0, None if tokens else content_columns(file.schema_arrow.names)
         for index in range(file.num_row_groups):
-            table = file.read_row_group(index)
+            table = file.read_row_group(index, columns=columns)
             yield start, table
             start += table.num_rows
 
@@ -156,10 +159,10 @@ def rows_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Row]]:
 
     if not wanted.any():
         return
-    for start, table in row_groups(rows):
+    for start, table in row_groups(rows, tokens=False):
         here = numpy.flatnonzero(wanted[start : start + table.num_rows])
         if len(here):
-            found = table.take(here).to_pylist()
+            found = map(from_columns, table.take(here).to_pylist())
             yield from ((start + int(index), row) for index, row in zip(here, found, strict=True))
 
 

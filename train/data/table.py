@@ -66,12 +66,15 @@ def hashes_of(row: Row) -> dict[str, int]:
     same are one row twice.
 
     A preference pair's question is its prompt with both answers in whichever order, so that several rejected answers to
-    one prompt are different rows, and a pair turned round contradicts; its `group` is the prompt alone.
+    one prompt are different rows, and a pair turned round contradicts.
     """
     asked, answered = hash_text(question_of(row)), hash_text(answer_of(row))
-    found = {"identity": hash_text(row["id"]), "question": asked, "answer": answered}
-    if "rejected" not in row:
-        return found
-    rejected = row["rejected"] if isinstance(row["rejected"], str) else compact(row["rejected"])
-    both = sorted((answered, hash_text(rejected)))
-    return found | {"question": hash_text(f"{asked} {both}"), "group": asked}
+    if "rejected" in row:
+        rejected = row["rejected"] if isinstance(row["rejected"], str) else compact(row["rejected"])
+        asked = hash_text(f"{asked} {sorted((answered, hash_text(rejected)))}")
+    return {"identity": hash_text(row["id"]), "question": asked, "answer": answered}
+
+
+def group_of(row: Row) -> int:
+    """Rows of one group lie in one split: preference pairs with one prompt. 0: a row for itself."""
+    return hash_text(question_of(row)) if "rejected" in row else 0

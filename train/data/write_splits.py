@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.data_card import DataCard, LengthHistogram
+from configs.digest import key_of
 from configs.errors import InputError
 from configs.rows.data import Data
 from configs.run.config import RunConfig
+from infra.files.rows import content_columns, from_columns
 from train.data.compare import RowFigures
 from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
+from train.data.ingest import Window
 from train.data.pipeline import Drawn, row_groups
 from train.data.splits import SPLITS, UNUSED
 from train.rows.shape import arrow_schema, labels_of
 from train.sources.source import Source
+from train.tokens.encode import VERSION, Rules
+from train.tokens.tokenize import tokenize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,8 +40,11 @@ class Written:
     figures: RowFigures = field(default_factory=RowFigures)
 
 
-def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str, Written]:
-    """Each split's parquet file, a window of WINDOW source rows at a time, within it in the order drawn."""
+def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rules) -> dict[str, Written]:
+    """Each split's parquet file, a window of source rows at a time, within it in the order drawn.
+
+    `rules`: by which rows that are corrupted on purpose get their tokens.
+    """
     import numpy
     import pyarrow.parquet
 
@@ -55,14 +63,17 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path) -> dict[str
                 members = numpy.flatnonzero(drawn.split[here] == code)
                 if not len(members):
                     continue
-                part = table.take(members[numpy.argsort(rank[here][members])]).to_pylist()
-                for row in part if name == "train" else []:
+                part = table.take(members[numpy.argsort(rank[here][members])])
+                found = list(map(from_columns, part.select(content_columns(part.column_names)).to_pylist()))
+                for row in found if name == "train" else []:
                     written[name].figures.add(row)
                 if name == "train" and data.corrupt == "shuffle_answers":
-                    part = shuffle_answers(part, data.seed)
-                writers[name].write_table(pyarrow.Table.from_pylist(part, schema=schema))
-                written[name].hashes.append(b"".join(map(hash_row, part)))
-                written[name].labels.update(label for row in part for label in labels_of(row))
+                    found = shuffle_answers(found, data.seed)
+                    done = tokenize(rules._replace(long="refuse"), found)
+                    part = Window(found, {}, done.tokens).table(schema)
+                writers[name].write_table(part)
+                written[name].hashes.append(b"".join(map(hash_row, found)))
+                written[name].labels.update(label for row in found for label in labels_of(row))
     return written
 
 
@@ -92,6 +103,7 @@ def describe(
         "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
         "key": key,
         "summary": written["train"].figures.summary(drawn.sources()),
+        "tokens": key_of(VERSION, config.data.train_on),
     }
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy
 
 from configs.data_card import DataCard
+from configs.errors import InputError
+from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
+from train.batches.collate import labels_of, shared_prefix_length
+from train.batches.dataset import EncodedRow
 from train.batches.order import RowSchedule, order_rows
-from train.data.lengths import load_chat_template
-from train.rows.shape import answer_of
-from train.sources.source import Row
+from train.data.prepared import count_rows, read_tokens
 
 SAMPLED_ROWS = 500
 SAMPLED_LENGTHS = 10_000
@@ -39,16 +40,17 @@ class RowFigures:
 
 
 def describe_rows(
-    config: RunConfig, card: DataCard | None, data: Path, base: Path, steps: int, padding_free: bool
+    config: RunConfig, card: DataCard | None, paths: RunPaths, steps: int, padding_free: bool
 ) -> RowFigures:
-    """`base`: the directory of the tokenizer, which counts where it is there already."""
+    """Of the rows that prepare has made, else as long and as many as they may be."""
+    sample = sampled_rows(paths) if card else []
     longest, mean = row_lengths(card, config.data.max_tokens)
     splits = card["splits"] if card else {}
     return RowFigures(
         longest=longest,
         mean=mean,
-        shared_prefix=shared_prefix_tokens(data, base, config.train.batch_size) if padding_free else 0,
-        target_token_share=target_token_share(data, base, mean),
+        shared_prefix=shared_prefix_tokens(sample, config.train.batch_size) if padding_free else 0,
+        target_token_share=target_token_share(sample),
         validation=splits["validation"]["rows"] if "validation" in splits else config.data.validation_rows,
         test=splits["test"]["rows"] if "test" in splits else config.data.test_rows,
         padding=0.0 if padding_free else padding_share(card, config.train, steps),
@@ -80,47 +82,30 @@ def padding_share(card: DataCard | None, settings: Train, steps: int) -> float:
     return RowSchedule(drawn[order], settings.batch_size, steps, True, rows).padding_share
 
 
-def target_token_share(data: Path, base: Path, mean: float) -> float:
-    """Share of a row's tokens that its answer is, over the first rows; 1.0, the most there can be, where that is not
-    known or every token is a target."""
-    generated = [row for row in sampled_rows(data) if "messages" in row or "completion" in row]
-    answers = [answer for row in generated if (answer := answer_of(row))]
-    if not answers or not (base / "tokenizer.json").exists():
+def target_token_share(rows: list[EncodedRow]) -> float:
+    """Share of the rows' tokens that are targets; of a pair those of its longer answer. 1.0, the most there can be,
+    where that is not known."""
+    total = sum(row["length"] for row in rows)
+    if not total or not ("loss_mask" in rows[0] or "chosen_ids" in rows[0]):
         return 1.0
-    targets = sum(count + 1 for count in count_tokens(base, answers))  # and the token that ends it
-    return min(1.0, targets / len(answers) / mean)
+    targets = [sum(row["loss_mask"]) if "loss_mask" in row else row["length"] - len(row["prompt_ids"]) for row in rows]
+    return float(sum(targets)) / float(total)
 
 
-def shared_prefix_tokens(data: Path, base: Path, batch: int) -> int:
-    """Tokens that the prompts of `batch` rows begin with alike, on average over the first rows; 0 where that is not
-    known."""
-    rows = sampled_rows(data)
-    if not rows or "text" in rows[0] or not (base / "tokenizer.json").exists():
+def shared_prefix_tokens(rows: list[EncodedRow], batch: int) -> int:
+    """Tokens that `batch` rows begin with alike, on average over the micro-batches of these; 0 where no token but a
+    target is known."""
+    if not rows or "loss_mask" not in rows[0]:
         return 0
-    render = load_chat_template(base) if "messages" in rows[0] else None
-    prompts = [render(row["messages"][:-1]) if render else str(row["prompt"]) for row in rows]
-    groups = [prompts[start : start + batch] for start in range(0, max(1, len(prompts) - batch + 1), batch)]
-    # what the first and the last in order begin with, all do
-    prefixes = [common_prefix(min(group), max(group)) for group in groups]
-    return sum(count_tokens(base, prefixes)) // len(groups)
+    groups = [rows[start : start + batch] for start in range(0, max(1, len(rows) - batch + 1), batch)]
+    return sum(shared_prefix_length([(row["input_ids"], labels_of(row)) for row in group]) for group in groups) // len(
+        groups
+    )
 
 
-def common_prefix(one: str, other: str) -> str:
-    differing = (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return one[: next(differing, min(len(one), len(other)))]
-
-
-def sampled_rows(data: Path) -> list[Row]:
-    import pyarrow.parquet
-
-    if not (data / "train.parquet").exists():
+def sampled_rows(paths: RunPaths) -> list[EncodedRow]:
+    """The first train rows' tokens; none where prepare has not made them."""
+    try:
+        return read_tokens(paths, "train", list(range(min(SAMPLED_ROWS, count_rows(paths, "train")))))
+    except InputError:
         return []
-    batch = next(pyarrow.parquet.ParquetFile(data / "train.parquet").iter_batches(SAMPLED_ROWS), None)
-    return batch.to_pylist() if batch is not None else []
-
-
-def count_tokens(base: Path, texts: list[str]) -> list[int]:
-    from tokenizers import Tokenizer
-
-    encodings = Tokenizer.from_file(str(base / "tokenizer.json")).encode_batch_fast(texts, add_special_tokens=False)
-    return [len(encoding.ids) for encoding in encodings]

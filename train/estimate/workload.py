@@ -93,7 +93,7 @@ def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, dev
     card = read_data_card(paths)
     compute = describe_computation(config, shape, card, device)
     return Workload(
-        describe_rows(config, card, paths.data, BASES / config.base.name, compute.steps, is_padding_free(config)),
+        describe_rows(config, card, paths, compute.steps, is_padding_free(config)),
         compute,
     )
 

@@ -109,7 +109,7 @@ def fuse_head(model: Any) -> bool:
         or head.weight.dtype != torch.float32
     ):
         return False
-    question = flatten([{"input_ids": [0, 1, 2, 3], "labels": [-100, 1, 2, 3]}])
+    question = flatten([{"input_ids": [0, 1, 2, 3], "loss_mask": [False, True, True, True]}])
     training = model.training
     model.eval()
     with torch.no_grad():

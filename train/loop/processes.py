@@ -7,7 +7,6 @@ the effective batch and the losses stay what they are with one.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import platform
@@ -24,10 +23,10 @@ from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.training_record import TrainingProcess, TrainingRecord, read_training_record
 from infra.files.atomic import write_json
+from infra.processes import die_with
 
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
 RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 OUT_OF_MEMORY = 75  # a worker's exit code; sysexits.h EX_TEMPFAIL
 FRONT_DOOR = Path(__file__).parents[2] / "tunegate.py"
 
@@ -52,11 +51,9 @@ def report_out_of_memory() -> None:
 
 
 def die_with_launcher() -> None:
-    """The kernel kills a worker when its launcher ends, however that ends: kill -9 leaves no orphan (prctl(2))."""
+    """A worker ends when its launcher does."""
     if is_worker():
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(os.environ[LAUNCHER]):  # it ended before the line above
-            os._exit(1)
+        die_with(int(os.environ[LAUNCHER]))
 
 
 def launch_arguments(config: RunConfig) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from configs.task import Problem
-from infra.tokenizer import encode_words
+from infra.chat_template import as_request
+from infra.tokenizer import Tokenizer, read_tokenizer
 from infra.vllm.answer import LIKELY, joined, read_tags
 from train.sources.source import Row
 
@@ -65,9 +66,9 @@ def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
     tokenizer."""
     import torch
 
-    lines = []
+    lines, words = [], read_tokenizer(Path(tokenizer.name_or_path))
     for row in rows:
-        ids, first = encode_words(tokenizer, row["tokens"])
+        ids, first = words.words(row["tokens"])
         with torch.inference_mode():
             probs = torch.softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
         reply = {"data": [{"data": probs.tolist()}]}
@@ -92,7 +93,8 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     import torch
 
     asked = [question(row) for row in rows]
-    prompts = [prompt_ids(tokenizer, one) for one in asked]
+    ours = read_tokenizer(Path(tokenizer.name_or_path))
+    prompts = [prompt_ids(ours, row, one) for row, one in zip(rows, asked, strict=True)]
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
     with torch.inference_mode():
         found = model.generate(
@@ -122,16 +124,15 @@ def up_to_end(ids: list[int], end: int) -> list[int]:
 def question(row: Row) -> Row:
     """What is asked: the turns before the answer, the prompt, or the first half of a plain text's words."""
     if "messages" in row:
-        return {"messages": row["messages"][:-1]}
+        return {"messages": [as_request(turn) for turn in row["messages"][:-1]]} | (
+            {"tools": row["tools"]} if "tools" in row else {}
+        )
     words = str(row.get("text", "")).split(" ")
     return {"prompt": row["prompt"] if "prompt" in row else " ".join(words[: (len(words) + 1) // 2])}
 
 
-def prompt_ids(tokenizer: Any, asked: Row) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, row: Row, asked: Row) -> list[int]:
     """As vLLM makes them: chats by the template alone, prompts with the tokenizer's own special tokens."""
-    if "messages" in asked:
-        tokens: list[int] = tokenizer.apply_chat_template(
-            asked["messages"], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        return tokens
-    return list(tokenizer(asked["prompt"])["input_ids"])
+    if "messages" in row:
+        return tokenizer.chat.prompt_ids(row["messages"][:-1], row.get("tools"))
+    return tokenizer.ids(asked["prompt"])

@@ -3,11 +3,13 @@ zeros."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from configs.run.quantize import Prune
+from train.batches.collate import ModelInputs, pad, pad_classes, pad_tags
 from train.batches.dataset import EncodedRow
 from train.release.recipe import UNQUANTIZED, quantized_layers, quiet, run
 
@@ -44,19 +46,20 @@ def modifier(model: Any, settings: Prune) -> Any:
     )
 
 
-def recover(model: Any, settings: Prune, encoded: list[EncodedRow], tokenizer: Any, batch_size: int, seed: int) -> None:
-    """`recovery_steps` of AdamW on the encoded train rows, every weight but the zeros; zeros are set again after each
+def recover(
+    model: Any,
+    settings: Prune,
+    encoded: list[EncodedRow],
+    labels: list[str],
+    pad_token_id: int,
+    batch_size: int,
+    seed: int,
+) -> None:
+    """`recovery_steps` of AdamW on the train rows' tokens, every weight but the zeros; zeros are set again after each
     step."""
     import torch
     from datasets import Dataset
-    from transformers import (
-        DataCollatorForSeq2Seq,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainerCallback,
-        TrainingArguments,
-        set_seed,
-    )
+    from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
     from transformers.trainer_callback import PrinterCallback
 
     zeros = {name: layer.weight == 0 for name, layer in quantized_layers(model).items()}
@@ -76,27 +79,30 @@ def recover(model: Any, settings: Prune, encoded: list[EncodedRow], tokenizer: A
             per_device_train_batch_size=batch_size,
             learning_rate=settings.recovery_learning_rate,
             seed=seed,
+            remove_unused_columns=False,
             use_cpu=not torch.cuda.is_available(),
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             logging_strategy="no",
         )
-        collate = (
-            DataCollatorForSeq2Seq(tokenizer)
-            if isinstance(encoded[0]["labels"], list)
-            else DataCollatorWithPadding(tokenizer)
-        )
         trainer = Trainer(
             model=model,
             args=arguments,
             train_dataset=Dataset.from_list(encoded),
-            data_collator=collate,
+            data_collator=partial(collate, pad_token_id=pad_token_id, labels=labels),
             callbacks=[KeepZeros()],
         )
         trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
         trainer.train()
     model.cpu().eval()
+
+
+def collate(rows: list[EncodedRow], pad_token_id: int, labels: list[str]) -> ModelInputs:
+    """As the task's trainer pads them, by what the rows hold."""
+    if "loss_mask" in rows[0]:
+        return pad(rows, pad_token_id)
+    return (pad_tags if "tags" in rows[0] else pad_classes)(rows, pad_token_id, labels)
 
 
 def sparsity(model: Any) -> float:

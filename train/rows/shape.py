@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from train.rows.conversation import check_conversation
+from infra.chat_template import said
+from train.rows.conversation import check_conversation, check_tools
 from train.rows.fields import (
     check_label,
     check_labels,
@@ -70,6 +71,11 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
         if isinstance(value, Fault):
             return Fault(value.kind, f"{name}: {value.found}", value.expected)
         row[name] = value
+    if "messages" in row and found.get("tools"):
+        tools = check_tools(found["tools"])
+        if isinstance(tools, Fault):
+            return Fault(tools.kind, f"tools: {tools.found}", tools.expected)
+        row |= {"tools": tools} if tools else {}
     if shape == "tags" and len(row["tokens"]) != len(row["tags"]):
         return Fault("invalid_tag", f"{len(row['tags'])} tags for {len(row['tokens'])} tokens", "one tag a token")
     if shape == "preference" and row["rejected"] == answer_of(row):
@@ -80,7 +86,7 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
     if shape in WITH_REFERENCE:
         reference = found.get("reference")
         row["reference"] = (
-            answer_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
+            expected_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
         )
     return row
 
@@ -95,51 +101,69 @@ def answer_of(row: Row) -> str:
     for name in ("label", "labels", "value", "tags", "completion"):
         if name in row:
             return row[name] if isinstance(row[name], str) else compact(row[name])
-    return str(row["messages"][-1]["content"]) if "messages" in row else ""
+    return said(row["messages"][-1]) if "messages" in row else ""
+
+
+def expected_of(row: Row) -> str:
+    """The right answer as it is scored: the answer itself; one call by name and the values that each argument may
+    have."""
+    calls = row["messages"][-1].get("tool_calls") or [] if "messages" in row else []
+    if len(calls) == 1 and not row["messages"][-1]["content"]:
+        call = calls[0]["function"]
+        return compact({"name": call["name"], "accepted": {name: [value] for name, value in call["arguments"].items()}})
+    return answer_of(row)
 
 
 def question_of(row: Row) -> str:
     """What is asked, as text: two rows with the same question and another answer contradict each other."""
     if "messages" in row:
-        return json.dumps(row["messages"][:-1], sort_keys=True, ensure_ascii=False)
+        asked = [row["messages"][:-1], *([row["tools"]] if "tools" in row else [])]
+        return json.dumps(asked if "tools" in row else asked[0], sort_keys=True, ensure_ascii=False)
     return str(row.get("text") or row.get("prompt") or compact(row.get("tokens")))
 
 
 def texts_of(row: Row) -> list[str]:
     """Every text that a person wrote."""
-    turns = [turn["content"] for turn in row.get("messages", [])]
+    turns = [said(turn) for turn in row.get("messages", [])]
     words = [" ".join(row["tokens"])] if "tokens" in row else []
     return [*turns, *(row[name] for name in ("text", "prompt", "completion", "rejected") if name in row), *words]
 
 
 def asked_of(row: Row) -> tuple[str, str]:
-    """What near-duplicates are told by: the whole question, and what is asked beside the system's turns; an answer to
-    nothing stands for its question."""
+    """What near-duplicates are told by: the whole question, and what is asked beside the system's turns and the tools;
+    an answer to nothing stands for its question."""
     if "messages" not in row:
         text = texts_of(row)[0]
         return text, text
     turns = row["messages"][:-1]
-    whole, beside = (
-        "\n".join(filter(None, map(text_of, part)))
-        for part in (turns, [turn for turn in turns if turn["role"] != "system"])
-    )
-    whole = whole or answer_of(row)
-    return whole, beside or whole
+    beside = "\n".join(said(turn) for turn in turns if turn["role"] != "system")
+    whole = "\n".join([*([str(row["tools"])] if row.get("tools") else []), *map(said, turns)])
+    whole = whole if whole.strip() else answer_of(row)
+    return whole, beside if beside.strip() else whole
 
 
-def text_of(turn: dict[str, Any]) -> str:
-    """What a turn says, its tool calls too."""
-    said = [turn.get("content"), turn.get("tool_calls")]
-    return "\n".join(part if isinstance(part, str) else compact(part) for part in said if part)
-
-
-def arrow_schema(shape: Shape, keep: list[str] | None = None) -> Any:
+def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = True) -> Any:
     """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to
     stay."""
     import pyarrow
 
     text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
-    turns = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    keys = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
+    turns = pyarrow.list_(pyarrow.struct([*((key, text) for key in keys), ("train", pyarrow.bool_())]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
-    names = ["id", *FIELDS[shape], *(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
-    return pyarrow.schema([(name, types.get(name, text)) for name in names])
+    names = ["id", *FIELDS[shape], *(["tools"] if "messages" in FIELDS[shape] else [])]
+    names += [*(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
+    return pyarrow.schema([(name, types.get(name, text)) for name in names] + (token_columns(shape) if tokens else []))
+
+
+def token_columns(shape: Shape) -> list[tuple[str, Any]]:
+    """Name and pyarrow type of what tokenizing adds to a row of this shape."""
+    import pyarrow
+
+    ids, length = pyarrow.list_(pyarrow.int32()), ("length", pyarrow.int32())
+    if shape == "preference":
+        return [*((name, ids) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), length]
+    if shape == "tags":
+        return [("input_ids", ids), ("first_subwords", ids), length]
+    generated = shape in ("chat", "completion", "text")
+    return [("input_ids", ids), *([("loss_mask", pyarrow.list_(pyarrow.bool_()))] if generated else []), length]

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from configs.run.config import RunConfig
-from infra.tokenizer import encode_pair, load_tokenizer
-from train.batches.dataset import EncodedRow, encode
+from infra.tokenizer import load_tokenizer
 from train.model.adapter import lora_config, packed_in_four_bits, require_device, use_loraplus_optimizer
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
-from train.sources.source import Row
 
 
 def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
-    """A TRL DPOTrainer over pre-tokenised pairs; with an adapter the reference is the model with it off, with method
-    full a second copy. `arguments`: of TrainingArguments."""
+    """A TRL DPOTrainer over the tokens of the pairs; with an adapter the reference is the model with it off,
+    with method full a second copy. `arguments`: of TrainingArguments."""
     from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]  # lazy exports
 
     class PairTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-            """TRL renders prompt and answer together; ours are tokenised apart, as serving sends the prompt."""
+            """TRL would render and tokenize; prepare has."""
             return dataset
 
     require_device(config)
@@ -37,15 +35,9 @@ def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation
             loss_type=[settings.preference.loss],
             max_length=None,
         ),
-        train_dataset=encode(train_rows, lambda rows: [encode_preference(tokenizer, row) for row in rows]),
-        eval_dataset=encode(validation_rows, lambda rows: [encode_preference(tokenizer, row) for row in rows]),
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
         processing_class=tokenizer,
         peft_config=None if settings.method == "full" else lora_config(config),
     )
     return use_loraplus_optimizer(trainer, config)
-
-
-def encode_preference(tokenizer: Any, row: Row) -> EncodedRow:
-    """`input_ids`, prompt and longer answer, is what rows are grouped by length and counted by."""
-    pair = encode_pair(tokenizer, row)
-    return pair | {"input_ids": pair["prompt_ids"] + max(pair["chosen_ids"], pair["rejected_ids"], key=len)}

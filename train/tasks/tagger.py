@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from configs.run.config import RunConfig
-from infra.tokenizer import NO_SUBWORD, encode_words, load_tokenizer
-from train.batches.collate import IGNORED
-from train.batches.dataset import EncodedRow, encode
+from infra.tokenizer import load_tokenizer
+from train.batches.collate import IGNORED, pad_tags
 from train.model.adapter import adapted_model, use_loraplus_optimizer
-from train.sources.source import Row
 
 
 def build_tagger_trainer(
@@ -18,15 +17,14 @@ def build_tagger_trainer(
 ) -> Any:
     """A transformers Trainer; tags become class indices in the order of `labels`. `arguments`: of
     TrainingArguments."""
-    from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments
 
-    tokenizer = load_tokenizer(base)
     trainer = Trainer(
         model=adapted_model(config, base, labels),
-        args=TrainingArguments(**arguments, label_names=["labels"]),
-        train_dataset=encode(train_rows, lambda rows: [encode_tags(tokenizer, row, labels) for row in rows]),
-        eval_dataset=encode(validation_rows, lambda rows: [encode_tags(tokenizer, row, labels) for row in rows]),
-        data_collator=DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED),
+        args=TrainingArguments(**arguments, label_names=["labels"], remove_unused_columns=False),
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        data_collator=partial(pad_tags, pad_token_id=load_tokenizer(base).pad_token_id, labels=labels),
         compute_metrics=tag_accuracy,
         compute_loss_func=loss_of_words,
     )
@@ -42,16 +40,6 @@ def loss_of_words(outputs: Any, targets: Any, num_items_in_batch: Any = None) ->
         outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
     return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def encode_tags(tokenizer: Any, row: Row, labels: list[str]) -> EncodedRow:
-    """A word's tag stands at its first subword; other subwords and special tokens are not learned from."""
-    ids, first = encode_words(tokenizer, row["tokens"])
-    targets = [IGNORED] * len(ids)
-    for index, tag in zip(first, row["tags"], strict=True):
-        if index != NO_SUBWORD:
-            targets[index] = labels.index(tag)
-    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": targets}
 
 
 def tag_accuracy(prediction: Any) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.batches.collate import IGNORED, ModelInputs, flatten, pack, pad
+from train.batches.collate import IGNORED, ModelInputs, flatten, labels_of, pack, pad, pad_classes, pad_tags
 from train.batches.order import measure_lengths
 from train.layers.attention import register
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.unit
 
 
 def row(*tokens: int, targets: int) -> dict[str, list[int]]:
-    return {"input_ids": list(tokens), "labels": [IGNORED] * (len(tokens) - targets) + list(tokens[-targets:])}
+    return {"input_ids": list(tokens), "loss_mask": [False] * (len(tokens) - targets) + [True] * targets}
 
 
 def test_logits_are_wanted_only_where_the_next_token_is_a_target() -> None:
@@ -32,8 +32,8 @@ def test_logits_are_wanted_only_where_the_next_token_is_a_target() -> None:
 
 
 EXAMPLE = [
-    {"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, 4]},
-    {"input_ids": [1, 2, 5, 6], "labels": [-100, -100, 5, 6]},
+    {"input_ids": [1, 2, 3, 4], "loss_mask": [False, False, True, True]},
+    {"input_ids": [1, 2, 5, 6], "loss_mask": [False, False, True, True]},
 ]
 
 
@@ -94,7 +94,7 @@ def test_whatever_rows_share_each_is_whole_and_predicts_the_same(
 def test_flattened_rows_predict_what_each_row_predicts_alone(tokens: list[list[int]], data: st.DataObject) -> None:
     rows = [row(*ids, targets=data.draw(st.integers(1, len(ids)))) for ids in tokens]
     batch = flatten(rows)
-    alone = [token for ids in rows for token in ids["labels"][1:] if token != IGNORED]
+    alone = [token for ids in rows for token in labels_of(ids)[1:] if token != IGNORED]
     assert batch["shift_labels"][0].tolist() == alone
     assert all(
         position + 1 not in batch["cu_seq_lens_q"].tolist()[:-1] for position in batch["logits_to_keep"].tolist()
@@ -109,7 +109,7 @@ def packed_rows() -> list[dict[str, Any]]:
         row(*generator.integers(3, 290, size=size).tolist(), targets=targets)
         for size, targets in ((9, 4), (17, 3), (5, 5), (30, 8))
     ]
-    joined = {name: rows[0][name] + rows[1][name] for name in ("input_ids", "labels")} | {"seq_lengths": [9, 17]}
+    joined = {name: rows[0][name] + rows[1][name] for name in ("input_ids", "loss_mask")} | {"seq_lengths": [9, 17]}
     return [joined, *rows[2:]]
 
 
@@ -133,11 +133,12 @@ def test_loss_and_gradient_of_a_padding_free_batch_are_those_of_the_rows_alone(
 ) -> None:
     import torch
 
-    alone = [{"input_ids": ids, "labels": labels} for joined in packed_rows for ids, labels in split(joined)]
-    items = sum(label != IGNORED for ids in alone for label in ids["labels"][1:])
+    alone = [{"input_ids": ids, "loss_mask": mask} for joined in packed_rows for ids, mask in split(joined)]
+    items = sum(label != IGNORED for ids in alone for label in labels_of(ids)[1:])
     plain = load_gpt(tiny_gpt, "eager")
     expected = [
-        loss_and_gradient(plain, {name: torch.tensor([values]) for name, values in ids.items()}, items) for ids in alone
+        loss_and_gradient(plain, {name: torch.tensor([ids]) for name, ids in named.items()}, items)
+        for named in ({"input_ids": one["input_ids"], "labels": labels_of(one)} for one in alone)
     ]
     loss, gradient = loss_and_gradient(
         load_gpt(tiny_gpt, register() if attention == "by row" else attention), flatten(packed_rows), items
@@ -164,11 +165,11 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(tiny_gpt: Path) -> No
     assert flatten(rows, share=True)["input_ids"].numel() == flatten(rows)["input_ids"].numel() - 3 * len(prefix)
 
 
-def split(joined: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
+def split(joined: dict[str, Any]) -> list[tuple[list[int], list[bool]]]:
     bounds = numpy.cumsum(joined.get("seq_lengths") or [len(joined["input_ids"])])[:-1]
     return [
-        (ids.tolist(), labels.tolist())
-        for ids, labels in zip(*(numpy.split(joined[name], bounds) for name in ("input_ids", "labels")), strict=True)
+        (ids.tolist(), mask.tolist())
+        for ids, mask in zip(*(numpy.split(joined[name], bounds) for name in ("input_ids", "loss_mask")), strict=True)
     ]
 
 
@@ -197,3 +198,23 @@ def test_packing_keeps_every_token_and_fills_its_sequences() -> None:
     assert sorted(length for found in packed for length in found["seq_lengths"]) == [3, 9, 12, 21, 28, 30]
     assert len(packed) == 4 and all(sum(found["seq_lengths"]) == len(found["input_ids"]) <= 33 for found in packed)
     assert measure_lengths(packed).tolist() == [len(found["input_ids"]) for found in packed]
+
+
+def test_class_indices_follow_the_order_of_the_labels() -> None:
+    rows = [{"input_ids": [5, 6, 7], "label": "good"}, {"input_ids": [5], "label": "bad"}]
+    batch = {name: value.tolist() for name, value in pad_classes(rows, 9, ["bad", "good"]).items()}
+    assert batch == {"input_ids": [[5, 6, 7], [5, 9, 9]], "attention_mask": [[1, 1, 1], [1, 0, 0]], "labels": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("row", "target"), [({"labels": ["b"]}, [0.0, 1.0]), ({"labels": []}, [0.0, 0.0]), ({"value": 2.5}, 2.5)]
+)
+def test_many_labels_are_a_number_each_and_a_value_is_itself(row: dict[str, Any], target: Any) -> None:
+    assert pad_classes([row | {"input_ids": [1]}], 0, ["a", "b"])["labels"].tolist() == [target]
+
+
+def test_a_tag_stands_at_its_words_first_subword_and_nowhere_else() -> None:
+    row = {"input_ids": [1, 5, 6, 7, 2], "first_subwords": [1, -1, 3], "tags": ["B-PER", "O", "O"]}
+    batch = pad_tags([row, {"input_ids": [1, 2], "first_subwords": [], "tags": []}], 0, ["O", "B-PER"])
+    assert batch["labels"].tolist() == [[IGNORED, 1, IGNORED, 0, IGNORED], [IGNORED] * 5]
+    assert batch["attention_mask"].tolist() == [[1] * 5, [1, 1, 0, 0, 0]]

@@ -90,11 +90,10 @@ def test_the_plan_counts_real_tokens_and_padding() -> None:
     assert RowSchedule(schedule.lengths, 2, 3, padded=False, row_count=4).padding_share == 0.0
 
 
-def test_lengths_count_all_columns_of_ids() -> None:
+@pytest.mark.parametrize("columns", [{"length": [3, 4], "note": ["a", "b"]}, {"input_ids": [[1, 2, 3], [1, 2, 3, 4]]}])
+def test_lengths_are_those_of_prepare_or_of_packed_sequences(columns: dict[str, list[Any]]) -> None:
     from datasets import Dataset
 
-    rows = Dataset.from_dict(
-        {"prompt_ids": [[1, 2], [3]], "chosen_ids": [[1], [2, 3]], "rejected_ids": [[], [1]], "note": ["a", "b"]}
-    )
+    rows = Dataset.from_dict(columns)
     assert measure_lengths(rows).tolist() == [3, 4]
     assert measure_lengths(rows.select([1, 0, 1])).tolist() == [4, 3, 4]

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from configs.rows.data import Data
 from train.data import ingest
@@ -18,6 +19,7 @@ from train.data.findings import record_findings
 from train.data.ingest import Ingest, ingest_rows, order_of, seconds_of
 from train.data.table import RowTable
 from train.sources.source import Batch, Fault
+from train.tokens.encode import rules_of
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +29,12 @@ def settings(**changes: Any) -> Data:
 
 
 def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[RowTable, list[dict[str, Any]]]:
+    folder = tmp_path / "letters"
+    folder.mkdir(exist_ok=True)
+    vocabulary = {letter: index for index, letter in enumerate("[]abcdefghijklmnopqrstuvwxyz")}
+    letters = Tokenizer(models.WordLevel(vocabulary, unk_token="["))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    letters.save(str(folder / "tokenizer.json"))
     with record_findings(data.lint, tmp_path / "lint.jsonl") as findings:
         ingest = Ingest(data, "sequence-classification", "single_label", findings)
         batches = [Batch("x.jsonl", parts, list(range(1, len(rows) + 1)), rows, "x")]
@@ -34,7 +42,7 @@ def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[
             batches,
             ingest,
             tmp_path / "rows.parquet",
-            lambda _: lambda rows: ([len(row["text"]) for row in rows], [0] * len(rows)),
+            rules_of(data, folder),
         )
     return found, pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist() if len(found.kept) else []
 

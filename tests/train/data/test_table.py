@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.data.table import hashes_of
+from train.data.table import group_of, hashes_of
 
 pytestmark = pytest.mark.unit
 ANSWERS = st.sampled_from(["good", "bad", "worse"])
@@ -32,7 +32,7 @@ def test_pairs_of_one_prompt_differ_by_both_answers_and_turned_round_contradict(
     expected = "duplicate" if (a, b) == (c, d) else "conflict" if (a, b) == (d, c) else "different"
     assert same(pair("q", a, b), pair("q", c, d)) == expected
     assert same(pair("q", a, b), pair("other", c, d)) == "different"
-    assert hashes_of(pair("q", a, b))["group"] == hashes_of(pair("q", c, d))["group"]
+    assert group_of(pair("q", a, b)) == group_of(pair("q", c, d)) != group_of(pair("other", a, b))
 
 
 def test_a_rejected_conversation_counts_as_its_text_does() -> None:
@@ -45,4 +45,4 @@ def test_a_rejected_conversation_counts_as_its_text_does() -> None:
 def test_a_labelled_text_is_told_by_text_and_label(text: str, label: str) -> None:
     row = {"id": "1", "text": text, "label": label}
     assert same(row, row | {"id": "2"}) == "duplicate" and same(row, row | {"label": label + "!"}) == "conflict"
-    assert "group" not in hashes_of(row)
+    assert group_of(row) == 0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
+from tests.support.prepared_rows import with_tokens, write_rows
+from train.data.prepared import read_tokens
 from train.estimate.devices import find_device
 from train.estimate.row_figures import padding_share, row_lengths, shared_prefix_tokens, target_token_share
 from train.estimate.workload import describe_workload, find_shape
@@ -43,42 +43,36 @@ def test_lengths_and_rows_come_from_the_data_card(chat: Callable[..., RunConfig]
         "lengths": {"counts": [1, 3], "edges": [20, 40, 60]},
     }
     (paths.data / "data_card.json").write_text(json.dumps(card))
-    pandas.DataFrame(
-        [
-            {
-                "id": "1",
-                "messages": [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "d"}],
-                "reference": "d",
-            }
-        ]
-    ).to_parquet(paths.data / "train.parquet")
     load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
     rows = load.rows
     assert (rows.longest, rows.mean, rows.target_token_share, rows.validation) == (60, 45.0, 1.0, 7)
     assert load.compute.steps == 8
-    make_base(config)  # its tokenizer counts the answer: one letter and the end
-    assert (
-        describe_workload(config, find_shape(config), paths, find_device("l4-24gb")).rows.target_token_share == 2 / 45
+    turns = [{"role": "user", "content": "abc"}, {"role": "assistant", "content": "d"}]
+    write_rows(
+        paths.data / "train.parquet", make_base(config), "chat", [{"id": "1", "messages": turns, "reference": "d"}]
     )
+    (row,) = read_tokens(paths, "train")
+    load = describe_workload(config, find_shape(config), paths, find_device("l4-24gb"))
+    assert load.rows.target_token_share == 3 / row["length"], "the answer's letter, its end and the line break after it"
 
 
 def test_what_prompts_begin_with_alike_is_counted_by_micro_batches(
-    chat: Callable[..., RunConfig], tmp_path: Path
+    chat: Callable[..., RunConfig],
 ) -> None:
     base = make_base(chat())
     whole = [
         [{"role": "user", "content": text}, {"role": "assistant", "content": "d"}]
         for text in ("abcx", "abcy", "abcx", "x")
     ]
-    pandas.DataFrame({"messages": whole}).to_parquet(tmp_path / "train.parquet")
-    letters = [shared_prefix_tokens(tmp_path, base, batch) for batch in (2, 4)]
+    rows = with_tokens(base, "chat", [{"messages": messages} for messages in whole])
+    letters = [shared_prefix_tokens(rows, batch) for batch in (2, 4)]
     assert letters[0] - letters[1] == 1, (
         "abc of the first two and nothing of the others, beside what the template says first"
     )
-    pandas.DataFrame({"text": ["abc", "abd"]}).to_parquet(tmp_path / "train.parquet")
-    assert shared_prefix_tokens(tmp_path, base, 2) == 0, "of a text every token is a target"
+    texts = with_tokens(base, "text", [{"text": "abc"}, {"text": "abd"}])
+    assert shared_prefix_tokens(texts, 2) == 0, "of a text every token is a target"
 
 
-def test_without_a_card_every_row_is_as_long_as_can_be_and_all_targets(tmp_path: Path) -> None:
+def test_without_a_card_every_row_is_as_long_as_can_be_and_all_targets() -> None:
     assert row_lengths(None, 160) == row_lengths(card_of([], []), 160) == (160, 160.0)
-    assert target_token_share(tmp_path, tmp_path, 160.0) == 1.0 and shared_prefix_tokens(tmp_path, tmp_path, 8) == 0
+    assert target_token_share([]) == 1.0 and shared_prefix_tokens([], 8) == 0

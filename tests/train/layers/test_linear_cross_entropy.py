@@ -54,8 +54,8 @@ def model_of(family: str, **more: Any) -> Any:
 
 
 def batch() -> dict[str, Any]:
-    row = {"input_ids": [1, 2, 3, 4, 5], "labels": [-100, -100, 3, 4, 5]}
-    return flatten([row, {"input_ids": [1, 2, 9, 8], "labels": [-100, -100, 9, 8]}])
+    row = {"input_ids": [1, 2, 3, 4, 5], "loss_mask": [False, False, True, True, True]}
+    return flatten([row, {"input_ids": [1, 2, 9, 8], "loss_mask": [False, False, True, True]}])
 
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3", "Granite"])

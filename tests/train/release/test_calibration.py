@@ -12,7 +12,7 @@ from configs.paths import RunPaths
 from configs.release import verify_release
 from configs.run.config import RunConfig
 from train.data.fingerprint import fingerprint
-from train.data.prepared import read_split
+from train.data.prepared import read_split, rows_at
 from train.finetune import finetune
 from train.model.base import make_base
 from train.prepare import prepare
@@ -41,12 +41,11 @@ def test_rows_are_drawn_from_train_by_seed(chat: Make) -> None:
     rows, again, other = (
         calibration_rows(chat(quantize=recipe | {"calibration_seed": seed}), paths) for seed in (1, 1, 2)
     )
-    train_ids = {row["id"] for row in read_split(paths, "train")}
-    assert rows == again != other and len(rows) == 7 and {row["id"] for row in rows} <= train_ids
-    held_out = {row["id"] for name in ("validation", "test") for row in read_split(paths, name)}
-    assert held_out and not held_out & {
-        row["id"] for row in calibration_rows(chat(quantize=recipe | {"calibration_rows": 1000}), paths)
-    }
+    assert rows == again != other and len(set(rows)) == 7
+    train = read_split(paths, "train")
+    assert rows_at(paths, "train", rows) == [train[index] for index in rows], "in the order drawn"
+    every = calibration_rows(chat(quantize=recipe | {"calibration_rows": 1000}), paths)
+    assert sorted(every) == list(range(len(train)))
     assert calibration_rows(chat(quantize={"scheme": "w4a16"}), paths) == []
 
 
@@ -90,7 +89,7 @@ def test_no_row_but_trains_reaches_llmcompressor_and_the_manifest_says_which(
     assert all(any(question in line for question in splits["train"]) for line in text)
     assert not any(question in line for name in ("validation", "test") for question in splits[name] for line in text)
     stated = manifest.quantization["calibration"]
-    assert stated["fingerprint"] == fingerprint(calibration_rows(config, paths)) and (
+    assert stated["fingerprint"] == fingerprint(rows_at(paths, "train", calibration_rows(config, paths))) and (
         stated["rows"],
         stated["split"],
     ) == (9, "train")

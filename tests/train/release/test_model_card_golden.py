@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from configs.run.config import RunConfig
+from infra.tokenizer import load_tokenizer
 from train.release.golden import write_golden
 from train.release.model_card import write_card
 
@@ -145,12 +146,15 @@ def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, 
         assert line["answer"] == max(line["probs"], key=line["probs"].get)
 
 
-def test_golden_text_does_not_depend_on_its_neighbours_padding(tiny_gpt: Path, tokenizer: Any, tmp_path: Path) -> None:
+def test_golden_text_does_not_depend_on_its_neighbours_padding(tiny_gpt: Path, tmp_path: Path) -> None:
     """Answered in one padded batch as if each were asked alone: serving asks them alone."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32).eval()
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32).eval(),
+        load_tokenizer(tiny_gpt),
+    )
     rows = [
         {
             "id": str(size),

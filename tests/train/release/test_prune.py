@@ -9,9 +9,10 @@ import pytest
 
 from configs.run.quantize import Prune
 from train.release.calibration import loader
-from train.release.prune import prune, recover, sparsity
+from train.release.prune import collate, prune, recover, sparsity
 from train.release.recipe import quantized_layers
 
+LABELS = ["bad", "good"]
 pytestmark = pytest.mark.integration
 SETTINGS = {
     "magnitude-0.5": {"method": "magnitude"},
@@ -32,7 +33,7 @@ def model(request: pytest.FixtureRequest, tiny_gpt: Path, tiny_bert: Path) -> An
 
     torch.manual_seed(1)
     found = (
-        load_classifier(tiny_bert, ["bad", "good"])
+        load_classifier(tiny_bert, LABELS)
         if request.param == "bert"
         else AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32)
     )
@@ -42,7 +43,10 @@ def model(request: pytest.FixtureRequest, tiny_gpt: Path, tiny_bert: Path) -> An
 def encoded(tokenizer: Any, model: Any) -> list[dict[str, Any]]:
     rows = [tokenizer(text)["input_ids"] for text in ("good film", "a bad film 42", "user assistant", "fine film")]
     is_classifier = "Classification" in type(model).__name__
-    return [{"input_ids": ids, "labels": index % 2 if is_classifier else ids} for index, ids in enumerate(rows)]
+    return [
+        {"input_ids": ids} | ({"label": LABELS[index % 2]} if is_classifier else {"loss_mask": [True] * len(ids)})
+        for index, ids in enumerate(rows)
+    ]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -75,17 +79,14 @@ def test_a_recovery_fine_tune_learns_and_keeps_every_zero(model: Any, tokenizer:
 
     def loss() -> float:
         with torch.inference_mode():
-            found = [
-                model(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
-                for row in rows
-            ]
+            found = [model(**collate([row], 0, LABELS)).loss for row in rows]
         return float(sum(found))
 
     model.requires_grad_(False)  # as a merged adapter leaves it
     prune(model, settings, None)
     zeros = {name: layer.weight == 0 for name, layer in quantized_layers(model).items()}
     before, pruned = {name: layer.weight.clone() for name, layer in quantized_layers(model).items()}, loss()
-    recover(model, settings, rows, tokenizer, batch_size=4, seed=3)
+    recover(model, settings, rows, LABELS, tokenizer.pad_token_id, batch_size=4, seed=3)
     for name, layer in quantized_layers(model).items():
         assert bool((layer.weight[zeros[name]] == 0).all()), name
         assert not torch.equal(layer.weight, before[name]), "the other weights have moved"

@@ -10,9 +10,9 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from tests.support.prepared_rows import with_tokens
 from train.loop.arguments import schedule_arguments, trainer_arguments
-from train.tasks.dpo import build_dpo_trainer, encode_preference
-from train.tasks.sft import encode_chat
+from train.tasks.dpo import build_dpo_trainer
 
 pytestmark = pytest.mark.unit
 PAIR = {
@@ -23,24 +23,24 @@ PAIR = {
 }
 
 
-def test_both_answers_follow_the_prompt_that_serving_sends_and_end(tokenizer: Any) -> None:
-    pair, chat = encode_preference(tokenizer, PAIR), encode_chat(tokenizer, PAIR["messages"])  # type: ignore[arg-type]  # one literal of mixed values
+def test_both_answers_follow_the_prompt_that_serving_sends_and_end(tiny_gpt: Path, tokenizer: Any) -> None:
+    (pair,), (chat,) = (with_tokens(tiny_gpt, shape, [PAIR]) for shape in ("preference", "chat"))
     assert pair["prompt_ids"] + pair["chosen_ids"] == chat["input_ids"]
-    assert tokenizer.decode(pair["rejected_ids"]) == "a bad one<|im_end|>"
-    assert pair["input_ids"] == pair["prompt_ids"] + pair["rejected_ids"], (
-        "the longer of both, by which rows are grouped"
-    )
+    assert tokenizer.decode(pair["rejected_ids"]) == "a bad one<|im_end|>\n"
+    assert pair["length"] == len(pair["prompt_ids"] + pair["rejected_ids"]), "the longer of both"
 
 
 @pytest.fixture
-def rows() -> list[dict[str, Any]]:
+def rows(tiny_gpt: Path) -> list[dict[str, Any]]:
     turns = [
         [{"role": "user", "content": f"film {index}"}, {"role": "assistant", "content": "good"}] for index in range(8)
     ]
-    return [
+    found = [
         {"id": str(index), "messages": messages, "rejected": "bad", "reference": "good"}
         for index, messages in enumerate(turns)
     ]
+    ids = ("prompt_ids", "chosen_ids", "rejected_ids", "length")
+    return [{name: row[name] for name in ids} for row in with_tokens(tiny_gpt, "preference", found)]
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -28,10 +28,10 @@ CONFIG = {"tags": "BertForTokenClassification", "many labels": "multi_label_clas
 def test_a_task_ends_in_a_release_that_says_what_it_is(
     chat: Callable[..., RunConfig], classifier: Callable[..., RunConfig], checkout: Path, kind: str
 ) -> None:
-    task, problem, row, labels = KINDS[kind]
+    task, problem, shape, row, labels = KINDS[kind]
     config = of_kind((chat if task in ("causal-lm", "dpo") else classifier)(train={"max_steps": 6}), kind)
     paths = RunPaths.of("x")
-    write_prepared(paths, row, labels)
+    write_prepared(paths, Path(str(config.base.path)), shape, row, labels)
     record = finetune(config, paths, TRACKER)
     assert record["steps"] == 6 and all(math.isfinite(line["loss"]) for line in record["losses"])
     assert record["best_validation_loss"] <= record["validation"][0]["eval_loss"]
@@ -79,7 +79,7 @@ def test_a_method_ends_in_the_same_kind_of_release(
         of_kind(RunConfig.model_validate(document | {"train": document["train"] | section}), "tags"),
         RunPaths.of("x"),
     )
-    write_prepared(paths, *KINDS["tags"][2:])
+    write_prepared(paths, Path("tiny-bert"), *KINDS["tags"][2:])
     first = finetune(config, paths, TRACKER)
     assert len(first["losses"]) == 4 and finetune(config, paths, TRACKER) == first, "a finished training does nothing"
     manifest = quantize(config, paths)

@@ -20,7 +20,7 @@ from eval.evaluate import evaluate
 from eval.measure.rows import read_rows
 from eval.metrics.aggregate import figure
 from eval.metrics.score import score
-from infra.tokenizer import load_tokenizer, with_tokens
+from infra.tokenizer import load_tokenizer, read_tokenizer, split_answer, with_tokens
 from infra.vllm.client import ask
 from infra.vllm.parity import check_parity
 from infra.vllm.server import temporary_slot
@@ -40,7 +40,7 @@ def serve_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def released(config: RunConfig, kind: str) -> tuple[RunConfig, RunPaths]:
     config, paths = of_kind(config, kind), RunPaths.of(kind.replace(" ", "-"))
-    write_prepared(paths, *KINDS[kind][2:])
+    write_prepared(paths, Path(str(config.base.path)), *KINDS[kind][2:])
     finetune(config, paths, TRACKER)
     quantize(config, paths)
     return config, paths
@@ -80,7 +80,7 @@ def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as
     )
     manifest, reference = read_manifest(paths.release), model_of(paths.release)
     for kind in ("completions", "texts"):
-        write_prepared(RunPaths.of(kind), *KINDS[kind][2:])
+        write_prepared(RunPaths.of(kind), Path("tiny-gpt"), *KINDS[kind][2:])
     with temporary_slot(paths.release, manifest, served_name="m", log=checkout / "vllm.log") as base_url:
         parity = check_parity(base_url, "m", paths.release, manifest)
         assert parity.agreement == 1 and parity.difference < 0.01
@@ -158,15 +158,9 @@ def assert_same_tokens(base_url: str, release: Path) -> None:
     saw."""
     import httpx
 
-    from train.batches.collate import IGNORED
-    from train.tasks.sft import encode_chat
-
-    tokenizer = load_tokenizer(release)
+    tokenizer = read_tokenizer(release)
     for messages in CONVERSATIONS:
-        encoded = encode_chat(tokenizer, messages)
-        prompt = [
-            token for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True) if label == IGNORED
-        ]
+        prompt, _ = split_answer(*tokenizer.conversation({"messages": messages}))
         body = {"model": "m", "messages": messages[:-1], "max_tokens": 1, "return_token_ids": True}
         reply = httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=60).json()
         assert reply["prompt_token_ids"] == prompt, json.dumps(messages)
