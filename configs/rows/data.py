@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.rows.expect import Expectation
 from configs.rows.files import Location, suffix_format
 from configs.rows.lint import Lint
 from configs.rows.source import HubSplits, MixPart, RowSource, ends_expected
@@ -38,6 +39,9 @@ class Data(RowSource):
         "alone (ORG); words: no entities but a tag for each word by itself, such as its part of speech",
     )
     lint: Lint = Lint()
+    expect: list[Expectation] = Field(
+        default_factory=list, description="what rows must be like beside that; each breach is a finding: expectation"
+    )
     split: Split = Split()
     max_rows: int | None = Field(None, ge=10, le=100_000_000)
     train_on: Literal["all", "last"] = Field(

@@ -159,11 +159,17 @@ def texts_of(row: Row) -> list[str]:
     return [*turns, *(row[name] for name in ("text", PAIR, "prompt", "completion", "rejected") if name in row), *words]
 
 
-def words_asked(row: Row) -> str:
-    """What near-duplicates are told by: the question without the system's turn, which many rows share."""
-    if "messages" in row:
-        return "\n".join(said(turn) for turn in row["messages"][:-1] if turn["role"] != "system")
-    return "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
+def asked_of(row: Row) -> tuple[str, str]:
+    """What near-duplicates are told by: the whole question, and what is asked beside the system's turns and the tools;
+    an answer to nothing stands for its question."""
+    if "messages" not in row:
+        text = "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
+        return text, text
+    turns = row["messages"][:-1]
+    beside = "\n".join(said(turn) for turn in turns if turn["role"] != "system")
+    whole = "\n".join([*([str(row["tools"])] if row.get("tools") else []), *map(said, turns)])
+    whole = whole if whole.strip() else answer_of(row)
+    return whole, beside if beside.strip() else whole
 
 
 def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = True, pairs: bool = False) -> Any:

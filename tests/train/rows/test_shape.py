@@ -14,13 +14,13 @@ from train.rows.shape import (
     Shape,
     answer_of,
     arrow_schema,
+    asked_of,
     has_pairs,
     labels_of,
     parse_row,
     question_of,
     shape_of,
     texts_of,
-    words_asked,
 )
 from train.sources.source import Fault
 
@@ -126,9 +126,9 @@ def test_a_label_may_be_that_of_two_texts(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", PAIRED)
 def test_both_texts_are_the_question(shape: Shape) -> None:
     one, other = (GOOD[shape] | {"text_pair": text} for text in ("a poor film", "no film"))
-    assert question_of(one) != question_of(other) and words_asked(one) != words_asked(other)
+    assert question_of(one) != question_of(other) and asked_of(one) != asked_of(other)
     assert question_of(one) != question_of({"text": one["text"] + one["text_pair"]})
-    assert texts_of(one) == ["a fine film", "a poor film"] and "poor" in words_asked(one)
+    assert texts_of(one) == ["a fine film", "a poor film"] and "poor" in asked_of(one)[0]
 
 
 @pytest.mark.parametrize(("pairs", "second"), [(True, None), (True, " "), (True, 3), (False, "one too many")])
@@ -214,11 +214,14 @@ def test_no_row_whatever_raises(shape: Shape, found: dict[str, Any], allowed: fr
     if isinstance(row, dict):
         assert all(
             isinstance(text, str)
-            for text in (question_of(row), answer_of(row), words_asked(row), *texts_of(row), *labels_of(row))
+            for text in (question_of(row), answer_of(row), *asked_of(row), *texts_of(row), *labels_of(row))
         )
 
 
-def test_the_system_turn_is_part_of_the_question_and_not_of_what_is_compared() -> None:
+def test_the_system_turn_is_part_of_the_question_and_of_what_is_compared_and_can_be_told_from_it() -> None:
     assert "Be brief." in question_of(GOOD["chat"])
-    assert words_asked(GOOD["chat"]) == "2+2?"
-    assert words_asked(GOOD["tags"]) == "Ada slept"
+    assert asked_of(GOOD["chat"]) == ("Be brief.\n2+2?", "2+2?")
+    calls = [{"role": "assistant", "tool_calls": '[{"name": "f"}]'}, {"role": "tool", "content": "42"}]
+    assert asked_of({"messages": [*calls, {"role": "assistant", "content": "a"}]})[1] == '[{"name": "f"}]\n42'
+    assert asked_of({"messages": [{"role": "assistant", "content": "a"}]}) == ("a", "a"), "an answer to nothing"
+    assert asked_of(GOOD["tags"]) == ("Ada slept", "Ada slept")
