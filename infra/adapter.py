@@ -31,6 +31,11 @@ def write_adapter(config: RunConfig, paths: RunPaths, target: Path) -> None:
             f"{config.name}: initialization {changed} changed the base, so the adapter alone fits none",
             hint="--set train.lora.initialization=default, or push the merged release",
         )
+    if config.base.add_tokens:
+        raise RefusedError(
+            f"{config.name}: base.add_tokens changed the base, so the adapter alone fits none",
+            hint="tunegate releases push NAME@DIGEST --hub …",
+        )
     if not (paths.trained / WEIGHTS).exists():
         raise InputError(f"{paths.trained / WEIGHTS}: missing", hint="tunegate train CONFIG")
     if target.exists():

@@ -116,6 +116,7 @@ def run_train(run: RunConfig) -> TrainingReport:
     """Its training record; with `peak_memory_bytes` where this call trained. Raises RefusedError where it learnt
     nothing, also of a training that stands."""
     from infra.mlflow.tracking import start_run
+    from infra.reporters import Reporters
 
     with waiting("torch is loaded", 10):
         from train.data.prepared import read_card
@@ -125,7 +126,9 @@ def run_train(run: RunConfig) -> TrainingReport:
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = cast("TrainingReport", finetune(run, paths, tracker))
+    reporters = Reporters(tracker, run, paths.root)
+    record = cast("TrainingReport", finetune(run, paths, reporters))
+    reporters.close()
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
         record["peak_memory_bytes"] = peak_memory()
         with waiting("MLflow takes what was logged"):

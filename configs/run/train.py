@@ -109,6 +109,9 @@ class Train(Section):
     liger: Literal["auto", "always", "never"] = Field(
         "auto", description="Liger kernels; auto: on a GPU where liger-kernel is installed"
     )
+    report_to: list[Literal["tensorboard", "wandb"]] = Field(
+        default_factory=list, description="beside MLflow: event files, or Weights & Biases (offline by default)"
+    )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     lora: Lora = Lora()
     preference: Preference = Field(Preference(), description="for task dpo")

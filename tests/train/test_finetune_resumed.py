@@ -147,7 +147,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
 def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(
     chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"max_steps": 30, "eval_every_steps": 2, "early_stopping_patience": 2, "learning_rate": 1e-12}
+    settings = {"max_steps": 30, "eval_every_steps": 2, "early_stopping_patience": 2, "learning_rate": 1e-30}
     straight, killed = chat(name="straight", train=settings), chat(name="killed", train=settings)
     record = finetune(straight, prepared(straight), QUIET)
     assert (record["best_step"], record["steps"]) == (2, 6), (

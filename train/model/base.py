@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError, RefusedError
-from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
+from configs.release import MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from configs.run.serving import Serving
 from configs.task import Task, served_task
 from infra.files.atomic import new_directory, write_text
 from infra.git.command import head_revision
+from train.model.added_tokens import extend_base, extended_folder
 from train.model.find_base import find_weights, folders_of
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "llmcompressor", "compressed-tensors", "tokenizers", "safetensors")
@@ -27,11 +28,28 @@ KEPT = re.compile(
 
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
-    """build/base/NAME, made on the first call, its bytes those that base.digest pins.
+    """build/base/NAME, made on the first call, its bytes those that base.digest pins; with base.add_tokens the folder
+    beside it that has them.
 
     Raises InputError, RefusedError or ExternalError as `find_weights`, and RefusedError where the digest
     differs.
     """
+    plain, tokens = make_plain_base(config, root), config.base.add_tokens
+    return make_extended_base(plain, tokens, served_task(config.task)) if tokens else plain
+
+
+def make_extended_base(plain: Path, tokens: list[str], task: Task) -> Path:
+    origin = read_manifest(plain)
+    target = extended_folder(plain, origin.digest, tokens)
+    if not (target / MANIFEST).exists():
+        extend_base(plain, target, tokens)
+        version = f"{origin.base['version']} with {len(tokens)} more token{'s' if len(tokens) > 1 else ''}"
+        write_manifest(target, origin.base["name"], task, version, origin.digest)
+    return target
+
+
+def make_plain_base(config: RunConfig, root: Path) -> Path:
+    """build/base/NAME as it came."""
     base = config.base
     target, downloads = root / base.name, root / f".{base.name}.download"
     if base.pin and is_current(target, base, base.pin, ""):  # a pinned name needs no look at the far side
