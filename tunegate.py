@@ -82,6 +82,10 @@ def check(
     overrides: Sets = None,
     as_json: AsJson = False,
     data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
+    show_count: Annotated[
+        int | None,
+        typer.Option("--show", min=1, max=1000, help="print so many rows as training will see them, their loss marked"),
+    ] = None,
     export_schemas: Annotated[
         bool, typer.Option(help="write the JSON Schemas that editors use to configs/schema")
     ] = False,
@@ -106,8 +110,10 @@ def check(
         raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
     paths = files or []
     problems = check_files(paths, overrides or [])
-    if problems or not (data or plan):
+    if problems or not (data or plan or show_count):
         show_problems(problems, len(paths), as_json)
+    if show_count:
+        show_rows(paths, overrides, show_count, as_json)
     if data:
         check_rows(paths, overrides, as_json)
     if plan:
@@ -125,6 +131,19 @@ def show_problems(problems: list[Problem], files: int, as_json: bool) -> None:
             typer.echo(f"{files} file{'s' if files != 1 else ''} good")
     if problems:
         raise typer.Exit(2)
+
+
+def show_rows(paths: list[Path], overrides: list[str] | None, count: int, as_json: bool) -> None:
+    from configs.check import kind_of
+    from configs.run.config import RunConfig
+    from train.show_rows import print_rows, show_rows
+
+    runs = [read_run(path, overrides) for path in paths if kind_of(path) is RunConfig]
+    found = {run.name: show_rows(run, count) for run in runs}
+    if as_json:
+        show(found, True)
+    for name, rows in found.items() if not as_json else []:
+        print_rows(name, rows)
 
 
 def check_rows(paths: list[Path], overrides: list[str] | None, as_json: bool) -> None:

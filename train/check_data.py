@@ -11,7 +11,7 @@ from configs.run.config import RunConfig
 from train.data.findings import record_findings
 from train.data.pipeline import inspect
 from train.data.prepared import record_of
-from train.sources.reader import read_source
+from train.rows.mix import read_rows
 from train.tokens.encode import rules_of
 
 
@@ -28,21 +28,28 @@ class RowsReport(TypedDict):
     examples: list[dict[str, Any]]
 
 
+def tokenizer_folder(config: RunConfig) -> Path | None:
+    """The base that prepare made, else the folder that it will be made of; None where neither is here: making the base
+    would load torch."""
+    made = Path("build/base") / config.base.name
+    given = [Path(config.base.path)] if config.base.path else []
+    return next((folder for folder in (made, *given) if (folder / "tokenizer.json").exists()), None)
+
+
 def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     """A report for machines and the first findings of each kind as lines; all of them are listed in
     build/NAME/lint.jsonl.
 
-    Tokens are counted only where the base's tokenizer is there already, for making the base would load torch.
+    Tokens are counted only where the base's tokenizer is there already.
     """
-    base, record = Path("build/base") / config.base.name, record_of(RunPaths.of(config.name))
-    measured = (base / "tokenizer.json").exists()
+    base, record = tokenizer_folder(config), record_of(RunPaths.of(config.name))
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
         drawn = inspect(
             config,
-            read_source(config),
+            read_rows(config),
             Path(folder) / "rows.parquet",
             findings,
-            rules_of(config.data, base) if measured else None,
+            rules_of(config.data, base) if base else None,
         )
     report: RowsReport = {
         "name": config.name,
@@ -50,8 +57,8 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
         "refused": findings.refused(),
         "findings": dict(findings.counts),
         "tokens": "tokens counted"
-        if measured
-        else f"tokens not counted, for {base} is not made yet: tunegate prepare makes it",
+        if base
+        else f"tokens not counted, for build/base/{config.base.name} is not made yet: tunegate prepare makes it",
         "listed_in": str(record),
         "examples": [vars(finding) for kind in findings.first for finding in findings.first[kind]],
     }

@@ -30,7 +30,14 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
     settings = config.train.model_dump(exclude={"accept_constant", "report_to"})
-    key = key_of(config.task, config.problem, settings, read_manifest(base).digest, card["fingerprint"])
+    key = key_of(
+        config.task,
+        config.problem,
+        settings,
+        read_manifest(base).digest,
+        card["fingerprint"],
+        card.get("tokens"),
+    )
     finished = read_training_record(paths)
     if finished and finished.get("key") == key:
         return finished

@@ -26,6 +26,7 @@ from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
 from train.release.calibration import calibration_rows, describe, encoded, loader
 from train.release.facts import PruneFacts, QuantizationFacts
+from train.release.generation import taken_out
 from train.release.golden import write_golden
 from train.release.merge import complete, finalize_directory, merge, round_weights, save, save_unmerged
 from train.release.model_card import write_card
@@ -52,6 +53,8 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         save(model, tokenizer, parent, stored_dtype(base))
         write_golden(config, model, tokenizer, golden, parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
+        if taken := taken_out(base):
+            facts["generation_removed"] = taken
         facts["size_bytes"] = weights_size(partial) + weights_size(partial / ADAPTER)
         facts["parent_size_bytes"] = weights_size(parent)
         write_text(partial / "README.md", write_card(config, card, training, read_manifest(base).base, facts))

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from configs.rows.data import Data
-from configs.run.base import BaseWeights, input_columns
+from configs.run.base import BaseWeights, input_columns, read_config
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
 from configs.run.defaults import default_learning_rate
 from configs.run.evaluate import Evaluate
+from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
 from configs.run.launch import Launch
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, choose_group_size
-from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
+from configs.run.servability import adapter_refusal, device_here, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.task import Problem, Task
+from configs.task import Problem, Task, served_task
 
 SOURCE_TASKS: dict[str, Task] = {
     "bfcl": "causal-lm",
@@ -153,13 +155,27 @@ class RunConfig(Section):
         if not info.context:
             return self
         device = device_here() if self.serving.device == "auto" else self.serving.device
+        root = Path(info.context["root"])
         if device == "cpu" and self.train.needs_gpu:
             raise ValueError(f"a GPU with {' and '.join(self.train.needs_gpu)}")
-        if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
+        if (reason := self.base_refusal(read_config(self.base, root))) or (
+            reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device)
+        ):
             raise ValueError(reason)
         if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
             raise ValueError(reason)
-        columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
+        columns = input_columns(self.base, root) if self.quantize.scheme == "w4a16" else None
         if columns:
             choose_group_size(columns, self.quantize.group_size)
         return self
+
+    def base_refusal(self, found: dict[str, Any] | None) -> str | None:
+        """What is expected instead of this base, by its config.json; None where it serves, or is not here yet."""
+        if not found or "model_type" not in found:
+            return None
+        return unserved(found, served_task(self.task)) or uncompressed(found, self.quantize)
+
+    def kind(self, root: Path) -> Kind:
+        """GPT-type or BERT-type: of the base where it is here to be read, else of the task."""
+        found = read_config(self.base, root)
+        return kind_of(found) if found and "model_type" in found else kind_of_task(self.task)

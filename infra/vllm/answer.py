@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from configs.release import Manifest
+from configs.section import JsonObject
+from infra.chat_template import said
 from infra.tokenizer import NO_SUBWORD, Row
 
 LIKELY = 0.5
@@ -97,9 +100,19 @@ def read_chat(reply: Any, seconds: float) -> Answer:
     choice = reply["choices"][0]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     first = float(tokens[0]["logprob"]) if tokens else None
-    return Answer(
-        choice["message"]["content"] or "", None, None, first, seconds, int(reply["usage"]["completion_tokens"])
+    text = said(
+        choice["message"] | {"tool_calls": [read_call(one) for one in choice["message"].get("tool_calls") or []]}
     )
+    return Answer(text, None, None, first, seconds, int(reply["usage"]["completion_tokens"]))
+
+
+def read_call(call: JsonObject) -> JsonObject:
+    """A call as a row has it; arguments that are no JSON stay the text that they are."""
+    function = call["function"]
+    try:
+        return {"function": function | {"arguments": json.loads(function["arguments"])}}
+    except ValueError:
+        return {"function": function}
 
 
 def read_completion(reply: Any, seconds: float) -> Answer:

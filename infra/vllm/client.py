@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import ExternalError
 from configs.release import Manifest
 from configs.task import Task
+from infra.chat_template import as_request
 from infra.tokenizer import Row
 from infra.vllm.answer import Answer, read, read_prompt_logprobs
 
@@ -34,6 +35,8 @@ async def ask(
     """Asks greedily. Raises ExternalError when the server refuses, or after four tries on connection errors and 5xx."""
     started = time.perf_counter()
     path, body = request_of(served_name, manifest.task, example, max_new_tokens)
+    if "tools" in body and manifest.serving.tool_parser and "answer_ids" not in example:
+        body["tool_choice"] = "auto"  # the server reads the calls; a golden answer is compared as text
     reply = await post(client, f"{base_url}{path}", body, api_key)
     seconds = time.perf_counter() - started
     try:
@@ -80,17 +83,18 @@ def request_of(served_name: str, task: Task, example: Row, max_new_tokens: int) 
 
 
 def chat_request(served_name: str, example: Row, max_new_tokens: int) -> dict[str, object]:
-    """A trailing assistant turn is the gold answer: it is never sent."""
-    messages = [dict(message) for message in example["messages"]]
+    """A trailing assistant turn is the gold answer: it is never sent. Tools go into the prompt; calls come as text."""
+    messages = [as_request(message) for message in example["messages"]]
     if messages and messages[-1]["role"] == "assistant":
         messages.pop()
+    tools = {"tools": example["tools"], "tool_choice": "none"} if example.get("tools") else {}
     return {
         "model": served_name,
         "messages": messages,
         "temperature": 0,
         "max_tokens": max_new_tokens,
         "logprobs": True,
-    }
+    } | tools
 
 
 def scoring_request(served_name: str, prompt: str | list[int]) -> dict[str, object]:

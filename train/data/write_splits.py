@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.data_card import DataCard, LengthHistogram
+from configs.digest import key_of
 from configs.errors import InputError
 from configs.rows.data import Data
 from configs.run.config import RunConfig
@@ -17,11 +18,12 @@ from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
 from train.data.ingest import Window
+from train.data.mixture import count_parts
 from train.data.pipeline import Drawn, row_groups
 from train.data.splits import SPLITS, UNUSED
 from train.rows.shape import arrow_schema, labels_of
 from train.sources.source import Source
-from train.tokens.encode import Rules
+from train.tokens.encode import VERSION, Rules
 from train.tokens.tokenize import tokenize
 
 if TYPE_CHECKING:
@@ -90,12 +92,14 @@ def describe(
             name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": fingerprints[name]}
             for name, part in written.items()
         },
+        "sources": count_parts(drawn.table, drawn.split, config.data, source),
         "left_out": source.left_out | zero | dict(drawn.table.left_out),
         "findings": findings.table(),
         "near_duplicates": drawn.near,
         "balance": balance,
         "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
         "key": key,
+        "tokens": key_of(VERSION, config.data.train_on),
     }
 
 

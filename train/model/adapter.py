@@ -3,12 +3,14 @@ loads by the same config."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.digest import key_of, sha256_of
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
+from configs.run.family import HEADS
 from train.model.added_tokens import token_indices
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
@@ -19,8 +21,6 @@ PEFT_TASKS = {
     "causal-lm": "CAUSAL_LM",
     "dpo": "CAUSAL_LM",
 }
-# A new head is trained whole. peft leaves it out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
-HEADS = r"(.*\.)?(classifier|score)(\..*)?"
 
 
 def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
@@ -46,10 +46,14 @@ def wrap_model(model: Any, config: RunConfig, new_rows: dict[str, list[int]] | N
 
     if config.train.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
-    return get_peft_model(model, lora_config(config, new_rows))
+    return get_peft_model(model, lora_config(config, model.new_layers, new_rows))
 
 
-def lora_config(config: RunConfig, new_rows: dict[str, list[int]] | None = None) -> Any:
+def lora_config(config: RunConfig, new_layers: Sequence[str] = (), new_rows: dict[str, list[int]] | None = None) -> Any:
+    """`new_layers`: of the model, without weights of their own yet; they are trained whole and saved with the adapter,
+    as peft does with the head. peft leaves a head out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
+    `new_rows`: those of base.add_tokens in embedding and head.
+    """
     from peft import LoftQConfig, LoraConfig
 
     lora = config.train.lora
@@ -62,7 +66,7 @@ def lora_config(config: RunConfig, new_rows: dict[str, list[int]] | None = None)
         bias=lora.bias,
         target_modules=lora.target_modules,
         exclude_modules=HEADS if has_head else None,
-        modules_to_save=lora.modules_to_save or None,
+        modules_to_save=sorted({*new_layers, *lora.modules_to_save}) or None,
         trainable_token_indices=new_rows,
         rank_pattern=dict(lora.rank_pattern),
         alpha_pattern=dict(lora.alpha_pattern),

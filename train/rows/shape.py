@@ -86,7 +86,7 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
     if shape in WITH_REFERENCE:
         reference = found.get("reference")
         row["reference"] = (
-            answer_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
+            expected_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
         )
     return row
 
@@ -102,6 +102,16 @@ def answer_of(row: Row) -> str:
         if name in row:
             return row[name] if isinstance(row[name], str) else compact(row[name])
     return said(row["messages"][-1]) if "messages" in row else ""
+
+
+def expected_of(row: Row) -> str:
+    """The right answer as it is scored: the answer itself; one call by name and the values that each argument may
+    have."""
+    calls = row["messages"][-1].get("tool_calls") or [] if "messages" in row else []
+    if len(calls) == 1 and not row["messages"][-1]["content"]:
+        call = calls[0]["function"]
+        return compact({"name": call["name"], "accepted": {name: [value] for name, value in call["arguments"].items()}})
+    return answer_of(row)
 
 
 def question_of(row: Row) -> str:
