@@ -1,4 +1,5 @@
-"""A trained adapter by itself: the folder that peft's PeftModel.from_pretrained and vLLM's --lora-modules take."""
+"""A trained adapter by itself: the folder that peft's PeftModel.from_pretrained takes, and vLLM's --lora-modules where
+it is LoRA of a text model without modules_to_save (vllm/lora/peft_helper.py)."""
 
 from __future__ import annotations
 
