@@ -133,8 +133,11 @@ class RunConfig(Section):
             raise ValueError(
                 "no train.lora.modules_to_save with train.lora.loraplus_ratio: its rates are those of A and B"
             )
-        if self.quantize.scheme == "adapter" and lora.modules_to_save:
-            raise ValueError("no train.lora.modules_to_save with quantize.scheme adapter: vLLM loads A and B alone")
+        if self.quantize.scheme == "adapter" and (lora.modules_to_save or self.base.add_tokens):
+            raise ValueError(
+                "no train.lora.modules_to_save and no base.add_tokens with quantize.scheme adapter: "
+                "vLLM loads A and B alone"
+            )
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
         if self.adapter_off_is_reference and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
@@ -154,11 +157,10 @@ class RunConfig(Section):
         classes = self.task == "sequence-classification" and self.problem == "single_label"
         if self.train.label_smoothing and not (classes or self.task in ("token-classification", "causal-lm")):
             raise ValueError("train.label_smoothing of 0 but for one class, tags and texts")
-        if self.train.neftune_alpha and self.task not in (
-            "causal-lm",
-            "sequence-classification",
-            "token-classification",
-        ):
+        supervised = self.task in ("causal-lm", "sequence-classification", "token-classification")
+        if self.base.add_tokens and not supervised:
+            raise ValueError(f"no base.add_tokens with task {self.task}: add them where the answers are learnt")
+        if self.train.neftune_alpha and not supervised:
             raise ValueError(f"no train.neftune_alpha with task {self.task}: its reference would be noisy too")
         return self
 

@@ -115,6 +115,9 @@ class Train(Section):
         description="how much a class counts in the loss: balanced, by how rare it is; or class: weight, 1 where it is "
         "not named. Of many labels the weight of a row that has it; of tags a tag (B-PER) or a type (PER)",
     )
+    report_to: list[Literal["tensorboard", "wandb"]] = Field(
+        default_factory=list, description="beside MLflow: event files, or Weights & Biases (offline by default)"
+    )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     lora: Lora = Lora()
     preference: Preference = Field(Preference(), description="for task dpo")
