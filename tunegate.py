@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from configs.environment.config import DeployConfig
     from configs.errors import Problem
     from configs.release import ReleaseUse
+    from configs.run.config import RunConfig
     from configs.verdict import Verdict
     from serve.preview import Preview
     from serve.record.environment import Compare
+    from train.tasks.grpo import Rewards
 
 COLOURS = False if os.environ.get("NO_COLOR") else None  # None: on a terminal alone
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -65,7 +67,9 @@ def front(
     Start with: tunegate run configs/finetune/smoke.yaml
     """
     context.color = COLOURS
-    context.obj = SimpleNamespace(judge_of=judge_of, compare_by=compare_by, used_releases=used_releases)
+    context.obj = SimpleNamespace(
+        judge_of=judge_of, compare_by=compare_by, used_releases=used_releases, make_rewards=make_rewards
+    )
 
 
 def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
@@ -199,6 +203,15 @@ def compare_by() -> Compare:
     return Compare(share_difference, mean_difference)
 
 
+def make_rewards(run: RunConfig) -> Rewards | None:
+    """The gate's own metrics as what a training answer is rewarded for; None where the run learns from none."""
+    if not run.train.reward:
+        return None
+    from eval.measure.rewards import make_rewards
+
+    return make_rewards(run)
+
+
 def used_releases() -> list[ReleaseUse]:
     from serve.record.releases_in_use import releases_in_use
 
@@ -210,7 +223,12 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     from configs.verdict import EXIT_CODES
 
     settings = read_run(config, overrides)
-    for name, stage in (("prepare", run_prepare), ("train", run_train), ("quantize", run_quantize)):
+    stages: dict[str, Callable[[RunConfig], object]] = {
+        "prepare": run_prepare,
+        "train": lambda run: run_train(run, make_rewards(run)),
+        "quantize": run_quantize,
+    }
+    for name, stage in stages.items():
         typer.secho(f"{name} {settings.name}", err=True, bold=True)
         stage(settings)
     typer.secho(f"evaluate {settings.name}", err=True, bold=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from configs.release import Manifest
     from configs.run.config import RunConfig
     from configs.training_record import TrainingReport
+    from train.tasks.grpo import Rewards
 
 
 def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -35,6 +36,7 @@ def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> 
 
 
 def train(
+    context: typer.Context,
     config: Config,
     overrides: Sets = None,
     as_json: AsJson = False,
@@ -42,7 +44,7 @@ def train(
 ) -> None:
     """Train the model; a killed run picks up at its last checkpoint (build/NAME/trained)."""
     run = read_run(config, overrides)
-    record = run_train(run)
+    record = run_train(run, context.obj.make_rewards(run))
     if as_json:
         show(record, True)
     else:
@@ -142,9 +144,9 @@ def run_prepare(run: RunConfig) -> DataCard:
         return prepare(run, RunPaths.of(run.name), base)
 
 
-def run_train(run: RunConfig) -> TrainingReport:
-    """Its training record; with `peak_memory_bytes` where this call trained. Raises RefusedError where it learnt
-    nothing, also of a training that stands."""
+def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
+    """Its training record; with `peak_memory_bytes` where this call trained. `rewards`: for task grpo. Raises
+    RefusedError where it learnt nothing, also of a training that stands."""
     from infra.mlflow.tracking import start_run
 
     with waiting("torch is loaded", 10):
@@ -155,7 +157,7 @@ def run_train(run: RunConfig) -> TrainingReport:
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = cast("TrainingReport", finetune(run, paths, tracker))
+    record = cast("TrainingReport", finetune(run, paths, tracker, rewards=rewards))
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
         record["peak_memory_bytes"] = peak_memory()
         with waiting("MLflow takes what was logged"):

@@ -15,7 +15,7 @@ from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.config import RunConfig
 from configs.run.quantize import Prune
-from configs.task import served_task
+from configs.task import served_problem, served_task
 from configs.training_record import TrainingRecord, read_training_record
 from infra.files.atomic import new_directory, read_json, write_text
 from infra.git.command import head_revision
@@ -143,7 +143,7 @@ def write_manifest(
         name=config.name,
         digest=digest_of(files),
         task=served_task(config.task),
-        problem=config.problem,
+        problem=served_problem(config.task, config.problem),
         files=files,
         serving=config.serving,
         labels=card["labels"],

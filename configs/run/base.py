@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from configs.run.family import size_of, text_config
 from configs.section import Section, must_exist, stay_inside
 
 ROOTS = "TUNEGATE_BASES"  # folders outside the checkout from which bases may come, parted as in PATH
@@ -104,12 +105,14 @@ class BaseWeights(Section):
 def input_columns(base: BaseWeights, root: Path) -> set[int] | None:
     """Input columns of the layers that quantization takes, as transformers names sizes; None where the base is not here
     to be read."""
-    found = read_config(base, root)
-    if found is None:
-        return None
-    hidden, heads = found.get("hidden_size"), found.get("num_attention_heads")
-    attention = found["head_dim"] * heads if found.get("head_dim") and heads else hidden
-    return {int(size) for size in (hidden, attention, found.get("intermediate_size")) if size} or None
+    found = text_config(read_config(base, root) or {})
+    sizes = {}
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+        with suppress(KeyError):
+            sizes[name] = size_of(found, name)
+    heads = sizes.pop("num_attention_heads", None)
+    attention = found["head_dim"] * heads if found.get("head_dim") and heads else None
+    return {int(size) for size in (*sizes.values(), attention) if size} or None
 
 
 def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:

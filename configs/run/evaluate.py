@@ -87,8 +87,8 @@ class Evaluate(Section):
         if not labelled and any(one.by == "label" for one in self.slices or []):
             regression = " and problem regression" if problem == "regression" else ""
             broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
-        if task != "causal-lm" and (self.json_schema is not None or self.perplexity):
-            broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm")
+        if task not in ("causal-lm", "grpo") and (self.json_schema is not None or self.perplexity):
+            broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm or grpo")
         return broken
 
 

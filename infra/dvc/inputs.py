@@ -14,12 +14,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from glob import glob, has_magic
 from importlib import metadata
 from pathlib import Path
 
 from configs.errors import InputError, TunegateError
 from configs.read import environment_path, read_run
+from configs.rows.files import matches
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from infra.files.atomic import write_text
@@ -109,8 +109,7 @@ def content_of(places: Sequence[str | None], hashes: FileHashes) -> dict[str, st
 
 
 def row_files(config: RunConfig) -> list[str | None]:
-    data = config.data
-    return [*data.files, *data.validation_files, *data.test_files]
+    return [*config.data.row_files]
 
 
 def named_files(value: object) -> list[str | None]:
@@ -130,8 +129,7 @@ def is_run_by_dvc(stem: str, config: dict[str, object]) -> bool:
 
 
 def below(place: str) -> list[Path]:
-    found = [Path(path) for path in glob(place, recursive=True)] if has_magic(place) else [Path(place)]
-    files = [path for one in found for path in ([one] if one.is_file() else one.rglob("*"))]
+    files = [path for one in map(Path, matches(place)) for path in ([one] if one.is_file() else one.rglob("*"))]
     return sorted(path for path in files if path.is_file())
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from infra.chat_template import said
 from train.rows.conversation import check_conversation, check_tools
 from train.rows.fields import (
+    check_boolean,
     check_label,
     check_labels,
     check_number,
@@ -20,25 +21,28 @@ from train.rows.fields import (
 )
 from train.sources.source import Fault, Row, compact
 
-Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference"]
+Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference", "unpaired"]
 
 
 def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
-    """`columns`: of the first row that could be read, for a causal-lm row shows by its fields what it is."""
+    """`columns`: of the first row that could be read, for a chat model's row shows by its fields what it is."""
     if task == "sequence-classification":
         by_problem: dict[str, Shape] = {"multi_label": "labels", "regression": "value"}
         return by_problem.get(problem, "label")
-    if task == "causal-lm":
+    if task in ("causal-lm", "grpo"):
         return (
             "chat"
             if "messages" in columns
             else "completion"
             if "prompt" in columns
             else "text"
-            if "text" in columns
+            if "text" in columns and task == "causal-lm"
             else "chat"
         )
-    return "tags" if task == "token-classification" else "preference"
+    if task == "token-classification":
+        return "tags"
+    alone = task == "dpo" and columns & {"desirable", "label"} and "rejected" not in columns
+    return "unpaired" if alone else "preference"
 
 
 FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
@@ -50,9 +54,10 @@ FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
     "completion": {"prompt": check_text, "completion": check_text},
     "text": {"text": check_text},
     "preference": {"messages": check_conversation, "rejected": check_text},
+    "unpaired": {"messages": check_conversation, "desirable": check_boolean},
 }
 KEPT = "kept"  # a JSON object of the columns that data.keep names
-WITH_REFERENCE = {"chat", "completion", "preference"}
+WITH_REFERENCE = {"chat", "completion", "preference", "unpaired"}
 
 
 def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -> Row | Fault:
@@ -65,6 +70,8 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
                 {"role": "assistant", "content": found["chosen"]},
             ]
         }
+    if shape == "unpaired":
+        found = as_unpaired(found)
     row: Row = {}
     for name, check in FIELDS[shape].items():
         value = check(found.get(name))
@@ -89,6 +96,15 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
             expected_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
         )
     return row
+
+
+def as_unpaired(found: Row) -> Row:
+    """TRL's own columns (prompt, completion, label) as ours."""
+    turns = [
+        {"role": "user", "content": found.get("prompt")},
+        {"role": "assistant", "content": found.get("completion")},
+    ]
+    return {"messages": turns, "desirable": found.get("label")} | found
 
 
 def labels_of(row: Row) -> list[str]:
@@ -145,6 +161,7 @@ def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = 
     keys = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
     turns = pyarrow.list_(pyarrow.struct([*((key, text) for key in keys), ("train", pyarrow.bool_())]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
+    types["desirable"] = pyarrow.bool_()
     names = ["id", *FIELDS[shape], *(["tools"] if "messages" in FIELDS[shape] else [])]
     names += [*(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
     return pyarrow.schema([(name, types.get(name, text)) for name in names] + (token_columns(shape) if tokens else []))
@@ -157,6 +174,8 @@ def token_columns(shape: Shape) -> list[tuple[str, Any]]:
     ids, length = pyarrow.list_(pyarrow.int32()), ("length", pyarrow.int32())
     if shape == "preference":
         return [*((name, ids) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), length]
+    if shape == "unpaired":
+        return [("prompt_ids", ids), ("chosen_ids", ids), length]
     if shape == "tags":
         return [("input_ids", ids), ("first_subwords", ids), length]
     generated = shape in ("chat", "completion", "text")

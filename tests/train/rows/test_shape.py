@@ -38,6 +38,7 @@ GOOD: dict[Shape, dict[str, Any]] = {
     "completion": {"prompt": "2+2=", "completion": "4", "reference": "4"},
     "text": {"text": "Once upon a time."},
     "preference": {"messages": TURNS, "rejected": "5", "reference": "4"},
+    "unpaired": {"messages": TURNS, "desirable": True, "reference": "4"},
 }
 KEYS = st.sampled_from(
     [
@@ -101,6 +102,9 @@ WRONG: list[tuple[Shape, str, Any, str]] = [
     ("completion", "completion", "", "empty_field"),
     ("preference", "rejected", None, "missing_field"),
     ("preference", "rejected", "4", "identical_pair"),
+    ("unpaired", "desirable", None, "missing_field"),
+    ("unpaired", "desirable", "perhaps", "missing_field"),
+    ("unpaired", "desirable", 2, "missing_field"),
 ]
 
 
@@ -136,6 +140,12 @@ def test_the_columns_of_trl_make_a_pair() -> None:
     assert found == {"messages": TURNS[1:], "rejected": "5", "reference": "4"}
 
 
+@pytest.mark.parametrize(("label", "good"), [(True, True), (0, False), ("1", True), (" False", False), (1.0, True)])
+def test_the_columns_of_trl_make_an_answer_that_is_good_or_bad(label: Any, good: bool) -> None:
+    found = parse_row({"prompt": "2+2?", "completion": "4", "label": label}, "unpaired")
+    assert found == {"messages": TURNS[1:], "desirable": good, "reference": "4"}
+
+
 @pytest.mark.parametrize(
     ("task", "problem", "columns", "shape"),
     [
@@ -148,6 +158,14 @@ def test_the_columns_of_trl_make_a_pair() -> None:
         ("causal-lm", "single_label", {"text"}, "text"),
         ("causal-lm", "single_label", {"nothing"}, "chat"),
         ("dpo", "single_label", {"messages"}, "preference"),
+        ("dpo", "single_label", {"messages", "rejected", "label"}, "preference"),
+        ("dpo", "single_label", {"messages", "desirable"}, "unpaired"),
+        ("dpo", "single_label", {"prompt", "completion", "label"}, "unpaired"),
+        ("reward", "single_label", {"prompt", "chosen", "rejected"}, "preference"),
+        ("reward", "single_label", {"messages", "label"}, "preference"),
+        ("grpo", "single_label", {"messages"}, "chat"),
+        ("grpo", "single_label", {"prompt", "completion"}, "completion"),
+        ("grpo", "single_label", {"text"}, "chat"),
     ],
 )
 def test_the_task_decides_the_shape_and_for_generation_the_columns(
