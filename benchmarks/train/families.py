@@ -33,9 +33,11 @@ Row = dict[str, Any]
 def cells(only: str | None) -> Iterator[tuple[str, Task]]:
     for name in FAMILIES:
         if only in (None, name):
-            yield from [(name, "causal-lm")] if name in DECODERS else []
+            if name in DECODERS:
+                yield (name, "causal-lm")
             yield (name, "sequence-classification")
-            yield from [(name, "token-classification")] if name not in DECODERS else []
+            if name not in DECODERS:
+                yield (name, "token-classification")
 
 
 def main(only: str | None) -> int:

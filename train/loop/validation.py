@@ -77,8 +77,9 @@ def use_whole_validation(trainer: Any, config: RunConfig, labels: list[str]) -> 
     and waits for processes that have no more of them."""
     if config.task not in VALIDATED_HERE or (config.task == "dpo" and is_worker()):
         return None
-    trainer.evaluate = Validation(trainer, config, labels)
-    return trainer.evaluate
+    validation = Validation(trainer, config, labels)
+    trainer.evaluate = validation
+    return validation
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def unpadded(tokenizer: Any) -> list[dict[str, Any]]:
 def test_a_base_with_a_head_of_another_size_or_task_gets_a_new_one(saved_as: str, task: str, tmp_path: Path) -> None:
     import transformers
 
-    head = getattr(transformers, saved_as)(transformers.BertConfig(vocab_size=300, num_labels=5, **SIZES))
+    sizes: dict[str, Any] = {"vocab_size": 300, "num_labels": 5, **SIZES}
+    head = getattr(transformers, saved_as)(transformers.BertConfig(**sizes))
     head.save_pretrained(tmp_path / "base")
     make_family("bert", tmp_path / "tokenizer")
     for file in (tmp_path / "tokenizer").glob("tokenizer*"):
