@@ -218,6 +218,20 @@ def as_served(message: Message, in_parts: bool = False) -> Message:
     return {"role": found.pop("role"), "content": parts} | found
 
 
+def as_request(message: Message) -> Message:
+    """As a client sends it, in OpenAI's format: a call's arguments are JSON in a text."""
+    found = {name: message[name] for name in SENT if message.get(name) is not None}
+    if "tool_calls" in found:
+        found["tool_calls"] = [call | {"function": with_text(call["function"])} for call in found["tool_calls"]]
+    return found
+
+
+def with_text(function: JsonObject) -> JsonObject:
+    arguments = function.get("arguments") or {}
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return function | {"arguments": text}
+
+
 def served_tool(tool: JsonObject) -> JsonObject:
     """As vLLM's protocol writes it out: these keys in this order, null where there is none
     (vllm/entrypoints/generate/base/protocol.py:FunctionDefinition)."""

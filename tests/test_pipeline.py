@@ -25,6 +25,7 @@ PLUMBING = (
     "infra/hub.py",
     "infra/masking.py",
     "infra/mlflow/",
+    "infra/processes.py",
     "infra/signing.py",
     "infra/terminal.py",
 )

@@ -1,4 +1,4 @@
-"""Lora and Preference: how the base weights are adapted, and what a preference pair teaches."""
+"""Lora: how the base weights are adapted."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ class Lora(Section):
     )
     alpha_pattern: dict[str, int] = Field(
         default_factory=dict, description="module name or regular expression: its own alpha"
+    )
+    modules_to_save: list[str] = Field(
+        default_factory=list, description="modules trained whole beside the adapter, as embed_tokens or lm_head"
     )
     rslora: bool = Field(
         False, description="rank-stabilized scaling, alpha over the root of the rank (arXiv:2312.03732)"
@@ -67,13 +70,12 @@ class Lora(Section):
         return self
 
     @property
+    def reaches_head(self) -> bool:
+        """Whether a GPT's output layer gets an adapter; all-linear leaves it out."""
+        if isinstance(self.target_modules, str):
+            return re.fullmatch(self.target_modules, "lm_head") is not None
+        return "lm_head" in self.target_modules
+
+    @property
     def largest_rank(self) -> int:
         return max([self.rank, *self.rank_pattern.values()])
-
-
-class Preference(Section):
-    """Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290), by TRL; the reference is the model with
-    its adapter off."""
-
-    beta: float = Field(0.1, gt=0, le=10, description="how strongly the model is held to its reference")
-    loss: Literal["sigmoid", "hinge", "ipo"] = "sigmoid"

@@ -132,12 +132,12 @@ def problem(path: KeyPath, found: Any, expected: str) -> InitErrorDetails:
 
 def with_values(config: Config, values: Mapping[str, Scalar]) -> Config:
     """`config` of one trial: dotted keys set, no sweep of its own. Raises pydantic's ValidationError."""
-    raw = config.model_dump() | {"sweep": None}
+    raw = config.model_dump(exclude_unset=True) | {"sweep": None}  # what was not given may hang on what a trial sets
     for key, value in values.items():
         *sections, last = key.split(".")
         target = raw
         for section in sections:
-            target = target[section]
+            target = target.setdefault(section, {})
         target[last] = value
     return type(config).model_validate(raw)
 

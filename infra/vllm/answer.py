@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from configs.release import Manifest
+from configs.section import JsonObject
+from infra.chat_template import said
 from infra.tokenizer import NO_SUBWORD, Row
 
 LIKELY = 0.5
@@ -17,7 +20,8 @@ class Answer:
 
     `labels`: the likely ones of a many-label classifier, or the tag of each word, whose probabilities are
     `confidences`. `logprob` sums over `scored_tokens`: a text's, a reference's, or a preference pair's chosen answer's;
-    `rejected_logprob` is the other answer's.
+    `rejected_logprob` is the other answer's. `value` is a regression's number, or a reward model's for the
+    chosen answer; `rejected_value` that for the other.
     """
 
     text: str
@@ -34,6 +38,7 @@ class Answer:
     scored_tokens: int = 0
     rejected_logprob: float | None = None
     followed: float | None = None
+    rejected_value: float | None = None
 
 
 def read(reply: Any, manifest: Manifest, example: Row, seconds: float) -> Answer:
@@ -97,9 +102,19 @@ def read_chat(reply: Any, seconds: float) -> Answer:
     choice = reply["choices"][0]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     first = float(tokens[0]["logprob"]) if tokens else None
-    return Answer(
-        choice["message"]["content"] or "", None, None, first, seconds, int(reply["usage"]["completion_tokens"])
+    text = said(
+        choice["message"] | {"tool_calls": [read_call(one) for one in choice["message"].get("tool_calls") or []]}
     )
+    return Answer(text, None, None, first, seconds, int(reply["usage"]["completion_tokens"]))
+
+
+def read_call(call: JsonObject) -> JsonObject:
+    """A call as a row has it; arguments that are no JSON stay the text that they are."""
+    function = call["function"]
+    try:
+        return {"function": function | {"arguments": json.loads(function["arguments"])}}
+    except ValueError:
+        return {"function": function}
 
 
 def read_completion(reply: Any, seconds: float) -> Answer:

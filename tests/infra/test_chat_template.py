@@ -38,7 +38,8 @@ MISTRAL = (  # the system turn goes into the last question, and no header comes 
     "{% set rest = messages[1:] %}{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}"
     "{% set asked = rest | selectattr('role', 'equalto', 'user') | list %}"
     "{% for m in rest %}{% if m['role'] == 'user' %}[INST] {% if system and m == asked[-1] %}"
-    "{{ system }}\n\n{% endif %}{{ m['content'] }}[/INST]{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{{ system }}\n\n{% endif %}{{ m['content'] }}[/INST]"
+    "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 THINKS = (  # as Qwen3: the last turn's thoughts stay, those before it are taken away
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"

@@ -24,12 +24,14 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
         ["Licence", escape(card["licence"])],
         ["Fingerprint", f"<code>{escape(card['fingerprint'])}</code>"],
         ["Corrupted", escape(card["corrupt"])],
+        *([["Tags as found", escape(card["tags"])]] if "tags" in card else []),
     ]
     splits = [[split, f"{part['rows']:,}", f"<code>{part['sha256']}</code>"] for split, part in card["splits"].items()]
     parts = [
         f"<h1>Data card: {escape(name)}</h1>",
         table([], facts),
         "<h2>Splits</h2>" + table(["split", "rows", "fingerprint"], splits),
+        table_sources(card.get("sources", {})),
         plot_balance(card["balance"]),
         plot_lengths(card["lengths"]),
         "<h2>Findings</h2>" + table(["kind", "action", "found", "left out"], finding_rows(card)),
@@ -38,6 +40,14 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
     ]
     head = f'<meta charset="utf-8"><title>{escape(name)}: data card</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'
+
+
+def table_sources(sources: dict[str, dict[str, int]]) -> str:
+    """How many rows of each part of `data.mix` a split got; nothing where the rows are of one source."""
+    if not sources:
+        return ""
+    rows = [[escape(name), *(f"{count:,}" for count in counts.values())] for name, counts in sources.items()]
+    return "<h2>Sources</h2>" + table(["part", *next(iter(sources.values()))], rows)
 
 
 def finding_rows(card: DataCard) -> list[list[str]]:
@@ -54,8 +64,11 @@ def finding_rows(card: DataCard) -> list[list[str]]:
 
 
 def near_sentence(near: NearDuplicates) -> str:
+    shared = near.get("shared_runs", 0)
+    left_out = f"{shared:,} runs of five words that many rows share did not count. " if shared else ""
     return (
         f"Nearly the same means a Jaccard similarity of at least {near['threshold']:g} of words and pairs of words. "
+        f"{left_out}"
         "Every row was compared with all validation and test rows; among themselves the train rows were compared "
         f"with {near['train_rows_indexed']:,} of {near['train_rows']:,}, drawn by the seed."
     )

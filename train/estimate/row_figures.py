@@ -89,7 +89,7 @@ def target_token_share(rows: list[EncodedRow]) -> float:
     if not total or not ("loss_mask" in rows[0] or "chosen_ids" in rows[0]):
         return 1.0
     targets = [sum(row["loss_mask"]) if "loss_mask" in row else row["length"] - len(row["prompt_ids"]) for row in rows]
-    return sum(targets) / total
+    return float(sum(targets)) / float(total)
 
 
 def shared_prefix_tokens(rows: list[EncodedRow], batch: int) -> int:

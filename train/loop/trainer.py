@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.training_record import Course, RunFacts, TrainingRecord, ValidationPoint
+from configs.training_record import RunFacts, TrainingRecord
 from infra.files.atomic import new_directory, read_json, write_json
 from infra.terminal import telling, waiting
 from train.batches.collate import flatten
 from train.batches.dataset import open_splits
 from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
 from train.loop.arguments import schedule_arguments, trainer_arguments
-from train.loop.checkpoints import last_checkpoint, step_of
-from train.loop.processes import gather_processes, is_main
-from train.loop.stopping import has_stalled
+from train.loop.checkpoints import last_checkpoint, remember, step_of
+from train.loop.figures import goal_of, kind_of
+from train.loop.processes import gather_processes, is_main, use_one_device
+from train.loop.record import describe_course, describe_learning
+from train.loop.stopping import BY_LOSS, Goal, has_stalled
+from train.loop.validation import use_whole_validation
 from train.model.adapter import save_trained
+from train.tasks.grpo import Rewards
 
 
 class Tracker(Protocol):
@@ -39,21 +44,34 @@ def train_once(
     labels: list[str],
     facts: RunFacts,
     show: bool = True,
+    rewards: Rewards | None = None,
 ) -> TrainingRecord:
     """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
     checkpoint = last_checkpoint(paths.checkpoints)
-    with open_splits(paths) as (rows, validation):
-        with waiting("the model is loaded and the rows are encoded"):
+
+    def note_first_loss() -> None:
+        """What a text model's training must get below; a resumed one remembers it."""
+        if validate and kind_of(config) == "text" and not checkpoint:
+            facts["first_loss"] = validate.first_loss()
+            if is_main():
+                remember(paths.checkpoints, facts)
+
+    with open_splits(paths, whole=config.task == "grpo") as (rows, validation):
+        with waiting("the model is loaded"):
             arguments = trainer_arguments(config, paths, facts["micro_batch"])
-            trainer = build_trainer(config, base, labels, rows, validation, **arguments)
+            trainer = build_trainer(config, base, labels, rows, validation, rewards, **arguments)
+            use_one_device(trainer)
+            change_model(trainer.model, config)
             schedule = schedule_rows(trainer, config, checkpoint)
-            callback = watch(trainer, config, schedule, tracker, show)
+            validate = use_whole_validation(trainer, config, labels)
+            callback = watch(trainer, config, schedule, tracker, show, note_first_loss)
         started = time.perf_counter()
         with telling(callback.describe) if show and is_main() else nullcontext():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
     record: TrainingRecord = {
-        **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds),
+        **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds, goal_of(config)),
+        **describe_learning(trainer, config, validate, facts),
         **facts,
         "processes": gather_processes(),
         "tracking_run_id": tracker.run_id if is_main() else None,
@@ -66,12 +84,21 @@ def train_once(
 
 
 def build_trainer(
-    config: RunConfig, base: Path, labels: list[str], rows: Any, validation: Any, **arguments: Any
+    config: RunConfig,
+    base: Path,
+    labels: list[str],
+    rows: Any,
+    validation: Any,
+    rewards: Rewards | None = None,
+    **arguments: Any,
 ) -> Any:
+    """`rewards`: for task grpo, what its answers are rewarded for."""
     from transformers import set_seed
 
     from train.tasks.classifier import build_classifier_trainer
-    from train.tasks.dpo import build_dpo_trainer
+    from train.tasks.grpo import build_grpo_trainer
+    from train.tasks.preference import build_preference_trainer
+    from train.tasks.reward import build_reward_trainer
     from train.tasks.sft import build_sft_trainer
     from train.tasks.tagger import build_tagger_trainer
 
@@ -81,8 +108,25 @@ def build_trainer(
     if config.task == "token-classification":
         return build_tagger_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "dpo":
-        return build_dpo_trainer(config, base, rows, validation, **arguments)
+        return build_preference_trainer(config, base, rows, validation, **arguments)
+    if config.task == "reward":
+        return build_reward_trainer(config, base, rows, validation, **arguments)
+    if config.task == "grpo":
+        assert rewards is not None, "tunegate.py hands them over"
+        return build_grpo_trainer(config, base, rows, validation, rewards, **arguments)
     return build_sft_trainer(config, base, rows, validation, **arguments)
+
+
+def change_model(model: Any, config: RunConfig) -> None:
+    """What any task's model is given alike. sft.py has chosen the attention of its own, for its layout hangs on it."""
+    from train.layers.attention import set_attention
+    from train.layers.neftune import add_embedding_noise
+
+    settings = config.train
+    if settings.attention != "auto" and config.task != "causal-lm":
+        set_attention(model, settings.attention)
+    if settings.neftune_alpha:
+        add_embedding_noise(model if settings.method == "full" else model.get_base_model(), settings.neftune_alpha)
 
 
 def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> RowSchedule:
@@ -93,64 +137,40 @@ def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> R
         # do not, and their gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
         trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
-    total = total_steps(settings, len(lengths))
+    total = total_steps(settings, len(lengths) * config.answers_a_prompt)
     padded = getattr(trainer.data_collator, "func", None) is not flatten
-    effective = settings.batch_size * settings.gradient_accumulation_steps
+    effective = settings.batch_size * settings.gradient_accumulation_steps // config.answers_a_prompt
     order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
     for name, value in schedule_arguments(settings, total).items():
         setattr(arguments, name, value)
-    steps = stopped_step(checkpoint, settings.early_stopping_patience) or total
+    steps = stopped_step(checkpoint, settings.early_stopping_patience, goal_of(config)) or total
     trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
     trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
     arguments.max_steps = steps
-    return RowSchedule(
-        lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded, len(lengths)
-    )
+    micro_batch = arguments.per_device_train_batch_size if config.answers_a_prompt == 1 else 1
+    return RowSchedule(lengths[order[: steps * effective]], micro_batch, steps, padded, len(lengths))
 
 
-def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
+def stopped_step(checkpoint: Path | None, patience: int | None, goal: Goal = BY_LOSS) -> int | None:
     """The step of a checkpoint at which training had stopped early: nothing is left of it but the choice of the
     best."""
     state = read_json(checkpoint / "trainer_state.json") if checkpoint else None
-    return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
+    return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience, goal) else None
 
 
-def watch(trainer: Any, config: RunConfig, schedule: RowSchedule, tracker: Tracker, show: bool = True) -> Any:
+def watch(
+    trainer: Any,
+    config: RunConfig,
+    schedule: RowSchedule,
+    tracker: Tracker,
+    show: bool = True,
+    before_training: Callable[[], None] = lambda: None,
+) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     from train.loop.callback import watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    callback = watcher(config.name, config.train, schedule, tracker.log_metrics, show)
+    callback = watcher(config.name, config.train, schedule, tracker.log_metrics, show, goal_of(config), before_training)
     trainer.add_callback(callback)
     return callback
-
-
-def describe_course(
-    trainer: Any, schedule: RowSchedule, checkpoint: Path | None, seconds: float, step_seconds: float
-) -> Course:
-    """`seconds` of the whole training and `step_seconds` of its steps are those of this process: a resumed run's
-    earlier ones are not in them."""
-    state = trainer.state
-    first = step_of(checkpoint) if checkpoint else 0
-    real_tokens = schedule.real_tokens(first, state.global_step)
-    return {
-        "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
-        "validation": [validation_point(line) for line in state.log_history if "eval_loss" in line],
-        "steps": state.global_step,
-        "epochs": schedule.epochs(state.global_step),
-        "best_step": state.best_global_step,
-        "best_validation_loss": state.best_metric,
-        "resumed_from_step": first or None,
-        "seconds": round(seconds, 2),
-        "real_tokens": real_tokens,
-        "padding_share": round(schedule.padding_share, 4),
-        "tokens_per_second": round(real_tokens / step_seconds, 1) if step_seconds else None,
-        "dtype": "bfloat16" if trainer.args.bf16 else "float32",
-    }
-
-
-def validation_point(line: dict[str, float]) -> ValidationPoint:
-    """Of one line of a trainer's log."""
-    found: ValidationPoint = {"eval_loss": line["eval_loss"], "step": int(line["step"])}
-    return found | {"eval_accuracy": line["eval_accuracy"]} if "eval_accuracy" in line else found

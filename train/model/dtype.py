@@ -32,8 +32,8 @@ def cpu_multiplies_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
 
 
 def choose_dtype(
-    setting: Literal["auto", "float32", "bfloat16"], is_fast: Callable[[], bool] = multiplies_bfloat16
-) -> Literal["float32", "bfloat16"]:
+    setting: Literal["auto", "float32", "bfloat16", "float16"], is_fast: Callable[[], bool] = multiplies_bfloat16
+) -> Literal["float32", "bfloat16", "float16"]:
     """`auto` is bfloat16 where `is_fast` says so; it is asked for auto alone."""
     if setting == "auto":
         return "bfloat16" if is_fast() else "float32"
@@ -49,6 +49,7 @@ def base_dtype(config: RunConfig, base: Path) -> Any:
 
     lora = config.train.lora
     frozen = config.train.method == "lora" and lora.initialization not in CHANGES_BASE and lora.bias == "none"
+    frozen = frozen and not config.base.add_tokens and not lora.modules_to_save
     stored = stored_dtype(base) if frozen and choose_dtype(config.train.dtype) == "bfloat16" else None
     return stored if stored == torch.bfloat16 else torch.float32
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from configs.task import Problem
+from infra.chat_template import as_request
 from infra.tokenizer import Tokenizer, read_tokenizer
 from infra.vllm.answer import LIKELY, joined, read_tags
 from train.release.generation import end_ids
@@ -22,6 +23,8 @@ def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row],
 
 
 def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
+    if config.task == "reward":
+        return reward(model, tokenizer, rows)
     if config.task == "sequence-classification":
         return classify(model, tokenizer, rows, config.problem)
     if config.task == "token-classification":
@@ -33,15 +36,16 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
     """Label and probabilities, or the number of a regression, rounded to 6 digits."""
     import torch
 
-    lines = []
+    lines, texts = [], read_tokenizer(Path(tokenizer.name_or_path))
     for row in rows:
+        text = texts.classified_text(row)
         with torch.inference_mode():
-            logits = model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float()
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].float()
         if problem == "regression":
             lines.append(
                 {
                     "id": row["id"],
-                    "text": row["text"],
+                    "text": text,
                     "answer": f"{float(logits[0]):.6g}",
                     "value": round(float(logits[0]), 6),
                 }
@@ -53,11 +57,24 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
         lines.append(
             {
                 "id": row["id"],
-                "text": row["text"],
+                "text": text,
                 "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__),
                 "probs": named,
             }
         )
+    return lines
+
+
+def reward(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
+    """The number of each conversation with its better answer, rounded to 6 digits."""
+    import torch
+
+    lines, ours = [], read_tokenizer(Path(tokenizer.name_or_path))
+    for row in rows:
+        ids = ours.ids(ours.chat.render(row["messages"])[0], special=False)
+        with torch.inference_mode():
+            value = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
+        lines.append({"id": row["id"], "messages": row["messages"], "answer": f"{value:.6g}", "value": round(value, 6)})
     return lines
 
 
@@ -93,7 +110,8 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     import torch
 
     asked = [question(row) for row in rows]
-    prompts = [prompt_ids(read_tokenizer(Path(tokenizer.name_or_path)), one) for one in asked]
+    ours = read_tokenizer(Path(tokenizer.name_or_path))
+    prompts = [prompt_ids(ours, row, one) for row, one in zip(rows, asked, strict=True)]
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
     ends = end_ids(model, tokenizer)
     with torch.inference_mode():
@@ -129,13 +147,15 @@ def up_to_end(ids: list[int], ends: list[int]) -> list[int]:
 def question(row: Row) -> Row:
     """What is asked: the turns before the answer, the prompt, or the first half of a plain text's words."""
     if "messages" in row:
-        return {"messages": row["messages"][:-1]} | ({"tools": row["tools"]} if "tools" in row else {})
+        return {"messages": [as_request(turn) for turn in row["messages"][:-1]]} | (
+            {"tools": row["tools"]} if "tools" in row else {}
+        )
     words = str(row.get("text", "")).split(" ")
     return {"prompt": row["prompt"] if "prompt" in row else " ".join(words[: (len(words) + 1) // 2])}
 
 
-def prompt_ids(tokenizer: Tokenizer, asked: Row) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, row: Row, asked: Row) -> list[int]:
     """As vLLM makes them: chats by the template alone, prompts with the tokenizer's own special tokens."""
-    if "messages" in asked:
-        return tokenizer.chat.prompt_ids(asked["messages"], asked.get("tools"))
+    if "messages" in row:
+        return tokenizer.chat.prompt_ids(row["messages"][:-1], row.get("tools"))
     return tokenizer.ids(asked["prompt"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from configs.errors import ExternalError
 from configs.release import Manifest
+from configs.run.serving import Serving
 from infra.tokenizer import NO_SUBWORD
 from infra.vllm.answer import Answer, read_tags
 from infra.vllm.client import ask
@@ -66,6 +67,7 @@ def asked(
     reply: dict[str, Any],
     problem: str = "single_label",
     labels: list[str] | None = None,
+    tool_parser: str | None = None,
 ) -> tuple[Any, list[Any]]:
     """The answer, and the requests that were sent as (path, body)."""
     sent: list[Any] = []
@@ -76,7 +78,7 @@ def asked(
 
     async def go() -> Answer:
         fields: Any = {"name": "m", "task": task, "problem": problem, "labels": labels or ["no", "yes"]}
-        served = Manifest.model_construct(**fields)
+        served = Manifest.model_construct(**fields, serving=Serving(tool_parser=tool_parser))
         async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
             return await ask(client, "http://x", "m", served, example, max_new_tokens=4)
 
@@ -209,3 +211,30 @@ def test_the_tokens_of_the_prompt_are_those_that_the_server_counted() -> None:
         asked("sequence-classification", {"text": "t"}, reply | {"usage": None}, labels=["no", "yes"])[0].prompt_tokens
         == 0
     )
+
+
+TOOL = {"type": "function", "function": {"name": "weather"}}
+ASKED = {
+    "messages": [
+        {"role": "user", "content": "rain?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": "weather", "arguments": {"a": 1}}}],
+        },
+        {"role": "tool", "content": "dry", "tool_call_id": "1"},
+        {"role": "assistant", "content": "no", "train": False},
+    ],
+    "tools": [TOOL],
+}
+
+
+@pytest.mark.parametrize(("tool_parser", "choice"), [(None, "none"), ("hermes", "auto")])
+def test_tools_and_calls_are_asked_in_openais_words_and_a_call_is_read(tool_parser: str | None, choice: str) -> None:
+    call = {"id": "7", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}}
+    reply = {"choices": [{"message": {"content": None, "tool_calls": [call]}}], "usage": {"completion_tokens": 3}}
+    found, ((_, body),) = asked("causal-lm", ASKED, reply, tool_parser=tool_parser)
+    assert (body["tools"], body["tool_choice"]) == ([TOOL], choice)
+    assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}', "a text, as its protocol has it"
+    assert len(body["messages"]) == 3 and "train" not in json.dumps(body)
+    assert found.text == '{"name": "weather", "arguments": {"city": "Bonn"}}'
