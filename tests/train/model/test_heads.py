@@ -114,6 +114,9 @@ def test_the_merged_model_answers_as_the_trained_one(name: str, task: str, base:
     wanted, found = logits_of(trained, inputs), logits_of(merged, inputs)
     assert (wanted - found).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
     assert (wanted - before).abs().max() > 1e-3  # it learnt something, and the adapter holds it
+    merged.save_pretrained(tmp_path / "release")
+    saved = type(merged).from_pretrained(tmp_path / "release").eval()
+    assert (logits_of(saved, inputs) - found).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ENCODERS)
