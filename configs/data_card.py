@@ -42,9 +42,9 @@ class LengthHistogram(TypedDict):
 
 
 class DataCard(TypedDict):
-    """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `left_out`: rows by
-    the reason for which they went; `key`: of the inputs that it was made from; `tokens`: of the rules by which rows
-    became tokens, absent where an earlier version made it."""
+    """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `sources`: rows of
+    each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `key`: of the inputs that it
+    was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier version made it."""
 
     source: str
     licence: str
@@ -53,6 +53,7 @@ class DataCard(TypedDict):
     test_fingerprint: str
     labels: list[str]
     splits: dict[str, SplitCard]
+    sources: NotRequired[dict[str, dict[str, int]]]
     left_out: dict[str, int]
     findings: list[FindingCount]
     near_duplicates: NearDuplicates

@@ -16,20 +16,28 @@ class LossPoint(TypedDict):
 
 
 class ValidationPoint(TypedDict):
-    """What a validation found; accuracy for classes alone."""
+    """What a validation found; which figures beside the loss hangs on the task."""
 
     step: int
     eval_loss: float
     eval_accuracy: NotRequired[float]
+    eval_macro_f1: NotRequired[float]
+    eval_micro_f1: NotRequired[float]
+    eval_entity_f1: NotRequired[float]
+    eval_mean_absolute_error: NotRequired[float]
+    eval_correlation: NotRequired[float]
+    eval_distinct_answers: NotRequired[float]
 
 
 class RunFacts(TypedDict):
-    """What a resumed training must find as it was, also checkpoints/run.json; `key`: of its config and data."""
+    """What a resumed training must find as it was, also checkpoints/run.json; `key`: of its config and data,
+    `first_loss`: a text model's validation loss before its first step."""
 
     key: str
     threads: int
     micro_batch: int
     diverged: NotRequired[str]
+    first_loss: NotRequired[float]
 
 
 class TrainingProcess(TypedDict):
@@ -42,7 +50,9 @@ class TrainingProcess(TypedDict):
 
 class Course(TypedDict):
     """How a training went. `seconds` are those of the whole training in this process, `tokens_per_second` those of its
-    steps: real tokens, no padding, without validations and checkpoints."""
+    steps: real tokens, no padding, without validations and checkpoints.
+
+    The best step is that of the best `best_by`, a key of the validations, whose value there is `best_figure`."""
 
     losses: list[LossPoint]
     validation: list[ValidationPoint]
@@ -50,6 +60,8 @@ class Course(TypedDict):
     epochs: float
     best_step: int
     best_validation_loss: float
+    best_by: NotRequired[str]
+    best_figure: NotRequired[float]
     resumed_from_step: int | None
     seconds: float
     real_tokens: int
@@ -58,7 +70,15 @@ class Course(TypedDict):
     dtype: str
 
 
-class TrainingRecord(Course, RunFacts):
+class Learning(TypedDict):
+    """Beside what is compared: the loss that one constant answer would have on the validation rows, or a text model had
+    before its first step; and why a training is taken for one that learnt nothing, None where it is not."""
+
+    constant_loss: NotRequired[float | None]
+    no_better_than_constant: NotRequired[str | None]
+
+
+class TrainingRecord(Course, Learning, RunFacts):
     """The whole record; `tracking_run_id`: MLflow's, None where it was not to be had."""
 
     processes: list[TrainingProcess]

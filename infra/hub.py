@@ -1,4 +1,5 @@
-"""The seam to the Hugging Face hub, its only user: one commit's safetensors and tokenizer, no code, no pickles."""
+"""The seam to the Hugging Face hub, its only user: one commit's safetensors and tokenizer, no code, no pickles; and a
+release put there."""
 
 from __future__ import annotations
 
@@ -72,3 +73,41 @@ def translate(error: Exception, place: str) -> TunegateError:
     )
     found = f"{place}: the hub cannot be reached: {' '.join(reason.split())[:200]}"
     return ExternalError(found, hint="fetch it where the network is and give base.path the folder")
+
+
+def push_folder(folder: Path, repository: str, message: str, private: bool = True) -> str:
+    """The URL of the commit that holds exactly the files of `folder`; the repository is made where there is none, and
+    one that exists keeps its visibility. `HF_ENDPOINT` and `HF_TOKEN` as above.
+
+    Raises InputError where HF_TOKEN is missing or may not write there, ExternalError where the hub cannot be reached.
+    """
+    from httpx import HTTPError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    place = f"--hub {repository}"
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise InputError(
+            f"{place}: found no HF_TOKEN, expected one that may write there",
+            hint="make one at https://huggingface.co/settings/tokens, then export HF_TOKEN=...",
+        )
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message=message, delete_patterns=["*"]
+        )
+    except HFValidationError as error:
+        raise InputError(f"{place}: found no name of a repository, expected OWNER/NAME") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status in (401, 403, 404):
+            raise InputError(
+                f"{place}: the hub answers {status}: HF_TOKEN may not write there",
+                hint="give OWNER/NAME of your own, and a token that may write",
+            ) from error
+        raise translate(error, place) from error
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        raise translate(error, place) from error
+    return str(commit.commit_url)

@@ -9,6 +9,7 @@ from typing import Any
 
 from configs.errors import InputError
 from configs.release import Manifest
+from configs.run.family import stand_in_for_padding
 from infra.chat_template import ChatTemplate, Message, TrainOn, read_settings, read_templates, token_text
 from infra.loss_mask import Encoded
 
@@ -17,10 +18,14 @@ NO_SUBWORD = -1
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """transformers' own, for what trains and saves."""
+    """transformers' own, for what trains and saves; with a padding token, a stand-in where its makers named none."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    if tokenizer.pad_token is None:
+        special = [token for _, token in sorted((ids, token) for token, ids in tokenizer.get_added_vocab().items())]
+        tokenizer.pad_token = stand_in_for_padding(special, tokenizer.unk_token, tokenizer.eos_token)
+    return tokenizer
 
 
 class Tokenizer:

@@ -11,7 +11,7 @@ from configs.run.config import RunConfig
 from train.data.findings import record_findings
 from train.data.pipeline import inspect
 from train.data.prepared import record_of
-from train.sources.reader import read_source
+from train.rows.mix import read_rows
 from train.tokens.encode import rules_of
 
 
@@ -46,7 +46,7 @@ def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
         drawn = inspect(
             config,
-            read_source(config),
+            read_rows(config),
             Path(folder) / "rows.parquet",
             findings,
             rules_of(config.data, base) if base else None,

@@ -115,12 +115,15 @@ def run_prepare(run: RunConfig) -> DataCard:
 
 
 def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
-    """Its training record; with `peak_memory_bytes` where this call trained. `rewards`: for task grpo."""
+    """Its training record; with `peak_memory_bytes` where this call trained. `rewards`: for task grpo. Raises
+    RefusedError where it learnt nothing, also of a training that stands."""
     from infra.mlflow.tracking import start_run
 
     with waiting("torch is loaded", 10):
         from train.data.prepared import read_card
         from train.finetune import finetune
+        from train.loop.constant import refuse_nothing_learnt
+        from train.loop.processes import is_worker
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
@@ -131,6 +134,8 @@ def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
             tracker.log_tags(lineage(run, paths))
             tracker.log_dataset(read_card(paths))
             tracker.finish()
+    if not is_worker():
+        refuse_nothing_learnt(run, record)
     return record
 
 

@@ -36,7 +36,7 @@ def finetune(
     key = key_of(
         config.task,
         config.problem,
-        config.train.model_dump(),
+        config.train.model_dump(exclude={"accept_constant"}),
         read_manifest(base).digest,
         card["fingerprint"],
         card.get("tokens"),

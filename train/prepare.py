@@ -17,7 +17,7 @@ from train.data.pipeline import inspect
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
 from train.data.write_splits import check_labels, describe, write_splits
-from train.sources.reader import read_source
+from train.rows.mix import read_rows
 from train.tokens.encode import VERSION, rules_of
 
 WRITTEN = (*(f"{name}.parquet" for name in SPLITS), "data_card.json", "data_card.html")
@@ -28,7 +28,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
 
     Raises InputError where the data is missing or too small, RefusedError naming the rows that the lint refuses.
     """
-    source = read_source(config)
+    source = read_rows(config)
     key = key_of(
         config.task,
         config.problem,

@@ -20,11 +20,13 @@ from configs.training_record import TrainingRecord, read_training_record
 from infra.files.atomic import new_directory, read_json, write_text
 from infra.git.command import head_revision
 from train.data.prepared import first_rows, read_card
+from train.loop.constant import refuse_nothing_learnt
 from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
 from train.release.calibration import calibration_rows, describe, encoded, loader
 from train.release.facts import PruneFacts, QuantizationFacts
+from train.release.generation import taken_out
 from train.release.golden import write_golden
 from train.release.merge import complete, finalize_directory, merge, round_weights, save, save_unmerged
 from train.release.model_card import write_card
@@ -33,8 +35,10 @@ from train.release.recipe import compress
 
 
 def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
-    """The release's manifest. Raises InputError before `train`. A second call with the same inputs does nothing."""
+    """The release's manifest. Raises InputError before `train`, RefusedError after one that learnt nothing. A second
+    call with the same inputs does nothing."""
     base, card, training = make_base(config), read_card(paths), read_training(paths)
+    refuse_nothing_learnt(config, training)
     key = key_of(config.model_dump(), trained_key(paths.trained), read_manifest(base).digest, card["fingerprint"])
     finished = read_finished(config, paths, key)
     if finished is not None:
@@ -49,6 +53,8 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         save(model, tokenizer, parent, stored_dtype(base))
         write_golden(config, model, tokenizer, golden, parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
+        if taken := taken_out(base):
+            facts["generation_removed"] = taken
         facts["size_bytes"] = weights_size(partial) + weights_size(partial / ADAPTER)
         facts["parent_size_bytes"] = weights_size(parent)
         write_text(partial / "README.md", write_card(config, card, training, read_manifest(base).base, facts))

@@ -13,8 +13,8 @@ from infra.tokenizer import Tokenizer, read_tokenizer
 from train.check_data import tokenizer_folder
 from train.data.findings import Findings
 from train.data.ingest import Ingest
+from train.rows.mix import read_rows
 from train.rows.shape import answer_of
-from train.sources.reader import read_source
 from train.sources.source import Row
 from train.tokens.encode import Tokens, length_of, rules_of
 from train.tokens.tokenize import tokenize
@@ -53,7 +53,7 @@ def show_rows(config: RunConfig, count: int) -> list[ShownRow]:
 
 
 def readable(ingest: Ingest, config: RunConfig) -> Iterator[Row]:
-    for batch in read_source(config).batches():
+    for batch in read_rows(config).batches():
         for number, raw in zip(batch.numbers, batch.rows, strict=True):
             found = ingest.row(batch.file, number, raw, f"{batch.stem}-{number}")
             if found is not None:

@@ -6,40 +6,25 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.rows.files import SUFFIXES, Location, suffix_format
+from configs.rows.files import Location, suffix_format
 from configs.rows.lint import Lint
+from configs.rows.source import HubSplits, MixPart, RowSource, ends_expected
 from configs.rows.split import Split
-from configs.rows.template import Template
-from configs.section import Section
 
 
-class Data(Section):
+class Data(RowSource):
     """Labelled rows, what may be wrong with them, and how they are split."""
 
-    source: Literal["bfcl", "bfcl_preferences", "sentiment", "ner_finance", "files", "hub"] = Field(
+    source: Literal["bfcl", "bfcl_preferences", "sentiment", "ner_finance", "files", "hub", "mix"] = Field(
         description="bfcl: function calls; bfcl_preferences: pairs made of them; sentiment: labelled sentences; "
-        "ner_finance: tagged sentences; files: files of your own; hub: a data set of the Hugging Face hub"
+        "ner_finance: tagged sentences; files: files of your own; hub: a data set of the Hugging Face hub; "
+        "mix: several of the last two"
     )
-    files: list[Location] = Field(
-        default_factory=list,
-        description="for source files: paths, patterns or URLs; with split.method given, the train rows",
-    )
+    mix: list[MixPart] = Field(default_factory=list, description="for source mix: each with its own shape and weight")
     validation_files: list[Location] = Field(default_factory=list, description="for split.method given")
     test_files: list[Location] = Field(default_factory=list, description="for split.method given")
-    format: Literal["jsonl", "csv", "parquet", "arrow"] | None = Field(
-        None, description="of the files; default: by suffix"
-    )
-    hub_id: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$", description="for source hub")
-    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="for source hub: the commit")
-    hub_split: str = Field(
-        "train", description="for source hub: which of its splits is read; data.split is drawn from it"
-    )
-    columns: dict[str, str] = Field(default_factory=dict, description="our field: your column, as in text: review_body")
     keep: list[str] = Field(
         default_factory=list, description="columns of yours that stay with the rows, for evaluate.slices"
-    )
-    template: Template | None = Field(
-        None, description="makes the conversation (or prompt and completion) of a row's columns"
     )
     labels: list[str] = Field(
         default_factory=list, description="the labels or tags that may be; empty: whatever the rows say"
@@ -65,23 +50,24 @@ class Data(Section):
 
     @model_validator(mode="after")
     def keys_fit_source(self) -> Data:
-        given, own = self.split.method == "given", self.source in ("files", "hub")
-        rules = {
-            "files exactly when source is files": (self.source == "files") == bool(self.files),
-            "hub_id and revision exactly when source is hub": [self.hub_id is not None, self.revision is not None]
-            == [self.source == "hub"] * 2,
-            "validation_files and test_files exactly when split.method is given": [
+        given, own = self.split.method == "given", self.source in ("files", "hub", "mix")
+        rules = self.source_rules(self.source) | {
+            "validation_files and test_files exactly when split.method is given and source files": [
                 bool(self.validation_files),
                 bool(self.test_files),
             ]
-            == [given] * 2,
-            "split.method given only with source files": not given or self.source == "files",
-            "columns, keep, template, format and split.by only with source files or hub": own
-            or not (self.columns or self.keep or self.template or self.format or self.split.by),
-            "files that end in " + ", ".join(SUFFIXES) + " (also with .gz, .bz2 or .xz), or format": self.format
-            is not None
-            or all(suffix_format(location) for location in (*self.files, *self.validation_files, *self.test_files)),
+            == [given and self.source == "files"] * 2,
+            "split.method given only with source files or hub": not given or self.source in ("files", "hub"),
+            "hub_split {train: …, validation: …, test: …} exactly when split.method is given": self.source != "hub"
+            or isinstance(self.hub_split, HubSplits) == given,
+            "keep and split.by only with source files, hub or mix": own or not (self.keep or self.split.by),
+            "two parts or more in mix exactly when source is mix": len(self.mix) > 1
+            if self.source == "mix"
+            else not self.mix,
+            ends_expected(): self.file_format is not None
+            or all(map(suffix_format, (*self.files, *self.validation_files, *self.test_files))),
         }
+        rules |= mix_rules(self.mix)
         broken = [expected for expected, holds in rules.items() if not holds]
         if broken:
             raise ValueError("; ".join(broken))
@@ -89,16 +75,42 @@ class Data(Section):
 
     def incompatibilities(self, task: str, problem: str) -> list[str]:
         """What would have to be for these rows to suit the task; empty where they do."""
+        parts: list[RowSource] = [self, *self.mix]
+        templates = [part.template for part in parts if part.template]
+        writes = task not in ("sequence-classification", "token-classification")
         labelled = task == "sequence-classification" and problem != "regression"
         rules = {
-            "data.template only with task causal-lm, dpo, reward or grpo": self.template is None
-            or task in ("causal-lm", "dpo", "reward", "grpo"),
-            "data.template.rejected exactly with task dpo or reward": self.template is None
-            or (task in ("dpo", "reward")) == (self.template.rejected is not None),
-            "data.template.chat true with task dpo or reward": self.template is None
-            or task not in ("dpo", "reward")
-            or self.template.chat,
+            "data.template and data.format only with a task that writes text": writes
+            or not any(part.template or part.format for part in parts),
+            "data.template.rejected exactly with task dpo or reward": all(
+                (task in ("dpo", "reward")) == (template.rejected is not None) for template in templates
+            ),
+            "data.template.chat true with task dpo or reward": task not in ("dpo", "reward")
+            or all(template.chat for template in templates),
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",
         }
         return [expected for expected, holds in rules.items() if not holds]
+
+    @property
+    def row_files(self) -> list[str]:
+        """Every path, pattern and URL of rows that the YAML names."""
+        return [
+            *self.files,
+            *self.validation_files,
+            *self.test_files,
+            *(location for part in self.mix for location in part.files),
+        ]
+
+
+def mix_rules(mix: list[MixPart]) -> dict[str, bool]:
+    names = [part.name for part in mix]
+    weighed = sum(part.weight is not None for part in mix)
+    rules = {
+        "names in mix that differ": len(set(names)) == len(names),
+        "a weight in each part of mix, or in none": weighed in (0, len(mix)),
+    }
+    for part in mix:
+        found = part.source_rules(part.source) | {"hub_split the name of one split": isinstance(part.hub_split, str)}
+        rules |= {f"mix.{part.name}: {expected}": holds for expected, holds in found.items()}
+    return rules

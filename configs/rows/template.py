@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from configs.section import Section
 
 if TYPE_CHECKING:
+    from jinja2 import Undefined
     from jinja2.sandbox import SandboxedEnvironment
+
+
+@cache
+def no_value_type() -> type[Undefined]:
+    """What a column without a value is to a template: false, empty and none, so that a part can be left out; written,
+    it is an error, never an empty text."""
+    from jinja2 import Undefined
+
+    class NoValue(Undefined):
+        __slots__ = ()
+        __hash__ = Undefined.__hash__
+
+        def __str__(self) -> str:
+            self._fail_with_undefined_error()
+
+        def __eq__(self, other: object) -> bool:
+            return other is None or isinstance(other, NoValue)
+
+        def __ne__(self, other: object) -> bool:
+            return not self == other
+
+    return NoValue
+
+
+def refuse_null(value: Any) -> Any:
+    """Of what is written: a null within a column would read `None`."""
+    from jinja2 import UndefinedError
+
+    if value is None:
+        raise UndefinedError("null, which is no text")
+    return value
 
 
 def jinja_environment() -> SandboxedEnvironment:
@@ -17,7 +50,11 @@ def jinja_environment() -> SandboxedEnvironment:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
-    return SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment = SandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=refuse_null
+    )
+    environment.tests["none"] = lambda value: value is None or isinstance(value, no_value_type())
+    return environment
 
 
 def check_template(text: str) -> str:
@@ -31,10 +68,11 @@ def check_template(text: str) -> str:
 
 
 def columns_of(text: str) -> set[str]:
-    """The columns that a template reads."""
+    """The columns that a template reads; Jinja's own functions (`range`, `namespace`) are none."""
     from jinja2 import meta
 
-    return meta.find_undeclared_variables(jinja_environment().parse(text))
+    environment = jinja_environment()
+    return meta.find_undeclared_variables(environment.parse(text)) - environment.globals.keys()
 
 
 TemplateText = Annotated[str, AfterValidator(check_template)]

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from configs.rows.data import Data
-from configs.run.base import BaseWeights, input_columns
+from configs.run.base import BaseWeights, input_columns, read_config
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
 from configs.run.defaults import default_learning_rate
 from configs.run.evaluate import Evaluate
+from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
 from configs.run.launch import Launch
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, choose_group_size
-from configs.run.servability import adapter_refusal, device_here, family_of, refusal, refusal_here
+from configs.run.servability import adapter_refusal, device_here, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.task import Problem, Task, writes_text
+from configs.task import Problem, Task, served_task, writes_text
 
 SOURCE_TASKS: dict[str, tuple[Task, ...]] = {
     "bfcl": ("causal-lm", "grpo"),
@@ -89,6 +91,8 @@ class RunConfig(Section):
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         if self.serving.tool_parser and not writes_text(self.task):
             raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
+        if self.train.best_by == "metric" and self.task not in ("sequence-classification", "token-classification"):
+            raise ValueError(f"train.best_by auto or loss with task {self.task}: validation writes no answers")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
             raise ValueError(f"train.packing auto or none with task {self.task}")
         return self
@@ -104,6 +108,12 @@ class RunConfig(Section):
             raise ValueError(
                 "train.lora.initialization default or gaussian with train.method qlora: a packed base cannot be changed"
             )
+        if lora.loraplus_ratio is not None and lora.modules_to_save:
+            raise ValueError(
+                "no train.lora.modules_to_save with train.lora.loraplus_ratio: its rates are those of A and B"
+            )
+        if self.quantize.scheme == "adapter" and lora.modules_to_save:
+            raise ValueError("no train.lora.modules_to_save with quantize.scheme adapter: vLLM loads A and B alone")
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
         if self.adapter_off_is_reference and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
@@ -172,6 +182,19 @@ class RunConfig(Section):
         return self.train.preference.least_rows if self.task == "dpo" else 1
 
     @model_validator(mode="after")
+    def regularization_fits_task(self) -> RunConfig:
+        classes = self.task == "sequence-classification" and self.problem == "single_label"
+        if self.train.label_smoothing and not (classes or self.task in ("token-classification", "causal-lm")):
+            raise ValueError("train.label_smoothing of 0 but for one class, tags and texts")
+        if self.train.neftune_alpha and self.task not in (
+            "causal-lm",
+            "sequence-classification",
+            "token-classification",
+        ):
+            raise ValueError(f"no train.neftune_alpha with task {self.task}: its reference would be noisy too")
+        return self
+
+    @model_validator(mode="after")
     def search_and_launch_fit(self) -> RunConfig:
         if self.train.batch_size % self.launch.world_size:
             raise ValueError("train.batch_size a multiple of launch.processes x launch.nodes")
@@ -193,13 +216,29 @@ class RunConfig(Section):
         if not info.context:
             return self
         device = device_here() if self.serving.device == "auto" else self.serving.device
-        if reason := refusal(family_of(self.task), self.quantize, self.serving.dtype, device):
+        root = Path(info.context["root"])
+        if device == "cpu" and self.train.needs_gpu:
+            raise ValueError(f"a GPU with {' and '.join(self.train.needs_gpu)}")
+        if (reason := self.base_refusal(read_config(self.base, root))) or (
+            reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device)
+        ):
             raise ValueError(reason)
         if self.task == "grpo" and self.train.grpo.generate == "vllm" and device_here() == "cpu":
             raise ValueError("train.grpo.generate transformers on a machine without a GPU")
         if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
             raise ValueError(reason)
-        columns = input_columns(self.base, Path(info.context["root"])) if self.quantize.scheme == "w4a16" else None
+        columns = input_columns(self.base, root) if self.quantize.scheme == "w4a16" else None
         if columns:
             choose_group_size(columns, self.quantize.group_size)
         return self
+
+    def base_refusal(self, found: dict[str, Any] | None) -> str | None:
+        """What is expected instead of this base, by its config.json; None where it serves, or is not here yet."""
+        if not found or "model_type" not in found:
+            return None
+        return unserved(found, served_task(self.task)) or uncompressed(found, self.quantize)
+
+    def kind(self, root: Path) -> Kind:
+        """GPT-type or BERT-type: of the base where it is here to be read, else of the task."""
+        found = read_config(self.base, root)
+        return kind_of(found) if found and "model_type" in found else kind_of_task(self.task)

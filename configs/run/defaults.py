@@ -18,9 +18,24 @@ GRPO_RATE = 1e-6
 ADAPTER_FACTOR = 10
 
 
+# Of every weight. Classifiers and taggers: the highest of BERT's own grid (Devlin et al. 2019, arXiv:1810.04805,
+# appendix A.3: 5e-5, 3e-5, 2e-5), for the bases that are trained here are no larger and tens of labels want more;
+# texts: Llama 2's fine-tuning (Touvron et al. 2023, arXiv:2307.09288, section 3.1).
+FULL_RATES: dict[Task, float] = {
+    "sequence-classification": 5e-5,
+    "token-classification": 5e-5,
+    "causal-lm": 2e-5,
+}
+# Of an adapter over small bases: ours of old. A tagger of noisy tags fell to one constant answer at twice of it.
+LORA_RATE = 1e-3
+QLORA_RATE = 2e-4  # Dettmers et al. 2023, arXiv:2305.14314, table 9: up to 13B parameters
+
+
 def default_learning_rate(task: Task, method: Method, preference: PreferenceMethod) -> float:
     """Of a run whose YAML gives none; `preference` counts for task dpo alone."""
     if task in ("dpo", "reward", "grpo"):
         rates = {"dpo": PREFERENCE_RATES[preference], "reward": REWARD_RATE, "grpo": GRPO_RATE}
         return rates[task] * (1 if method == "full" else ADAPTER_FACTOR)
-    return 1e-3
+    if method == "full":
+        return FULL_RATES[task]
+    return QLORA_RATE if method == "qlora" else LORA_RATE

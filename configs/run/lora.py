@@ -31,6 +31,9 @@ class Lora(Section):
     alpha_pattern: dict[str, int] = Field(
         default_factory=dict, description="module name or regular expression: its own alpha"
     )
+    modules_to_save: list[str] = Field(
+        default_factory=list, description="modules trained whole beside the adapter, as embed_tokens or lm_head"
+    )
     rslora: bool = Field(
         False, description="rank-stabilized scaling, alpha over the root of the rank (arXiv:2312.03732)"
     )

@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from configs.run.family import Kind
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, Scheme
 from configs.task import writes_text
 
-Family = Literal["decoder", "encoder"]
 Device = Literal["cpu", "cuda"]
 # vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for
 # AVX-512 has.
@@ -29,11 +29,6 @@ NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
 }
 
 MOST_RANK = 512  # of an unmerged adapter: vllm/config/lora.py, MaxLoRARanks
-
-
-def family_of(task: str) -> Family:
-    """GPT-type or BERT-type."""
-    return "encoder" if task in {"sequence-classification", "token-classification"} else "decoder"
 
 
 def device_here() -> Device:
@@ -68,12 +63,12 @@ def refusal_here(settings: Quantize) -> str | None:
     )
 
 
-def refusal(family: Family, settings: Quantize, dtype: str, device: Device) -> str | None:
+def refusal(kind: Kind, settings: Quantize, dtype: str, device: Device) -> str | None:
     """What is expected instead, with the reason; None where vLLM serves it. `dtype` is serving.dtype."""
     smoothed = (
         "algorithm awq" if settings.algorithm == "awq" else "smoothquant" if settings.smoothquant is not None else None
     )
-    if family == "encoder" and smoothed:
+    if kind == "encoder" and smoothed:
         return (
             f"no {smoothed} for a BERT-type model: its LayerNorms also feed the residual, "
             "so no scale can be moved through them"

@@ -12,6 +12,8 @@ from configs.run.reward import Grpo, Reward
 from configs.section import Section
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]
+VALIDATIONS = 12  # of a training whose YAML does not say how many steps lie between them
+BITSANDBYTES = ("adamw_8bit", "paged_adamw", "paged_adamw_8bit")  # optimizers of that package
 WITH_A_FLOOR = ("cosine_with_min_lr", "warmup_stable_decay")
 
 
@@ -45,7 +47,24 @@ class Train(Section):
     gradient_accumulation_steps: int = Field(
         1, ge=1, le=65_536, description="micro-batches a step: the effective batch is batch_size times this"
     )
-    eval_every_steps: int = Field(20, ge=1, description="validation loss, checkpoint; the best one is kept")
+    eval_every_steps: int | None = Field(
+        None, ge=1, description=f"steps from one validation to the next; default: {VALIDATIONS} in the whole training"
+    )
+    save_every_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps from one checkpoint to the next, from which a killed training goes on; default: at each "
+        "validation. The best one is saved whenever it is found",
+    )
+    best_by: Literal["auto", "loss", "metric"] = Field(
+        "auto",
+        description="which checkpoint is kept, and what early stopping looks at. loss: validation loss; metric: entity "
+        "F1 of tags, macro F1 of classes, micro F1 of many labels, mean absolute error of numbers; auto: metric for "
+        "tags, else loss",
+    )
+    accept_constant: bool = Field(
+        False, description="go on with a model that is no better on the validation rows than one constant answer"
+    )
     early_stopping_patience: int | None = Field(
         None, ge=1, le=1000, description="so many validations in a row without a new best end the training"
     )
@@ -60,9 +79,24 @@ class Train(Section):
     decay_ratio: float | None = Field(
         None, gt=0, le=1, description="share of the steps in which warmup_stable_decay decays"
     )
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the hardware multiplies it fast, else float32"
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor"] = Field(
+        "adamw",
+        description="8bit, paged: by bitsandbytes (arXiv:2110.02861; arXiv:2305.14314, section 3), GPU only",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 where the hardware multiplies it fast, else float32; float16: scaled, for a GPU "
+        "that has no bfloat16",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the target that is spread over all tokens, classes or tags while training "
+        "(arXiv:1512.00567); validation's loss is the plain one",
+    )
+    neftune_alpha: float | None = Field(
+        None, gt=0, le=1000, description="uniform noise on the embeddings while training, as 5 (arXiv:2310.05914)"
     )
     packing: Literal["auto", "none", "batch", "sequence"] = Field(
         "auto",
@@ -103,12 +137,33 @@ class Train(Section):
     @model_validator(mode="after")
     def stopping_can_happen(self) -> Train:
         patience = self.early_stopping_patience
-        if patience and self.max_steps and (patience + 1) * self.eval_every_steps > self.max_steps:
+        if patience and self.max_steps and (patience + 1) * self.eval_interval(self.max_steps) > self.max_steps:
             raise ValueError("max_steps of at least (early_stopping_patience + 1) times eval_every_steps")
         return self
+
+    def eval_interval(self, steps: int) -> int:
+        """Steps from one validation to the next in a training of `steps`."""
+        return min(self.eval_every_steps or max(1, steps // VALIDATIONS), steps)
+
+    def save_interval(self, steps: int) -> int:
+        """Steps from one checkpoint to the next."""
+        return min(self.save_every_steps or self.eval_interval(steps), steps)
 
     @model_validator(mode="after")
     def kernels_fit(self) -> Train:
         if self.attention == "flash_attention_2" and self.dtype == "float32":
-            raise ValueError("dtype auto or bfloat16 with attention flash_attention_2, which has no float32")
+            raise ValueError("dtype auto, bfloat16 or float16 with attention flash_attention_2, which has no float32")
         return self
+
+    @property
+    def needs_gpu(self) -> list[str]:
+        """The keys whose value no CPU can have, as `train.method qlora`."""
+        return [
+            f"train.{key} {value}"
+            for key, value, gpu_only in (
+                ("optimizer", self.optimizer, self.optimizer in BITSANDBYTES),
+                ("dtype", self.dtype, self.dtype == "float16"),
+                ("attention", self.attention, self.attention == "flash_attention_2"),
+            )
+            if gpu_only
+        ]

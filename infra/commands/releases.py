@@ -73,6 +73,32 @@ def fetch(reference: str) -> None:
     typer.echo(str(folder))
 
 
+def push(
+    reference: str,
+    hub: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face hub")],
+    public: Annotated[bool, typer.Option("--public", help="where it is new: for all to read")] = False,
+) -> None:
+    """Put a published release on the Hugging Face hub, byte for byte; HF_TOKEN must be set. Private unless --public."""
+    from infra.dvc.releases import find
+    from infra.hub import push_folder
+
+    with waiting("DVC brings the release"):
+        folder = find(reference) / "release"
+    with waiting("the hub takes the release"):
+        url = push_folder(folder, hub, reference, private=not public)
+    typer.echo(url)
+
+
+def export_adapter(config: Config, directory: Path) -> None:
+    """Write a trained adapter by itself into a new folder, as peft and vLLM load it (from build/NAME/trained)."""
+    from configs.paths import RunPaths
+    from infra.adapter import write_adapter
+
+    run = read_run(config, None)
+    write_adapter(run, RunPaths.of(run.name), directory)
+    typer.echo(str(directory))
+
+
 def list_published(context: typer.Context, as_json: AsJson = False) -> None:
     """Published releases: digest, verdict, aliases, the environments that pin or run them, judged metrics; with --json
     also MLflow run, commit and data."""
@@ -133,6 +159,11 @@ def add_commands(app: typer.Typer) -> None:
         publish_release
     )
     releases.command("fetch", epilog=example("tunegate releases fetch calls-v2@sha256:..."))(fetch)
+    releases.command("push", epilog=example("tunegate releases push calls-v2@sha256:... --hub OWNER/NAME"))(push)
+    releases.command(
+        "export-adapter",
+        epilog=example("tunegate releases export-adapter configs/finetune/calls-v2.yaml calls-adapter"),
+    )(export_adapter)
     releases.command("list", epilog=example("tunegate releases list --json"))(list_published)
     releases.command(
         "prune",

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import sys
-from glob import glob, has_magic
 from pathlib import Path
 
 from configs.digest import sha256_of
 from configs.errors import TunegateError
 from configs.read import read_run
+from configs.rows.files import matches
 from configs.run.config import RunConfig
 from infra.files.atomic import read_json, write_json, write_text
 
@@ -61,8 +61,7 @@ def inputs_of(path: Path, hashes: Hashes) -> dict[str, dict[str, object]]:
 
 
 def row_files(config: RunConfig) -> list[str | None]:
-    data = config.data
-    return [*data.files, *data.validation_files, *data.test_files]
+    return [*config.data.row_files]
 
 
 def named_files(value: object) -> list[str | None]:
@@ -104,8 +103,7 @@ class Hashes:
 
 
 def below(place: str) -> list[Path]:
-    found = [Path(path) for path in glob(place, recursive=True)] if has_magic(place) else [Path(place)]
-    files = [path for one in found for path in ([one] if one.is_file() else one.rglob("*"))]
+    files = [path for one in map(Path, matches(place)) for path in ([one] if one.is_file() else one.rglob("*"))]
     return sorted(path for path in files if path.is_file())
 
 

@@ -64,11 +64,7 @@ def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
     found = []
     for path in sorted(folder.glob("*.yaml")):
         run = load(path, RunConfig)
-        rows = [
-            place
-            for place in (*run.data.files, *run.data.validation_files, *run.data.test_files)
-            if "://" not in str(place)
-        ]
+        rows = [place for place in run.data.row_files if "://" not in str(place)]
         named = run.production if "production" in run.model_fields_set else None
         found.append(Run(run.name, named, frozenset({path.as_posix(), str(run.gate), *map(str, rows)})))
     return found

@@ -19,7 +19,8 @@ from train.batches.order import RowSchedule
 from train.finetune import finetune
 from train.loop.callback import watcher
 from train.loop.checkpoints import COMPLETE
-from train.loop.trainer import describe_course, stopped_step
+from train.loop.record import describe_course
+from train.loop.trainer import stopped_step
 from train.model.dtype import base_dtype, choose_dtype, cpu_flags, cpu_multiplies_bfloat16
 
 pytestmark = pytest.mark.unit
@@ -46,7 +47,7 @@ def test_the_record_counts_only_the_steps_of_this_process() -> None:
         {"step": 2, "train_runtime": 9},
     ]
     state = SimpleNamespace(log_history=history, global_step=6, best_global_step=4, best_metric=1.5)
-    trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(bf16=False))
+    trainer: Any = SimpleNamespace(state=state, args=SimpleNamespace(bf16=False, fp16=False))
     schedule = RowSchedule(numpy.array([10, 20] * 18), micro_batch=2, steps=6, padded=True, row_count=36)
     record = describe_course(trainer, schedule, Path("checkpoint-4"), seconds=9.0, step_seconds=6.0)
     assert record["losses"] == [{"step": 1, "loss": 2.0}] and record["validation"] == [{"step": 2, "eval_loss": 1.5}]
@@ -121,7 +122,9 @@ def test_the_speed_of_a_step_counts_its_real_tokens_and_no_validation(watched: A
     callback.clock.now = lambda: next(seconds)
     callback.clock.start()
     callback.on_step_end(arguments, at(1), None)
-    callback.on_evaluate(arguments, at(1), SimpleNamespace(should_training_stop=False))  # ends at 104
+    callback.on_evaluate(
+        arguments, at(1), SimpleNamespace(should_training_stop=False, should_save=False)
+    )  # ends at 104
     callback.clock.start()
     callback.on_step_end(arguments, at(2), None)
     callback.on_log(arguments, at(2), None, logs={"loss": 0.5})
@@ -138,9 +141,27 @@ def test_a_divergence_leaves_the_training_as_a_refusal(watched: Any) -> None:
 @pytest.mark.parametrize(("last", "stops"), [(1.5, False), (2.0, True)])
 def test_validation_that_stands_still_stops_the_training(watched: Any, last: float, stops: bool) -> None:
     callback, _, arguments = watched
-    control = SimpleNamespace(should_training_stop=False)
+    control = SimpleNamespace(should_training_stop=False, should_save=False)
     callback.on_evaluate(arguments, at(4, {"eval_loss": 2.0}, {"eval_loss": last}), control)
-    assert control.should_training_stop is stops
+    assert control.should_training_stop is stops and control.should_save, "the best one, or the one to end at"
+
+
+def test_a_validation_that_is_not_the_best_is_not_saved_for_it(watched: Any) -> None:
+    _, _, arguments = watched
+    control = SimpleNamespace(should_training_stop=False, should_save=False)
+    history = [{"eval_loss": 2.0}, {"eval_loss": 1.0}, {"eval_loss": 1.5}]
+    loose = watcher("x", Train(max_steps=10), RowSchedule(numpy.full(20, 50), 2, 10, False, 8), lambda *_: None)
+    loose.on_evaluate(arguments, at(6, *history), control)
+    assert not control.should_save and not control.should_training_stop
+
+
+def test_the_best_one_goes_by_the_goal_and_not_by_loss(tmp_path: Path) -> None:
+    control = SimpleNamespace(should_training_stop=False, should_save=False)
+    schedule = RowSchedule(numpy.full(20, 50), 2, 10, False, 8)
+    by_metric = watcher("x", Train(max_steps=10), schedule, lambda *_: None, goal=("eval_entity_f1", True))
+    history = [{"eval_loss": 1.0, "eval_entity_f1": 0.2}, {"eval_loss": 2.0, "eval_entity_f1": 0.3}]
+    by_metric.on_evaluate(SimpleNamespace(output_dir=str(tmp_path)), at(6, *history), control)
+    assert control.should_save
 
 
 @pytest.mark.parametrize("is_first_process", [True, False])

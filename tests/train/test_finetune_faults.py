@@ -17,6 +17,8 @@ from infra.files.atomic import read_json, write_json
 from tests.train.test_finetune_resumed import QUIET, Killed, prepared, stop_after
 from train.finetune import finetune
 from train.loop.checkpoints import whole_checkpoints
+from train.loop.constant import refuse_nothing_learnt
+from train.quantize import quantize
 
 pytestmark = pytest.mark.integration
 EXACT: dict[str, Any] = {"max_steps": 6, "eval_every_steps": 2, "dtype": "float32"}
@@ -165,3 +167,35 @@ def test_a_loss_that_explodes_ends_the_training(
         pytest.raises(RefusedError, match="diverged at step 9: 2 losses in a row above 3 times"),
     ):
         finetune(config, prepared(config), QUIET)
+
+
+@pytest.mark.parametrize(("family", "said"), [("classifier", "one class for every row"), ("chat", "no lower than")])
+def test_a_training_that_learnt_nothing_is_refused_before_quantize(
+    family: str, said: str, request: pytest.FixtureRequest
+) -> None:
+    make: Callable[..., RunConfig] = request.getfixturevalue(family)
+    rows = {"validation_rows": 12, "test_rows": 10}
+    config = make(data=rows, train=EXACT | {"learning_rate": 1e-30, "eval_every_steps": 6})
+    paths = prepared(config)
+    record = finetune(config, paths, QUIET)
+    with pytest.raises(RefusedError, match=said):
+        refuse_nothing_learnt(config, record)
+    with pytest.raises(RefusedError, match=said):
+        quantize(config, paths)
+    assert not paths.release.exists() and finetune(config, paths, QUIET) == record, "and again, without training"
+    wanted = config.model_copy(update={"train": config.train.model_copy(update={"accept_constant": True})})
+    assert finetune(wanted, paths, QUIET) == record, "nothing is trained anew for going on"
+    refuse_nothing_learnt(wanted, record)
+
+
+def test_the_best_checkpoint_is_saved_when_it_is_found_whatever_the_schedule_of_the_others(
+    chat: Callable[..., RunConfig],
+) -> None:
+    config = chat(train=EXACT | {"max_steps": 9, "eval_every_steps": 2, "save_every_steps": 5})
+    paths = prepared(config)
+    with pytest.raises(Killed):
+        finetune(config, paths, stop_after(5))
+    kept = [path.name for path in whole_checkpoints(paths.checkpoints)]
+    assert kept == ["checkpoint-4"], "each validation found a new best one; step 5 was not yet saved"
+    record = finetune(config, paths, QUIET)
+    assert record["resumed_from_step"] == 4 and [point["step"] for point in record["validation"]] == [2, 4, 6, 8, 9]

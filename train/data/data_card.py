@@ -30,6 +30,7 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
         f"<h1>Data card: {escape(name)}</h1>",
         table([], facts),
         "<h2>Splits</h2>" + table(["split", "rows", "fingerprint"], splits),
+        table_sources(card.get("sources", {})),
         plot_balance(card["balance"]),
         plot_lengths(card["lengths"]),
         "<h2>Findings</h2>" + table(["kind", "action", "found", "left out"], finding_rows(card)),
@@ -38,6 +39,14 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
     ]
     head = f'<meta charset="utf-8"><title>{escape(name)}: data card</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'
+
+
+def table_sources(sources: dict[str, dict[str, int]]) -> str:
+    """How many rows of each part of `data.mix` a split got; nothing where the rows are of one source."""
+    if not sources:
+        return ""
+    rows = [[escape(name), *(f"{count:,}" for count in counts.values())] for name, counts in sources.items()]
+    return "<h2>Sources</h2>" + table(["part", *next(iter(sources.values()))], rows)
 
 
 def finding_rows(card: DataCard) -> list[list[str]]:

@@ -18,6 +18,7 @@ from infra.files.rows import to_columns
 from train.data.findings import Findings
 from train.data.lint import make_personal_data_check, mojibake_of
 from train.data.table import COLUMNS, RowTable, hash_text
+from train.rows.recognise import advise
 from train.rows.shape import KEPT, Shape, answer_of, arrow_schema, labels_of, parse_row, question_of, shape_of, texts_of
 from train.rows.template import make_reading
 from train.sources.source import Batch, Fault, Row
@@ -56,7 +57,7 @@ class Ingest:
             self.shape = shape_of(self.task, self.problem, set(found))
         row = parse_row(found, self.shape, self.allowed)
         if isinstance(row, Fault):
-            return row
+            return advise(row, found, self.shape)
         kept = keep_columns(raw, self.data.keep)
         return kept if isinstance(kept, Fault) else row | kept
 
@@ -175,6 +176,7 @@ def ingest_rows(
                 writer.write_table(window.table(schema), row_group_size=len(window.rows))
             for name, kind in COLUMNS.items():
                 chunks[name].append(numpy.array(window.marks[name], dtype=kind))
+    ingest.read.finish()
     columns = {
         name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()
     }

@@ -14,6 +14,7 @@ from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings
 from train.data.ingest import Ingest, ingest_rows
 from train.data.lint import lint_balance, lint_lengths, lint_table
+from train.data.mixture import weigh
 from train.data.near_duplicates import find_near, sample_rows
 from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
 from train.data.table import RowTable
@@ -48,7 +49,7 @@ def inspect(
             Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
         )
-    order = draw(rows, table, config.data.seed)
+    order = weigh(draw(rows, table, config.data.seed), table, config.data, source)
     split = assign(order, config.data, part=table.part, group=table.group, time=table.time, stratum=table.answer)
     sample = sample_rows(order, split, config.data.lint.near_sample)
     for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):

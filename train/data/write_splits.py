@@ -18,6 +18,7 @@ from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
 from train.data.ingest import Window
+from train.data.mixture import count_parts
 from train.data.pipeline import Drawn, row_groups
 from train.data.splits import SPLITS, UNUSED
 from train.rows.shape import arrow_schema, labels_of
@@ -91,6 +92,7 @@ def describe(
             name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": fingerprints[name]}
             for name, part in written.items()
         },
+        "sources": count_parts(drawn.table, drawn.split, config.data, source),
         "left_out": source.left_out | zero | dict(drawn.table.left_out),
         "findings": findings.table(),
         "near_duplicates": drawn.near,

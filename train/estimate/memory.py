@@ -143,7 +143,8 @@ def logits_bytes(shape: ModelShape, load: Workload) -> int:
         return 0
     targets = math.ceil(load.compute.batch * load.rows.longest * load.rows.target_token_share)
     if load.compute.fused_head:
-        return FLOAT32 * min(targets, HEAD_ROWS) * shape.vocabulary
+        multiplied = 0 if load.compute.dtype == "float32" else load.compute.width
+        return (FLOAT32 + multiplied) * min(targets, HEAD_ROWS) * shape.vocabulary
     number = {
         "logits": load.compute.width,
         "log-probabilities": FLOAT32,

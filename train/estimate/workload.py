@@ -36,7 +36,7 @@ class Computation:
     rank: int
     adapted: bool
     four_bit: bool
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["float32", "bfloat16", "float16"]
     narrow_base: bool
     checkpointing: bool
     on_cpu: bool
@@ -45,7 +45,7 @@ class Computation:
     @property
     def width(self) -> int:
         """Bytes of a number that a matrix product gives."""
-        return 2 if self.dtype == "bfloat16" else 4
+        return 4 if self.dtype == "float32" else 2
 
     @property
     def forward_share(self) -> float:
@@ -112,12 +112,12 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
     # every GPU of the table multiplies bfloat16
     dtype = choose_dtype(settings.dtype, lambda: device.name != "cpu" or cpu_multiplies_bfloat16())
     stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and shape.family == "decoder"
-    fusable = is_padding_free(config) and dtype == "float32" and not shape.capped
+    fusable = is_padding_free(config) and not shape.capped
     return Computation(
         batch=settings.batch_size * (2 if config.task in PAIRED else 1),  # chosen and rejected go through together
         accumulation=settings.gradient_accumulation_steps,
         steps=steps,
-        eval_every=min(settings.eval_every_steps, steps),
+        eval_every=settings.eval_interval(steps),
         rank=settings.lora.rank,
         adapted=settings.method != "full",
         four_bit=settings.method == "qlora",

@@ -87,5 +87,14 @@ def use_attention(model: Any, settings: Train) -> Literal["padded", "flattened",
     flattened = problem is None and settings.packing != "none"
     chosen = settings.attention if settings.attention != "auto" else "sdpa"
     shared = flattened and chosen == "sdpa"
-    model.set_attn_implementation(register() if shared else chosen)
+    set_attention(model, register() if shared else chosen)
     return "shared" if shared else "flattened" if flattened else "padded"
+
+
+def set_attention(model: Any, name: str) -> None:
+    """Raises InputError where this model or this machine has no such attention."""
+    try:
+        model.set_attn_implementation(name)
+    except (ValueError, ImportError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"train.attention: found {name}: {said}", hint="--set train.attention=auto") from error

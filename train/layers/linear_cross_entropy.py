@@ -1,8 +1,7 @@
 """The loss of a language model at its target tokens without holding their logits: some rows at a time, gradient at
 once.
 
-What Liger calls fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, section 3.2), here for frozen float32
-heads.
+What Liger calls fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, section 3.2), here for frozen heads.
 """
 
 from __future__ import annotations
@@ -13,28 +12,39 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from train.batches.collate import HEAD_ROWS, flatten
+from train.batches.collate import HEAD_ROWS, IGNORED, flatten
 
 
 class HeadLoss(torch.autograd.Function):
-    """Sum over rows of -log softmax(h W')[target], natural logarithm. h (n, hidden), W (vocabulary, hidden), targets
-    (n); W gets no gradient."""
+    """Sum over rows of the cross-entropy of softmax(h W') with (1 - s) at the target and s spread over the vocabulary
+    (Szegedy et al. 2016, arXiv:1512.00567, section 7), natural logarithm.
+
+    h (n, hidden), W (vocabulary, hidden), targets (n), smoothing s; W gets no gradient. Logits are multiplied in
+    `dtype`, as autocast would, and summed in float32.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any) -> Any:
-        wanted = ctx.needs_input_grad[0]
-        of_hidden = torch.empty_like(hidden) if wanted else None
-        room, total = hidden.new_empty(min(HEAD_ROWS, len(hidden)), len(weight)), hidden.new_zeros(())
-        for start in range(0, len(hidden), HEAD_ROWS):
-            rows, target = hidden[start : start + HEAD_ROWS], targets[start : start + HEAD_ROWS, None]
-            logits = torch.mm(rows, weight.t(), out=room[: len(rows)])
-            logits.sub_(logits.amax(dim=1, keepdim=True))
-            total -= logits.gather(1, target).sum()
-            sums = logits.exp_().sum(dim=1, keepdim=True)
-            total += sums.log().sum()
-            if of_hidden is not None:
-                logits.div_(sums).scatter_add_(1, target, logits.new_full(target.shape, -1.0))
-                torch.mm(logits, weight, out=of_hidden[start : start + HEAD_ROWS])
+    def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, smoothing: float = 0.0, dtype: Any = None) -> Any:
+        wanted, dtype = ctx.needs_input_grad[0], dtype or weight.dtype
+        of_hidden, narrow = torch.empty_like(hidden) if wanted else None, weight.to(dtype)
+        precise = torch.promote_types(dtype, torch.float32)
+        room = hidden.new_empty(min(HEAD_ROWS, len(hidden)), len(weight), dtype=dtype)
+        total = hidden.new_zeros((), dtype=precise)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for start in range(0, len(hidden), HEAD_ROWS):
+                rows, target = hidden[start : start + HEAD_ROWS].to(dtype), targets[start : start + HEAD_ROWS, None]
+                logits = torch.mm(rows, narrow.t(), out=room[: len(rows)]).to(precise)
+                logits.sub_(logits.amax(dim=1, keepdim=True))
+                total -= (1 - smoothing) * logits.gather(1, target).sum()
+                if smoothing:
+                    total -= smoothing * logits.mean(dim=1).sum()
+                sums = logits.exp_().sum(dim=1, keepdim=True)
+                total += sums.log().sum()
+                if of_hidden is not None:
+                    logits.div_(sums).scatter_add_(1, target, logits.new_full(target.shape, smoothing - 1.0))
+                    if smoothing:
+                        logits.sub_(smoothing / len(weight))
+                    of_hidden[start : start + HEAD_ROWS] = torch.mm(logits.to(dtype), narrow)
         ctx.save_for_backward(of_hidden)
         return total
 
@@ -42,15 +52,15 @@ class HeadLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
         (of_hidden,) = ctx.saved_tensors
-        return of_hidden * gradient, None, None
+        return of_hidden * gradient.to(of_hidden.dtype), None, None, None, None
 
 
 class FusedHead:
     """A model whose head hands the hidden states on to the loss, whenever it is asked for the loss of a padding-free
     batch."""
 
-    def __init__(self, model: Any, head: Any) -> None:
-        self.model, self.head = model, head
+    def __init__(self, model: Any, head: Any, smoothing: float = 0.0) -> None:
+        self.model, self.head, self.smoothing = model, head, smoothing
         self.plain_loss, self.asked = model.loss_function, False
         self.hooks = [
             model.register_forward_pre_hook(self.before, with_kwargs=True),
@@ -59,9 +69,7 @@ class FusedHead:
         head.forward, model.loss_function = self.forward, self.loss
 
     def before(self, model: Any, given: Any, named: Mapping[str, object]) -> None:
-        self.asked = named.get("shift_labels") is not None and not torch.is_autocast_enabled(
-            self.head.weight.device.type
-        )
+        self.asked = named.get("shift_labels") is not None
 
     def after(self, *_: Any) -> None:
         self.asked = False
@@ -83,7 +91,11 @@ class FusedHead:
             return self.plain_loss(
                 logits, labels, vocab_size, num_items_in_batch=num_items_in_batch, shift_labels=shift_labels, **named
             )
-        total: Any = HeadLoss.apply(logits.flatten(0, -2), self.head.weight, shift_labels.flatten())  # type: ignore[no-untyped-call]
+        weight, device = self.head.weight, self.head.weight.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        smoothing = self.smoothing if torch.is_grad_enabled() else 0.0  # validation's loss is the plain one
+        given = logits.flatten(0, -2), weight, shift_labels.flatten(), smoothing, dtype
+        total: Any = HeadLoss.apply(*given)  # type: ignore[no-untyped-call]
         return total / (shift_labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
     def remove(self) -> None:
@@ -93,9 +105,9 @@ class FusedHead:
         self.model.loss_function = self.plain_loss
 
 
-def fuse_head(model: Any) -> bool:
-    """Whether the loss is computed so from now on: a frozen float32 head, and a model that does nothing to its logits
-    but to scale them.
+def fuse_head(model: Any, smoothing: float = 0.0) -> bool:
+    """Whether the loss is computed so from now on: a frozen head in float32 or bfloat16, and a model that does nothing
+    to its logits but to scale them.
 
     Gemma caps them. Whatever else another may do is found out by asking before and after.
     """
@@ -106,7 +118,7 @@ def fuse_head(model: Any) -> bool:
         type(head) is not torch.nn.Linear
         or head.bias is not None
         or head.weight.requires_grad
-        or head.weight.dtype != torch.float32
+        or head.weight.dtype not in (torch.float32, torch.bfloat16)
     ):
         return False
     question = flatten([{"input_ids": [0, 1, 2, 3], "loss_mask": [False, True, True, True]}])
@@ -114,9 +126,40 @@ def fuse_head(model: Any) -> bool:
     model.eval()
     with torch.no_grad():
         before = model(**question).loss
-        fused = FusedHead(model, head)
+        fused = FusedHead(model, head, smoothing)
         same = torch.allclose(model(**question).loss, before, rtol=1e-4)
     model.train(training)
     if not same:
         fused.remove()
     return same
+
+
+def smooth_loss(model: Any, smoothing: float) -> None:
+    """The same smoothing for a causal language model whose head stays as it is; while training alone."""
+    plain = model.loss_function
+
+    def loss(
+        logits: Any,
+        labels: Any,
+        vocab_size: int,
+        num_items_in_batch: Any = None,
+        shift_labels: Any = None,
+        **named: Any,
+    ) -> Any:
+        if not torch.is_grad_enabled():
+            return plain(
+                logits, labels, vocab_size, num_items_in_batch=num_items_in_batch, shift_labels=shift_labels, **named
+            )
+        targets = (
+            torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[..., 1:] if shift_labels is None else shift_labels
+        )
+        total = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, -2),
+            targets.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=smoothing,
+        )
+        return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+    model.loss_function = loss

@@ -104,12 +104,15 @@ class LowRankLinears(torch.autograd.Function):
         ranks = [one.shape[0] for one in downs]
         for part, scale in zip(low.split(ranks, dim=1), scales, strict=True):
             part.mul_(scale)
-        found = [torch.nn.functional.linear(flat, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-        for whole, part, up in zip(found, low.split(ranks, dim=1), ups, strict=True):
-            whole.addmm_(part, up.t())
+        # made in the shape that is returned: of a view, a model could not change an answer in place, as OLMo does
+        found = [x.new_empty(*x.shape[:-1], len(weight)) for weight in weights]
+        for whole, weight, bias, part, up in zip(found, weights, biases, low.split(ranks, dim=1), ups, strict=True):
+            room = whole.view(len(flat), -1)
+            torch.mm(flat, weight.t(), out=room) if bias is None else torch.addmm(bias, flat, weight.t(), out=room)
+            room.addmm_(part, up.t())
         ctx.save_for_backward(flat, low, down, *weights, *ups)
         ctx.scales, ctx.ranks = scales, ranks
-        return tuple(whole.view(*x.shape[:-1], -1) for whole in found)
+        return tuple(found)
 
     @staticmethod
     @once_differentiable

@@ -21,7 +21,7 @@ class RootMeanSquareNorm(torch.autograd.Function):
             torch.linalg.vector_norm(flat, dim=1, keepdim=True).square_().div_(flat.shape[1]).add_(epsilon).rsqrt_()
         )
         ctx.save_for_backward(flat, weight, inverse)
-        return (flat * inverse).mul_(weight).view_as(x)
+        return (x * inverse.view(*x.shape[:-1], 1)).mul_(weight)
 
     @staticmethod
     @once_differentiable

@@ -8,11 +8,19 @@ from typing import Any
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import Train
+from configs.run.train import BITSANDBYTES, Train
+from train.loop.figures import goal_of
 from train.loop.processes import launch_arguments
 from train.model.dtype import choose_dtype
 
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
+OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw": "paged_adamw_32bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+}
+UNDONE = "--set train.optimizer=adamw --set train.dtype=auto --set train.attention=auto"
 # `constant` of transformers has no warm-up, and would pass over warmup_ratio in silence.
 SCHEDULES = {"constant": "constant_with_warmup"}
 
@@ -25,7 +33,9 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
     """
     import torch
 
-    settings = config.train
+    settings, (metric, more_is_better) = config.train, goal_of(config)
+    on_gpu, dtype = torch.cuda.is_available(), choose_dtype(config.train.dtype)
+    refuse_without_gpu(settings, on_gpu, find_spec("bitsandbytes") is not None)
     return {
         "output_dir": str(paths.checkpoints),
         "per_device_train_batch_size": micro_batch,
@@ -39,35 +49,33 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
         "max_grad_norm": settings.max_grad_norm,
         "seed": settings.seed,
         "data_seed": settings.seed,
-        "bf16": choose_dtype(settings.dtype) == "bfloat16",
-        "use_cpu": not torch.cuda.is_available(),
-        "use_liger_kernel": choose_liger(
-            settings.liger, torch.cuda.is_available(), find_spec("liger_kernel") is not None
-        ),
+        "bf16": dtype == "bfloat16",
+        "fp16": dtype == "float16",
+        "use_cpu": not on_gpu,
+        "use_liger_kernel": choose_liger(settings.liger, on_gpu, find_spec("liger_kernel") is not None),
         # the fused head of liger would compute every token; train/batches/collate.py keeps the targets
         "liger_kernel_config": {"fused_linear_cross_entropy": False},
         "train_sampling_strategy": "sequential",
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": on_gpu,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # it would hide from train.loop.stopping what it looks for
         "eval_strategy": "steps",
         "save_strategy": "steps",
         "load_best_model_at_end": True,
-        "metric_for_best_model": "eval_loss",
-        "greater_is_better": False,
+        "metric_for_best_model": metric,
+        "greater_is_better": more_is_better,
         "report_to": "none",
         "disable_tqdm": True,
     } | launch_arguments(config)
 
 
 def schedule_arguments(settings: Train, steps: int) -> dict[str, Any]:
-    """What hangs on the number of optimizer steps. `eval_steps` equals `save_steps`: the best checkpoint is one that
-    was validated."""
-    every = min(settings.eval_every_steps, steps)
+    """What hangs on the number of optimizer steps. A validation that is the best one is saved too, whatever
+    `save_steps` (train/loop/callback.py)."""
     return {
         "max_steps": steps,
-        "eval_steps": every,
-        "save_steps": every,
+        "eval_steps": settings.eval_interval(steps),
+        "save_steps": settings.save_interval(steps),
         "lr_scheduler_type": SCHEDULES.get(settings.schedule, settings.schedule),
         "lr_scheduler_kwargs": scheduler_options(settings, steps),
         # the first of them has rate 0: a short training cannot spare it
@@ -92,3 +100,15 @@ def choose_liger(setting: str, on_gpu: bool, installed: bool) -> bool:
         found = "no GPU" if not on_gpu else "liger-kernel is not installed"
         raise InputError(f"train.liger: found {found}, expected both with always", hint="--set train.liger=auto")
     return setting != "never" and on_gpu and installed
+
+
+def refuse_without_gpu(settings: Train, on_gpu: bool, has_bitsandbytes: bool) -> None:
+    """Raises InputError where the machine that trains lacks what a key needs; `check` knows it of this one alone."""
+    wanted = settings.needs_gpu
+    if wanted and not on_gpu:
+        raise InputError(f"{' and '.join(wanted)}: found no GPU, expected one", hint=UNDONE)
+    if settings.optimizer in BITSANDBYTES and not has_bitsandbytes:
+        raise InputError(
+            f"train.optimizer {settings.optimizer}: bitsandbytes is not installed",
+            hint="pip install bitsandbytes, or --set train.optimizer=adamw",
+        )

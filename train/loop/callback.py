@@ -12,7 +12,7 @@ from configs.run.train import Train
 from train.batches.order import RowSchedule
 from train.loop.checkpoints import complete_checkpoint
 from train.loop.processes import is_main, wait_for_others
-from train.loop.stopping import DivergedError, find_divergence, has_stalled
+from train.loop.stopping import BY_LOSS, DivergedError, Goal, find_divergence, has_stalled, is_new_best
 
 
 class Clock:
@@ -40,9 +40,11 @@ def watcher(
     schedule: RowSchedule,
     log_metrics: Callable[[dict[str, float], int], None],
     show: bool = True,
+    goal: Goal = BY_LOSS,
+    before_training: Callable[[], None] = lambda: None,
 ) -> Any:
     """A TrainerCallback, made here so that importing this module does not import transformers. Its `clock` says how
-    long the steps took.
+    long the steps took. `before_training` is called once the model stands where it trains.
 
     Raises DivergedError out of the training when it diverges, before that step's checkpoint is written.
     """
@@ -76,6 +78,7 @@ def watcher(
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
             self.progress.start()
+            before_training()
             self.clock.start()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -104,7 +107,9 @@ def watcher(
                 raise DivergedError(f"train: {name} diverged at step {state.global_step}: {found}")
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_training_stop |= has_stalled(state.log_history, settings.early_stopping_patience)
+            stalled = has_stalled(state.log_history, settings.early_stopping_patience, goal)
+            control.should_training_stop |= stalled
+            control.should_save |= stalled or is_new_best(state.log_history, goal)
             self.clock.start()
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -15,7 +15,9 @@ from infra.files.atomic import read_json, write_json
 
 COMPLETE = "complete"
 RUN = "run.json"
-KEPT = 2  # beside the best one
+# What only going on needs: of the best checkpoint that is not the newest it is thrown away (an optimizer is twice the
+# trained weights).
+RESUMED_FROM = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "scaler.pt")
 
 
 def open_run(folder: Path, fresh: RunFacts) -> RunFacts:
@@ -53,9 +55,12 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def complete_checkpoint(folder: Path, step: int, best_step: int | None) -> None:
-    """Marks the checkpoint of `step`, then throws away all but the newest ones and the best one."""
+    """Marks the checkpoint of `step`, then throws away all others but the best one, of which the weights stay."""
     (folder / f"checkpoint-{step}" / COMPLETE).touch()
-    for path in whole_checkpoints(folder)[:-KEPT]:
-        if step_of(path) != best_step:
+    for path in whole_checkpoints(folder)[:-1]:
+        if step_of(path) == best_step:
+            for file in (file for pattern in RESUMED_FROM for file in path.glob(pattern)):
+                file.unlink()
+        else:
             (path / COMPLETE).unlink()
             shutil.rmtree(path)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.errors import ExternalError, InputError
 from configs.paths import RunPaths
@@ -25,6 +25,7 @@ from configs.training_record import TrainingProcess, TrainingRecord, read_traini
 from infra.files.atomic import write_json
 from infra.processes import die_with
 
+Gathered = TypeVar("Gathered")
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
 RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
 OUT_OF_MEMORY = 75  # a worker's exit code; sysexits.h EX_TEMPFAIL
@@ -73,6 +74,14 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def use_one_device(trainer: Any) -> None:
+    """A process trains on one GPU, however many it sees: transformers would wrap the model in DataParallel, which
+    splits a padding-free batch, one row of many, among them."""
+    if trainer.args.n_gpu > 1:
+        trainer.args._n_gpu = 1
+        trainer._train_batch_size = trainer.args.train_batch_size
+
+
 def leave_untagged(storage: Any) -> None:
     """How storages are tagged when saved stays as it is."""
 
@@ -101,6 +110,15 @@ def gather_processes() -> list[TrainingProcess]:
         "pid": os.getpid(),
         "backend": torch.distributed.get_backend(),
     }
+    return gather(mine)
+
+
+def gather(mine: Gathered) -> list[Gathered]:
+    """Of each process, in the order of ranks; waits for them all."""
+    if not is_worker():
+        return [mine]
+    import torch
+
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(gathered, mine)
     return gathered

@@ -10,6 +10,8 @@ from configs.errors import RefusedError
 from configs.run.train import Divergence
 
 Log = list[dict[str, float]]  # a trainer's log_history: step, loss, grad_norm, eval_loss …
+Goal = tuple[str, bool]  # a key of it that the best checkpoint is chosen by, and whether more of it is better
+BY_LOSS: Goal = ("eval_loss", False)
 
 
 class DivergedError(RefusedError):
@@ -48,11 +50,23 @@ def has_exploded(losses: list[float], index: int, rule: Divergence) -> bool:
     )
 
 
-def has_stalled(history: Log, patience: int | None) -> bool:
+def figures_of(history: Log, goal: Goal) -> list[float]:
+    """The goal's figure at each validation, negated where less is better: then the largest is the best."""
+    key, more = goal
+    return [line[key] if more else -line[key] for line in history if key in line]
+
+
+def has_stalled(history: Log, patience: int | None, goal: Goal = BY_LOSS) -> bool:
     """Whether the last `patience` validations brought no new best one. Read from the log, so a resumed run decides
     alike."""
-    found = [line["eval_loss"] for line in history if "eval_loss" in line]
-    return patience is not None and len(found) > patience and min(found[-patience:]) >= min(found[:-patience])
+    found = figures_of(history, goal)
+    return patience is not None and len(found) > patience and max(found[-patience:]) <= max(found[:-patience])
+
+
+def is_new_best(history: Log, goal: Goal) -> bool:
+    """Whether the last validation is better than all before it."""
+    found = figures_of(history, goal)
+    return bool(found) and all(found[-1] > earlier for earlier in found[:-1])
 
 
 def smaller_micro_batch(micro_batch: int) -> int | None:

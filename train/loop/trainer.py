@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.training_record import Course, RunFacts, TrainingRecord, ValidationPoint
+from configs.training_record import RunFacts, TrainingRecord
 from infra.files.atomic import new_directory, read_json, write_json
 from infra.terminal import telling, waiting
 from train.batches.collate import flatten
 from train.batches.dataset import open_splits
 from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
 from train.loop.arguments import schedule_arguments, trainer_arguments
-from train.loop.checkpoints import last_checkpoint, step_of
-from train.loop.processes import gather_processes, is_main
-from train.loop.stopping import has_stalled
+from train.loop.checkpoints import last_checkpoint, remember, step_of
+from train.loop.figures import goal_of, kind_of
+from train.loop.processes import gather_processes, is_main, use_one_device
+from train.loop.record import describe_course, describe_learning
+from train.loop.stopping import BY_LOSS, Goal, has_stalled
+from train.loop.validation import use_whole_validation
 from train.model.adapter import save_trained
 from train.tasks.grpo import Rewards
 
@@ -44,18 +48,30 @@ def train_once(
 ) -> TrainingRecord:
     """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
     checkpoint = last_checkpoint(paths.checkpoints)
+
+    def note_first_loss() -> None:
+        """What a text model's training must get below; a resumed one remembers it."""
+        if validate and kind_of(config) == "text" and not checkpoint:
+            facts["first_loss"] = validate.first_loss()
+            if is_main():
+                remember(paths.checkpoints, facts)
+
     with open_splits(paths, whole=config.task == "grpo") as (rows, validation):
         with waiting("the model is loaded and the rows are encoded"):
             arguments = trainer_arguments(config, paths, facts["micro_batch"])
             trainer = build_trainer(config, base, labels, rows, validation, rewards, **arguments)
+            use_one_device(trainer)
+            change_model(trainer.model, config)
             schedule = schedule_rows(trainer, config, checkpoint)
-            callback = watch(trainer, config, schedule, tracker, show)
+            validate = use_whole_validation(trainer, config, labels)
+            callback = watch(trainer, config, schedule, tracker, show, note_first_loss)
         started = time.perf_counter()
         with telling(callback.describe) if show and is_main() else nullcontext():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
     record: TrainingRecord = {
-        **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds),
+        **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds, goal_of(config)),
+        **describe_learning(trainer, config, validate, facts),
         **facts,
         "processes": gather_processes(),
         "tracking_run_id": tracker.run_id if is_main() else None,
@@ -101,6 +117,18 @@ def build_trainer(
     return build_sft_trainer(config, base, rows, validation, **arguments)
 
 
+def change_model(model: Any, config: RunConfig) -> None:
+    """What any task's model is given alike. sft.py has chosen the attention of its own, for its layout hangs on it."""
+    from train.layers.attention import set_attention
+    from train.layers.neftune import add_embedding_noise
+
+    settings = config.train
+    if settings.attention != "auto" and config.task != "causal-lm":
+        set_attention(model, settings.attention)
+    if settings.neftune_alpha:
+        add_embedding_noise(model if settings.method == "full" else model.get_base_model(), settings.neftune_alpha)
+
+
 def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> RowSchedule:
     """Lays out the whole training: one pass over all steps' rows, and the keys that hang on their number."""
     settings, arguments = config.train, trainer.args
@@ -115,7 +143,7 @@ def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> R
     order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
     for name, value in schedule_arguments(settings, total).items():
         setattr(arguments, name, value)
-    steps = stopped_step(checkpoint, settings.early_stopping_patience) or total
+    steps = stopped_step(checkpoint, settings.early_stopping_patience, goal_of(config)) or total
     trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
     trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
     arguments.max_steps = steps
@@ -123,49 +151,26 @@ def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> R
     return RowSchedule(lengths[order[: steps * effective]], micro_batch, steps, padded, len(lengths))
 
 
-def stopped_step(checkpoint: Path | None, patience: int | None) -> int | None:
+def stopped_step(checkpoint: Path | None, patience: int | None, goal: Goal = BY_LOSS) -> int | None:
     """The step of a checkpoint at which training had stopped early: nothing is left of it but the choice of the
     best."""
     state = read_json(checkpoint / "trainer_state.json") if checkpoint else None
-    return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience) else None
+    return step_of(checkpoint) if checkpoint and state and has_stalled(state["log_history"], patience, goal) else None
 
 
-def watch(trainer: Any, config: RunConfig, schedule: RowSchedule, tracker: Tracker, show: bool = True) -> Any:
+def watch(
+    trainer: Any,
+    config: RunConfig,
+    schedule: RowSchedule,
+    tracker: Tracker,
+    show: bool = True,
+    before_training: Callable[[], None] = lambda: None,
+) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     from train.loop.callback import watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    callback = watcher(config.name, config.train, schedule, tracker.log_metrics, show)
+    callback = watcher(config.name, config.train, schedule, tracker.log_metrics, show, goal_of(config), before_training)
     trainer.add_callback(callback)
     return callback
-
-
-def describe_course(
-    trainer: Any, schedule: RowSchedule, checkpoint: Path | None, seconds: float, step_seconds: float
-) -> Course:
-    """`seconds` of the whole training and `step_seconds` of its steps are those of this process: a resumed run's
-    earlier ones are not in them."""
-    state = trainer.state
-    first = step_of(checkpoint) if checkpoint else 0
-    real_tokens = schedule.real_tokens(first, state.global_step)
-    return {
-        "losses": [{"step": line["step"], "loss": line["loss"]} for line in state.log_history if "loss" in line],
-        "validation": [validation_point(line) for line in state.log_history if "eval_loss" in line],
-        "steps": state.global_step,
-        "epochs": schedule.epochs(state.global_step),
-        "best_step": state.best_global_step,
-        "best_validation_loss": state.best_metric,
-        "resumed_from_step": first or None,
-        "seconds": round(seconds, 2),
-        "real_tokens": real_tokens,
-        "padding_share": round(schedule.padding_share, 4),
-        "tokens_per_second": round(real_tokens / step_seconds, 1) if step_seconds else None,
-        "dtype": "bfloat16" if trainer.args.bf16 else "float32",
-    }
-
-
-def validation_point(line: dict[str, float]) -> ValidationPoint:
-    """Of one line of a trainer's log."""
-    found: ValidationPoint = {"eval_loss": line["eval_loss"], "step": int(line["step"])}
-    return found | {"eval_accuracy": line["eval_accuracy"]} if "eval_accuracy" in line else found

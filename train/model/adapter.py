@@ -3,12 +3,14 @@ loads by the same config."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.digest import key_of, sha256_of
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
+from configs.run.family import HEADS
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 
@@ -20,8 +22,6 @@ PEFT_TASKS = {
     "grpo": "CAUSAL_LM",
     "reward": "SEQ_CLS",
 }
-# A new head is trained whole. peft leaves it out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
-HEADS = r"(.*\.)?(classifier|score)(\..*)?"
 
 
 def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
@@ -45,10 +45,13 @@ def wrap_model(model: Any, config: RunConfig) -> Any:
 
     if config.train.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
-    return get_peft_model(model, lora_config(config))
+    return get_peft_model(model, lora_config(config, model.new_layers))
 
 
-def lora_config(config: RunConfig) -> Any:
+def lora_config(config: RunConfig, new_layers: Sequence[str] = ()) -> Any:
+    """`new_layers`: of the model, without weights of their own yet; they are trained whole and saved with the adapter,
+    as peft does with the head. peft leaves a head out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
+    """
     from peft import LoftQConfig, LoraConfig
 
     lora = config.train.lora
@@ -61,6 +64,7 @@ def lora_config(config: RunConfig) -> Any:
         bias=lora.bias,
         target_modules=lora.target_modules,
         exclude_modules=HEADS if has_head else None,
+        modules_to_save=sorted({*new_layers, *lora.modules_to_save}) or None,
         rank_pattern=dict(lora.rank_pattern),
         alpha_pattern=dict(lora.alpha_pattern),
         use_rslora=lora.rslora,

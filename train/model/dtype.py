@@ -32,8 +32,8 @@ def cpu_multiplies_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
 
 
 def choose_dtype(
-    setting: Literal["auto", "float32", "bfloat16"], is_fast: Callable[[], bool] = multiplies_bfloat16
-) -> Literal["float32", "bfloat16"]:
+    setting: Literal["auto", "float32", "bfloat16", "float16"], is_fast: Callable[[], bool] = multiplies_bfloat16
+) -> Literal["float32", "bfloat16", "float16"]:
     """`auto` is bfloat16 where `is_fast` says so; it is asked for auto alone."""
     if setting == "auto":
         return "bfloat16" if is_fast() else "float32"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypedDict
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
+from configs.run.family import BLOCK, HEADS, TEXT_PARTS
 from configs.task import Problem, served_problem, served_task
+from infra.files.atomic import read_json
+from infra.tokenizer import load_tokenizer
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py
@@ -16,13 +20,8 @@ PROBLEM_TYPES = {
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
-# vllm/model_executor/models/registry.py of vLLM 0.32.0: other architectures have no head for tokens there.
-SERVED = (
-    "BertForTokenClassification",
-    "ModernBertForTokenClassification",
-    "RobertaForTokenClassification",
-    "XLMRobertaForTokenClassification",
-)
+# The text model's names in a checkpoint of one that also sees, to its own (transformers, modeling_gemma3.py).
+TEXT_NAMES = {r"^(model\.)?language_model\.(model\.)?": "model."}
 
 
 class HeadConfig(TypedDict):
@@ -34,42 +33,101 @@ class HeadConfig(TypedDict):
 
 
 def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = None, **quantization: Any) -> Any:
-    """float32, unless `quantization` packs it; a language model's frozen weights may be of another torch `dtype`."""
+    """float32, unless `quantization` packs it; a language model's frozen weights may be of another torch `dtype`.
+
+    Raises RefusedError where vLLM serves no such model for the task, or the weights lack a part of the model itself.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
+    require_served(config, weights)
     if served_task(config.task) == "sequence-classification":
         return load_classifier(weights, labels, served_problem(config.task, config.problem), **quantization)
     if config.task == "token-classification":
         return load_tagger(weights, labels, **quantization)
-    return AutoModelForCausalLM.from_pretrained(weights, dtype=dtype or torch.float32, **quantization)
+    model = load(AutoModelForCausalLM, weights, dtype=dtype or torch.float32, **quantization)
+    if model.new_layers:
+        raise RefusedError(
+            f"{weights}: found no weights of {', '.join(model.new_layers)}, expected those of a whole language model",
+            hint="give base a model that was saved with its head",
+        )
+    return model
+
+
+def require_served(config: RunConfig, weights: Path) -> None:
+    """What `check` says of a base that is here, for one that was fetched after it. Raises RefusedError."""
+    if reason := config.base_refusal(read_json(weights / "config.json")):
+        raise RefusedError(f"{weights}: expected {reason}", hint="give base another model")
 
 
 def load_classifier(weights: Path, labels: list[str], problem: Problem = "single_label", **quantization: Any) -> Any:
     """float32, with a head of len(labels) classes, or of one output for a regression."""
-    import torch
     from transformers import AutoModelForSequenceClassification
 
     outputs = ["value"] if problem == "regression" else labels
-    return AutoModelForSequenceClassification.from_pretrained(
-        weights, dtype=torch.float32, problem_type=PROBLEM_TYPES[problem], **named(outputs), **quantization
-    )
+    named_outputs: dict[str, Any] = {"problem_type": PROBLEM_TYPES[problem], **named(outputs)}
+    return load(AutoModelForSequenceClassification, weights, named_outputs, **quantization)
 
 
 def load_tagger(weights: Path, labels: list[str], **quantization: Any) -> Any:
-    """float32. Raises RefusedError for an architecture whose tagger vLLM does not serve."""
-    import torch
+    """float32."""
     from transformers import AutoModelForTokenClassification
 
-    model = AutoModelForTokenClassification.from_pretrained(
-        weights, dtype=torch.float32, **named(labels), **quantization
+    return load(AutoModelForTokenClassification, weights, {**named(labels)}, **quantization)
+
+
+def load(
+    kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype: Any = None, **quantization: Any
+) -> Any:
+    """`kind`: a class of transformers' Auto. The model's `new_layers` are those whose weights were drawn: they must be
+    trained and saved.
+
+    A head of another size is drawn anew. Raises RefusedError where a part of the model itself would be.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    shape = AutoConfig.from_pretrained(weights, **(outputs or {}))
+    names = {}
+    if shape.model_type in TEXT_PARTS:
+        shape, names = shape.get_text_config(), {"key_mapping": TEXT_NAMES}
+        shape.update(outputs or {})
+    model, found = kind.from_pretrained(
+        weights,
+        config=shape,
+        dtype=dtype or torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **names,
+        **quantization,
     )
-    if type(model).__name__ not in SERVED:
+    drawn = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    model.new_layers = outermost({name.rpartition(".")[0] for name in drawn})
+    if lacking := [name for name in model.new_layers if BLOCK.search(f".{name}.") or "embed" in name]:
         raise RefusedError(
-            f"{weights}: found a {type(model).__name__}, expected one that vLLM serves: {', '.join(SERVED)}",
-            hint="give base another model",
+            f"{weights}: found {len(drawn)} tensors of {type(model).__name__} missing or of another size, among them "
+            f"{lacking[0]}; expected all but a head",
+            hint="give base weights that were saved whole, of this very architecture",
         )
+    use_padding(model, weights)
     return model
+
+
+def outermost(names: set[str]) -> list[str]:
+    """Without those that lie in another of them, or in a task's head, which is trained whole anyway."""
+    found = {name for name in names if not any(name.startswith(f"{other}.") for other in names)}
+    return sorted(name for name in found if not re.fullmatch(HEADS, name))
+
+
+def use_padding(model: Any, weights: Path) -> None:
+    """The tokenizer's padding token in the model's config where there is none: by it transformers finds the last token
+    of a decoder's text."""
+    if model.config.pad_token_id is not None:
+        return
+    padding = load_tokenizer(weights).pad_token_id
+    model.config.pad_token_id = padding
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.pad_token_id = padding
 
 
 def named(outputs: list[str]) -> HeadConfig:

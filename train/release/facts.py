@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class CalibrationFacts(TypedDict):
@@ -26,7 +26,7 @@ class PruneFacts(TypedDict):
 
 class QuantizationFacts(TypedDict, total=False):
     """`rank` and `layers`: of an adapter that is served unmerged; `key`: of the inputs that the release is made
-    from."""
+    from; `generation_removed`: what of the base's generation_config.json changed greedy answers."""
 
     prune: PruneFacts
     scheme: str
@@ -36,6 +36,7 @@ class QuantizationFacts(TypedDict, total=False):
     rank: int
     layers: list[str]
     calibration: CalibrationFacts
+    generation_removed: dict[str, Any]
     size_bytes: int
     parent_size_bytes: int
     key: str

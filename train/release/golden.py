@@ -12,6 +12,7 @@ from configs.task import Problem
 from infra.chat_template import as_request
 from infra.tokenizer import Tokenizer, read_tokenizer
 from infra.vllm.answer import LIKELY, joined, read_tags
+from train.release.generation import end_ids
 from train.sources.source import Row
 
 
@@ -111,14 +112,19 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     ours = read_tokenizer(Path(tokenizer.name_or_path))
     prompts = [prompt_ids(ours, row, one) for row, one in zip(rows, asked, strict=True)]
     batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
+    ends = end_ids(model, tokenizer)
     with torch.inference_mode():
         found = model.generate(
-            **batch, max_new_tokens=max_new_tokens, do_sample=False, return_dict_in_generate=True, output_logits=True
+            **{name: batch[name] for name in ("input_ids", "attention_mask")},
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+            output_logits=True,
         )
     first = torch.log_softmax(found.logits[0].float(), dim=-1).max(dim=-1).values.tolist()
-    answers = [
-        up_to_end(ids, tokenizer.eos_token_id) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()
-    ]
+    answers = [up_to_end(ids, ends) for ids in found.sequences[:, batch["input_ids"].shape[1] :].tolist()]
     return [
         {
             "id": row["id"],
@@ -131,9 +137,10 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     ]
 
 
-def up_to_end(ids: list[int], end: int) -> list[int]:
+def up_to_end(ids: list[int], ends: list[int]) -> list[int]:
     """A batch's shorter answers are padded after their end token."""
-    return ids[: ids.index(end) + 1] if end in ids else ids
+    found = [index for index, token in enumerate(ids) if token in ends]
+    return ids[: found[0] + 1] if found else ids
 
 
 def question(row: Row) -> Row:

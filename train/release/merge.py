@@ -10,13 +10,14 @@ from typing import Any
 from configs.errors import RefusedError
 from configs.release import ADAPTER, ALLOWED_SUFFIXES
 from configs.run.config import RunConfig
+from configs.run.family import OUTER_LAYERS
 from infra.files.atomic import read_json, write_json
 from infra.tokenizer import load_tokenizer
 from train.model.adapter import load_trained
+from train.release.generation import settle_generation
 from train.tasks.reward import last_token, padding_beside
 
 INDEX = ".safetensors.index.json"
-OUTER_LAYERS = ("lm_head", "embed_tokens", "embed_in", "embed_out", "wte")
 
 
 def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tuple[Any, Any]:
@@ -24,6 +25,7 @@ def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tu
     model, tokenizer = load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
     if config.task == "reward":  # else transformers takes the token at which the number is read for padding
         model.config.get_text_config().pad_token_id = padding_beside(tokenizer, last_token(base))
+    settle_generation(model, tokenizer)
     return model, tokenizer
 
 
@@ -82,7 +84,7 @@ def save_unmerged(base: Path, adapter: Path, target: Path) -> None:
             hint="train.lora.target_modules: all-linear, or another quantize.scheme",
         )
     for file in sorted(base.iterdir()):
-        if file.name.endswith((".safetensors", INDEX)) or file.name in ("config.json", "generation_config.json"):
+        if file.name.endswith((".safetensors", INDEX)) or file.name == "config.json":
             shutil.copyfile(file, target / file.name)
     (target / ADAPTER).mkdir()
     shutil.copyfile(adapter / "adapter_model.safetensors", target / ADAPTER / "adapter_model.safetensors")

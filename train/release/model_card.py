@@ -75,6 +75,9 @@ def compressed(facts: QuantizationFacts) -> list[str]:
         lines.append(f"{scheme}, {ALGORITHMS[facts['algorithm']]}{smoothed}.")
     if seen := facts.get("calibration"):
         lines.append(f"Calibrated on {seen['rows']} rows of the train split (seed {seen['seed']}), on no other.")
+    if taken := facts.get("generation_removed"):
+        listed = ", ".join(f"{key} {value}" for key, value in sorted(taken.items()))
+        lines.append(f"Taken out of the base's generation_config.json, for it changes greedy answers: {listed}.")
     return [*lines, f"{facts['size_bytes']:,} bytes of weights; {facts['parent_size_bytes']:,} before."]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from configs.run.quantize import Prune
 from train.batches.collate import ModelInputs, pad, pad_classes, pad_tags
 from train.batches.dataset import EncodedRow
-from train.release.recipe import UNQUANTIZED, quantized_layers, quiet, run
+from train.release.recipe import plain_layers, quantized_layers, quiet, run
 
 
 def prune(model: Any, settings: Prune, loader: Any) -> None:
@@ -42,7 +42,7 @@ def modifier(model: Any, settings: Prune) -> Any:
         sparsity=settings.sparsity,
         mask_structure=structure,
         targets=sorted(quantized_layers(model)),
-        ignore=UNQUANTIZED,
+        ignore=plain_layers(model),
     )
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from configs.run.family import is_outer
 from configs.run.quantize import Quantize, choose_group_size
 from train.release.facts import QuantizationFacts
 
-# vLLM builds the pooler and the heads as plain linear layers, which cannot hold INT8
-# (vllm/model_executor/models/bert.py).
-UNQUANTIZED = ["lm_head", "re:.*pooler.*", "re:.*classifier.*", "re:.*score.*"]
 PRESETS = {"int8": "W8A8", "fp8": "FP8_DYNAMIC"}
 
 
@@ -26,7 +24,7 @@ def compress(model: Any, settings: Quantize, loader: Any, target: Path) -> Quant
     """
     facts = describe(model, settings)
     with quiet():
-        run(model, recipe(settings, facts.get("group_size")), loader)
+        run(model, recipe(settings, facts.get("group_size"), plain_layers(model)), loader)
         model.save_pretrained(target, save_compressed=True)
     return facts
 
@@ -46,17 +44,24 @@ def describe(model: Any, settings: Quantize) -> QuantizationFacts:
 
 def quantized_layers(model: Any) -> dict[str, Any]:
     """Linear layers by name, without those that stay as they are."""
-    from compressed_tensors.utils import match_named_modules
+    from torch.nn import Linear
 
-    return dict(match_named_modules(model, ["Linear"], UNQUANTIZED))
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, Linear) and not is_outer(name)}
+
+
+def plain_layers(model: Any) -> list[str]:
+    """Linear layers by name that vLLM cannot hold in INT8: heads, poolers, projections."""
+    from torch.nn import Linear
+
+    return [name for name, layer in model.named_modules() if isinstance(layer, Linear) and is_outer(name)]
 
 
 def input_columns(model: Any) -> set[int]:
     return {int(layer.weight.shape[-1]) for layer in quantized_layers(model).values()}
 
 
-def recipe(settings: Quantize, group_size: int | None) -> list[Any]:
-    """llmcompressor modifiers, in the order in which they are applied."""
+def recipe(settings: Quantize, group_size: int | None, plain: list[str]) -> list[Any]:
+    """llmcompressor modifiers, in the order in which they are applied. `plain`: layers that stay as they are."""
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
@@ -68,7 +73,7 @@ def recipe(settings: Quantize, group_size: int | None) -> list[Any]:
     if settings.algorithm == "awq":
         modifiers.append(AWQModifier())
     quantizer = GPTQModifier if settings.algorithm == "gptq" else QuantizationModifier
-    modifiers.append(quantizer(ignore=UNQUANTIZED, **layer_scheme(settings.scheme, group_size)))
+    modifiers.append(quantizer(ignore=plain, **layer_scheme(settings.scheme, group_size)))
     return modifiers
 
 

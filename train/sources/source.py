@@ -9,16 +9,20 @@ from typing import Any
 
 from configs.digest import key_of
 
+BATCH_ROWS = 8192  # some megabytes of Python objects, whatever a file's size
+
 
 @dataclass(frozen=True)
 class Source:
-    """`batches` reads anew at each call; `identity` changes when the rows do."""
+    """`batches` reads anew at each call; `identity` changes when the rows do; `owners`: of a mix, the part of each file
+    that was read so far."""
 
     name: str
     licence: str
     batches: Callable[[], Iterator[Batch]]
     identity: Callable[[], str]
     left_out: dict[str, int] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
 
 
 def packaged(name: str, licence: str, batches: list[Batch], left_out: dict[str, int] | None = None) -> Source:

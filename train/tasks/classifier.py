@@ -11,6 +11,7 @@ from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.batches.collate import pad_classes
 from train.model.adapter import adapted_model, use_loraplus_optimizer
+from train.tasks.cross_entropy import cross_entropy
 
 
 def build_classifier_trainer(
@@ -20,30 +21,13 @@ def build_classifier_trainer(
     TrainingArguments."""
     from transformers import Trainer, TrainingArguments
 
+    smoothing = config.train.label_smoothing
     trainer = Trainer(
         model=adapted_model(config, base, labels),
         args=TrainingArguments(**arguments, label_names=["labels"], remove_unused_columns=False),
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         data_collator=partial(pad_classes, pad_token_id=load_tokenizer(base).pad_token_id, labels=labels),
-        compute_metrics={"single_label": accuracy, "multi_label": subset_accuracy, "regression": absolute_error}[
-            config.problem
-        ],
+        compute_loss_func=partial(cross_entropy, smoothing=smoothing) if smoothing else None,
     )
     return use_loraplus_optimizer(trainer, config)
-
-
-def accuracy(prediction: Any) -> dict[str, float]:
-    """Share of validation rows whose likeliest class is the gold one."""
-    return {"accuracy": float((prediction.predictions.argmax(axis=-1) == prediction.label_ids).mean())}
-
-
-def subset_accuracy(prediction: Any) -> dict[str, float]:
-    """Share of validation rows whose classes are all right; a logit above 0 is a probability above a half."""
-    return {"accuracy": float(((prediction.predictions > 0) == (prediction.label_ids > 0.5)).all(axis=-1).mean())}
-
-
-def absolute_error(prediction: Any) -> dict[str, float]:
-    return {
-        "mean_absolute_error": float(abs(prediction.predictions.reshape(-1) - prediction.label_ids.reshape(-1)).mean())
-    }

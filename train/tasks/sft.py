@@ -20,14 +20,15 @@ def build_sft_trainer(config: RunConfig, base: Path, train_rows: Any, validation
 
     from transformers import Trainer, TrainingArguments
 
-    from train.layers.linear_cross_entropy import fuse_head
+    from train.layers.linear_cross_entropy import fuse_head, smooth_loss
 
     tokenizer = load_tokenizer(base)
     model = adapted_model(config, base, [])
     causal = model if config.train.method == "full" else model.get_base_model()
     layout = use_attention(causal, config.train)
-    if layout != "padded":
-        fuse_head(causal)
+    smoothing = config.train.label_smoothing
+    if (layout == "padded" or not fuse_head(causal, smoothing)) and smoothing:
+        smooth_loss(causal, smoothing)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),

@@ -8,8 +8,9 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
-from train.batches.collate import IGNORED, pad_tags
+from train.batches.collate import pad_tags
 from train.model.adapter import adapted_model, use_loraplus_optimizer
+from train.tasks.cross_entropy import cross_entropy
 
 
 def build_tagger_trainer(
@@ -25,24 +26,6 @@ def build_tagger_trainer(
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         data_collator=partial(pad_tags, pad_token_id=load_tokenizer(base).pad_token_id, labels=labels),
-        compute_metrics=tag_accuracy,
-        compute_loss_func=loss_of_words,
+        compute_loss_func=partial(cross_entropy, smoothing=config.train.label_smoothing),
     )
     return use_loraplus_optimizer(trainer, config)
-
-
-def loss_of_words(outputs: Any, targets: Any, num_items_in_batch: Any = None) -> Any:
-    """Mean cross-entropy over the tagged words of a whole step: BERT's own is that of a micro-batch, whatever its
-    number of words."""
-    from torch.nn.functional import cross_entropy
-
-    total = cross_entropy(
-        outputs.logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def tag_accuracy(prediction: Any) -> dict[str, float]:
-    """Share of the validation rows' words whose likeliest tag is the gold one."""
-    learned = prediction.label_ids != IGNORED
-    return {"accuracy": float((prediction.predictions.argmax(axis=-1) == prediction.label_ids)[learned].mean())}

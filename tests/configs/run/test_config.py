@@ -26,6 +26,7 @@ from tests.support.run_yaml import GOOD, changed, checkout
 
 __all__ = ["checkout"]
 pytestmark = [pytest.mark.unit, pytest.mark.usefixtures("checkout")]
+STALLS = "max_steps of at least (early_stopping_patience + 1) times eval_every_steps"
 WRONG_COMBINATIONS = [
     ("base", {}, "exactly one of package, path, mlflow or hub"),
     ("base", {"package": "p", "path": "p"}, "exactly one of package, path, mlflow or hub"),
@@ -51,14 +52,27 @@ WRONG_COMBINATIONS = [
     ),
     (
         "train",
-        {"max_steps": 59, "early_stopping_patience": 2},
-        "max_steps of at least (early_stopping_patience + 1) times eval_every_steps",
+        {"max_steps": 59, "eval_every_steps": 20, "early_stopping_patience": 2},
+        STALLS,
     ),
     (
         "train",
         {"max_steps": 9, "attention": "flash_attention_2", "dtype": "float32"},
-        "dtype auto or bfloat16 with attention flash_attention_2, which has no float32",
+        "dtype auto, bfloat16 or float16 with attention flash_attention_2, which has no float32",
     ),
+    ("train", {"max_steps": 5, "early_stopping_patience": 5}, STALLS),
+    (
+        "train",
+        {"max_steps": 9, "best_by": "metric"},
+        "train.best_by auto or loss with task causal-lm: validation writes no answers",
+    ),
+    (
+        "train",
+        {"max_steps": 9, "lora": {"loraplus_ratio": 4, "modules_to_save": ["lm_head"]}},
+        "no train.lora.modules_to_save with train.lora.loraplus_ratio: its rates are those of A and B",
+    ),
+    ("train", {"max_steps": 9, "dtype": "float16"}, "a GPU with train.dtype float16"),
+    ("train", {"max_steps": 9, "optimizer": "paged_adamw"}, "a GPU with train.optimizer paged_adamw"),
     ("task", "sequence-classification", "task causal-lm with data.source bfcl"),
     ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
     ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
@@ -112,6 +126,22 @@ def test_only_a_language_models_rows_are_packed(packing: str, refused: bool) -> 
         return
     with pytest.raises(ValidationError, match=r"train\.packing auto or none with task sequence-classification"):
         validate(found)
+
+
+@pytest.mark.parametrize(
+    ("task", "problem", "key"),
+    [
+        ("sequence-classification", "multi_label", "label_smoothing"),
+        ("sequence-classification", "regression", "label_smoothing"),
+        ("dpo", "single_label", "label_smoothing"),
+        ("dpo", "single_label", "neftune_alpha"),
+    ],
+)
+def test_what_a_tasks_loss_cannot_have_is_refused(task: str, problem: str, key: str) -> None:
+    own = {"task": task, "problem": problem, "data": {"source": "files", "files": ["rows.jsonl"]}}
+    with pytest.raises(ValidationError, match=f"train.{key}"):
+        validate(GOOD | own | {"train": {"max_steps": 4, key: 0.1}})
+    validate(GOOD | own | {"train": {"max_steps": 4}})
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_VALUES.items() for value in values])

@@ -129,8 +129,11 @@ def test_only_target_tokens_have_logits_and_a_classifier_has_none() -> None:
 
 
 def test_a_fused_head_holds_the_logits_of_some_rows_at_most() -> None:
-    assert logits_bytes(SMOLLM2, load(batch=64, fused_head=True)) == 4 * HEAD_ROWS * SMOLLM2.vocabulary
-    assert logits_bytes(SMOLLM2, load(batch=1, longest=8, fused_head=True)) == 4 * 2 * SMOLLM2.vocabulary
+    fused = {"fused_head": True, "dtype": "float32"}
+    assert logits_bytes(SMOLLM2, load(batch=64, **fused)) == 4 * HEAD_ROWS * SMOLLM2.vocabulary
+    assert logits_bytes(SMOLLM2, load(batch=1, longest=8, **fused)) == 4 * 2 * SMOLLM2.vocabulary
+    narrow = load(batch=64, fused_head=True, dtype="bfloat16")
+    assert logits_bytes(SMOLLM2, narrow) == (2 + 4) * HEAD_ROWS * SMOLLM2.vocabulary, "multiplied in bfloat16 first"
 
 
 def test_full_training_pays_for_every_weight() -> None:

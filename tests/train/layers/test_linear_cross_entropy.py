@@ -27,8 +27,11 @@ SMALL = {
     st.sampled_from([1, 7, HEAD_ROWS, HEAD_ROWS + 1, 2 * HEAD_ROWS + 3]),
     st.sampled_from([1.0, 300.0]),
     st.integers(0, 99),
+    st.sampled_from([0.0, 0.1, 0.9]),
 )
-def test_loss_and_gradient_are_those_of_all_logits_at_once(rows: int, scale: float, seed: int) -> None:
+def test_loss_and_gradient_are_those_of_all_logits_at_once(
+    rows: int, scale: float, seed: int, smoothing: float
+) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -36,8 +39,8 @@ def test_loss_and_gradient_are_those_of_all_logits_at_once(rows: int, scale: flo
     targets = torch.randint(0, 11, (rows,), generator=generator)
     hidden.mul_(scale).requires_grad_()
     found, wanted = (
-        HeadLoss.apply(hidden, weight, targets),
-        torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum"),
+        HeadLoss.apply(hidden, weight, targets, smoothing),
+        torch.nn.functional.cross_entropy(hidden @ weight.t(), targets, reduction="sum", label_smoothing=smoothing),
     )
     (one,), (other,) = (torch.autograd.grad(3 * loss, hidden) for loss in (found, wanted))
     assert torch.allclose(found, wanted, rtol=1e-9) and torch.allclose(one, other, atol=1e-9)
@@ -82,13 +85,35 @@ def test_a_model_learns_as_before_and_answers_as_before(family: str, count: int 
     )
 
 
-def test_under_autocast_the_head_is_the_plain_one() -> None:
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_under_autocast_the_logits_are_those_of_autocast(stored: str) -> None:
+    """Also of a head that is held in bfloat16, as a frozen base is where that loses nothing."""
+    import torch
+
+    plain, fused = (model_of("Llama").to(getattr(torch, stored)) for _ in range(2))
+    assert fuse_head(fused)
+    gradients = []
+    for model in (plain, fused):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(**batch(), num_items_in_batch=7).loss
+        assert loss.dtype == torch.float32
+        loss.backward()
+        gradients.append((loss, torch.cat([one.grad.flatten() for one in model.model.layers.parameters()]).float()))
+    (loss, gradient), (fused_loss, fused_gradient) = gradients
+    assert torch.allclose(loss, fused_loss, rtol=1e-5)
+    assert torch.nn.functional.cosine_similarity(gradient, fused_gradient, dim=0) > 0.9999
+
+
+def test_smoothing_counts_in_training_and_not_in_validation() -> None:
     import torch
 
     plain, fused = model_of("Llama"), model_of("Llama")
-    assert fuse_head(fused)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(fused(**batch()).loss, plain(**batch()).loss)
+    assert fuse_head(fused, smoothing=0.2)
+    given = batch()
+    logits, targets = plain(**given).logits.flatten(0, 1), given["shift_labels"].flatten()
+    assert torch.allclose(fused(**given).loss, torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.2))
+    with torch.no_grad():
+        assert torch.allclose(fused(**batch()).loss, plain(**batch()).loss)
 
 
 @pytest.mark.parametrize("capping", [0.1, 30.0])

@@ -10,7 +10,13 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.train import Train
-from train.loop.arguments import choose_liger, schedule_arguments, trainer_arguments
+from train.loop.arguments import (
+    OPTIMIZERS,
+    choose_liger,
+    refuse_without_gpu,
+    schedule_arguments,
+    trainer_arguments,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +59,57 @@ def test_the_trainer_hides_no_loss_and_reports_to_none_but_us() -> None:
 def test_a_short_training_is_still_validated_once() -> None:
     arguments = schedule_arguments(Train(max_steps=3, eval_every_steps=100), 3)
     assert arguments["eval_steps"] == arguments["save_steps"] == 3
+
+
+@pytest.mark.parametrize("steps", [1, 5, 12, 30, 240, 100_000])
+def test_a_training_is_validated_about_twelve_times_where_the_yaml_says_nothing(steps: int) -> None:
+    every = schedule_arguments(Train(max_steps=steps), steps)["eval_steps"]
+    assert min(steps, 12) <= -(-steps // every) <= 24
+
+
+def test_checkpoints_have_a_schedule_of_their_own() -> None:
+    arguments = schedule_arguments(Train(max_steps=100, eval_every_steps=10, save_every_steps=35), 100)
+    assert (arguments["eval_steps"], arguments["save_steps"]) == (10, 35)
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        ({"optimizer": "adamw"}, "adamw_torch_fused"),
+        ({"optimizer": "adamw_8bit"}, "adamw_bnb_8bit"),
+        ({"optimizer": "paged_adamw"}, "paged_adamw_32bit"),
+        ({"optimizer": "paged_adamw_8bit"}, "paged_adamw_8bit"),
+        ({"optimizer": "adafactor"}, "adafactor"),
+    ],
+)
+def test_an_optimizer_is_one_that_transformers_knows(section: dict[str, Any], kind: str) -> None:
+    from transformers.training_args import OptimizerNames
+
+    assert OPTIMIZERS[section["optimizer"]] == OptimizerNames(kind).value
+
+
+@pytest.mark.parametrize(
+    ("section", "found"),
+    [
+        ({"optimizer": "adamw_8bit"}, "train.optimizer adamw_8bit: found no GPU"),
+        ({"dtype": "float16"}, "train.dtype float16: found no GPU"),
+        (
+            {"attention": "flash_attention_2", "optimizer": "paged_adamw"},
+            "train.optimizer paged_adamw and train.attention flash_attention_2",
+        ),
+    ],
+)
+def test_what_only_a_gpu_does_is_refused_without_one(section: dict[str, Any], found: str) -> None:
+    settings = Train(max_steps=1, **section)
+    with pytest.raises(InputError, match=found):
+        refuse_without_gpu(settings, on_gpu=False, has_bitsandbytes=True)
+    refuse_without_gpu(settings, on_gpu=True, has_bitsandbytes=True)
+
+
+def test_an_optimizer_of_bitsandbytes_is_refused_without_it() -> None:
+    with pytest.raises(InputError, match="bitsandbytes is not installed"):
+        refuse_without_gpu(Train(max_steps=1, optimizer="adamw_8bit"), on_gpu=True, has_bitsandbytes=False)
+    refuse_without_gpu(Train(max_steps=1), on_gpu=False, has_bitsandbytes=False)
 
 
 @pytest.mark.parametrize(

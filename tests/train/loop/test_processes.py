@@ -31,6 +31,7 @@ from train.loop.processes import (
     is_worker,
     launch_arguments,
     rendezvous,
+    use_one_device,
 )
 from train.model.base import make_base
 from train.prepare import prepare
@@ -86,6 +87,21 @@ def test_gpus_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(InputError, match="at most 1"):
         check_hardware(run_config(processes=2))
+
+
+@unit
+def test_a_process_that_sees_four_gpus_trains_on_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As transformers counts them for its arguments: it would wrap the model in DataParallel."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=3)
+    arguments._n_gpu = 4
+    trainer = Trainer(model=torch.nn.Linear(2, 2), args=arguments)
+    assert trainer._train_batch_size == 12
+    use_one_device(trainer)
+    assert (trainer.args.n_gpu, trainer._train_batch_size) == (1, 3)
+    assert not isinstance(trainer._wrap_model(trainer.model), torch.nn.DataParallel)
 
 
 @unit

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.run.train import Divergence
-from train.loop.stopping import find_divergence, has_stalled, smaller_micro_batch
+from train.loop.stopping import find_divergence, has_stalled, is_new_best, smaller_micro_batch
 
 pytestmark = pytest.mark.unit
 RULE = Divergence(factor=3, window=5, patience=2)
@@ -72,3 +72,14 @@ def test_a_smaller_micro_batch_keeps_the_effective_batch(size: int) -> None:
 
 def test_one_row_cannot_be_halved() -> None:
     assert smaller_micro_batch(1) is None and smaller_micro_batch(6) == 3 and smaller_micro_batch(7) == 1
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=12), st.booleans())
+def test_a_new_best_is_strictly_better_than_all_before_in_the_goals_direction(found: list[float], more: bool) -> None:
+    history: list[dict[str, Any]] = [{"loss": 1.0} | {"eval_x": value} for value in found]
+    best = (max if more else min)(found)
+    assert is_new_best(history, ("eval_x", more)) == (found[-1] == best and found.count(best) == 1)
+    assert not is_new_best([], ("eval_x", more)) and not is_new_best([{"loss": 1.0}], ("eval_x", more))
+    for patience in (1, 2, 3):
+        turned: list[dict[str, Any]] = [{"eval_loss": -value if more else value} for value in found]
+        assert has_stalled(history, patience, ("eval_x", more)) == has_stalled(turned, patience)

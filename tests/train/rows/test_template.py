@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, InputError
 from configs.loader import load
 from configs.rows.data import Data
 from configs.rows.template import Template
@@ -62,6 +62,81 @@ def test_columns_are_renamed_before_the_template_sees_them() -> None:
 def test_a_row_without_a_column_says_which(row: dict[str, Any]) -> None:
     fault = reading(row, template=TEMPLATE)
     assert isinstance(fault, Fault) and fault.kind == "missing_field" and "answer" in fault.found
+
+
+ASKED = "{{ instruction }}{% if input %} ({{ input }}){% endif %}"
+OPTIONAL = [
+    ASKED,
+    "{{ instruction }}{% if input is not none and input %} ({{ input }}){% endif %}",
+    "{{ instruction }}{% if input is defined and input %} ({{ input }}){% endif %}",
+    "{{ instruction }}{% if input != none and input != '' %} ({{ input }}){% endif %}",
+    "{{ instruction }}{{ ' (' + input + ')' if input }}",
+    "{{ instruction }}{% if input | length %} ({{ input }}){% endif %}",
+    "{{ instruction }}{% for line in input %}{{ ' (' if loop.first }}{{ line }}{{ ')' if loop.last }}{% endfor %}",
+]
+
+
+@pytest.mark.parametrize("prompt", OPTIONAL)
+@pytest.mark.parametrize(
+    ("more", "said"), [({"input": None}, ""), ({"input": ""}, ""), ({}, ""), ({"input": "x"}, " (x)")]
+)
+def test_a_part_is_left_out_where_its_column_has_no_value(prompt: str, more: dict[str, Any], said: str) -> None:
+    found = reading(
+        {"instruction": "Go", "answer": "y"} | more, template={"prompt": prompt, "completion": "{{ answer }}"}
+    )
+    assert found["messages"][0] == {"role": "user", "content": "Go" + said}
+
+
+@pytest.mark.parametrize(
+    "prompt", ["{{ input }}", "{{ 'a ' ~ input }}", "{{ input | trim }}", "{{ input.x }}", "{{ input + 'x' }}"]
+)
+def test_nothing_is_never_written(prompt: str) -> None:
+    fault = reading({"input": None, "answer": "y"}, template={"prompt": prompt, "completion": "{{ answer }}"})
+    assert isinstance(fault, Fault) and fault.found == "data.template.prompt: no value for column input"
+
+
+def test_a_null_within_a_column_is_not_written_either() -> None:
+    fault = reading({"a": {"b": None}}, template={"prompt": "{{ a.b }}", "completion": "{{ a }}"})
+    assert isinstance(fault, Fault) and "prompt: null" in fault.found
+
+
+def test_all_columns_without_a_value_are_named_at_once() -> None:
+    fault = reading({"language": "x"}, template=TEMPLATE)
+    assert isinstance(fault, Fault) and "question" in fault.found and "answer" in fault.found
+
+
+@pytest.mark.parametrize(("system", "turns"), [("Be brief.", 3), ("", 2), (" \n", 2), (None, 2)])
+def test_a_system_text_of_nothing_leaves_its_turn_out(system: str | None, turns: int) -> None:
+    template = {"system": "{{ system }}", "prompt": "{{ question }}", "completion": "{{ answer }}"}
+    row = {"system": system, "question": "a", "answer": "b"}
+    assert len(reading(row, template=template)["messages"]) == turns
+    assert (
+        len(reading(row, template=template | {"system": "{% if system %}{{ system }}{% endif %}"})["messages"]) == turns
+    )
+
+
+def test_a_column_that_no_row_has_is_refused_although_nothing_is_written_of_it() -> None:
+    read = make_reading(
+        Data.model_validate(
+            {
+                "source": "files",
+                "files": ["x.jsonl"],
+                "template": {
+                    "prompt": "{% if inptu %}{{ inptu }}{% endif %}{{ answer }}",
+                    "completion": "{{ answer }}",
+                },
+            }
+        )
+    )
+    assert isinstance(read({"input": "x", "answer": "y"}), dict)
+    with pytest.raises(InputError, match="inptu, which no row has; found answer, input") as caught:
+        read.finish()
+    assert caught.value.hint == "write input"
+
+
+def test_jinjas_own_functions_are_no_columns() -> None:
+    template = {"prompt": "{% for n in range(2) %}{{ n }}{% endfor %}{{ a }}", "completion": "{{ a }}"}
+    assert reading({"a": "x"}, template=template)["messages"][0]["content"] == "01x"
 
 
 def test_a_row_without_a_renamed_column_says_which() -> None:

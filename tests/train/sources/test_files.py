@@ -15,12 +15,11 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from configs.errors import ExternalError, InputError
+from configs.rows.files import FileFormat
 from train.sources import files
-from train.sources.files import find_files, identify, parse_line, read_csv, read_files
+from train.sources.files import find_files, identify, read_files
 from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
@@ -31,9 +30,9 @@ def jsonl(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
+def as_csv(rows: list[dict[str, Any]], delimiter: str = ",") -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -60,10 +59,21 @@ FORMATS = {
     "stream.arrow": arrow(ROWS, pyarrow.ipc.new_stream),
     "rows.jsonl.gz": gzip.compress(jsonl(ROWS)),
     "rows.csv.bz2": bz2.compress(as_csv(ROWS)),
+    "rows.csv.zst": pyarrow.compress(as_csv(ROWS), "zstd", asbytes=True),
+    "list.json": json.dumps(ROWS).encode(),
+    "list.jsonl": json.dumps(ROWS, indent=1).encode(),
+    "within.json": json.dumps({"version": 1, "data": ROWS}).encode(),
+    "lines.json": jsonl(ROWS),
+    "rows.tsv": as_csv(ROWS, "\t"),
+    "semicolons.csv": as_csv(ROWS, ";"),
+    "bars.csv": as_csv(ROWS, "|"),
+    "utf16.csv": as_csv(ROWS).decode().encode("utf-16"),
+    "utf16.jsonl": jsonl(ROWS).decode().encode("utf-16-be"),
+    "marked.csv": b"\xef\xbb\xbf" + as_csv(ROWS),
 }
 
 
-def read(*places: str, file_format: str | None = None) -> list[Any]:
+def read(*places: str, file_format: FileFormat | None = None) -> list[Any]:
     return [row for batch in read_files(list(places), "", file_format) for row in batch.rows]
 
 
@@ -144,43 +154,47 @@ def test_a_file_of_another_kind_than_its_suffix_says_is_named(checkout: Path, na
         read(name)
 
 
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        (b"{oops", "no JSON"),
-        (b"[1]", "list"),
-        (b"3", "int"),
-        (b'{"a": "\xff"}', "no JSON"),
-        (b'{"a": "\\ud800"}', "surrogates"),
-        (b"[" * 100_000, "no JSON"),
-    ],
-)
-def test_a_line_that_is_no_row_says_what_it_is(line: bytes, found: str) -> None:
-    fault = parse_line(line)
-    assert isinstance(fault, Fault) and fault.kind == "unreadable" and found in fault.found
-
-
-@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
-def test_no_line_whatever_raises(line: bytes) -> None:
-    assert isinstance(parse_line(line), dict | Fault)
-
-
 def test_a_byte_order_mark_is_no_part_of_the_first_row(checkout: Path) -> None:
     Path("rows.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl(ROWS))
     assert read("rows.jsonl") == ROWS
 
 
-def test_rows_of_csv_with_other_cells_than_columns_are_named_by_line() -> None:
-    found = list(read_csv(io.BytesIO(b'text,label\n"two\nlines",a\nonly one\none,two,three\nx,y\n')))
-    assert [number for number, _ in found] == [3, 4, 5, 6]
-    assert [row.found if isinstance(row, Fault) else row["label"] for _, row in found] == [
-        "a",
-        "1 cells",
-        "3 cells",
-        "y",
-    ]
+@pytest.mark.parametrize(
+    "name",
+    ["two words.csv", "für Ärzte.csv", "rows[1].csv", "rows[!a].csv", "-rows.csv", "~rows.csv", "ROWS.CSV", "a#b?.csv",
+     "rows.csv.GZ", "no suffix"],
+)  # fmt: skip
+def test_a_file_is_found_by_the_name_that_it_has(checkout: Path, name: str) -> None:
+    content = as_csv(ROWS)
+    Path(name).write_bytes(gzip.compress(content) if name.endswith("GZ") else content)
+    assert read(name, file_format="csv" if name == "no suffix" else None) == ROWS
 
 
-@given(st.binary(max_size=60))
-def test_no_csv_whatever_raises(text: bytes) -> None:
-    assert all(isinstance(row, dict | Fault) for _, row in read_csv(io.BytesIO(b"text,label\n" + text)))
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (parquet(ROWS), "a Parquet file: file_format: parquet"),
+        (gzip.compress(b"x"), "packed by gzip"),
+        (b"PK\x03\x04..", "an Excel workbook"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><title>Sign in", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.txt", "rows.json"])
+def test_what_is_no_text_is_called_by_its_name(checkout: Path, name: str, start: bytes, what: str) -> None:
+    Path(name).write_bytes(start)
+    with pytest.raises(InputError, match=what):
+        read(name)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "rows.txt"])
+def test_an_empty_file_is_told(checkout: Path, name: str) -> None:
+    Path(name).write_bytes(b"")
+    (fault,) = read(name)
+    assert isinstance(fault, Fault) and fault.found == "an empty file"
+
+
+def test_lines_of_a_text_file_are_rows_of_text(checkout: Path) -> None:
+    Path("rows.txt").write_bytes("one\r\n\nzwölf\n".encode("utf-16"))
+    (batch,) = read_files(["rows.txt"], "", None)
+    assert (batch.numbers, batch.rows) == ([1, 3], [{"text": "one"}, {"text": "zwölf"}])

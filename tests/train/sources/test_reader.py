@@ -7,10 +7,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 
-from configs.errors import ExternalError, InputError
+from configs.errors import InputError
 from configs.run.config import RunConfig
 from train.sources import sentiment
 from train.sources.ner_finance import read_ner_finance, tag_words
@@ -141,43 +140,3 @@ def test_given_splits_say_which_file_is_which(checkout: Path) -> None:
         ("validation", [{"from": "b"}]),
         ("test", [{"from": "c"}]),
     ]
-
-
-HUB = {"source": "hub", "hub_id": "owner/set", "revision": "0" * 40}
-
-
-def test_a_hub_set_is_streamed_at_its_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-
-    def load(name: str, **options: Any) -> Any:
-        asked.update(options, name=name)
-        return [{"text": "a"}, {"text": "b"}]
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    source = read_source(own(**HUB))
-    batch = next(source.batches())
-    assert (batch.file, batch.numbers, batch.rows, batch.stem) == (
-        "owner/set",
-        [1, 2],
-        [{"text": "a"}, {"text": "b"}],
-        "set",
-    )
-    assert asked == {"name": "owner/set", "revision": "0" * 40, "split": "train", "streaming": True}
-    assert "0" * 40 in source.identity()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConnectionError("no route"),
-        datasets.exceptions.DatasetNotFoundError("none"),
-        RuntimeError("cannot send a request"),
-    ],
-)
-def test_a_hub_out_of_reach_is_outside(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def load(*_: Any, **__: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(ExternalError, match="owner/set"):
-        list(read_source(own(**HUB)).batches())

@@ -14,7 +14,6 @@ from configs.release import Manifest
 from infra.tokenizer import NO_SUBWORD, Tokenizer, with_tokens
 from train.batches.collate import IGNORED, tag_targets
 from train.model.heads import load_tagger
-from train.tasks.tagger import tag_accuracy
 
 pytestmark = pytest.mark.unit
 LABELS = ["O", "B-PER", "I-PER"]
@@ -113,12 +112,3 @@ def test_an_architecture_that_vllm_has_no_tagger_for_is_refused_before_training(
     with pytest.raises(RefusedError, match="found a LlamaForTokenClassification, expected one that vLLM serves"):
         load_tagger(tiny_gpt, LABELS)
     assert load_tagger(tiny_bert, LABELS).config.id2label == dict(enumerate(LABELS))
-
-
-def test_tag_accuracy_counts_words_only() -> None:
-    import numpy
-    from transformers import EvalPrediction
-
-    logits = numpy.eye(3)[numpy.array([[0, 1, 2, 0], [2, 2, 0, 0]])]
-    gold = numpy.array([[IGNORED, 1, IGNORED, 0], [IGNORED, 1, 0, IGNORED]])
-    assert tag_accuracy(EvalPrediction(predictions=logits, label_ids=gold)) == {"accuracy": 0.75}

@@ -36,7 +36,8 @@ def test_a_task_ends_in_a_release_that_says_what_it_is(
     write_prepared(paths, Path(str(config.base.path)), shape, row, labels)
     record = finetune(config, paths, TRACKER)
     assert record["steps"] == 6 and all(math.isfinite(line["loss"]) for line in record["losses"])
-    assert record["best_validation_loss"] <= record["validation"][0]["eval_loss"]
+    best, found = record["best_figure"], [line[record["best_by"]] for line in record["validation"]]  # type: ignore[literal-required]
+    assert best == (max if record["best_by"] == "eval_entity_f1" else min)(found)
     quantize(config, paths)
     manifest = verify_release(paths.release)
     served: Any = task

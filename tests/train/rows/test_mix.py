@@ -1,0 +1,112 @@
+"""Several sources as one: each read in its own shape, its name with each row, its share as the weights say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from configs.errors import InputError
+from configs.run.config import RunConfig
+from train.data.findings import record_findings
+from train.data.pipeline import Drawn, inspect
+from train.data.write_splits import describe, write_splits
+from train.rows.mix import read_rows
+from train.sources.source import Source
+
+pytestmark = pytest.mark.unit
+ALPACA = {"name": "alpaca", "files": ["alpaca.jsonl"], "format": "alpaca"}
+SHARED = {"name": "shared", "files": ["shared.json"], "format": "sharegpt", "columns": {"conversations": "dialog"}}
+QUESTIONS = {
+    "name": "questions",
+    "files": ["questions.csv"],
+    "template": {"prompt": "{{ question }}", "completion": "{{ answer }}"},
+}
+
+
+@pytest.fixture
+def rows(checkout: Path) -> None:
+    alpaca = [{"instruction": f"Say {n}.", "input": None, "output": f"{n} said"} for n in range(60)]
+    turns = [[{"from": "human", "value": f"Tell {n}!"}, {"from": "gpt", "value": f"{n} told"}] for n in range(30)]
+    Path("alpaca.jsonl").write_text("".join(json.dumps(row) + "\n" for row in alpaca))
+    Path("shared.json").write_text(json.dumps([{"dialog": turn, "language": "en"} for turn in turns]))
+    Path("questions.csv").write_text("question;answer\n" + "".join(f"Ask {n}?;{n} asked\n" for n in range(90)))
+
+
+def mixed(*parts: dict[str, Any], **data: Any) -> RunConfig:
+    sections = {"name": "x", "task": "causal-lm", "base": {"path": "b"}, "train": {"epochs": 1}, "gate": "g"}
+    lint = {"lint": {"near_duplicate": "keep", "leakage": "keep"}}
+    keys = {"source": "mix", "mix": list(parts), "test_rows": 10, "validation_rows": 5, "split": {}} | lint
+    return RunConfig.model_validate(sections | {"data": keys | data})
+
+
+def prepared(config: RunConfig) -> tuple[Drawn, Any, list[Any]]:
+    source: Source = read_rows(config)
+    with record_findings(config.data.lint, Path("lint.jsonl")) as findings:
+        drawn = inspect(config, source, Path("rows.parquet"), findings, None)
+        written = write_splits(Path("rows.parquet"), drawn, config.data, Path("."))
+        card = describe(config, source, drawn, written, findings, "key")
+    return drawn, card, pyarrow.parquet.read_table("train.parquet").to_pylist()
+
+
+def test_each_part_is_read_in_its_own_shape_and_all_rows_are_counted(rows: None) -> None:
+    _, card, train = prepared(mixed(ALPACA, SHARED, QUESTIONS, keep=["source"]))
+    assert {name: sum(counts.values()) for name, counts in card["sources"].items()} == {
+        "alpaca": 60,
+        "shared": 30,
+        "questions": 90,
+    }
+    assert {len(row["messages"]) for row in train} == {2}
+    by_source = {json.loads(row["kept"])["source"] for row in train}
+    assert by_source == {"alpaca", "shared", "questions"} and len({row["id"] for row in train}) == 165
+
+
+def test_weights_are_shares_and_what_is_beyond_them_is_counted(rows: None) -> None:
+    weighed = [part | {"weight": weight} for part, weight in ((ALPACA, 1), (SHARED, 1), (QUESTIONS, 2))]
+    _, card, _ = prepared(mixed(*weighed))
+    assert {name: sum(counts.values()) for name, counts in card["sources"].items()} == {
+        "alpaca": 30,
+        "shared": 30,
+        "questions": 60,
+    }
+    assert all(
+        abs(counts["train"] / 105 - share) < 0.02
+        for counts, share in zip(card["sources"].values(), (1 / 4, 1 / 4, 1 / 2), strict=True)
+    )
+    assert card["left_out"]["beyond_weight"] == 60
+
+
+def test_max_rows_keeps_the_shares(rows: None) -> None:
+    _, card, _ = prepared(mixed(ALPACA | {"weight": 1}, QUESTIONS | {"weight": 1}, max_rows=40))
+    assert [sum(counts.values()) for counts in card["sources"].values()] == [20, 20]
+
+
+def test_the_same_seed_draws_the_same_rows(rows: None) -> None:
+    config = mixed(ALPACA | {"weight": 1}, QUESTIONS | {"weight": 3})
+    one, other = prepared(config), prepared(config)
+    assert one[1]["fingerprint"] == other[1]["fingerprint"] and one[2] == other[2]
+
+
+def test_a_column_of_ones_own_called_source_is_not_overwritten(rows: None) -> None:
+    Path("own.jsonl").write_text(
+        "".join(json.dumps({"text": f"a text, no {n}", "source": "mine"}) + "\n" for n in range(20))
+    )
+    Path("more.txt").write_text("".join(f"another text, no {n}\n" for n in range(20)))
+    parts = {"name": "own", "files": ["own.jsonl"]}, {"name": "more", "files": ["more.txt"]}
+    train = prepared(mixed(*parts, keep=["source"]))[2]
+    assert {json.loads(row["kept"])["source"] for row in train} == {"mine", "more"}
+
+
+def test_a_file_in_two_parts_is_refused(rows: None) -> None:
+    with pytest.raises(InputError, match=r"alpaca\.jsonl is in alpaca and in again"):
+        prepared(mixed(ALPACA, ALPACA | {"name": "again", "files": ["*.jsonl"]}))
+
+
+def test_a_part_changes_the_identity_of_all(rows: None) -> None:
+    config = mixed(ALPACA, QUESTIONS)
+    before = read_rows(config).identity()
+    Path("questions.csv").write_text("question,answer\na,b\n")
+    assert read_rows(config).identity() != before
