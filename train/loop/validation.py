@@ -16,7 +16,7 @@ from train.loop.figures import Pairs, describe_answers, kind_of, loss_of_constan
 from train.loop.processes import gather, is_worker
 
 # GRPO's trainer, which generates, has a pass of its own.
-VALIDATED_HERE = ("sequence-classification", "token-classification", "causal-lm", "dpo")
+VALIDATED_HERE = ("sequence-classification", "token-classification", "causal-lm", "dpo", "reward")
 
 
 class Validation:
