@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from configs.run.lora import Lora, Method
 from configs.run.preference import Preference
+from configs.run.reward import Grpo, Reward
 from configs.section import Section
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]
@@ -59,7 +60,7 @@ class Train(Section):
         "auto",
         description="which checkpoint is kept, and what early stopping looks at. loss: validation loss; metric: entity "
         "F1 of tags, macro F1 of classes, micro F1 of many labels, mean absolute error of numbers; auto: metric for "
-        "tags, else loss",
+        "tags and with class_weights, else loss",
     )
     accept_constant: bool = Field(
         False, description="go on with a model that is no better on the validation rows than one constant answer"
@@ -112,9 +113,18 @@ class Train(Section):
     report_to: list[Literal["tensorboard", "wandb"]] = Field(
         default_factory=list, description="beside MLflow: event files, or Weights & Biases (offline by default)"
     )
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] | None = Field(
+        None,
+        description="how much a class counts in the loss: balanced, by how rare it is; or class: weight, 1 where it is "
+        "not named. Of many labels the weight of a row that has it; of tags a tag (B-PER) or a type (PER)",
+    )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     lora: Lora = Lora()
     preference: Preference = Field(Preference(), description="for task dpo")
+    reward: list[Reward] = Field(
+        default_factory=list, description="for task grpo: metrics of evaluate, each with its weight"
+    )
+    grpo: Grpo = Field(Grpo(), description="for task grpo")
 
     @model_validator(mode="after")
     def one_length(self) -> Train:

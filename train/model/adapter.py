@@ -20,6 +20,8 @@ PEFT_TASKS = {
     "token-classification": "TOKEN_CLS",
     "causal-lm": "CAUSAL_LM",
     "dpo": "CAUSAL_LM",
+    "grpo": "CAUSAL_LM",
+    "reward": "SEQ_CLS",
 }
 
 
@@ -57,7 +59,7 @@ def lora_config(config: RunConfig, new_layers: Sequence[str] = (), new_rows: dic
     from peft import LoftQConfig, LoraConfig
 
     lora = config.train.lora
-    has_head = config.task in ("sequence-classification", "token-classification")
+    has_head = PEFT_TASKS[config.task] != "CAUSAL_LM"
     return LoraConfig(
         task_type=PEFT_TASKS[config.task],
         r=lora.rank,
@@ -130,7 +132,7 @@ def use_loraplus_optimizer(trainer: Any, config: RunConfig) -> Any:
         trainer.optimizer = create_loraplus_optimizer(
             trainer.model,
             torch.optim.AdamW,
-            lr=settings.learning_rate,
+            lr=settings.learning_rate or 0.0,
             loraplus_lr_ratio=ratio,
             weight_decay=settings.weight_decay,
             loraplus_weight_decay=settings.weight_decay,

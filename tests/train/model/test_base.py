@@ -25,6 +25,11 @@ pytestmark = pytest.mark.unit
         "tokenizer.model",
         "chat_template.jinja",
         "vocab.txt",
+        "merges.txt",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "added_tokens.json",
+        "additional_chat_templates/tool_use.jinja",
     ],
 )
 def test_what_serving_needs_is_kept(name: str) -> None:
@@ -32,7 +37,17 @@ def test_what_serving_needs_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "optimizer.pt", "train.py", "training_args.bin", "README.md", ".env"]
+    "name",
+    [
+        "pytorch_model.bin",
+        "optimizer.pt",
+        "train.py",
+        "training_args.bin",
+        "README.md",
+        ".env",
+        "preprocessor_config.json",
+        "model.fp16.safetensors",
+    ],
 )
 def test_code_and_pickles_are_not(name: str) -> None:
     assert not KEPT.fullmatch(name)
@@ -59,6 +74,7 @@ def test_a_flipped_byte_in_the_base_is_mended(classifier: Callable[..., RunConfi
     digest = verify_release(made).digest
     weights = bytearray((made / "model.safetensors").read_bytes())
     weights[-1] ^= 1
+    (made / "model.safetensors").unlink()  # it is the source's own inode
     (made / "model.safetensors").write_bytes(weights)
     assert verify_release(make_base(classifier())).digest == digest
 
