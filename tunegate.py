@@ -34,6 +34,7 @@ from train.commands import run_prepare, run_quantize, run_train
 if TYPE_CHECKING:
     from types import FrameType
 
+    from configs.data_card import RowsSummary
     from configs.environment.config import DeployConfig
     from configs.errors import Problem
     from configs.release import ReleaseUse
@@ -86,6 +87,12 @@ def check(
     overrides: Sets = None,
     as_json: AsJson = False,
     data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME@DIGEST", help="with --data: how the rows differ from those of a release (or its directory)"
+        ),
+    ] = None,
     show_count: Annotated[
         int | None,
         typer.Option("--show", min=1, max=1000, help="print so many rows as training will see them, their loss marked"),
@@ -113,6 +120,8 @@ def check(
         export(Path("configs/schema"))
     elif not files:
         raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
+    if against and not data:
+        raise InputError("--against without --data", hint="tunegate check CONFIG --data --against NAME@DIGEST")
     paths = files or []
     problems = check_files(paths, overrides or []) or check_bases(paths, overrides or [])
     if problems or not (data or plan or show_count):
@@ -120,7 +129,7 @@ def check(
     if show_count:
         show_rows(paths, overrides, show_count, as_json)
     if data:
-        check_rows(paths, overrides, as_json)
+        check_rows(paths, overrides, against, as_json)
     if plan:
         check_plans(paths, overrides, device, as_json)
 
@@ -151,19 +160,30 @@ def show_rows(paths: list[Path], overrides: list[str] | None, count: int, as_jso
         print_rows(name, rows)
 
 
-def check_rows(paths: list[Path], overrides: list[str] | None, as_json: bool) -> None:
+def check_rows(paths: list[Path], overrides: list[str] | None, against: str | None, as_json: bool) -> None:
     """Every run's rows are looked at before the first refusal ends the command with 1."""
     from configs.check import kind_of
     from configs.run.config import RunConfig
     from train.check_data import check_rows, print_report
 
-    found = [check_rows(read_run(path, overrides)) for path in paths if kind_of(path) is RunConfig]
+    old = (against, rows_of_release(against)) if against else None
+    found = [check_rows(read_run(path, overrides), old) for path in paths if kind_of(path) is RunConfig]
     if as_json:
         show([report for report, _ in found], True)
     for report, lines in found if not as_json else []:
         print_report(report, lines)
-    if any(report["refused"] for report, _ in found):
+    if any(report["refused"] or report["too_few"] for report, _ in found):
         raise typer.Exit(1)
+
+
+def rows_of_release(against: str) -> RowsSummary:
+    """What the rows of a release are like: one published (fetched where it is not here), or one in a directory."""
+    from configs.data_card import read_released
+    from infra.dvc.releases import find
+    from serve.pin import resolve
+
+    directory = Path(against)
+    return read_released(directory if directory.is_dir() else find(resolve(against)) / "release")["summary"]
 
 
 def check_plans(paths: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:
@@ -245,6 +265,7 @@ app.command(
     epilog=example(
         "tunegate check configs/finetune/*.yaml",
         "tunegate check configs/finetune/smoke.yaml --data",
+        "tunegate check configs/finetune/smoke.yaml --data --against smoke@sha256:3f…",
         "tunegate check configs/deploy/local.yaml --json",
         "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
         "tunegate check configs/deploy/local.yaml --plan",

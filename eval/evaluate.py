@@ -173,7 +173,7 @@ def score_answers(subject: Subject, answers: Answers, settings: Evaluate, slicer
     judged = judge_rows(settings.judge, subject.rows(), answers.at, subject.target) if settings.judge else {}
 
     def predict(row: Row, answer: Answer) -> Prediction:
-        scored = score(subject.manifest.task, row, answer, settings)
+        scored = score(subject.manifest.task, row, answer, settings, subject.manifest.labels)
         return {**scored, **scores_of(judged, row["id"]), "slices": slicer(row)}
 
     rows = zip(subject.rows(), answers.in_order(), strict=True)

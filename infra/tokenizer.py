@@ -66,10 +66,23 @@ class Tokenizer:
         """`special`: with the tokenizer's own tokens at the beginning and the end, as serving sends a prompt."""
         return list(self.fast.encode(text, add_special_tokens=special).ids)
 
-    def pair_ids(self, text: str, other: str) -> tuple[list[int], list[int]]:
-        """Token ids and token types of two texts as one input."""
-        found = self.fast.encode(text, other)
-        return list(found.ids), list(found.type_ids)
+    @cached_property
+    def pair_separator(self) -> str:
+        """What the tokenizer itself puts between two texts (`[SEP]`, `</s></s>`); where that is nothing, its sep_token
+        or a new line."""
+        found = self.fast.encode("a", "b")
+        own = [index for index, special in enumerate(found.special_tokens_mask) if not special]
+        middle = [found.tokens[index] for index in range(own[0], own[-1]) if found.special_tokens_mask[index]]
+        return "".join(middle) or token_text("sep_token", self.settings.get("sep_token")) or "\n"
+
+    def classified_text(self, row: Row) -> str:
+        """What a classifier reads: of a pair both texts as one, all in one segment.
+
+        vLLM 0.32.0's /classify takes no token types (entrypoints/pooling/classify/protocol.py), and its /score, which
+        makes them, answers with one number only. So what is trained is what can be served.
+        """
+        pair = row.get("text_pair")
+        return str(row["text"] if pair is None else row["text"] + self.pair_separator + pair)
 
     def answer_ids(self, text: str) -> list[int]:
         """Of a completion, or of a plain text: with the end of text."""
@@ -142,10 +155,12 @@ def split_answer(ids: list[int], mask: list[bool]) -> tuple[list[int], list[int]
 
 def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, references: bool = False) -> list[Row]:
     """Rows that are asked about by their tokens get them: tagged words, both answers of a preference pair, and with
-    `references` the right answer.
+    `references` the right answer. A pair of texts becomes the one text that training read.
 
     Other rows stay as they are.
     """
+    if rows and rows[0].get("text_pair") is not None:
+        return [row | {"text": read_tokenizer(release).classified_text(row), "text_pair": None} for row in rows]
     if not rows or not ("tokens" in rows[0] or "rejected" in rows[0] or (references and "text" not in rows[0])):
         return rows
     if manifest.task == "sequence-classification":  # a reward model is asked for conversations as they are

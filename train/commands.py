@@ -148,6 +148,7 @@ def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
     """Its training record; with `peak_memory_bytes` where this call trained. `rewards`: for task grpo. Raises
     RefusedError where it learnt nothing, also of a training that stands."""
     from infra.mlflow.tracking import start_run
+    from infra.reporters import Reporters
 
     with waiting("torch is loaded", 10):
         from train.data.prepared import read_card
@@ -157,7 +158,9 @@ def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = cast("TrainingReport", finetune(run, paths, tracker, rewards=rewards))
+    reporters = Reporters(tracker, run, paths.root)
+    record = cast("TrainingReport", finetune(run, paths, reporters, rewards=rewards))
+    reporters.close()
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
         record["peak_memory_bytes"] = peak_memory()
         with waiting("MLflow takes what was logged"):

@@ -32,11 +32,12 @@ def finetune(
     """
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
+    settings = config.train.model_dump(exclude={"accept_constant", "report_to"})
     asked = [config.evaluate.model_dump()] if config.task == "grpo" else []  # its answers are scored as evaluate scores
     key = key_of(
         config.task,
         config.problem,
-        config.train.model_dump(exclude={"accept_constant"}),
+        settings,
         read_manifest(base).digest,
         card["fingerprint"],
         card.get("tokens"),

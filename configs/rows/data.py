@@ -6,10 +6,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.rows.expect import Expectation
 from configs.rows.files import Location, suffix_format
 from configs.rows.lint import Lint
 from configs.rows.source import HubSplits, MixPart, RowSource, ends_expected
 from configs.rows.split import Split
+from configs.rows.tags import TagScheme
 
 
 class Data(RowSource):
@@ -27,9 +29,19 @@ class Data(RowSource):
         default_factory=list, description="columns of yours that stay with the rows, for evaluate.slices"
     )
     labels: list[str] = Field(
-        default_factory=list, description="the labels or tags that may be; empty: whatever the rows say"
+        default_factory=list,
+        description="the labels or tags that may be; where the rows hold numbers, their names in the order of the "
+        "numbers, from 0; empty: whatever the rows say",
+    )
+    tags: TagScheme = Field(
+        "auto",
+        description="the scheme of the rows' tags, which are kept as IOB2; auto: told by the first rows; bare: names "
+        "alone (ORG); words: no entities but a tag for each word by itself, such as its part of speech",
     )
     lint: Lint = Lint()
+    expect: list[Expectation] = Field(
+        default_factory=list, description="what rows must be like beside that; each breach is a finding: expectation"
+    )
     split: Split = Split()
     max_rows: int | None = Field(None, ge=10, le=100_000_000)
     train_on: Literal["all", "last"] = Field(
@@ -88,6 +100,7 @@ class Data(RowSource):
             "data.template.chat true with task dpo or reward": task not in ("dpo", "reward")
             or all(template.chat for template in templates),
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
+            "data.tags only with task token-classification": self.tags == "auto" or task == "token-classification",
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",
         }
         return [expected for expected, holds in rules.items() if not holds]

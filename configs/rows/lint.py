@@ -20,7 +20,12 @@ class Lint(Section):
     missing_field: Loss = Field("refuse", description="a field that is not there, or holds another kind of value")
     empty_field: Loss = Field("refuse", description="a text without a character that shows")
     unknown_label: Loss = Field("refuse", description="a label or tag that data.labels does not list")
-    invalid_tag: Loss = Field("refuse", description="tags that are not one a token, or are no tags")
+    invalid_tag: Loss = Field(
+        "refuse", description="tags that are not one a token, are no tags, or break the scheme of data.tags"
+    )
+    label_variants: Literal["refuse", "keep"] = Field(
+        "refuse", description="labels that differ only in case or spaces, as Positive and positive"
+    )
     mojibake: Action = Field("refuse", description="U+FFFD, control characters, UTF-8 that was read as Latin-1")
     personal_data: Action | Literal["ignore"] = Field(
         "ignore", description="mail addresses, telephone, card and account numbers; ignore: not looked for"

@@ -15,12 +15,12 @@ def check_format(found: object) -> object:
     """`format` was the files' format before it named the shape of a row."""
     if found in ("jsonl", "csv", "parquet", "arrow"):
         raise ValueError(
-            f"openai, sharegpt, alpaca or trl; the format of a file is a renamed key, file_format: {found}"
+            f"openai, sharegpt, alpaca, trl or squad; the format of a file is a renamed key, file_format: {found}"
         )
     return found
 
 
-RowFormat = Annotated[Literal["openai", "sharegpt", "alpaca", "trl"], BeforeValidator(check_format)]
+RowFormat = Annotated[Literal["openai", "sharegpt", "alpaca", "trl", "squad"], BeforeValidator(check_format)]
 
 
 class HubSplits(Section):

@@ -79,6 +79,18 @@ class BaseWeights(Section):
         description="refuse other bytes: the digest in build/base/NAME/manifest.json, of all its files",
     )
 
+    add_tokens: list[str] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="new tokens of the tokenizer, as <call>; their rows of embedding and head are trained too",
+    )
+
+    @model_validator(mode="after")
+    def tokens_are_sound(self) -> BaseWeights:
+        if len(set(self.add_tokens)) < len(self.add_tokens) or not all(token.strip() for token in self.add_tokens):
+            raise ValueError("add_tokens that are no blanks, each once")
+        return self
+
     @model_validator(mode="after")
     def exactly_one(self) -> BaseWeights:
         if sum(value is not None for value in (self.package, self.path, self.mlflow, self.hub)) != 1:

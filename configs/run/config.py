@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from configs.rows.data import Data
 from configs.run.base import BaseWeights, input_columns, read_config
@@ -30,6 +30,11 @@ SOURCE_TASKS: dict[str, tuple[Task, ...]] = {
     "ner_finance": ("token-classification",),
 }
 
+# Of tasks that transformers trains: what can be done instead, and why (vllm/model_executor/models/registry.py).
+UNSERVED_TASKS = {
+    "question-answering": "causal-lm with data.format squad, which answers in the text's words, or "
+    "token-classification with the answer's words tagged: vLLM serves no model with a head for question answering"
+}
 SOURCE_LABELS = {"sentiment": ["negative", "positive"]}
 
 
@@ -54,6 +59,13 @@ class RunConfig(Section):
         "local", description="the environment under configs/deploy whose pinned release is the champion"
     )
     experiment: str = "tunegate"
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def task_is_served(cls, value: object) -> object:
+        if isinstance(value, str) and value in UNSERVED_TASKS:
+            raise ValueError(UNSERVED_TASKS[value])
+        return value
 
     @model_validator(mode="after")
     def resolve_defaults(self) -> RunConfig:
@@ -91,6 +103,15 @@ class RunConfig(Section):
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         if self.serving.tool_parser and not writes_text(self.task):
             raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
+        labelled = self.task == "token-classification" or (
+            self.task == "sequence-classification" and self.problem != "regression"
+        )
+        if self.train.class_weights is not None and not labelled:
+            raise ValueError("train.class_weights only with labels or tags")
+        if isinstance(self.train.class_weights, dict) and labels and self.task == "sequence-classification":
+            unknown = sorted(self.train.class_weights.keys() - set(labels))
+            if unknown:
+                raise ValueError(f"train.class_weights of labels in data.labels, which lacks {', '.join(unknown)}")
         if self.train.best_by == "metric" and self.task not in ("sequence-classification", "token-classification"):
             raise ValueError(f"train.best_by auto or loss with task {self.task}: validation writes no answers")
         if self.train.packing in ("batch", "sequence") and self.task != "causal-lm":
@@ -112,8 +133,11 @@ class RunConfig(Section):
             raise ValueError(
                 "no train.lora.modules_to_save with train.lora.loraplus_ratio: its rates are those of A and B"
             )
-        if self.quantize.scheme == "adapter" and lora.modules_to_save:
-            raise ValueError("no train.lora.modules_to_save with quantize.scheme adapter: vLLM loads A and B alone")
+        if self.quantize.scheme == "adapter" and (lora.modules_to_save or self.base.add_tokens):
+            raise ValueError(
+                "no train.lora.modules_to_save and no base.add_tokens with quantize.scheme adapter: "
+                "vLLM loads A and B alone"
+            )
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
         if self.adapter_off_is_reference and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
@@ -133,11 +157,10 @@ class RunConfig(Section):
         classes = self.task == "sequence-classification" and self.problem == "single_label"
         if self.train.label_smoothing and not (classes or self.task in ("token-classification", "causal-lm")):
             raise ValueError("train.label_smoothing of 0 but for one class, tags and texts")
-        if self.train.neftune_alpha and self.task not in (
-            "causal-lm",
-            "sequence-classification",
-            "token-classification",
-        ):
+        supervised = self.task in ("causal-lm", "sequence-classification", "token-classification")
+        if self.base.add_tokens and not supervised:
+            raise ValueError(f"no base.add_tokens with task {self.task}: add them where the answers are learnt")
+        if self.train.neftune_alpha and not supervised:
             raise ValueError(f"no train.neftune_alpha with task {self.task}: its reference would be noisy too")
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,7 +60,7 @@ class Train(Section):
         "auto",
         description="which checkpoint is kept, and what early stopping looks at. loss: validation loss; metric: entity "
         "F1 of tags, macro F1 of classes, micro F1 of many labels, mean absolute error of numbers; auto: metric for "
-        "tags, else loss",
+        "tags and with class_weights, else loss",
     )
     accept_constant: bool = Field(
         False, description="go on with a model that is no better on the validation rows than one constant answer"
@@ -109,6 +109,14 @@ class Train(Section):
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     liger: Literal["auto", "always", "never"] = Field(
         "auto", description="Liger kernels; auto: on a GPU where liger-kernel is installed"
+    )
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, le=1e6)]] | None = Field(
+        None,
+        description="how much a class counts in the loss: balanced, by how rare it is; or class: weight, 1 where it is "
+        "not named. Of many labels the weight of a row that has it; of tags a tag (B-PER) or a type (PER)",
+    )
+    report_to: list[Literal["tensorboard", "wandb"]] = Field(
+        default_factory=list, description="beside MLflow: event files, or Weights & Biases (offline by default)"
     )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     lora: Lora = Lora()

@@ -172,7 +172,7 @@ def outcome_value(case: Case, manifest: Manifest, settings: Evaluate, row: Row, 
         return float(re.search(test.pattern, answer.text) is not None)
     if not isinstance(test, Robustness) and manifest.problem == "regression":
         return math.nan if answer.value is None else answer.value
-    scored = score(manifest.task, row, answer, settings)
+    scored = score(manifest.task, row, answer, settings, manifest.labels)
     return float(scored["absolute_error"] if "absolute_error" in scored else scored["correct"])
 
 

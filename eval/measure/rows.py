@@ -51,4 +51,6 @@ def question_of(row: Row) -> str:
     """What is asked: of a conversation every turn but the system's and the last answer."""
     if "messages" in row:
         return "\n".join(said(turn) for turn in list(row["messages"])[:-1] if turn["role"] != "system")
+    if row.get("text_pair") is not None:
+        return f"{row['text']}\n{row['text_pair']}"
     return " ".join(row["tokens"]) if "tokens" in row else str(row["prompt"] if "prompt" in row else row["text"])

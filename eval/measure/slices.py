@@ -7,6 +7,8 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from configs.errors import InputError
+from configs.expression import compiled
+from configs.rows.tags import entities_of
 from configs.run.slices import Slice
 from configs.section import nearest
 from eval.measure.rows import question_of
@@ -58,7 +60,7 @@ def features_of(row: Row) -> Row:
     question = question_of(row)
     labels = row["label"] if "label" in row else list(row["labels"]) if "labels" in row else None
     if "tags" in row:
-        labels = sorted({tag.split("-", 1)[-1] for tag in row["tags"] if tag != "O"})
+        labels = sorted({kind for kind, *_ in entities_of(row["tags"])})
     kept: Row = json.loads(row.get("kept") or "{}")
     return (
         kept | {"length": len(question.split()), "question": question} | ({} if labels is None else {"label": labels})
@@ -93,11 +95,5 @@ def name_of_length(length: int, edges: list[int]) -> str:
 
 
 def holds(expression: str, features: Row) -> bool:
-    """By simpleeval, without functions: an expression can reach nothing but these values. Raises ValueError and its
-    like where it fails on them."""
-    from simpleeval import EvalWithCompoundTypes, InvalidExpression
-
-    try:
-        return bool(EvalWithCompoundTypes(functions={}, names=features).eval(expression))
-    except InvalidExpression as error:
-        raise ValueError(error) from error
+    """Raises ValueError and its like where it fails on them."""
+    return compiled(expression)(features)

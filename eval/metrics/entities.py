@@ -1,10 +1,15 @@
-"""Figures of taggers: whole entities, as seqeval (Nakayama 2018) reads BIO, IOB and IO tags."""
+"""Figures of taggers: whole entities, where type, first and last word are right. Answers that break the scheme are read
+as conlleval reads them (Tjong Kim Sang and Buchholz 2000, and seqeval's default): an I that goes on with nothing begins
+an entity."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from configs.rows.tags import OUTSIDE, Way, read_spans, to_iob2, way_of
 from eval.metrics.rows import Prediction
 
 if TYPE_CHECKING:
@@ -13,11 +18,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def score_tags(gold: list[str], predicted: list[str]) -> Prediction:
-    """`correct`: every entity of the sentence found, and no other."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    wanted, found = set(get_entities(gold)), set(get_entities(predicted))
+def score_tags(gold: list[str], predicted: list[str], labels: Sequence[str] = ()) -> Prediction:
+    """`labels`: all that the release can answer, which tell how its tags are written: an earlier version's may be bare
+    names. `correct`: every entity of the sentence found, and no other. `gold` and `answer` are kept in IOB2."""
+    theirs = way_of(labels or predicted)
+    ours = theirs if set(gold) <= set(labels) else way_of(gold)
+    wanted, found = set(read_spans(gold, ours)), set(read_spans(predicted, theirs))
+    gold, predicted = in_iob2(gold, ours), in_iob2(predicted, theirs)
     alike = sum(one == other for one, other in zip(gold, predicted, strict=False)) / max(len(gold), 1)
     return {
         "gold": " ".join(gold),
@@ -28,6 +35,13 @@ def score_tags(gold: list[str], predicted: list[str]) -> Prediction:
         "entities_found": len(wanted & found),
         "entities_wrong": len(found - wanted),
     }
+
+
+def in_iob2(tags: list[str], way: Way) -> list[str]:
+    """As they are where they are written so already: a word's wrong letter is a wrong tag, whatever the entity."""
+    if way == "words" or all(tag == OUTSIDE or tag.startswith(("B-", "I-")) for tag in tags):
+        return tags
+    return to_iob2(tags, way)
 
 
 def over_entities(*of: str, times: int = 1) -> Callable[[DataFrame], float]:
@@ -44,14 +58,20 @@ def over_entities(*of: str, times: int = 1) -> Callable[[DataFrame], float]:
 
 
 def types(frame: DataFrame) -> dict[str, dict[str, float]]:
-    """By entity type: precision, recall, f1 and n, the number of gold entities."""
-    from seqeval.metrics import classification_report
-
+    """By entity type that occurs: precision, recall, f1 and n, the number of gold entities; 0 where there are none."""
     golds, answers = ([text.split(" ") for text in frame[name]] for name in ("gold", "answer"))
-    report = classification_report(golds, answers, output_dict=True, zero_division=0)
-    names = {"precision": "precision", "recall": "recall", "f1": "f1-score", "n": "support"}
+    way = way_of({tag for tags in (*golds, *answers) for tag in tags})
+    wanted, answered, right = Counter[str](), Counter[str](), Counter[str]()
+    for gold, answer in zip(golds, answers, strict=True):
+        spans, found = set(read_spans(gold, way)), set(read_spans(answer, way))
+        for counts, here in ((wanted, spans), (answered, found), (right, spans & found)):
+            counts.update(kind for kind, *_ in here)
     return {
-        kind: {ours: float(row[theirs]) for ours, theirs in names.items()}
-        for kind, row in report.items()
-        if not kind.endswith(" avg")
+        kind: {
+            "precision": right[kind] / max(answered[kind], 1),
+            "recall": right[kind] / max(wanted[kind], 1),
+            "f1": 2 * right[kind] / (wanted[kind] + answered[kind]),
+            "n": float(wanted[kind]),
+        }
+        for kind in sorted(wanted.keys() | answered.keys())
     }

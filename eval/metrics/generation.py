@@ -39,8 +39,13 @@ def score_text(answer: Answer) -> Prediction:
 
 def score_answer(reference: str, answer: Answer, settings: Evaluate) -> Prediction:
     """All columns for every row, None where one does not apply to this kind of reference; of a preference pair also
-    which answer was likelier."""
-    match, gold = match_call(answer.text, reference), read_object(reference)
+    which answer was likelier. Of several right answers, `{"any_of": [...]}`, the one that is met best counts, as in
+    SQuAD's own script (evaluate-v1.1.py:metric_max_over_ground_truths)."""
+    gold = read_object(reference)
+    if gold is not None and gold.keys() == {"any_of"} and isinstance(gold["any_of"], list) and gold["any_of"]:
+        rows = [score_answer(str(one), answer, settings) for one in gold["any_of"]]
+        return max(rows, key=lambda row: (row["exact_match"], row["token_f1"] or 0.0))
+    match = match_call(answer.text, reference)
     is_call = gold is not None and "accepted" in gold
     exact = (
         match.exact_match

@@ -11,7 +11,7 @@ from eval.metrics.rows import Prediction, Row
 from infra.vllm.answer import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def kind_of(task: Task, row: Row) -> str:
@@ -31,13 +31,14 @@ def kind_of(task: Task, row: Row) -> str:
     )
 
 
-def score(task: Task, row: Row, answer: Answer, settings: Evaluate) -> Prediction:
-    """One row of predictions.parquet but for its slices; every row of a set has the same columns."""
+def score(task: Task, row: Row, answer: Answer, settings: Evaluate, labels: Sequence[str] = ()) -> Prediction:
+    """One row of predictions.parquet but for its slices; every row of a set has the same columns. `labels`: all that
+    the release can answer."""
     makers: dict[str, Callable[[], Prediction]] = {
         "label": lambda: classification.score_label(row, answer),
         "labels": lambda: classification.score_labels(row, answer),
         "value": lambda: regression.score_number(float(row["value"]), answer),
-        "tags": lambda: entities.score_tags([str(tag) for tag in row["tags"]], answer.labels or []),
+        "tags": lambda: entities.score_tags([str(tag) for tag in row["tags"]], answer.labels or [], labels),
         "text": lambda: generation.score_text(answer),
         "pair": lambda: regression.score_pair(answer),
         "answer": lambda: (

@@ -29,6 +29,16 @@ def numbered(index: int) -> Row:
     return {"text": "good " * (index % 5) + "film", "value": float(index % 5)}
 
 
+def paired(index: int) -> Row:
+    """The second text decides."""
+    found = index // 2 % 2
+    return {
+        "text": f"{('good', 'bad')[index % 2]} film {index}",
+        "text_pair": ("good film", "bad film")[found],
+        "label": ("good", "bad")[found],
+    }
+
+
 def completion(index: int) -> Row:
     return {"prompt": f"film {index}:", "completion": " good", "reference": " good"}
 
@@ -47,6 +57,7 @@ KINDS: dict[str, tuple[str, str, Shape, Callable[[int], Row], list[str]]] = {
     "tags": ("token-classification", "single_label", "tags", tagged, ["O", "B-PER", "I-PER"]),
     "many labels": ("sequence-classification", "multi_label", "labels", many_labels, ["bad", "good"]),
     "numbers": ("sequence-classification", "regression", "value", numbered, []),
+    "pairs": ("sequence-classification", "single_label", "label", paired, ["bad", "good"]),
     "completions": ("causal-lm", "single_label", "completion", completion, []),
     "texts": ("causal-lm", "single_label", "text", text, []),
     "preferences": ("dpo", "single_label", "preference", preference, []),
@@ -69,7 +80,9 @@ def write_rows(path: Path, folder: Path, shape: Shape, rows: list[Row]) -> None:
     """A split's file."""
     import pyarrow.parquet
 
-    table = Window(rows, {}, tokenize(rules_for(shape, folder), rows).tokens).table(arrow_schema(shape))
+    table = Window(rows, {}, tokenize(rules_for(shape, folder), rows).tokens).table(
+        arrow_schema(shape, pairs="text_pair" in rows[0])
+    )
     pyarrow.parquet.write_table(table, path)
 
 

@@ -26,8 +26,8 @@ ROOMS = {
 # Room, sub-room: the boxes of its room that it may import. `*`: all of them.
 MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "configs": {
-        "rows": {"section.py"},
-        "run": {"errors.py", "rows", "section.py", "task.py"},
+        "rows": {"expression.py", "section.py"},
+        "run": {"errors.py", "expression.py", "rows", "section.py", "task.py"},
         "environment": {"errors.py", "release.py", "section.py"},
         "rules": {"run", "release.py", "section.py"},
     },

@@ -24,6 +24,7 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
         ["Licence", escape(card["licence"])],
         ["Fingerprint", f"<code>{escape(card['fingerprint'])}</code>"],
         ["Corrupted", escape(card["corrupt"])],
+        *([["Tags as found", escape(card["tags"])]] if "tags" in card else []),
     ]
     splits = [[split, f"{part['rows']:,}", f"<code>{part['sha256']}</code>"] for split, part in card["splits"].items()]
     parts = [
@@ -63,8 +64,11 @@ def finding_rows(card: DataCard) -> list[list[str]]:
 
 
 def near_sentence(near: NearDuplicates) -> str:
+    shared = near.get("shared_runs", 0)
+    left_out = f"{shared:,} runs of five words that many rows share did not count. " if shared else ""
     return (
         f"Nearly the same means a Jaccard similarity of at least {near['threshold']:g} of words and pairs of words. "
+        f"{left_out}"
         "Every row was compared with all validation and test rows; among themselves the train rows were compared "
         f"with {near['train_rows_indexed']:,} of {near['train_rows']:,}, drawn by the seed."
     )

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from train.data.findings import Findings
 from train.rows.shape import texts_of
@@ -137,6 +138,17 @@ def lint_balance(counts: Counter[str], findings: Findings) -> None:
             findings.add(
                 "all rows", None, Fault("imbalance", found, f"a share of at least {findings.lint.rare_share:.2%}")
             )
+
+
+def lint_spelling(counts: Counter[str], findings: Findings) -> None:
+    """Labels that would be one if case, spaces and forms of characters did not count: two classes by mistake."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        alike.setdefault(" ".join(normalize("NFKC", label).casefold().split()), []).append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            found = "labels " + ", ".join(f"{label!r} ({counts[label]})" for label in labels)
+            findings.add("all rows", None, Fault("label_variants", found, "one spelling of a label"))
 
 
 def first_of(keys: NDArray[Any]) -> NDArray[Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Any, Literal
 
 import numpy
 
+from configs.rows.tags import read_spans, way_of
 from configs.run.config import RunConfig
 
 Kind = Literal["single_label", "multi_label", "regression", "tags", "text"]
@@ -35,7 +35,8 @@ def kind_of(config: RunConfig) -> Kind:
 def goal_of(config: RunConfig) -> tuple[str, bool]:
     """The key of a trainer's log by which the best checkpoint is chosen, and whether more of it is better."""
     kind, wanted = kind_of(config), config.train.best_by
-    if kind in BEST_BY and (wanted == "metric" or (wanted == "auto" and kind == "tags")):
+    weighted = config.train.class_weights is not None  # for which the plain loss is no goal
+    if kind in BEST_BY and (wanted == "metric" or (wanted == "auto" and (kind == "tags" or weighted))):
         metric, more = BEST_BY[kind]
         return f"eval_{metric}", more
     return "eval_loss", False
@@ -61,7 +62,8 @@ def describe_answers(kind: Kind, pairs: Pairs, labels: list[str]) -> dict[str, f
         }
     if kind == "tags":
         words = [word for gold, answered in pairs for word in zip(gold, answered, strict=True)]
-        spans = [[entities([labels[tag] for tag in tags]) for tags in row] for row in pairs]
+        way = way_of(labels)
+        spans = [[set(read_spans([labels[tag] for tag in tags], way)) for tags in row] for row in pairs]
         return {
             "accuracy": share(gold == answered for gold, answered in words),
             "entity_f1": f1(*counts([gold for gold, _ in spans], [answered for _, answered in spans])),
@@ -87,28 +89,6 @@ def loss_of_constant(kind: Kind, pairs: Pairs) -> float | None:
         return float(numpy.mean([entropy([float(one), 1 - float(one)]) for one in shares]))
     items = [tag for tags in gold for tag in tags] if kind == "tags" else gold
     return entropy([count / len(items) for count in Counter(items).values()]) if items else None
-
-
-def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """Type, first and last word of each entity of IOB2 tags, read as seqeval does: a stray `I-` begins one. A tag
-    without prefix is a type, and a run of it one entity.
-
-    `O B-PER I-PER I-ORG` is {(PER, 1, 2), (ORG, 3, 3)}.
-    """
-    starts, number, before = [], 0, "O"
-    for tag in tags:
-        prefix, _, kind = tag.rpartition("-")
-        if tag != "O" and (prefix == "B" or kind != before):
-            number += 1
-        before = kind if tag != "O" else "O"
-        starts.append((number, before))
-    found, position = set(), 0
-    for (_, kind), run in groupby(starts):
-        length = len(list(run))
-        if kind != "O":
-            found.add((kind, position, position + length - 1))
-        position += length
-    return found
 
 
 def counts(gold: Sequence[set[Any]], answered: Sequence[set[Any]]) -> tuple[int, int, int]:

@@ -41,7 +41,8 @@ class Validation:
     def first_loss(self) -> float:
         """Before the first step; TRL's own figures of the pass are dropped."""
         loss, _ = self.measure()
-        getattr(self.trainer, "_metrics", {}).get("eval", {}).clear()
+        for name in ("_metrics", "_stored_metrics"):
+            getattr(self.trainer, name, {}).get("eval", {}).clear()
         return loss
 
     def measure(self) -> tuple[float, Pairs]:

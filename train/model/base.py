@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.digest import key_of
 from configs.errors import InputError, RefusedError
-from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
+from configs.release import MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from configs.run.serving import Serving
@@ -20,6 +20,7 @@ from configs.task import served_task
 from infra.files.atomic import new_directory, write_text
 from infra.files.hashes import FileHashes
 from infra.git.command import head_revision
+from train.model.added_tokens import extend_base, extended_folder
 from train.model.base_files import weight_files
 from train.model.find_base import Found, find_weights, folders_of
 
@@ -32,12 +33,29 @@ KEPT = re.compile(
 
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
-    """build/base/NAME, made on the first call, its bytes those that base.digest pins. Weights are linked, not copied,
-    and hashed once.
+    """build/base/NAME, made on the first call, its bytes those that base.digest pins; with base.add_tokens the folder
+    beside it that has them. Weights are linked, not copied, and hashed once.
 
     Raises InputError, RefusedError or ExternalError as `find_weights`, InputError where its tokenizer cannot be made a
     fast one, and RefusedError where the digest differs.
     """
+    plain, tokens = make_plain_base(config, root), config.base.add_tokens
+    return make_extended_base(config, plain, tokens) if tokens else plain
+
+
+def make_extended_base(config: RunConfig, plain: Path, tokens: list[str]) -> Path:
+    origin, hashes = read_manifest(plain), FileHashes()
+    target = extended_folder(plain, origin.digest, tokens)
+    if not (target / MANIFEST).exists():
+        extend_base(plain, target, tokens)
+        version = f"{origin.base['version']} with {len(tokens)} more token{'s' if len(tokens) > 1 else ''}"
+        write_manifest(target, config, origin.base["name"], Found(plain, version, []), origin.digest, hashes)
+        hashes.keep()
+    return target
+
+
+def make_plain_base(config: RunConfig, root: Path) -> Path:
+    """build/base/NAME as it came."""
     base, hashes = config.base, FileHashes()
     target, downloads = root / base.name, root / f".{base.name}.download"
     if not (base.pin and is_current(target, base, base.pin, "", hashes)):  # a pinned name needs no look elsewhere

@@ -36,15 +36,16 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
     """Label and probabilities, or the number of a regression, rounded to 6 digits."""
     import torch
 
-    lines = []
+    lines, texts = [], read_tokenizer(Path(tokenizer.name_or_path))
     for row in rows:
+        text = texts.classified_text(row)
         with torch.inference_mode():
-            logits = model(**tokenizer(row["text"], return_tensors="pt")).logits[0].float()
+            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].float()
         if problem == "regression":
             lines.append(
                 {
                     "id": row["id"],
-                    "text": row["text"],
+                    "text": text,
                     "answer": f"{float(logits[0]):.6g}",
                     "value": round(float(logits[0]), 6),
                 }
@@ -56,7 +57,7 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
         lines.append(
             {
                 "id": row["id"],
-                "text": row["text"],
+                "text": text,
                 "answer": likely if problem == "multi_label" else max(named, key=named.__getitem__),
                 "probs": named,
             }

@@ -34,7 +34,7 @@ def write_card(
     sections = [
         f"# {config.name}",
         summary(config, base, facts["scheme"]),
-        "## Use\n" + use(config, card["labels"]),
+        "## Use\n" + use(config, card["labels"], card.get("pair_separator")),
         "## Data\n" + data(card),
         "## Training\n" + trained(config, training),
         "## Compression\n" + "\n".join(f"- {line}" for line in compressed(facts)),
@@ -81,7 +81,7 @@ def compressed(facts: QuantizationFacts) -> list[str]:
     return [*lines, f"{facts['size_bytes']:,} bytes of weights; {facts['parent_size_bytes']:,} before."]
 
 
-def use(config: RunConfig, labels: list[str]) -> str:
+def use(config: RunConfig, labels: list[str], pair_separator: str | None = None) -> str:
     listed = ", ".join(labels)
     if config.task == "token-classification":
         return (
@@ -97,7 +97,8 @@ def use(config: RunConfig, labels: list[str]) -> str:
         kinds = {"multi_label": "each class by itself, likely above 0.5", "regression": "the one number itself"}
         meaning = kinds.get(config.problem, "one class, the likeliest")
         classes = f"; classes by index: {listed}." if labels else "."
-        return f"POST `/classify` on vLLM; `probs` holds {meaning}{classes}"
+        pair = f" A pair is one text: TEXT{pair_separator!r}TEXT_PAIR." if pair_separator else ""
+        return f"POST `/classify` on vLLM; `probs` holds {meaning}{classes}{pair}"
     return "POST `/v1/chat/completions` on vLLM, with the chat template of this release."
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
-from train.sources.source import Fault
+from train.sources.source import Fault, Row
 
 INVISIBLE = re.compile(r"[\s\u200b-\u200f\ufeff]*")
-TAG = re.compile(r"[BIOESLU]-\S+|[^\s-]\S*")  # BIO and its kin, or IO with bare names
+NUMBER = re.compile(r"[0-9]{1,9}")
+TAG = re.compile(r"[^\s-]\S*")
 
 
 def empty(text: str) -> bool:
@@ -24,7 +28,39 @@ def check_text(value: Any) -> Any:
 
 
 def check_label(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else check_text(value)
+    """A name, or an integer, a whole float or a truth value, which are kept as text: 3, 3, true."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return str(int(value))
+    if isinstance(value, float | Decimal):
+        return Fault("missing_field", kind_of(value), "a name or a whole number; of numbers: problem regression")
+    if isinstance(value, date | time | timedelta):
+        return Fault("missing_field", kind_of(value), "a name: each date would be a label of its own")
+    if isinstance(value, list | dict):
+        return Fault("missing_field", kind_of(value), "one label; of lists of labels: problem multi_label")
+    return check_text(value)
+
+
+def names_of_numbers(names: Sequence[str]) -> dict[str, str]:
+    """What `data.labels` calls each number, and of two names the truth values; nothing where a name is itself a number,
+    for it then is the name that is meant."""
+    if any(NUMBER.fullmatch(name) for name in names):
+        return {}
+    by_number = {str(number): name for number, name in enumerate(names)}
+    truths = {"false": names[0], "true": names[1], "False": names[0], "True": names[1]} if len(names) == 2 else {}
+    return {number: name for number, name in (by_number | truths).items() if number not in names}
+
+
+def with_names(found: Row, names: Mapping[str, str]) -> Row:
+    """The row with names where its label, labels or tags are numbers, also numbers as text: a CSV has nothing else."""
+
+    def name(value: Any) -> Any:
+        label = check_label(value)
+        return names.get(label, value) if isinstance(label, str) else value
+
+    many = {field: list(map(name, found[field])) for field in ("labels", "tags") if isinstance(found.get(field), list)}
+    return found | many | ({"label": name(found["label"])} if "label" in found else {})
 
 
 def check_labels(value: Any) -> Any:
@@ -65,14 +101,12 @@ def check_tokens(value: Any) -> Any:
 
 
 def check_tags(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) and TAG.fullmatch(item) for item in value):
-        return value
-    odd = (
-        [item for item in value if not (isinstance(item, str) and TAG.fullmatch(item))]
-        if isinstance(value, list)
-        else value
-    )
-    return Fault("invalid_tag", shorten(odd), "a list of tags such as O, B-PER, I-PER")
+    if not isinstance(value, list):
+        return Fault("invalid_tag", kind_of(value), "a list of tags such as O, B-PER, I-PER")
+    odd = [item for item in value if not (isinstance(item, str) and TAG.fullmatch(item))]
+    if odd and all(isinstance(item, int) for item in odd):
+        return Fault("invalid_tag", f"numbers: {shorten(odd)}", "tags by name, or their names in order in data.labels")
+    return Fault("invalid_tag", shorten(odd), "a list of tags such as O, B-PER, I-PER") if odd else value
 
 
 def first_fault(found: Any) -> Any:

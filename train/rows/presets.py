@@ -13,6 +13,7 @@ from typing import Any
 
 from train.rows.conversation import from_json
 from train.rows.fields import kind_of, shorten
+from train.rows.squad import read_squad
 from train.rows.trl import read_trl
 from train.rows.turns import Turn, judged, pair, tools_of, turns_of, with_system
 from train.sources.source import Fault, Row
@@ -114,4 +115,5 @@ PRESETS: dict[str, Callable[[Row], Row | Fault]] = {
     "sharegpt": read_sharegpt,
     "alpaca": read_alpaca,
     "trl": read_trl,
+    "squad": read_squad,
 }

@@ -57,12 +57,18 @@ FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
     "unpaired": {"messages": check_conversation, "desirable": check_boolean},
 }
 KEPT = "kept"  # a JSON object of the columns that data.keep names
+PAIR = "text_pair"  # the second text of a pair, beside text
 WITH_REFERENCE = {"chat", "completion", "preference", "unpaired"}
 
 
-def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -> Row | Fault:
+def has_pairs(shape: Shape, found: Row) -> bool:
+    """Whether this row's label or value is that of two texts."""
+    return shape in ("label", "labels", "value") and found.get(PAIR) is not None
+
+
+def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset(), *, pairs: bool = False) -> Row | Fault:
     """The row in its shape, or the first thing that is wrong with it. `allowed`: the labels or tags that may be; empty:
-    any."""
+    any. `pairs`: whether every row has a second text."""
     if shape == "preference" and "messages" not in found and "chosen" in found:  # TRL's own columns
         found = found | {
             "messages": [
@@ -72,8 +78,10 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset()) -
         }
     if shape == "unpaired":
         found = as_unpaired(found)
+    if not pairs and has_pairs(shape, found):
+        return Fault("missing_field", "a text_pair, which the first row has not", "two texts in every row, or in none")
     row: Row = {}
-    for name, check in FIELDS[shape].items():
+    for name, check in fields_of(shape, pairs).items():
         value = check(found.get(name))
         if isinstance(value, Fault):
             return Fault(value.kind, f"{name}: {value.found}", value.expected)
@@ -107,6 +115,10 @@ def as_unpaired(found: Row) -> Row:
     return {"messages": turns, "desirable": found.get("label")} | found
 
 
+def fields_of(shape: Shape, pairs: bool) -> dict[str, Callable[[Any], Any]]:
+    return FIELDS[shape] | ({PAIR: check_text} if pairs else {})
+
+
 def labels_of(row: Row) -> list[str]:
     """Class names or tags of a row, as often as they occur."""
     return [row["label"]] if "label" in row else row.get("labels") or row.get("tags") or []
@@ -135,6 +147,8 @@ def question_of(row: Row) -> str:
     if "messages" in row:
         asked = [row["messages"][:-1], *([row["tools"]] if "tools" in row else [])]
         return json.dumps(asked if "tools" in row else asked[0], sort_keys=True, ensure_ascii=False)
+    if PAIR in row:
+        return compact([row["text"], row[PAIR]])
     return str(row.get("text") or row.get("prompt") or compact(row.get("tokens")))
 
 
@@ -142,17 +156,23 @@ def texts_of(row: Row) -> list[str]:
     """Every text that a person wrote."""
     turns = [said(turn) for turn in row.get("messages", [])]
     words = [" ".join(row["tokens"])] if "tokens" in row else []
-    return [*turns, *(row[name] for name in ("text", "prompt", "completion", "rejected") if name in row), *words]
+    return [*turns, *(row[name] for name in ("text", PAIR, "prompt", "completion", "rejected") if name in row), *words]
 
 
-def words_asked(row: Row) -> str:
-    """What near-duplicates are told by: the question without the system's turn, which many rows share."""
-    if "messages" in row:
-        return "\n".join(said(turn) for turn in row["messages"][:-1] if turn["role"] != "system")
-    return texts_of(row)[0]
+def asked_of(row: Row) -> tuple[str, str]:
+    """What near-duplicates are told by: the whole question, and what is asked beside the system's turns and the tools;
+    an answer to nothing stands for its question."""
+    if "messages" not in row:
+        text = "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
+        return text, text
+    turns = row["messages"][:-1]
+    beside = "\n".join(said(turn) for turn in turns if turn["role"] != "system")
+    whole = "\n".join([*([str(row["tools"])] if row.get("tools") else []), *map(said, turns)])
+    whole = whole if whole.strip() else answer_of(row)
+    return whole, beside if beside.strip() else whole
 
 
-def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = True) -> Any:
+def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = True, pairs: bool = False) -> Any:
     """The pyarrow schema of a split's parquet file; with a column KEPT where some of the source's columns are to
     stay."""
     import pyarrow
@@ -162,7 +182,7 @@ def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = 
     turns = pyarrow.list_(pyarrow.struct([*((key, text) for key in keys), ("train", pyarrow.bool_())]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
     types["desirable"] = pyarrow.bool_()
-    names = ["id", *FIELDS[shape], *(["tools"] if "messages" in FIELDS[shape] else [])]
+    names = ["id", *fields_of(shape, pairs), *(["tools"] if "messages" in FIELDS[shape] else [])]
     names += [*(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
     return pyarrow.schema([(name, types.get(name, text)) for name in names] + (token_columns(shape) if tokens else []))
 

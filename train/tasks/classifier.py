@@ -11,6 +11,7 @@ from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.batches.collate import pad_classes
 from train.model.adapter import adapted_model, use_loraplus_optimizer
+from train.tasks.class_weights import weighted_loss
 from train.tasks.cross_entropy import cross_entropy
 
 
@@ -28,6 +29,7 @@ def build_classifier_trainer(
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         data_collator=partial(pad_classes, pad_token_id=load_tokenizer(base).pad_token_id, labels=labels),
-        compute_loss_func=partial(cross_entropy, smoothing=smoothing) if smoothing else None,
+        compute_loss_func=weighted_loss(config, train_rows, labels)
+        or (partial(cross_entropy, smoothing=smoothing) if smoothing else None),
     )
     return use_loraplus_optimizer(trainer, config)

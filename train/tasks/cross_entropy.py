@@ -7,20 +7,28 @@ from typing import Any
 from train.batches.collate import IGNORED
 
 
-def cross_entropy(outputs: Any, targets: Any, num_items_in_batch: Any = None, smoothing: float = 0.0) -> Any:
+def cross_entropy(
+    outputs: Any,
+    targets: Any,
+    num_items_in_batch: Any = None,
+    smoothing: float = 0.0,
+    weights: list[float] | None = None,
+) -> Any:
     """Mean over the rows or tagged words of a whole step: BERT's own is that of a micro-batch, whatever its number of
     words.
 
-    `smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7) counts in training only: validation's loss is the
-    plain one.
+    `smoothing` (Szegedy et al. 2016, arXiv:1512.00567, section 7) and `weights`, one a class, count in training only:
+    validation's loss is the plain one.
     """
     import torch
 
+    logits, trains = outputs.logits.float().flatten(0, -2), torch.is_grad_enabled()
     total = torch.nn.functional.cross_entropy(
-        outputs.logits.float().flatten(0, -2),
+        logits,
         targets.flatten(),
+        logits.new_tensor(weights) if weights and trains else None,
         ignore_index=IGNORED,
         reduction="sum",
-        label_smoothing=smoothing if torch.is_grad_enabled() else 0.0,
+        label_smoothing=smoothing if trains else 0.0,
     )
     return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)

@@ -41,7 +41,7 @@ def encode(tokenizer: Tokenizer, rules: Rules, row: Row) -> Tokens:
         ids, first = tokenizer.words(row["tokens"])
         return {"input_ids": ids, "first_subwords": first}
     if shape in ("label", "labels", "value"):
-        return {"input_ids": tokenizer.ids(row["text"])}
+        return {"input_ids": tokenizer.ids(tokenizer.classified_text(row))}
     if shape == "chat":
         ids, mask = tokenizer.conversation(row, rules.train_on)
     elif shape == "completion":

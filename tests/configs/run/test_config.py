@@ -223,3 +223,8 @@ def test_the_schemas_that_editors_use_are_those_of_today(tmp_path: Path) -> None
         "verdict.json",
         "smoke.json",
     }
+
+
+def test_a_task_that_vllm_cannot_serve_is_refused_with_what_can_be_done() -> None:
+    with pytest.raises(ValidationError, match=r"causal-lm with data.format squad.*no model with a head"):
+        RunConfig.model_validate(GOOD | {"task": "question-answering"})

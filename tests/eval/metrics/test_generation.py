@@ -179,3 +179,16 @@ def test_a_preference_is_right_where_the_chosen_answer_is_likelier() -> None:
     assert figure("preference_margin", frame) == pytest.approx((2 - 0.5 + 0) / 3) and figure(
         "perplexity", frame
     ) == pytest.approx(math.exp(0.5))
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "token_f1"),
+    [("Ada Lovelace", 1, 1), ("the Ada!", 1, 1), ("Ada King", 0, 2 / 3), ("Babbage", 0, 0), ("", 0, 0)],
+)
+def test_of_several_right_answers_the_one_that_is_met_best_counts(answer: str, exact: float, token_f1: float) -> None:
+    said = Answer(answer, None, None, None, 0.1, 1)
+    row = score_answer('{"any_of": ["Ada Lovelace", "Ada"]}', said, Evaluate(normalize="squad"))
+    assert (row["exact_match"], row["token_f1"]) == (exact, pytest.approx(token_f1))
+    assert row.keys() == score_answer("Ada", said, Evaluate()).keys()
+    other = score_answer('{"any_of": "Ada"}', said, Evaluate())
+    assert other["field_f1"] is not None, "any other object is held against the answer's fields"

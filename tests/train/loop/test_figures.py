@@ -11,34 +11,12 @@ from hypothesis import strategies as st
 
 from configs.run.config import RunConfig
 from tests.support.run_yaml import GOOD
-from train.loop.figures import describe_answers, entities, goal_of, loss_of_constant
+from train.loop.figures import describe_answers, goal_of, loss_of_constant
 
 pytestmark = pytest.mark.unit
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG"]
 tags = st.lists(st.sampled_from(range(len(TAGS))), min_size=1, max_size=12)
 pairs_of_classes = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
-
-
-@given(tags)
-def test_entities_are_those_of_seqeval(row: list[int]) -> None:
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    words = [TAGS[tag] for tag in row]
-    assert entities(words) == set(get_entities(words))
-
-
-@pytest.mark.parametrize(
-    ("row", "found"),
-    [
-        (["O", "B-PER", "I-PER", "I-ORG"], {("PER", 1, 2), ("ORG", 3, 3)}),
-        (["B-PER", "B-PER"], {("PER", 0, 0), ("PER", 1, 1)}),
-        (["PER", "PER", "O", "PER"], {("PER", 0, 1), ("PER", 3, 3)}),
-        (["O", "O"], set()),
-        (["B-A-B", "I-A-B"], {("B", 0, 1)}),
-    ],
-)
-def test_entities_by_example(row: list[str], found: set[tuple[str, int, int]]) -> None:
-    assert entities(row) == found
 
 
 @given(st.lists(st.tuples(tags, tags), min_size=1, max_size=8))

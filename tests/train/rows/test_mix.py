@@ -15,7 +15,7 @@ from train.data.findings import record_findings
 from train.data.mixture import count_parts
 from train.data.pipeline import Drawn, inspect
 from train.data.splits import TRAIN
-from train.rows.mix import read_rows
+from train.rows.mix import source_of_run
 from train.sources.source import Source
 
 pytestmark = pytest.mark.unit
@@ -46,7 +46,7 @@ def mixed(*parts: dict[str, Any], **data: Any) -> RunConfig:
 
 def prepared(config: RunConfig) -> tuple[dict[str, dict[str, int]], Drawn, list[Any]]:
     """Rows by part and split, what was drawn, and the train rows."""
-    source: Source = read_rows(config)
+    source: Source = source_of_run(config)
     with record_findings(config.data.lint, Path("lint.jsonl")) as findings:
         drawn = inspect(config, source, Path("rows.parquet"), findings, None)
     rows = pyarrow.parquet.read_table("rows.parquet").to_pylist()
@@ -102,6 +102,6 @@ def test_a_file_in_two_parts_is_refused(rows: None) -> None:
 
 def test_a_part_changes_the_identity_of_all(rows: None) -> None:
     config = mixed(ALPACA, QUESTIONS)
-    before = read_rows(config).identity()
+    before = source_of_run(config).identity()
     Path("questions.csv").write_text("question,answer\na,b\n")
-    assert read_rows(config).identity() != before
+    assert source_of_run(config).identity() != before

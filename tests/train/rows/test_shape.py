@@ -14,12 +14,13 @@ from train.rows.shape import (
     Shape,
     answer_of,
     arrow_schema,
+    asked_of,
+    has_pairs,
     labels_of,
     parse_row,
     question_of,
     shape_of,
     texts_of,
-    words_asked,
 )
 from train.sources.source import Fault
 
@@ -78,7 +79,8 @@ WRONG: list[tuple[Shape, str, Any, str]] = [
     ("label", "text", 3, "missing_field"),
     ("label", "text", " \u200b\n", "empty_field"),
     ("label", "label", "", "empty_field"),
-    ("label", "label", True, "missing_field"),
+    ("label", "label", 0.5, "missing_field"),
+    ("label", "label", ["good"], "missing_field"),
     ("label", "label", "odd", "unknown_label"),
     ("labels", "labels", "art", "missing_field"),
     ("labels", "labels", ["art", None], "missing_field"),
@@ -106,6 +108,33 @@ WRONG: list[tuple[Shape, str, Any, str]] = [
     ("unpaired", "desirable", "perhaps", "missing_field"),
     ("unpaired", "desirable", 2, "missing_field"),
 ]
+
+
+PAIRED: tuple[Shape, ...] = ("label", "labels", "value")
+
+
+@pytest.mark.parametrize("shape", PAIRED)
+def test_a_label_may_be_that_of_two_texts(shape: Shape) -> None:
+    good = GOOD[shape] | {"text_pair": "a poor film"}
+    assert has_pairs(shape, good) and not has_pairs(shape, GOOD[shape])
+    row = parse_row(good, shape, pairs=True)
+    assert row == good
+    written = pyarrow.Table.from_pylist([{"id": "x"} | good], schema=arrow_schema(shape, tokens=False, pairs=True))
+    assert written.to_pylist() == [{"id": "x"} | good]
+
+
+@pytest.mark.parametrize("shape", PAIRED)
+def test_both_texts_are_the_question(shape: Shape) -> None:
+    one, other = (GOOD[shape] | {"text_pair": text} for text in ("a poor film", "no film"))
+    assert question_of(one) != question_of(other) and asked_of(one) != asked_of(other)
+    assert question_of(one) != question_of({"text": one["text"] + one["text_pair"]})
+    assert texts_of(one) == ["a fine film", "a poor film"] and "poor" in asked_of(one)[0]
+
+
+@pytest.mark.parametrize(("pairs", "second"), [(True, None), (True, " "), (True, 3), (False, "one too many")])
+def test_every_row_has_two_texts_or_none_has(pairs: bool, second: Any) -> None:
+    fault = parse_row(GOOD["label"] | {"text_pair": second}, "label", pairs=pairs)
+    assert isinstance(fault, Fault) and "text_pair" in fault.found
 
 
 @pytest.mark.parametrize(("shape", "field", "value", "kind"), WRONG)
@@ -185,11 +214,14 @@ def test_no_row_whatever_raises(shape: Shape, found: dict[str, Any], allowed: fr
     if isinstance(row, dict):
         assert all(
             isinstance(text, str)
-            for text in (question_of(row), answer_of(row), words_asked(row), *texts_of(row), *labels_of(row))
+            for text in (question_of(row), answer_of(row), *asked_of(row), *texts_of(row), *labels_of(row))
         )
 
 
-def test_the_system_turn_is_part_of_the_question_and_not_of_what_is_compared() -> None:
+def test_the_system_turn_is_part_of_the_question_and_of_what_is_compared_and_can_be_told_from_it() -> None:
     assert "Be brief." in question_of(GOOD["chat"])
-    assert words_asked(GOOD["chat"]) == "2+2?"
-    assert words_asked(GOOD["tags"]) == "Ada slept"
+    assert asked_of(GOOD["chat"]) == ("Be brief.\n2+2?", "2+2?")
+    calls = [{"role": "assistant", "tool_calls": '[{"name": "f"}]'}, {"role": "tool", "content": "42"}]
+    assert asked_of({"messages": [*calls, {"role": "assistant", "content": "a"}]})[1] == '[{"name": "f"}]\n42'
+    assert asked_of({"messages": [{"role": "assistant", "content": "a"}]}) == ("a", "a"), "an answer to nothing"
+    assert asked_of(GOOD["tags"]) == ("Ada slept", "Ada slept")

@@ -22,8 +22,13 @@ from train.quantize import quantize
 
 pytestmark = pytest.mark.unit
 TRACKER = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
-CONFIG = {"tags": "BertForTokenClassification", "many labels": "multi_label_classification", "numbers": "regression"}
-CONFIG["rewards"] = "LlamaForSequenceClassification"
+CONFIG = {
+    "pairs": "BertForSequenceClassification",
+    "rewards": "LlamaForSequenceClassification",
+    "tags": "BertForTokenClassification",
+    "many labels": "multi_label_classification",
+    "numbers": "regression",
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,6 +58,7 @@ def test_a_task_ends_in_a_release_that_says_what_it_is(
         "tags": "input_ids",
         "many labels": "probs",
         "numbers": "value",
+        "pairs": "probs",
         "completions": "prompt",
         "texts": "prompt",
         "preferences": "messages",

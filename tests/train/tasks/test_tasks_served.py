@@ -46,7 +46,7 @@ def released(config: RunConfig, kind: str) -> tuple[RunConfig, RunPaths]:
     return config, paths
 
 
-WANTED = {"tags": "entity_f1", "many labels": "micro_f1", "numbers": "mean_absolute_error"}
+WANTED = {"tags": "entity_f1", "many labels": "micro_f1", "numbers": "mean_absolute_error", "pairs": "accuracy"}
 
 
 @pytest.mark.parametrize("kind", WANTED)
