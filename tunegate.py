@@ -113,6 +113,7 @@ def check(
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
     from configs.check import check_files, export
+    from train.check_base import check_bases
 
     if export_schemas:
         export(Path("configs/schema"))
@@ -121,7 +122,7 @@ def check(
     if against and not data:
         raise InputError("--against without --data", hint="tunegate check CONFIG --data --against NAME@DIGEST")
     paths = files or []
-    problems = check_files(paths, overrides or []) or check_bases(paths, overrides)
+    problems = check_files(paths, overrides or []) or check_bases(paths, overrides or [])
     if problems or not (data or plan or show_count):
         show_problems(problems, len(paths), as_json)
     if show_count:
@@ -143,24 +144,6 @@ def show_problems(problems: list[Problem], files: int, as_json: bool) -> None:
             typer.echo(f"{files} file{'s' if files != 1 else ''} good")
     if problems:
         raise typer.Exit(2)
-
-
-def check_bases(paths: list[Path], overrides: list[str] | None) -> list[Problem]:
-    """What each run's base cannot do, as far as its files lie here."""
-    from configs.check import kind_of
-    from configs.document import read_document
-    from configs.errors import Problem
-    from configs.run.config import RunConfig
-    from train.model.limits import limits_here
-
-    problems: list[Problem] = []
-    for path in paths:
-        if kind_of(path) is RunConfig:
-            document = read_document(path, overrides or [])
-            for limit in limits_here(read_run(path, overrides)):
-                file, line = document.file_and_line(tuple(limit.key.split(".")))
-                problems.append(Problem(file, line, *limit))
-    return problems
 
 
 def show_rows(paths: list[Path], overrides: list[str] | None, count: int, as_json: bool) -> None:

@@ -27,8 +27,11 @@ from train.propose.page import (
 from train.propose.rows import Rows, look
 
 GATES = Path("configs/gates")
-DROPPED = ("unreadable", "missing_field", "empty_field", "mojibake", "repeated_id", "duplicate", "conflicting_answer")
-DROPPED += ("too_long", "no_target_tokens", "identical_pair", "leakage", "invalid_tag", "unknown_label")
+# What may be left out and counted; other kinds of fault are for the person to decide.
+DROPPED = (
+    *("unreadable", "missing_field", "empty_field", "mojibake", "repeated_id", "duplicate", "conflicting_answer"),
+    *("too_long", "no_target_tokens", "identical_pair", "leakage", "invalid_tag", "unknown_label"),
+)
 
 
 class Proposal(TypedDict):

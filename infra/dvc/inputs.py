@@ -21,7 +21,6 @@ from configs.errors import InputError, TunegateError
 from configs.read import environment_path, read_run
 from configs.rows.files import matches
 from configs.run.base import BaseWeights
-from configs.run.config import RunConfig
 from infra.files.atomic import write_text
 from infra.files.hashes import FileHashes
 
@@ -79,7 +78,7 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
     except TunegateError as error:
         return {stage: {"unreadable": str(error)} for stage in (*READ, "config", "judge")}
     whole = config.model_dump(mode="json")
-    base, rows = base_content(config.base, hashes), content_of(row_files(config), hashes)
+    base, rows = base_content(config.base, hashes), content_of(config.data.row_files, hashes)
     content: dict[str, object] = {"prepare": base | rows, "train": base}
     stages = {stage: {key: whole[key] for key in keys} | {"content": content[stage]} for stage, keys in READ.items()}
     rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}
@@ -108,11 +107,7 @@ def content_of(places: Sequence[str | None], hashes: FileHashes) -> dict[str, st
     return {str(path): hashes.sha256_of(path) for path in found}
 
 
-def row_files(config: RunConfig) -> list[str | None]:
-    return [*config.data.row_files]
-
-
-def named_files(value: object) -> list[str | None]:
+def named_files(value: object) -> list[str]:
     """Every text below `value` that is the path of a file here: a JSON Schema, a list of questions."""
     if isinstance(value, dict):
         return [path for part in value.values() for path in named_files(part)]

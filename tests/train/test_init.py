@@ -70,6 +70,14 @@ SHAPES: dict[str, Callable[[int], dict[str, Any]]] = {
     "question": lambda n: {"question": said(n), "answer": f"yes {n}"},
     "text": lambda n: {"text": said(n)},
     "alpaca": lambda n: {"instruction": said(n), "input": "" if n % 2 else said(n + 900), "output": f"yes {n}"},
+    "sharegpt": lambda n: {
+        "conversations": [{"from": "human", "value": said(n)}, {"from": "gpt", "value": f"yes {n}"}]
+    },
+    "trl pairs": lambda n: {
+        "prompt": [{"role": "user", "content": said(n)}],
+        "chosen": [{"role": "assistant", "content": f"yes {n}"}],
+        "rejected": [{"role": "assistant", "content": f"no {n}"}],
+    },
     "pairs": lambda n: {"prompt": said(n), "chosen": f"yes {n}", "rejected": f"no {n}"},
 }
 LABELLED = {"label", "number label", "labels", "value"}
@@ -77,6 +85,8 @@ TASKS = {
     **dict.fromkeys(LABELLED, "sequence-classification"),
     "tags": "token-classification",
     "pairs": "dpo",
+    "trl pairs": "dpo",
+    "sharegpt": "causal-lm",
     **dict.fromkeys(("chat", "completion", "question", "text", "alpaca"), "causal-lm"),
 }
 

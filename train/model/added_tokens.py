@@ -36,7 +36,9 @@ def extend_base(plain: Path, target: Path, tokens: list[str]) -> None:
     tokenizer.add_tokens(new_tokens(tokens))
     with new_directory(target) as partial:
         for file in sorted(plain.iterdir()):
-            if file.name not in (MANIFEST, "config.json") and file.suffix != ".safetensors":
+            if file.is_dir():
+                shutil.copytree(file, partial / file.name)
+            elif file.name not in (MANIFEST, "config.json") and file.suffix != ".safetensors":
                 shutil.copyfile(file, partial / file.name)
         tokenizer.save_pretrained(partial)
         config = read_json(plain / "config.json") or {}

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, get_args
+from typing import Any
 
 from configs.errors import InputError
-from configs.rows.data import Data
 from configs.rows.files import SUFFIXES, suffix_format
 from configs.task import Problem, Task
 from train.sources.files import read_files
@@ -107,17 +106,10 @@ def fit(made: Rows, writes: bool, has_template: bool) -> Rows:
     return made
 
 
-def presets() -> set[str]:
-    """Formats of rows that data.format knows by name."""
-    return {name for part in get_args(Data.model_fields["format"].annotation) for name in get_args(part)}
-
-
 def as_preset(rows: list[Row], columns: list[str]) -> Rows | None:
     """ShareGPT's conversations, Alpaca's instructions."""
     turns = rows[0].get("conversations")
     if isinstance(turns, list) and turns and isinstance(turns[0], dict) and "from" in turns[0]:
-        if "sharegpt" not in presets():
-            raise InputError("the rows look like ShareGPT's", hint="write them as messages of role and content")
         texts = ["\n".join(str(turn.get("value")) for turn in row.get("conversations") or []) for row in rows]
         return Rows("causal-lm", "conversations of from and value: ShareGPT's rows", texts, preset="sharegpt", turns=2)
     if {"instruction", "output"} <= set(columns):
@@ -151,7 +143,8 @@ def as_pairs(rows: list[Row], columns: list[str]) -> Rows | None:
     if not {"chosen", "rejected"} <= set(columns) and not {"messages", "rejected"} <= set(columns):
         return None
     texts = [" ".join(map(str, (row.get("prompt"), row.get("messages"), row.get("chosen")))) for row in rows]
-    return Rows("dpo", "an answer and a rejected one", texts, preset=None, turns=2)
+    preset = "trl" if isinstance(rows[0].get("chosen"), list) else None
+    return Rows("dpo", "an answer and a rejected one", texts, preset=preset, turns=2)
 
 
 def as_chat(rows: list[Row], columns: list[str]) -> Rows | None:
