@@ -34,12 +34,15 @@ from train.commands import run_prepare, run_quantize, run_train
 if TYPE_CHECKING:
     from types import FrameType
 
+    from configs.data_card import RowsSummary
     from configs.environment.config import DeployConfig
     from configs.errors import Problem
     from configs.release import ReleaseUse
+    from configs.run.config import RunConfig
     from configs.verdict import Verdict
     from serve.preview import Preview
     from serve.record.environment import Compare
+    from train.tasks.grpo import Rewards
 
 COLOURS = False if os.environ.get("NO_COLOR") else None  # None: on a terminal alone
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -65,7 +68,9 @@ def front(
     Start with: tunegate run configs/finetune/smoke.yaml
     """
     context.color = COLOURS
-    context.obj = SimpleNamespace(judge_of=judge_of, compare_by=compare_by, used_releases=used_releases)
+    context.obj = SimpleNamespace(
+        judge_of=judge_of, compare_by=compare_by, used_releases=used_releases, make_rewards=make_rewards
+    )
 
 
 def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
@@ -82,6 +87,12 @@ def check(
     overrides: Sets = None,
     as_json: AsJson = False,
     data: Annotated[bool, typer.Option("--data", help="also read the rows and name each one that is at fault")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME@DIGEST", help="with --data: how the rows differ from those of a release (or its directory)"
+        ),
+    ] = None,
     show_count: Annotated[
         int | None,
         typer.Option("--show", min=1, max=1000, help="print so many rows as training will see them, their loss marked"),
@@ -103,19 +114,22 @@ def check(
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
     from configs.check import check_files, export
+    from train.check_base import check_bases
 
     if export_schemas:
         export(Path("configs/schema"))
     elif not files:
         raise InputError("no file to check", hint="tunegate check configs/finetune/smoke.yaml")
+    if against and not data:
+        raise InputError("--against without --data", hint="tunegate check CONFIG --data --against NAME@DIGEST")
     paths = files or []
-    problems = check_files(paths, overrides or [])
+    problems = check_files(paths, overrides or []) or check_bases(paths, overrides or [])
     if problems or not (data or plan or show_count):
         show_problems(problems, len(paths), as_json)
     if show_count:
         show_rows(paths, overrides, show_count, as_json)
     if data:
-        check_rows(paths, overrides, as_json)
+        check_rows(paths, overrides, against, as_json)
     if plan:
         check_plans(paths, overrides, device, as_json)
 
@@ -146,19 +160,30 @@ def show_rows(paths: list[Path], overrides: list[str] | None, count: int, as_jso
         print_rows(name, rows)
 
 
-def check_rows(paths: list[Path], overrides: list[str] | None, as_json: bool) -> None:
+def check_rows(paths: list[Path], overrides: list[str] | None, against: str | None, as_json: bool) -> None:
     """Every run's rows are looked at before the first refusal ends the command with 1."""
     from configs.check import kind_of
     from configs.run.config import RunConfig
     from train.check_data import check_rows, print_report
 
-    found = [check_rows(read_run(path, overrides)) for path in paths if kind_of(path) is RunConfig]
+    old = (against, rows_of_release(against)) if against else None
+    found = [check_rows(read_run(path, overrides), old) for path in paths if kind_of(path) is RunConfig]
     if as_json:
         show([report for report, _ in found], True)
     for report, lines in found if not as_json else []:
         print_report(report, lines)
-    if any(report["refused"] for report, _ in found):
+    if any(report["refused"] or report["too_few"] for report, _ in found):
         raise typer.Exit(1)
+
+
+def rows_of_release(against: str) -> RowsSummary:
+    """What the rows of a release are like: one published (fetched where it is not here), or one in a directory."""
+    from configs.data_card import read_released
+    from infra.dvc.releases import find
+    from serve.pin import resolve
+
+    directory = Path(against)
+    return read_released(directory if directory.is_dir() else find(resolve(against)) / "release")["summary"]
 
 
 def check_plans(paths: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:
@@ -198,6 +223,15 @@ def compare_by() -> Compare:
     return Compare(share_difference, mean_difference)
 
 
+def make_rewards(run: RunConfig) -> Rewards | None:
+    """The gate's own metrics as what a training answer is rewarded for; None where the run learns from none."""
+    if not run.train.reward:
+        return None
+    from eval.measure.rewards import make_rewards
+
+    return make_rewards(run)
+
+
 def used_releases() -> list[ReleaseUse]:
     from serve.record.releases_in_use import releases_in_use
 
@@ -209,7 +243,12 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     from configs.verdict import EXIT_CODES
 
     settings = read_run(config, overrides)
-    for name, stage in (("prepare", run_prepare), ("train", run_train), ("quantize", run_quantize)):
+    stages: dict[str, Callable[[RunConfig], object]] = {
+        "prepare": run_prepare,
+        "train": lambda run: run_train(run, make_rewards(run)),
+        "quantize": run_quantize,
+    }
+    for name, stage in stages.items():
         typer.secho(f"{name} {settings.name}", err=True, bold=True)
         stage(settings)
     typer.secho(f"evaluate {settings.name}", err=True, bold=True)
@@ -226,6 +265,7 @@ app.command(
     epilog=example(
         "tunegate check configs/finetune/*.yaml",
         "tunegate check configs/finetune/smoke.yaml --data",
+        "tunegate check configs/finetune/smoke.yaml --data --against smoke@sha256:3f…",
         "tunegate check configs/deploy/local.yaml --json",
         "tunegate check configs/finetune/calls-v1.yaml --plan --device l4-24gb",
         "tunegate check configs/deploy/local.yaml --plan",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
+from configs.errors import InputError
 from configs.paths import RunPaths
 
+DATA_CARD = "data_card.json"
 # Names of an earlier version, which its cards bear.
 RENAMED = {"damage": "corrupt"}
 
@@ -27,11 +30,13 @@ class FindingCount(TypedDict):
 
 
 class NearDuplicates(TypedDict):
-    """What was compared: `train_rows_indexed` of the train rows were, among themselves."""
+    """What was compared: `train_rows_indexed` of the train rows were, among themselves. `shared_runs`: how many runs of
+    five words many rows share, which did not count."""
 
     threshold: float
     train_rows: int
     train_rows_indexed: int
+    shared_runs: NotRequired[int]
 
 
 class LengthHistogram(TypedDict):
@@ -39,6 +44,33 @@ class LengthHistogram(TypedDict):
 
     counts: list[int]
     edges: list[int]
+
+
+class NumberBins(TypedDict):
+    """Rows by a number: `counts[i]` have at most `upper[i]` and more than the one before; the last count is of those
+    above."""
+
+    upper: list[float]
+    counts: list[int]
+
+
+class RowsSummary(TypedDict):
+    """What train rows are like, for later rows to be held against. `vocabulary`: of one word a row, drawn by its id,
+    how many fall into each bucket of a hash: no row can be told from it."""
+
+    rows: int
+    labels: dict[str, int]
+    sources: dict[str, int]
+    words: NumberBins
+    values: NumberBins
+    vocabulary: list[int]
+
+
+class ReleasedCard(TypedDict):
+    """What of the data card goes into a release."""
+
+    fingerprint: str
+    summary: RowsSummary
 
 
 class DataCard(TypedDict):
@@ -64,15 +96,32 @@ class DataCard(TypedDict):
     pair_separator: NotRequired[str]
     lengths: LengthHistogram
     key: str
+    summary: NotRequired[RowsSummary]
     tokens: NotRequired[str]
 
 
 def read_data_card(paths: RunPaths) -> DataCard | None:
     """None where there is none. One that an earlier version wrote gets today's names."""
     try:
-        found = json.loads((paths.data / "data_card.json").read_text(encoding="utf8"))
+        found = json.loads((paths.data / DATA_CARD).read_text(encoding="utf8"))
     except (OSError, ValueError):
         return None
     if not isinstance(found, dict):
         return None
     return cast(DataCard, {RENAMED.get(name, name): value for name, value in found.items()})
+
+
+def released(card: DataCard) -> ReleasedCard | None:
+    """None of a card that an earlier version wrote."""
+    return {"fingerprint": card["fingerprint"], "summary": card["summary"]} if "summary" in card else None
+
+
+def read_released(directory: Path) -> ReleasedCard:
+    """Of a release's directory. Raises InputError where it holds none."""
+    try:
+        return cast(ReleasedCard, json.loads((directory / DATA_CARD).read_text(encoding="utf8")))
+    except (OSError, ValueError):
+        raise InputError(
+            f"{directory}: found no {DATA_CARD}, expected one: releases of before tunegate 0.2 have none",
+            hint="name a release that was made later, or make it anew: tunegate run CONFIG",
+        ) from None

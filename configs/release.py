@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,11 +69,11 @@ class Manifest(Section):
         return list(self.quantization.get("layers", []))
 
 
-def list_files(directory: Path) -> list[ReleaseFile]:
+def list_files(directory: Path, hash_file: Callable[[Path], str] = sha256_of) -> list[ReleaseFile]:
     """Every file of a release but the manifest, sorted by path."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
     return [
-        ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=sha256_of(path))
+        ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=hash_file(path))
         for path in paths
     ]
 
@@ -98,10 +99,15 @@ def read_manifest(directory: Path) -> Manifest:
         ) from error
 
 
-def verify_release(directory: Path, expected_digest: str | None = None) -> Manifest:
-    """Rehashes every byte. Raises RefusedError naming each file that differs, is missing or is extra."""
+def verify_release(
+    directory: Path, expected_digest: str | None = None, hash_file: Callable[[Path], str] = sha256_of
+) -> Manifest:
+    """Rehashes every byte. Raises RefusedError naming each file that differs, is missing or is extra.
+
+    `hash_file`: for base weights, which never leave this machine, a hash that is remembered (infra/files/hashes.py).
+    """
     manifest = read_manifest(directory)
-    found = {file.path: file for file in list_files(directory)}
+    found = {file.path: file for file in list_files(directory, hash_file)}
     stated = {file.path: file for file in manifest.files}
     problems = [f"{path}: missing" for path in sorted(stated.keys() - found.keys())]
     problems += [f"{path}: not in the manifest" for path in sorted(found.keys() - stated.keys())]

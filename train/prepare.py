@@ -14,11 +14,11 @@ from infra.files.atomic import new_directory, write_json, write_text
 from infra.tokenizer import read_tokenizer
 from train.data.data_card import write_page
 from train.data.findings import record_findings
-from train.data.pipeline import inspect
+from train.data.pipeline import enough, read_rows, split_rows
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
 from train.data.write_splits import check_labels, describe, write_splits
-from train.rows.mix import read_rows
+from train.rows.mix import source_of_run
 from train.tokens.encode import VERSION, rules_of
 
 WRITTEN = (*(f"{name}.parquet" for name in SPLITS), "data_card.json", "data_card.html")
@@ -29,7 +29,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
 
     Raises InputError where the data is missing or too small, RefusedError naming the rows that the lint refuses.
     """
-    source = read_rows(config)
+    source = source_of_run(config)
     key = key_of(
         config.task,
         config.problem,
@@ -43,12 +43,14 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
         rows, rules = partial / "rows.parquet", rules_of(config.data, base_directory)
-        drawn = inspect(config, source, rows, findings, rules)
-        findings.refuse(record_of(paths))
+        table = read_rows(config, source, rows, findings, rules)
+        findings.refuse(enough(table, config.data))
+        drawn = split_rows(config, source, table, rows, findings)
+        findings.refuse()
         written = write_splits(rows, drawn, config.data, partial, rules(drawn.table.shape))
         rows.unlink()
         card = describe(config, source, drawn, written, findings, key)
-        if drawn.pairs:
+        if drawn.table.pairs:
             card["pair_separator"] = read_tokenizer(base_directory).pair_separator
         check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from configs.data_card import DataCard
+from configs.data_card import DATA_CARD, DataCard, released
 from configs.digest import key_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.config import RunConfig
 from configs.run.quantize import Prune
-from configs.task import served_task
+from configs.task import served_problem, served_task
 from configs.training_record import TrainingRecord, read_training_record
-from infra.files.atomic import new_directory, read_json, write_text
+from infra.files.atomic import new_directory, read_json, write_json, write_text
 from infra.git.command import head_revision
 from train.data.prepared import first_rows, read_card
 from train.loop.constant import refuse_nothing_learnt
@@ -58,6 +58,8 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         facts["size_bytes"] = weights_size(partial) + weights_size(partial / ADAPTER)
         facts["parent_size_bytes"] = weights_size(parent)
         write_text(partial / "README.md", write_card(config, card, training, read_manifest(base).base, facts))
+        if data := released(card):
+            write_json(partial / DATA_CARD, data)
         parent_facts: QuantizationFacts = {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key}
         write_manifest(parent, config, base, card, parent_facts)
         manifest = write_manifest(partial, config, base, card, {**facts, "key": key})
@@ -143,7 +145,7 @@ def write_manifest(
         name=config.name,
         digest=digest_of(files),
         task=served_task(config.task),
-        problem=config.problem,
+        problem=served_problem(config.task, config.problem),
         files=files,
         serving=config.serving,
         labels=card["labels"],

@@ -13,7 +13,7 @@ from infra.tokenizer import Tokenizer, read_tokenizer
 from train.check_data import tokenizer_folder
 from train.data.findings import Findings
 from train.data.ingest import Ingest
-from train.rows.mix import read_rows
+from train.rows.mix import source_of_run
 from train.rows.shape import answer_of
 from train.sources.source import Row
 from train.tokens.encode import Tokens, length_of, rules_of
@@ -53,7 +53,7 @@ def show_rows(config: RunConfig, count: int) -> list[ShownRow]:
 
 
 def readable(ingest: Ingest, config: RunConfig) -> Iterator[Row]:
-    for batch in read_rows(config).batches():
+    for batch in source_of_run(config).batches():
         for number, raw in zip(batch.numbers, batch.rows, strict=True):
             found = ingest.row(batch.file, number, raw, f"{batch.stem}-{number}")
             if found is not None:

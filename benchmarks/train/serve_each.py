@@ -31,19 +31,28 @@ def serve(directory: str) -> dict[str, Any]:
         manifest = json.load(stream)
     with open(os.path.join(directory, "golden.jsonl"), encoding="utf8") as stream:
         golden = json.loads(stream.readline())
-    serving, encoder = manifest["serving"], manifest["task"] == "sequence-classification"
+    serving, task = manifest["serving"], manifest["task"]
     shared = {
         "dtype": serving["dtype"],
         "max_model_len": serving["max_model_len"],
         "max_num_seqs": 4,
         "enforce_eager": True,
     }
-    model = LLM(directory, **shared, **({"runner": "pooling"} if encoder else {}))
-    if encoder:
+    model = LLM(directory, **shared, **({"runner": "pooling"} if task != "causal-lm" else {}))
+    if task == "token-classification":
+        asked = {"prompt_token_ids": golden["input_ids"]}
+        (found,) = model.encode([asked], pooling_task="token_classify", use_tqdm=False)
+        words = [found.outputs.data[index].max().item() for index in golden["first_subwords"]]
+        return {"difference": max(abs(a - b) for a, b in zip(words, golden["confidences"], strict=True))}
+    if task == "sequence-classification":
         (found,) = model.classify([golden["text"]], use_tqdm=False)
         stated = list(golden["probs"].values())
         return {"difference": max(abs(a - b) for a, b in zip(found.outputs.probs, stated, strict=True))}
-    (found,) = model.chat([golden["messages"]], SamplingParams(temperature=0, max_tokens=4, logprobs=1), use_tqdm=False)
+    drawn = SamplingParams(temperature=0, max_tokens=4, logprobs=1)
+    if "messages" in golden:
+        (found,) = model.chat([golden["messages"]], drawn, use_tqdm=False)
+    else:
+        (found,) = model.generate([{"prompt_token_ids": golden["prompt_ids"]}], drawn, use_tqdm=False)
     first = found.outputs[0]
     (best,) = [one for token, one in first.logprobs[0].items() if token == first.token_ids[0]]
     return {"difference": abs(best.logprob - golden["first_token_logprob"])}

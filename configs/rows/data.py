@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.rows.expect import Expectation
 from configs.rows.files import Location, suffix_format
 from configs.rows.lint import Lint
 from configs.rows.source import HubSplits, MixPart, RowSource, ends_expected
@@ -38,6 +39,9 @@ class Data(RowSource):
         "alone (ORG); words: no entities but a tag for each word by itself, such as its part of speech",
     )
     lint: Lint = Lint()
+    expect: list[Expectation] = Field(
+        default_factory=list, description="what rows must be like beside that; each breach is a finding: expectation"
+    )
     split: Split = Split()
     max_rows: int | None = Field(None, ge=10, le=100_000_000)
     train_on: Literal["all", "last"] = Field(
@@ -88,12 +92,13 @@ class Data(RowSource):
         writes = task not in ("sequence-classification", "token-classification")
         labelled = task == "sequence-classification" and problem != "regression"
         rules = {
-            "data.template and data.format only with a task that writes text": writes
+            "data.template and data.format only with a task that writes text or judges it": writes
             or not any(part.template or part.format for part in parts),
-            "data.template.rejected exactly with task dpo": all(
-                (task == "dpo") == (template.rejected is not None) for template in templates
+            "data.template.rejected exactly with task dpo or reward": all(
+                (task in ("dpo", "reward")) == (template.rejected is not None) for template in templates
             ),
-            "data.template.chat true with task dpo": task != "dpo" or all(template.chat for template in templates),
+            "data.template.chat true with task dpo or reward": task not in ("dpo", "reward")
+            or all(template.chat for template in templates),
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
             "data.tags only with task token-classification": self.tags == "auto" or task == "token-classification",
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",

@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from configs.section import ExistingPath, Section
+from configs.run.family import size_of, text_config
+from configs.section import Section, must_exist, stay_inside
+
+ROOTS = "TUNEGATE_BASES"  # folders outside the checkout from which bases may come, parted as in PATH
 
 HUB_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 MLFLOW_PATTERN = r"^(models:/[^/@:\\]{1,200}/[0-9]{1,9}|runs:/[0-9a-f]{32}(/[A-Za-z0-9][A-Za-z0-9._-]*)+)$"
+
+
+def allowed_roots() -> list[Path]:
+    """Folders that this machine's own people opened for bases: TUNEGATE_BASES, and the lines of
+    ~/.config/tunegate/bases. No YAML can: a merge request must not read what it likes of a runner."""
+    listed = [root for root in os.environ.get(ROOTS, "").split(os.pathsep) if root]
+    with suppress(OSError):
+        listed += [line.strip() for line in roots_file().read_text(encoding="utf8").splitlines() if line.strip()]
+    return [Path(root).expanduser().resolve() for root in listed if Path(root).expanduser().is_absolute()]
+
+
+def roots_file() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "tunegate/bases"
+
+
+def may_be_read(path: Path) -> bool:
+    """Whether its real place, links followed, is in the checkout or below one of the allowed roots."""
+    real = path.resolve()
+    return any(real.is_relative_to(root) for root in (Path.cwd().resolve(), *allowed_roots()))
+
+
+def check_place(path: str, info: ValidationInfo) -> str:
+    """A path inside the checkout, or an absolute one below a root that this machine allows."""
+    if not PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        stay_inside(path)
+    if (PurePosixPath(path).is_absolute() or info.context) and not may_be_read(Path(path)):
+        raise ValueError(
+            "a path inside the checkout, or below a folder that this machine allows "
+            f"(export {ROOTS}={PurePosixPath(path).parent if PurePosixPath(path).is_absolute() else '/FOLDER'}, "
+            f"or a line in {roots_file()})"
+        )
+    return must_exist(path, info)
 
 
 class BaseWeights(Section):
@@ -22,7 +59,11 @@ class BaseWeights(Section):
     only, remote code never."""
 
     package: str | None = Field(None, description="an installed Python package that carries the weights")
-    path: ExistingPath | None = Field(None, description="a directory of safetensors, config.json and tokenizer")
+    path: Annotated[str, AfterValidator(check_place)] | None = Field(
+        None,
+        description="a directory of safetensors, config.json and tokenizer; in the checkout, or absolute below a "
+        "folder that TUNEGATE_BASES or ~/.config/tunegate/bases lists on this machine",
+    )
     mlflow: str | None = Field(
         None,
         pattern=MLFLOW_PATTERN,
@@ -37,6 +78,18 @@ class BaseWeights(Section):
         pattern=r"^sha256:[0-9a-f]{64}$",
         description="refuse other bytes: the digest in build/base/NAME/manifest.json, of all its files",
     )
+
+    add_tokens: list[str] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="new tokens of the tokenizer, as <call>; their rows of embedding and head are trained too",
+    )
+
+    @model_validator(mode="after")
+    def tokens_are_sound(self) -> BaseWeights:
+        if len(set(self.add_tokens)) < len(self.add_tokens) or not all(token.strip() for token in self.add_tokens):
+            raise ValueError("add_tokens that are no blanks, each once")
+        return self
 
     @model_validator(mode="after")
     def exactly_one(self) -> BaseWeights:
@@ -64,12 +117,14 @@ class BaseWeights(Section):
 def input_columns(base: BaseWeights, root: Path) -> set[int] | None:
     """Input columns of the layers that quantization takes, as transformers names sizes; None where the base is not here
     to be read."""
-    found = read_config(base, root)
-    if found is None:
-        return None
-    hidden, heads = found.get("hidden_size"), found.get("num_attention_heads")
-    attention = found["head_dim"] * heads if found.get("head_dim") and heads else hidden
-    return {int(size) for size in (hidden, attention, found.get("intermediate_size")) if size} or None
+    found = text_config(read_config(base, root) or {})
+    sizes = {}
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+        with suppress(KeyError):
+            sizes[name] = size_of(found, name)
+    heads = sizes.pop("num_attention_heads", None)
+    attention = found["head_dim"] * heads if found.get("head_dim") and heads else None
+    return {int(size) for size in (*sizes.values(), attention) if size} or None
 
 
 def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from configs.section import NAME_PATTERN, ExistingPath, Section
+from configs.task import writes_text
 
 Perturbation = Literal["typos", "case", "whitespace", "punctuation", "truncation"]
 WITHIN_WORDS = {"typos", "case"}  # a tagger's words must stay as many as its tags
@@ -178,7 +179,7 @@ class Invariance(BehaviourSection):
         return self
 
     def incompatibilities(self, task: str, problem: str, labels: list[str]) -> list[str]:
-        gpt, tagger = task in ("causal-lm", "dpo"), task == "token-classification"
+        gpt, tagger = writes_text(task), task == "token-classification"
         rules = {
             "swap, not templates, with task token-classification": not (tagger and self.templates),
             "swap of single words with task token-classification": not tagger
@@ -244,7 +245,7 @@ class Abstention(BehaviourSection):
         return self
 
     def incompatibilities(self, task: str, problem: str, labels: list[str]) -> list[str]:
-        gpt = task in ("causal-lm", "dpo")
+        gpt = writes_text(task)
         if not gpt and not labelled(task, problem):
             regression = " and problem regression" if task == "sequence-classification" else ""
             return [f"no abstention test with task {task}{regression}"]
@@ -290,6 +291,6 @@ def incompatibilities(
         broken.append("evaluate.behaviour: a name of its own for each test of the same kind")
     if len({one.task for one in harness}) != len(harness):
         broken.append("evaluate.harness: each task once")
-    if task not in ("causal-lm", "dpo") and (harness or judged):
-        broken.append("evaluate.harness and evaluate.judge only with task causal-lm or dpo")
+    if not writes_text(task) and (harness or judged):
+        broken.append("evaluate.harness and evaluate.judge only with task causal-lm, dpo or grpo")
     return broken

@@ -21,13 +21,13 @@ from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
-from configs.task import Problem, Task, served_task
+from configs.task import Problem, Task, served_task, writes_text
 
-SOURCE_TASKS: dict[str, Task] = {
-    "bfcl": "causal-lm",
-    "bfcl_preferences": "dpo",
-    "sentiment": "sequence-classification",
-    "ner_finance": "token-classification",
+SOURCE_TASKS: dict[str, tuple[Task, ...]] = {
+    "bfcl": ("causal-lm", "grpo"),
+    "bfcl_preferences": ("dpo", "reward"),
+    "sentiment": ("sequence-classification",),
+    "ner_finance": ("token-classification",),
 }
 
 # Of tasks that transformers trains: what can be done instead, and why (vllm/model_executor/models/registry.py).
@@ -81,8 +81,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def task_fits_data(self) -> RunConfig:
         wanted = SOURCE_TASKS.get(self.data.source)
-        if wanted and self.task != wanted:
-            raise ValueError(f"task {wanted} with data.source {self.data.source}")
+        if wanted and self.task not in wanted:
+            raise ValueError(f"task {' or '.join(wanted)} with data.source {self.data.source}")
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
         reasons = self.data.incompatibilities(self.task, self.problem) + self.evaluate.incompatibilities(
@@ -101,7 +101,7 @@ class RunConfig(Section):
             raise ValueError("; ".join(reasons))
         if self.data.max_tokens > self.serving.max_model_len:
             raise ValueError("serving.max_model_len of at least data.max_tokens")
-        if self.serving.tool_parser and self.task not in ("causal-lm", "dpo"):
+        if self.serving.tool_parser and not writes_text(self.task):
             raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
         labelled = self.task == "token-classification" or (
             self.task == "sequence-classification" and self.problem != "regression"
@@ -133,14 +133,22 @@ class RunConfig(Section):
             raise ValueError(
                 "no train.lora.modules_to_save with train.lora.loraplus_ratio: its rates are those of A and B"
             )
-        if self.quantize.scheme == "adapter" and lora.modules_to_save:
-            raise ValueError("no train.lora.modules_to_save with quantize.scheme adapter: vLLM loads A and B alone")
+        if self.quantize.scheme == "adapter" and (lora.modules_to_save or self.base.add_tokens):
+            raise ValueError(
+                "no train.lora.modules_to_save and no base.add_tokens with quantize.scheme adapter: "
+                "vLLM loads A and B alone"
+            )
         if self.quantize.scheme == "adapter" and (reason := adapter_refusal(self.task, method, lora)):
             raise ValueError(reason)
-        if self.task == "dpo" and method != "full" and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
+        if self.adapter_off_is_reference and (lora.bias != "none" or lora.initialization in CHANGES_BASE):
             raise ValueError(
-                "train.lora.bias none and initialization default or gaussian with task dpo: "
+                f"train.lora.bias none and initialization default or gaussian with task {self.task}: "
                 "its reference is the model with the adapter off"
+            )
+        if self.task in ("dpo", "grpo") and method != "full" and lora.reaches_head:
+            raise ValueError(
+                f"train.lora.target_modules without lm_head with task {self.task}: TRL multiplies by its weights "
+                "directly, so an adapter there would not be trained"
             )
         return self
 
@@ -149,18 +157,75 @@ class RunConfig(Section):
         classes = self.task == "sequence-classification" and self.problem == "single_label"
         if self.train.label_smoothing and not (classes or self.task in ("token-classification", "causal-lm")):
             raise ValueError("train.label_smoothing of 0 but for one class, tags and texts")
-        if self.train.neftune_alpha and self.task not in (
-            "causal-lm",
-            "sequence-classification",
-            "token-classification",
-        ):
+        supervised = self.task in ("causal-lm", "sequence-classification", "token-classification")
+        if self.base.add_tokens and not supervised:
+            raise ValueError(f"no base.add_tokens with task {self.task}: add them where the answers are learnt")
+        if self.train.neftune_alpha and not supervised:
             raise ValueError(f"no train.neftune_alpha with task {self.task}: its reference would be noisy too")
         return self
+
+    @model_validator(mode="after")
+    def rewards_can_be_given(self) -> RunConfig:
+        settings, names = self.train, [one.metric for one in self.train.reward]
+        answers = settings.batch_size * settings.gradient_accumulation_steps
+        rules = {
+            "train.reward exactly with task grpo": bool(names) == (self.task == "grpo"),
+            "train.reward with each metric once": len(set(names)) == len(names),
+            "evaluate.json_schema with train.reward valid_schema": "valid_schema" not in names
+            or self.evaluate.json_schema is not None,
+            "evaluate.judge with train.reward judge_score": "judge_score" not in names
+            or self.evaluate.judge is not None,
+        }
+        if self.task == "grpo":
+            each = settings.grpo.generations
+            rules |= {
+                f"train.batch_size times gradient_accumulation_steps a multiple of train.grpo.generations ({each}): "
+                "they count answers": answers % each == 0,
+                "one launch process and no sweep with task grpo": self.launch.world_size == 1 and not self.sweep,
+            }
+        if broken := [expected for expected, holds in rules.items() if not holds]:
+            raise ValueError("; ".join(broken))
+        return self
+
+    @model_validator(mode="after")
+    def reward_model_can_be_judged(self) -> RunConfig:
+        if self.task != "reward":
+            return self
+        prune, evaluate = self.quantize.prune, self.evaluate
+        rules = {
+            "no evaluate.behaviour with task reward: it answers with a number alone": not evaluate.behaviour,
+            "evaluate.baseline false with task reward: the base has no head that says a number": not evaluate.baseline,
+            "no quantize.prune.recovery_steps with task reward": not (prune and prune.recovery_steps),
+        }
+        if broken := [expected for expected, holds in rules.items() if not holds]:
+            raise ValueError("; ".join(broken))
+        return self
+
+    @property
+    def answers_a_prompt(self) -> int:
+        """Rows of a batch that are made of one row of the data."""
+        return self.train.grpo.generations if self.task == "grpo" else 1
+
+    @property
+    def adapter_off_is_reference(self) -> bool:
+        """Whether training is held to the model that it began as, which is the one without the adapter."""
+        held = {"dpo": self.train.preference.has_reference, "grpo": self.train.grpo.beta > 0}
+        return held.get(self.task, False) and self.train.method != "full"
+
+    @property
+    def least_rows(self) -> int:
+        """Rows that a process must have at a time."""
+        return self.train.preference.least_rows if self.task == "dpo" else 1
 
     @model_validator(mode="after")
     def search_and_launch_fit(self) -> RunConfig:
         if self.train.batch_size % self.launch.world_size:
             raise ValueError("train.batch_size a multiple of launch.processes x launch.nodes")
+        if self.train.batch_size < self.launch.world_size * self.least_rows:
+            raise ValueError(
+                f"train.batch_size of at least {self.least_rows} for each process with train.preference.method kto, "
+                "which judges an answer by those beside it"
+            )
         if self.sweep and self.launch.world_size > 1:
             raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
         if self.sweep:
@@ -181,6 +246,8 @@ class RunConfig(Section):
             reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device)
         ):
             raise ValueError(reason)
+        if self.task == "grpo" and self.train.grpo.generate == "vllm" and device_here() == "cpu":
+            raise ValueError("train.grpo.generate transformers on a machine without a GPU")
         if self.serving.device == "auto" and device == "cpu" and (reason := refusal_here(self.quantize)):
             raise ValueError(reason)
         columns = input_columns(self.base, root) if self.quantize.scheme == "w4a16" else None

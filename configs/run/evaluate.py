@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from configs.expression import ROW_NAMES
 from configs.run.behaviour import BehaviourTest, HarnessTask
 from configs.run.judge import Judge
-from configs.run.slices import SLICE_NAMES, Slice
+from configs.run.slices import Slice
 from configs.section import ExistingPath, Section, nearest
 
 Normalization = Literal["none", "whitespace", "squad"]
@@ -81,14 +82,14 @@ class Evaluate(Section):
         """What would have to be for these slices and metrics to suit the task and its rows, whose columns are `kept`;
         empty where they do."""
         labelled = task == "token-classification" or (task == "sequence-classification" and problem != "regression")
-        known = [name for name in (*SLICE_NAMES, *kept) if name != "label" or labelled]
+        known = [name for name in (*ROW_NAMES, *kept) if name != "label" or labelled]
         unknown = sorted({name for one in self.slices or [] for name in one.columns} - set(known))
         broken = [f"evaluate.slices: {expected_name(name, known)} instead of {name!r}" for name in unknown]
         if not labelled and any(one.by == "label" for one in self.slices or []):
             regression = " and problem regression" if problem == "regression" else ""
             broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
-        if task != "causal-lm" and (self.json_schema is not None or self.perplexity):
-            broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm")
+        if task not in ("causal-lm", "grpo") and (self.json_schema is not None or self.perplexity):
+            broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm or grpo")
         return broken
 
 

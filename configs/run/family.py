@@ -18,112 +18,25 @@ Kind = Literal["decoder", "encoder"]
 # model_type of config.json. Served as generators: by a class of vLLM's own or by its transformers backend, which it
 # names for them (registry.py: _TEXT_GENERATION_MODELS, _TRANSFORMERS_SUPPORTED_MODELS).
 GENERATORS = frozenset(
-    [
-        "afmoe",
-        "apertus",
-        "arcee",
-        "bloom",
-        "cohere",
-        "cohere2",
-        "cwm",
-        "dbrx",
-        "deepseek_v2",
-        "deepseek_v3",
-        "ernie4_5",
-        "ernie4_5_moe",
-        "exaone4",
-        "exaone_moe",
-        "falcon",
-        "falcon_h1",
-        "falcon_mamba",
-        "flex_olmo",
-        "gemma",
-        "gemma2",
-        "gemma3_text",
-        "glm",
-        "glm4",
-        "glm4_moe",
-        "glm4_moe_lite",
-        "gpt2",
-        "gpt_bigcode",
-        "gpt_neox",
-        "gpt_oss",
-        "gptj",
-        "granite",
-        "granitemoe",
-        "granitemoehybrid",
-        "granitemoeshared",
-        "hunyuan_v1_dense",
-        "hunyuan_v1_moe",
-        "jais2",
-        "jamba",
-        "lfm2",
-        "lfm2_moe",
-        "llama",
-        "longcat_flash",
-        "mamba",
-        "mamba2",
-        "minicpm3",
-        "minimax_m2",
-        "ministral3",
-        "mistral",
-        "mixtral",
-        "nemotron",
-        "nemotron_h",
-        "olmo",
-        "olmo2",
-        "olmo3",
-        "olmoe",
-        "opt",
-        "phi",
-        "phi3",
-        "qwen2",
-        "qwen2_moe",
-        "qwen3",
-        "qwen3_moe",
-        "qwen3_next",
-        "seed_oss",
-        "smollm3",
-        "stablelm",
-        "starcoder2",
-        "vaultgemma",
-        "zamba2",
-    ]
+    str.split(
+        "afmoe apertus arcee bloom cohere cohere2 cwm dbrx deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe "
+        "exaone4 exaone_moe falcon falcon_h1 falcon_mamba flex_olmo gemma gemma2 gemma3_text glm glm4 "
+        "glm4_moe glm4_moe_lite gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite granitemoe "
+        "granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe jais2 jamba lfm2 lfm2_moe "
+        "llama longcat_flash mamba mamba2 minicpm3 minimax_m2 ministral3 mistral mixtral nemotron "
+        "nemotron_h olmo olmo2 olmo3 olmoe opt phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next "
+        "seed_oss smollm3 stablelm starcoder2 vaultgemma zamba2"
+    )
 )
 # A text model inside one that also sees or hears: the text model alone is trained and served.
 TEXT_PARTS = {"gemma3": "gemma3_text"}
 # Served with a linear `score` over the last token (vllm/model_executor/models/adapters.py:as_seq_cls_model), GPT-2 by
 # a class of its own.
 CLASSIFYING_GENERATORS = frozenset(
-    [
-        "arcee",
-        "exaone4",
-        "falcon",
-        "gemma",
-        "gemma2",
-        "glm",
-        "glm4",
-        "gpt2",
-        "gptj",
-        "gpt_neox",
-        "hunyuan_v1_dense",
-        "llama",
-        "ministral3",
-        "mistral",
-        "nemotron",
-        "olmo",
-        "olmo2",
-        "olmo3",
-        "opt",
-        "phi",
-        "phi3",
-        "qwen2",
-        "qwen3",
-        "seed_oss",
-        "smollm3",
-        "stablelm",
-        "starcoder2",
-    ]
+    str.split(
+        "arcee exaone4 falcon gemma gemma2 glm glm4 gpt2 gptj gpt_neox hunyuan_v1_dense llama ministral3 "
+        "mistral nemotron olmo olmo2 olmo3 opt phi phi3 qwen2 qwen3 seed_oss smollm3 stablelm starcoder2"
+    )
 )
 # _SEQUENCE_CLASSIFICATION_MODELS and _TOKEN_CLASSIFICATION_MODELS
 CLASSIFIERS = frozenset({"bert", "modernbert", "roberta", "xlm-roberta"})
@@ -133,7 +46,7 @@ TAGGERS = frozenset({"bert", "modernbert", "roberta", "xlm-roberta"})
 TRANSPOSED = frozenset({"gpt2"})
 # vLLM's class is without SupportsLoRA.
 NO_UNMERGED_ADAPTER = frozenset(
-    ["bloom", "dbrx", "falcon", "falcon_mamba", "gemma3", "gpt2", "gptj", "mamba", "mamba2", "stablelm", "zamba2"]
+    str.split("bloom dbrx falcon falcon_mamba gemma3 gpt2 gptj mamba mamba2 stablelm zamba2")
 )
 
 # The layers of a task, new in most bases: trained whole and never by an adapter. peft trains whatever ends so.
@@ -155,6 +68,9 @@ HARMLESS_GENERATION = frozenset(
     {"bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "temperature", "top_k", "top_p", "min_p"}
     | {"transformers_version", "_from_model_config", "cache_implementation", "use_cache"}
 )
+
+# Feed-forwards of two products.
+UNGATED = frozenset(str.split("bloom falcon gpt2 gpt_bigcode gpt_neox gptj nemotron opt phi starcoder2"))
 
 # transformers' own names of one size, the commonest first.
 SIZES: dict[str, tuple[str, ...]] = {
@@ -221,6 +137,12 @@ def uncompressed(config: Mapping[str, Any], settings: Quantize) -> str | None:
     return None
 
 
+def is_gated(config: Mapping[str, Any]) -> bool:
+    """Whether the feed-forward of a layer is three products (gate, up, down) or two."""
+    found = model_type(config)
+    return found == "modernbert" or (kind_of(config) == "decoder" and found not in UNGATED)
+
+
 def is_outer(name: str) -> bool:
     """A layer outside the numbered blocks, or of a head."""
     return BLOCK.search(f".{name}.") is None or re.fullmatch(HEADS, name) is not None
@@ -252,7 +174,7 @@ def stand_in_for_padding(special: Iterable[str], unknown: str | None, end: str |
 
 def bending(generation: Mapping[str, Any]) -> dict[str, Any]:
     """What in a generation_config.json changes greedy answers, and is set."""
-    unset = (None, False, [], {}, 1.0, 1)  # as a penalty or a number of beams these do nothing
+    unset: tuple[Any, ...] = (None, False, [], {}, 1.0, 1)  # as a penalty or a number of beams these do nothing
     return {
         key: value
         for key, value in generation.items()

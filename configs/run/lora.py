@@ -70,5 +70,12 @@ class Lora(Section):
         return self
 
     @property
+    def reaches_head(self) -> bool:
+        """Whether a GPT's output layer gets an adapter; all-linear leaves it out."""
+        if isinstance(self.target_modules, str):
+            return re.fullmatch(self.target_modules, "lm_head") is not None
+        return "lm_head" in self.target_modules
+
+    @property
     def largest_rank(self) -> int:
         return max([self.rank, *self.rank_pattern.values()])

@@ -56,8 +56,8 @@ METRICS: dict[str, Metric] = {
     "sentence_bleu": Metric(True, "sentence_bleu", "mean BLEU of the answers by sacrebleu, from 0 to 100", False),
     "sentence_chrf": Metric(True, "sentence_chrf", "mean chrF2 of the answers by sacrebleu, from 0 to 100", False),
     "perplexity": Metric(False, None, "of the text, or of the reference after its prompt, a token", False),
-    "preference_accuracy": Metric(True, "preferred", "share of pairs whose chosen answer is the likelier one"),
-    "preference_margin": Metric(True, "preference_margin", "mean of ln p(chosen) - ln p(rejected)", False),
+    "preference_accuracy": Metric(True, "preferred", "share of pairs whose chosen answer is likelier, or larger"),
+    "preference_margin": Metric(True, "preference_margin", "mean of chosen minus rejected, ln p or reward", False),
     "judge_score": Metric(True, "judge_score", "mean of the judge model's scores", False),
     "judge_missing": Metric(False, "judge_missing", "share of the judged answers that got no score"),
 }  # fmt: skip

@@ -76,6 +76,11 @@ class Preference(Section):
         return self
 
     @property
+    def least_rows(self) -> int:
+        """Rows that must go through together: kto judges an answer by those beside it."""
+        return 2 if self.method == "kto" else 1
+
+    @property
     def has_reference(self) -> bool:
         """Whether it is held to the model that it began as."""
         return self.method in ("dpo", "kto")

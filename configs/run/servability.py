@@ -13,6 +13,7 @@ from typing import Literal
 from configs.run.family import Kind
 from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, Scheme
+from configs.task import writes_text
 
 Device = Literal["cpu", "cuda"]
 # vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for
@@ -83,7 +84,7 @@ def refusal(kind: Kind, settings: Quantize, dtype: str, device: Device) -> str |
 def adapter_refusal(task: str, method: str, lora: Lora) -> str | None:
     """What an unmerged adapter must be for vLLM to serve it (vllm/lora/peft_helper.py); None where it is that."""
     wanted = {
-        "task causal-lm or dpo": task in ("causal-lm", "dpo"),
+        "task causal-lm, dpo or grpo": writes_text(task),
         "train.method lora or qlora": method != "full",
         "no train.lora.dora": not lora.dora,
         "train.lora.bias none": lora.bias == "none",

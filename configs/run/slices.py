@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from configs.expression import names_in
 from configs.section import Section
-
-# What an expression may be made of: simpleeval runs more (calls, attributes, comprehensions), a slice needs no more.
-PLAIN = (
-    ast.Name,
-    ast.Constant,
-    ast.BoolOp,
-    ast.UnaryOp,
-    ast.BinOp,
-    ast.Compare,
-    ast.IfExp,
-    ast.Subscript,
-    ast.List,
-    ast.Tuple,
-)
-
-
-SLICE_NAMES = ("length", "label", "question")  # what every row has for `where`; data.keep adds columns
 
 
 class Slice(Section):
@@ -63,21 +46,3 @@ class Slice(Section):
     def columns(self) -> list[str]:
         """The names that this slice needs of a row."""
         return [self.column] if self.column is not None else names_in(self.where) if self.where is not None else []
-
-
-def names_in(expression: str) -> list[str]:
-    """The names that an expression reads. Raises ValueError unless it is made of PLAIN nodes only."""
-    try:
-        nodes = list(ast.walk(ast.parse(expression.strip(), mode="eval").body))
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(
-            f"one expression, as in \"length < 20 and label == 'positive'\" ({type(error).__name__})"
-        ) from None
-    odd = next(
-        (type(node).__name__ for node in nodes if isinstance(node, ast.expr) and not isinstance(node, PLAIN)), None
-    )
-    if odd:
-        raise ValueError(
-            f"an expression of names, numbers, texts, comparisons, in, and, or, not and arithmetic, without {odd}"
-        )
-    return sorted({node.id for node in nodes if isinstance(node, ast.Name)})

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from configs.run.lora import Lora, Method
 from configs.run.preference import Preference
+from configs.run.reward import Grpo, Reward
 from configs.section import Section
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]
@@ -114,9 +115,16 @@ class Train(Section):
         description="how much a class counts in the loss: balanced, by how rare it is; or class: weight, 1 where it is "
         "not named. Of many labels the weight of a row that has it; of tags a tag (B-PER) or a type (PER)",
     )
+    report_to: list[Literal["tensorboard", "wandb"]] = Field(
+        default_factory=list, description="beside MLflow: event files, or Weights & Biases (offline by default)"
+    )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     lora: Lora = Lora()
     preference: Preference = Field(Preference(), description="for task dpo")
+    reward: list[Reward] = Field(
+        default_factory=list, description="for task grpo: metrics of evaluate, each with its weight"
+    )
+    grpo: Grpo = Field(Grpo(), description="for task grpo")
 
     @model_validator(mode="after")
     def one_length(self) -> Train:

@@ -13,7 +13,7 @@ from configs.loader import load
 from configs.release import REFERENCE_PATTERN, read_manifest
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
-from configs.task import served_task
+from configs.task import served_problem, served_task
 from eval.measure import cache
 from eval.measure.cache import evaluation_key
 from infra.dvc.releases import find, folder_of
@@ -63,7 +63,7 @@ def references_of(rules: GateConfig, champion: str | None) -> dict[str, str]:
 def why_incompatible(config: RunConfig, release: Path) -> str | None:
     """Why this release cannot answer this run's rows; None where it can. The gate then says that it has no evidence."""
     theirs = read_manifest(release)
-    if (theirs.task, theirs.problem) != (served_task(config.task), config.problem):
-        ours = f"{served_task(config.task)} ({config.problem})"
+    if (theirs.task, theirs.problem) != (served_task(config.task), served_problem(config.task, config.problem)):
+        ours = f"{served_task(config.task)} ({served_problem(config.task, config.problem)})"
         return f"it is a {theirs.task} model ({theirs.problem}), this run's is {ours}"
     return None

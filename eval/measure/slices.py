@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from configs.errors import InputError
+from configs.expression import compiled
 from configs.rows.tags import entities_of
 from configs.run.slices import Slice
 from configs.section import nearest
@@ -94,11 +95,5 @@ def name_of_length(length: int, edges: list[int]) -> str:
 
 
 def holds(expression: str, features: Row) -> bool:
-    """By simpleeval, without functions: an expression can reach nothing but these values. Raises ValueError and its
-    like where it fails on them."""
-    from simpleeval import EvalWithCompoundTypes, InvalidExpression
-
-    try:
-        return bool(EvalWithCompoundTypes(functions={}, names=features).eval(expression))
-    except InvalidExpression as error:
-        raise ValueError(error) from error
+    """Raises ValueError and its like where it fails on them."""
+    return compiled(expression)(features)

@@ -55,6 +55,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
     "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error"),
     "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS),
     "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
+    "pair": ("preference_accuracy", "preference_margin"),
     "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
     "text": ("perplexity",),
     "answer": (

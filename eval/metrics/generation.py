@@ -61,6 +61,12 @@ def score_answer(reference: str, answer: Answer, settings: Evaluate) -> Predicti
     return row | likelihoods(answer)
 
 
+def leave_unscored(reference: str, answer: Answer, settings: Evaluate) -> Prediction:
+    """Of an answer whose reference is a bad one, which nothing is to be like: None in every column of a figure."""
+    columns = score_answer(reference, answer, settings)
+    return {name: reference if name == "gold" else answer.text if name == "answer" else None for name in columns}  # type: ignore[return-value]
+
+
 def likelihoods(answer: Answer) -> Prediction:
     """The reference's log-probability after its prompt where it was asked for; of a preference pair the chosen
     answer's."""

@@ -18,6 +18,21 @@ def score_number(gold: float, answer: Answer) -> Prediction:
     return {"gold": gold, "answer": value, "absolute_error": abs(value - gold)}
 
 
+def score_pair(answer: Answer) -> Prediction:
+    """Of a reward model: whether its number is larger for the chosen answer. An absent number prefers nothing."""
+    known = answer.value is not None and answer.rejected_value is not None
+    margin = answer.value - answer.rejected_value if known else -math.inf  # type: ignore[operator]  # both are known
+    preferred = float(margin > 0)
+    said = "chosen" if preferred else "rejected"
+    return {
+        "gold": "chosen",
+        "answer": said,
+        "correct": preferred,
+        "preferred": preferred,
+        "preference_margin": margin,
+    }
+
+
 def root_mean_squared_error(frame: DataFrame) -> float:
     return math.sqrt(float((frame["absolute_error"] ** 2).mean()))
 

@@ -21,6 +21,8 @@ def kind_of(task: Task, row: Row) -> str:
     return (
         "tags"
         if task == "token-classification"
+        else "pair"
+        if "rejected" in row
         else "value"
         if "value" in row
         else "labels"
@@ -38,7 +40,12 @@ def score(task: Task, row: Row, answer: Answer, settings: Evaluate, labels: Sequ
         "value": lambda: regression.score_number(float(row["value"]), answer),
         "tags": lambda: entities.score_tags([str(tag) for tag in row["tags"]], answer.labels or [], labels),
         "text": lambda: generation.score_text(answer),
-        "answer": lambda: generation.score_answer(row["reference"], answer, settings),
+        "pair": lambda: regression.score_pair(answer),
+        "answer": lambda: (
+            generation.score_answer(row["reference"], answer, settings)
+            if row.get("desirable", True)
+            else generation.leave_unscored(row["reference"], answer, settings)
+        ),
     }
     spent: Prediction = {
         "latency_seconds": answer.latency_seconds,

@@ -23,9 +23,10 @@ def repro(
     push: Annotated[bool, typer.Option("--push", help="what was made into the DVC remote")] = False,
 ) -> None:
     """The stages of dvc.yaml for one config, those that are not done; what the DVC remote has is fetched."""
+    from infra.dvc.inputs import enlist
     from infra.dvc.reproduce import reproduce
 
-    ran = reproduce(read_run(config, None).name, until, push=push)
+    ran = reproduce(enlist(config), until, push=push)
     typer.echo(f"ran {', '.join(ran) or 'nothing: all of it is done'}")
 
 

@@ -3,103 +3,124 @@
 .venv/bin/python -m infra.dvc.inputs   # the stage `inputs`
 
 build/inputs/NAME/STAGE.json has the sections that a stage reads, every default filled in, and the sha256 of each file
-of rows and weights that they name: DVC sees a changed row and not a changed comment. configs/dvc.yaml lists the
-configs, and the metrics that `dvc metrics show` shows. What is searched (`sweep:`) or corrupted to be refused
-(`data.corrupt:`) is no part of the pipeline.
+of rows and weights that they name: DVC sees a changed row and not a changed comment. A YAML that lies elsewhere is
+linked into configs/finetune/ (`enlist`). configs/dvc.yaml lists the configs, and the metrics that `dvc metrics show`
+shows. What is searched (`sweep:`) or corrupted to be refused (`data.corrupt:`) is no part of the pipeline.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
-from configs.digest import sha256_of
-from configs.errors import TunegateError
-from configs.read import read_run
+from configs.errors import InputError, TunegateError
+from configs.read import environment_path, read_run
 from configs.rows.files import matches
-from configs.run.config import RunConfig
-from infra.files.atomic import read_json, write_json, write_text
+from configs.run.base import BaseWeights
+from infra.files.atomic import write_text
+from infra.files.hashes import FileHashes
 
 CONFIGS = Path("configs/finetune")
 LIST = Path("configs/dvc.yaml")
 INPUTS = Path("build/inputs")
-HASHED = Path("build/hashed.json")  # size and time of each file when it was last hashed
 HEAD = (
     "# Made from configs/finetune/*.yaml by .venv/bin/python -m infra.dvc.inputs: "
     "what dvc.yaml runs, and its metrics.\n"
 )
+# By stage, the sections that decide what it puts out; quantize, evaluate and gate read the whole config.
 READ = {"prepare": ("task", "problem", "base", "data"), "train": ("task", "problem", "base", "train")}
+OF_A_BASE = (".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf")
+# Read by every stage, and deciding where and under which name it works, not what comes out.
+ELSEWHERE = ("name", "experiment", "launch")
 
 
 def refresh() -> list[str]:
     """Writes what stands above. Returns the configs that came or went."""
-    before, configs = known_configs(), {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
-    hashes = Hashes()
+    before, configs = known_configs(), {path.stem: path for path in sorted(CONFIGS.glob("*.yaml")) if path.exists()}
+    hashes = FileHashes()
     found = {name: inputs_of(path, hashes) for name, path in configs.items()}
     for name, inputs in found.items():
         for stage, values in inputs.items():
             keep(INPUTS / name / f"{stage}.json", json.dumps(values, indent=1, sort_keys=True) + "\n")
     hashes.keep()
-    names = [name for name, inputs in found.items() if is_run_by_dvc(inputs["config"])]
+    names = [name for name, inputs in found.items() if is_run_by_dvc(name, inputs["config"])]
     keep(LIST, listed(names))
     return sorted(set(names) ^ set(before))
 
 
-def inputs_of(path: Path, hashes: Hashes) -> dict[str, dict[str, object]]:
+def enlist(path: Path) -> str:
+    """The name of the config at `path`, in the pipeline from now on: where it is not configs/finetune/NAME.yaml, that
+    becomes a link to it. Raises InputError where another config has the name."""
+    name = read_run(path, None).name
+    home = CONFIGS / f"{name}.yaml"
+    if home.resolve() == path.resolve():
+        return name
+    if home.exists():
+        raise InputError(
+            f"{path}: found name {name}, which is that of {home}, expected another", hint="rename one of them"
+        )
+    home.parent.mkdir(parents=True, exist_ok=True)
+    home.unlink(missing_ok=True)  # a link to what is gone
+    home.symlink_to(os.path.relpath(path.resolve(), home.parent.resolve()))
+    print(f"{home}: links to {path}, for the pipeline runs what lies there", file=sys.stderr)
+    return name
+
+
+def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
     """By stage; `config` is for those that read all. A config that cannot be read is named as such: its own stage says
     what is wrong, and no other's is kept from running."""
     try:
         config = read_run(path, None)
     except TunegateError as error:
-        return {stage: {"unreadable": str(error)} for stage in (*READ, "config")}
+        return {stage: {"unreadable": str(error)} for stage in (*READ, "config", "judge")}
     whole = config.model_dump(mode="json")
-    base, rows = hashes.of([config.base.path]), hashes.of(row_files(config))
+    base, rows = base_content(config.base, hashes), content_of(config.data.row_files, hashes)
     content: dict[str, object] = {"prepare": base | rows, "train": base}
     stages = {stage: {key: whole[key] for key in keys} | {"content": content[stage]} for stage, keys in READ.items()}
-    return stages | {"config": whole | {"content": hashes.of(named_files(whole["evaluate"]))}}
+    rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}
+    judge = [config.gate, str(environment_path(config.production))]
+    return stages | {
+        "config": whole | {"content": content_of(named_files(rest), hashes)},
+        "judge": {"content": content_of(judge, hashes)},
+    }
 
 
-def row_files(config: RunConfig) -> list[str | None]:
-    return [*config.data.row_files]
+def base_content(base: BaseWeights, hashes: FileHashes) -> dict[str, str]:
+    """What the section does not say of the weights: their bytes, or the version of their package."""
+    if base.path:  # a trainer's folder also holds optimizers, which no model is made of
+        return content_of([str(path) for path in below(base.path) if path.suffix in OF_A_BASE], hashes)
+    if base.package is None:
+        return {}
+    try:
+        return {base.package: metadata.version(base.package)}
+    except metadata.PackageNotFoundError:
+        return {base.package: "not installed"}
 
 
-def named_files(value: object) -> list[str | None]:
+def content_of(places: Sequence[str | None], hashes: FileHashes) -> dict[str, str]:
+    """Path to sha256, patterns and directories resolved. A URL's content is not looked at."""
+    found = (path for place in places if place and "://" not in place for path in below(place))
+    return {str(path): hashes.sha256_of(path) for path in found}
+
+
+def named_files(value: object) -> list[str]:
     """Every text below `value` that is the path of a file here: a JSON Schema, a list of questions."""
     if isinstance(value, dict):
         return [path for part in value.values() for path in named_files(part)]
     if isinstance(value, list):
         return [path for part in value for path in named_files(part)]
-    return [value] if isinstance(value, str) and "/" in value and len(value) < 1_000 and Path(value).is_file() else []
+    return [value] if isinstance(value, str) and len(value) < 1_000 and os.path.isfile(value) else []
 
 
-def is_run_by_dvc(config: dict[str, object]) -> bool:
+def is_run_by_dvc(stem: str, config: dict[str, object]) -> bool:
+    """A config works in build/NAME and is run by its file's name, so both must be one; `tunegate repro` links it."""
     data = config.get("data")
     is_corrupted = isinstance(data, dict) and data.get("corrupt", "none") != "none"
-    return not config.get("sweep") and not is_corrupted
-
-
-class Hashes:
-    """sha256 of files, hashed again only where size or time changed since the last time."""
-
-    def __init__(self) -> None:
-        self.before: dict[str, list[object]] = read_json(HASHED) or {}
-        self.now: dict[str, list[object]] = {}
-
-    def of(self, places: list[str | None]) -> dict[str, str]:
-        """Path to sha256, patterns and directories resolved. A URL's content is not looked at."""
-        return {str(path): self.one(path) for place in places if place and "://" not in place for path in below(place)}
-
-    def one(self, path: Path) -> str:
-        state = path.stat()
-        known = self.before.get(str(path))
-        digest = str(known[2]) if known and known[:2] == [state.st_size, state.st_mtime_ns] else sha256_of(path)
-        self.now[str(path)] = [state.st_size, state.st_mtime_ns, digest]
-        return digest
-
-    def keep(self) -> None:
-        if self.now != self.before:
-            write_json(HASHED, self.now)
+    return not config.get("sweep") and not is_corrupted and config.get("name", stem) == stem
 
 
 def below(place: str) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from configs.errors import ExternalError, InputError
+from infra.dvc.inputs import named_files
 from infra.git.command import git
 
 Pin = Literal["pin", "choose", "prove"]
@@ -26,8 +27,8 @@ CODE = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the plan asks of a RunConfig. `files`: its YAML, its gate, its own rows. `environment`: None where its YAML
-    names no `production`."""
+    """What the plan asks of a RunConfig. `files`: its YAML, its gate, its own rows and weights, and what its evaluation
+    names. `environment`: None where its YAML names no `production`."""
 
     name: str
     environment: str | None
@@ -66,7 +67,9 @@ def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
         run = load(path, RunConfig)
         rows = [place for place in run.data.row_files if "://" not in str(place)]
         named = run.production if "production" in run.model_fields_set else None
-        found.append(Run(run.name, named, frozenset({path.as_posix(), str(run.gate), *map(str, rows)})))
+        base = [run.base.path, f"{run.base.path}/*"] if run.base.path else []
+        others = named_files(run.evaluate.model_dump(mode="json"))
+        found.append(Run(run.name, named, frozenset(map(str, (path.as_posix(), run.gate, *rows, *base, *others)))))
     return found
 
 

@@ -20,7 +20,8 @@ class Answer:
 
     `labels`: the likely ones of a many-label classifier, or the tag of each word, whose probabilities are
     `confidences`. `logprob` sums over `scored_tokens`: a text's, a reference's, or a preference pair's chosen answer's;
-    `rejected_logprob` is the other answer's.
+    `rejected_logprob` is the other answer's. `value` is a regression's number, or a reward model's for the
+    chosen answer; `rejected_value` that for the other.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Answer:
     scored_tokens: int = 0
     rejected_logprob: float | None = None
     followed: float | None = None
+    rejected_value: float | None = None
 
 
 def read(reply: Any, manifest: Manifest, example: Row, seconds: float) -> Answer:

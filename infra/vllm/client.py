@@ -44,6 +44,10 @@ async def ask(
             read(reply, manifest, example, seconds),
             prompt_tokens=int((reply.get("usage") or {}).get("prompt_tokens") or 0),
         )
+        if manifest.task == "sequence-classification" and "rejected" in example:
+            path, body = request_of(served_name, manifest.task, rejected(example), max_new_tokens)
+            worse = read(await post(client, f"{base_url}{path}", body, api_key), manifest, example, 0.0)
+            return replace(answer, rejected_value=worse.value)
         if "answer_ids" in example:
             return replace(answer, followed=await follow_answer(client, base_url, served_name, example, api_key))
         if "chosen_ids" not in example:
@@ -62,7 +66,7 @@ async def ask(
 def request_of(served_name: str, task: Task, example: Row, max_new_tokens: int) -> tuple[str, dict[str, object]]:
     """Path and body. A tagged example is sent as the tokens that infra.tokenizer made of its words."""
     if task == "sequence-classification":
-        return "/classify", {"model": served_name, "input": [example["text"]]}
+        return "/classify", {"model": served_name} | judged(example)
     if task == "token-classification":
         return "/pooling", {
             "model": served_name,
@@ -80,6 +84,18 @@ def request_of(served_name: str, task: Task, example: Row, max_new_tokens: int) 
             "logprobs": 1,
         }
     return "/v1/completions", scoring_request(served_name, example["text"])
+
+
+def judged(example: Row) -> dict[str, object]:
+    """A text, or of a reward model a whole conversation: vLLM renders it without a prompt for a further turn."""
+    if "messages" in example:
+        return {"messages": [as_request(message) for message in example["messages"]]}
+    return {"input": [example["text"]]}
+
+
+def rejected(example: Row) -> Row:
+    """A preference pair's conversation with its other answer."""
+    return {"messages": [*example["messages"][:-1], {"role": "assistant", "content": example["rejected"]}]}
 
 
 def chat_request(served_name: str, example: Row, max_new_tokens: int) -> dict[str, object]:

@@ -46,6 +46,8 @@ def request_of(number: int) -> tuple[str, Json]:
         return (
             ("/pooling", {"input": [prompt["input_ids"]]})
             if "input_ids" in prompt
+            else ("/classify", {"messages": salted(prompt["messages"], own)})
+            if "messages" in prompt
             else ("/classify", {"input": [prompt["text"]]})
         )
     asked = {
@@ -56,8 +58,12 @@ def request_of(number: int) -> tuple[str, Json]:
     }
     if "prompt" in prompt:
         return "/v1/completions", asked | {"prompt": own + prompt["prompt"]}
-    first, *rest = prompt["messages"]
-    return "/v1/chat/completions", asked | {"messages": [first | {"content": own + first["content"]}, *rest]}
+    return "/v1/chat/completions", asked | {"messages": salted(prompt["messages"], own)}
+
+
+def salted(messages: list[Json], own: str) -> list[Json]:
+    first, *rest = messages
+    return [first | {"content": own + first["content"]}, *rest]
 
 
 def has_text(choice: Json) -> bool:

@@ -22,6 +22,7 @@ FILES = {
     "tokenizer.json": b"{}",
     "pytorch_model.bin": b"pickle",
     "modeling.py": b"import os",
+    "consolidated.safetensors": b"weights",
 }
 
 

@@ -61,6 +61,7 @@ KINDS: dict[str, tuple[str, str, Shape, Callable[[int], Row], list[str]]] = {
     "completions": ("causal-lm", "single_label", "completion", completion, []),
     "texts": ("causal-lm", "single_label", "text", text, []),
     "preferences": ("dpo", "single_label", "preference", preference, []),
+    "rewards": ("reward", "single_label", "preference", preference, []),
 }
 
 

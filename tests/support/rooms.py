@@ -26,8 +26,8 @@ ROOMS = {
 # Room, sub-room: the boxes of its room that it may import. `*`: all of them.
 MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "configs": {
-        "rows": {"section.py"},
-        "run": {"errors.py", "rows", "section.py", "task.py"},
+        "rows": {"expression.py", "section.py"},
+        "run": {"errors.py", "expression.py", "rows", "section.py", "task.py"},
         "environment": {"errors.py", "release.py", "section.py"},
         "rules": {"run", "release.py", "section.py"},
     },
@@ -50,11 +50,12 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "batches": {"data"},
         "layers": {"batches"},
         "model": {"layers"},
-        "tasks": {"batches", "layers", "model"},
-        "loop": {"batches", "model", "tasks"},
+        "tasks": {"batches", "layers", "model", "sources"},
+        "loop": {"batches", "layers", "model", "tasks"},
         "release": {"batches", "data", "model", "rows", "sources", "tasks"},
         "estimate": {"batches", "data", "layers", "model", "rows", "sources"},
         "search": set(),
+        "propose": {"model", "sources"},
     },
     "eval": {
         "metrics": set(),

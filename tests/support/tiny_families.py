@@ -7,7 +7,7 @@ none, the end of a turn, tied or untied, one file or shards, a pooler or none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ SIZES: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 256,
+    "num_attention_heads": 2,  # of 32, the smallest size that vLLM's attention takes on a CPU
+    "max_position_embeddings": 640,
 }
-GROUPED = SIZES | {"num_key_value_heads": 2}
+GROUPED = SIZES | {"num_key_value_heads": 1}
 WORDS = ["user assistant system good bad film", "is a fine poor one"]
 
 
@@ -47,7 +47,7 @@ class TinyFamily:
     dtype: str = "float32"
     shard: str = "5GB"
     generation: dict[str, Any] = field(default_factory=dict)
-    beside: dict[str, dict[str, Any] | list[Any]] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
     keywords: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,8 +63,14 @@ def turns(opening: str, closing: str, *, answer: str = "assistant") -> str:
 
 CHATML = turns("<|im_start|>ROLE\n", "<|im_end|>\n")
 LLAMA3 = TinyTokenizer(
-    ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|start_header_id|>"]
-    + ["<|end_header_id|>", "<|eot_id|>"],
+    [
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|reserved_special_token_0|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+    ],
     eos="<|end_of_text|>",
     bos="<|begin_of_text|>",
     template="{{ bos_token }}" + turns("<|start_header_id|>ROLE<|end_header_id|>\n\n", "<|eot_id|>"),
@@ -109,7 +115,7 @@ ROBERTA = TinyTokenizer(
 )
 
 POOLED = {"modules.json": [{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}]}
-SOFT = {"head_dim": 16, "sliding_window": 32, "query_pre_attn_scalar": 16}
+SOFT = {"head_dim": 32, "sliding_window": 32, "query_pre_attn_scalar": 32}
 DECODERS = {
     "llama3": TinyFamily(
         "LlamaConfig",
@@ -131,7 +137,7 @@ DECODERS = {
         dtype="bfloat16",
         generation={"repetition_penalty": 1.3, "max_new_tokens": 3, "top_k": 20, "do_sample": True},
     ),
-    "qwen3": TinyFamily("Qwen3Config", "Qwen3ForCausalLM", QWEN, GROUPED | {"head_dim": 16}, dtype="bfloat16"),
+    "qwen3": TinyFamily("Qwen3Config", "Qwen3ForCausalLM", QWEN, GROUPED | {"head_dim": 32}, dtype="bfloat16"),
     "gemma2": TinyFamily("Gemma2Config", "Gemma2ForCausalLM", GEMMA, GROUPED | SOFT, dtype="bfloat16"),
     "gemma3": TinyFamily("Gemma3TextConfig", "Gemma3ForCausalLM", GEMMA, GROUPED | SOFT, dtype="bfloat16"),
     "gemma3-images": TinyFamily(
@@ -139,7 +145,7 @@ DECODERS = {
     ),
     "phi3": TinyFamily("Phi3Config", "Phi3ForCausalLM", PHI3, GROUPED | {"sliding_window": 64}),
     "gpt2": TinyFamily(
-        "GPT2Config", "GPT2LMHeadModel", GPT2, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}
+        "GPT2Config", "GPT2LMHeadModel", GPT2, {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 640}
     ),
     "gpt-neox": TinyFamily("GPTNeoXConfig", "GPTNeoXForCausalLM", NEOX, SIZES, dtype="float16"),
     "olmo": TinyFamily("OlmoConfig", "OlmoForCausalLM", OLMO, GROUPED | {"clip_qkv": 0.5}),
@@ -152,7 +158,10 @@ ENCODERS = {
     "bert-without-pooler": TinyFamily("BertConfig", "BertForMaskedLM", BERT, SIZES),
     "roberta": TinyFamily("RobertaConfig", "RobertaForMaskedLM", ROBERTA, SIZES, dtype="float16"),
     "distilbert": TinyFamily(
-        "DistilBertConfig", "DistilBertModel", BERT, {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128}
+        "DistilBertConfig",
+        "DistilBertModel",
+        BERT,
+        {"dim": 64, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 640, "hidden_dim": 128},
     ),
     "deberta-v3": TinyFamily(
         "DebertaV2Config",
@@ -251,6 +260,3 @@ def rows_of(name: str, task: str, count: int = 24) -> list[dict[str, Any]]:
         {"messages": [{"role": "user", "content": f"film {one}"}, {"role": "assistant", "content": f"good {one}"}]}
         for one in numbers
     ]
-
-
-Maker = Callable[[str], Path]

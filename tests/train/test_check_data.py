@@ -12,7 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from configs.errors import InputError
 from tests.paths import ROOT
+from train.data.compare import figures_of
 from tunegate import app
 
 pytestmark = pytest.mark.unit
@@ -88,3 +90,55 @@ def test_tokens_are_counted_where_the_base_is_made_and_torch_is_never_loaded(che
     )
     assert found.returncode == 1 and "too_long" in found.stdout and "tokens counted" in found.stdout, found.stderr
     assert found.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("action", ["refuse", "drop"])
+def test_where_no_row_is_good_the_faults_are_shown(checkout: Path, action: str) -> None:
+    write([{"txt": row["text"], "label": "a"} for row in ROWS], lint={"missing_field": action})
+    found = check()
+    assert found.exit_code == 1 and "rows.jsonl:5: missing_field" in found.output and "and 25 more" in found.output
+    assert "found 0 usable rows, expected at least 9; of 30 read, 30 missing_field" in found.output
+    (report,) = json.loads(check("--json").output)
+    assert "0 usable rows" in report["too_few"] and report["findings"] == {"missing_field": 30}
+
+
+def test_too_few_rows_without_a_fault_are_a_mistake_of_the_config(checkout: Path) -> None:
+    write(ROWS[:5])
+    found = check()
+    assert isinstance(found.exception, InputError) and "found 5 usable rows" in str(found.exception)
+
+
+def released(name: str, **summary: Any) -> None:
+    figures, _ = figures_of({"id": str(number)} | row for number, row in enumerate(ROWS))
+    card = {"fingerprint": "sha256:1", "summary": figures.summary({"rows.jsonl": 30}) | summary}
+    Path(name).mkdir()
+    (Path(name) / "data_card.json").write_text(json.dumps(card))
+
+
+def test_rows_are_held_against_those_of_a_release(checkout: Path) -> None:
+    released("same")
+    released("other", labels={"a": 29, "b": 1})
+    write(ROWS)
+    found = check("--against", "same")
+    assert found.exit_code == 0 and "against same and its 30 train rows:" in found.output
+    assert "labels: Cramér's V 0.0" in found.output and "more than chance" in found.output
+    (report,) = json.loads(check("--against", "other", "--json").output)
+    told = {one["figure"]: one["more_than_chance"] for one in report["differences"]}
+    assert told == {"labels": True, "sources": False, "words of a row": False, "vocabulary": False}
+
+
+def test_a_release_without_a_card_and_against_without_rows_are_told(checkout: Path) -> None:
+    write(ROWS)
+    Path("old").mkdir()
+    with pytest.raises(InputError, match=r"old: found no data_card.json.*releases of before"):
+        CliRunner().invoke(app, ["check", "finetune/mine.yaml", "--data", "--against", "old"], catch_exceptions=False)
+    with pytest.raises(InputError, match="--against without --data"):
+        CliRunner().invoke(app, ["check", "finetune/mine.yaml", "--against", "old"], catch_exceptions=False)
+
+
+def test_a_rule_about_a_column_that_is_not_there_names_the_nearest(checkout: Path) -> None:
+    write([row | {"amount": 3} for row in ROWS], expect=[{"column": "amout", "minimum": 0}])
+    found = check()
+    assert found.exit_code == 1
+    expected = "no column amout among text, label, amount, expected 'amount'"
+    assert f"rows.jsonl:1: expectation: found {expected}" in found.output

@@ -197,5 +197,7 @@ def test_the_best_checkpoint_is_saved_when_it_is_found_whatever_the_schedule_of_
         finetune(config, paths, stop_after(5))
     kept = [path.name for path in whole_checkpoints(paths.checkpoints)]
     assert kept == ["checkpoint-4"], "each validation found a new best one; step 5 was not yet saved"
+    held = {file.name for file in (paths.checkpoints / "checkpoint-4").glob("*.safetensors")}
+    assert held == {"adapter_model.safetensors"}, "the frozen base is not saved again"
     record = finetune(config, paths, QUIET)
     assert record["resumed_from_step"] == 4 and [point["step"] for point in record["validation"]] == [2, 4, 6, 8, 9]

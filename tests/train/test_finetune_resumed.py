@@ -130,7 +130,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
         patch.setattr("train.loop.trainer.save_trained", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             finetune(config, paths, QUIET)
-    assert [path.name for path in whole_checkpoints(paths.checkpoints)] == ["checkpoint-2", "checkpoint-4"]
+    assert whole_checkpoints(paths.checkpoints)[-1].name == "checkpoint-4"
     told: list[int] = []
     record = finetune(
         config,
@@ -147,7 +147,7 @@ def test_a_kill_between_the_last_checkpoint_and_the_adapter_trains_nothing_again
 def test_early_stopping_ends_at_the_same_step_also_when_killed_right_there(
     chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"max_steps": 30, "eval_every_steps": 2, "early_stopping_patience": 2, "learning_rate": 1e-12}
+    settings = {"max_steps": 30, "eval_every_steps": 2, "early_stopping_patience": 2, "learning_rate": 1e-30}
     straight, killed = chat(name="straight", train=settings), chat(name="killed", train=settings)
     record = finetune(straight, prepared(straight), QUIET)
     assert (record["best_step"], record["steps"]) == (2, 6), (

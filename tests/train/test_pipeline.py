@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from configs.data_card import read_released, released
 from configs.digest import sha256_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
@@ -22,6 +23,7 @@ from configs.release import Manifest, read_manifest, verify_release
 from configs.run.config import RunConfig
 from configs.training_record import TrainingRecord
 from tests.paths import ROOT
+from train.data.prepared import read_card
 from train.finetune import finetune
 from train.model.base import make_base
 from train.prepare import prepare
@@ -83,6 +85,8 @@ def test_a_classifier_becomes_a_verified_release_beside_its_parent(classifier: C
     assert manifest.labels == ["bad", "good"] and manifest.config["name"] == "tiny-classifier"
     assert manifest.base["digest"] == read_manifest(Path("build/base/tiny-bert")).digest
     assert "Corrupted" not in (paths.release / "README.md").read_text()
+    assert read_released(paths.release) == released(read_card(paths)), "later rows are held against it"
+    assert "data_card.json" in {file.path for file in manifest.files}
 
     kinds = tensors(paths.release)
     assert "int8" in {kind for name, kind in kinds.items() if "encoder" in name}

@@ -47,7 +47,7 @@ def trained(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def fake(settings: RunConfig, paths: RunPaths, tracker: Any, show: bool) -> Any:
         assert paths.data.resolve() == PATHS.data.resolve() and settings.sweep is None and not show
         paths.checkpoints.mkdir()
-        rates.append(settings.train.learning_rate)
+        rates.append(settings.train.learning_rate or 0.0)
         for step in (2, 4):
             tracker.log_metrics({"eval_loss": settings.train.learning_rate}, step)
         return {"best_validation_loss": settings.train.learning_rate}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,9 @@ EncodedRow = dict[str, Any]  # the token columns of a row (infra/files/rows.py),
 
 
 @contextmanager
-def open_splits(paths: RunPaths) -> Iterator[tuple[Any, Any]]:
-    """The train and the validation split as memory-mapped `datasets.Dataset`s: tokens and labels as prepare made them.
+def open_splits(paths: RunPaths, *, whole: bool = False) -> Iterator[tuple[Any, Any]]:
+    """The train and the validation split as memory-mapped `datasets.Dataset`s: tokens and labels as prepare made them;
+    `whole`: also what people wrote.
 
     Raises InputError where prepare has not written them, or an earlier version has, without tokens.
     """
@@ -26,7 +27,7 @@ def open_splits(paths: RunPaths) -> Iterator[tuple[Any, Any]]:
 
     disable_progress_bars()  # to stderr, where the training's own bar is
     files = [tokenized_split(paths, name) for name in ("train", "validation")]
-    columns = [name for name in pyarrow.parquet.read_schema(files[0]).names if name in TRAINED]
+    columns = [name for name in pyarrow.parquet.read_schema(files[0]).names if whole or name in TRAINED]
     clear_partials(paths.root / "cache")
     cache = paths.root / f".cache.{os.getpid()}.partial"
     try:
@@ -36,3 +37,20 @@ def open_splits(paths: RunPaths) -> Iterator[tuple[Any, Any]]:
         yield train, validation
     finally:
         shutil.rmtree(cache, ignore_errors=True)
+
+
+def derive(rows: Any, make: Callable[[EncodedRow], list[EncodedRow]]) -> Any:
+    """A Dataset of what `make` makes of each row, one row or several, batch by batch on disk."""
+
+    def derive_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        each = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+        made = [new for row in each for new in make(row)]
+        return {name: [row[name] for row in made] for name in made[0]}
+
+    return rows.map(
+        derive_batch,
+        batched=True,
+        remove_columns=rows.column_names,
+        load_from_cache_file=False,
+        new_fingerprint=f"derived-{os.urandom(8).hex()}",
+    )

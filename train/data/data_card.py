@@ -64,8 +64,11 @@ def finding_rows(card: DataCard) -> list[list[str]]:
 
 
 def near_sentence(near: NearDuplicates) -> str:
+    shared = near.get("shared_runs", 0)
+    left_out = f"{shared:,} runs of five words that many rows share did not count. " if shared else ""
     return (
         f"Nearly the same means a Jaccard similarity of at least {near['threshold']:g} of words and pairs of words. "
+        f"{left_out}"
         "Every row was compared with all validation and test rows; among themselves the train rows were compared "
         f"with {near['train_rows_indexed']:,} of {near['train_rows']:,}, drawn by the seed."
     )

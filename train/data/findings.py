@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from train.sources.source import Fault
 SHOWN = 5  # findings of a kind that a message lists; all of them are in lint.jsonl
 OF_ALL_ROWS = ("imbalance", "label_variants")  # no single row is at fault, so none can be dropped
 WITHOUT_ACTION = {"rare_share", "near_threshold", "near_sample"}  # keys of data.lint that are no kinds
+EXPECTATION = "expectation"  # a kind without a key of data.lint: each line of data.expect has an action of its own
 
 
 @dataclass(frozen=True)
@@ -39,52 +40,77 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Written as they are found, for there may be millions; the first of each kind are kept to be shown."""
+    """Written as they are found, for there may be millions; the first of each kind and action are kept to be shown."""
 
     lint: Lint
     stream: TextIO
-    counts: Counter[str] = field(default_factory=Counter)
-    first: defaultdict[str, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    record: Path = Path("lint.jsonl")
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first: defaultdict[tuple[str, str], list[Finding]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, file: str, row: int | None, fault: Fault) -> bool:
-        """True if the row may stay."""
-        finding = Finding(file, row, fault.kind, fault.found, fault.expected, self.action(fault.kind))
+    def add(self, file: str, row: int | None, fault: Fault, action: str | None = None) -> bool:
+        """True if the row may stay. `action`: where it is not the one that data.lint has for the kind."""
+        finding = Finding(file, row, fault.kind, fault.found, fault.expected, action or self.action(fault.kind))
         self.stream.write(json.dumps(asdict(finding), ensure_ascii=False) + "\n")
-        self.counts[fault.kind] += 1
-        if self.counts[fault.kind] <= SHOWN:
-            self.first[fault.kind].append(finding)
+        key = finding.kind, finding.action
+        self.counts[key] += 1
+        if self.counts[key] <= SHOWN:
+            self.first[key].append(finding)
         return finding.action == "keep"
 
     def action(self, kind: str) -> str:
         return str(getattr(self.lint, kind))
 
     def table(self) -> list[FindingCount]:
-        """Every kind that is looked for, those without a finding too."""
+        """Every kind that is looked for, those without a finding too; broken expectations by what was done."""
         kinds = [name for name in Lint.model_fields if name not in WITHOUT_ACTION and self.action(name) != "ignore"]
-        return [{"kind": kind, "action": self.action(kind), "count": self.counts[kind]} for kind in kinds]
+        keys = [(kind, self.action(kind)) for kind in kinds] + [key for key in self.counts if key[0] == EXPECTATION]
+        return [{"kind": kind, "action": action, "count": self.counts[kind, action]} for kind, action in keys]
 
-    def lines(self) -> list[str]:
-        return [line for kind in self.first for line in (*map(str, self.first[kind]), *self.more(kind))]
+    def by_kind(self, *actions: str) -> dict[str, int]:
+        """How many there are of each kind; only those with one of `actions`, where some are given."""
+        found: Counter[str] = Counter()
+        for (kind, action), count in self.counts.items():
+            if not actions or action in actions:
+                found[kind] += count
+        return dict(found)
 
-    def more(self, kind: str) -> list[str]:
-        rest = self.counts[kind] - len(self.first[kind])
-        return [f"… and {rest} more: {kind}"] if rest else []
+    def lines(self, *actions: str) -> list[str]:
+        """The first of each kind, and how many more there are."""
+        keys = [key for key in self.first if not actions or key[1] in actions]
+        return [line for key in keys for line in (*map(str, self.first[key]), *self.more(key))]
+
+    def more(self, key: tuple[str, str]) -> list[str]:
+        rest = self.counts[key] - len(self.first[key])
+        return [f"… and {rest} more: {key[0]}"] if rest else []
 
     def refused(self) -> dict[str, int]:
-        return {kind: count for kind, count in self.counts.items() if self.action(kind) == "refuse"}
+        return self.by_kind("refuse")
 
-    def refuse(self, record: Path) -> None:
-        """Raises RefusedError if any finding's action is to refuse."""
+    def refuse(self, droppable: bool = True) -> None:
+        """Raises RefusedError if any finding's action is to refuse. `droppable`: enough rows are left without those at
+        fault, so that to drop them would help."""
         refused = self.refused()
-        if not refused:
-            return
-        counts = ", ".join(f"{count} {kind}" for kind, count in refused.items())
-        listed = "\n".join(f"  {line}" for kind in refused for line in (*map(str, self.first[kind]), *self.more(kind)))
-        actions = ", ".join(f"{kind}: {'keep' if kind in OF_ALL_ROWS else 'drop'}" for kind in refused)
-        raise RefusedError(
-            f"data: {counts}\n{listed}",
-            hint=f"correct the rows (all are listed in {record}), or say under data: lint: {{{actions}}}",
-        )
+        if refused:
+            raise self.refusal(count_kinds(refused), "refuse", settle=refused if droppable else {})
+
+    def refusal(self, head: str, *actions: str, settle: Collection[str] = ()) -> RefusedError:
+        """What is wrong in one line, then the first findings with one of `actions`; the hint offers other actions for
+        the kinds in `settle`."""
+        listed = "".join(f"\n  {line}" for line in self.lines(*actions))
+        hint = f"correct the rows (all are listed in {self.record})"
+        return RefusedError(f"data: {head}{listed}", hint=", or say under ".join([hint, *other_actions(settle)]))
+
+
+def count_kinds(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def other_actions(kinds: Collection[str]) -> list[str]:
+    """What to write so that faults of these kinds refuse nothing."""
+    by_key = ", ".join(f"{kind}: {'keep' if kind in OF_ALL_ROWS else 'drop'}" for kind in kinds if kind != EXPECTATION)
+    found = [f"data: lint: {{{by_key}}}"] if by_key else []
+    return [*found, "data: expect: another action"] if EXPECTATION in kinds else found
 
 
 @contextmanager
@@ -94,6 +120,6 @@ def record_findings(lint: Lint, record: Path) -> Iterator[Findings]:
     partial = record.with_name(record.name + ".partial")
     try:
         with partial.open("w", encoding="utf8") as stream:
-            yield Findings(lint, stream)
+            yield Findings(lint, stream, record)
     finally:
         os.replace(partial, record)

@@ -16,23 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.rows.data import Data
 from infra.files.rows import to_columns
+from train.data.expect import Expectations
 from train.data.findings import Findings
 from train.data.lint import make_personal_data_check, mojibake_of
-from train.data.table import COLUMNS, RowTable, hash_text
+from train.data.table import COLUMNS, RowTable, group_of, hash_text, hashes_of
 from train.rows.fields import names_of_numbers, with_names
 from train.rows.recognise import advise
-from train.rows.shape import (
-    KEPT,
-    Shape,
-    answer_of,
-    arrow_schema,
-    has_pairs,
-    labels_of,
-    parse_row,
-    question_of,
-    shape_of,
-    texts_of,
-)
+from train.rows.shape import KEPT, Shape, arrow_schema, has_pairs, labels_of, parse_row, shape_of, texts_of
 from train.rows.tags import WINDOW as WINDOW_OF_TAGS
 from train.rows.tags import TagReader, recognise
 from train.rows.template import make_reading
@@ -58,6 +48,7 @@ class Ingest:
         self.allowed, self.names = frozenset(data.labels), names_of_numbers(data.labels)
         self.tags: TagReader | None = None  # of token-classification, once the first rows have been looked at
         self.personal = make_personal_data_check() if data.lint.personal_data != "ignore" else None
+        self.expectations = Expectations(data.expect)
         self.shape: Shape | None = None
         self.pairs = False
         self.left_out: Counter[str] = Counter()
@@ -102,13 +93,18 @@ class Ingest:
         if isinstance(order, Fault):
             self.lose(file, number, order)
             return None
-        for fault in filter(None, (mojibake_of(row), self.personal and self.personal(row))):
-            if not self.findings.add(file, number, fault):
+        faults: list[tuple[Fault, str | None]] = [(fault, None) for fault in self.doubts(row)]
+        for fault, action in [*faults, *(self.expectations.check(raw, row) if self.data.expect else [])]:
+            if not self.findings.add(file, number, fault, action):
                 self.left_out[fault.kind] += 1
                 return None
         self.labels.update(labels_of(row))
         given = raw.get(self.data.columns.get("id", "id"))
         return {"id": default_id if given is None else str(given)} | row, *order
+
+    def doubts(self, row: Row) -> Iterator[Fault]:
+        """What may be wrong with a row that can be read."""
+        yield from filter(None, (mojibake_of(row), self.personal and self.personal(row)))
 
     def lose(self, file: str, number: int, fault: Fault) -> None:
         self.findings.add(file, number, fault)
@@ -212,7 +208,8 @@ def ingest_rows(
     columns = {
         name: numpy.concatenate([numpy.zeros(0, dtype=kind), *chunks.pop(name)]) for name, kind in COLUMNS.items()
     }
-    return RowTable(columns, list(files), ingest.shape or "text", ingest.left_out)
+    scheme = ingest.tags.scheme if ingest.tags else None
+    return RowTable(columns, list(files), ingest.shape or "text", ingest.left_out, scheme, ingest.pairs)
 
 
 def tokenized(
@@ -254,7 +251,7 @@ def settle(rows: list[Row], marks: dict[str, list[Any]], begun: Begun, ingest: I
             for name, value in hashes_of(row).items():
                 kept[name][place] = value
             if ingest.data.long == "chunk":
-                kept["group"][place] = marks["identity"][source]
+                kept["group"][place] = marks["group"][source] or marks["identity"][source]
     return Window(done.rows, kept | lengths, done.tokens)
 
 
@@ -282,14 +279,7 @@ def windows(
 
 def note(marks: dict[str, list[Any]], found: tuple[Row, int, float], file: int, number: int, part: int) -> None:
     row, group, time = found
-    values = {"file": file, "number": number, "part": part, "group": group, "time": time} | hashes_of(row)
+    values = {"file": file, "number": number, "part": part, "group": group or group_of(row), "time": time}
+    values |= hashes_of(row)
     for name, value in values.items():
         marks[name].append(value)
-
-
-def hashes_of(row: Row) -> dict[str, int]:
-    return {
-        "identity": hash_text(row["id"]),
-        "question": hash_text(question_of(row)),
-        "answer": hash_text(answer_of(row)),
-    }

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.data_card import NearDuplicates
+from configs.errors import InputError
+from configs.rows.data import Data
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
-from train.data.findings import Findings
+from train.data.findings import Findings, count_kinds
 from train.data.ingest import Ingest, ingest_rows
 from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.mixture import weigh
-from train.data.near_duplicates import find_near, sample_rows
-from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows
+from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sample_rows, shared_runs
+from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows, rows_needed
 from train.data.table import RowTable
-from train.rows.shape import Shape, words_asked
-from train.rows.tags import TagReader
-from train.sources.source import Fault, Source
+from train.rows.shape import Shape, asked_of
+from train.sources.source import Fault, Row, Source
 from train.tokens.encode import Rules
 
 if TYPE_CHECKING:
@@ -36,18 +37,25 @@ class Drawn:
     order: NDArray[Any]
     split: NDArray[Any]
     near: NearDuplicates
-    tags: TagReader | None = None
-    pairs: bool = False
+
+    def sources(self) -> dict[str, int]:
+        """Train rows by where they were read."""
+        import numpy
+
+        counts = numpy.bincount(self.table.file[self.split == TRAIN], minlength=len(self.table.files))
+        return {name: count for name, count in zip(self.table.files, counts.tolist(), strict=True) if count}
 
 
-def inspect(
+def read_rows(
     config: RunConfig, source: Source, rows: Path, findings: Findings, rules: Callable[[Shape], Rules] | None
-) -> Drawn:
-    """Every check, in the order in which a row's first fault counts; `rows` gets all that could be read."""
+) -> RowTable:
+    """Every check of single rows and of rows that are wholly the same, in the order in which a row's first fault
+    counts; `rows` gets all that could be read."""
     ingest = Ingest(config.data, config.task, config.problem, findings)
     if config.task == "token-classification":
         ingest.recognise_tags(source.batches())
     table = ingest_rows(source.batches(), ingest, rows, rules)
+    ingest.expectations.judge(findings)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
     if table.shape in ("label", "labels", "tags"):
@@ -56,25 +64,65 @@ def inspect(
             findings,
         )
         lint_spelling(ingest.labels, findings)
-    order = weigh(draw(rows, table, config.data.seed), table, config.data, source)
-    split = assign(order, config.data, part=table.part, group=table.group, time=table.time, stratum=table.answer)
-    sample = sample_rows(order, split, config.data.lint.near_sample)
-    for pair in find_near(texts_of_splits(rows, split), split, sample, config.data.lint.near_threshold):
+    return table
+
+
+def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, findings: Findings) -> Drawn:
+    """The splits, and the rows that are nearly another one. Raises InputError where the rows are too few, RefusedError
+    with the faults where it is they that left too few."""
+    import numpy
+
+    data = config.data
+    try:
+        order = weigh(draw(rows, table, data.seed), table, data, source)
+        split = assign(
+            order,
+            data,
+            grouped=bool(table.group.any()),
+            part=table.part,
+            group=numpy.where(table.group > 0, table.group, table.identity),
+            time=table.time,
+            stratum=table.answer,
+        )
+        sample = sample_rows(order, split, data.lint.near_sample)
+        shared = count_shared(rows, order, len(split))
+        pairs = find_near(texts_of_splits(rows, split), split, sample, data.lint.near_threshold, shared)
+        leave_out_near(pairs, table, split, findings)
+        require_rows(split, len(SPLITS))
+    except InputError as error:
+        lost = findings.by_kind("refuse", "drop")
+        if not lost or min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+            raise
+        head = f"{error.message.removeprefix('data: ')}; of {table.rows_read} read, {count_kinds(lost)}"
+        raise findings.refusal(head, "refuse", "drop") from error
+    near: NearDuplicates = {
+        "threshold": data.lint.near_threshold,
+        "train_rows": int((split == TRAIN).sum()),
+        "train_rows_indexed": len(sample),
+        "shared_runs": len(shared),
+    }
+    return Drawn(table, order, split, near)
+
+
+def enough(table: RowTable, data: Data) -> bool:
+    """Whether the rows without a fault can be split."""
+    return int(table.kept.sum()) >= rows_needed(data)
+
+
+def leave_out_near(pairs: Iterable[Pair], table: RowTable, split: NDArray[Any], findings: Findings) -> None:
+    """Rows that are nearly another one are dealt with as the config says; `split` is changed."""
+    threshold = findings.lint.near_threshold
+    for pair in pairs:
+        if table.shape == "preference" and pair.kind == "near_duplicate" and pair.likeness == 1:
+            continue  # one prompt may have several pairs
         fault = Fault(
             pair.kind,
             f"{table.location(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",
-            f"less than {config.data.lint.near_threshold:g}",
+            f"less than {threshold:g}",
         )
         if not findings.add(*table.where(pair.row), fault):
             table.leave_out([pair.row], pair.kind)
             split[pair.row] = UNUSED
-    require_rows(split, len(SPLITS))
-    near: NearDuplicates = {
-        "threshold": config.data.lint.near_threshold,
-        "train_rows": int((split == TRAIN).sum()),
-        "train_rows_indexed": len(sample),
-    }
-    return Drawn(table, order, split, near, ingest.tags, ingest.pairs)
 
 
 def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:
@@ -100,17 +148,33 @@ def row_groups(path: Path, *, tokens: bool = True) -> Iterator[tuple[int, Any]]:
             start += table.num_rows
 
 
-def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, str]]:
+def texts_of_splits(rows: Path, split: NDArray[Any]) -> Iterator[tuple[int, Asked]]:
     """Test rows, then validation rows, then train rows, each with its index."""
-    if not len(split):
-        return
+    for code in (TEST, VALIDATION, TRAIN):
+        yield from texts_where(rows, split == code)
+
+
+def texts_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Asked]]:
+    return ((index, Asked(*asked_of(row))) for index, row in rows_where(rows, wanted))
+
+
+def rows_where(rows: Path, wanted: NDArray[Any]) -> Iterator[tuple[int, Row]]:
+    """Those for which `wanted` is true, each with its index."""
     import numpy
 
-    for code in (TEST, VALIDATION, TRAIN):
-        for start, table in row_groups(rows, tokens=False):
-            wanted = numpy.flatnonzero(split[start : start + table.num_rows] == code)
-            if len(wanted):
-                yield from (
-                    (start + int(index), words_asked(from_columns(row)))
-                    for index, row in zip(wanted, table.take(wanted).to_pylist(), strict=True)
-                )
+    if not wanted.any():
+        return
+    for start, table in row_groups(rows, tokens=False):
+        here = numpy.flatnonzero(wanted[start : start + table.num_rows])
+        if len(here):
+            found = map(from_columns, table.take(here).to_pylist())
+            yield from ((start + int(index), row) for index, row in zip(here, found, strict=True))
+
+
+def count_shared(rows: Path, order: NDArray[Any], count: int) -> frozenset[int]:
+    """The runs of words that many rows share, by the first rows as drawn."""
+    import numpy
+
+    wanted = numpy.zeros(count, dtype=bool)
+    wanted[order[:SHARED_SAMPLE]] = True
+    return shared_runs(asked.whole for _, asked in texts_where(rows, wanted))

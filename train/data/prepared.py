@@ -11,7 +11,7 @@ from configs.paths import RunPaths
 from infra.files.rows import TOKENS, content_columns, from_columns, read_rows
 from train.sources.source import Row
 
-TRAINED = (*TOKENS, "label", "labels", "value", "tags")  # columns that training reads
+TRAINED = (*TOKENS, "label", "labels", "value", "tags", "desirable")  # columns that training reads
 
 
 def record_of(paths: RunPaths) -> Path:

@@ -28,10 +28,16 @@ def draw_order(ids: Any, seed: int) -> NDArray[Any]:
     return drawn
 
 
+def rows_needed(data: Data) -> int:
+    """Fewer cannot be split."""
+    return len(SPLITS) if data.split.method == "given" else data.test_rows + data.validation_rows + 1
+
+
 def assign(
     order: NDArray[Any],
     data: Data,
     *,
+    grouped: bool = False,
     part: NDArray[Any],
     group: NDArray[Any],
     time: NDArray[Any],
@@ -39,16 +45,16 @@ def assign(
 ) -> NDArray[Any]:
     """The split of each row: TRAIN, VALIDATION, TEST or UNUSED (left out before, or beyond max_rows).
 
-    `order` holds the indices of the rows that may be used, as drawn; the other arrays speak of all rows. Raises
-    InputError where rows are too few.
+    `order` holds the indices of the rows that may be used, as drawn; the other arrays speak of all rows. `grouped`:
+    also where rows are drawn at random, no group is in two splits. Raises InputError where rows are too few.
     """
     import numpy
 
     split = numpy.full(len(part), UNUSED, dtype="int8")
     if data.split.method == "given":
         split[order] = part[order] - 1  # ingest.PARTS: train, validation, test are 1, 2, 3
-        return require_rows(limit(split, order, data), 3)
-    needed = data.test_rows + data.validation_rows + 1
+        return require_rows(limit(split, order, data), rows_needed(data))
+    needed = rows_needed(data)
     if min(len(order), data.max_rows or len(order)) < needed:
         raise InputError(
             f"data: found {min(len(order), data.max_rows or len(order))} usable rows, expected at least {needed}",
@@ -56,7 +62,7 @@ def assign(
         )
     if data.split.method == "temporal":
         order = order[numpy.argsort(-time[order], kind="stable")]  # newest first: max_rows leaves out the oldest
-    if data.split.method == "grouped":
+    if data.split.method == "grouped" or (grouped and data.split.method == "random"):
         draw_groups(split, order, group, data)
     elif data.split.method == "stratified":
         draw_shares(split, order, stratum, data)

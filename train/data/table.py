@@ -6,7 +6,9 @@ from collections import Counter
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from train.rows.shape import Shape
+from configs.rows.tags import TagScheme
+from train.rows.shape import Shape, answer_of, question_of
+from train.sources.source import Row, compact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,10 +22,17 @@ COLUMNS = {
 
 
 class RowTable:
-    """Arrays of one length, a row each that could be read; 66 bytes a row. `kept` says which rows are still in."""
+    """Arrays of one length, a row each that could be read; 66 bytes a row. `kept` says which rows are still in, `tags`
+    in which scheme they were tagged, `pairs` whether each has a second text."""
 
     def __init__(
-        self, columns: dict[str, NDArray[Any]], files: list[str], shape: Shape, left_out: Counter[str]
+        self,
+        columns: dict[str, NDArray[Any]],
+        files: list[str],
+        shape: Shape,
+        left_out: Counter[str],
+        tags: TagScheme | None = None,
+        pairs: bool = False,
     ) -> None:
         import numpy
 
@@ -33,7 +42,12 @@ class RowTable:
         self.group, self.time = columns["group"], columns["time"]
         self.kept = numpy.ones(len(self.file), dtype=bool)
         self.files, self.shape, self.left_out = files, shape, left_out
+        self.tags, self.pairs = tags, pairs
         self.unread = left_out.total()  # rows that are in none of the arrays
+
+    @property
+    def rows_read(self) -> int:
+        return len(self.kept) + self.unread
 
     def where(self, row: int) -> tuple[str, int]:
         return self.files[self.file[row]], int(self.number[row])
@@ -54,3 +68,22 @@ class RowTable:
 
 def hash_text(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def hashes_of(row: Row) -> dict[str, int]:
+    """What tells rows apart. Rows with one `question` and another `answer` contradict each other, those with both the
+    same are one row twice.
+
+    A preference pair's question is its prompt with both answers in whichever order, so that several rejected answers to
+    one prompt are different rows, and a pair turned round contradicts.
+    """
+    asked, answered = hash_text(question_of(row)), hash_text(answer_of(row))
+    if "rejected" in row:
+        rejected = row["rejected"] if isinstance(row["rejected"], str) else compact(row["rejected"])
+        asked = hash_text(f"{asked} {sorted((answered, hash_text(rejected)))}")
+    return {"identity": hash_text(row["id"]), "question": asked, "answer": answered}
+
+
+def group_of(row: Row) -> int:
+    """Rows of one group lie in one split: preference pairs with one prompt. 0: a row for itself."""
+    return hash_text(question_of(row)) if "rejected" in row else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from configs.rows.data import Data
 from configs.rows.tags import OUTSIDE
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
+from train.data.compare import RowFigures
 from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Written:
-    """What was written of one split: its rows' hashes, 32 bytes each, and how often each label occurs."""
+    """What was written of one split: its rows' hashes, 32 bytes each, how often each label occurs, and what its rows
+    are like (of the train rows alone)."""
 
-    hashes: list[bytes]
-    labels: Counter[str]
+    hashes: list[bytes] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    figures: RowFigures = field(default_factory=RowFigures)
 
 
 def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rules) -> dict[str, Written]:
@@ -49,9 +52,9 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rule
 
     rank = numpy.empty(len(drawn.split), dtype="int64")
     rank[drawn.order] = numpy.arange(len(drawn.order))
-    written = {name: Written([], Counter()) for name in SPLITS}
+    written = {name: Written() for name in SPLITS}
     with ExitStack() as stack:
-        schema = arrow_schema(drawn.table.shape, data.keep, pairs=drawn.pairs)
+        schema = arrow_schema(drawn.table.shape, data.keep, pairs=drawn.table.pairs)
         writers = {
             name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema))
             for name in SPLITS
@@ -64,6 +67,8 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rule
                     continue
                 part = table.take(members[numpy.argsort(rank[here][members])])
                 found = list(map(from_columns, part.select(content_columns(part.column_names)).to_pylist()))
+                for row in found if name == "train" else []:
+                    written[name].figures.add(row)
                 if name == "train" and data.corrupt == "shuffle_answers":
                     found = shuffle_answers(found, data.seed)
                     done = tokenize(rules._replace(long="refuse"), found)
@@ -81,7 +86,7 @@ def describe(
     fingerprints = {name: fingerprint_of(part.hashes) for name, part in written.items()}
     balance = {name: dict(sorted(part.labels.items())) for name, part in written.items()}
     labels = {label for counted in balance.values() for label in counted}
-    if drawn.tags is not None and drawn.tags.scheme != "words":
+    if drawn.table.tags not in (None, "words"):
         labels.add(OUTSIDE)  # what a word without a token is read as
     zero = dict.fromkeys(("duplicate", "conflicting_answer", "too_long"), 0)
     card: DataCard = {
@@ -102,9 +107,10 @@ def describe(
         "balance": balance,
         "lengths": histogram(drawn.table.length[drawn.split != UNUSED]),
         "key": key,
+        "summary": written["train"].figures.summary(drawn.sources()),
         "tokens": key_of(VERSION, config.data.train_on),
     }
-    return card if drawn.tags is None else {**card, "tags": drawn.tags.scheme}
+    return card if drawn.table.tags is None else {**card, "tags": drawn.table.tags}
 
 
 def histogram(lengths: NDArray[Any]) -> LengthHistogram:

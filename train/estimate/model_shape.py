@@ -7,12 +7,13 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import InputError
 from configs.run.base import gguf_config
+from configs.run.family import TEXT_PARTS, is_gated, kind_of, size_of, text_config
 from infra.files.atomic import read_json
 
 HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HEADER_SIZE)
@@ -36,6 +37,8 @@ class ModelShape:
     stored_width: int
     tied: bool
     capped: bool = False  # Gemma 2's final_logit_softcapping
+    gated: bool | None = None  # gate, up and down; or up and down; None: as Llama and BERT have it
+    float16: bool = False  # stored in it: held in float32 while it is trained
 
     @property
     def key_value_width(self) -> int:
@@ -52,7 +55,8 @@ class ModelShape:
             (self.hidden, self.key_value_width),
             (width, self.hidden),
         ]
-        inner = [(self.hidden, self.intermediate)] * (2 if self.family == "decoder" else 1)
+        gated = self.family == "decoder" if self.gated is None else self.gated
+        inner = [(self.hidden, self.intermediate)] * (2 if gated else 1)
         return [*attention, *inner, (self.intermediate, self.hidden)]
 
     @property
@@ -73,17 +77,19 @@ def read_shape(source: Path) -> ModelShape:
 
 
 def read_directory(directory: Path) -> ModelShape:
-    config = read_json(directory / "config.json") or {}
+    whole = read_json(directory / "config.json") or {}
+    config, is_part = text_config(whole), whole.get("model_type") in TEXT_PARTS
     files = sorted(directory.glob("model*.safetensors"))
-    tensors = [tensor for file in files for tensor in read_header(file)]
-    return shape_of(
+    tensors = [tensor for file in files for tensor in read_header(file, "language_model" if is_part else "")]
+    shape = shape_of(
         config,
-        "decoder" if "rms_norm_eps" in config else "encoder",
+        kind_of(whole),
         parameters=sum(count for count, _ in tensors),
         stored_bytes=sum(file.stat().st_size for file in files),
         stored_width=min(width for count, width in tensors if count > 1),
-        tied=bool(config.get("tie_word_embeddings", True)),
+        tied=bool(whole.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
     )
+    return replace(shape, gated=is_gated(whole), float16=is_float16(files[0]))
 
 
 def read_gguf(file: Path) -> ModelShape:
@@ -113,12 +119,12 @@ def shape_of(
     tied: bool,
 ) -> ModelShape:
     """`config`: sizes by their transformers names. Raises KeyError, TypeError or ValueError where one is missing."""
-    heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+    heads, hidden = size_of(config, "num_attention_heads"), size_of(config, "hidden_size")
     return ModelShape(
         family=family,
         hidden=hidden,
-        intermediate=int(config["intermediate_size"]),
-        layers=int(config["num_hidden_layers"]),
+        intermediate=size_of(config, "intermediate_size"),
+        layers=size_of(config, "num_hidden_layers"),
         heads=heads,
         key_value_heads=int(config.get("num_key_value_heads") or heads),
         head_size=int(config.get("head_dim") or hidden // heads),
@@ -131,15 +137,22 @@ def shape_of(
     )
 
 
-def read_header(file: Path) -> list[tuple[int, int]]:
-    """(elements, bytes an element) of each tensor: 8 bytes of length, then JSON (huggingface.co/docs/safetensors,
-    Format)."""
+def header_of(file: Path) -> dict[str, Any]:
+    """By tensor: 8 bytes of length, then JSON (huggingface.co/docs/safetensors, Format)."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
         header: dict[str, Any] = json.loads(stream.read(length)) if length < HEADER_LIMIT else {}
+    return {name: tensor for name, tensor in sorted(header.items()) if name != "__metadata__"}
+
+
+def is_float16(file: Path) -> bool:
+    """Of its first tensor, as train/model/dtype.py asks."""
+    return next((bool(tensor["dtype"] == "F16") for tensor in header_of(file).values()), False)
+
+
+def read_header(file: Path, part: str = "") -> list[tuple[int, int]]:
+    """(elements, bytes an element) of each tensor whose name holds `part`."""
     found = [
-        (math.prod(tensor["shape"]), tensor["data_offsets"])
-        for name, tensor in header.items()
-        if name != "__metadata__"
+        (math.prod(tensor["shape"]), tensor["data_offsets"]) for name, tensor in header_of(file).items() if part in name
     ]
     return [(count, (end - begin) // count) for count, (begin, end) in found if count]

@@ -10,6 +10,7 @@ from configs.data_card import DataCard, read_data_card
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from configs.task import PAIRED
 from train.batches.order import total_steps
 from train.estimate.devices import Device
 from train.estimate.model_shape import ModelShape, read_shape
@@ -85,7 +86,7 @@ def find_shape(config: RunConfig, root: Path = BASES) -> ModelShape:
         raise InputError(
             f"{made}: the base weights are not here yet, so their shape is unknown", hint="tunegate prepare CONFIG"
         )
-    return read_shape(find_weights(config.base, root)[0])
+    return read_shape(find_weights(config.base, root).source)
 
 
 def describe_workload(config: RunConfig, shape: ModelShape, paths: RunPaths, device: Device) -> Workload:
@@ -110,10 +111,10 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
     steps = total_steps(settings, train_rows)
     # every GPU of the table multiplies bfloat16
     dtype = choose_dtype(settings.dtype, lambda: device.name != "cpu" or cpu_multiplies_bfloat16())
-    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and shape.family == "decoder"
+    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and not shape.float16 and shape.family == "decoder"
     fusable = is_padding_free(config) and not shape.capped
     return Computation(
-        batch=settings.batch_size * (2 if config.task == "dpo" else 1),  # chosen and rejected go through together
+        batch=settings.batch_size * (2 if config.task in PAIRED else 1),  # chosen and rejected go through together
         accumulation=settings.gradient_accumulation_steps,
         steps=steps,
         eval_every=settings.eval_interval(steps),

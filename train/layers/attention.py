@@ -22,7 +22,7 @@ def attend_by_row(
     scaling: float | None = None,
     dropout: float = 0.0,
     cu_seq_lens_q: Any = None,
-    **_: Any,
+    **named: Any,
 ) -> tuple[Any, None]:
     """Causal attention of each row by itself. query (1, heads, tokens, head size), key and value with their own number
     of heads.
@@ -33,6 +33,8 @@ def attend_by_row(
     """
     import torch
 
+    if unknown := [name for name in ("softcap", "s_aux", "sliding_window") if named.get(name) is not None]:
+        raise ValueError(f"{NAME} found {', '.join(unknown)}, which it would leave out")
     if cu_seq_lens_q is None:
         raise ValueError(f"{NAME} found no cu_seq_lens_q: without the rows' bounds it would let them see each other")
     bounds = cu_seq_lens_q.tolist()
@@ -65,6 +67,8 @@ def why_not_flattened(model: Any) -> str | None:
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not getattr(model, "_supports_attention_backend", False):
         return f"{type(model).__name__} has an attention of its own"
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        return "attention whose scores are capped"
     if layers != {"full_attention"} or getattr(config, "sliding_window", None):
         return f"layers of {', '.join(sorted(layers | {'sliding window'}))}"
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:

@@ -31,7 +31,7 @@ def find_nothing_learnt(kind: Kind, best: ValidationPoint, rows: int, constant_l
     texts and pairs: no lower loss than before the first step (`constant_loss`).
     """
     loss = best["eval_loss"]
-    if constant_loss is None or rows < FEWEST_ROWS:
+    if not constant_loss or rows < FEWEST_ROWS:  # rows of one class, or of one number, tell nothing apart
         return None
     if kind == "text":
         return (

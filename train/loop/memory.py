@@ -15,16 +15,18 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or should_reduce_batch_size(error)
 
 
-def next_micro_batch(micro_batch: int, processes: int = 1) -> int:
-    """Frees what the failed attempt held. Raises ExternalError where there is nothing left to halve."""
+def next_micro_batch(micro_batch: int, processes: int = 1, least: int = 1) -> int:
+    """Frees what the failed attempt held. Raises ExternalError where there is nothing left to halve. `least`: rows that
+    a process needs at a time."""
     import torch
 
     gc.collect()
     torch.cuda.empty_cache()
     share = smaller_micro_batch(micro_batch // processes)
-    if share is None:
+    if share is None or share < least:
         hint = "--set train.gradient_checkpointing=true, a smaller data.max_tokens, or more memory"
-        raise ExternalError("train: out of memory with one row at a time", hint=hint)
+        rows = "one row" if least == 1 else f"{micro_batch // processes} rows, of which {least} are needed,"
+        raise ExternalError(f"train: out of memory with {rows} at a time", hint=hint)
     smaller = share * processes
     print(
         f"out of memory with {micro_batch} rows at a time: going on with {smaller}, the effective batch stays",

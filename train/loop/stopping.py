@@ -50,22 +50,25 @@ def has_exploded(losses: list[float], index: int, rule: Divergence) -> bool:
     )
 
 
-def figures_of(history: Log, goal: Goal) -> list[float]:
-    """The goal's figure at each validation, negated where less is better: then the largest is the best."""
+def figures_of(history: Log, goal: Goal) -> list[tuple[float, float]]:
+    """At each validation the goal's figure, negated where less is better, and behind it the loss: the largest is the
+    best."""
     key, more = goal
-    return [line[key] if more else -line[key] for line in history if key in line]
+    return [(line[key] if more else -line[key], -line.get("eval_loss", 0.0)) for line in history if key in line]
 
 
 def has_stalled(history: Log, patience: int | None, goal: Goal = BY_LOSS) -> bool:
-    """Whether the last `patience` validations brought no new best one. Read from the log, so a resumed run decides
+    """Whether the last `patience` validations brought no new best one; of two with one figure the lower loss is the
+    better, for a tagger's loss falls long before it finds a first entity. Read from the log, so a resumed run decides
     alike."""
     found = figures_of(history, goal)
     return patience is not None and len(found) > patience and max(found[-patience:]) <= max(found[:-patience])
 
 
 def is_new_best(history: Log, goal: Goal) -> bool:
-    """Whether the last validation is better than all before it."""
-    found = figures_of(history, goal)
+    """Whether the last validation's figure is better than all before it, as transformers chooses the best
+    checkpoint."""
+    found = [figure for figure, _ in figures_of(history, goal)]
     return bool(found) and all(found[-1] > earlier for earlier in found[:-1])
 
 

@@ -24,6 +24,7 @@ from train.loop.record import describe_course, describe_learning
 from train.loop.stopping import BY_LOSS, Goal, has_stalled
 from train.loop.validation import use_whole_validation
 from train.model.adapter import save_trained
+from train.tasks.grpo import Rewards
 
 
 class Tracker(Protocol):
@@ -43,6 +44,7 @@ def train_once(
     labels: list[str],
     facts: RunFacts,
     show: bool = True,
+    rewards: Rewards | None = None,
 ) -> TrainingRecord:
     """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
     checkpoint = last_checkpoint(paths.checkpoints)
@@ -54,10 +56,10 @@ def train_once(
             if is_main():
                 remember(paths.checkpoints, facts)
 
-    with open_splits(paths) as (rows, validation):
-        with waiting("the model is loaded and the rows are encoded"):
+    with open_splits(paths, whole=config.task == "grpo") as (rows, validation):
+        with waiting("the model is loaded"):
             arguments = trainer_arguments(config, paths, facts["micro_batch"])
-            trainer = build_trainer(config, base, labels, rows, validation, **arguments)
+            trainer = build_trainer(config, base, labels, rows, validation, rewards, **arguments)
             use_one_device(trainer)
             change_model(trainer.model, config)
             schedule = schedule_rows(trainer, config, checkpoint)
@@ -82,12 +84,21 @@ def train_once(
 
 
 def build_trainer(
-    config: RunConfig, base: Path, labels: list[str], rows: Any, validation: Any, **arguments: Any
+    config: RunConfig,
+    base: Path,
+    labels: list[str],
+    rows: Any,
+    validation: Any,
+    rewards: Rewards | None = None,
+    **arguments: Any,
 ) -> Any:
+    """`rewards`: for task grpo, what its answers are rewarded for."""
     from transformers import set_seed
 
     from train.tasks.classifier import build_classifier_trainer
-    from train.tasks.dpo import build_dpo_trainer
+    from train.tasks.grpo import build_grpo_trainer
+    from train.tasks.preference import build_preference_trainer
+    from train.tasks.reward import build_reward_trainer
     from train.tasks.sft import build_sft_trainer
     from train.tasks.tagger import build_tagger_trainer
 
@@ -97,7 +108,12 @@ def build_trainer(
     if config.task == "token-classification":
         return build_tagger_trainer(config, base, rows, validation, labels, **arguments)
     if config.task == "dpo":
-        return build_dpo_trainer(config, base, rows, validation, **arguments)
+        return build_preference_trainer(config, base, rows, validation, **arguments)
+    if config.task == "reward":
+        return build_reward_trainer(config, base, rows, validation, **arguments)
+    if config.task == "grpo":
+        assert rewards is not None, "tunegate.py hands them over"
+        return build_grpo_trainer(config, base, rows, validation, rewards, **arguments)
     return build_sft_trainer(config, base, rows, validation, **arguments)
 
 
@@ -121,9 +137,9 @@ def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> R
         # do not, and their gradients would grow with gradient_accumulation_steps (5.17.0, trainer.py:training_step).
         trainer.model_accepts_loss_kwargs = False
     lengths, validation_lengths = measure_lengths(trainer.train_dataset), measure_lengths(trainer.eval_dataset)
-    total = total_steps(settings, len(lengths))
+    total = total_steps(settings, len(lengths) * config.answers_a_prompt)
     padded = getattr(trainer.data_collator, "func", None) is not flatten
-    effective = settings.batch_size * settings.gradient_accumulation_steps
+    effective = settings.batch_size * settings.gradient_accumulation_steps // config.answers_a_prompt
     order = order_rows(lengths, total, effective, settings.seed, grouped=padded and settings.length_grouping)
     for name, value in schedule_arguments(settings, total).items():
         setattr(arguments, name, value)
@@ -131,9 +147,8 @@ def schedule_rows(trainer: Any, config: RunConfig, checkpoint: Path | None) -> R
     trainer.train_dataset = trainer.train_dataset.select(order[: steps * effective])
     trainer.eval_dataset = trainer.eval_dataset.select((-validation_lengths).argsort(kind="stable"))
     arguments.max_steps = steps
-    return RowSchedule(
-        lengths[order[: steps * effective]], arguments.per_device_train_batch_size, steps, padded, len(lengths)
-    )
+    micro_batch = arguments.per_device_train_batch_size if config.answers_a_prompt == 1 else 1
+    return RowSchedule(lengths[order[: steps * effective]], micro_batch, steps, padded, len(lengths))
 
 
 def stopped_step(checkpoint: Path | None, patience: int | None, goal: Goal = BY_LOSS) -> int | None:

@@ -11,6 +11,7 @@ from configs.digest import key_of, sha256_of
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
 from configs.run.family import HEADS
+from train.model.added_tokens import token_indices
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 
@@ -19,6 +20,8 @@ PEFT_TASKS = {
     "token-classification": "TOKEN_CLS",
     "causal-lm": "CAUSAL_LM",
     "dpo": "CAUSAL_LM",
+    "grpo": "CAUSAL_LM",
+    "reward": "SEQ_CLS",
 }
 
 
@@ -29,31 +32,34 @@ def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
 
     require_device(config)
     quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
-    model = wrap_model(new_model(config, base, labels, base_dtype(config, base), **quantization), config)
+    plain = new_model(config, base, labels, base_dtype(config, base), **quantization)
+    model = wrap_model(plain, config, token_indices(plain, base, config.base.add_tokens))
     fuse_adapters(model)
     fuse_norms(model)
     return model
 
 
-def wrap_model(model: Any, config: RunConfig) -> Any:
-    """`model` with its adapter, which alone is trainable; with method full the model itself."""
+def wrap_model(model: Any, config: RunConfig, new_rows: dict[str, list[int]] | None = None) -> Any:
+    """`model` with its adapter, which alone is trainable, and `new_rows` of its embedding and head; with method full
+    the model itself."""
     if config.train.method == "full":
         return model
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if config.train.method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
-    return get_peft_model(model, lora_config(config, model.new_layers))
+    return get_peft_model(model, lora_config(config, model.new_layers, new_rows))
 
 
-def lora_config(config: RunConfig, new_layers: Sequence[str] = ()) -> Any:
+def lora_config(config: RunConfig, new_layers: Sequence[str] = (), new_rows: dict[str, list[int]] | None = None) -> Any:
     """`new_layers`: of the model, without weights of their own yet; they are trained whole and saved with the adapter,
     as peft does with the head. peft leaves a head out of all-linear for SEQ_CLS only (peft/tuners/tuners_utils.py).
+    `new_rows`: those of base.add_tokens in embedding and head.
     """
     from peft import LoftQConfig, LoraConfig
 
     lora = config.train.lora
-    has_head = config.task in ("sequence-classification", "token-classification")
+    has_head = PEFT_TASKS[config.task] != "CAUSAL_LM"
     return LoraConfig(
         task_type=PEFT_TASKS[config.task],
         r=lora.rank,
@@ -63,6 +69,7 @@ def lora_config(config: RunConfig, new_layers: Sequence[str] = ()) -> Any:
         target_modules=lora.target_modules,
         exclude_modules=HEADS if has_head else None,
         modules_to_save=sorted({*new_layers, *lora.modules_to_save}) or None,
+        trainable_token_indices=new_rows,
         rank_pattern=dict(lora.rank_pattern),
         alpha_pattern=dict(lora.alpha_pattern),
         use_rslora=lora.rslora,
@@ -125,7 +132,7 @@ def use_loraplus_optimizer(trainer: Any, config: RunConfig) -> Any:
         trainer.optimizer = create_loraplus_optimizer(
             trainer.model,
             torch.optim.AdamW,
-            lr=settings.learning_rate,
+            lr=settings.learning_rate or 0.0,
             loraplus_lr_ratio=ratio,
             weight_decay=settings.weight_decay,
             loraplus_weight_decay=settings.weight_decay,

@@ -4,57 +4,86 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from configs.digest import key_of
 from configs.errors import InputError, RefusedError
-from configs.release import MANIFEST, Manifest, digest_of, list_files, verify_release
+from configs.release import MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from configs.run.serving import Serving
-from configs.task import Task, served_task
+from configs.task import served_task
 from infra.files.atomic import new_directory, write_text
+from infra.files.hashes import FileHashes
 from infra.git.command import head_revision
-from train.model.find_base import find_weights, folders_of
+from train.model.added_tokens import extend_base, extended_folder
+from train.model.base_files import weight_files
+from train.model.find_base import Found, find_weights, folders_of
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "llmcompressor", "compressed-tensors", "tokenizers", "safetensors")
 KEPT = re.compile(
-    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json"
-    r"|(vocab|merges)\.txt|chat_template\.jinja|.*\.model|model.*\.safetensors(\.index\.json)?"
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|tekken)\.json"
+    r"|(vocab|merges)\.txt|chat_template\.jinja|additional_chat_templates/[^/]+\.jinja|.*\.model"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 )
 
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
-    """build/base/NAME, made on the first call, its bytes those that base.digest pins.
+    """build/base/NAME, made on the first call, its bytes those that base.digest pins. Weights are linked, not copied,
+    and hashed once. With base.add_tokens it is the folder beside it that has them.
 
-    Raises InputError, RefusedError or ExternalError as `find_weights`, and RefusedError where the digest
-    differs.
+    Raises InputError, RefusedError or ExternalError as `find_weights`, InputError where its tokenizer cannot be made a
+    fast one, and RefusedError where the digest differs.
     """
-    base = config.base
-    target, downloads = root / base.name, root / f".{base.name}.download"
-    if base.pin and is_current(target, base, base.pin, ""):  # a pinned name needs no look at the far side
-        return target
-    source, version = find_weights(base, downloads)
-    described = "" if base.pin else describe_source(source)
-    if is_current(target, base, version, described):
-        return target
-    with new_directory(target) as partial:
-        if source.suffix == ".gguf":
-            convert_gguf(source, partial)
-        else:
-            copy_weights(source, partial)
-        check_digest(base, write_manifest(partial, target.name, served_task(config.task), version, described).digest)
-    shutil.rmtree(downloads, ignore_errors=True)
+    plain, tokens = make_plain_base(config, root), config.base.add_tokens
+    return make_extended_base(plain, config) if tokens else plain
+
+
+def make_extended_base(plain: Path, config: RunConfig) -> Path:
+    """The folder beside `plain` with base.add_tokens; InputError where one of them is a token already."""
+    origin, tokens = read_manifest(plain), config.base.add_tokens
+    target = extended_folder(plain, origin.digest, tokens)
+    if not (target / MANIFEST).exists():
+        extend_base(plain, target, tokens)
+        version = f"{origin.base['version']} with {len(tokens)} more token{'s' if len(tokens) > 1 else ''}"
+        hashes = FileHashes()
+        write_manifest(target, config, origin.base["name"], Found(plain, version, []), origin.digest, hashes)
+        hashes.keep()
     return target
 
 
-def is_current(target: Path, base: BaseWeights, version: str, described: str) -> bool:
+def make_plain_base(config: RunConfig, root: Path) -> Path:
+    """build/base/NAME as it came."""
+    base, hashes = config.base, FileHashes()
+    target, downloads = root / base.name, root / f".{base.name}.download"
+    if not (base.pin and is_current(target, base, base.pin, "", hashes)):  # a pinned name needs no look elsewhere
+        found = find_weights(base, downloads)
+        described = "" if base.pin else describe_source(found.source)
+        if not is_current(target, base, found.version, described, hashes):
+            with new_directory(target) as partial:
+                if found.source.suffix == ".gguf":
+                    convert_gguf(found.source, partial)
+                else:
+                    bring_files(found.source, partial, hashes, stays=base.mlflow is None)
+                make_fast_tokenizer(partial)
+                manifest = write_manifest(partial, config, target.name, found, described, hashes)
+                check_digest(base, manifest.digest)
+            if found.passed_by:
+                print(f"{target}: passed by {', '.join(found.passed_by)}", file=sys.stderr)
+            shutil.rmtree(downloads, ignore_errors=True)
+    hashes.keep()
+    return target
+
+
+def is_current(target: Path, base: BaseWeights, version: str, described: str, hashes: FileHashes) -> bool:
     """Made from these very bytes, and whole: bytes that changed are made anew."""
     try:
-        manifest = verify_release(target)
-    except (InputError, RefusedError):
+        manifest = verify_release(target, hash_file=hashes.sha256_of)
+    except (InputError, RefusedError, OSError):
         return False
     if manifest.base.get("version") != version or manifest.base.get("source") != described:
         return False
@@ -92,27 +121,83 @@ def fix_special_tokens(tokenizer: Any, model: Any) -> None:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
 
 
-def copy_weights(source: Path, target: Path) -> None:
+def make_fast_tokenizer(directory: Path) -> None:
+    """tokenizer.json of a tokenizer that has none: rows are cut into words by its offsets. Raises InputError where it
+    cannot be made."""
+    if (directory / "tokenizer.json").exists():
+        return
+    try:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+    except Exception as error:  # each tokenizer's maker raises what it likes
+        raise slow_only(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
+    if not (directory / "tokenizer.json").exists():
+        raise slow_only(f"{type(tokenizer).__name__} has no fast form")
+
+
+def slow_only(reason: str) -> InputError:
+    return InputError(
+        f"base: found a tokenizer without tokenizer.json, and none can be made of it: {reason}",
+        hint="save it once as a fast one: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+    )
+
+
+def bring_files(source: Path, target: Path, hashes: FileHashes, stays: bool) -> None:
+    """Weights as links, the small files as copies. `stays`: the source is there as long as its owner likes, so that
+    where no hard link can be (another file system, another owner) a symbolic one will do."""
+    for name, file in kept_files(source).items():
+        (target / name).parent.mkdir(exist_ok=True)
+        if file.suffix == ".safetensors":
+            link(file, target / name, hashes, stays)
+        else:
+            shutil.copyfile(file, target / name)
+
+
+def link(file: Path, target: Path, hashes: FileHashes, stays: bool) -> None:
+    hashes.sha256_of(file)
+    try:
+        hashes.link(file, target)
+    except OSError:
+        if stays:
+            target.symlink_to(file.resolve())
+        else:
+            shutil.copyfile(file, target)
+
+
+def kept_files(source: Path) -> dict[str, Path]:
+    """Name in the base to file: what a model and its tokenizer need."""
+    weights = weight_files(source)
+    found: dict[str, Path] = {}
     for folder in reversed(folders_of(source)):  # what lies beside the weights wins
-        for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if file.is_file() and KEPT.fullmatch(file.name):
-                shutil.copyfile(file, target / file.name)
+        files = sorted([*folder.glob("*"), *folder.glob("additional_chat_templates/*")])
+        names = {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+        found |= {
+            name: file
+            for name, file in names.items()
+            if file in weights or (KEPT.fullmatch(name) and file.suffix != ".safetensors")
+        }
+    return found
 
 
 def describe_source(source: Path) -> str:
-    files = [source] if source.is_file() else sorted(file for file in source.glob("*.safetensors"))
-    return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+    """Changes when a file does that the base is made of."""
+    files = {source.name: source} if source.is_file() else kept_files(source)
+    return key_of([(name, file.stat().st_size, file.stat().st_mtime_ns) for name, file in sorted(files.items())])
 
 
-def write_manifest(directory: Path, name: str, task: Task, version: str, described: str) -> Manifest:
-    files = list_files(directory)
+def write_manifest(
+    directory: Path, config: RunConfig, name: str, found: Found, described: str, hashes: FileHashes
+) -> Manifest:
+    files = list_files(directory, hashes.sha256_of)
     manifest = Manifest(
         name=re.sub(r"[^a-z0-9._-]", "-", f"base-{name}".lower()),
         digest=digest_of(files),
-        task=task,
+        task=served_task(config.task),
         files=files,
         serving=Serving(),
-        base={"name": name, "version": version, "source": described},
+        base={"name": name, "version": found.version, "source": described, "passed_by": ", ".join(found.passed_by)},
         data={},
         quantization={"scheme": "none", "size_bytes": weights_size(directory)},
         git_revision=head_revision(),

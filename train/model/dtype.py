@@ -49,6 +49,7 @@ def base_dtype(config: RunConfig, base: Path) -> Any:
 
     lora = config.train.lora
     frozen = config.train.method == "lora" and lora.initialization not in CHANGES_BASE and lora.bias == "none"
+    frozen = frozen and not config.base.add_tokens and not lora.modules_to_save
     stored = stored_dtype(base) if frozen and choose_dtype(config.train.dtype) == "bfloat16" else None
     return stored if stored == torch.bfloat16 else torch.float32
 

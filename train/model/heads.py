@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
 from configs.run.family import BLOCK, HEADS, TEXT_PARTS
-from configs.task import Problem
+from configs.task import Problem, served_problem, served_task
 from infra.files.atomic import read_json
 from infra.tokenizer import load_tokenizer
 
@@ -41,8 +41,8 @@ def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = 
     from transformers import AutoModelForCausalLM
 
     require_served(config, weights)
-    if config.task == "sequence-classification":
-        return load_classifier(weights, labels, config.problem, **quantization)
+    if served_task(config.task) == "sequence-classification":
+        return load_classifier(weights, labels, served_problem(config.task, config.problem), **quantization)
     if config.task == "token-classification":
         return load_tagger(weights, labels, **quantization)
     model = load(AutoModelForCausalLM, weights, dtype=dtype or torch.float32, **quantization)
@@ -101,6 +101,8 @@ def load(
         **names,
         **quantization,
     )
+    if names:
+        model._weight_conversions = None  # saved by its own names: transformers would write back the whole's
     drawn = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
     model.new_layers = outermost({name.rpartition(".")[0] for name in drawn})
     if lacking := [name for name in model.new_layers if BLOCK.search(f".{name}.") or "embed" in name]:

@@ -23,6 +23,8 @@ def write_golden(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row],
 
 
 def golden_lines(config: RunConfig, model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
+    if config.task == "reward":
+        return reward(model, tokenizer, rows)
     if config.task == "sequence-classification":
         return classify(model, tokenizer, rows, config.problem)
     if config.task == "token-classification":
@@ -60,6 +62,19 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
                 "probs": named,
             }
         )
+    return lines
+
+
+def reward(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
+    """The number of each conversation with its better answer, rounded to 6 digits."""
+    import torch
+
+    lines, ours = [], read_tokenizer(Path(tokenizer.name_or_path))
+    for row in rows:
+        ids = ours.ids(ours.chat.render(row["messages"])[0], special=False)
+        with torch.inference_mode():
+            value = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
+        lines.append({"id": row["id"], "messages": row["messages"], "answer": f"{value:.6g}", "value": round(value, 6)})
     return lines
 
 

@@ -15,6 +15,7 @@ from infra.files.atomic import read_json, write_json
 from infra.tokenizer import load_tokenizer
 from train.model.adapter import load_trained
 from train.release.generation import settle_generation
+from train.tasks.reward import last_token, padding_beside
 
 INDEX = ".safetensors.index.json"
 
@@ -23,6 +24,8 @@ def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tu
     """Model, merged in float32 and not yet rounded, and tokenizer."""
     model, tokenizer = load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
     settle_generation(model, tokenizer)
+    if config.task == "reward":  # else transformers takes the token at which the number is read for padding
+        model.config.get_text_config().pad_token_id = padding_beside(tokenizer, last_token(base))
     return model, tokenizer
 
 

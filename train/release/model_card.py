@@ -88,6 +88,11 @@ def use(config: RunConfig, labels: list[str], pair_separator: str | None = None)
             f"POST `/pooling` on vLLM; of each token the probabilities of the tags by index: {listed}. "
             "A word's tag stands at its first subword."
         )
+    if config.task == "reward":
+        return (
+            "POST `/classify` on vLLM with `messages`, a conversation whose last turn is the answer to be judged; "
+            "`probs` holds the one number, larger for a better answer."
+        )
     if config.task == "sequence-classification":
         kinds = {"multi_label": "each class by itself, likely above 0.5", "regression": "the one number itself"}
         meaning = kinds.get(config.problem, "one class, the likeliest")

@@ -85,6 +85,15 @@ def check_number(value: Any) -> Any:
     return number if math.isfinite(number) else Fault("missing_field", kind_of(value), "a finite number")
 
 
+def check_boolean(value: Any) -> Any:
+    """As JSON and Parquet hold it, or as CSV spells it."""
+    spelled = {"true": True, "false": False, "1": True, "0": False}
+    if isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1)):
+        return bool(value)
+    found = spelled.get(value.strip().lower()) if isinstance(value, str) else None
+    return Fault("missing_field", kind_of(value), "true or false") if found is None else found
+
+
 def check_tokens(value: Any) -> Any:
     if not isinstance(value, list) or not value:
         return Fault("missing_field", kind_of(value), "a list of words, not empty")

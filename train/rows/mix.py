@@ -19,7 +19,7 @@ from train.sources.source import Batch, Fault, Row, Source
 SOURCE = "source"  # the column that says which part a row is of
 
 
-def read_rows(config: RunConfig) -> Source:
+def source_of_run(config: RunConfig) -> Source:
     """The source of a run. Rows of a mix come as their part's preset, columns and template make them."""
     return read_mix(config.data) if config.data.source == "mix" else read_source(config)
 

@@ -8,10 +8,10 @@ Alpaca (Taori et al. 2023) with LLaMA-Factory's `system`, `history` and pairs. t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
+from train.rows.conversation import from_json
 from train.rows.fields import kind_of, shorten
 from train.rows.squad import read_squad
 from train.rows.trl import read_trl
@@ -39,13 +39,8 @@ def read_openai(row: Row) -> Row | Fault:
 
 
 def modern(turn: Turn) -> Turn:
-    """`function_call` became `tool_calls`, the role `function` became `tool` (OpenAI, November 2023)."""
-    if turn.get("role") == "function":
-        turn = turn | {"role": "tool"}
-    if isinstance(call := turn.get("function_call"), dict):
-        rest = {key: value for key, value in turn.items() if key != "function_call"}
-        turn = rest | {"tool_calls": [{"type": "function", "function": call}]}
-    return turn
+    """The role `function` became `tool`."""
+    return turn | {"role": "tool"} if turn.get("role") == "function" else turn
 
 
 def read_sharegpt(row: Row) -> Row | Fault:
@@ -81,10 +76,7 @@ def sharegpt_turn(turn: Turn) -> Turn:
 
 def calls_of(value: Any) -> list[Row] | None:
     """{"name", "arguments"} or a list of them, as JSON text; None where it is not that."""
-    try:
-        found = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
+    found = from_json(value)
     calls = found if isinstance(found, list) else [found]
     if not calls or not all(isinstance(call, dict) and "name" in call for call in calls):
         return None

@@ -50,8 +50,8 @@ def known_shape(row: Row) -> str | None:
             return "sharegpt"
     if is_turn(first(row.get("conversations") or row.get("conversation")), "role", "content"):
         return "sharegpt"
-    if {"input", "preferred_output"} <= row.keys() or str(row.get("messages")).startswith(('[{"', '[ {"')):
-        return "openai"  # preferences, or turns as JSON text in a cell
+    if {"input", "preferred_output"} <= row.keys():
+        return "openai"
     if {"instruction", "output"} <= row.keys() or {"instruction", "chosen", "rejected"} <= row.keys():
         return "alpaca"
     if {"prompt", "completion"} <= row.keys() and not isinstance(row["prompt"], str):

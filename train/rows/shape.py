@@ -10,6 +10,7 @@ from typing import Any, Literal
 from infra.chat_template import said
 from train.rows.conversation import check_conversation, check_tools
 from train.rows.fields import (
+    check_boolean,
     check_label,
     check_labels,
     check_number,
@@ -20,25 +21,28 @@ from train.rows.fields import (
 )
 from train.sources.source import Fault, Row, compact
 
-Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference"]
+Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference", "unpaired"]
 
 
 def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
-    """`columns`: of the first row that could be read, for a causal-lm row shows by its fields what it is."""
+    """`columns`: of the first row that could be read, for a chat model's row shows by its fields what it is."""
     if task == "sequence-classification":
         by_problem: dict[str, Shape] = {"multi_label": "labels", "regression": "value"}
         return by_problem.get(problem, "label")
-    if task == "causal-lm":
+    if task in ("causal-lm", "grpo"):
         return (
             "chat"
             if "messages" in columns
             else "completion"
             if "prompt" in columns
             else "text"
-            if "text" in columns
+            if "text" in columns and task == "causal-lm"
             else "chat"
         )
-    return "tags" if task == "token-classification" else "preference"
+    if task == "token-classification":
+        return "tags"
+    alone = task == "dpo" and columns & {"desirable", "label"} and "rejected" not in columns
+    return "unpaired" if alone else "preference"
 
 
 FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
@@ -50,10 +54,11 @@ FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
     "completion": {"prompt": check_text, "completion": check_text},
     "text": {"text": check_text},
     "preference": {"messages": check_conversation, "rejected": check_text},
+    "unpaired": {"messages": check_conversation, "desirable": check_boolean},
 }
 KEPT = "kept"  # a JSON object of the columns that data.keep names
 PAIR = "text_pair"  # the second text of a pair, beside text
-WITH_REFERENCE = {"chat", "completion", "preference"}
+WITH_REFERENCE = {"chat", "completion", "preference", "unpaired"}
 
 
 def has_pairs(shape: Shape, found: Row) -> bool:
@@ -71,6 +76,8 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset(), *
                 {"role": "assistant", "content": found["chosen"]},
             ]
         }
+    if shape == "unpaired":
+        found = as_unpaired(found)
     if not pairs and has_pairs(shape, found):
         return Fault("missing_field", "a text_pair, which the first row has not", "two texts in every row, or in none")
     row: Row = {}
@@ -97,6 +104,15 @@ def parse_row(found: Row, shape: Shape, allowed: frozenset[str] = frozenset(), *
             expected_of(row) if reference is None else reference if isinstance(reference, str) else compact(reference)
         )
     return row
+
+
+def as_unpaired(found: Row) -> Row:
+    """TRL's own columns (prompt, completion, label) as ours."""
+    turns = [
+        {"role": "user", "content": found.get("prompt")},
+        {"role": "assistant", "content": found.get("completion")},
+    ]
+    return {"messages": turns, "desirable": found.get("label")} | found
 
 
 def fields_of(shape: Shape, pairs: bool) -> dict[str, Callable[[Any], Any]]:
@@ -143,11 +159,17 @@ def texts_of(row: Row) -> list[str]:
     return [*turns, *(row[name] for name in ("text", PAIR, "prompt", "completion", "rejected") if name in row), *words]
 
 
-def words_asked(row: Row) -> str:
-    """What near-duplicates are told by: the question without the system's turn, which many rows share."""
-    if "messages" in row:
-        return "\n".join(said(turn) for turn in row["messages"][:-1] if turn["role"] != "system")
-    return "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
+def asked_of(row: Row) -> tuple[str, str]:
+    """What near-duplicates are told by: the whole question, and what is asked beside the system's turns and the tools;
+    an answer to nothing stands for its question."""
+    if "messages" not in row:
+        text = "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
+        return text, text
+    turns = row["messages"][:-1]
+    beside = "\n".join(said(turn) for turn in turns if turn["role"] != "system")
+    whole = "\n".join([*([str(row["tools"])] if row.get("tools") else []), *map(said, turns)])
+    whole = whole if whole.strip() else answer_of(row)
+    return whole, beside if beside.strip() else whole
 
 
 def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = True, pairs: bool = False) -> Any:
@@ -159,6 +181,7 @@ def arrow_schema(shape: Shape, keep: list[str] | None = None, *, tokens: bool = 
     keys = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
     turns = pyarrow.list_(pyarrow.struct([*((key, text) for key in keys), ("train", pyarrow.bool_())]))
     types = {"labels": texts, "tokens": texts, "tags": texts, "messages": turns, "value": pyarrow.float64()}
+    types["desirable"] = pyarrow.bool_()
     names = ["id", *fields_of(shape, pairs), *(["tools"] if "messages" in FIELDS[shape] else [])]
     names += [*(["reference"] if shape in WITH_REFERENCE else []), *([KEPT] if keep else [])]
     return pyarrow.schema([(name, types.get(name, text)) for name in names] + (token_columns(shape) if tokens else []))
@@ -171,6 +194,8 @@ def token_columns(shape: Shape) -> list[tuple[str, Any]]:
     ids, length = pyarrow.list_(pyarrow.int32()), ("length", pyarrow.int32())
     if shape == "preference":
         return [*((name, ids) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), length]
+    if shape == "unpaired":
+        return [("prompt_ids", ids), ("chosen_ids", ids), length]
     if shape == "tags":
         return [("input_ids", ids), ("first_subwords", ids), length]
     generated = shape in ("chat", "completion", "text")

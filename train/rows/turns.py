@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from typing import Any
 
+from train.rows.conversation import from_json
 from train.rows.fields import kind_of
 from train.sources.source import Fault, Row
 
@@ -13,22 +12,9 @@ Turn = dict[str, Any]
 
 
 def tools_of(row: Row) -> Row:
-    """`tools` as a list, where a file holds them as JSON text or as the older `functions` too."""
-    tools = row.get("tools")
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools) if tools.strip() else None
-        except ValueError:
-            return {"tools": tools}
-    if tools is None and isinstance(functions := row.get("functions"), list):
-        tools = functions
-    if not isinstance(tools, list) or not tools:
-        return {}
-    wrapped = [
-        {"type": "function", "function": tool} if isinstance(tool, dict) and "function" not in tool else tool
-        for tool in tools
-    ]
-    return {"tools": wrapped}
+    """`tools`, or `functions` as they were called before (OpenAI, November 2023)."""
+    tools = row.get("tools") or row.get("functions")
+    return {"tools": tools} if tools else {}
 
 
 def with_system(row: Row, turns: list[Turn]) -> list[Turn]:
@@ -89,9 +75,7 @@ def as_turns(value: Any, role: str, name: str) -> list[Turn] | Fault:
 
 def turns_of(value: Any, name: str) -> list[Turn] | Fault:
     """A list of turns; a dict alone is one turn, and JSON text is what it says, as Parquet files hold it."""
-    if isinstance(value, str) and value.lstrip()[:2] in ("[{", '{"'):
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
+    value = from_json(value)
     value = [value] if isinstance(value, dict) else value
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         return Fault("missing_field", f"{name}: {kind_of(value)}", "a list of turns")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from configs.rows.data import Data
 from infra.chat_template import TrainOn
-from infra.tokenizer import Tokenizer
+from infra.tokenizer import Tokenizer, split_answer
 from train.rows.shape import Shape
 from train.sources.source import Row
 
@@ -35,6 +35,8 @@ def encode(tokenizer: Tokenizer, rules: Rules, row: Row) -> Tokens:
     shape = rules.shape
     if shape == "preference":
         return {**tokenizer.pair(row)}
+    if shape == "unpaired":
+        return dict(zip(("prompt_ids", "chosen_ids"), split_answer(*tokenizer.conversation(row, "last")), strict=True))
     if shape == "tags":
         ids, first = tokenizer.words(row["tokens"])
         return {"input_ids": ids, "first_subwords": first}
@@ -52,7 +54,7 @@ def encode(tokenizer: Tokenizer, rules: Rules, row: Row) -> Tokens:
 def length_of(tokens: Tokens) -> int:
     """Of a pair its prompt and the longer answer."""
     if "prompt_ids" in tokens:
-        return len(tokens["prompt_ids"]) + max(len(tokens["chosen_ids"]), len(tokens["rejected_ids"]))
+        return len(tokens["prompt_ids"]) + max(len(tokens["chosen_ids"]), len(tokens.get("rejected_ids", [])))
     return len(tokens["input_ids"])
 
 

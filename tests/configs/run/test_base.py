@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from configs.run.base import BaseWeights
+from configs.run.base import BaseWeights, roots_file
 
 pytestmark = pytest.mark.unit
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -48,3 +49,50 @@ def test_each_place_names_its_folder_and_pin(keys: dict[str, str], name: str, pi
 def test_what_could_move_or_is_no_single_place_is_refused(keys: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         BaseWeights.model_validate(keys)
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights outside the checkout, and a machine that allows nothing yet."""
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "models/llama").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "checkout")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TUNEGATE_BASES", raising=False)
+    return tmp_path / "models"
+
+
+def read(path: str) -> BaseWeights:
+    """As the loader does, which looks at the disk."""
+    return BaseWeights.model_validate({"path": path}, context={"root": Path(".")})
+
+
+def test_a_base_outside_the_checkout_is_for_the_machine_to_allow(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = str(models / "llama")
+    with pytest.raises(ValidationError, match=rf"export TUNEGATE_BASES={models}, or a line in "):
+        read(outside)
+    monkeypatch.setenv("TUNEGATE_BASES", f"/nowhere:{models}")
+    assert read(outside).name == "llama"
+    with pytest.raises(ValidationError, match="inside the checkout"):
+        read(f"{outside}/../../secret")
+
+
+def test_a_line_in_the_persons_own_settings_allows_it_too(models: Path) -> None:
+    roots_file().parent.mkdir(parents=True)
+    roots_file().write_text(f"\n{models}\nrelative/never\n")
+    assert read(str(models / "llama")).path == str(models / "llama")
+
+
+@pytest.mark.parametrize("root", ["relative", "", "/models-of-others"])
+def test_what_names_no_folder_above_it_allows_nothing(models: Path, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEGATE_BASES", root)
+    with pytest.raises(ValidationError, match="this machine allows"):
+        read(str(models / "llama"))
+
+
+def test_a_link_out_of_the_checkout_is_no_way_round(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("weights").symlink_to(models / "llama")
+    with pytest.raises(ValidationError, match="this machine allows"):
+        read("weights")
+    monkeypatch.setenv("TUNEGATE_BASES", str(models))
+    assert read("weights").path == "weights"

@@ -120,10 +120,10 @@ def run_of(tmp_path: Path, evaluate: str, task: str = "sequence-classification")
             "{behaviour: [{test: robustness, perturb: [case]}, {test: robustness, perturb: [typos]}]}",
             "a name of its own",
         ),
-        ("{harness: [{task: hellaswag}]}", "only with task causal-lm or dpo"),
+        ("{harness: [{task: hellaswag}]}", "only with task causal-lm, dpo"),
         (
             "{judge: {base_url: 'http://127.0.0.1:1/v1', model: m, prompt: '{{ answer }}', scale: [1, 5]}}",
-            "only with task causal-lm or dpo",
+            "only with task causal-lm, dpo",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from configs.loader import load
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate, check_json_schema
 from configs.run.metrics import METRICS
-from configs.run.slices import Slice, names_in
+from configs.run.slices import Slice
 
 pytestmark = pytest.mark.unit
 
@@ -113,10 +113,6 @@ def test_a_schema_with_its_own_definitions_is_taken(tmp_path: Path) -> None:
     schema = {"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
     (tmp_path / "s.json").write_text(json.dumps(schema))
     check_json_schema(tmp_path / "s.json")
-
-
-def test_names_are_those_that_an_expression_reads() -> None:
-    assert names_in("length < 20 and (topic in ('a', 'b') or not label[0] == \"x\")") == ["label", "length", "topic"]
 
 
 def test_a_manifests_copy_is_read_where_its_schema_is_not() -> None:

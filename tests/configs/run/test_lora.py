@@ -45,6 +45,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task": "dpo", "lora": {"initialization": "pissa"}}, "its reference is the model with the adapter off"),
     ({"task": "dpo", "lora": {"bias": "all"}}, "its reference is the model with the adapter off"),
     ({"lora": {"dora": True, "initialization": "pissa"}}, "DoRA's magnitudes"),
+    ({"task": "dpo", "lora": {"target_modules": ["q_proj", "lm_head"]}}, "without lm_head"),
+    ({"task": "dpo", "lora": {"target_modules": ".*(q_proj|head)"}}, "without lm_head"),
     ({"lora": {"target_modules": "(q_proj"}}, "regular expressions that compile"),
     ({"lora": {"rank_pattern": {"q_proj": 0}}}, "ranks and alphas from 1 to 1024"),
     (
@@ -66,8 +68,13 @@ def test_what_cannot_be_is_refused_with_what_was_expected(sections: dict[str, An
 def test_a_source_has_its_own_task(source: str) -> None:
     assert run(SOURCES[source], {"source": source}).task == SOURCES[source]
     for task in set(SOURCES.values()) - {SOURCES[source]}:
-        with pytest.raises(ValidationError, match=f"task {SOURCES[source]} with data.source {source}"):
+        with pytest.raises(ValidationError, match=f"task {SOURCES[source]}( or .*)? with data.source {source}"):
             run(task, {"source": source})
+
+
+def test_a_sources_rows_also_serve_the_tasks_that_learn_from_the_same_rows() -> None:
+    assert run("reward", {"source": "bfcl_preferences"}).task == "reward"
+    assert run("grpo", {"source": "bfcl"}, reward=[{"metric": "exact_match"}]).task == "grpo"
 
 
 @pytest.mark.parametrize("task", SOURCES.values())
@@ -78,10 +85,12 @@ def test_every_task_has_every_method(task: str, method: str) -> None:
 
 
 def test_a_preference_run_is_served_as_a_chat_model() -> None:
-    assert [served_task(task) for task in ("dpo", "causal-lm", "token-classification")] == [
+    assert [served_task(task) for task in ("dpo", "causal-lm", "grpo", "token-classification", "reward")] == [
+        "causal-lm",
         "causal-lm",
         "causal-lm",
         "token-classification",
+        "sequence-classification",
     ]  # type: ignore[arg-type]  # task names
 
 

@@ -19,7 +19,7 @@ from configs.run.base import BaseWeights, input_columns
 from configs.run.config import RunConfig
 from configs.run.lora import Lora
 from configs.run.quantize import Quantize
-from configs.run.servability import NO_FLOAT32, adapter_refusal, family_of, refusal
+from configs.run.servability import NO_FLOAT32, adapter_refusal, refusal
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
@@ -109,7 +109,7 @@ def test_what_no_kernel_of_vllm_multiplies_is_refused_with_the_reason_and_bfloat
     [
         ("causal-lm", "lora", {}, None),
         ("dpo", "qlora", {"rank": 512, "rslora": True, "initialization": "gaussian"}, None),
-        ("sequence-classification", "lora", {}, "task causal-lm or dpo"),
+        ("sequence-classification", "lora", {}, "task causal-lm, dpo or grpo"),
         ("causal-lm", "full", {}, "train.method lora or qlora"),
         ("causal-lm", "lora", {"rank": 513}, "ranks up to 512"),
         ("causal-lm", "lora", {"rank_pattern": {"q_proj": 600}}, "ranks up to 512"),
@@ -128,7 +128,7 @@ def test_an_adapter_that_vllm_does_not_serve_unmerged_is_refused_with_all_that_i
 
 def test_check_says_so_and_that_nothing_of_a_base_that_stays_is_pruned() -> None:
     assert problems(scheme="adapter") == [] and problems("sequence-classification", scheme="adapter")[0].startswith(
-        "task causal-lm or dpo"
+        "task causal-lm, dpo or grpo"
     )
     assert problems(scheme="adapter", prune={}) == ["no prune with scheme adapter: the base stays as it is"]
 
@@ -137,7 +137,6 @@ def test_auto_is_this_machines_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(os.path, "exists", lambda path, there=there: there and path == "/dev/nvidiactl")
         assert servability.device_here() == device
-    assert family_of("token-classification") == "encoder" and family_of("dpo") == "decoder"
     assert refusal("decoder", Quantize(scheme="none"), "float32", "cpu") is None
 
 

@@ -108,6 +108,8 @@ def test_repro_runs_the_whole_way_then_only_what_changed(copy: Path) -> None:
     Path("eval/metrics/aggregate.py").write_text("# measured otherwise\n")
     assert reproduce() == (True, ["evaluate"])  # the same figures came out, so the verdict stands
     edit("configs/finetune/calls-v2.yaml", "max_steps: 3", "max_steps: 9")
+    edit("configs/gates/ner.yaml", "rules:", "rules: # of others")
+    edit("configs/deploy/staging.yaml", "name: staging", "name: staging # of others")
     assert reproduce() == (True, [])
 
 
@@ -151,6 +153,20 @@ def test_a_new_config_is_in_the_pipeline_without_another_edit(copy: Path, capfd:
     assert reproduce("gate@tickets") == (True, STAGES)
     Path("configs/finetune/calls-v2.yaml").unlink()
     assert reproduce() == (False, []) and reproduce() == (True, [])
+
+
+def test_a_config_that_lies_elsewhere_is_run_by_its_link(copy: Path) -> None:
+    from infra.dvc.inputs import enlist
+
+    write_config("own")
+    elsewhere = Path("configs/finetune/own.yaml").rename("../own-run.yaml")
+    assert enlist(elsewhere) == "own"
+    reproduce()  # it came
+    assert reproduce("gate@own") == (True, STAGES)
+    edit("data/own.csv", "good", "fine")
+    assert reproduce("gate@own") == (True, ["prepare"])
+    edit(str(elsewhere), "max_steps: 3", "max_steps: 4")
+    assert reproduce("gate@own") == (True, STAGES[1:])
 
 
 def test_a_config_that_cannot_be_read_keeps_no_other_from_running(copy: Path) -> None:

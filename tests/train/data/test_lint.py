@@ -151,16 +151,36 @@ def test_a_refusal_counts_lists_and_says_what_helps(tmp_path: Path) -> None:
         for row in range(1, 10):
             findings.add("a.jsonl", row, Fault("duplicate", "x", "y"))
             findings.add("a.jsonl", row, Fault("too_long", "x", "y"))
-        findings.refuse(record)
+        findings.refuse()
     message = str(caught.value)
     assert "9 duplicate" in message and f"and {9 - SHOWN} more" in message and "too_long" not in message
     assert "lint: {duplicate: drop}" in message and str(record) in message
     assert len(record.read_text().splitlines()) == 18, "the record lists what is dropped as well"
 
 
+def test_where_dropping_would_leave_too_few_it_is_not_offered(tmp_path: Path) -> None:
+    with record_findings(Lint(), tmp_path / "lint.jsonl") as findings:
+        findings.add("a.jsonl", 1, Fault("duplicate", "x", "y"))
+        findings.add("a.jsonl", 2, Fault("expectation", "x", "y"), "refuse")
+        with pytest.raises(RefusedError, match=r"lint: \{duplicate: drop\}, or say under data: expect: another action"):
+            findings.refuse()
+        with pytest.raises(RefusedError) as caught:
+            findings.refuse(droppable=False)
+    assert "or say" not in str(caught.value) and "a.jsonl:2: expectation" in str(caught.value)
+
+
+def test_of_each_kind_and_action_the_first_five_are_shown(tmp_path: Path) -> None:
+    with record_findings(Lint(), tmp_path / "lint.jsonl") as findings:
+        for row in range(1, 9):
+            findings.add("a", row, Fault("expectation", "x", "y"), "keep")
+        findings.add("a", 9, Fault("expectation", "x", "y"), "refuse")
+    assert len(findings.lines()) == SHOWN + 2 and findings.lines("refuse") == ["a:9: expectation: found x, expected y"]
+    assert findings.by_kind() == {"expectation": 9} and findings.by_kind("refuse", "drop") == {"expectation": 1}
+
+
 def test_what_is_dropped_or_kept_refuses_nothing(tmp_path: Path) -> None:
     with record_findings(Lint.model_validate({"duplicate": "keep", "too_long": "drop"}), tmp_path / "x") as findings:
         assert findings.add("a", 1, Fault("duplicate", "x", "y")) is True
         assert findings.add("a", 1, Fault("too_long", "x", "y")) is False
-        findings.refuse(tmp_path / "x")
+        findings.refuse()
     assert {row["kind"]: row["count"] for row in findings.table() if row["count"]} == {"duplicate": 1, "too_long": 1}

@@ -33,10 +33,10 @@ def names(count: int) -> list[str]:
     return [f"r{index}" for index in range(count)]
 
 
-def split(count: int, data: Data, **columns: Any) -> Any:
+def split(count: int, data: Data, *, grouped: bool = False, **columns: Any) -> Any:
     zeros = {name: numpy.zeros(count, dtype="int64") for name in ("part", "group", "time", "stratum")}
     given_columns = {name: numpy.array(values) for name, values in columns.items()}
-    return assign(draw_order(pyarrow.array(names(count)), data.seed), data, **(zeros | given_columns))
+    return assign(draw_order(pyarrow.array(names(count)), data.seed), data, grouped=grouped, **(zeros | given_columns))
 
 
 def rows(found: Any, code: int) -> set[int]:
@@ -64,7 +64,7 @@ def test_the_order_in_which_rows_come_does_not_matter(shuffled: list[str], seed:
 @pytest.mark.parametrize("method", ["random", "stratified", "grouped", "temporal"])
 @given(max_rows=st.integers(min_value=40, max_value=90), seed=SEEDS)
 def test_runs_that_differ_in_max_rows_hold_out_the_same_rows(method: str, max_rows: int, seed: int) -> None:
-    columns = {
+    columns: dict[str, Any] = {
         "stratum": [index % 3 for index in range(90)],
         "group": [index // 4 for index in range(90)],
         "time": [index % 31 for index in range(90)],
@@ -140,3 +140,18 @@ def test_given_splits_stay_as_they_are_given(parts: list[int]) -> None:
 def test_too_few_rows_say_how_many_there_are(count: int, data: Data, columns: dict[str, Any], why: str) -> None:
     with pytest.raises(InputError, match=why):
         split(count, data, **columns)
+
+
+@given(st.lists(st.integers(0, 30), min_size=60, max_size=90), SEEDS)
+def test_rows_drawn_at_random_keep_together_where_they_must_and_are_else_drawn_as_ever(
+    groups: list[int], seed: int
+) -> None:
+    data = settings(seed=seed)
+    try:
+        found = split(len(groups), data, group=groups, grouped=True)
+    except InputError:
+        assume(False)
+    members = [{groups[row] for row in rows(found, code)} for code in (TRAIN, VALIDATION, TEST)]
+    assert sum(map(len, members)) == len(set(groups))
+    alone = split(60, data, group=range(60), grouped=True)
+    assert (alone == split(60, data)).all(), "each in a group of its own"

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.errors import InputError
 from tests.paths import ROOT
+from tests.support.tiny_families import DECODERS, ENCODERS, FAMILIES, make_family
 from train.estimate.model_shape import read_header, read_shape
 from train.model.find_base import find_in_package
 
@@ -40,6 +42,33 @@ def test_a_cap_on_the_logits_is_read_from_the_config(tiny_gpt: Path, tmp_path: P
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"final_logit_softcapping": 30.0}))
     assert read_shape(copy).capped and not read_shape(tiny_gpt).capped
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_a_shape_whose_layers_hold_the_models_own_weights(name: str, tmp_path: Path) -> None:
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    from configs.run.family import is_outer
+    from train.model.heads import load
+
+    shape = read_shape(make_family(name, tmp_path / name))
+    assert (shape.family, shape.hidden, shape.layers, shape.heads) == (
+        "decoder" if name in DECODERS else "encoder",
+        64,
+        2,
+        2,
+    )
+    model = load(auto_class(name), tmp_path / name)
+    inner = [one for path, one in model.named_modules() if isinstance(one, (Linear, Conv1D)) and not is_outer(path)]
+    assert shape.linear_parameters == sum(one.weight.numel() for one in inner)
+    assert shape.float16 == (FAMILIES[name].dtype == "float16")
+
+
+def auto_class(name: str) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    return AutoModel if name in ENCODERS else AutoModelForCausalLM
 
 
 def test_a_tiny_bert_is_an_encoder_in_float32(tiny_bert: Path) -> None:

@@ -160,3 +160,25 @@ def outcome_without_gradient(model: Any) -> Any:
 @pytest.mark.parametrize("section", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_layers_that_do_more_than_plain_lora_keep_their_own_forward(section: dict[str, Any]) -> None:
     assert fuse_adapters(adapted(**section)) == 0
+
+
+def test_a_model_may_change_an_answer_in_place() -> None:
+    """OLMo clips its projections so (clip_qkv, transformers/models/olmo/modeling_olmo.py)."""
+    import torch
+
+    from train.layers.lora import LowRankLinears
+    from train.layers.rms_norm import RootMeanSquareNorm
+
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 8, requires_grad=True)
+    parts = [torch.randn(size) for size in ((6, 8), (6,), (2, 8), (6, 2))]
+    plain, fused = ([one.clone().requires_grad_() for one in parts[2:]] for _ in range(2))
+    (answer,) = LowRankLinears.apply(x, (0.5,), *parts[:2], *fused)
+    answer.clamp_(-1, 1).sum().backward()
+    given: Any = x.grad
+    x.grad = None
+    expected = torch.nn.functional.linear(x, *parts[:2]) + 0.5 * (x @ plain[0].t()) @ plain[1].t()
+    expected.clamp(-1, 1).sum().backward()
+    pairs: list[tuple[Any, Any]] = [(given, x.grad), *((a.grad, b.grad) for a, b in zip(fused, plain, strict=True))]
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)
+    RootMeanSquareNorm.apply(x, torch.ones(8), 1e-6).clamp_(-1, 1).sum().backward()

@@ -32,6 +32,8 @@ TAGS = CLASSES | {"eval_entity_f1": 0.0}
         ("regression", {"step": 1, "eval_loss": 2.0, "eval_correlation": 0.1}, 2.0, "that of answering the mean"),
         ("regression", {"step": 1, "eval_loss": 2.0, "eval_correlation": 0.9}, 2.0, None),
         ("regression", {"step": 1, "eval_loss": 1.5, "eval_correlation": 0.1}, 2.0, None),
+        ("single_label", CLASSES | {"eval_loss": 0.1}, 0.0, None),
+        ("regression", {"step": 1, "eval_loss": 0.1, "eval_correlation": 0.0}, 0.0, None),
         ("text", {"step": 1, "eval_loss": 3.2}, 3.2, "no lower than 3.2 before the first step"),
         ("text", {"step": 1, "eval_loss": 3.1}, 3.2, None),
         ("text", {"step": 1, "eval_loss": 3.2}, None, None),

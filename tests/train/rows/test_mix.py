@@ -12,9 +12,10 @@ import pytest
 from configs.errors import InputError
 from configs.run.config import RunConfig
 from train.data.findings import record_findings
-from train.data.pipeline import Drawn, inspect
-from train.data.write_splits import describe, write_splits
-from train.rows.mix import read_rows
+from train.data.mixture import count_parts
+from train.data.pipeline import Drawn, read_rows, split_rows
+from train.data.splits import TRAIN
+from train.rows.mix import source_of_run
 from train.sources.source import Source
 
 pytestmark = pytest.mark.unit
@@ -43,22 +44,24 @@ def mixed(*parts: dict[str, Any], **data: Any) -> RunConfig:
     return RunConfig.model_validate(sections | {"data": keys | data})
 
 
-def prepared(config: RunConfig) -> tuple[Drawn, Any, list[Any]]:
-    source: Source = read_rows(config)
+def prepared(config: RunConfig) -> tuple[dict[str, dict[str, int]], Drawn, list[Any]]:
+    """Rows by part and split, what was drawn, and the train rows."""
+    source: Source = source_of_run(config)
     with record_findings(config.data.lint, Path("lint.jsonl")) as findings:
-        drawn = inspect(config, source, Path("rows.parquet"), findings, None)
-        written = write_splits(Path("rows.parquet"), drawn, config.data, Path("."))
-        card = describe(config, source, drawn, written, findings, "key")
-    return drawn, card, pyarrow.parquet.read_table("train.parquet").to_pylist()
+        table = read_rows(config, source, Path("rows.parquet"), findings, None)
+        drawn = split_rows(config, source, table, Path("rows.parquet"), findings)
+    rows = pyarrow.parquet.read_table("rows.parquet").to_pylist()
+    train = [row for row, split in zip(rows, drawn.split, strict=True) if split == TRAIN]
+    return count_parts(drawn.table, drawn.split, config.data, source), drawn, train
+
+
+def totals(counts: dict[str, dict[str, int]]) -> dict[str, int]:
+    return {name: sum(by_split.values()) for name, by_split in counts.items()}
 
 
 def test_each_part_is_read_in_its_own_shape_and_all_rows_are_counted(rows: None) -> None:
-    _, card, train = prepared(mixed(ALPACA, SHARED, QUESTIONS, keep=["source"]))
-    assert {name: sum(counts.values()) for name, counts in card["sources"].items()} == {
-        "alpaca": 60,
-        "shared": 30,
-        "questions": 90,
-    }
+    counts, _, train = prepared(mixed(ALPACA, SHARED, QUESTIONS, keep=["source"]))
+    assert totals(counts) == {"alpaca": 60, "shared": 30, "questions": 90}
     assert {len(row["messages"]) for row in train} == {2}
     by_source = {json.loads(row["kept"])["source"] for row in train}
     assert by_source == {"alpaca", "shared", "questions"} and len({row["id"] for row in train}) == 165
@@ -66,28 +69,21 @@ def test_each_part_is_read_in_its_own_shape_and_all_rows_are_counted(rows: None)
 
 def test_weights_are_shares_and_what_is_beyond_them_is_counted(rows: None) -> None:
     weighed = [part | {"weight": weight} for part, weight in ((ALPACA, 1), (SHARED, 1), (QUESTIONS, 2))]
-    _, card, _ = prepared(mixed(*weighed))
-    assert {name: sum(counts.values()) for name, counts in card["sources"].items()} == {
-        "alpaca": 30,
-        "shared": 30,
-        "questions": 60,
-    }
-    assert all(
-        abs(counts["train"] / 105 - share) < 0.02
-        for counts, share in zip(card["sources"].values(), (1 / 4, 1 / 4, 1 / 2), strict=True)
-    )
-    assert card["left_out"]["beyond_weight"] == 60
+    counts, drawn, _ = prepared(mixed(*weighed))
+    assert totals(counts) == {"alpaca": 30, "shared": 30, "questions": 60}
+    for by_split, share in zip(counts.values(), (1 / 4, 1 / 4, 1 / 2), strict=True):
+        assert abs(by_split["train"] / 105 - share) < 0.02
+    assert drawn.table.left_out["beyond_weight"] == 60
 
 
 def test_max_rows_keeps_the_shares(rows: None) -> None:
-    _, card, _ = prepared(mixed(ALPACA | {"weight": 1}, QUESTIONS | {"weight": 1}, max_rows=40))
-    assert [sum(counts.values()) for counts in card["sources"].values()] == [20, 20]
+    counts, _, _ = prepared(mixed(ALPACA | {"weight": 1}, QUESTIONS | {"weight": 1}, max_rows=40))
+    assert totals(counts) == {"alpaca": 20, "questions": 20}
 
 
 def test_the_same_seed_draws_the_same_rows(rows: None) -> None:
     config = mixed(ALPACA | {"weight": 1}, QUESTIONS | {"weight": 3})
-    one, other = prepared(config), prepared(config)
-    assert one[1]["fingerprint"] == other[1]["fingerprint"] and one[2] == other[2]
+    assert prepared(config)[2] == prepared(config)[2]
 
 
 def test_a_column_of_ones_own_called_source_is_not_overwritten(rows: None) -> None:
@@ -107,6 +103,6 @@ def test_a_file_in_two_parts_is_refused(rows: None) -> None:
 
 def test_a_part_changes_the_identity_of_all(rows: None) -> None:
     config = mixed(ALPACA, QUESTIONS)
-    before = read_rows(config).identity()
+    before = source_of_run(config).identity()
     Path("questions.csv").write_text("question,answer\na,b\n")
-    assert read_rows(config).identity() != before
+    assert source_of_run(config).identity() != before

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from configs.rows.data import Data
 from train.rows.presets import PRESETS
+from train.rows.shape import Shape, parse_row
 from train.rows.template import make_reading
 from train.rows.trl import is_trl
 from train.sources.source import Fault
@@ -21,6 +22,7 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 CALL = {"name": "add", "arguments": {"a": 2, "b": 2}}
 TOOL = {"name": "add", "description": "adds", "parameters": {}}
 CALLING = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": CALL}]}
+ANSWERED = {"role": "tool", "content": "4"}
 WRAPPED = {"tools": [{"type": "function", "function": TOOL}]}
 
 
@@ -41,14 +43,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("openai", chat(SYSTEM, USER, BOT), chat(SYSTEM, USER, BOT)),
     ("openai", chat(USER, BOT | {"weight": 0}, USER, BOT), chat(USER, BOT | {"weight": 0}, USER, BOT)),
     ("openai", chat(USER, CALLING, **WRAPPED), chat(USER, CALLING, **WRAPPED)),
-    ("openai", chat(USER, CALLING, tools=json.dumps(WRAPPED["tools"])), chat(USER, CALLING, **WRAPPED)),
-    (
-        "openai",
-        chat(
-            USER, BOT | {"content": None, "function_call": CALL}, {"role": "function", "content": "4"}, functions=[TOOL]
-        ),
-        chat(USER, CALLING, {"role": "tool", "content": "4"}, **WRAPPED),
-    ),
+    ("openai", chat(USER, {"role": "function", "content": "4"}, functions=[TOOL]), chat(USER, ANSWERED, tools=[TOOL])),
     ("openai", {"input": chat(USER), "preferred_output": [BOT], "non_preferred_output": [BAD]}, PAIR),
     ("sharegpt", said(*ASKED), chat(USER, BOT)),
     ("sharegpt", said(("system", "Be brief."), *ASKED), chat(SYSTEM, USER, BOT)),
@@ -62,7 +57,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         said(
             ASKED[0], ("function_call", json.dumps(CALL)), ("observation", "4"), ("gpt", "4"), tools=json.dumps([TOOL])
         ),
-        chat(USER, CALLING, {"role": "tool", "content": "4"}, BOT, **WRAPPED),
+        chat(USER, CALLING, ANSWERED, BOT, tools=json.dumps([TOOL])),
     ),
     (
         "sharegpt",
@@ -154,6 +149,19 @@ def test_no_row_whatever_raises(name: str, row: dict[str, Any]) -> None:
 
 def reading(row: dict[str, Any], **data: Any) -> Any:
     return make_reading(Data.model_validate({"source": "files", "files": ["x.jsonl"]} | data))(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "format"),
+    [(row, name) for name, row, _ in ROWS if name != "openai" or "messages" in row],
+)
+def test_what_a_preset_makes_is_a_row_of_ours(row: dict[str, Any], format: str) -> None:
+    found = PRESETS[format](row)
+    assert isinstance(found, dict)
+    if found.get("messages", [{}])[-1].get("role") == "assistant":
+        shape: Shape = "preference" if "rejected" in found else "chat"
+        kept = parse_row(found, shape)
+        assert isinstance(kept, dict) and ("tools" in kept) == ("tools" in found)
 
 
 def test_a_preset_is_read_after_columns_are_renamed_and_ids_stay() -> None:

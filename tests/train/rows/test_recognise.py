@@ -30,7 +30,6 @@ TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
         ({"instruction": "a", "chosen": "b", "rejected": "c"}, "preference", "add data.format: alpaca"),
         ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "completion", "it looks like TRL: add data.format: trl"),
         ({"input": {}, "preferred_output": []}, "preference", "add data.format: openai"),
-        ({"messages": '[{"role": "user", "content": "a"}]'}, "chat", "add data.format: openai"),
         ({"question": "a", "answer": "b"}, "chat", "data.columns: {prompt: question, completion: answer}?"),
         ({"dialogue": TURNS}, "chat", "data.columns: {messages: dialogue}?"),
         ({"review_body": "a", "star_rating": 3}, "label", "data.columns: {text: review_body, label: star_rating}?"),

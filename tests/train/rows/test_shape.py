@@ -14,13 +14,13 @@ from train.rows.shape import (
     Shape,
     answer_of,
     arrow_schema,
+    asked_of,
     has_pairs,
     labels_of,
     parse_row,
     question_of,
     shape_of,
     texts_of,
-    words_asked,
 )
 from train.sources.source import Fault
 
@@ -39,6 +39,7 @@ GOOD: dict[Shape, dict[str, Any]] = {
     "completion": {"prompt": "2+2=", "completion": "4", "reference": "4"},
     "text": {"text": "Once upon a time."},
     "preference": {"messages": TURNS, "rejected": "5", "reference": "4"},
+    "unpaired": {"messages": TURNS, "desirable": True, "reference": "4"},
 }
 KEYS = st.sampled_from(
     [
@@ -103,6 +104,9 @@ WRONG: list[tuple[Shape, str, Any, str]] = [
     ("completion", "completion", "", "empty_field"),
     ("preference", "rejected", None, "missing_field"),
     ("preference", "rejected", "4", "identical_pair"),
+    ("unpaired", "desirable", None, "missing_field"),
+    ("unpaired", "desirable", "perhaps", "missing_field"),
+    ("unpaired", "desirable", 2, "missing_field"),
 ]
 
 
@@ -122,9 +126,9 @@ def test_a_label_may_be_that_of_two_texts(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", PAIRED)
 def test_both_texts_are_the_question(shape: Shape) -> None:
     one, other = (GOOD[shape] | {"text_pair": text} for text in ("a poor film", "no film"))
-    assert question_of(one) != question_of(other) and words_asked(one) != words_asked(other)
+    assert question_of(one) != question_of(other) and asked_of(one) != asked_of(other)
     assert question_of(one) != question_of({"text": one["text"] + one["text_pair"]})
-    assert texts_of(one) == ["a fine film", "a poor film"] and "poor" in words_asked(one)
+    assert texts_of(one) == ["a fine film", "a poor film"] and "poor" in asked_of(one)[0]
 
 
 @pytest.mark.parametrize(("pairs", "second"), [(True, None), (True, " "), (True, 3), (False, "one too many")])
@@ -165,6 +169,12 @@ def test_the_columns_of_trl_make_a_pair() -> None:
     assert found == {"messages": TURNS[1:], "rejected": "5", "reference": "4"}
 
 
+@pytest.mark.parametrize(("label", "good"), [(True, True), (0, False), ("1", True), (" False", False), (1.0, True)])
+def test_the_columns_of_trl_make_an_answer_that_is_good_or_bad(label: Any, good: bool) -> None:
+    found = parse_row({"prompt": "2+2?", "completion": "4", "label": label}, "unpaired")
+    assert found == {"messages": TURNS[1:], "desirable": good, "reference": "4"}
+
+
 @pytest.mark.parametrize(
     ("task", "problem", "columns", "shape"),
     [
@@ -177,6 +187,14 @@ def test_the_columns_of_trl_make_a_pair() -> None:
         ("causal-lm", "single_label", {"text"}, "text"),
         ("causal-lm", "single_label", {"nothing"}, "chat"),
         ("dpo", "single_label", {"messages"}, "preference"),
+        ("dpo", "single_label", {"messages", "rejected", "label"}, "preference"),
+        ("dpo", "single_label", {"messages", "desirable"}, "unpaired"),
+        ("dpo", "single_label", {"prompt", "completion", "label"}, "unpaired"),
+        ("reward", "single_label", {"prompt", "chosen", "rejected"}, "preference"),
+        ("reward", "single_label", {"messages", "label"}, "preference"),
+        ("grpo", "single_label", {"messages"}, "chat"),
+        ("grpo", "single_label", {"prompt", "completion"}, "completion"),
+        ("grpo", "single_label", {"text"}, "chat"),
     ],
 )
 def test_the_task_decides_the_shape_and_for_generation_the_columns(
@@ -196,11 +214,14 @@ def test_no_row_whatever_raises(shape: Shape, found: dict[str, Any], allowed: fr
     if isinstance(row, dict):
         assert all(
             isinstance(text, str)
-            for text in (question_of(row), answer_of(row), words_asked(row), *texts_of(row), *labels_of(row))
+            for text in (question_of(row), answer_of(row), *asked_of(row), *texts_of(row), *labels_of(row))
         )
 
 
-def test_the_system_turn_is_part_of_the_question_and_not_of_what_is_compared() -> None:
+def test_the_system_turn_is_part_of_the_question_and_of_what_is_compared_and_can_be_told_from_it() -> None:
     assert "Be brief." in question_of(GOOD["chat"])
-    assert words_asked(GOOD["chat"]) == "2+2?"
-    assert words_asked(GOOD["tags"]) == "Ada slept"
+    assert asked_of(GOOD["chat"]) == ("Be brief.\n2+2?", "2+2?")
+    calls = [{"role": "assistant", "tool_calls": '[{"name": "f"}]'}, {"role": "tool", "content": "42"}]
+    assert asked_of({"messages": [*calls, {"role": "assistant", "content": "a"}]})[1] == '[{"name": "f"}]\n42'
+    assert asked_of({"messages": [{"role": "assistant", "content": "a"}]}) == ("a", "a"), "an answer to nothing"
+    assert asked_of(GOOD["tags"]) == ("Ada slept", "Ada slept")

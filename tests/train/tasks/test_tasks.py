@@ -15,6 +15,7 @@ import pytest
 from configs.paths import RunPaths
 from configs.release import verify_release
 from configs.run.config import RunConfig
+from configs.task import served_problem, served_task
 from tests.support.prepared_rows import KINDS, of_kind, write_prepared
 from train.finetune import finetune
 from train.quantize import quantize
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.unit
 TRACKER = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
 CONFIG = {
     "pairs": "BertForSequenceClassification",
+    "rewards": "LlamaForSequenceClassification",
     "tags": "BertForTokenClassification",
     "many labels": "multi_label_classification",
     "numbers": "regression",
@@ -34,7 +36,7 @@ def test_a_task_ends_in_a_release_that_says_what_it_is(
     chat: Callable[..., RunConfig], classifier: Callable[..., RunConfig], checkout: Path, kind: str
 ) -> None:
     task, problem, shape, row, labels = KINDS[kind]
-    config = of_kind((chat if task in ("causal-lm", "dpo") else classifier)(train={"max_steps": 6}), kind)
+    config = of_kind((chat if task in ("causal-lm", "dpo", "reward") else classifier)(train={"max_steps": 6}), kind)
     paths = RunPaths.of("x")
     write_prepared(paths, Path(str(config.base.path)), shape, row, labels)
     record = finetune(config, paths, TRACKER)
@@ -43,9 +45,10 @@ def test_a_task_ends_in_a_release_that_says_what_it_is(
     assert best == (max if record["best_by"] == "eval_entity_f1" else min)(found)
     quantize(config, paths)
     manifest = verify_release(paths.release)
+    served: Any = task
     assert (manifest.task, manifest.problem, manifest.labels) == (
-        "causal-lm" if task == "dpo" else task,
-        problem,
+        served_task(served),
+        served_problem(served, problem),  # type: ignore[arg-type]  # names of problems
         labels,
     )
     assert CONFIG.get(kind, "LlamaForCausalLM") in (paths.release / "config.json").read_text()
@@ -59,6 +62,7 @@ def test_a_task_ends_in_a_release_that_says_what_it_is(
         "completions": "prompt",
         "texts": "prompt",
         "preferences": "messages",
+        "rewards": "value",
     }
     assert all(asked[kind] in line for line in golden)
     if kind == "tags":

@@ -68,6 +68,19 @@ def test_a_bert_of_each_task_is_served_as_it_was_trained(
     assert len(predictions) == 6 and predictions["gold"].notna().all()
 
 
+def test_a_reward_model_is_served_as_it_was_trained(chat: Callable[..., RunConfig], checkout: Path) -> None:
+    """INT8, asked for whole conversations by their messages, as an application asks."""
+    config, paths = released(
+        chat(train={"max_steps": 30, "eval_every_steps": 30}, serving={"max_model_len": 256}), "rewards"
+    )
+    record = evaluate(config, paths)
+    parity = record["parity"]
+    assert parity and parity["agreement"] == 1 and (parity["difference"] or 0) < 0.1, parity
+    assert record["metrics"]["preference_accuracy"] == 1 and record["metrics"]["preference_margin"] > 0.5
+    predictions = pandas.read_parquet(paths.evaluation / "predictions.parquet")
+    assert len(predictions) == 6 and predictions["gold"].eq("chosen").all()
+
+
 def test_a_gpt_is_asked_for_completions_texts_and_preferences_and_reads_chats_as_training_did(
     chat: Callable[..., RunConfig], checkout: Path
 ) -> None:

@@ -1,0 +1,61 @@
+"""What every task's model is given alike: the attention that was asked for, and noise on its embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import InputError
+from configs.run.config import RunConfig
+from tests.support.run_yaml import GOOD
+from train.loop.trainer import change_model
+
+pytestmark = pytest.mark.unit
+TASKS = {"sequence-classification": "bert", "token-classification": "bert", "dpo": "gpt"}
+
+
+def config(task: str, **train: Any) -> RunConfig:
+    rows = {"source": "files", "files": ["rows.jsonl"]}
+    return RunConfig.model_validate(GOOD | {"task": task, "data": rows, "train": {"max_steps": 1} | train})
+
+
+def load(task: str, tiny_bert: Path, tiny_gpt: Path) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    model: Any = (
+        AutoModel.from_pretrained(tiny_bert)
+        if TASKS[task] == "bert"
+        else AutoModelForCausalLM.from_pretrained(tiny_gpt)
+    )
+    return model
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_attention_that_is_asked_for_is_the_one_that_is_used(
+    task: str, name: str, tiny_bert: Path, tiny_gpt: Path
+) -> None:
+    model = load(task, tiny_bert, tiny_gpt)
+    change_model(model, config(task, method="full", attention=name))
+    assert model.config._attn_implementation == name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_attention_that_is_not_to_be_had_is_refused_by_its_key(task: str, tiny_bert: Path, tiny_gpt: Path) -> None:
+    with pytest.raises(InputError, match=r"train\.attention: found flash_attention_2"):
+        change_model(load(task, tiny_bert, tiny_gpt), config(task, method="full", attention="flash_attention_2"))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_noise_is_in_training_alone(method: str, tiny_gpt: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    plain = load("dpo", tiny_gpt, tiny_gpt).float()
+    model: Any = plain if method == "full" else get_peft_model(plain, LoraConfig(target_modules="all-linear"))
+    change_model(model, config("causal-lm", method=method, neftune_alpha=5))
+    given = torch.tensor([[5, 6, 7]])
+    said = [model.train(training)(input_ids=given).logits for training in (False, False, True, True)]
+    assert torch.equal(said[0], said[1]) and not torch.equal(said[2], said[3])

@@ -1,0 +1,112 @@
+"""The YAML of a proposal, each value with the reason for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+from train.propose.base import Base, frame_tokens
+from train.propose.rows import Rows
+
+MAIN_METRIC = {
+    "causal-lm": ("token_f1", 0.1),
+    "dpo": ("preference_accuracy", 0.5),
+    "token-classification": ("entity_f1", 0.1),
+    "multi_label": ("micro_f1", 0.1),
+    "regression": ("r_squared", 0.0),
+}
+
+
+class Line(NamedTuple):
+    """`why` is the comment behind it."""
+
+    key: str
+    value: Any
+    why: str
+
+
+def max_tokens_of(base: Base, rows: Rows, longest: int, counted: bool) -> Line:
+    """Above the longest row that was looked at, at most what the base can place."""
+    talks = rows.task in ("causal-lm", "dpo")
+    margin = frame_tokens(base) * max(1, math.ceil(rows.turns / 2)) if talks else 4
+    wanted = max(32, math.ceil((longest + margin) / 32) * 32)
+    if not rows.whole or not counted:
+        wanted = math.ceil(wanted * 1.25 / 32) * 32
+    most = min(base.positions or 131_072, 131_072)
+    seen = f"{'' if rows.whole else 'of the rows looked at '}the longest has {'' if counted else 'about '}{longest}"
+    if wanted <= most:
+        return Line("max_tokens", wanted, f"{seen} tokens, and a template adds some" if talks else f"{seen} tokens")
+    return Line("max_tokens", most, f"all the positions that the base has; {seen} tokens")
+
+
+def held_out(rows: Rows) -> tuple[Line, Line]:
+    """A tenth to judge by, a twentieth to choose the checkpoint by."""
+    count = len(rows.texts)
+    test, validation = max(1, min(1000, count // 10)), max(1, min(500, count // 20))
+    few = "; few, so the gate's intervals will be wide" if test < 100 else ""
+    return (
+        Line("validation_rows", validation, "a twentieth: they choose the checkpoint"),
+        Line("test_rows", test, f"a tenth: the gate judges by them{few}"),
+    )
+
+
+def training(rows: Rows, max_tokens: int, held: int) -> list[Line]:
+    count = max(1, len(rows.texts) - held)
+    batch = max(1, min(32 if count >= 2000 else 16 if count >= 500 else 8, 16_384 // max_tokens, count))
+    steps = max(1, 3 * count // batch)
+    return [
+        Line("epochs", 3, f"about {steps:,} steps{'' if rows.whole else ' or more'}"),
+        Line("batch_size", batch, "rows a step; halved by itself where memory runs out"),
+        Line("eval_every_steps", max(1, min(500, steps // 8)), "some eight validations in all; the best one is kept"),
+    ]
+
+
+def gate_rule(rows: Rows) -> tuple[dict[str, Any], str]:
+    """A threshold that whoever always gives the same answer does not reach."""
+    if rows.task == "sequence-classification" and rows.problem == "single_label":
+        commonest, count = rows.labels.most_common(1)[0]
+        share = count / rows.labels.total()
+        minimum = round(min(0.99, share + (1 - share) * 0.2), 2)
+        why = f"always to say {commonest!r} would be right for {share:.0%}"
+        return {"rule": "threshold", "metric": "accuracy", "minimum": minimum}, why
+    metric, minimum = MAIN_METRIC[rows.problem if rows.task == "sequence-classification" else rows.task]
+    return {
+        "rule": "threshold",
+        "metric": metric,
+        "minimum": minimum,
+    }, "a first bar: raise it once you know what is good"
+
+
+def write_gate(rows: Rows, config: str) -> str:
+    rule, why = gate_rule(rows)
+    flow = ", ".join(f"{key}: {value}" for key, value in rule.items())
+    return (
+        f"# tunegate gate {config}\n# yaml-language-server: $schema=../schema/gate.json\nrules:\n"
+        f"  - {{{flow}}} # {why}\n  - {{rule: parity}} # served answers equal the trainer's own\n"
+    )
+
+
+def write_section(name: str, lines: list[Line]) -> str:
+    """A section with a line a key."""
+    return f"{name}:\n" + "".join(f"  {line.key}: {shown(line.value)}{comment(line.why)}\n" for line in lines)
+
+
+def write_line(line: Line) -> str:
+    return f"{line.key}: {shown(line.value)}{comment(line.why)}\n"
+
+
+def shown(value: Any) -> str:
+    """JSON is YAML; a plain word goes without quotes."""
+    if isinstance(value, str) and value and all(part.isidentifier() for part in value.split("-")) and not odd(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def odd(word: str) -> bool:
+    """Words that YAML takes for something else."""
+    return word.lower() in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+
+
+def comment(why: str) -> str:
+    return f" # {' '.join(why.split())}" if why else ""
