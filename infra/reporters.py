@@ -57,11 +57,11 @@ def open_tensorboard(config: RunConfig, folder: Path) -> tuple[Log, Callable[[],
     """Event files under build/NAME/tensorboard: tensorboard --logdir build."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder / "tensorboard"))
 
     def log(metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
-            writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, step)
 
     return log, writer.close
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.train.servability import serve
-from configs.errors import ConfigError, TunegateError
+from configs.errors import ConfigError
 from configs.loader import load
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
@@ -33,23 +33,28 @@ Row = dict[str, Any]
 def cells(only: str | None) -> Iterator[tuple[str, Task]]:
     for name in FAMILIES:
         if only in (None, name):
-            yield from [(name, "causal-lm")] if name in DECODERS else []
+            if name in DECODERS:
+                yield (name, "causal-lm")
             yield (name, "sequence-classification")
-            yield from [(name, "token-classification")] if name not in DECODERS else []
+            if name not in DECODERS:
+                yield (name, "token-classification")
 
 
 def main(only: str | None) -> int:
     ROOT.mkdir(parents=True, exist_ok=True)
-    rows = [make(name, task) for name, task in cells(only)]
+    rows = [keep(make(name, task)) for name, task in cells(only)]
     served = serve([row["release"] for row in rows if "release" in row])
-    rows = [row | judged(served[row["release"]]) if "release" in row else row for row in rows]
-    for row in rows:
-        path = ROOT / f"{row['family']}-{row['task']}.json"
-        path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf8")
+    rows = [keep(row | judged(served[row["release"]])) if "release" in row else row for row in rows]
     text = table()
     PAGE.write_text(BLOCK.sub(lambda found: found[1] + text + found[2], PAGE.read_text(encoding="utf8")), "utf8")
     print(text)
     return int(any(row["outcome"] == "failed" for row in rows))
+
+
+def keep(row: Row) -> Row:
+    path = ROOT / f"{row['family']}-{row['task']}.json"
+    path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf8")
+    return row
 
 
 def make(name: str, task: Task) -> Row:
@@ -65,7 +70,7 @@ def make(name: str, task: Task) -> Row:
         return row | release_of(config, path)
     except ConfigError:
         return row | {"outcome": "refused"}
-    except (TunegateError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever it is, it is this cell's
         return row | {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"[:300]}
 
 
@@ -110,7 +115,7 @@ def release_of(config: RunConfig, path: Path) -> Row:
     kept = path.parent / "release"
     shutil.copytree(paths.release, kept)
     shutil.rmtree(paths.root)
-    return {"scheme": manifest.quantization["scheme"], "release": kept.as_posix()}
+    return {"scheme": manifest.quantization["scheme"], "release": kept.as_posix(), "outcome": "not asked"}
 
 
 def judged(found: Row) -> Row:

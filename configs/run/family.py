@@ -174,7 +174,7 @@ def stand_in_for_padding(special: Iterable[str], unknown: str | None, end: str |
 
 def bending(generation: Mapping[str, Any]) -> dict[str, Any]:
     """What in a generation_config.json changes greedy answers, and is set."""
-    unset = (None, False, [], {}, 1.0, 1)  # as a penalty or a number of beams these do nothing
+    unset: tuple[Any, ...] = (None, False, [], {}, 1.0, 1)  # as a penalty or a number of beams these do nothing
     return {
         key: value
         for key, value in generation.items()

@@ -7,6 +7,7 @@ none, the end of a turn, tied or untied, one file or shards, a pooler or none.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class TinyFamily:
     dtype: str = "float32"
     shard: str = "5GB"
     generation: dict[str, Any] = field(default_factory=dict)
-    beside: dict[str, dict[str, Any] | list[Any]] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
     keywords: dict[str, Any] = field(default_factory=dict)
 
 

@@ -16,7 +16,7 @@ from train.loop.figures import Pairs, describe_answers, kind_of, loss_of_constan
 from train.loop.processes import gather, is_worker
 
 # GRPO's trainer, which generates, has a pass of its own.
-VALIDATED_HERE = ("sequence-classification", "token-classification", "causal-lm", "dpo")
+VALIDATED_HERE = ("sequence-classification", "token-classification", "causal-lm", "dpo", "reward")
 
 
 class Validation:
@@ -77,8 +77,9 @@ def use_whole_validation(trainer: Any, config: RunConfig, labels: list[str]) -> 
     and waits for processes that have no more of them."""
     if config.task not in VALIDATED_HERE or (config.task == "dpo" and is_worker()):
         return None
-    trainer.evaluate = Validation(trainer, config, labels)
-    return trainer.evaluate
+    validation = Validation(trainer, config, labels)
+    trainer.evaluate = validation
+    return validation
 
 
 @contextmanager

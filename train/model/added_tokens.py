@@ -35,8 +35,11 @@ def extend_base(plain: Path, target: Path, tokens: list[str]) -> None:
     old = len(tokenizer)
     tokenizer.add_tokens(new_tokens(tokens))
     with new_directory(target) as partial:
-        left_out = shutil.ignore_patterns(MANIFEST, "config.json", "*.safetensors")
-        shutil.copytree(plain, partial, ignore=left_out, dirs_exist_ok=True)  # a folder of chat templates too
+        for file in sorted(plain.iterdir()):
+            if file.is_dir():
+                shutil.copytree(file, partial / file.name)
+            elif file.name not in (MANIFEST, "config.json") and file.suffix != ".safetensors":
+                shutil.copyfile(file, partial / file.name)
         tokenizer.save_pretrained(partial)
         config = read_json(plain / "config.json") or {}
         section = config.get("text_config", config)

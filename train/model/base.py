@@ -33,22 +33,24 @@ KEPT = re.compile(
 
 
 def make_base(config: RunConfig, root: Path = Path("build/base")) -> Path:
-    """build/base/NAME, made on the first call, its bytes those that base.digest pins; with base.add_tokens the folder
-    beside it that has them. Weights are linked, not copied, and hashed once.
+    """build/base/NAME, made on the first call, its bytes those that base.digest pins. Weights are linked, not copied,
+    and hashed once. With base.add_tokens it is the folder beside it that has them.
 
     Raises InputError, RefusedError or ExternalError as `find_weights`, InputError where its tokenizer cannot be made a
     fast one, and RefusedError where the digest differs.
     """
     plain, tokens = make_plain_base(config, root), config.base.add_tokens
-    return make_extended_base(config, plain, tokens) if tokens else plain
+    return make_extended_base(plain, config) if tokens else plain
 
 
-def make_extended_base(config: RunConfig, plain: Path, tokens: list[str]) -> Path:
-    origin, hashes = read_manifest(plain), FileHashes()
+def make_extended_base(plain: Path, config: RunConfig) -> Path:
+    """The folder beside `plain` with base.add_tokens; InputError where one of them is a token already."""
+    origin, tokens = read_manifest(plain), config.base.add_tokens
     target = extended_folder(plain, origin.digest, tokens)
     if not (target / MANIFEST).exists():
         extend_base(plain, target, tokens)
         version = f"{origin.base['version']} with {len(tokens)} more token{'s' if len(tokens) > 1 else ''}"
+        hashes = FileHashes()
         write_manifest(target, config, origin.base["name"], Found(plain, version, []), origin.digest, hashes)
         hashes.keep()
     return target

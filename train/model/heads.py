@@ -101,6 +101,8 @@ def load(
         **names,
         **quantization,
     )
+    if names:
+        model._weight_conversions = None  # saved by its own names: transformers would write back the whole's
     drawn = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
     model.new_layers = outermost({name.rpartition(".")[0] for name in drawn})
     if lacking := [name for name in model.new_layers if BLOCK.search(f".{name}.") or "embed" in name]:

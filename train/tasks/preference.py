@@ -31,10 +31,11 @@ def model_arguments(config: RunConfig, base: Path) -> dict[str, Any]:
     the method."""
     require_device(config)
     quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
+    model = new_model(config, base, [], dtype=base_dtype(config, base), **quantization)
     return {
-        "model": new_model(config, base, [], dtype=base_dtype(config, base), **quantization),
+        "model": model,
         "processing_class": load_tokenizer(base),
-        "peft_config": None if config.train.method == "full" else lora_config(config),
+        "peft_config": None if config.train.method == "full" else lora_config(config, model.new_layers),
     }
 
 

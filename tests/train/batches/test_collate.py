@@ -18,7 +18,7 @@ from train.layers.attention import register
 pytestmark = pytest.mark.unit
 
 
-def row(*tokens: int, targets: int) -> dict[str, list[int]]:
+def row(*tokens: int, targets: int) -> dict[str, list[Any]]:
     return {"input_ids": list(tokens), "loss_mask": [False] * (len(tokens) - targets) + [True] * targets}
 
 

@@ -175,9 +175,10 @@ def test_a_model_may_change_an_answer_in_place() -> None:
     plain, fused = ([one.clone().requires_grad_() for one in parts[2:]] for _ in range(2))
     (answer,) = LowRankLinears.apply(x, (0.5,), *parts[:2], *fused)
     answer.clamp_(-1, 1).sum().backward()
-    given, x.grad = x.grad, None
+    given: Any = x.grad
+    x.grad = None
     expected = torch.nn.functional.linear(x, *parts[:2]) + 0.5 * (x @ plain[0].t()) @ plain[1].t()
     expected.clamp(-1, 1).sum().backward()
-    assert torch.allclose(given, x.grad, atol=1e-5)
-    assert all(torch.allclose(one.grad, other.grad, atol=1e-5) for one, other in zip(fused, plain, strict=True))
+    pairs: list[tuple[Any, Any]] = [(given, x.grad), *((a.grad, b.grad) for a, b in zip(fused, plain, strict=True))]
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in pairs)
     RootMeanSquareNorm.apply(x, torch.ones(8), 1e-6).clamp_(-1, 1).sum().backward()

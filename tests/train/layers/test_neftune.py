@@ -23,7 +23,7 @@ def noisy(path: Path) -> tuple[Any, list[Any]]:
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     add_embedding_noise(model, 5.0)
     seen: list[Any] = []
-    weight = model.get_input_embeddings().weight
+    weight: Any = model.get_input_embeddings().weight
 
     def keep(module: Any, given: Any, embedded: Any) -> None:
         seen.append((embedded - weight[given[0]]).detach())

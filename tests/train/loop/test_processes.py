@@ -97,7 +97,7 @@ def test_a_process_that_sees_four_gpus_trains_on_one(monkeypatch: pytest.MonkeyP
 
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=3)
     arguments._n_gpu = 4
-    trainer = Trainer(model=torch.nn.Linear(2, 2), args=arguments)
+    trainer: Any = Trainer(model=torch.nn.Linear(2, 2), args=arguments)
     assert trainer._train_batch_size == 12
     use_one_device(trainer)
     assert (trainer.args.n_gpu, trainer._train_batch_size) == (1, 3)

@@ -58,10 +58,11 @@ def test_a_base_has_a_row_for_each_new_token(chat: Callable[..., RunConfig], tie
     assert tokenizer.decode([before], skip_special_tokens=True) == "<call>"
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     assert model.config.vocab_size == max(before + padded, before + 2)
-    for found, old in (
+    pairs: Any = (
         (model.get_input_embeddings(), plain.get_input_embeddings()),
         (model.get_output_embeddings(), plain.get_output_embeddings()),
-    ):
+    )
+    for found, old in pairs:
         assert torch.equal(found.weight[:before], old.weight[:before])
         assert torch.allclose(found.weight[before], old.weight[:before].mean(dim=0), atol=1e-2)
     given = torch.tensor([[5, 6, 7]])

@@ -114,6 +114,9 @@ def test_the_merged_model_answers_as_the_trained_one(name: str, task: str, base:
     wanted, found = logits_of(trained, inputs), logits_of(merged, inputs)
     assert (wanted - found).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
     assert (wanted - before).abs().max() > 1e-3  # it learnt something, and the adapter holds it
+    merged.save_pretrained(tmp_path / "release")
+    saved = type(merged).from_pretrained(tmp_path / "release").eval()
+    assert (logits_of(saved, inputs) - found).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -145,7 +148,8 @@ def unpadded(tokenizer: Any) -> list[dict[str, Any]]:
 def test_a_base_with_a_head_of_another_size_or_task_gets_a_new_one(saved_as: str, task: str, tmp_path: Path) -> None:
     import transformers
 
-    head = getattr(transformers, saved_as)(transformers.BertConfig(vocab_size=300, num_labels=5, **SIZES))
+    sizes: dict[str, Any] = {"vocab_size": 300, "num_labels": 5, **SIZES}
+    head = getattr(transformers, saved_as)(transformers.BertConfig(**sizes))
     head.save_pretrained(tmp_path / "base")
     make_family("bert", tmp_path / "tokenizer")
     for file in (tmp_path / "tokenizer").glob("tokenizer*"):

@@ -13,7 +13,7 @@ from configs.errors import InputError
 from configs.run.config import RunConfig
 from train.data.findings import record_findings
 from train.data.mixture import count_parts
-from train.data.pipeline import Drawn, inspect
+from train.data.pipeline import Drawn, read_rows, split_rows
 from train.data.splits import TRAIN
 from train.rows.mix import source_of_run
 from train.sources.source import Source
@@ -48,7 +48,8 @@ def prepared(config: RunConfig) -> tuple[dict[str, dict[str, int]], Drawn, list[
     """Rows by part and split, what was drawn, and the train rows."""
     source: Source = source_of_run(config)
     with record_findings(config.data.lint, Path("lint.jsonl")) as findings:
-        drawn = inspect(config, source, Path("rows.parquet"), findings, None)
+        table = read_rows(config, source, Path("rows.parquet"), findings, None)
+        drawn = split_rows(config, source, table, Path("rows.parquet"), findings)
     rows = pyarrow.parquet.read_table("rows.parquet").to_pylist()
     train = [row for row, split in zip(rows, drawn.split, strict=True) if split == TRAIN]
     return count_parts(drawn.table, drawn.split, config.data, source), drawn, train

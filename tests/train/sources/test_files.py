@@ -179,6 +179,7 @@ def test_a_file_is_found_by_the_name_that_it_has(checkout: Path, name: str) -> N
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html><title>Sign in", "a web page"),
     ],
+    ids=["parquet", "gzip", "zip", "lfs", "html"],
 )
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.txt", "rows.json"])
 def test_what_is_no_text_is_called_by_its_name(checkout: Path, name: str, start: bytes, what: str) -> None:
