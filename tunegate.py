@@ -126,9 +126,14 @@ def check(
     if problems or not (data or plan or show_count):
         show_problems(problems, len(paths), as_json)
     if show_count:
-        show_rows(paths, overrides, show_count, as_json)
+        from train.show_rows import show_files
+
+        show_files(paths, overrides, show_count, as_json)
     if data:
-        check_rows(paths, overrides, against, as_json)
+        from train.check_data import check_files_rows
+
+        if not check_files_rows(paths, overrides, against, as_json):
+            raise typer.Exit(1)
     if plan:
         check_plans(paths, overrides, device, as_json)
 
@@ -144,37 +149,6 @@ def show_problems(problems: list[Problem], files: int, as_json: bool) -> None:
             typer.echo(f"{files} file{'s' if files != 1 else ''} good")
     if problems:
         raise typer.Exit(2)
-
-
-def show_rows(paths: list[Path], overrides: list[str] | None, count: int, as_json: bool) -> None:
-    from configs.check import kind_of
-    from configs.run.config import RunConfig
-    from train.show_rows import print_rows, show_rows
-
-    runs = [read_run(path, overrides) for path in paths if kind_of(path) is RunConfig]
-    found = {run.name: show_rows(run, count) for run in runs}
-    if as_json:
-        show(found, True)
-    for name, rows in found.items() if not as_json else []:
-        print_rows(name, rows)
-
-
-def check_rows(paths: list[Path], overrides: list[str] | None, against: str | None, as_json: bool) -> None:
-    """Every run's rows are looked at before the first refusal ends the command with 1."""
-    from configs.check import kind_of
-    from configs.run.config import RunConfig
-    from train.check_data import check_rows, print_report
-
-    if against:
-        from infra.lineage.rows import rows_of_release
-    old = (against, rows_of_release(against)) if against else None
-    found = [check_rows(read_run(path, overrides), old) for path in paths if kind_of(path) is RunConfig]
-    if as_json:
-        show([report for report, _ in found], True)
-    for report, lines in found if not as_json else []:
-        print_report(report, lines)
-    if any(report["refused"] or report["too_few"] for report, _ in found):
-        raise typer.Exit(1)
 
 
 def check_plans(paths: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:

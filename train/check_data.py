@@ -9,7 +9,9 @@ from typing import Any, TypedDict
 from configs.data_card import RowsSummary
 from configs.errors import RefusedError
 from configs.paths import RunPaths
+from configs.read import read_run
 from configs.run.config import RunConfig
+from infra.terminal import show
 from train.data.compare import Difference, compare, figures_of, lines_of
 from train.data.findings import record_findings
 from train.data.pipeline import Drawn, read_rows, rows_where, split_rows
@@ -93,3 +95,18 @@ def print_report(report: RowsReport, lines: list[str]) -> None:
     found = f"{report['rows']} rows read, {sum(report['findings'].values())} findings"
     too_few = [report["too_few"]] if report["too_few"] else []
     print("\n".join([*lines, *too_few, f"{report['name']}: {found}, {report['tokens']}"]))
+
+
+def check_files_rows(paths: list[Path], overrides: list[str] | None, against: str | None, as_json: bool) -> bool:
+    """Of every run among these YAML files, all of them before the answer: whether none is refused. `against`: a release
+    to hold the rows against."""
+    from configs.check import kind_of
+    from infra.lineage.rows import rows_of_release
+
+    old = (against, rows_of_release(against)) if against else None
+    found = [check_rows(read_run(path, overrides), old) for path in paths if kind_of(path) is RunConfig]
+    if as_json:
+        show([report for report, _ in found], True)
+    for report, lines in found if not as_json else []:
+        print_report(report, lines)
+    return not any(report["refused"] or report["too_few"] for report, _ in found)

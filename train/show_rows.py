@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from itertools import groupby, islice
+from pathlib import Path
 from typing import TypedDict
 
 from configs.errors import InputError
+from configs.read import read_run
 from configs.run.config import RunConfig
+from infra.terminal import show
 from infra.tokenizer import Tokenizer, read_tokenizer
 from train.check_data import tokenizer_folder
 from train.data.findings import Findings
@@ -93,3 +96,15 @@ def print_rows(name: str, rows: list[ShownRow]) -> None:
         console.print(text)
         if row["answer"]:
             console.print(Text(row["answer"], "bold green"))
+
+
+def show_files(paths: list[Path], overrides: list[str] | None, count: int, as_json: bool) -> None:
+    """Of every run among these YAML files."""
+    from configs.check import kind_of
+
+    runs = [read_run(path, overrides) for path in paths if kind_of(path) is RunConfig]
+    found = {run.name: show_rows(run, count) for run in runs}
+    if as_json:
+        show(found, True)
+    for name, rows in found.items() if not as_json else []:
+        print_rows(name, rows)

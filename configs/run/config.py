@@ -10,18 +10,18 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from configs.rows.data import Data
 from configs.run.base import BaseWeights, input_columns, read_config
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
-from configs.run.defaults import default_learning_rate
 from configs.run.evaluate import Evaluate
 from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
 from configs.run.launch import Launch
-from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, choose_group_size
 from configs.run.servability import adapter_refusal, device_here, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
-from configs.run.train import Train
 from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.task import Problem, Task, served_task, writes_text
+from configs.training.defaults import default_learning_rate
+from configs.training.lora import CHANGES_BASE, Lora
+from configs.training.train import Train
 
 SOURCE_TASKS: dict[str, tuple[Task, ...]] = {
     "bfcl": ("causal-lm", "grpo"),

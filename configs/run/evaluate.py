@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from configs.expression import ROW_NAMES
+from configs.rows.expression import ROW_NAMES
 from configs.run.behaviour import BehaviourTest, HarnessTask
 from configs.run.judge import Judge
 from configs.run.slices import Slice

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from configs.run.family import Kind
-from configs.run.lora import CHANGES_BASE, Lora
 from configs.run.quantize import Quantize, Scheme
 from configs.task import writes_text
+from configs.training.lora import CHANGES_BASE, Lora
 
 Device = Literal["cpu", "cuda"]
 # vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for

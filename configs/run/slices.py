@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.expression import names_in
+from configs.rows.expression import names_in
 from configs.section import Section
 
 

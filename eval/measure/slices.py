@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable
 
 from configs.errors import InputError
-from configs.expression import compiled
+from configs.rows.expression import compiled
 from configs.rows.tags import entities_of
 from configs.run.slices import Slice
 from configs.section import nearest

@@ -12,7 +12,7 @@ from configs.rows.data import Data
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from configs.run.serving import Serving
-from configs.run.train import Train
+from configs.training.train import Train
 from infra.mlflow import client, tracking
 
 

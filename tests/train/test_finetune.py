@@ -14,7 +14,7 @@ import pytest
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import Train
+from configs.training.train import Train
 from train.batches.order import RowSchedule
 from train.finetune import finetune
 from train.loop.callback import watcher

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from configs.run.train import Train
+from configs.training.train import Train
 
 BATCHES_SORTED_TOGETHER = (
     50  # as transformers' LengthGroupedSampler: enough for little padding, few enough to stay mixed

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from configs.expression import ROW_NAMES, compiled
 from configs.rows.expect import Expectation
+from configs.rows.expression import ROW_NAMES, compiled
 from configs.section import nearest
 from train.data.findings import EXPECTATION, Findings
 from train.rows.fields import kind_of, shorten

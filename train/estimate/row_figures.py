@@ -12,7 +12,7 @@ from configs.data_card import DataCard
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import Train
+from configs.training.train import Train
 from train.batches.collate import labels_of, shared_prefix_length
 from train.batches.dataset import EncodedRow
 from train.batches.order import RowSchedule, order_rows

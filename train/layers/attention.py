@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from configs.errors import InputError
-from configs.run.train import Train
+from configs.training.train import Train
 
 NAME = "sdpa_by_row"
 

@@ -8,7 +8,7 @@ from typing import Any
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import BITSANDBYTES, Train
+from configs.training.train import BITSANDBYTES, Train
 from train.loop.figures import goal_of
 from train.loop.processes import launch_arguments
 from train.model.dtype import choose_dtype

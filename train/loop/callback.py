@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.run.train import Train
+from configs.training.train import Train
 from train.batches.order import RowSchedule
 from train.loop.checkpoints import complete_checkpoint
 from train.loop.processes import is_main, wait_for_others

@@ -7,7 +7,7 @@ import math
 import statistics
 
 from configs.errors import RefusedError
-from configs.run.train import Divergence
+from configs.training.train import Divergence
 
 Log = list[dict[str, float]]  # a trainer's log_history: step, loss, grad_norm, eval_loss …
 Goal = tuple[str, bool]  # a key of it that the best checkpoint is chosen by, and whether more of it is better

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.run.config import RunConfig
-from configs.run.lora import CHANGES_BASE
+from configs.training.lora import CHANGES_BASE
 
 FAST_BFLOAT16_FLAGS = {"amx_bf16"}
 CPUINFO = Path("/proc/cpuinfo")

@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments
+from train.tasks.trl_arguments import model_arguments
 
 
 def build_dpo_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:

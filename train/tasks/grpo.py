@@ -11,13 +11,13 @@ from typing import Any
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
-from configs.run.reward import Reward
+from configs.training.reward import Reward
 from infra.files.rows import TOKENS, from_columns
 from infra.tokenizer import split_answer
 from train.batches.dataset import EncodedRow, derive
 from train.model.adapter import use_loraplus_optimizer
 from train.sources.source import Row
-from train.tasks.preference import model_arguments
+from train.tasks.trl_arguments import model_arguments
 
 Scores = dict[str, list[float | None]]  # by metric, a value an answer; None where it says nothing of one
 Rewards = Callable[[list[Row], list[str]], Scores]  # of rows and an answer to each; from `eval`, by tunegate.py

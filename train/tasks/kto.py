@@ -12,7 +12,7 @@ from configs.run.config import RunConfig
 from train.batches.collate import ModelInputs
 from train.batches.dataset import EncodedRow, derive
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments, padding_of
+from train.tasks.trl_arguments import model_arguments, padding_of
 
 
 def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:

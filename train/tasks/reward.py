@@ -12,7 +12,7 @@ from configs.run.config import RunConfig
 from infra.tokenizer import read_tokenizer
 from train.batches.dataset import EncodedRow, derive
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments
+from train.tasks.trl_arguments import model_arguments
 
 PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 

@@ -11,7 +11,7 @@ from configs.run.config import RunConfig
 from train.batches.collate import IGNORED, ModelInputs
 from train.batches.dataset import EncodedRow
 from train.model.adapter import use_loraplus_optimizer
-from train.tasks.preference import model_arguments, padding_of
+from train.tasks.trl_arguments import model_arguments, padding_of
 
 
 def build_trainer_without_reference(

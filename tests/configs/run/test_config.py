@@ -16,11 +16,11 @@ from configs.rows.data import Data
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate, Parity
-from configs.run.lora import Lora
 from configs.run.quantize import Quantize
 from configs.run.serving import Serving
-from configs.run.train import Train
 from configs.section import Section, stay_inside
+from configs.training.lora import Lora
+from configs.training.train import Train
 from tests.paths import ROOT
 from tests.support.run_yaml import GOOD, changed, checkout
 

@@ -17,9 +17,9 @@ from configs.loader import load
 from configs.run import servability
 from configs.run.base import BaseWeights, input_columns
 from configs.run.config import RunConfig
-from configs.run.lora import Lora
 from configs.run.quantize import Quantize
 from configs.run.servability import NO_FLOAT32, adapter_refusal, refusal
+from configs.training.lora import Lora
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.run.train import Train
+from configs.training.train import Train
 from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
 
 pytestmark = pytest.mark.unit

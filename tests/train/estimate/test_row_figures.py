@@ -10,7 +10,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import Train
+from configs.training.train import Train
 from tests.support.prepared_rows import with_tokens, write_rows
 from train.data.prepared import read_tokens
 from train.estimate.devices import find_device

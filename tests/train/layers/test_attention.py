@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs.errors import InputError
-from configs.run.train import Train
+from configs.training.train import Train
 from train.layers.attention import attend_by_row, use_attention
 
 pytestmark = pytest.mark.unit

@@ -9,7 +9,7 @@ import pytest
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.train import Train
+from configs.training.train import Train
 from train.loop.arguments import (
     OPTIMIZERS,
     choose_liger,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.run.train import Divergence
+from configs.training.train import Divergence
 from train.loop.stopping import find_divergence, has_stalled, is_new_best, smaller_micro_batch
 
 pytestmark = pytest.mark.unit

@@ -10,7 +10,7 @@ import pytest
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.reward import Reward
+from configs.training.reward import Reward
 from eval.measure.rewards import make_rewards
 from tests.support.prepared_rows import with_tokens
 from train.loop.arguments import trainer_arguments

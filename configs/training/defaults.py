@@ -3,9 +3,9 @@ record and manifest holds the value itself."""
 
 from __future__ import annotations
 
-from configs.run.lora import Method
-from configs.run.preference import PreferenceMethod
 from configs.task import Task
+from configs.training.lora import Method
+from configs.training.preference import PreferenceMethod
 
 # Of every weight trained. TRL 1.16.0: DPOConfig, CPOConfig, KTOConfig and GRPOConfig 1e-6 (DPO's paper, appendix B;
 # SimPO's, 3e-7 to 1e-6; KTO's, 5e-7 to 5e-6); ORPO's paper (arXiv:2403.07691), 8e-6, for it has no reference and learns

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from configs.run.config import RunConfig
-from configs.run.defaults import default_learning_rate
-from configs.run.preference import BETAS, Preference, PreferenceMethod
 from configs.run.sweep import with_values
+from configs.training.defaults import default_learning_rate
+from configs.training.preference import BETAS, Preference, PreferenceMethod
 from tests.configs.run.test_lora import run
 
 pytestmark = pytest.mark.unit

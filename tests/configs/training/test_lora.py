@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from configs.run.config import RunConfig
-from configs.run.lora import Lora
 from configs.task import served_task
+from configs.training.lora import Lora
 
 pytestmark = pytest.mark.unit
 SOURCES = {

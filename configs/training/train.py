@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from configs.run.lora import Lora, Method
-from configs.run.preference import Preference
-from configs.run.reward import Grpo, Reward
 from configs.section import Section
+from configs.training.lora import Lora, Method
+from configs.training.preference import Preference
+from configs.training.reward import Grpo, Reward
 
 Schedule = Literal["linear", "cosine", "cosine_with_min_lr", "constant", "inverse_sqrt", "warmup_stable_decay"]
 VALIDATIONS = 12  # of a training whose YAML does not say how many steps lie between them
@@ -34,7 +34,7 @@ class Train(Section):
         "lora", description="lora; qlora: over a 4-bit base, GPU only; full: every weight, the reference"
     )
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="default: by task and method (configs/run/defaults.py)"
+        None, gt=0, le=1, description="default: by task and method (configs/training/defaults.py)"
     )
     epochs: float | None = Field(None, gt=0, le=1000)
     max_steps: int | None = Field(None, ge=1, le=10_000_000)

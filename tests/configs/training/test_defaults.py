@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 
 from configs.run.config import RunConfig
-from configs.run.defaults import default_learning_rate
-from configs.run.lora import Method
 from configs.run.sweep import with_values
 from configs.task import Task
+from configs.training.defaults import default_learning_rate
+from configs.training.lora import Method
 from tests.support.run_yaml import GOOD
 
 pytestmark = pytest.mark.unit

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.expression import compiled, names_in
+from configs.rows.expression import compiled, names_in
 
 pytestmark = pytest.mark.unit
 
