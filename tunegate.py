@@ -34,7 +34,6 @@ from train.commands import run_prepare, run_quantize, run_train
 if TYPE_CHECKING:
     from types import FrameType
 
-    from configs.data_card import RowsSummary
     from configs.environment.config import DeployConfig
     from configs.errors import Problem
     from configs.release import ReleaseUse
@@ -166,6 +165,8 @@ def check_rows(paths: list[Path], overrides: list[str] | None, against: str | No
     from configs.run.config import RunConfig
     from train.check_data import check_rows, print_report
 
+    if against:
+        from infra.lineage.rows import rows_of_release
     old = (against, rows_of_release(against)) if against else None
     found = [check_rows(read_run(path, overrides), old) for path in paths if kind_of(path) is RunConfig]
     if as_json:
@@ -174,16 +175,6 @@ def check_rows(paths: list[Path], overrides: list[str] | None, against: str | No
         print_report(report, lines)
     if any(report["refused"] or report["too_few"] for report, _ in found):
         raise typer.Exit(1)
-
-
-def rows_of_release(against: str) -> RowsSummary:
-    """What the rows of a release are like: one published (fetched where it is not here), or one in a directory."""
-    from configs.data_card import read_released
-    from infra.dvc.releases import find
-    from serve.pin import resolve
-
-    directory = Path(against)
-    return read_released(directory if directory.is_dir() else find(resolve(against)) / "release")["summary"]
 
 
 def check_plans(paths: list[Path], overrides: list[str] | None, device: str | None, as_json: bool) -> None:

@@ -113,8 +113,8 @@ def leave_out_near(pairs: Iterable[Pair], table: RowTable, split: NDArray[Any], 
     """Rows that are nearly another one are dealt with as the config says; `split` is changed."""
     threshold = findings.lint.near_threshold
     for pair in pairs:
-        if table.shape == "preference" and pair.kind == "near_duplicate" and pair.likeness == 1:
-            continue  # one prompt may have several pairs
+        if table.shape in ("preference", "unpaired") and pair.kind == "near_duplicate" and pair.likeness == 1:
+            continue  # one prompt may have several preferences
         fault = Fault(
             pair.kind,
             f"{table.location(pair.other)} nearly the same (Jaccard {pair.likeness:.2f})",

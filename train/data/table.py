@@ -76,14 +76,17 @@ def hashes_of(row: Row) -> dict[str, int]:
 
     A preference pair's question is its prompt with both answers in whichever order, so that several rejected answers to
     one prompt are different rows, and a pair turned round contradicts.
+    Where an answer is said to be desirable or not, it is part of the question.
     """
     asked, answered = hash_text(question_of(row)), hash_text(answer_of(row))
     if "rejected" in row:
         rejected = row["rejected"] if isinstance(row["rejected"], str) else compact(row["rejected"])
         asked = hash_text(f"{asked} {sorted((answered, hash_text(rejected)))}")
+    if "desirable" in row:
+        asked, answered = hash_text(f"{asked} {answered}"), int(row["desirable"])
     return {"identity": hash_text(row["id"]), "question": asked, "answer": answered}
 
 
 def group_of(row: Row) -> int:
-    """Rows of one group lie in one split: preference pairs with one prompt. 0: a row for itself."""
-    return hash_text(question_of(row)) if "rejected" in row else 0
+    """Rows of one group lie in one split: preferences about one prompt. 0: a row for itself."""
+    return hash_text(question_of(row)) if "rejected" in row or "desirable" in row else 0

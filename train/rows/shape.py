@@ -161,9 +161,12 @@ def texts_of(row: Row) -> list[str]:
 
 def asked_of(row: Row) -> tuple[str, str]:
     """What near-duplicates are told by: the whole question, and what is asked beside the system's turns and the tools;
-    an answer to nothing stands for its question."""
+    an answer to nothing stands for its question. Of two texts, the shorter one must be alike too: one passage has many
+    questions."""
+    if PAIR in row:
+        return "\n".join((row["text"], row[PAIR])), min(row["text"], row[PAIR], key=len)
     if "messages" not in row:
-        text = "\n".join((row["text"], row[PAIR])) if PAIR in row else texts_of(row)[0]
+        text = texts_of(row)[0]
         return text, text
     turns = row["messages"][:-1]
     beside = "\n".join(said(turn) for turn in turns if turn["role"] != "system")

@@ -64,7 +64,7 @@ MIX = {"source": "mix", "files": []}
     ("changes", "why"),
     [
         ({"format": "jsonl"}, "a renamed key, file_format: jsonl"),
-        ({"format": "chatml"}, "'openai', 'sharegpt', 'alpaca' or 'trl'"),
+        ({"format": "chatml"}, "'openai', 'sharegpt', 'alpaca', 'trl' or 'squad'"),
         ({"format": "alpaca", "template": TEMPLATE}, "format or template, not both"),
         ({"source": "sentiment", "files": [], "format": "alpaca"}, "only with source files or hub"),
         ({"hub_config": "x"}, "hub_config and hub_split only with source hub"),

@@ -46,3 +46,12 @@ def test_a_labelled_text_is_told_by_text_and_label(text: str, label: str) -> Non
     row = {"id": "1", "text": text, "label": label}
     assert same(row, row | {"id": "2"}) == "duplicate" and same(row, row | {"label": label + "!"}) == "conflict"
     assert group_of(row) == 0
+
+
+@given(ANSWERS, st.booleans(), ANSWERS, st.booleans())
+def test_answers_that_are_desirable_or_not_are_rows_of_their_own(a: str, good: bool, b: str, fine: bool) -> None:
+    def row(answer: str, desirable: bool) -> Row:
+        return {"id": "1", "messages": pair("q", answer, "")["messages"], "desirable": desirable}
+
+    expected = "different" if a != b else "duplicate" if good == fine else "conflict"
+    assert same(row(a, good), row(b, fine)) == expected and group_of(row(a, good)) == group_of(row(b, fine)) != 0

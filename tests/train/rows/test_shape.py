@@ -221,7 +221,10 @@ def test_no_row_whatever_raises(shape: Shape, found: dict[str, Any], allowed: fr
 def test_the_system_turn_is_part_of_the_question_and_of_what_is_compared_and_can_be_told_from_it() -> None:
     assert "Be brief." in question_of(GOOD["chat"])
     assert asked_of(GOOD["chat"]) == ("Be brief.\n2+2?", "2+2?")
-    calls = [{"role": "assistant", "tool_calls": '[{"name": "f"}]'}, {"role": "tool", "content": "42"}]
-    assert asked_of({"messages": [*calls, {"role": "assistant", "content": "a"}]})[1] == '[{"name": "f"}]\n42'
+    calls = [{"function": {"name": "f", "arguments": {}}}]
+    turns = [{"role": "assistant", "tool_calls": calls}, {"role": "tool", "content": "42"}]
+    _, beside = asked_of({"messages": [*turns, {"role": "assistant", "content": "a"}]})
+    assert beside == '{"name": "f", "arguments": {}}\n42'
     assert asked_of({"messages": [{"role": "assistant", "content": "a"}]}) == ("a", "a"), "an answer to nothing"
+    assert asked_of({"text": "a long passage", "text_pair": "who?", "label": "x"})[1] == "who?"
     assert asked_of(GOOD["tags"]) == ("Ada slept", "Ada slept")
