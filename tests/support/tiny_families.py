@@ -167,7 +167,13 @@ ENCODERS = {
         "DebertaV2Config",
         "DebertaV2Model",
         BERT,
-        SIZES | {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"]},
+        SIZES
+        | {
+            "relative_attention": True,
+            "share_att_key": True,
+            "position_biased_input": False,
+            "pos_att_type": ["p2c", "c2p"],
+        },
     ),
     "electra": TinyFamily("ElectraConfig", "ElectraForPreTraining", BERT, SIZES | {"embedding_size": 32}),
     "modernbert": TinyFamily("ModernBertConfig", "ModernBertModel", BERT, SIZES, dtype="bfloat16"),

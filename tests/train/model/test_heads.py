@@ -170,7 +170,7 @@ def test_weights_that_lack_a_part_of_the_model_itself_are_refused_before_any_tra
         metadata={"format": "pt"},
     )
     with pytest.raises(
-        RefusedError, match=r"BertForSequenceClassification missing .* encoder\.layer\.1\.output\.dense;"
+        RefusedError, match=r"BertForSequenceClassification missing .*encoder\.layer\.1\.output\.dense;"
     ):
         load_classifier(folder, LABELS)
 
