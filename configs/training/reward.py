@@ -7,7 +7,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from configs.run.metrics import METRICS
 from configs.section import Section
 
 RewardMetric = Literal[
@@ -35,11 +34,6 @@ class Reward(Section):
         "evaluate.judge); 0 where it says nothing of a row"
     )
     weight: float = Field(1.0, ge=-100, le=100, description="the reward is the sum of weight times metric")
-
-    @property
-    def column(self) -> str:
-        """Of predictions.parquet, where its value of one answer stands."""
-        return METRICS[self.metric].per_example or self.metric
 
 
 class Grpo(Section):

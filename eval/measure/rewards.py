@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.run.config import RunConfig
 from configs.run.judge import Judge
+from configs.run.metrics import METRICS
 from eval.measure.answers import run_group
 from eval.measure.judge_model import ask_once, prompt_of, read_api_key, read_score
 from eval.metrics.generation import score_answer
@@ -41,7 +42,10 @@ def make_rewards(config: RunConfig) -> Callable[[list[Row], list[str]], Scores] 
             if missing:
                 run_group(judge_all(judge, missing, kept, key))
             found = [one | {"judge_score": kept[prompt]} for one, prompt in zip(found, prompts, strict=True)]
-        return {one.metric: [columns.get(one.column) for columns in found] for one in wanted}
+        return {
+            one.metric: [columns.get(METRICS[one.metric].per_example or one.metric) for columns in found]
+            for one in wanted
+        }
 
     return rewards
 
