@@ -74,15 +74,15 @@ def test_a_token_that_is_one_already_is_refused(chat: Callable[..., RunConfig]) 
         make_base(chat(**extended("tiny-gpt", ["<new>", "<|im_end|>"])))
 
 
-@pytest.mark.parametrize("method", ["tied", "untied", "full"])
+@pytest.mark.parametrize("tied", [True, False])
 def test_new_tokens_are_learnt_and_lie_in_the_release(
-    chat: Callable[..., RunConfig], checkout: Path, method: str
+    chat: Callable[..., RunConfig], checkout: Path, tied: bool
 ) -> None:
     """Answers of new tokens alone, over a head of its own too: only rows that are trained make them likely."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    if method == "untied":
+    if not tied:
         untie("tiny-gpt")
     turns = [
         [{"role": "user", "content": f"film {index}"}, {"role": "assistant", "content": "<call><end_call>"}]
@@ -90,11 +90,7 @@ def test_new_tokens_are_learnt_and_lie_in_the_release(
     ]
     write_lines(checkout / "rows.jsonl", [{"messages": messages} for messages in turns])
     train: dict[str, Any] = {"max_steps": 80, "learning_rate": 0.05, "dtype": "float32"}
-    if method == "full":
-        train |= {"method": "full", "lora": {}}
     config = chat(**extended("tiny-gpt", NEW, quantize={"scheme": "none"}, train=train, evaluate={"max_new_tokens": 2}))
-    if method == "full":
-        config = RunConfig.model_validate(config.model_dump(exclude={"train": {"lora"}}) | {"task": "causal-lm"})
     paths = RunPaths.of(config.name)
     base = make_base(config)
     prepare(config, paths, base)
