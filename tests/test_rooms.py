@@ -35,6 +35,7 @@ BEHAVIOURS = {
     "serve/switch/test_kills.py",
     "train/tasks/test_tasks.py",
     "train/tasks/test_tasks_served.py",
+    "train/test_peers.py",
     "train/test_pipeline.py",
 }
 MOST_LINES, MOST_FILES = 300, 16

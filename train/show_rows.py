@@ -32,8 +32,8 @@ class Run(TypedDict):
 
 
 class ShownRow(TypedDict):
-    """`runs` in their order; `answer`: what a row without a loss mask is to be answered with, or the rejected one of a
-    pair."""
+    """`runs` in their order; `answer`: what a row without a loss mask is to be answered with, the rejected one of a
+    pair, or whether a judged answer is desirable."""
 
     id: str
     tokens: int
@@ -67,7 +67,7 @@ def shown(tokenizer: Tokenizer, row: Row, tokens: Tokens) -> ShownRow:
     if "prompt_ids" in tokens:
         ids = [*tokens["prompt_ids"], *tokens["chosen_ids"]]
         mask = [False] * len(tokens["prompt_ids"]) + [True] * len(tokens["chosen_ids"])
-        answer = f"rejected: {row['rejected']}"
+        answer = f"rejected: {row['rejected']}" if "rejected" in row else f"desirable: {row['desirable']}"
     else:
         ids = list(tokens["input_ids"])
         mask = list(map(bool, tokens.get("loss_mask") or [False] * len(ids)))

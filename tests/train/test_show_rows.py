@@ -28,6 +28,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
     "completion": ("causal-lm", {"prompt": "film", "completion": " good"}, [" good<|im_end|>"], ""),
     "text": ("causal-lm", {"text": "good film"}, ["good film<|im_end|>"], ""),
     "pair": ("dpo", {"messages": CHAT[2:], "rejected": "no"}, ["bad<|im_end|>\n"], "rejected: no"),
+    "judged": ("dpo", {"messages": CHAT[2:], "desirable": True}, ["bad<|im_end|>\n"], "desirable: True"),
     "label": ("sequence-classification", {"text": "film", "label": "good"}, [], "good"),
     "tags": ("token-classification", {"tokens": ["Ann"], "tags": ["B-PER"]}, [], '["B-PER"]'),
 }
@@ -47,8 +48,11 @@ def write(checkout: Path, tiny_gpt: Path) -> Any:
             "base": {"path": "tiny-gpt"},
             "train": {"max_steps": 1},
             "gate": "gate.yaml",
+            "serving": {"max_model_len": 256},
         }
         data = {"source": "files", "files": ["rows.jsonl"]}
+        if kind == "judged":
+            run["train"] = {"max_steps": 1, "preference": {"method": "kto"}}
         Path("mine.yaml").write_text(yaml.safe_dump(run | {"data": data}), encoding="utf8")
         return "mine.yaml"
 
