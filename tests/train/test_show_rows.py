@@ -35,8 +35,9 @@ ROWS: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
 
 
 @pytest.fixture
-def write(checkout: Path, tiny_gpt: Path) -> Any:
+def write(checkout: Path, tiny_gpt: Path, tiny_bert: Path) -> Any:
     shutil.copytree(tiny_gpt, checkout / "tiny-gpt")
+    shutil.copytree(tiny_bert, checkout / "tiny-bert")
     Path("gate.yaml").write_text("rules: [{rule: parity}]\n", encoding="utf8")
 
     def written(kind: str) -> str:
@@ -45,7 +46,7 @@ def write(checkout: Path, tiny_gpt: Path) -> Any:
         run = {
             "name": "mine",
             "task": task,
-            "base": {"path": "tiny-gpt"},
+            "base": {"path": "tiny-bert" if kind in ("label", "tags") else "tiny-gpt"},
             "train": {"max_steps": 1},
             "gate": "gate.yaml",
             "serving": {"max_model_len": 256},
@@ -76,7 +77,8 @@ def test_without_tokenizer_or_readable_rows_it_says_so(write: Any) -> None:
     Path("rows.jsonl").write_text('{"question": "a"}\n', encoding="utf8")
     found = CliRunner().invoke(app, ["check", path, "--show", "1"])
     assert found.exit_code != 0 and "no row can be read" in found.output + str(found.exception)
-    Path("tiny-gpt/tokenizer.json").unlink()
+    text = Path(path).read_text(encoding="utf8").replace("path: tiny-gpt", "hub: a/b\n  revision: " + "0" * 40)
+    Path(path).write_text(text, encoding="utf8")
     found = CliRunner().invoke(app, ["check", path, "--show", "1"])
     assert found.exit_code != 0 and "tokenizer is not here yet" in found.output + str(found.exception)
 
