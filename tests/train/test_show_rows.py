@@ -77,7 +77,7 @@ def test_without_tokenizer_or_readable_rows_it_says_so(write: Any) -> None:
     Path("rows.jsonl").write_text('{"question": "a"}\n', encoding="utf8")
     found = CliRunner().invoke(app, ["check", path, "--show", "1"])
     assert found.exit_code != 0 and "no row can be read" in found.output + str(found.exception)
-    text = Path(path).read_text(encoding="utf8").replace("path: tiny-gpt", "hub: a/b\n  revision: " + "0" * 40)
+    text = Path(path).read_text(encoding="utf8").replace("path: tiny-gpt", "hub: a/b\n  revision: " + "a" * 40)
     Path(path).write_text(text, encoding="utf8")
     found = CliRunner().invoke(app, ["check", path, "--show", "1"])
     assert found.exit_code != 0 and "tokenizer is not here yet" in found.output + str(found.exception)
