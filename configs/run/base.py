@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from configs.run.family import size_of, text_config
+from configs.run.gguf import read_gguf_header
 from configs.section import Section, must_exist, stay_inside
 
 ROOTS = "TUNEGATE_BASES"  # folders outside the checkout from which bases may come, parted as in PATH
@@ -141,9 +142,7 @@ def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:
     headers = packaged(base.package, ".gguf")
     if not headers:
         return None
-    from gguf import GGUFReader
-
-    return gguf_config(GGUFReader(headers[0]).fields)
+    return gguf_config(read_gguf_header(headers[0]))
 
 
 def packaged(package: str | None, ending: str) -> list[Path]:
@@ -159,8 +158,8 @@ def packaged(package: str | None, ending: str) -> list[Path]:
 
 
 def gguf_config(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes in a GGUF file's metadata by their transformers names (ggml/docs/gguf.md); `fields`: of a GGUFReader."""
-    architecture = fields["general.architecture"].contents()
+    """Sizes in a GGUF file's metadata by their transformers names (ggml/docs/gguf.md)."""
+    architecture = fields["general.architecture"]
     names = {
         "hidden_size": "embedding_length",
         "intermediate_size": "feed_forward_length",
@@ -171,4 +170,4 @@ def gguf_config(fields: Mapping[str, Any]) -> dict[str, Any]:
         "final_logit_softcapping": "final_logit_softcapping",
     }
     found = {ours: fields.get(f"{architecture}.{theirs}") for ours, theirs in names.items()}
-    return {name: field.contents() for name, field in found.items() if field is not None}
+    return {name: value for name, value in found.items() if value is not None}

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from configs.errors import InputError
 from configs.run.base import gguf_config
 from configs.run.family import TEXT_PARTS, is_gated, kind_of, size_of, text_config
+from configs.run.gguf import read_gguf_header
 from infra.files.atomic import read_json
 
 HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HEADER_SIZE)
@@ -100,7 +101,7 @@ def read_gguf(file: Path) -> ModelShape:
     shapes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
     parameters = sum(math.prod(shape) for shape in shapes.values())
     return shape_of(
-        gguf_config(reader.fields) | {"vocab_size": shapes["token_embd.weight"][1]},
+        gguf_config(read_gguf_header(file)) | {"vocab_size": shapes["token_embd.weight"][1]},
         "decoder",
         parameters=parameters,
         stored_bytes=2 * parameters,
