@@ -142,7 +142,10 @@ def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:
     headers = packaged(base.package, ".gguf")
     if not headers:
         return None
-    return gguf_config(read_gguf_header(headers[0]))
+    try:
+        return gguf_config(read_gguf_header(headers[0]))
+    except (OSError, ValueError, KeyError):  # prepare says what is wrong with it
+        return None
 
 
 def packaged(package: str | None, ending: str) -> list[Path]:

@@ -49,5 +49,5 @@ def test_every_value_but_a_list_is_read(tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\0\0\0", b"PK\x03\x04", b"GGUF" + b"\xff" * 64])
 def test_what_is_no_whole_header_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.gguf").write_bytes(content)
-    with pytest.raises(ValueError, match="GGUF|header|bytes|kind"):
+    with pytest.raises(ValueError, match=r"GGUF|header|bytes|kind"):
         read_gguf_header(tmp_path / "model.gguf")
