@@ -189,8 +189,12 @@ def test_every_key_has_the_value_that_it_had(old: Path, name: str) -> None:
     assert kept(now, before) == before
 
 
+OTHER_DEFAULTS = {"eval_every_steps": 20}  # about twelve validations a training since
+
+
 def kept(now: Any, before: Any) -> Any:
-    """`now` without the keys that did not exist before."""
+    """`now` without the keys that did not exist before, and with the defaults that are others since."""
     if isinstance(now, dict) and isinstance(before, dict):
-        return {key: kept(now[key], value) for key, value in before.items() if key in now}
+        same = {key: kept(now[key], value) for key, value in before.items() if key in now}
+        return same | {key: was for key, was in OTHER_DEFAULTS.items() if key in same and same[key] is None}
     return now

@@ -33,6 +33,7 @@ HEAD = (
 )
 # By stage, the sections that decide what it puts out; quantize, evaluate and gate read the whole config.
 READ = {"prepare": ("task", "problem", "base", "data"), "train": ("task", "problem", "base", "train")}
+REWARDED = ("evaluate",)  # read by `train` too where answers are rewarded as evaluate scores them
 OF_A_BASE = (".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf")
 # Read by every stage, and deciding where and under which name it works, not what comes out.
 ELSEWHERE = ("name", "experiment", "launch")
@@ -80,7 +81,8 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
     whole = config.model_dump(mode="json")
     base, rows = base_content(config.base, hashes), content_of(config.data.row_files, hashes)
     content: dict[str, object] = {"prepare": base | rows, "train": base}
-    stages = {stage: {key: whole[key] for key in keys} | {"content": content[stage]} for stage, keys in READ.items()}
+    keys = READ | {"train": (*READ["train"], *(REWARDED if config.task == "grpo" else ()))}
+    stages = {stage: {key: whole[key] for key in read} | {"content": content[stage]} for stage, read in keys.items()}
     rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}
     judge = [config.gate, str(environment_path(config.production))]
     return stages | {

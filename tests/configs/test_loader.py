@@ -60,7 +60,10 @@ def test_overrides_are_read_as_yaml_and_checked_like_the_file() -> None:
         (GOOD.replace("learning_rate", "learning_rte"), ["run.yaml:7: train.learning_rte", "'learning_rate'?"]),
         (GOOD.replace("max_steps: 4", "max_steps: many"), ["run.yaml:8: train.max_steps", "'many'"]),
         (GOOD.replace("gate.yaml", "gates/none.yaml"), ["run.yaml:9: gate", "exists"]),
-        (GOOD.replace("causal-lm", "sequence-classification"), ["combination", "causal-lm with data.source bfcl"]),
+        (
+            GOOD.replace("causal-lm", "sequence-classification"),
+            ["combination", "causal-lm or grpo with"],
+        ),
         (GOOD.replace("base: {", "base: [unclosed, {"), ["run.yaml:", "valid YAML"]),
         ("", ["empty file"]),
         (GOOD.replace("  source", "\tsource"), ["run.yaml:5", "valid YAML"]),

@@ -192,7 +192,7 @@ def test_a_gate_that_is_there_and_asks_no_less_is_taken() -> None:
 @pytest.mark.parametrize(
     ("content", "ending", "message"),
     [
-        ("", "jsonl", "it is empty"),
+        ("", "jsonl", "an empty file"),
         ("{", "jsonl", "no row that can be read: the first is no JSON"),
         ('{"a": 1, "b": 2}\n', "jsonl", "found the columns a, b, and nothing to be learnt"),
         ("x", "rows", "no ending that says what it is"),

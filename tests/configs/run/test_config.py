@@ -73,7 +73,7 @@ WRONG_COMBINATIONS = [
     ),
     ("train", {"max_steps": 9, "dtype": "float16"}, "a GPU with train.dtype float16"),
     ("train", {"max_steps": 9, "optimizer": "paged_adamw"}, "a GPU with train.optimizer paged_adamw"),
-    ("task", "sequence-classification", "task causal-lm with data.source bfcl"),
+    ("task", "sequence-classification", "task causal-lm or grpo with data.source bfcl"),
     ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
     ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
     ("serving", {"max_model_len": 159}, "serving.max_model_len of at least data.max_tokens"),

@@ -11,7 +11,7 @@ from configs.run.config import RunConfig
 from configs.run.sweep import with_values
 from configs.training.defaults import default_learning_rate
 from configs.training.preference import BETAS, Preference, PreferenceMethod
-from tests.configs.run.test_lora import run
+from tests.configs.training.test_lora import run
 
 pytestmark = pytest.mark.unit
 METHODS: tuple[PreferenceMethod, ...] = get_args(PreferenceMethod)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from configs.errors import InputError
 from configs.run.config import RunConfig
 from eval.measure.rewards import make_rewards
-from tests.configs.run.test_lora import FILES
+from tests.configs.training.test_lora import FILES
 from tests.support.fake_openai import Fake, serving
 
 pytestmark = pytest.mark.unit

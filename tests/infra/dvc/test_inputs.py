@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from configs.errors import InputError
 from configs.run.config import RunConfig
-from infra.dvc.inputs import ELSEWHERE, INPUTS, READ, enlist, known_configs, refresh
+from infra.dvc.inputs import ELSEWHERE, INPUTS, READ, REWARDED, enlist, known_configs, refresh
 from tests.paths import ROOT
 from tests.test_pipeline import imported
 
@@ -124,7 +124,11 @@ def test_every_key_of_a_section_is_in_the_inputs() -> None:
     ("stage", "entries", "carried"),
     [
         ("prepare", ["train/prepare.py", "train/model/base.py"], set[str]()),
-        ("train", ["train/finetune.py"], {"data"}),  # the data card, an input of `train`, holds the key of all of it
+        (
+            "train",
+            ["train/finetune.py"],
+            {"data", *REWARDED},
+        ),  # the data card, an input of `train`, holds the key of all of it
     ],
 )
 def test_every_section_that_a_stages_code_reads_is_among_its_inputs(

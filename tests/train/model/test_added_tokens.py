@@ -89,7 +89,7 @@ def test_new_tokens_are_learnt_and_lie_in_the_release(
         for index in range(40)
     ]
     write_lines(checkout / "rows.jsonl", [{"messages": messages} for messages in turns])
-    train: dict[str, Any] = {"max_steps": 80, "learning_rate": 0.05, "dtype": "float32"}
+    train: dict[str, Any] = {"max_steps": 120, "learning_rate": 0.01, "dtype": "float32"}
     config = chat(**extended("tiny-gpt", NEW, quantize={"scheme": "none"}, train=train, evaluate={"max_new_tokens": 2}))
     paths = RunPaths.of(config.name)
     base = make_base(config)

@@ -22,7 +22,7 @@ ENDS = {
     "gemma2": ["<eos>", "<end_of_turn>"],
     "phi3": ["<|endoftext|>", "<|end|>"],
     "gpt2": ["<|endoftext|>"],
-    "olmo": ["<|endoftext|>", "<|im_end|>"],
+    "olmo": ["<|endoftext|>"],  # its tokenizer has no <|im_end|>: the template writes it as text
     "smollm2": ["<|im_end|>"],
 }
 

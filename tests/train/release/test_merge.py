@@ -62,7 +62,6 @@ def test_the_base_stays_as_it_is_shards_and_index_and_the_adapter_lies_beside_it
     save_unmerged(base, adapter_on(tmp_path / "adapter", "q_proj", "down_proj"), release)
     assert sorted(file.name for file in release.iterdir()) == [
         "config.json",
-        "generation_config.json",
         "lora",
         *shards,
         INDEX,

@@ -131,8 +131,10 @@ def test_the_card_tells_how_the_weights_were_compressed_and_on_what_they_were_ca
     )
 
 
-def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, tokenizer: Any, tmp_path: Path) -> None:
+def test_golden_labels_come_with_probabilities_that_sum_to_one(tiny_bert: Path, tmp_path: Path) -> None:
     from train.model.heads import load_classifier
+
+    tokenizer = load_tokenizer(tiny_bert)
 
     rows = [{"id": str(index), "text": f"good film {index}", "label": "good"} for index in range(5)]
     settings = config("sequence-classification", evaluate={"parity": {"golden_prompts": 3}})

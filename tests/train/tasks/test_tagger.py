@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from configs.errors import RefusedError
 from configs.release import Manifest
+from configs.run.config import RunConfig
 from infra.tokenizer import NO_SUBWORD, Tokenizer, with_tokens
+from tests.support.prepared_rows import of_kind
 from train.batches.collate import IGNORED, tag_targets
-from train.model.heads import load_tagger
+from train.model.heads import new_model
 
 pytestmark = pytest.mark.unit
 LABELS = ["O", "B-PER", "I-PER"]
@@ -107,8 +110,9 @@ def test_rows_to_ask_about_carry_the_tokens_that_training_made(wordpiece: Tokeni
 
 
 def test_an_architecture_that_vllm_has_no_tagger_for_is_refused_before_training(
-    tiny_gpt: Path, tiny_bert: Path
+    tiny_gpt: Path, classifier: Callable[..., RunConfig]
 ) -> None:
-    with pytest.raises(RefusedError, match="found a LlamaForTokenClassification, expected one that vLLM serves"):
-        load_tagger(tiny_gpt, LABELS)
-    assert load_tagger(tiny_bert, LABELS).config.id2label == dict(enumerate(LABELS))
+    config = of_kind(classifier(), "tags")
+    with pytest.raises(RefusedError, match=r"vLLM 0\.32\.0 serves for token-classification"):
+        new_model(config, tiny_gpt, LABELS)
+    assert new_model(config, Path("tiny-bert"), LABELS).config.id2label == dict(enumerate(LABELS))
