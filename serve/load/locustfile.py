@@ -22,12 +22,12 @@ from urllib3 import PoolManager
 Json = dict[str, Any]  # a request, an answer, or a line of ours
 SETTINGS: Json = json.loads(os.environ["TUNEGATE_LOAD"])
 PLAN: list[Json] = (
-    [json.loads(line) for line in Path(SETTINGS["plan"]).read_text(encoding="utf8").splitlines()]
+    [json.loads(line) for line in Path(SETTINGS["plan"]).read_text(encoding="utf8").split("\n") if line]
     if SETTINGS.get("plan")
     else []
 )
 PROMPTS = [
-    json.loads(line) for line in Path(SETTINGS["prompts"]).read_text(encoding="utf8").splitlines() if line.strip()
+    json.loads(line) for line in Path(SETTINGS["prompts"]).read_text(encoding="utf8").split("\n") if line.strip()
 ]
 NUMBERS = itertools.count()
 LEAD_SECONDS = 0.5  # locust itself is busy when it has just started its users

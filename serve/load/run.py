@@ -91,7 +91,7 @@ def run_locust(command: list[str], environment: dict[str, str], seconds: float, 
 
 
 def read_samples(path: Path) -> list[Sample]:
-    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text(encoding="utf8").split("\n") if line] if path.exists() else []
 
 
 def write_figures(samples: list[Sample], settings: LoadTest, manifest: Manifest, folder: Path) -> dict[str, float]:

@@ -44,7 +44,7 @@ def read_trace(path: Path) -> list[SampledRequest]:
 
 def read_lines(path: Path) -> list[Any]:
     """A last line that a kill cut short is left out."""
-    lines = path.read_text(encoding="utf8").splitlines()
+    lines = path.read_text(encoding="utf8").removesuffix("\n").split("\n")
     rows: list[Any] = []
     for number, line in enumerate(lines, 1):
         try:

@@ -61,7 +61,8 @@ def prove(
 
 def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployConfig, count: int) -> list[str]:
     """The answers' texts (a classifier's labels) to the first `count` golden prompts."""
-    lines = [json.loads(line) for line in (release / "golden.jsonl").read_text(encoding="utf8").splitlines()[:count]]
+    text = (release / "golden.jsonl").read_text(encoding="utf8")
+    lines = [json.loads(line) for line in text.split("\n")[:count] if line]
 
     async def all_of_them() -> list[str]:
         import httpx

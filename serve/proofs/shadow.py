@@ -96,7 +96,7 @@ def grown(folder: Path, slot: str, places: dict[Path, int], deadline: float) -> 
             except FileNotFoundError:  # the oldest one goes when a new one begins
                 continue
             places[path] = places.get(path, 0) + len(whole) + bool(whole)
-            yield from (json.loads(line) for line in whole.splitlines())
+            yield from (json.loads(line) for line in whole.split(b"\n") if line)
         if ended:
             return
         time.sleep(POLL_SECONDS)

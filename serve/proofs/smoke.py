@@ -72,7 +72,7 @@ def text_of(body: str) -> str:
     """The content of a chat or completion, streamed or whole, a tool call's arguments among it; of anything else the
     body itself."""
     if body.startswith("data: "):
-        return "".join(content(json.loads(line[6:])) for line in body.splitlines() if line.startswith("data: {"))
+        return "".join(content(json.loads(line[6:])) for line in body.split("\n") if line.startswith("data: {"))
     try:
         reply = json.loads(body)
     except ValueError:

@@ -71,7 +71,7 @@ def measure_rates(shape: ModelShape, load: Workload, cache: Path = Path("build/p
                 f"the speed of this machine cannot be measured: {last}",
                 hint="make setup   (or name a device: --device h100-80gb)",
             )
-        found = json.loads(run.stdout.splitlines()[-1])
+        found = json.loads(run.stdout.rstrip("\n").split("\n")[-1])
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, found)
     return Rates(**found)

@@ -62,7 +62,7 @@ def is_answerable(gold: Any) -> bool:
 
 def read_lines(path: Path) -> list[Any]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
+        return [json.loads(line) for line in path.read_text(encoding="utf8").split("\n") if line.strip()]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint="make setup") from error
 

@@ -21,8 +21,8 @@ def read_ner_finance() -> Source:
     """Words with BIO tags. A row whose entities cannot all be found in its text is left out and counted."""
     try:
         distribution = metadata.distribution("evals")
-        lines = Path(str(distribution.locate_file(SAMPLES))).read_text(encoding="utf8").splitlines()
-        samples = [json.loads(line) for line in lines]
+        lines = Path(str(distribution.locate_file(SAMPLES))).read_text(encoding="utf8").split("\n")
+        samples = [json.loads(line) for line in lines if line]
         rows = [
             (number, tag_words(sample["input"][-1]["content"], sample["ideal"]))
             for number, sample in enumerate(samples, 1)

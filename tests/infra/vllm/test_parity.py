@@ -34,3 +34,21 @@ def test_a_config_with_keys_of_an_earlier_version_is_asked_by(tmp_path: Path, mo
     fields: Any = {"task": "sequence-classification", "config": OLD_CONFIG}
     found = parity.check_parity("http://x", "m", tmp_path, Manifest.model_construct(**fields))
     assert found.passed and found.agreement == 1.0 and asked == [7]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0c"])
+def test_a_golden_prompt_may_hold_any_separator_of_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str
+) -> None:
+    asked: list[Any] = []
+
+    async def ask_all(*arguments: Any) -> list[Answer]:
+        asked.extend(arguments[3])
+        return [Answer("a", None, None, 0.0, 0.0, 1)] * len(arguments[3])
+
+    monkeypatch.setattr(parity, "ask_all", ask_all)
+    line = {"id": "1", "prompt": f"a{separator}b", "answer": "a", "first_token_logprob": 0.0}
+    (tmp_path / "golden.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf8")
+    fields: Any = {"config": {}}
+    assert parity.check_parity("http://x", "m", tmp_path, Manifest.model_construct(**fields)).prompts == 1
+    assert asked == [line]
