@@ -46,9 +46,9 @@ def request_of(number: int) -> tuple[str, Json]:
         return (
             ("/pooling", {"input": [prompt["input_ids"]]})
             if "input_ids" in prompt
-            else ("/classify", {"messages": salted(prompt["messages"], own)})
-            if "messages" in prompt
             else ("/classify", {"input": [prompt["text"]]})
+            if "text" in prompt
+            else ("/classify", {"messages": salted(prompt["messages"], own)})
         )
     asked = {
         "max_tokens": SETTINGS["max_tokens"],
