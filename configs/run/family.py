@@ -143,6 +143,12 @@ def is_gated(config: Mapping[str, Any]) -> bool:
     return found == "modernbert" or (kind_of(config) == "decoder" and found not in UNGATED)
 
 
+def true_attention(config: Mapping[str, Any]) -> Literal["eager"] | None:
+    """The one of transformers' attentions that computes this model as it was made and as vLLM serves it; None where any
+    does. Its SDPA drops the cap on the scores without a word (transformers/integrations/sdpa_attention.py)."""
+    return "eager" if text_config(config).get("attn_logit_softcapping") else None
+
+
 def is_outer(name: str) -> bool:
     """A layer outside the numbered blocks, or of a head."""
     return BLOCK.search(f".{name}.") is None or re.fullmatch(HEADS, name) is not None

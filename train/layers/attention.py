@@ -89,7 +89,7 @@ def use_attention(model: Any, settings: Train) -> Literal["padded", "flattened",
             hint="--set train.packing=none",
         )
     flattened = problem is None and settings.packing != "none"
-    chosen = settings.attention if settings.attention != "auto" else "sdpa"
+    chosen = settings.attention if settings.attention != "auto" else model.config._attn_implementation
     shared = flattened and chosen == "sdpa"
     set_attention(model, register() if shared else chosen)
     return "shared" if shared else "flattened" if flattened else "padded"

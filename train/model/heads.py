@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
-from configs.run.family import BLOCK, HEADS, TEXT_PARTS
+from configs.run.family import BLOCK, HEADS, TEXT_PARTS, true_attention
 from configs.task import Problem, served_problem, served_task
 from infra.files.atomic import read_json
 from infra.tokenizer import load_tokenizer
@@ -96,6 +96,7 @@ def load(
         weights,
         config=shape,
         dtype=dtype or torch.float32,
+        attn_implementation=true_attention(shape.to_dict()),
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **names,

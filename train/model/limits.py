@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from configs.errors import InputError
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
-from configs.run.family import text_config
+from configs.run.family import text_config, true_attention
 from infra.files.atomic import read_json
 from train.model.base_files import weight_files
 from train.model.find_base import find_weights
@@ -78,6 +78,8 @@ def is_installed(package: str) -> bool:
 def limits_of(config: RunConfig, directory: Path) -> list[Limit]:
     architecture = text_config(read_json(directory / "config.json") or {})
     limits = limits_of_tokens(architecture, directory)
+    if config.train.attention == "sdpa" and true_attention(architecture):
+        limits.append(Limit("train.attention", "sdpa, which leaves out the base's cap on the scores", "auto or eager"))
     positions = positions_of(architecture, read_json(directory / "tokenizer_config.json") or {})
     wanted = {"data.max_tokens": config.data.max_tokens, "serving.max_model_len": config.serving.max_model_len}
     return limits + [

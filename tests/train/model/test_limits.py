@@ -35,7 +35,7 @@ def config(**changes: Any) -> RunConfig:
             "task": "causal-lm",
             "base": {"path": "base"},
             "data": {"source": "bfcl"} | changes.get("data", {}),
-            "train": {"max_steps": 4},
+            "train": {"max_steps": 4} | changes.get("train", {}),
             "serving": {"max_model_len": 512} | changes.get("serving", {}),
             "gate": "gate.yaml",
         }
@@ -140,6 +140,16 @@ def test_rows_and_serving_longer_than_the_positions_are_both_named(tmp_path: Pat
         ("serving.max_model_len", "512"),
     ]
     assert limits_of(config(serving={"max_model_len": 256}), base) == []
+
+
+@pytest.mark.parametrize("cap", [None, 50.0])
+@pytest.mark.parametrize("attention", ["auto", "eager", "sdpa"])
+def test_an_attention_that_would_leave_out_a_cap_on_the_scores_is_named(
+    tmp_path: Path, cap: float | None, attention: str
+) -> None:
+    base = write_base(tmp_path / "base", attn_logit_softcapping=cap)
+    found = limits_of(config(train={"attention": attention}), base)
+    assert [limit.key for limit in found] == (["train.attention"] if cap and attention == "sdpa" else [])
 
 
 def test_what_is_not_here_has_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
