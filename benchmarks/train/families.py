@@ -139,6 +139,11 @@ def judged(row: Row, served: dict[str, Row]) -> Row:
     return row | {"outcome": "served"}
 
 
+def short(reason: str) -> str:
+    """Without the list of what would be served."""
+    return re.sub(r" \([^)]*\)", "", reason)
+
+
 def table() -> str:
     """Of every cell that was run so far."""
     found = {
@@ -151,7 +156,7 @@ def table() -> str:
     for name, task in cells(None):
         row = found.get((name, task), {"outcome": "not run", "reason": "not run"})
         moved = [f"{scheme}, {value:.0e}" for scheme, value in row.get("differences", {}).items()]
-        plain = f"{row['outcome']}; {moved[0].split(', ')[1]}" if moved else f"{row['outcome']}: {row['reason']}"
+        plain = f"{row['outcome']}; {moved[0].split(', ')[1]}" if moved else f"{row['outcome']}: {short(row['reason'])}"
         scheme = f"served; {moved[1]}" if len(moved) > 1 else row.get("unquantized", "–")
         lines.append(f"| {name} | {task} | {plain} | {scheme} |")
     return "\n".join(lines) + "\n"

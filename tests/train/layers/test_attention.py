@@ -52,19 +52,19 @@ def test_a_model_with_a_sliding_window_is_padded_unless_packing_is_asked_for() -
         "num_key_value_heads": 1,
         "vocab_size": 32,
     }
-    window, full = (
-        AutoModelForCausalLM.from_config(made)
-        for made in (MistralConfig(sliding_window=8, **shape), LlamaConfig(**shape))
-    )
-    assert use_attention(full, Train(max_steps=1)) == "shared" and full.config._attn_implementation == "sdpa_by_row"
-    assert (
-        use_attention(full, Train(max_steps=1, packing="none")) == "padded"
-        and full.config._attn_implementation == "sdpa"
-    )
-    assert (
-        use_attention(full, Train(max_steps=1, attention="eager")) == "flattened"
-        and full.config._attn_implementation == "eager"
-    )
+
+    def full() -> Any:
+        return AutoModelForCausalLM.from_config(LlamaConfig(**shape))
+
+    window = AutoModelForCausalLM.from_config(MistralConfig(sliding_window=8, **shape))
+    for settings, layout, attention in (
+        ({}, "shared", "sdpa_by_row"),
+        ({"packing": "none"}, "padded", "sdpa"),
+        ({"attention": "eager"}, "flattened", "eager"),
+    ):
+        model = full()
+        assert use_attention(model, Train.model_validate({"max_steps": 1, **settings})) == layout
+        assert model.config._attn_implementation == attention
     assert use_attention(window, Train(max_steps=1)) == "padded" and window.config._attn_implementation == "sdpa"
     with pytest.raises(InputError, match="sliding window"):
         use_attention(window, Train(max_steps=1, packing="sequence"))

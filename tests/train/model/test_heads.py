@@ -14,6 +14,7 @@ import pytest
 
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
+from configs.run.family import true_attention
 from infra.tokenizer import load_tokenizer
 from tests.support.tiny_families import DECODERS, ENCODERS, SIZES, make_family
 from tests.train.conftest import make_config
@@ -115,7 +116,8 @@ def test_the_merged_model_answers_as_the_trained_one(name: str, task: str, base:
     assert (wanted - found).abs().max() < 1e-5 * max(1.0, float(wanted.abs().max()))
     assert (wanted - before).abs().max() > 1e-3  # it learnt something, and the adapter holds it
     merged.save_pretrained(tmp_path / "release")
-    saved = type(merged).from_pretrained(tmp_path / "release").eval()
+    attention = true_attention(merged.config.to_dict())
+    saved = type(merged).from_pretrained(tmp_path / "release", attn_implementation=attention).eval()
     assert (logits_of(saved, inputs) - found).abs().max() < 1e-5
 
 
