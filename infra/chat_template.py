@@ -1,7 +1,7 @@
 """Conversations to text and tokens by a model's own chat template, as vLLM renders them, and which tokens are targets.
 
 transformers renders (utils/chat_template_utils.py), `tokenizers` encodes; torch is not loaded. What vLLM 0.32.0 hands
-to the template is handed here too (vllm/renderers/chat_utils.py, online_renderer.py).
+to the template is handed here too (served_messages.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any, Literal
 from configs.errors import InputError
 from configs.section import JsonObject
 from infra.loss_mask import Encoded, Spans, encode_spans
+from infra.served_messages import Message, as_served, served_tool
 
-Message = dict[str, Any]  # role, content; tool_calls, tool_call_id, name, reasoning_content, train where there are some
 TrainOn = Literal["all", "last"]
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PROBE = "\u0001"  # no template trims it, no text has it
-SENT = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")  # keys that a server is sent
 
 
 class TemplateFault(ValueError):
@@ -57,11 +56,12 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         special: Any = self.tokens
+        template = self.template(tools)
         try:
             found: Any = render_jinja_template(
-                conversations=[[as_served(message, self.wants_parts) for message in messages]],
+                conversations=[as_served(messages, template)],
                 tools=[served_tool(tool) for tool in tools] if tools else None,
-                chat_template=self.template(tools),
+                chat_template=template,
                 add_generation_prompt=ask,
                 return_assistant_tokens_mask=marks,
                 **special,
@@ -74,16 +74,6 @@ class ChatTemplate:
     def prompt_ids(self, messages: list[Message], tools: list[JsonObject] | None = None) -> list[int]:
         """The tokens that a server makes of these turns before it answers."""
         return list(self.tokenizer.encode(self.render(messages, tools, ask=True)[0], add_special_tokens=False).ids)
-
-    @cached_property
-    def wants_parts(self) -> bool:
-        """Whether the template reads a content as a list of parts and no text (those of vision models): vLLM looks for
-        the loop over them (renderers/hf.py:_detect_content_format)."""
-        self.__dict__["wants_parts"] = False
-        try:
-            return PROBE not in self.render([{"role": "user", "content": PROBE}])[0]
-        except TemplateFault:
-            return False
 
     @cached_property
     def end(self) -> str:
@@ -199,48 +189,8 @@ class ChatTemplate:
         return text, (span[0], len(text))
 
 
-def said(message: Message) -> str:
-    """What a turn says, as text: its content, then each of its calls as a JSON object."""
-    calls = [call["function"] for call in message.get("tool_calls") or []]
-    written = [json.dumps({"name": call["name"], "arguments": call["arguments"]}, ensure_ascii=False) for call in calls]
-    return "\n".join([*([message["content"]] if message.get("content") else []), *written])
-
-
 def is_target(message: Message) -> bool:
     return bool(message.get("train", True))
-
-
-def as_served(message: Message, in_parts: bool = False) -> Message:
-    """As vLLM hands a message to the template: no null; with `in_parts` the content as a list of one."""
-    found = {name: message[name] for name in SENT if message.get(name) is not None}
-    content = found.pop("content", "")
-    parts = [{"type": "text", "text": content}] if in_parts else content
-    return {"role": found.pop("role"), "content": parts} | found
-
-
-def as_request(message: Message) -> Message:
-    """As a client sends it, in OpenAI's format: a call's arguments are JSON in a text."""
-    found = {name: message[name] for name in SENT if message.get(name) is not None}
-    if "tool_calls" in found:
-        found["tool_calls"] = [call | {"function": with_text(call["function"])} for call in found["tool_calls"]]
-    return found
-
-
-def with_text(function: JsonObject) -> JsonObject:
-    arguments = function.get("arguments") or {}
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return function | {"arguments": text}
-
-
-def served_tool(tool: JsonObject) -> JsonObject:
-    """As vLLM's protocol writes it out: these keys in this order, null where there is none
-    (vllm/entrypoints/generate/base/protocol.py:FunctionDefinition)."""
-    function = tool["function"]
-    kept = {name: function.get(name) for name in ("name", "description", "parameters")}
-    return {
-        "type": "function",
-        "function": kept | {name: function[name] for name in ("strict",) if function.get(name) is not None},
-    }
 
 
 def names_of(messages: list[Message], tools: list[JsonObject] | None) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 from configs.errors import InputError
 from configs.release import Manifest
 from configs.run.family import stand_in_for_padding
-from infra.chat_template import ChatTemplate, Message, TrainOn, read_settings, read_templates, token_text
+from infra.chat_template import ChatTemplate, TrainOn, read_settings, read_templates, token_text
 from infra.loss_mask import Encoded
+from infra.served_messages import Message
 
 Row = dict[str, Any]  # of a data set: its keys hang on the task, and users' own columns are among them
 NO_SUBWORD = -1

@@ -9,8 +9,8 @@ from typing import Any
 
 from configs.errors import InputError
 from eval.metrics.rows import Row
-from infra.chat_template import said
 from infra.files import rows as files
+from infra.served_messages import said
 
 Rows = Callable[[], Iterable[Row]]
 BATCH_ROWS = 2048

@@ -8,7 +8,7 @@ from typing import Any
 
 from configs.release import Manifest
 from configs.section import JsonObject
-from infra.chat_template import said
+from infra.served_messages import said
 from infra.tokenizer import NO_SUBWORD, Row
 
 LIKELY = 0.5

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import ExternalError
 from configs.release import Manifest
 from configs.task import Task
-from infra.chat_template import as_request
+from infra.served_messages import as_request
 from infra.tokenizer import Row
 from infra.vllm.answer import Answer, read, read_prompt_logprobs
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError
 from infra.chat_template import TemplateFault
+from infra.served_messages import as_served
 from infra.tokenizer import Tokenizer, split_answer
 
 pytestmark = pytest.mark.unit
@@ -168,13 +169,14 @@ def test_tokens_and_mask_are_trls_for_its_templates(tmp_path: Path, system: str 
         messages = turns(*["good film", "bad  one", "why", "fin"][:count], system=system)
         try:
             expected = theirs.apply_chat_template(
-                messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+                as_served(messages, theirs.chat_template),
+                tokenize=True,
+                return_dict=True,
+                return_assistant_tokens_mask=True,
             )
         except (TemplateError, TypeError):
             continue  # a vision model's, or one that knows no system turn
         tokenizer = Tokenizer(folder)
-        if tokenizer.chat.wants_parts:
-            continue  # TRL hands it texts, and it writes none of them
         ids, mask = tokenizer.chat.encode(messages)
         assert ids == expected["input_ids"] and mask == [bool(one) for one in expected["assistant_masks"]], path.name
         same.add(path.name)
@@ -212,7 +214,7 @@ def test_tools_are_rendered_as_vllm_does_and_a_call_is_learnt(of: Make) -> None:
         "function": {"name": "weather", "description": None, "parameters": {"type": "object"}},
     }
     assert json.dumps(served) in text, "its protocol writes a null for what a tool does not say"
-    call = '<tool_call>{"name": "weather", "arguments": {"city": "Bonn"}}</tool_call><|im_end|>\n'
+    call = '<tool_call>{"arguments": {"city": "Bonn"}, "name": "weather"}</tool_call><|im_end|>\n'
     assert learnt(tokenizer, messages, tools=[TOOL]) == [call]
     answered = [*messages, {"role": "tool", "content": "dry"}, {"role": "assistant", "content": "No."}]
     assert learnt(tokenizer, answered, tools=[TOOL]) == [call, "No.<|im_end|>\n"]

@@ -9,8 +9,9 @@ from typing import Any
 from configs.errors import InputError
 from configs.run.base import ROOTS, BaseWeights, may_be_read, read_config, roots_file
 from configs.run.family import kind_of, model_type, text_config
-from infra.chat_template import Message, TemplateFault
+from infra.chat_template import TemplateFault
 from infra.files.atomic import read_json
+from infra.served_messages import Message
 from infra.tokenizer import Tokenizer
 from train.model.limits import directory_here, is_installed, positions_of
 

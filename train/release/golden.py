@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from configs.task import Problem
-from infra.chat_template import as_request
+from infra.served_messages import as_request
 from infra.tokenizer import Tokenizer, read_tokenizer
 from infra.vllm.answer import LIKELY, joined, read_tags
 from train.release.generation import end_ids

@@ -16,8 +16,8 @@ def check_conversation(value: Any) -> Any:
     """The turns as they are kept, or a Fault.
 
     A turn keeps `role`, `content` (null only beside calls) and, where there are some, `name`, `tool_calls`,
-    `tool_call_id`, `reasoning_content` and `train`: whether an assistant's turn is a target. A system turn without text
-    is no turn.
+    `tool_call_id`, `reasoning_content` (or vLLM's `reasoning`) and `train`: whether an assistant's turn is a target. A
+    system turn without text is no turn.
     """
     turns = from_json(value)
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) and "role" in turn for turn in turns):
@@ -36,7 +36,23 @@ def check_conversation(value: Any) -> Any:
         return Fault("missing_field", f"roles {shorten(roles)}", "two turns or more, the last one an assistant's")
     if not any(turn.get("train", True) for turn in found if turn["role"] == "assistant"):
         return Fault("no_target_tokens", "every assistant turn with weight 0 or train false", "one that is learnt")
-    return found
+    return with_ids(found)
+
+
+def with_ids(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each call with an id, and each answer with that of its call where it names none: vLLM takes no call without one.
+
+    Nine letters and digits: what Mistral's templates ask for.
+    """
+    number, open_calls = 0, list[str]()
+    for turn in turns:
+        for call in turn.get("tool_calls", []):
+            call["id"] = call.get("id") or f"call{(number := number + 1):05d}"
+            open_calls.append(call["id"])
+        if turn["role"] == "tool" and open_calls:
+            answered = turn.setdefault("tool_call_id", open_calls[0])
+            open_calls = [one for one in open_calls if one != answered]
+    return turns
 
 
 def check_turn(turn: dict[str, Any]) -> Any:
@@ -52,9 +68,10 @@ def check_turn(turn: dict[str, Any]) -> Any:
     kept = {"role": role, "content": None if content is not None and calls and empty(content) else content}
     if calls:
         kept["tool_calls"] = calls
+    said = {"reasoning_content": turn.get("reasoning")} | {name: one for name, one in turn.items() if one is not None}
     for name in ("name", "tool_call_id", "reasoning_content"):
-        if isinstance(turn.get(name), str) and turn[name]:
-            kept[name] = turn[name]
+        if isinstance(said.get(name), str) and said[name]:
+            kept[name] = said[name]
     return kept if target else kept | {"train": False}
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from infra.chat_template import said
+from infra.served_messages import said
 from train.rows.conversation import check_conversation, check_tools
 from train.rows.fields import (
     check_boolean,

@@ -12,7 +12,7 @@ from infra.tokenizer import Tokenizer, split_answer
 from train.rows.shape import Shape
 from train.sources.source import Row
 
-VERSION = 1  # of what is made of a row: another makes every data directory anew
+VERSION = 2  # of what is made of a row: another makes every data directory anew
 Tokens = dict[str, list[int] | list[bool]]  # a column's part of one row
 
 

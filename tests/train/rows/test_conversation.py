@@ -56,6 +56,21 @@ def test_parts_become_one_text_and_nulls_go(turns: list[dict[str, Any]], kept: d
     assert check_conversation(turns)[0] == {"role": "user"} | kept
 
 
+def test_a_call_without_an_id_is_given_one_and_its_answer_names_it() -> None:
+    """vLLM takes no call without, and Mistral's templates ask for nine letters or digits."""
+    bare = {"role": "assistant", "tool_calls": [{"function": CALL["function"]}, {"function": CALL["function"]}]}
+    answers = [{"role": "tool", "content": text} for text in ("dry", "wet")]
+    _, called, first, second, *_ = check_conversation([USER, bare, *answers, GOOD])
+    ids = [call["id"] for call in called["tool_calls"]]
+    assert ids == ["call00001", "call00002"] == [first["tool_call_id"], second["tool_call_id"]]
+    assert check_conversation([USER, CALLS, {"role": "tool", "content": "dry"}, GOOD])[2]["tool_call_id"] == "c1"
+
+
+def test_thoughts_go_by_either_name() -> None:
+    for name in ("reasoning", "reasoning_content"):
+        assert check_conversation([USER, GOOD | {name: "hm"}])[1]["reasoning_content"] == "hm"
+
+
 @pytest.mark.parametrize("content", ["", " ", None])
 def test_a_system_turn_without_text_is_no_turn(content: str | None) -> None:
     turns = [{"role": "system", "content": content or ""}, USER, GOOD]
