@@ -157,7 +157,7 @@ def table() -> str:
         row = found.get((name, task), {"outcome": "not run", "reason": "not run"})
         moved = [f"{scheme}, {value:.0e}" for scheme, value in row.get("differences", {}).items()]
         plain = f"{row['outcome']}; {moved[0].split(', ')[1]}" if moved else f"{row['outcome']}: {short(row['reason'])}"
-        scheme = f"served; {moved[1]}" if len(moved) > 1 else row.get("unquantized", "–")
+        scheme = f"served; {moved[1]}" if len(moved) > 1 else row.get("unquantized", "not made")
         lines.append(f"| {name} | {task} | {plain} | {scheme} |")
     return "\n".join(lines) + "\n"
 
