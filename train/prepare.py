@@ -42,7 +42,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
-        rows, rules = partial / "rows.parquet", rules_of(config.data, base_directory)
+        rows, rules = partial / "rows.parquet", rules_of(config, base_directory)
         table = read_rows(config, source, rows, findings, rules)
         findings.refuse(enough(table, config.data))
         drawn = split_rows(config, source, table, rows, findings)

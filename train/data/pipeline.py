@@ -14,7 +14,7 @@ from configs.rows.data import Data
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings, count_kinds
-from train.data.ingest import Ingest, ingest_rows
+from train.data.ingest import ingest_rows, open_ingest
 from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.mixture import weigh
 from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sample_rows, shared_runs
@@ -51,9 +51,7 @@ def read_rows(
 ) -> RowTable:
     """Every check of single rows and of rows that are wholly the same, in the order in which a row's first fault
     counts; `rows` gets all that could be read."""
-    ingest = Ingest(config.data, config.task, config.problem, findings)
-    if config.task == "token-classification":
-        ingest.recognise_tags(source.batches())
+    ingest = open_ingest(config, source, findings)
     table = ingest_rows(source.batches(), ingest, rows, rules)
     ingest.expectations.judge(findings)
     lint_table(table, findings)
@@ -89,6 +87,7 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         pairs = find_near(texts_of_splits(rows, split), split, sample, data.lint.near_threshold, shared)
         leave_out_near(pairs, table, split, findings)
         require_rows(split, len(SPLITS))
+        require_both(table, split)
     except InputError as error:
         lost = findings.by_kind("refuse", "drop")
         if not lost or min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
@@ -102,6 +101,18 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         "shared_runs": len(shared),
     }
     return Drawn(table, order, split, near)
+
+
+def require_both(table: RowTable, split: NDArray[Any]) -> None:
+    """Raises InputError where the judged answers that are to be learnt are all good, or all bad."""
+    import numpy
+
+    if table.shape == "unpaired" and len(numpy.unique(table.answer[split == TRAIN])) == 1:
+        kind = "good" if table.answer[split == TRAIN][0] else "bad"
+        raise InputError(
+            f"data: found train rows that are all {kind} answers, expected some of both",
+            hint="give rows with desirable true and false",
+        )
 
 
 def enough(table: RowTable, data: Data) -> bool:

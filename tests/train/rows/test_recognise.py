@@ -29,6 +29,8 @@ TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
         ({"instruction": "a", "input": None, "output": "b"}, "chat", "it looks like Alpaca: add data.format: alpaca"),
         ({"instruction": "a", "chosen": "b", "rejected": "c"}, "preference", "add data.format: alpaca"),
         ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "completion", "it looks like TRL: add data.format: trl"),
+        ({"messages": TURNS, "desirable": True}, "preference", "task dpo with train.preference.method: kto"),
+        ({"prompt": "a", "completion": "b", "label": 1}, "preference", "train.preference.method: kto"),
         ({"input": {}, "preferred_output": []}, "preference", "add data.format: openai"),
         ({"question": "a", "answer": "b"}, "chat", "data.columns: {prompt: question, completion: answer}?"),
         ({"dialogue": TURNS}, "chat", "data.columns: {messages: dialogue}?"),
