@@ -67,7 +67,7 @@ def read_rows(
 
 def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, findings: Findings) -> Drawn:
     """The splits, and the rows that are nearly another one. Raises InputError where the rows are too few, RefusedError
-    with the faults where it is they that left too few."""
+    where it is their faults that left too few; either with the faults."""
     import numpy
 
     data = config.data
@@ -90,10 +90,13 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         require_both(table, split)
     except InputError as error:
         lost = findings.by_kind("refuse", "drop")
-        if not lost or min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+        if not lost:
             raise
         head = f"{error.message.removeprefix('data: ')}; of {table.rows_read} read, {count_kinds(lost)}"
-        raise findings.refusal(head, "refuse", "drop") from error
+        refusal = findings.refusal(head, "refuse", "drop")
+        if min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+            raise InputError(refusal.message, hint=error.hint) from error  # without a fault there would be too few
+        raise refusal from error
     near: NearDuplicates = {
         "threshold": data.lint.near_threshold,
         "train_rows": int((split == TRAIN).sum()),
