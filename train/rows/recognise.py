@@ -27,6 +27,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "rejected": ("rejected", "worse", "bad", "negative"),
 }  # fmt: skip
 JUDGED_ALONE = "answers that are judged one by one want task dpo with train.preference.method: kto, and all rows so"
+AS_CONVERSATION = 'beside conversations: data.template: {prompt: "{{ prompt }}", completion: "{{ completion }}"}'
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
@@ -88,6 +89,8 @@ def advise_columns(columns: tuple[str, ...], missing: tuple[str, ...], shape: Sh
             found[field] = column
             free.remove(column)
         else:
+            if all(ours == theirs for ours, theirs in found.items()):
+                return AS_CONVERSATION
             return f"data.columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in found.items())}}}?"
     return f"columns are {', '.join(columns)}: say under data.columns which is {' and '.join(missing)}"
 

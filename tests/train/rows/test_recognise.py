@@ -33,6 +33,7 @@ TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
         ({"prompt": "a", "completion": "b", "label": 1}, "preference", "train.preference.method: kto"),
         ({"input": {}, "preferred_output": []}, "preference", "add data.format: openai"),
         ({"question": "a", "answer": "b"}, "chat", "data.columns: {prompt: question, completion: answer}?"),
+        ({"prompt": "a", "completion": "b"}, "chat", "beside conversations: data.template: {prompt: "),
         ({"dialogue": TURNS}, "chat", "data.columns: {messages: dialogue}?"),
         ({"review_body": "a", "star_rating": 3}, "label", "data.columns: {text: review_body, label: star_rating}?"),
         ({"Sentence": "a", "Sentiment": "x"}, "label", "data.columns: {text: Sentence, label: Sentiment}?"),
