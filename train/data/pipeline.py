@@ -24,6 +24,8 @@ from train.rows.shape import Shape, asked_of
 from train.sources.source import Fault, Row, Source
 from train.tokens.encode import Rules
 
+LABELLED: dict[Shape, str] = {"label": "label", "labels": "labels", "tags": "tags"}  # shape to column
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ def read_rows(
     ingest.expectations.judge(findings)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
-    if table.shape in ("label", "labels", "tags"):
+    if table.shape in LABELLED:
         lint_balance(
             Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
@@ -88,6 +90,7 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         leave_out_near(pairs, table, split, findings)
         require_rows(split, len(SPLITS))
         require_both(table, split)
+        require_labels(table.shape, labels_by_split(rows, table.shape, split))
     except InputError as error:
         lost = findings.by_kind("refuse", "drop")
         if not lost:
@@ -115,6 +118,42 @@ def require_both(table: RowTable, split: NDArray[Any]) -> None:
         raise InputError(
             f"data: found train rows that are all {kind} answers, expected some of both",
             hint="give rows with desirable true and false",
+        )
+
+
+def labels_by_split(rows: Path, shape: Shape, split: NDArray[Any]) -> dict[str, set[str]]:
+    """The labels or tags of each split's rows, a row group in memory at a time; none of other shapes."""
+    import numpy
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    found: dict[str, set[str]] = {name: set() for name in SPLITS}
+    if shape not in LABELLED:
+        return found
+    with pyarrow.parquet.ParquetFile(rows) as file:
+        start = 0
+        for index in range(file.num_row_groups):
+            column = file.read_row_group(index, columns=[LABELLED[shape]]).column(0)
+            here = split[start : start + len(column)]
+            for code, name in enumerate(SPLITS):
+                part = column.take(numpy.flatnonzero(here == code))
+                flat = part if shape == "label" else pyarrow.compute.list_flatten(part)
+                found[name] |= set(pyarrow.compute.unique(flat).to_pylist())
+            start += len(column)
+    return found
+
+
+def require_labels(shape: Shape, by_split: dict[str, set[str]]) -> None:
+    """Raises InputError where there is one label alone, or none, or a label has no train row; a rare tag needs none."""
+    if shape not in LABELLED:
+        return
+    labels, train = sorted(set().union(*by_split.values())), by_split["train"]
+    missing = [label for label in labels if label not in train] if shape != "tags" else []
+    if missing or len(train) < 2:
+        raise InputError(
+            f"data: labels {labels}, of which the train rows lack {missing}; "
+            "expected two labels or more, each with train rows",
+            hint="give more rows of each label",
         )
 
 
