@@ -17,7 +17,7 @@ from configs.section import JsonObject
 from infra.loss_mask import Encoded, Spans, encode_spans
 from infra.served_messages import Message, as_served, served_tool
 
-TrainOn = Literal["all", "last"]
+TrainOn = Literal["all", "last", "answer"]  # answer: the last turn, learnt or not
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PROBE = "\u0001"  # no template trims it, no text has it
@@ -103,7 +103,8 @@ class ChatTemplate:
         self, messages: list[Message], tools: list[JsonObject] | None = None, train_on: TrainOn = "all"
     ) -> Encoded:
         """Token ids of the whole conversation and its loss mask: the assistant's turns (`last`: the last alone) but
-        those with `train` false, from where the model begins to write to the end of the turn.
+        those with `train` false, from where the model begins to write to the end of the turn. `answer`: the last turn,
+        whatever its `train`, for that is what is compared, rewarded or asked for.
 
         A token that lies across a target's beginning is taken apart, for a server's prompt ends there. Raises
         TemplateFault where the template refuses the turns, leaves out their tools, or hides where a turn begins.
@@ -114,8 +115,8 @@ class ChatTemplate:
     def targets(self, messages: list[Message], tools: list[JsonObject] | None, train_on: TrainOn) -> tuple[str, Spans]:
         """The text of the whole conversation and its targets in characters, [start, end), in their order."""
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-        wanted = [index for index in turns if is_target(messages[index])]
-        wanted = [index for index in wanted if train_on == "all" or index == turns[-1]]
+        learnt = turns if train_on == "answer" else [index for index in turns if is_target(messages[index])]
+        wanted = [index for index in learnt if train_on == "all" or index == turns[-1]]
         marked = bool(GENERATION.search(self.template(tools)))
         text, blocks = self.render(messages, tools, marks=marked)
         missing = [name for name in names_of(messages, tools) if name not in text]

@@ -128,9 +128,9 @@ class Tokenizer:
 
     def pair(self, row: Row) -> dict[str, list[int]]:
         """prompt_ids, chosen_ids and rejected_ids of a preference pair: `rejected` stands for the last answer."""
-        asked, chosen = split_answer(*self.conversation(row, "last"))
+        asked, chosen = split_answer(*self.conversation(row, "answer"))
         worse: Message = {"role": "assistant", "content": row["rejected"]}
-        _, rejected = split_answer(*self.chat.encode([*row["messages"][:-1], worse], row.get("tools"), "last"))
+        _, rejected = split_answer(*self.chat.encode([*row["messages"][:-1], worse], row.get("tools"), "answer"))
         return {"prompt_ids": asked, "chosen_ids": chosen, "rejected_ids": rejected}
 
 
@@ -184,7 +184,7 @@ def with_tokens(manifest: Manifest, release: Path, rows: list[Row], *, reference
 def encode_reference(tokenizer: Tokenizer, row: Row) -> dict[str, list[int]]:
     """prompt_ids and chosen_ids of a conversation or a completion, the latter up to the token that ends it."""
     found = (
-        tokenizer.conversation(row, "last")
+        tokenizer.conversation(row, "answer")
         if "messages" in row
         else tokenizer.completion(row["prompt"], row["completion"])
     )

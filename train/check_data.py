@@ -58,7 +58,7 @@ def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None
     base, record = tokenizer_folder(config), record_of(RunPaths.of(config.name))
     with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
         rows, too_few, differences = Path(folder) / "rows.parquet", None, list[Difference]()
-        rules = rules_of(config.data, base) if base else None
+        rules = rules_of(config, base) if base else None
         source = source_of_run(config)
         table = read_rows(config, source, rows, findings, rules)
         try:

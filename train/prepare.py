@@ -17,7 +17,7 @@ from train.data.findings import record_findings
 from train.data.pipeline import enough, read_rows, split_rows
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
-from train.data.write_splits import check_labels, describe, write_splits
+from train.data.write_splits import describe, write_splits
 from train.rows.mix import source_of_run
 from train.tokens.encode import VERSION, rules_of
 
@@ -42,7 +42,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):
         return finished
     with new_directory(paths.data) as partial, record_findings(config.data.lint, record_of(paths)) as findings:
-        rows, rules = partial / "rows.parquet", rules_of(config.data, base_directory)
+        rows, rules = partial / "rows.parquet", rules_of(config, base_directory)
         table = read_rows(config, source, rows, findings, rules)
         findings.refuse(enough(table, config.data))
         drawn = split_rows(config, source, table, rows, findings)
@@ -52,7 +52,6 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         card = describe(config, source, drawn, written, findings, key)
         if drawn.table.pairs:
             card["pair_separator"] = read_tokenizer(base_directory).pair_separator
-        check_labels(card["balance"], card["labels"] if drawn.table.shape in ("label", "labels") else [])
         write_json(partial / "data_card.json", card)
         write_text(partial / "data_card.html", write_page(config.name, card, findings.lines()))
     return card

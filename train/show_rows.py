@@ -15,10 +15,10 @@ from infra.terminal import show
 from infra.tokenizer import Tokenizer, read_tokenizer
 from train.check_data import tokenizer_folder
 from train.data.findings import Findings
-from train.data.ingest import Ingest
+from train.data.ingest import Ingest, open_ingest
 from train.rows.mix import source_of_run
 from train.rows.shape import answer_of
-from train.sources.source import Row
+from train.sources.source import Row, Source
 from train.tokens.encode import Tokens, length_of, rules_of
 from train.tokens.tokenize import tokenize
 
@@ -47,16 +47,17 @@ def show_rows(config: RunConfig, count: int) -> list[ShownRow]:
     folder = tokenizer_folder(config)
     if folder is None:
         raise InputError(f"{config.name}: the base's tokenizer is not here yet", hint="tunegate prepare CONFIG")
-    ingest = Ingest(config.data, config.task, config.problem, Findings(config.data.lint, io.StringIO()))
-    rows = list(islice(readable(ingest, config), count))
+    source = source_of_run(config)
+    ingest = open_ingest(config, source, Findings(config.data.lint, io.StringIO()))
+    rows = list(islice(readable(ingest, source), count))
     if not rows or ingest.shape is None:
         raise InputError(f"{config.name}: no row can be read", hint="tunegate check CONFIG --data")
-    found, tokenizer = tokenize(rules_of(config.data, folder)(ingest.shape), rows), read_tokenizer(folder)
+    found, tokenizer = tokenize(rules_of(config, folder)(ingest.shape), rows), read_tokenizer(folder)
     return [shown(tokenizer, row, one) for row, one in zip(found.rows, found.tokens.to_pylist(), strict=True)]
 
 
-def readable(ingest: Ingest, config: RunConfig) -> Iterator[Row]:
-    for batch in source_of_run(config).batches():
+def readable(ingest: Ingest, source: Source) -> Iterator[Row]:
+    for batch in source.batches():
         for number, raw in zip(batch.numbers, batch.rows, strict=True):
             found = ingest.row(batch.file, number, raw, f"{batch.stem}-{number}")
             if found is not None:

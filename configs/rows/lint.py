@@ -37,7 +37,7 @@ class Lint(Section):
         "refuse", description="a conversation that the chat template refuses, or whose tools it leaves out"
     )
     too_long: Loss = Field("refuse", description="more tokens than data.max_tokens")
-    no_target_tokens: Loss = Field("refuse", description="max_tokens leaves no token of the answer")
+    no_target_tokens: Loss = Field("refuse", description="max_tokens, train_on or weights leave no token of the answer")
     identical_pair: Loss = Field("refuse", description="for task dpo: the rejected answer is the chosen one")
     leakage: Action = Field(
         "refuse",

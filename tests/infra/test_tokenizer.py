@@ -40,6 +40,13 @@ def test_a_reference_is_tokenized_only_where_it_is_to_be_scored(release: Path) -
     assert with_tokens(GPT, release, [], references=True) == []
 
 
+def test_a_reference_that_was_not_learnt_is_scored_all_the_same(release: Path) -> None:
+    turns: Any = CHAT["messages"]
+    unlearnt = CHAT | {"messages": [turns[0], turns[1] | {"train": False}]}
+    scored = [with_tokens(GPT, release, [row], references=True)[0]["chosen_ids"] for row in (CHAT, unlearnt)]
+    assert scored[0] == scored[1]
+
+
 @pytest.mark.parametrize("references", [False, True])
 def test_a_preference_pair_has_the_tokens_of_both_answers_whatever_is_asked(release: Path, references: bool) -> None:
     (row,) = with_tokens(GPT, release, [CHAT | {"rejected": "no"}], references=references)

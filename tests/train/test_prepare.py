@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from hypothesis import strategies as st
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
+from tests.support.prepared_rows import KINDS, of_kind
+from train.check_data import check_rows
 from train.data import ingest
 from train.data.corruption import shuffle_answers
 from train.data.fingerprint import fingerprint, fingerprint_of
+from train.data.pipeline import require_labels
 from train.data.prepared import read_card, read_split
 from train.data.splits import SPLITS
-from train.data.write_splits import check_labels
 from train.model.base import make_base
 from train.prepare import prepare
+from train.rows.shape import Shape
 
 pytestmark = pytest.mark.unit
 
@@ -91,10 +95,36 @@ def test_tags_of_another_sentence_fit_the_words_they_are_put_on() -> None:
     assert all(len(row["tags"]) == len(row["tokens"]) for row in shuffle_answers(rows, 1))
 
 
-@pytest.mark.parametrize(("train", "labels"), [({"a": 1}, ["a"]), ({"a": 1, "b": 1}, ["a", "b", "c"])])
-def test_a_label_without_train_rows_is_refused(train: dict[str, int], labels: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "train", "test", "good"),
+    [
+        ("label", "a", "a", False),
+        ("label", "ab", "abc", False),
+        ("label", "ab", "a", True),
+        ("labels", "", "", False),
+        ("labels", "ab", "ab", True),
+        ("tags", "O", "O", False),
+        ("tags", "Oa", "Oab", True),  # a rare tag may be in no train row
+        ("text", "", "", True),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_refused(shape: Shape, train: str, test: str, good: bool) -> None:
+    with nullcontext() if good else pytest.raises(InputError, match="two labels or more"):
+        require_labels(shape, {"train": set(train), "test": set(test)})
+
+
+@pytest.mark.parametrize(("kind", "field"), [("tags", "tags"), ("many labels", "labels"), ("pairs", "label")])
+def test_rows_that_all_say_the_same_are_refused_by_check_and_by_prepare(
+    classifier: Callable[..., RunConfig], kind: str, field: str
+) -> None:
+    config = of_kind(classifier(), kind)
+    made = KINDS[kind][3]
+    same = {"tags": ["O"] * 4, "labels": [], "label": "good"}[field]
+    Path("rows.jsonl").write_text("".join(json.dumps(made(index) | {field: same}) + "\n" for index in range(40)))
     with pytest.raises(InputError, match="two labels or more"):
-        check_labels({"train": train}, labels)
+        prepare(config, RunPaths.of("x"), make_base(config))
+    with pytest.raises(InputError, match="two labels or more"):
+        check_rows(config)
 
 
 def test_faults_are_refused_by_default_and_nothing_is_written(classifier: Callable[..., RunConfig]) -> None:

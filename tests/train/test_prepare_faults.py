@@ -49,11 +49,14 @@ def test_where_all_rows_are_at_fault_the_faults_are_shown(
     assert not RunPaths.of("x").data.exists()
 
 
-def test_too_few_rows_without_a_fault_are_too_few(classifier: Callable[..., RunConfig]) -> None:
+def test_rows_that_would_be_too_few_without_their_faults_too_are_told_so(classifier: Callable[..., RunConfig]) -> None:
     config = classifier(data={"test_rows": 100, "lint": {"missing_field": "drop"}})
     append({"label": "good"})
-    with pytest.raises(InputError, match="found 40 usable rows, expected at least 107"):
+    with pytest.raises(InputError, match="found 40 usable rows, expected at least 107") as caught:
         prepare(config, RunPaths.of("x"), make_base(config))
+    message = str(caught.value)
+    assert "of 41 read, 1 missing_field\n  rows.jsonl:41: missing_field" in message, "the faults are shown all the same"
+    assert "lower data.test_rows" in message
 
 
 def test_leakage_that_leaves_a_split_without_rows_is_shown(classifier: Callable[..., RunConfig]) -> None:

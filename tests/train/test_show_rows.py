@@ -30,7 +30,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
     "pair": ("dpo", {"messages": CHAT[2:], "rejected": "no"}, ["bad<|im_end|>\n"], "rejected: no"),
     "judged": ("dpo", {"messages": CHAT[2:], "desirable": True}, ["bad<|im_end|>\n"], "desirable: True"),
     "label": ("sequence-classification", {"text": "film", "label": "good"}, [], "good"),
-    "tags": ("token-classification", {"tokens": ["Ann"], "tags": ["B-PER"]}, [], '["B-PER"]'),
+    "tags": ("token-classification", {"tokens": ["Ann"], "tags": ["U-PER"]}, [], '["B-PER"]'),
 }
 
 

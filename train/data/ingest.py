@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.rows.data import Data
+from configs.run.config import RunConfig
 from infra.files.rows import to_columns
 from train.data.expect import Expectations
 from train.data.findings import Findings
@@ -26,7 +27,7 @@ from train.rows.shape import KEPT, Shape, arrow_schema, has_pairs, labels_of, pa
 from train.rows.tags import WINDOW as WINDOW_OF_TAGS
 from train.rows.tags import TagReader, recognise
 from train.rows.template import make_reading
-from train.sources.source import Batch, Fault, Row
+from train.sources.source import Batch, Fault, Row, Source
 from train.tokens.encode import Rules
 from train.tokens.tokenize import Begun, Workers, result, workers
 
@@ -42,8 +43,10 @@ WINDOW_CHARACTERS = 16_000_000  # or so much text, where rows are long
 class Ingest:
     """Checks raw rows one by one; `row` is called once for each."""
 
-    def __init__(self, data: Data, task: str, problem: str, findings: Findings) -> None:
+    def __init__(self, data: Data, task: str, problem: str, findings: Findings, judged: bool = False) -> None:
+        """`judged`: rows may be single answers that are good or bad."""
         self.data, self.task, self.problem, self.findings = data, task, problem, findings
+        self.judged = judged
         self.read = make_reading(data)
         self.allowed, self.names = frozenset(data.labels), names_of_numbers(data.labels)
         self.tags: TagReader | None = None  # of token-classification, once the first rows have been looked at
@@ -63,7 +66,7 @@ class Ingest:
             return found
         found = with_names(found, self.names) if self.names else found
         if self.shape is None:
-            self.shape = shape_of(self.task, self.problem, set(found))
+            self.shape = shape_of(self.task, self.problem, set(found), judged=self.judged)
             self.pairs = has_pairs(self.shape, found)
         row = parse_row(found, self.shape, self.allowed, pairs=self.pairs)
         if isinstance(row, Fault):
@@ -109,6 +112,15 @@ class Ingest:
     def lose(self, file: str, number: int, fault: Fault) -> None:
         self.findings.add(file, number, fault)
         self.left_out[fault.kind] += 1
+
+
+def open_ingest(config: RunConfig, source: Source, findings: Findings) -> Ingest:
+    """Ready for the rows of `source`: the scheme of their tags has been told."""
+    judged = config.task == "dpo" and config.train.preference.method == "kto"
+    ingest = Ingest(config.data, config.task, config.problem, findings, judged)
+    if config.task == "token-classification":
+        ingest.recognise_tags(source.batches())
+    return ingest
 
 
 def order_of(raw: Row, data: Data) -> tuple[int, float] | Fault:

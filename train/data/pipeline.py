@@ -14,7 +14,7 @@ from configs.rows.data import Data
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings, count_kinds
-from train.data.ingest import Ingest, ingest_rows
+from train.data.ingest import ingest_rows, open_ingest
 from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.mixture import weigh
 from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sample_rows, shared_runs
@@ -23,6 +23,8 @@ from train.data.table import RowTable
 from train.rows.shape import Shape, asked_of
 from train.sources.source import Fault, Row, Source
 from train.tokens.encode import Rules
+
+LABELLED: dict[Shape, str] = {"label": "label", "labels": "labels", "tags": "tags"}  # shape to column
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,14 +53,12 @@ def read_rows(
 ) -> RowTable:
     """Every check of single rows and of rows that are wholly the same, in the order in which a row's first fault
     counts; `rows` gets all that could be read."""
-    ingest = Ingest(config.data, config.task, config.problem, findings)
-    if config.task == "token-classification":
-        ingest.recognise_tags(source.batches())
+    ingest = open_ingest(config, source, findings)
     table = ingest_rows(source.batches(), ingest, rows, rules)
     ingest.expectations.judge(findings)
     lint_table(table, findings)
     lint_lengths(table, findings, config.data.max_tokens)
-    if table.shape in ("label", "labels", "tags"):
+    if table.shape in LABELLED:
         lint_balance(
             Counter({label: count for label, count in ingest.labels.items() if label != "O" or table.shape != "tags"}),
             findings,
@@ -69,7 +69,7 @@ def read_rows(
 
 def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, findings: Findings) -> Drawn:
     """The splits, and the rows that are nearly another one. Raises InputError where the rows are too few, RefusedError
-    with the faults where it is they that left too few."""
+    where it is their faults that left too few; either with the faults."""
     import numpy
 
     data = config.data
@@ -89,12 +89,17 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         pairs = find_near(texts_of_splits(rows, split), split, sample, data.lint.near_threshold, shared)
         leave_out_near(pairs, table, split, findings)
         require_rows(split, len(SPLITS))
+        require_both(table, split)
+        require_labels(table.shape, labels_by_split(rows, table.shape, split))
     except InputError as error:
         lost = findings.by_kind("refuse", "drop")
-        if not lost or min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+        if not lost:
             raise
         head = f"{error.message.removeprefix('data: ')}; of {table.rows_read} read, {count_kinds(lost)}"
-        raise findings.refusal(head, "refuse", "drop") from error
+        refusal = findings.refusal(head, "refuse", "drop")
+        if min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+            raise InputError(refusal.message, hint=error.hint) from error  # without a fault there would be too few
+        raise refusal from error
     near: NearDuplicates = {
         "threshold": data.lint.near_threshold,
         "train_rows": int((split == TRAIN).sum()),
@@ -102,6 +107,54 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         "shared_runs": len(shared),
     }
     return Drawn(table, order, split, near)
+
+
+def require_both(table: RowTable, split: NDArray[Any]) -> None:
+    """Raises InputError where the judged answers that are to be learnt are all good, or all bad."""
+    import numpy
+
+    if table.shape == "unpaired" and len(numpy.unique(table.answer[split == TRAIN])) == 1:
+        kind = "good" if table.answer[split == TRAIN][0] else "bad"
+        raise InputError(
+            f"data: found train rows that are all {kind} answers, expected some of both",
+            hint="give rows with desirable true and false",
+        )
+
+
+def labels_by_split(rows: Path, shape: Shape, split: NDArray[Any]) -> dict[str, set[str]]:
+    """The labels or tags of each split's rows, a row group in memory at a time; none of other shapes."""
+    import numpy
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    found: dict[str, set[str]] = {name: set() for name in SPLITS}
+    if shape not in LABELLED:
+        return found
+    with pyarrow.parquet.ParquetFile(rows) as file:
+        start = 0
+        for index in range(file.num_row_groups):
+            column = file.read_row_group(index, columns=[LABELLED[shape]]).column(0)
+            here = split[start : start + len(column)]
+            for code, name in enumerate(SPLITS):
+                part = column.take(numpy.flatnonzero(here == code))
+                flat = part if shape == "label" else pyarrow.compute.list_flatten(part)
+                found[name] |= set(pyarrow.compute.unique(flat).to_pylist())
+            start += len(column)
+    return found
+
+
+def require_labels(shape: Shape, by_split: dict[str, set[str]]) -> None:
+    """Raises InputError where there is one label alone, or none, or a label has no train row; a rare tag needs none."""
+    if shape not in LABELLED:
+        return
+    labels, train = sorted(set().union(*by_split.values())), by_split["train"]
+    missing = [label for label in labels if label not in train] if shape != "tags" else []
+    if missing or len(train) < 2:
+        raise InputError(
+            f"data: labels {labels}, of which the train rows lack {missing}; "
+            "expected two labels or more, each with train rows",
+            hint="give more rows of each label",
+        )
 
 
 def enough(table: RowTable, data: Data) -> bool:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from configs.data_card import DataCard, LengthHistogram
 from configs.digest import key_of
-from configs.errors import InputError
 from configs.rows.data import Data
 from configs.rows.tags import OUTSIDE
 from configs.run.config import RunConfig
@@ -119,14 +118,3 @@ def histogram(lengths: NDArray[Any]) -> LengthHistogram:
 
     counts, edges = numpy.histogram(lengths, bins=min(40, max(1, int(numpy.ptp(lengths)))))
     return {"counts": counts.tolist(), "edges": edges.round().astype(int).tolist()}
-
-
-def check_labels(balance: dict[str, dict[str, int]], labels: list[str]) -> None:
-    """Raises InputError where a label has no train row, or there is one label alone."""
-    missing = sorted(set(labels) - balance["train"].keys())
-    if missing or len(labels) == 1:
-        raise InputError(
-            f"data: labels {labels}, of which the train rows lack {missing}; "
-            "expected two labels or more, each with train rows",
-            hint="give more rows of each label",
-        )

@@ -6,14 +6,13 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, time, timedelta
-from decimal import Decimal
 from typing import Any
 
 from train.sources.source import Fault, Row
 
 INVISIBLE = re.compile(r"[\s\u200b-\u200f\ufeff]*")
 NUMBER = re.compile(r"[0-9]{1,9}")
+DATE = re.compile(r"\d{4}-\d\d-\d\d(?!\d)")  # ISO 8601, as dates and times of typed columns are read
 TAG = re.compile(r"[^\s-]\S*")
 
 
@@ -33,9 +32,9 @@ def check_label(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
-    if isinstance(value, float | Decimal):
+    if isinstance(value, float):
         return Fault("missing_field", kind_of(value), "a name or a whole number; of numbers: problem regression")
-    if isinstance(value, date | time | timedelta):
+    if isinstance(value, str) and DATE.match(value):
         return Fault("missing_field", kind_of(value), "a name: each date would be a label of its own")
     if isinstance(value, list | dict):
         return Fault("missing_field", kind_of(value), "one label; of lists of labels: problem multi_label")

@@ -57,7 +57,9 @@ def read_mix(data: Data) -> Source:
 
 
 def read_one(raw: Row, found: Row | Fault, part: MixPart, wanted: set[str | None]) -> Row | Fault:
-    """The row, with those of its own columns that are asked for later."""
+    """The row, with those of its own columns that are asked for later. Two parts may count their rows alike, so an id
+    is told apart by its part."""
     if isinstance(found, Fault):
         return found
-    return {SOURCE: part.name} | {key: raw[key] for key in raw if key in wanted} | found
+    row = {SOURCE: part.name} | {key: raw[key] for key in raw if key in wanted} | found
+    return row if row.get("id") is None else row | {"id": f"{part.name}-{row['id']}"}

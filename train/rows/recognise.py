@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from configs.section import nearest
-from train.rows.shape import FIELDS, Shape
+from train.rows.shape import FIELDS, JUDGED, Shape
 from train.sources.source import Fault, Row
 
 NAMES = {"openai": "OpenAI's files", "sharegpt": "ShareGPT", "alpaca": "Alpaca", "trl": "TRL"}
@@ -26,6 +26,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "completion": ("completion", "answer", "response", "output", "solution", "reply", "target"),
     "rejected": ("rejected", "worse", "bad", "negative"),
 }  # fmt: skip
+JUDGED_ALONE = "answers that are judged one by one want task dpo with train.preference.method: kto, and all rows so"
+AS_CONVERSATION = 'beside conversations: data.template: {prompt: "{{ prompt }}", completion: "{{ completion }}"}'
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
@@ -34,6 +36,8 @@ def advise(fault: Fault, row: Row, shape: Shape) -> Fault:
     for."""
     if fault.kind != "missing_field":
         return fault
+    if shape == "preference" and row.keys() & JUDGED and "rejected" not in row:
+        return replace(fault, expected=f"{fault.expected}; {JUDGED_ALONE}")
     known = known_shape(row) if shape not in ("label", "labels", "value", "tags") else None
     if known:
         advice = f"it looks like {NAMES[known]}: add data.format: {known}"
@@ -85,6 +89,8 @@ def advise_columns(columns: tuple[str, ...], missing: tuple[str, ...], shape: Sh
             found[field] = column
             free.remove(column)
         else:
+            if all(ours == theirs for ours, theirs in found.items()):
+                return AS_CONVERSATION
             return f"data.columns: {{{', '.join(f'{ours}: {theirs}' for ours, theirs in found.items())}}}?"
     return f"columns are {', '.join(columns)}: say under data.columns which is {' and '.join(missing)}"
 

@@ -24,8 +24,9 @@ from train.sources.source import Fault, Row, compact
 Shape = Literal["label", "labels", "value", "tags", "chat", "completion", "text", "preference", "unpaired"]
 
 
-def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
-    """`columns`: of the first row that could be read, for a chat model's row shows by its fields what it is."""
+def shape_of(task: str, problem: str, columns: set[str], *, judged: bool = False) -> Shape:
+    """`columns`: of the first row that could be read, for a chat model's row shows by its fields what it is. `judged`:
+    whether single answers may be trained on (train.preference.method kto)."""
     if task == "sequence-classification":
         by_problem: dict[str, Shape] = {"multi_label": "labels", "regression": "value"}
         return by_problem.get(problem, "label")
@@ -41,8 +42,7 @@ def shape_of(task: str, problem: str, columns: set[str]) -> Shape:
         )
     if task == "token-classification":
         return "tags"
-    alone = task == "dpo" and columns & {"desirable", "label"} and "rejected" not in columns
-    return "unpaired" if alone else "preference"
+    return "unpaired" if judged and columns & JUDGED and "rejected" not in columns else "preference"
 
 
 FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
@@ -58,6 +58,7 @@ FIELDS: dict[Shape, dict[str, Callable[[Any], Any]]] = {
 }
 KEPT = "kept"  # a JSON object of the columns that data.keep names
 PAIR = "text_pair"  # the second text of a pair, beside text
+JUDGED = {"desirable", "label"}  # columns of which one says whether an answer is good
 WITH_REFERENCE = {"chat", "completion", "preference", "unpaired"}
 
 

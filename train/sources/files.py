@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,9 @@ from train.sources.json_rows import read_json
 from train.sources.source import BATCH_ROWS, Batch, Fault, Row, Source
 from train.sources.tables import read_arrow, read_parquet
 from train.sources.text import not_utf8, open_text
+
+# What is raised by packed bytes that end early or are no more what they were, and by dates beyond Python's.
+TORN = (EOFError, zlib.error, lzma.LZMAError, OverflowError)
 
 
 def find_files(locations: list[str]) -> list[str]:
@@ -49,11 +54,11 @@ def outside(location: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(f"data.files: {location}: no such file", hint="name files that are there") from error
-    except (ImportError, ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError, *TORN) as error:
         if "://" not in location:
             raise InputError(
                 f"data.files: {location}: {error}",
-                hint="give a file of the format that its suffix or data.file_format names",
+                hint="give a whole file of the format that its suffix or data.file_format names",
             ) from error
         raise ExternalError(
             f"data.files: {location}: {error}", hint="look at the address and at the credentials in the environment"
@@ -66,8 +71,9 @@ def open_bytes(location: str) -> Iterator[BinaryIO]:
     import fsspec
 
     place = location if "://" in location else os.path.abspath(location)  # a name that begins with ~ is no home
-    with outside(location), fsspec.open(place, "rb", compression="infer") as stream:
-        if not location.lower().endswith(".zst"):
+    is_zstd = location.lower().endswith(".zst")  # fsspec knows it only beside a package that is not ours
+    with outside(location), fsspec.open(place, "rb", compression=None if is_zstd else "infer") as stream:
+        if not is_zstd:
             yield stream
             return
         import pyarrow

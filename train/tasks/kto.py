@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from configs.errors import InputError
 from configs.run.config import RunConfig
 from train.batches.collate import ModelInputs
 from train.batches.dataset import EncodedRow, derive
@@ -16,8 +15,7 @@ from train.tasks.trl_arguments import model_arguments, padding_of
 
 
 def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
-    """A TRL KTOTrainer over tokens. `arguments`: of TrainingArguments. Raises InputError where all rows of the train
-    split are good, or all bad."""
+    """A TRL KTOTrainer over tokens. `arguments`: of TrainingArguments."""
     from trl import KTOConfig, KTOTrainer  # type: ignore[attr-defined]  # lazy exports
 
     class AnswerTrainer(KTOTrainer):
@@ -27,7 +25,6 @@ def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation
             return dataset
 
     rows, validation = (derive(part, split_row) for part in (train_rows, validation_rows))
-    require_both(rows["label"])
     preference: Any = config.train.preference  # resolved: no number of it is None
     model = model_arguments(config, base)
     trainer = AnswerTrainer(
@@ -45,15 +42,6 @@ def build_kto_trainer(config: RunConfig, base: Path, train_rows: Any, validation
         **model,
     )
     return use_loraplus_optimizer(trainer, config)
-
-
-def require_both(labels: Any) -> None:
-    good = sum(labels)
-    if good in (0, len(labels)):
-        raise InputError(
-            f"train split: found {good} good and {len(labels) - good} bad answers, expected some of both",
-            hint="give data rows with desirable true and false",
-        )
 
 
 def split_row(row: EncodedRow) -> list[EncodedRow]:

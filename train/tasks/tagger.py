@@ -21,13 +21,13 @@ def build_tagger_trainer(
     TrainingArguments."""
     from transformers import Trainer, TrainingArguments
 
+    loss = weighted_loss(config, train_rows, labels)  # which may refuse a weight: before the model is loaded
     trainer = Trainer(
         model=adapted_model(config, base, labels),
         args=TrainingArguments(**arguments, label_names=["labels"], remove_unused_columns=False),
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         data_collator=partial(pad_tags, pad_token_id=load_tokenizer(base).pad_token_id, labels=labels),
-        compute_loss_func=weighted_loss(config, train_rows, labels)
-        or partial(cross_entropy, smoothing=config.train.label_smoothing),
+        compute_loss_func=loss or partial(cross_entropy, smoothing=config.train.label_smoothing),
     )
     return use_loraplus_optimizer(trainer, config)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.rows.data import Data
+from configs.run.config import RunConfig
 from infra.chat_template import TrainOn
 from infra.tokenizer import Tokenizer, split_answer
 from train.rows.shape import Shape
@@ -26,8 +26,11 @@ class Rules(NamedTuple):
     max_tokens: int
 
 
-def rules_of(data: Data, folder: Path) -> Callable[[Shape], Rules]:
-    return lambda shape: Rules(folder, shape, data.train_on, data.long, data.max_tokens)
+def rules_of(config: RunConfig, folder: Path) -> Callable[[Shape], Rules]:
+    """By the row's shape. What answers are rewarded for is the last turn, whatever is learnt elsewhere."""
+    data = config.data
+    train_on: TrainOn = "answer" if config.task == "grpo" else data.train_on
+    return lambda shape: Rules(folder, shape, train_on, data.long, data.max_tokens)
 
 
 def encode(tokenizer: Tokenizer, rules: Rules, row: Row) -> Tokens:
@@ -36,7 +39,8 @@ def encode(tokenizer: Tokenizer, rules: Rules, row: Row) -> Tokens:
     if shape == "preference":
         return {**tokenizer.pair(row)}
     if shape == "unpaired":
-        return dict(zip(("prompt_ids", "chosen_ids"), split_answer(*tokenizer.conversation(row, "last")), strict=True))
+        asked, answered = split_answer(*tokenizer.conversation(row, "answer"))
+        return {"prompt_ids": asked, "chosen_ids": answered}
     if shape == "tags":
         ids, first = tokenizer.words(row["tokens"])
         return {"input_ids": ids, "first_subwords": first}

@@ -21,6 +21,7 @@ from train.tokens.long_rows import fit
 if TYPE_CHECKING:
     from pyarrow import Table
 
+NOTHING_LEARNT = Fault("no_target_tokens", "no turn that is learnt", "one that data.train_on and its own weight leave")
 CHUNK = 2048  # rows of one piece of work
 ALONE = 4096  # fewer rows are done with before a process has started
 
@@ -51,6 +52,9 @@ def tokenize(rules: Rules, rows: list[Row]) -> Tokenized:
             faults.append((index, Fault("template_error", str(error), "turns that the chat template can render")))
             continue
         for part, tokens in parts:
+            if True not in tokens.get("loss_mask", [True]):
+                faults.append((index, NOTHING_LEARNT))
+                continue
             kept.append(part)
             sources.append(index)
             found.append(tokens)

@@ -19,7 +19,7 @@ from train.data.findings import record_findings
 from train.data.ingest import Ingest, ingest_rows, order_of, seconds_of
 from train.data.table import RowTable
 from train.sources.source import Batch, Fault
-from train.tokens.encode import rules_of
+from train.tokens.encode import Rules
 
 pytestmark = pytest.mark.unit
 
@@ -42,7 +42,7 @@ def look(tmp_path: Path, rows: list[Any], data: Data, parts: str = "") -> tuple[
             batches,
             ingest,
             tmp_path / "rows.parquet",
-            rules_of(data, folder),
+            lambda shape: Rules(folder, shape, data.train_on, data.long, data.max_tokens),
         )
     return found, pyarrow.parquet.read_table(tmp_path / "rows.parquet").to_pylist() if len(found.kept) else []
 

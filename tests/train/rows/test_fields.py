@@ -10,13 +10,23 @@ import pytest
 
 from train.rows.fields import check_label, check_labels, check_tags, names_of_numbers, with_names
 from train.sources.source import Fault
+from train.sources.values import plain
 
 pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [("good", "good"), (3, "3"), (-1, "-1"), (2.0, "2"), (True, "true"), (False, "false"), ("NA", "NA")],
+    [
+        ("good", "good"),
+        (3, "3"),
+        (-1, "-1"),
+        (2.0, "2"),
+        (True, "true"),
+        (False, "false"),
+        ("NA", "NA"),
+        ("2026-01", "2026-01"),
+    ],
 )
 def test_what_serves_as_a_label(value: Any, label: str) -> None:
     assert check_label(value) == label and check_labels([value, value]) == [label]
@@ -27,9 +37,9 @@ def test_what_serves_as_a_label(value: Any, label: str) -> None:
     [
         (0.5, "regression"),
         (float("nan"), "regression"),
-        (Decimal("1.0"), "regression"),
-        (date(2026, 1, 2), "each date"),
-        (datetime(2026, 1, 2), "each date"),
+        (plain(Decimal("1.5")), "regression"),
+        (plain(date(2026, 1, 2)), "each date"),
+        (plain(datetime(2026, 1, 2, 12, 30)), "each date"),
         (["a"], "multi_label"),
         (None, "a text"),
         ("", "shows"),

@@ -96,6 +96,18 @@ def test_a_column_of_ones_own_called_source_is_not_overwritten(rows: None) -> No
     assert {json.loads(row["kept"])["source"] for row in train} == {"mine", "more"}
 
 
+@pytest.mark.parametrize("shape", [{}, {"columns": {"id": "number"}}, {"format": "alpaca"}])
+def test_parts_that_count_their_rows_alike_have_ids_of_their_own(rows: None, shape: dict[str, Any]) -> None:
+    for name in ("one", "two"):
+        own = [{"id": n, "number": n, "instruction": f"{name} {n}", "output": f"{n}"} for n in range(20)]
+        alike = own if shape.get("format") else [row | {"text": f"{name} says {row['id']}"} for row in own]
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in alike))
+    parts = [{"name": name, "files": [f"{name}.jsonl"]} | shape for name in ("one", "two")]
+    _, drawn, train = prepared(mixed(*parts))
+    assert drawn.table.left_out["repeated_id"] == 0
+    assert {row["id"] for row in train} <= {f"{name}-{n}" for name in ("one", "two") for n in range(20)}
+
+
 def test_a_file_in_two_parts_is_refused(rows: None) -> None:
     with pytest.raises(InputError, match=r"alpaca\.jsonl is in alpaca and in again"):
         prepared(mixed(ALPACA, ALPACA | {"name": "again", "files": ["*.jsonl"]}))

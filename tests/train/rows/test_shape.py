@@ -188,8 +188,7 @@ def test_the_columns_of_trl_make_an_answer_that_is_good_or_bad(label: Any, good:
         ("causal-lm", "single_label", {"nothing"}, "chat"),
         ("dpo", "single_label", {"messages"}, "preference"),
         ("dpo", "single_label", {"messages", "rejected", "label"}, "preference"),
-        ("dpo", "single_label", {"messages", "desirable"}, "unpaired"),
-        ("dpo", "single_label", {"prompt", "completion", "label"}, "unpaired"),
+        ("dpo", "single_label", {"messages", "desirable"}, "preference"),
         ("reward", "single_label", {"prompt", "chosen", "rejected"}, "preference"),
         ("reward", "single_label", {"messages", "label"}, "preference"),
         ("grpo", "single_label", {"messages"}, "chat"),
@@ -201,6 +200,18 @@ def test_the_task_decides_the_shape_and_for_generation_the_columns(
     task: str, problem: str, columns: set[str], shape: str
 ) -> None:
     assert shape_of(task, problem, columns) == shape
+
+
+@pytest.mark.parametrize(
+    ("columns", "shape"),
+    [
+        ({"messages", "desirable"}, "unpaired"),
+        ({"prompt", "completion", "label"}, "unpaired"),
+        ({"messages", "rejected", "label"}, "preference"),
+    ],
+)
+def test_single_answers_are_judged_where_the_method_takes_them(columns: set[str], shape: str) -> None:
+    assert shape_of("dpo", "single_label", columns, judged=True) == shape
 
 
 @given(

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,32 @@ def test_a_local_file_is_known_by_its_bytes(checkout: Path) -> None:
     before = identify("rows.jsonl")
     Path("rows.jsonl").write_bytes(b"{ }\n")
     assert identify("rows.jsonl") != before
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("harm", [lambda data: data[:-9], lambda data: data[:24] + bytes(40) + data[64:]])
+def test_packed_bytes_that_are_torn_or_spoiled_are_the_users_to_mend(
+    checkout: Path, packed: Callable[[bytes], bytes], harm: Callable[[bytes], bytes]
+) -> None:
+    name = f"rows.jsonl.{ {gzip.compress: 'gz', bz2.compress: 'bz2', lzma.compress: 'xz'}[packed] }"
+    Path(name).write_bytes(harm(packed(jsonl(ROWS * 9))))
+    with pytest.raises(InputError, match=rf"data\.files: {name}: ") as caught:
+        read(name)
+    assert "whole file" in str(caught.value)
+
+
+def test_a_date_beyond_pythons_is_said_of_its_file(checkout: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"day": pyarrow.array([3_000_000], pyarrow.date32())}), "rows.parquet")
+    with pytest.raises(InputError, match=r"data\.files: rows\.parquet: .*out of range"):
+        read("rows.parquet")
+
+
+def test_zstd_is_unpacked_once_where_fsspec_knows_it_too(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack = lambda stream, mode="r": pyarrow.CompressedInputStream(stream, "zstd")  # noqa: E731
+    monkeypatch.setitem(fsspec.compression.compr, "zstd", unpack)
+    monkeypatch.setattr(fsspec.utils, "compressions", fsspec.utils.compressions | {"zst": "zstd"})
+    Path("rows.csv.zst").write_bytes(FORMATS["rows.csv.zst"])
+    assert read("rows.csv.zst") == ROWS
 
 
 @pytest.mark.parametrize("place", ["memory://nowhere/rows.jsonl", "rows.jsonl"])

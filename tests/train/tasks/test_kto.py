@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.errors import InputError
 from tests.support.prepared_rows import with_tokens
-from train.tasks.kto import answer, pad_answers, require_both, split_row
+from train.tasks.kto import answer, pad_answers, split_row
 
 pytestmark = pytest.mark.unit
 IDS = st.lists(st.integers(1, 99), min_size=1, max_size=6)
@@ -44,10 +43,3 @@ def test_a_pair_is_two_answers_and_a_single_one_is_itself(tiny_gpt: Path) -> Non
     alone = with_tokens(tiny_gpt, "unpaired", [{"messages": turns, "desirable": good} for good in (True, False)])
     assert [split_row(one) for one in alone] == [both[:1], [both[0] | {"label": False}]]
     assert both[0]["length"] == alone[0]["length"]
-
-
-@pytest.mark.parametrize("labels", [[True] * 3, [False] * 3])
-def test_answers_of_one_kind_teach_nothing_and_are_refused(labels: list[bool]) -> None:
-    with pytest.raises(InputError, match="expected some of both"):
-        require_both(labels)
-    require_both([True, *labels, False])

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from configs.run.config import RunConfig
 from infra.tokenizer import Tokenizer
 from tests.support.prepared_rows import rules_for
-from train.tokens.encode import encode, length_of, prompt_length
+from train.rows.shape import Shape
+from train.sources.source import Row
+from train.tokens.encode import encode, length_of, prompt_length, rules_of
 
 pytestmark = pytest.mark.unit
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
@@ -54,6 +57,31 @@ def test_both_answers_of_a_pair_follow_one_prompt_and_the_longer_counts(
         chat = encode(ours, rules_for("chat", ours.folder), {"messages": turns})
         assert pair["prompt_ids"] + pair[name] == chat["input_ids"]
     assert length_of(pair) == len(pair["prompt_ids"]) + max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
+
+
+@pytest.mark.parametrize("shape", ["preference", "unpaired"])
+def test_an_answer_that_is_compared_counts_whatever_its_weight(ours: Tokenizer, shape: Shape) -> None:
+    """`train` false says of a turn that it is not imitated; a judged answer is not."""
+    messages: list[Row] = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
+    plain = {"messages": messages, "rejected": "bad", "desirable": True}
+    weighed = plain | {"messages": [*messages[:-1], messages[-1] | {"train": False}]}
+    rules = rules_for(shape, ours.folder)
+    assert encode(ours, rules, weighed) == encode(ours, rules, plain)
+
+
+def test_an_answer_is_rewarded_after_all_turns_before_it_whatever_is_learnt(ours: Tokenizer) -> None:
+    messages: list[Row] = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
+    row = {"messages": [*messages[:-1], messages[-1] | {"train": False}]}
+    of_task = {task: rules_of(run_of(task), ours.folder)("chat") for task in ("grpo", "causal-lm")}
+    prompts = {task: prompt_length(encode(ours, rules, row)) for task, rules in of_task.items()}
+    assert prompts["grpo"] == len(ours.chat.prompt_ids(messages[:-1])) > prompts["causal-lm"]
+
+
+def run_of(task: str) -> RunConfig:
+    reward = {"reward": [{"metric": "exact_match"}], "batch_size": 8} if task == "grpo" else {}
+    data = {"source": "files", "files": ["rows.jsonl"]}
+    keys = {"name": "x", "task": task, "base": {"path": "b"}, "data": data, "gate": "g"}
+    return RunConfig.model_validate(keys | {"train": {"max_steps": 1} | reward})
 
 
 def test_a_tagged_row_says_where_its_words_begin(ours: Tokenizer) -> None:

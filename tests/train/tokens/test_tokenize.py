@@ -51,6 +51,16 @@ def test_a_row_that_the_template_refuses_is_a_fault_of_that_row_alone(strict: Pa
     assert index == 1 and fault.kind == "template_error" and "System role not supported" in fault.found
 
 
+@pytest.mark.parametrize(("train_on", "kept"), [("last", ["b"]), ("all", ["a", "b"])])
+def test_a_row_without_a_turn_to_learn_is_a_fault(strict: Path, train_on: Any, kept: list[str]) -> None:
+    """Its loss would be the mean of nothing."""
+    skipped = chat("a") | {"messages": [*chat("a")["messages"], *chat("more")["messages"]]}
+    skipped["messages"][-1]["train"] = False
+    found = tokenize(rules_for("chat", strict)._replace(train_on=train_on), [skipped, chat("b")])
+    assert [row["id"] for row in found.rows] == kept
+    assert [(index, fault.kind) for index, fault in found.faults] == [(0, "no_target_tokens")] * (2 - len(kept))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 @given(st.lists(st.sampled_from(["user", "system"]), min_size=1, max_size=12), st.integers(1, 5))
 def test_pieces_joined_are_the_whole(strict: Path, roles: list[str], size: int) -> None:
