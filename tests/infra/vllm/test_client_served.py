@@ -19,7 +19,7 @@ from eval.measure.rows import read_rows
 from infra.tokenizer import split_answer
 from infra.vllm.server import temporary_slot
 from tests.support.prepared_rows import KINDS, Row, preference, with_tokens
-from tests.train.conftest import CHAT_TEMPLATE
+from tests.train.conftest import CHAT_TEMPLATE, chat, checkout, tiny_gpt, tokenizer
 from tests.train.tasks import test_tasks_served
 from tests.train.tasks.test_tasks_served import ask_all, released
 from train.data.prepared import read_tokens
@@ -27,6 +27,7 @@ from train.model.base import make_base
 from train.prepare import prepare
 from train.tasks.reward import tail_of
 
+__all__ = ["chat", "checkout", "tiny_gpt", "tokenizer"]
 pytestmark = pytest.mark.integration
 serve_environment = test_tasks_served.serve_environment
 TEMPLATE = "{{ tools | tojson if tools else '' }}" + CHAT_TEMPLATE.replace(
