@@ -117,11 +117,14 @@ def released(card: DataCard) -> ReleasedCard | None:
 
 
 def read_released(directory: Path) -> ReleasedCard:
-    """Of a release's directory. Raises InputError where it holds none."""
+    """Of a release's directory. Raises InputError where it holds none that says what the rows are like."""
     try:
-        return cast(ReleasedCard, json.loads((directory / DATA_CARD).read_text(encoding="utf8")))
+        found = json.loads((directory / DATA_CARD).read_text(encoding="utf8"))
     except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or "summary" not in found:
         raise InputError(
-            f"{directory}: found no {DATA_CARD}, expected one: releases of before tunegate 0.2 have none",
+            f"{directory}: found no {DATA_CARD} that sums up its rows, expected one: older releases have none",
             hint="name a release that was made later, or make it anew: tunegate run CONFIG",
-        ) from None
+        )
+    return cast(ReleasedCard, found)

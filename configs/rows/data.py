@@ -102,6 +102,10 @@ class Data(RowSource):
             "data.split.method stratified only with labels to share out": self.split.method != "stratified" or labelled,
             "data.tags only with task token-classification": self.tags == "auto" or task == "token-classification",
             "data.labels only with labels or tags": not self.labels or labelled or task == "token-classification",
+            "data.train_on last only with task causal-lm: the others look at the last answer": self.train_on == "all"
+            or task == "causal-lm",
+            "data.long chunk only with task causal-lm, whose rows may be plain texts": self.long != "chunk"
+            or task == "causal-lm",
         }
         return [expected for expected, holds in rules.items() if not holds]
 

@@ -38,7 +38,7 @@ class Lint(Section):
     )
     too_long: Loss = Field("refuse", description="more tokens than data.max_tokens")
     no_target_tokens: Loss = Field("refuse", description="max_tokens, train_on or weights leave no token of the answer")
-    identical_pair: Loss = Field("refuse", description="for task dpo: the rejected answer is the chosen one")
+    identical_pair: Loss = Field("refuse", description="for task dpo or reward: the rejected answer is the chosen one")
     leakage: Action = Field(
         "refuse",
         description="a row of one split that is nearly or wholly in another; drop keeps the held-out one",

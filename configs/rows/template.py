@@ -85,7 +85,7 @@ class Template(Section):
     prompt: TemplateText
     completion: TemplateText
     rejected: TemplateText | None = Field(
-        None, description="for task dpo: the answer that is worse than the completion"
+        None, description="for task dpo or reward: the answer that is worse than the completion"
     )
     chat: bool = Field(True, description="false: prompt and completion as they are, without the chat template")
 

@@ -21,6 +21,8 @@ from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.task import Problem, Task, served_task, writes_text
 from configs.training.defaults import default_learning_rate
 from configs.training.lora import CHANGES_BASE, Lora
+from configs.training.preference import Preference
+from configs.training.reward import Grpo
 from configs.training.train import Train
 
 SOURCE_TASKS: dict[str, tuple[Task, ...]] = {
@@ -170,6 +172,8 @@ class RunConfig(Section):
         answers = settings.batch_size * settings.gradient_accumulation_steps
         rules = {
             "train.reward exactly with task grpo": bool(names) == (self.task == "grpo"),
+            "train.grpo only with task grpo": self.task == "grpo" or settings.grpo == Grpo(),
+            "train.preference only with task dpo": self.task == "dpo" or settings.preference == Preference(),
             "train.reward with each metric once": len(set(names)) == len(names),
             "evaluate.json_schema with train.reward valid_schema": "valid_schema" not in names
             or self.evaluate.json_schema is not None,

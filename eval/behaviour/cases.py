@@ -45,7 +45,8 @@ def cases_of(test: BehaviourTest, rows: Rows) -> Iterator[Case]:
 
 
 def bare(row: Row, identity: str) -> Row:
-    """A question of its own: without the tokens and the second answer that a preference pair is asked with."""
+    """A question of its own: without the tokens and the second answer that a preference pair is asked with. A row whose
+    answer is a bad one (`desirable` false) is scored nowhere, and none is made of it."""
     return {
         name: value
         for name, value in row.items()
@@ -63,7 +64,7 @@ def changed_case(
 
 
 def robustness_cases(test: Robustness, rows: Rows) -> Iterator[Case]:
-    drawn = draw(rows(), test.rows, test.seed)
+    drawn = draw((row if row.get("desirable", True) else {} for row in rows()), test.rows, test.seed)
     for kind in dict.fromkeys(test.perturb):
         for number, row in drawn:
             yield changed_case(test, kind, (number, row), perturb_row(row, kind, test.rate, test.seed))
@@ -129,7 +130,9 @@ def swap_cases(test: Invariance, rows: Rows) -> Iterator[Case]:
         return pattern.sub(swapped, text)
 
     for number, row in draw(
-        (row if pattern.search(last_question(row)) else {} for row in rows()), test.rows, test.seed
+        (row if row.get("desirable", True) and pattern.search(last_question(row)) else {} for row in rows()),
+        test.rows,
+        test.seed,
     ):
         side = places[pattern.findall(last_question(row))[0].casefold()][1]
         yield changed_case(

@@ -90,13 +90,13 @@ def repunctuate(word: str, generator: random.Random) -> str:
 
 
 def change_question(row: Row, change: Callable[[str], str]) -> Row:
-    """The row with its question changed: a text, a prompt, each word of a tagger, or the last user turn of a chat.
-    Other turns stay as they are."""
+    """The row with its question changed: a text, both of a pair, a prompt, each word of a tagger, or the last user turn
+    of a chat. Other turns stay as they are."""
     if "tokens" in row:
         return row | {"tokens": [change(str(word)) for word in row["tokens"]]}
     if "messages" not in row:
-        name = "text" if "text" in row else "prompt"
-        return row | {name: change(row[name])}
+        names = [name for name in ("text", "text_pair") if row.get(name) is not None] or ["prompt"]
+        return row | {name: change(row[name]) for name in names}
     turns = [dict(turn) for turn in row["messages"]]
     last = max((index for index, turn in enumerate(turns) if turn["role"] == "user"), default=None)
     if last is not None:

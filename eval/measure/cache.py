@@ -21,7 +21,7 @@ from infra.files.atomic import write_text
 from infra.terminal import waiting
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:

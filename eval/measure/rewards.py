@@ -37,7 +37,7 @@ def make_rewards(config: RunConfig) -> Callable[[list[Row], list[str]], Scores] 
     def rewards(rows: list[Row], answers: list[str]) -> Scores:
         found = [score(config, row, answer) for row, answer in zip(rows, answers, strict=True)]
         if judge is not None:
-            prompts = [prompt_of(judge, row, said(answer)) for row, answer in zip(rows, answers, strict=True)]
+            prompts = [prompt_of(judge, row, as_answer(answer)) for row, answer in zip(rows, answers, strict=True)]
             missing = [*dict.fromkeys(prompt for prompt in prompts if prompt not in kept)]
             if missing:
                 run_group(judge_all(judge, missing, kept, key))
@@ -52,10 +52,10 @@ def make_rewards(config: RunConfig) -> Callable[[list[Row], list[str]], Scores] 
 
 def score(config: RunConfig, row: Row, answer: str) -> dict[str, Any]:
     """As `evaluate` scores it: every column of one answer."""
-    return {**score_answer(row["reference"], said(answer), config.evaluate)}
+    return {**score_answer(row["reference"], as_answer(answer), config.evaluate)}
 
 
-def said(text: str) -> Answer:
+def as_answer(text: str) -> Answer:
     """An answer that no server gave."""
     return Answer(text, None, None, None, 0.0, 0)
 

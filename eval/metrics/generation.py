@@ -63,8 +63,9 @@ def score_answer(reference: str, answer: Answer, settings: Evaluate) -> Predicti
 
 def leave_unscored(reference: str, answer: Answer, settings: Evaluate) -> Prediction:
     """Of an answer whose reference is a bad one, which nothing is to be like: None in every column of a figure."""
-    columns = score_answer(reference, answer, settings)
-    return {name: reference if name == "gold" else answer.text if name == "answer" else None for name in columns}  # type: ignore[return-value]
+    columns: Any = dict.fromkeys(score_answer(reference, answer, settings))
+    unscored: Prediction = columns | {"gold": reference, "answer": answer.text}
+    return unscored
 
 
 def likelihoods(answer: Answer) -> Prediction:

@@ -20,8 +20,8 @@ def score_number(gold: float, answer: Answer) -> Prediction:
 
 def score_pair(answer: Answer) -> Prediction:
     """Of a reward model: whether its number is larger for the chosen answer. An absent number prefers nothing."""
-    known = answer.value is not None and answer.rejected_value is not None
-    margin = answer.value - answer.rejected_value if known else -math.inf  # type: ignore[operator]  # both are known
+    chosen, rejected = answer.value, answer.rejected_value
+    margin = -math.inf if chosen is None or rejected is None else chosen - rejected
     preferred = float(margin > 0)
     said = "chosen" if preferred else "rejected"
     return {

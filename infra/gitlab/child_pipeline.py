@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from configs.errors import ExternalError, InputError
+from configs.rows.files import matches
 from infra.dvc.inputs import named_files
 from infra.git.command import git
 
@@ -65,7 +66,8 @@ def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
     found = []
     for path in sorted(folder.glob("*.yaml")):
         run = load(path, RunConfig)
-        rows = [place for place in run.data.row_files if "://" not in str(place)]
+        named_rows = [place for place in run.data.row_files if "://" not in place]
+        rows = [*named_rows, *(path for place in named_rows for path in matches(place))]  # a pattern, and what it means
         named = run.production if "production" in run.model_fields_set else None
         base = [run.base.path, f"{run.base.path}/*"] if run.base.path else []
         others = named_files(run.evaluate.model_dump(mode="json"))
@@ -80,7 +82,11 @@ def touched(changed: Iterable[str], runs: Iterable[Run]) -> dict[Run, Pin]:
     A change of documents touches none. Two that want one environment are for a person to choose between.
     """
     paths = set(changed)
-    own = [run for run in runs if any(fnmatchcase(path, pattern) for path in paths for pattern in run.files)]
+    own = [
+        run
+        for run in runs
+        if paths & run.files or any(fnmatchcase(path, pattern) for path in paths for pattern in run.files)
+    ]
     wanted = Counter(run.environment for run in own)
 
     def pin_of(run: Run) -> Pin:

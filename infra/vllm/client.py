@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from configs.errors import ExternalError
 from configs.release import Manifest
 from configs.task import Task
-from infra.served_messages import as_request
+from infra.served_messages import as_request, served_tool
 from infra.tokenizer import Row
 from infra.vllm.answer import Answer, read, read_prompt_logprobs
 
@@ -87,15 +87,18 @@ def request_of(served_name: str, task: Task, example: Row, max_new_tokens: int) 
 
 
 def judged(example: Row) -> dict[str, object]:
-    """A text, or of a reward model a whole conversation: vLLM renders it without a prompt for a further turn."""
-    if "messages" in example:
-        return {"messages": [as_request(message) for message in example["messages"]]}
-    return {"input": [example["text"]]}
+    """A text, or of a reward model a whole conversation: vLLM renders it without a prompt for a further turn. Its
+    protocol there has no `tools` (vllm/entrypoints/pooling/base/protocol.py), so they go to the template beside it."""
+    if "messages" not in example:
+        return {"input": [example["text"]]}
+    tools = [served_tool(tool) for tool in example.get("tools") or []]
+    messages = [as_request(message) for message in example["messages"]]
+    return {"messages": messages} | ({"chat_template_kwargs": {"tools": tools}} if tools else {})
 
 
 def rejected(example: Row) -> Row:
     """A preference pair's conversation with its other answer."""
-    return {"messages": [*example["messages"][:-1], {"role": "assistant", "content": example["rejected"]}]}
+    return example | {"messages": [*example["messages"][:-1], {"role": "assistant", "content": example["rejected"]}]}
 
 
 def chat_request(served_name: str, example: Row, max_new_tokens: int) -> dict[str, object]:

@@ -48,7 +48,7 @@ def request_of(number: int) -> tuple[str, Json]:
             if "input_ids" in prompt
             else ("/classify", {"input": [prompt["text"]]})
             if "text" in prompt
-            else ("/classify", {"messages": salted(prompt["messages"], own)})
+            else ("/classify", {"messages": salted(prompt["messages"], own)} | tools_of(prompt, inner=True))
         )
     asked = {
         "max_tokens": SETTINGS["max_tokens"],
@@ -58,12 +58,20 @@ def request_of(number: int) -> tuple[str, Json]:
     }
     if "prompt" in prompt:
         return "/v1/completions", asked | {"prompt": own + prompt["prompt"]}
-    return "/v1/chat/completions", asked | {"messages": salted(prompt["messages"], own)}
+    return "/v1/chat/completions", asked | {"messages": salted(prompt["messages"], own)} | tools_of(prompt)
 
 
 def salted(messages: list[Json], own: str) -> list[Json]:
+    """A first turn that only calls has no content."""
     first, *rest = messages
-    return [first | {"content": own + first["content"]}, *rest]
+    return [first | {"content": own + (first.get("content") or "")}, *rest]
+
+
+def tools_of(prompt: Json, inner: bool = False) -> Json:
+    """As infra/vllm/client.py sends them: they are a good part of the prompt, and a call is timed as text. `inner`:
+    for the template alone, for /classify takes none."""
+    tools = {"tools": prompt["tools"]} if prompt.get("tools") else {}
+    return {} if not tools else {"chat_template_kwargs": tools} if inner else tools | {"tool_choice": "none"}
 
 
 def has_text(choice: Json) -> bool:

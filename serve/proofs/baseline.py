@@ -104,7 +104,8 @@ def questions_in(prompts: Path) -> list[dict[str, object]]:
     """Golden lines without their answers: another release's differ in nothing else."""
     lines = [json.loads(line) for line in prompts.read_text(encoding="utf8").split("\n") if line.strip()]
     return [
-        {name: line[name] for name in ("messages", "prompt", "text", "input_ids") if name in line} for line in lines
+        {name: line[name] for name in ("messages", "tools", "prompt", "text", "input_ids") if name in line}
+        for line in lines
     ]
 
 

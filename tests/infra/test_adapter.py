@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +49,9 @@ def test_peft_loads_it_over_its_base_and_answers_as_the_trained_model(
     assert torch.allclose(found, wanted, atol=1e-5) and not torch.allclose(found, plain, atol=1e-3)
     with pytest.raises(InputError, match="expected a new folder"):
         write_adapter(config, paths, tmp_path / "adapter")
+    shutil.rmtree("build/base")
+    with pytest.raises(InputError, match="it is the base that was trained"):
+        write_adapter(config, paths, tmp_path / "another")
 
 
 def test_a_base_of_the_hub_is_named_by_its_id(chat: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def test_two_texts_are_joined_by_what_the_tokenizer_puts_between_them(
     manifest = Manifest.model_construct(task="sequence-classification")  # type: ignore[call-arg]
     (asked,) = with_tokens(manifest, tmp_path, [row])
     assert asked["text"] == text and asked["text_pair"] is None
+    alone, after = with_tokens(manifest, tmp_path, [{"text": "film"}, row])
+    assert (alone["text"], after["text"]) == ("film", text), "whichever comes first"
 
 
 def test_a_row_of_one_text_is_that_text(tmp_path: Path) -> None:

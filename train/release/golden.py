@@ -71,10 +71,11 @@ def reward(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
 
     lines, ours = [], read_tokenizer(Path(tokenizer.name_or_path))
     for row in rows:
-        ids = ours.ids(ours.chat.render(row["messages"])[0], special=False)
+        ids = ours.ids(ours.chat.render(row["messages"], row.get("tools"))[0], special=False)
         with torch.inference_mode():
             value = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
-        lines.append({"id": row["id"], "messages": row["messages"], "answer": f"{value:.6g}", "value": round(value, 6)})
+        asked: Row = {name: row[name] for name in ("messages", "tools") if name in row}
+        lines.append({"id": row["id"], **asked, "answer": f"{value:.6g}", "value": round(value, 6)})
     return lines
 
 

@@ -73,6 +73,8 @@ WRONG_COMBINATIONS = [
     ),
     ("train", {"max_steps": 9, "dtype": "float16"}, "a GPU with train.dtype float16"),
     ("train", {"max_steps": 9, "optimizer": "paged_adamw"}, "a GPU with train.optimizer paged_adamw"),
+    ("train", {"max_steps": 9, "preference": {"method": "kto"}}, "train.preference only with task dpo"),
+    ("train", {"max_steps": 9, "grpo": {"beta": 0.1}}, "train.grpo only with task grpo"),
     ("task", "sequence-classification", "task causal-lm or grpo with data.source bfcl"),
     ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
     ("data.max_tokens", 513, "serving.max_model_len of at least data.max_tokens"),
@@ -142,6 +144,17 @@ def test_what_a_tasks_loss_cannot_have_is_refused(task: str, problem: str, key: 
     with pytest.raises(ValidationError, match=f"train.{key}"):
         validate(GOOD | own | {"train": {"max_steps": 4, key: 0.1}})
     validate(GOOD | own | {"train": {"max_steps": 4}})
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "dpo", "reward", "sequence-classification", "token-classification"])
+@pytest.mark.parametrize(("key", "value"), [("train_on", "last"), ("long", "chunk")])
+def test_a_key_that_one_task_alone_reads_is_refused_with_the_others(task: str, key: str, value: str) -> None:
+    config = GOOD | {"task": task, "data": {"source": "files", "files": ["rows.jsonl"], key: value}}
+    if task == "causal-lm":
+        assert getattr(validate(config).data, key) == value
+        return
+    with pytest.raises(ValidationError, match=f"data.{key} {value} only with task causal-lm"):
+        validate(config)
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_VALUES.items() for value in values])

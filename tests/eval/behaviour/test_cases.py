@@ -152,3 +152,11 @@ def test_abstention_asks_its_prompts_and_looks_at_ordinary_rows_as_they_were_ans
 def test_a_preference_pairs_question_is_asked_without_its_second_answer() -> None:
     (case,) = cases([CHATS[0] | {"rejected": "worse"}], test="robustness", perturb=["case"])
     assert "rejected" not in case.changed and case.changed["reference"] == "gold" and "rejected" in case.original
+
+
+@pytest.mark.parametrize(
+    "test", [{"test": "robustness", "perturb": ["case"]}, {"test": "invariance", "swap": [["go", "come"]]}]
+)
+def test_a_row_that_no_answer_is_to_be_like_is_not_asked_about(test: dict[str, Any]) -> None:
+    rows = [CHATS[0] | {"id": str(number), "desirable": number % 2 == 0} for number in range(6)]
+    assert [case.id for case in cases(rows, **test)] == ["0", "2", "4"]

@@ -96,6 +96,8 @@ def test_a_taggers_words_stay_as_many_as_its_tags(kind: Perturbation, words: lis
     "row",
     [
         {"text": "a b"},
+        {"text": "a b", "text_pair": None},
+        {"text": "a", "text_pair": "b"},
         {"prompt": "a b"},
         {"tokens": ["a", "b"]},
         {"messages": [*CHAT[:1], {"role": "user", "content": "a b"}]},

@@ -150,16 +150,24 @@ def test_the_shipped_configs_are_read_with_their_gates(monkeypatch: pytest.Monke
     assert len(found) == len(list((ROOT / "configs/finetune").glob("*.yaml")))
 
 
-@pytest.mark.parametrize("changed", ["own/model.safetensors", "own/sub/tokenizer.json", "schema.json", "rows.jsonl"])
-def test_weights_and_schemas_that_a_run_names_are_its_own(
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("own/model.safetensors", "own/sub/tokenizer.json", "schema.json"),
+        *("rows.jsonl", "rows[1].jsonl", "more/one.jsonl", "more/sub/gone.jsonl"),
+    ],
+)
+def test_weights_rows_and_schemas_that_a_run_names_are_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own").mkdir()
-    for name in ("rows.jsonl", "schema.json", "gate.yml"):
+    Path("more").mkdir()
+    for name in ("rows.jsonl", "rows[1].jsonl", "more/one.jsonl", "schema.json", "gate.yml"):
         Path(name).write_text("{}")
     Path("own.yaml").write_text(
-        "name: own\ntask: causal-lm\nbase: {path: own}\ndata: {source: files, files: [rows.jsonl]}\n"
+        "name: own\ntask: causal-lm\nbase: {path: own}\n"
+        "data: {source: files, files: [rows.jsonl, 'rows[1].jsonl', 'more/**/*.jsonl']}\n"
         "train: {max_steps: 3}\nevaluate: {json_schema: schema.json}\ngate: gate.yml\n"
     )
     assert [run.name for run in touched([changed], read_runs(Path()))] == ["own"]

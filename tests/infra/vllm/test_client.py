@@ -238,3 +238,12 @@ def test_tools_and_calls_are_asked_in_openais_words_and_a_call_is_read(tool_pars
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}', "a text, as its protocol has it"
     assert len(body["messages"]) == 3 and "train" not in json.dumps(body)
     assert found.text == '{"name": "weather", "arguments": {"city": "Bonn"}}'
+
+
+def test_a_reward_model_judges_both_answers_with_the_tools_that_were_there() -> None:
+    reply = {"data": [{"probs": [1.5], "label": None}]}
+    _, (chosen, rejected) = asked("sequence-classification", ASKED | {"rejected": "yes"}, reply, "regression")
+    tool = {"type": "function", "function": {"name": "weather", "description": None, "parameters": None}}
+    for (path, body), answer in ((chosen, "no"), (rejected, "yes")):
+        assert path == "/classify" and body["chat_template_kwargs"] == {"tools": [tool]}, "as the chat endpoint has it"
+        assert body["messages"][-1] == {"role": "assistant", "content": answer} and len(body["messages"]) == 4

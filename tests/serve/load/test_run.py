@@ -84,6 +84,28 @@ def test_a_classifier_is_asked_for_labels_and_failures_are_counted_not_timed(pro
     assert "time_to_first_token_p50_ms" not in figures and figures["latency_p50_ms"] > 0
 
 
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("manifest", "path", "asked"),
+    [
+        (MANIFEST, "/v1/chat/completions", {"tools": TOOLS, "tool_choice": "none"}),
+        (CLASSIFIER, "/classify", {"chat_template_kwargs": {"tools": TOOLS}}),
+    ],
+)
+def test_a_golden_conversation_is_asked_with_its_tools_whoever_begins(
+    fake: Fake, tmp_path: Path, manifest: Any, path: str, asked: dict[str, Any]
+) -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": "{}"}}]}
+    (tmp_path / "golden.jsonl").write_text(json.dumps({"messages": [call], "tools": TOOLS}) + "\n")
+    figures, _ = run(fake, tmp_path / "golden.jsonl", manifest, rate=10, seconds=1)
+    (found, body), *_ = fake.bodies
+    assert figures["failures"] == 0 and found == path and {name: body[name] for name in asked} == asked
+    assert body["messages"][0]["tool_calls"] == call["tool_calls"] and body["messages"][0]["content"].endswith(") ")
+
+
 @pytest.mark.integration
 def test_a_stream_that_ends_in_its_middle_is_a_failure(prompts: Path) -> None:
     with serving(Fake(cut=True)) as fake:

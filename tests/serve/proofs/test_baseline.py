@@ -99,9 +99,11 @@ def test_another_load_release_machine_or_other_questions_are_another_measure(
     names.add(kept_at(Path(), REFERENCE, LoadTest(trace="t.jsonl"), prompts))
     prompts.write_text(json.dumps({"text": "b"}) + "\n")
     names.add(kept_at(Path(), REFERENCE, LOAD, prompts))
+    prompts.write_text(json.dumps({"text": "b", "tools": [{}]}) + "\n")
+    names.add(kept_at(Path(), REFERENCE, LOAD, prompts))
     monkeypatch.setattr(serve.proofs.baseline, "machine", lambda: ["another"])
     names.add(kept_at(Path(), REFERENCE, LOAD, prompts))
-    assert len(names) == 7
+    assert len(names) == 8
 
 
 @pytest.mark.unit
