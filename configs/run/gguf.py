@@ -4,6 +4,7 @@ package reads each of its entries, which takes seconds."""
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,12 @@ LONGEST = 1 << 24  # of a key or a text, in bytes: a longer one is no header
 
 def read_gguf_header(path: Path) -> dict[str, Any]:
     """Keys and values, arrays left out. Raises ValueError for what is no GGUF file."""
+    found = path.stat()
+    return dict(header(path, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=16)  # each reading of a YAML asks several times, and 50,000 words take 27 ms to pass over
+def header(path: Path, _mtime_ns: int, _size: int) -> dict[str, Any]:
     with path.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ValueError(f"{path}: no GGUF file")

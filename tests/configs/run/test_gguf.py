@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy
@@ -51,3 +52,24 @@ def test_what_is_no_whole_header_is_said(tmp_path: Path, content: bytes) -> None
     (tmp_path / "model.gguf").write_bytes(content)
     with pytest.raises(ValueError, match=r"GGUF|header|bytes|kind"):
         read_gguf_header(tmp_path / "model.gguf")
+
+
+def test_a_file_is_passed_through_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gguf import GGUFWriter
+
+    def write(value: int) -> None:
+        writer = GGUFWriter(str(path), "llama")
+        writer.add_uint32("x.a", value)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        os.utime(path, ns=(value, value))
+
+    path = tmp_path / "model.gguf"
+    write(1)
+    read_gguf_header(path)["x.a"] = 7
+    with monkeypatch.context() as patch:
+        patch.setattr("configs.run.gguf.number", lambda *_: pytest.fail("read again"))
+        assert read_gguf_header(path)["x.a"] == 1, "what a reader does to it is its own"
+    write(2)
+    assert read_gguf_header(path)["x.a"] == 2
