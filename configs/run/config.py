@@ -14,7 +14,7 @@ from configs.run.evaluate import Evaluate
 from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
 from configs.run.launch import Launch
 from configs.run.quantize import Quantize, choose_group_size
-from configs.run.servability import adapter_refusal, device_here, refusal, refusal_here
+from configs.run.servability import adapter_refusal, device_here, parser_refusal, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
@@ -246,8 +246,10 @@ class RunConfig(Section):
         root = Path(info.context["root"])
         if device == "cpu" and self.train.needs_gpu:
             raise ValueError(f"a GPU with {' and '.join(self.train.needs_gpu)}")
-        if (reason := self.base_refusal(read_config(self.base, root))) or (
-            reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device)
+        if (
+            (reason := self.base_refusal(read_config(self.base, root)))
+            or (reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device))
+            or (reason := parser_refusal(self.serving.tool_parser))
         ):
             raise ValueError(reason)
         if self.task == "grpo" and self.train.grpo.generate == "vllm" and device_here() == "cpu":

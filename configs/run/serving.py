@@ -21,6 +21,6 @@ class Serving(Section):
     )
     tool_parser: str | None = Field(
         None,
-        pattern=r"^[a-z0-9_]+$",
+        pattern=r"^[a-z0-9_-]+$",
         description="how the model writes a tool call, by vLLM's name (hermes, llama3_json, ...); null: no tools",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from configs.errors import ConfigError
 from configs.loader import load
@@ -18,7 +20,7 @@ from configs.run import servability
 from configs.run.base import BaseWeights, input_columns
 from configs.run.config import RunConfig
 from configs.run.quantize import Quantize
-from configs.run.servability import NO_FLOAT32, adapter_refusal, refusal
+from configs.run.servability import NO_FLOAT32, TOOL_PARSERS, adapter_refusal, refusal
 from configs.training.lora import Lora
 from tests.paths import ROOT
 
@@ -181,3 +183,40 @@ def test_a_cpu_without_the_kernel_is_told_so_unless_another_machine_is_to_serve(
     monkeypatch.setattr("configs.run.config.device_here", lambda: "cpu")
     assert any("this CPU lacks AVX-512" in line for line in problems(device="auto", scheme="w4a16")) is told
     assert problems(device="auto", scheme="int8") == problems(device="cpu", scheme="w4a16") == []
+
+
+PARSERS = ROOT / ".venv-serve/lib/python3.11/site-packages/vllm/tool_parsers/__init__.py"
+
+
+def test_tool_parsers_are_vllms_own() -> None:
+    if not PARSERS.exists():
+        pytest.skip("the serve environment is not here: make setup")
+    (table,) = [
+        node.value
+        for node in ast.parse(PARSERS.read_text(encoding="utf8")).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+    ]
+    assert {key.value for key in table.keys if isinstance(key, ast.Constant)} == TOOL_PARSERS
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hermes", None),
+        ("granite-20b-fc", None),
+        ("herms", "hermes instead of herms"),
+        ("zzz", "hermes,"),
+        (None, None),
+    ],
+)
+def test_a_tool_parser_that_vllm_does_not_have_is_refused_before_training(
+    name: str | None, expected: str | None
+) -> None:
+    run = {"name": "run", "task": "causal-lm", "base": {"path": "tiny"}, "data": {"source": "bfcl"}}
+    run |= {"train": {"max_steps": 1}, "gate": "gate.yaml", "serving": {"tool_parser": name}}
+    if expected is None:
+        assert RunConfig.model_validate(run, context={"root": Path(".")}).serving.tool_parser == name
+        return
+    with pytest.raises(ValidationError, match=expected):
+        RunConfig.model_validate(run, context={"root": Path(".")})
+    assert RunConfig.model_validate(run).serving.tool_parser == name, "another version's manifest is read"
