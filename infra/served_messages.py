@@ -13,10 +13,10 @@ Message = dict[str, Any]  # role, content; tool_calls, tool_call_id, name, reaso
 
 
 def as_request(message: Message) -> Message:
-    """As a client sends it, in OpenAI's format: a call's arguments are JSON in a text; thoughts are `reasoning`."""
-    kept = {
-        name: message[name] for name in ("role", "content", "name", "tool_call_id") if message.get(name) is not None
-    }
+    """As a client sends it, in OpenAI's format: a call's arguments are JSON in a text; thoughts are `reasoning`. A turn
+    that is so already (of a golden prompt) stays as it is."""
+    names = ("role", "content", "name", "tool_call_id", "reasoning")
+    kept = {name: message[name] for name in names if message.get(name) is not None}
     if message.get("tool_calls"):
         kept["tool_calls"] = [call | {"function": with_text(call["function"])} for call in message["tool_calls"]]
     if message.get("reasoning_content") is not None:

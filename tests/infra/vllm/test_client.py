@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from configs.errors import ExternalError
 from configs.release import Manifest
 from configs.run.serving import Serving
+from infra.served_messages import as_request
 from infra.tokenizer import NO_SUBWORD
 from infra.vllm.answer import Answer, read_tags
 from infra.vllm.client import ask
@@ -221,6 +222,7 @@ ASKED = {
             "role": "assistant",
             "content": None,
             "tool_calls": [{"function": {"name": "weather", "arguments": {"a": 1}}}],
+            "reasoning_content": "hm",
         },
         {"role": "tool", "content": "dry", "tool_call_id": "1"},
         {"role": "assistant", "content": "no", "train": False},
@@ -237,6 +239,7 @@ def test_tools_and_calls_are_asked_in_openais_words_and_a_call_is_read(tool_pars
     assert (body["tools"], body["tool_choice"]) == ([TOOL], choice)
     assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}', "a text, as its protocol has it"
     assert len(body["messages"]) == 3 and "train" not in json.dumps(body)
+    assert body["messages"][1]["reasoning"] == "hm" and as_request(body["messages"][1]) == body["messages"][1]
     assert found.text == '{"name": "weather", "arguments": {"city": "Bonn"}}'
 
 
@@ -247,3 +250,4 @@ def test_a_reward_model_judges_both_answers_with_the_tools_that_were_there() -> 
     for (path, body), answer in ((chosen, "no"), (rejected, "yes")):
         assert path == "/classify" and body["chat_template_kwargs"] == {"tools": [tool]}, "as the chat endpoint has it"
         assert body["messages"][-1] == {"role": "assistant", "content": answer} and len(body["messages"]) == 4
+        assert body["messages"][1]["reasoning"] == "hm", "the one name that /classify reads"

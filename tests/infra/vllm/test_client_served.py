@@ -31,7 +31,9 @@ __all__ = ["chat", "checkout", "tiny_gpt", "tokenizer"]
 pytestmark = pytest.mark.integration
 serve_environment = test_tasks_served.serve_environment
 TEMPLATE = "{{ tools | tojson if tools else '' }}" + CHAT_TEMPLATE.replace(
-    "{{ message['content'] }}", "{{ message['content'] or '' }}{{ message.tool_calls | tojson if message.tool_calls }}"
+    "{{ message['content'] }}",
+    "{{ message['content'] or '' }}{{ message.tool_calls | tojson if message.tool_calls }}"
+    "{{ message.reasoning or '' }}{{ message.reasoning_content or '' }}",
 )
 TOOL = {"type": "function", "function": {"parameters": {"type": "object"}, "name": "rain", "strict": True}}
 CALL = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": {"city": "Köln"}}}
@@ -41,7 +43,7 @@ CHATS: list[Row] = [
         "tools": [TOOL, {"type": "function", "function": {"name": "snow", "description": "a film"}}],
         "messages": [
             {"role": "user", "content": "rain?"},
-            {"role": "assistant", "content": None, "tool_calls": [CALL]},
+            {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "Is it wet?"},
             {"role": "tool", "content": "dry", "tool_call_id": "1"},
             {"role": "assistant", "content": "no"},
         ],
@@ -79,7 +81,8 @@ def test_a_chats_tools_and_calls_are_read_as_prepare_stored_them(
 
 
 def judged_with_tools(index: int) -> Row:
-    return preference(index) | {"tools": CHATS[1]["tools"]}
+    row = preference(index)
+    return row | {"tools": CHATS[1]["tools"], "messages": [*CHATS[1]["messages"][:3], *row["messages"]]}
 
 
 def test_a_reward_model_reads_tools_as_it_was_trained(
