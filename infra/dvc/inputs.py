@@ -33,7 +33,9 @@ HEAD = (
 )
 # By stage, the sections that decide what it puts out; quantize, evaluate and gate read the whole config.
 READ = {"prepare": ("task", "problem", "base", "data"), "train": ("task", "problem", "base", "train")}
-REWARDED = ("evaluate",)  # read by `train` too where answers are rewarded as evaluate scores them
+# Read by `train` too where answers are rewarded as evaluate scores them: a section with its files, and the code.
+REWARDED = ("evaluate",)
+REWARD_CODE = ("eval/measure/rewards.py", "eval/measure/judge_model.py", "eval/metrics/*.py")
 OF_A_BASE = (".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf")
 # Read by every stage, and deciding where and under which name it works, not what comes out.
 ELSEWHERE = ("name", "experiment", "launch")
@@ -80,7 +82,8 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
         return {stage: {"unreadable": str(error)} for stage in (*READ, "config", "judge")}
     whole = config.model_dump(mode="json")
     base, rows = base_content(config.base, hashes), content_of(config.data.row_files, hashes)
-    content: dict[str, object] = {"prepare": base | rows, "train": base}
+    rewards = content_of([*named_files(whole["evaluate"]), *REWARD_CODE], hashes) if config.task == "grpo" else {}
+    content: dict[str, object] = {"prepare": base | rows, "train": base | rewards}
     keys = READ | {"train": (*READ["train"], *(REWARDED if config.task == "grpo" else ()))}
     stages = {stage: {key: whole[key] for key in read} | {"content": content[stage]} for stage, read in keys.items()}
     rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}

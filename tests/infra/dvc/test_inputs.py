@@ -91,6 +91,23 @@ def test_a_files_content_is_seen_by_the_stages_that_read_it(name: str, stages: s
 
 
 @pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("schema.json", {"train", "config"}),
+        ("eval/metrics/generation.py", {"train"}),
+        ("eval/metrics/new.py", {"train"}),
+        ("eval/metrics/__pycache__/new.pyc", set()),
+        ("eval/report/page.py", set()),
+    ],
+)
+def test_what_rewards_an_answer_is_seen_by_the_training_of_it(name: str, stages: set[str]) -> None:
+    write("eval/metrics/generation.py", "before")
+    train = {"max_steps": 3, "reward": [{"metric": "valid_schema"}]}
+    write_run(evaluate={"json_schema": "schema.json"}, task="grpo", train=train, data=RUN["data"] | {"labels": []})
+    assert changed_by(lambda: write(name, '{"title": "changed"}')) == stages
+
+
+@pytest.mark.parametrize(
     ("section", "value", "stages"),
     [
         ("problem", "multi_label", {"prepare", "train", "config"}),
