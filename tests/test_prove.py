@@ -54,6 +54,11 @@ def test_a_check_that_breaks_is_a_missed_goal_and_those_after_it_run(prove: Prov
     )
 
 
+def test_the_page_says_how_long_each_check_took(prove: Prove) -> None:
+    assert prove("a1", quick=lambda: [Row("good", 1, "1", True)]) == 0
+    assert "in 0 minutes (quick 0)" in Path("docs/benchmarks.md").read_text()
+
+
 def test_a_stopped_run_goes_on_with_what_it_had_seen_good_or_bad(prove: Prove) -> None:
     missed, runs = counting([Row("missed", 1, "2", False)])
     with pytest.raises(KeyboardInterrupt):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.prove import FOLDER, Check, Row, console, run, tested, tunegate
+from benchmarks.train.defaults import promises
 from benchmarks.train.quality import calls_quality, sentiment_quality
 from benchmarks.train.speed import speed
 
@@ -109,6 +110,17 @@ def data() -> list[Row]:
             found["prepare_rows"] >= 5_000_000 and found["prepare_peak_rss"] <= 1.5,
         ),
     ]
+
+
+def families() -> list[Row]:
+    """Each model family for each task: served with the trainer's own answer, or refused by check with the reason."""
+    run(PYTHON, "-m", "benchmarks.train.families", expected=(0, 1))
+    rows = [json.loads(path.read_text(encoding="utf8")) for path in Path("build/prove/families").glob("*.json")]
+    good = [row for row in rows if row["outcome"] == "served" or (row["outcome"] == "refused" and row.get("reason"))]
+    worst = max(row["differences"]["none"] for row in good if row["outcome"] == "served")
+    served = sum(row["outcome"] == "served" for row in good)
+    value = f"{len(good)} of {len(rows)} ({served} served, unquantized within {worst:.0e} of the trained model)"
+    return [Row("cells of the table of families proven (docs/training.md)", value, "all", len(good) == len(rows))]
 
 
 METHODS: dict[str, list[str]] = {
@@ -208,6 +220,8 @@ CHECKS: dict[str, Check] = {
     "preferences": lambda: trained_and_served("preferences", {"preference_accuracy": 0.7}),
     "methods": methods,
     "servability": servability,
+    "families": families,
+    "defaults": promises,
     "lint": lambda: tested(
         "twelve planted faults named with their rows, none on the clean copy",
         "tests/train/data/test_lint.py",
@@ -215,10 +229,9 @@ CHECKS: dict[str, Check] = {
         "twelve_planted_faults",
     ),
     "template": lambda: tested(
-        "chats rendered by vLLM token for token as trained",
-        "tests/train/tasks/test_tasks_served.py",
-        "-k",
-        "template or gpt",
+        "chats of every family's template rendered by vLLM token for token as trained, tokens and mask TRL's",
+        "tests/infra/test_chat_template_served.py",
+        "tests/infra/test_chat_template.py",
     ),
     "processes": lambda: tested(
         "two processes give what one gives, and both ran", "tests/train/loop/test_processes.py", "-k", "two_processes"
