@@ -86,6 +86,8 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
     content: dict[str, object] = {"prepare": base | rows, "train": base | rewards}
     keys = READ | {"train": (*READ["train"], *(REWARDED if config.task == "grpo" else ()))}
     stages = {stage: {key: whole[key] for key in read} | {"content": content[stage]} for stage, read in keys.items()}
+    if config.task == "dpo":  # judged answers are refused by prepare unless the method is kto
+        stages["prepare"]["method"] = config.train.preference.method
     rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}
     judge = [config.gate, str(environment_path(config.production))]
     return stages | {

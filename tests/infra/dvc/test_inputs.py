@@ -123,6 +123,16 @@ def test_a_keys_value_is_seen_by_the_stages_that_read_it(section: str, value: An
     assert changed_by(lambda: write_run(**{section: value})) == stages
 
 
+@pytest.mark.parametrize(
+    ("preference", "stages"),
+    [({"method": "kto"}, {"prepare", "train", "config"}), ({"beta": 0.5}, {"train", "config"})],
+)
+def test_rows_are_prepared_anew_for_a_method_that_takes_other_ones(preference: Any, stages: set[str]) -> None:
+    run: dict[str, Any] = {"task": "dpo", "data": RUN["data"] | {"labels": []}}
+    write_run(**run)
+    assert changed_by(lambda: write_run(**run, train={"max_steps": 3, "preference": preference})) == stages
+
+
 def test_every_key_of_a_section_is_in_the_inputs() -> None:
     def leaves(model: type[BaseModel]) -> set[str]:
         return set(model.model_fields)
@@ -140,7 +150,7 @@ def test_every_key_of_a_section_is_in_the_inputs() -> None:
 @pytest.mark.parametrize(
     ("stage", "entries", "carried"),
     [
-        ("prepare", ["train/prepare.py", "train/model/base.py"], set[str]()),
+        ("prepare", ["train/prepare.py", "train/model/base.py"], {"train"}),  # the method of preference alone
         (
             "train",
             ["train/finetune.py"],
