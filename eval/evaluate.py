@@ -88,7 +88,7 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
         (target / "card.md").unlink(missing_ok=True)
     write_metrics(target, record)
     if config.evaluate.baseline:
-        measure(config, paths, Path("build/base") / config.base.name, target / "base")
+        measure(config, paths, config.base.folder, target / "base")
     else:
         shutil.rmtree(target / "base", ignore_errors=True)
     if production is not None:

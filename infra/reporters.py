@@ -30,11 +30,11 @@ class Reporters:
         """Raises InputError where a package is not installed, before anything is trained."""
         self.tracker, self.config, self.folder = tracker, config, folder
         self.opened: list[tuple[Log, Callable[[], Any]]] | None = None
-        for name in config.train.report_to:
-            if find_spec(name) is None:
-                raise InputError(
-                    f"train.report_to: {name} is not installed", hint=f"pip install {name}, or --set train.report_to=[]"
-                )
+        if lacking := not_installed(config):
+            raise InputError(
+                f"train.report_to: {' and '.join(lacking)} is not installed",
+                hint=f"pip install {' '.join(lacking)}, or --set train.report_to=[]",
+            )
 
     @property
     def run_id(self) -> str | None:
@@ -51,6 +51,11 @@ class Reporters:
     def close(self) -> None:
         for _, close in self.opened or []:
             close()
+
+
+def not_installed(config: RunConfig) -> list[str]:
+    """Packages of train.report_to that this machine lacks."""
+    return [name for name in config.train.report_to if find_spec(name) is None]
 
 
 def open_tensorboard(config: RunConfig, folder: Path) -> tuple[Log, Callable[[], Any]]:

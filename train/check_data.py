@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
@@ -17,6 +19,7 @@ from train.data.findings import record_findings
 from train.data.pipeline import Drawn, read_rows, rows_where, split_rows
 from train.data.prepared import record_of
 from train.data.splits import TRAIN
+from train.model.added_tokens import extend_tokenizer
 from train.rows.mix import source_of_run
 from train.tokens.encode import rules_of
 
@@ -42,9 +45,20 @@ class RowsReport(TypedDict):
 def tokenizer_folder(config: RunConfig) -> Path | None:
     """The base that prepare made, else the folder that it will be made of; None where neither is here: making the base
     would load torch."""
-    made = Path("build/base") / config.base.name
     given = [Path(config.base.path)] if config.base.path else []
-    return next((folder for folder in (made, *given) if (folder / "tokenizer.json").exists()), None)
+    return next((folder for folder in (config.base.folder, *given) if (folder / "tokenizer.json").exists()), None)
+
+
+@contextmanager
+def tokenizer_here(config: RunConfig) -> Iterator[Path | None]:
+    """The same, with base.add_tokens where there are some. Raises InputError where one is a token already."""
+    plain = tokenizer_folder(config)
+    if plain is None or not config.base.add_tokens:
+        yield plain
+        return
+    with TemporaryDirectory() as folder:
+        extend_tokenizer(plain, Path(folder), config.base.add_tokens)
+        yield Path(folder)
 
 
 def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None) -> tuple[RowsReport, list[str]]:
@@ -55,8 +69,12 @@ def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None
 
     Tokens are counted only where the base's tokenizer is there already.
     """
-    base, record = tokenizer_folder(config), record_of(RunPaths.of(config.name))
-    with TemporaryDirectory() as folder, record_findings(config.data.lint, record) as findings:
+    record = record_of(RunPaths.of(config.name))
+    with (
+        tokenizer_here(config) as base,
+        TemporaryDirectory() as folder,
+        record_findings(config.data.lint, record) as findings,
+    ):
         rows, too_few, differences = Path(folder) / "rows.parquet", None, list[Difference]()
         rules = rules_of(config, base) if base else None
         source = source_of_run(config)
@@ -77,7 +95,7 @@ def check_rows(config: RunConfig, against: tuple[str, RowsSummary] | None = None
         "findings": findings.by_kind(),
         "tokens": "tokens counted"
         if base
-        else f"tokens not counted, for build/base/{config.base.name} is not made yet: tunegate prepare makes it",
+        else f"tokens not counted, for {config.base.folder} is not made yet: tunegate prepare makes it",
         "listed_in": str(record),
         "examples": [vars(finding) for first in findings.first.values() for finding in first],
     }

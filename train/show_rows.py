@@ -13,7 +13,7 @@ from configs.read import read_run
 from configs.run.config import RunConfig
 from infra.terminal import show
 from infra.tokenizer import Tokenizer, read_tokenizer
-from train.check_data import tokenizer_folder
+from train.check_data import tokenizer_here
 from train.data.findings import Findings
 from train.data.ingest import Ingest, open_ingest
 from train.rows.mix import source_of_run
@@ -44,9 +44,13 @@ class ShownRow(TypedDict):
 def show_rows(config: RunConfig, count: int) -> list[ShownRow]:
     """The first `count` rows that can be read and tokenized. Raises InputError where the base's tokenizer is not here,
     or no row can be read."""
-    folder = tokenizer_folder(config)
-    if folder is None:
-        raise InputError(f"{config.name}: the base's tokenizer is not here yet", hint="tunegate prepare CONFIG")
+    with tokenizer_here(config) as folder:
+        if folder is None:
+            raise InputError(f"{config.name}: the base's tokenizer is not here yet", hint="tunegate prepare CONFIG")
+        return read_shown(config, folder, count)
+
+
+def read_shown(config: RunConfig, folder: Path, count: int) -> list[ShownRow]:
     source = source_of_run(config)
     ingest = open_ingest(config, source, Findings(config.data.lint, io.StringIO()))
     rows = list(islice(readable(ingest, source), count))

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from configs.digest import key_of
 from configs.run.family import size_of, text_config
 from configs.run.gguf import read_gguf_header
 from configs.section import Section, must_exist, stay_inside
@@ -102,12 +103,19 @@ class BaseWeights(Section):
 
     @property
     def name(self) -> str:
-        """Names build/base/NAME."""
+        """What a manifest and a model card call it."""
         return re.sub(
             r"[^A-Za-z0-9._-]+",
             "-",
             self.package or PurePosixPath(self.path or "").name or self.mlflow or self.hub or "",
         )
+
+    @property
+    def folder(self) -> Path:
+        """Where it is made. Directories of one name in two places are two bases, and so are two revisions."""
+        place = PurePosixPath(self.path or self.name)
+        elsewhere = key_of(str(place)).removeprefix("sha256:") if len(place.parts) > 1 else ""
+        return Path("build/base") / "-".join(filter(None, (self.name, (self.revision or elsewhere)[:8])))
 
     @property
     def pin(self) -> str | None:
@@ -132,7 +140,7 @@ def read_config(base: BaseWeights, root: Path) -> dict[str, Any] | None:
     """The directory's or the package's own config.json, else that of the base made by an earlier run, else the
     package's GGUF header."""
     own = [root / base.path] if base.path else [file.parent for file in packaged(base.package, ".safetensors")]
-    for folder in [*own, root / "build" / "base" / base.name]:
+    for folder in [*own, root / base.folder]:
         try:
             found = json.loads((folder / "config.json").read_text(encoding="utf8"))
         except (OSError, ValueError):

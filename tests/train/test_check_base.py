@@ -50,3 +50,13 @@ def test_what_is_no_base_is_refused(run: Path) -> None:
     Path("weights/model.safetensors").rename("weights/pytorch_model.bin")
     with pytest.raises(RefusedError, match=r"found only pytorch_model\.bin"):
         check_bases([run], [])
+
+
+@pytest.mark.parametrize("lacking", [[], ["wandb"], ["tensorboard", "wandb"]])
+def test_packages_that_training_would_miss_are_named_before_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, lacking: list[str]
+) -> None:
+    monkeypatch.setattr("infra.reporters.find_spec", lambda name: None if name in lacking else name)
+    problems = check_bases([run], ["train.report_to=[tensorboard, wandb]"])
+    found = [problem.found for problem in problems if problem.key == "train.report_to"]
+    assert found == [f"{name}, which is not installed" for name in lacking]

@@ -17,7 +17,7 @@ from configs.run.config import RunConfig
 from configs.training.train import Train
 from train.batches.order import RowSchedule
 from train.finetune import finetune
-from train.loop.callback import watcher
+from train.loop.callback import Watcher
 from train.loop.checkpoints import COMPLETE
 from train.loop.record import describe_course
 from train.loop.trainer import stopped_step
@@ -86,7 +86,7 @@ def watched(tmp_path: Path) -> tuple[Any, list[tuple[dict[str, float], int]], Si
     schedule = RowSchedule(numpy.full(20, 50), micro_batch=2, steps=10, padded=False, row_count=8)
     settings = Train(max_steps=10, eval_every_steps=2, early_stopping_patience=1)
     return (
-        watcher("x", settings, schedule, lambda figures, step: logged.append((figures, step))),
+        Watcher("x", settings, schedule, lambda figures, step: logged.append((figures, step))),
         logged,
         SimpleNamespace(output_dir=str(tmp_path)),
     )
@@ -150,7 +150,7 @@ def test_a_validation_that_is_not_the_best_is_not_saved_for_it(watched: Any) -> 
     _, _, arguments = watched
     control = SimpleNamespace(should_training_stop=False, should_save=False)
     history = [{"eval_loss": 2.0}, {"eval_loss": 1.0}, {"eval_loss": 1.5}]
-    loose = watcher("x", Train(max_steps=10), RowSchedule(numpy.full(20, 50), 2, 10, False, 8), lambda *_: None)
+    loose = Watcher("x", Train(max_steps=10), RowSchedule(numpy.full(20, 50), 2, 10, False, 8), lambda *_: None)
     loose.on_evaluate(arguments, at(6, *history), control)
     assert not control.should_save and not control.should_training_stop
 
@@ -158,7 +158,7 @@ def test_a_validation_that_is_not_the_best_is_not_saved_for_it(watched: Any) -> 
 def test_the_best_one_goes_by_the_goal_and_not_by_loss(tmp_path: Path) -> None:
     control = SimpleNamespace(should_training_stop=False, should_save=False)
     schedule = RowSchedule(numpy.full(20, 50), 2, 10, False, 8)
-    by_metric = watcher("x", Train(max_steps=10), schedule, lambda *_: None, goal=("eval_entity_f1", True))
+    by_metric = Watcher("x", Train(max_steps=10), schedule, lambda *_: None, goal=("eval_entity_f1", True))
     history = [{"eval_loss": 1.0, "eval_entity_f1": 0.2}, {"eval_loss": 2.0, "eval_entity_f1": 0.3}]
     by_metric.on_evaluate(SimpleNamespace(output_dir=str(tmp_path)), at(6, *history), control)
     assert control.should_save

@@ -72,6 +72,15 @@ def test_what_carries_loss_is_marked(write: Any, kind: str) -> None:
     assert rows[0]["answer"] == answer
 
 
+def test_new_tokens_are_shown_as_one_each(write: Any) -> None:
+    command = ["check", write("chat"), "--show", "1", "--json"]
+    plain, added = (
+        json.loads(CliRunner().invoke(app, [*command, *sets]).stdout)["mine"][0]["tokens"]
+        for sets in ([], ["--set", "base.add_tokens=[film?]"])
+    )
+    assert added < plain
+
+
 def test_without_tokenizer_or_readable_rows_it_says_so(write: Any) -> None:
     path = write("chat")
     Path("rows.jsonl").write_text('{"question": "a"}\n', encoding="utf8")

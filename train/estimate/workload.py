@@ -79,7 +79,7 @@ class Workload:
 def find_shape(config: RunConfig, root: Path = BASES) -> ModelShape:
     """Of the base that `prepare` made, else of where it would come from. Raises InputError where that would have to be
     fetched first."""
-    made = root / config.base.name
+    made = root / config.base.folder.name
     if (made / "config.json").exists():
         return read_shape(made)
     if config.base.pin:

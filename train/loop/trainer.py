@@ -168,9 +168,9 @@ def watch(
 ) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
-    from train.loop.callback import watcher
+    from train.loop.callback import Watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    callback = watcher(config.name, config.train, schedule, tracker.log_metrics, show, goal_of(config), before_training)
+    callback = Watcher(config.name, config.train, schedule, tracker.log_metrics, show, goal_of(config), before_training)
     trainer.add_callback(callback)
     return callback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from configs.digest import key_of
 from configs.errors import InputError
 from configs.release import MANIFEST
 from infra.files.atomic import new_directory, read_json, write_json
+
+TEMPLATES = "additional_chat_templates"
 
 
 def extended_folder(plain: Path, digest: str, tokens: list[str]) -> Path:
@@ -27,11 +30,7 @@ def extend_base(plain: Path, target: Path, tokens: list[str]) -> None:
     from infra.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(plain)
-    known = [token for token in tokens if token in tokenizer.get_vocab()]
-    if known:
-        raise InputError(
-            f"base.add_tokens: found {', '.join(known)}, expected tokens that are new", hint="take them out"
-        )
+    refuse_known(tokens, tokenizer.get_vocab())
     old = len(tokenizer)
     tokenizer.add_tokens(new_tokens(tokens))
     with new_directory(target) as partial:
@@ -48,6 +47,30 @@ def extend_base(plain: Path, target: Path, tokens: list[str]) -> None:
         write_json(partial / "config.json", config)
         for file in sorted(plain.glob("*.safetensors")):
             extend_file(file, partial / file.name, rows, old, len(tokenizer))
+
+
+def extend_tokenizer(plain: Path, target: Path, tokens: list[str]) -> None:
+    """The tokenizer's files alone, with `tokens`, into the empty folder `target`: enough to count by, and no torch.
+    Raises InputError as extend_base."""
+    from tokenizers import Tokenizer
+
+    for file in plain.iterdir():
+        if file.suffix == ".jinja" or file.name in ("tokenizer_config.json", "special_tokens_map.json"):
+            shutil.copyfile(file, target / file.name)
+    if (plain / TEMPLATES).is_dir():
+        shutil.copytree(plain / TEMPLATES, target / TEMPLATES)
+    tokenizer = Tokenizer.from_file(str(plain / "tokenizer.json"))
+    refuse_known(tokens, tokenizer.get_vocab())
+    tokenizer.add_tokens(new_tokens(tokens))
+    tokenizer.save(str(target / "tokenizer.json"))
+
+
+def refuse_known(tokens: list[str], vocabulary: Collection[str]) -> None:
+    known = [token for token in tokens if token in vocabulary]
+    if known:
+        raise InputError(
+            f"base.add_tokens: found {', '.join(known)}, expected tokens that are new", hint="take them out"
+        )
 
 
 def new_tokens(tokens: list[str]) -> list[Any]:

@@ -22,6 +22,7 @@ from infra.files.hashes import FileHashes
 from infra.git.command import head_revision
 from train.model.added_tokens import extend_base, extended_folder
 from train.model.base_files import weight_files
+from train.model.fast_tokenizer import settle_tokenizer
 from train.model.find_base import Found, find_weights, folders_of
 
 LIBRARIES = ("torch", "transformers", "peft", "trl", "llmcompressor", "compressed-tensors", "tokenizers", "safetensors")
@@ -59,7 +60,8 @@ def make_extended_base(plain: Path, config: RunConfig) -> Path:
 def make_plain_base(config: RunConfig, root: Path) -> Path:
     """build/base/NAME as it came."""
     base, hashes = config.base, FileHashes()
-    target, downloads = root / base.name, root / f".{base.name}.download"
+    target = root / base.folder.name
+    downloads = target.with_name(f".{target.name}.download")
     if not (base.pin and is_current(target, base, base.pin, "", hashes)):  # a pinned name needs no look elsewhere
         found = find_weights(base, downloads)
         described = "" if base.pin else describe_source(found.source)
@@ -69,8 +71,8 @@ def make_plain_base(config: RunConfig, root: Path) -> Path:
                     convert_gguf(found.source, partial)
                 else:
                     bring_files(found.source, partial, hashes, stays=base.mlflow is None)
-                make_fast_tokenizer(partial)
-                manifest = write_manifest(partial, config, target.name, found, described, hashes)
+                settle_tokenizer(partial)
+                manifest = write_manifest(partial, config, base.name, found, described, hashes)
                 check_digest(base, manifest.digest)
             if found.passed_by:
                 print(f"{target}: passed by {', '.join(found.passed_by)}", file=sys.stderr)
@@ -119,29 +121,6 @@ def fix_special_tokens(tokenizer: Any, model: Any) -> None:
     tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
-
-
-def make_fast_tokenizer(directory: Path) -> None:
-    """tokenizer.json of a tokenizer that has none: rows are cut into words by its offsets. Raises InputError where it
-    cannot be made."""
-    if (directory / "tokenizer.json").exists():
-        return
-    try:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-    except Exception as error:  # each tokenizer's maker raises what it likes
-        raise slow_only(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from error
-    if not (directory / "tokenizer.json").exists():
-        raise slow_only(f"{type(tokenizer).__name__} has no fast form")
-
-
-def slow_only(reason: str) -> InputError:
-    return InputError(
-        f"base: found a tokenizer without tokenizer.json, and none can be made of it: {reason}",
-        hint="save it once as a fast one: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
-    )
 
 
 def bring_files(source: Path, target: Path, hashes: FileHashes, stays: bool) -> None:

@@ -59,7 +59,7 @@ def limits_here(config: RunConfig) -> list[Limit]:
 
 
 def directory_here(base: BaseWeights) -> Path | None:
-    made = Path("build/base") / base.name
+    made = base.folder
     if base.path or (base.package and is_installed(base.package)):
         source = find_weights(base, made).source
         if source.suffix != ".gguf":

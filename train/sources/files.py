@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from configs.digest import key_of
-from configs.errors import ExternalError, InputError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.rows.data import Data
 from configs.rows.files import FileFormat, matches, suffix_format
+from configs.run.base import ROOTS, may_be_read
 from train.sources.delimited import read_csv
 from train.sources.json_rows import read_json
 from train.sources.source import BATCH_ROWS, Batch, Fault, Row, Source
@@ -28,11 +29,18 @@ TORN = (EOFError, zlib.error, lzma.LZMAError, OverflowError)
 
 
 def find_files(locations: list[str]) -> list[str]:
-    """Patterns (of paths and of URLs) become the files they match, sorted. Raises InputError where none matches."""
+    """Patterns (of paths and of URLs) become the files they match, sorted. Raises InputError where none matches,
+    RefusedError where a link leads out of the checkout: a merge request must not read what it likes of a runner."""
     found: list[str] = []
     for location in locations:
         is_pattern = "://" in location and has_magic(location)
         new = glob_url(location) if is_pattern else [location] if "://" in location else matches(location)
+        if outside_checkout := [match for match in new if "://" not in match and not may_be_read(Path(match))]:
+            raise RefusedError(
+                f"data.files: {outside_checkout[0]}: its real place is {Path(outside_checkout[0]).resolve()}, outside "
+                "the checkout and all that this machine allows",
+                hint=f"copy it into the checkout, or export {ROOTS}=FOLDER, where you trust what lies there",
+            )
         if not new:
             raise InputError(f"data.files: nothing matches {location}", hint="name files that are there")
         found += [match for match in new if match not in found]

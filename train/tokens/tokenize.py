@@ -7,13 +7,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, NamedTuple
 
 from infra.chat_template import TemplateFault
 from infra.processes import die_with
 from infra.tokenizer import read_tokenizer
-from train.rows.shape import Shape, token_columns
+from train.rows.shape import Shape, texts_of, token_columns
 from train.sources.source import Fault, Row
 from train.tokens.encode import Rules, Tokens, encode, length_of, prompt_length
 from train.tokens.long_rows import fit
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 
 NOTHING_LEARNT = Fault("no_target_tokens", "no turn that is learnt", "one that data.train_on and its own weight leave")
 CHUNK = 2048  # rows of one piece of work
-ALONE = 4096  # fewer rows are done with before a process has started
+ALONE, ALONE_CHARACTERS = 4096, 2_000_000  # fewer rows, and shorter ones, are done with before a process has started
 
 
 class Tokenized(NamedTuple):
-    """`tokens`: a pyarrow table of the token columns, a row for each of `rows`, of which `sources` says the index in
-    what was asked; `prompts`: tokens before the first target; `faults`: rows that are not among them."""
+    """`asked`: rows that were asked for. `tokens`: a pyarrow table of the token columns, a row for each of `rows`, of
+    which `sources` says the index in what was asked; `prompts`: tokens before the first target; `faults`: rows that are
+    not among them."""
 
+    asked: int
     rows: list[Row]
     sources: list[int]
     tokens: Table
@@ -58,7 +61,9 @@ def tokenize(rules: Rules, rows: list[Row]) -> Tokenized:
             kept.append(part)
             sources.append(index)
             found.append(tokens)
-    return Tokenized(kept, sources, as_table(rules.shape, found), [prompt_length(one) for one in found], faults)
+    return Tokenized(
+        len(rows), kept, sources, as_table(rules.shape, found), [prompt_length(one) for one in found], faults
+    )
 
 
 def as_table(shape: Shape, found: list[Tokens]) -> Table:
@@ -73,15 +78,17 @@ def as_table(shape: Shape, found: list[Tokens]) -> Table:
 
 
 def join(parts: list[Tokenized]) -> Tokenized:
-    """Of consecutive pieces of one list of rows, each of CHUNK but the last."""
+    """Of consecutive pieces of one list of rows."""
     import pyarrow
 
+    starts = list(accumulate((part.asked for part in parts), initial=0))
     return Tokenized(
+        starts[-1],
         [row for part in parts for row in part.rows],
-        [index + CHUNK * piece for piece, part in enumerate(parts) for index in part.sources],
+        [start + index for start, part in zip(starts, parts, strict=False) for index in part.sources],
         pyarrow.concat_tables([part.tokens for part in parts]),
         [length for part in parts for length in part.prompts],
-        [(index + CHUNK * piece, fault) for piece, part in enumerate(parts) for index, fault in part.faults],
+        [(start + index, fault) for start, part in zip(starts, parts, strict=False) for index, fault in part.faults],
     )
 
 
@@ -99,9 +106,10 @@ class Workers:
         return ProcessPoolExecutor(cores(), get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),))
 
     def begin(self, rows: list[Row]) -> Begun:
-        if self.pool is None or len(rows) < ALONE:
+        if self.pool is None or (len(rows) < ALONE and characters(rows, ALONE_CHARACTERS) < ALONE_CHARACTERS):
             return tokenize(self.rules, rows)
-        chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+        size = min(CHUNK, -(-len(rows) // (4 * cores())))  # few rows that are long are work for all cores too
+        chunks = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [self.pool.submit(tokenize, self.rules, chunk) for chunk in chunks]
 
     def close(self) -> None:
@@ -120,6 +128,16 @@ def workers(rules: Rules) -> Iterator[Workers]:
 
 def result(begun: Begun) -> Tokenized:
     return begun if isinstance(begun, Tokenized) else join([one.result() for one in begun])
+
+
+def characters(rows: list[Row], most: int) -> int:
+    """Of their texts, counted no further than `most`."""
+    total = 0
+    for row in rows:
+        total += sum(map(len, texts_of(row)))
+        if total >= most:
+            break
+    return total
 
 
 def cores() -> int:

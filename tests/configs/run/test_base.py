@@ -30,6 +30,21 @@ def test_each_place_names_its_folder_and_pin(keys: dict[str, str], name: str, pi
 
 
 @pytest.mark.parametrize(
+    "places", [("a/final", "b/final"), ("/models/a/final", "/models/b/final"), ("final", "a/final")]
+)
+def test_folders_of_one_name_are_made_apart_and_called_the_same(
+    monkeypatch: pytest.MonkeyPatch, places: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("TUNEGATE_BASES", "/models")
+    one, other = (BaseWeights.model_validate({"path": place}) for place in places)
+    assert one.name == other.name == "final" and one.folder != other.folder
+    assert one.folder == BaseWeights.model_validate({"path": f"{places[0]}/"}).folder, "the same place again"
+    assert one.folder.parent == Path("build/base")
+    revisions = [BaseWeights.model_validate({"hub": "owner/final", "revision": digit * 40}) for digit in "ab"]
+    assert len({revision.folder for revision in revisions}) == 2
+
+
+@pytest.mark.parametrize(
     ("keys", "expected"),
     [
         ({}, "exactly one of package, path, mlflow or hub"),

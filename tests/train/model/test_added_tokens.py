@@ -12,8 +12,9 @@ import pytest
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from infra.tokenizer import load_tokenizer
+from infra.tokenizer import Tokenizer, load_tokenizer
 from tests.train.conftest import write_lines
+from train.check_data import tokenizer_here
 from train.finetune import finetune
 from train.model.base import make_base
 from train.prepare import prepare
@@ -39,6 +40,25 @@ def untie(path: str, rows: int = 0) -> None:
     model.config.tie_word_embeddings = False
     model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone() * 2)
     model.save_pretrained(path)
+
+
+def test_rows_are_counted_before_the_base_is_made_by_the_tokens_that_it_will_have(
+    chat: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = chat(**extended("tiny-gpt", NEW))
+    turns = [{"role": "user", "content": "film?"}, {"role": "assistant", "content": "<call>film<end_call>"}]
+    with tokenizer_here(config) as folder:
+        assert folder is not None
+        counted = Tokenizer(folder).conversation({"messages": turns})
+    made = make_base(config)
+    assert (
+        counted
+        == Tokenizer(made).conversation({"messages": turns})
+        != Tokenizer(Path("tiny-gpt")).conversation({"messages": turns})
+    )
+    known = chat(**extended("tiny-gpt", ["<|im_end|>"]))
+    with pytest.raises(InputError, match="expected tokens that are new"), tokenizer_here(known):
+        pass
 
 
 @pytest.mark.parametrize(("tied", "padded"), [(True, 0), (False, 0), (False, 1), (False, 5)])

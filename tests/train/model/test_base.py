@@ -14,7 +14,7 @@ from configs.errors import InputError, RefusedError
 from configs.release import verify_release
 from configs.run.config import RunConfig
 from infra.files.hashes import FileHashes
-from train.model.base import KEPT, bring_files, library_versions, make_base, make_fast_tokenizer, weights_size
+from train.model.base import KEPT, bring_files, library_versions, make_base, weights_size
 
 pytestmark = pytest.mark.unit
 
@@ -163,18 +163,3 @@ def test_a_link_in_the_base_that_leads_out_is_refused(classifier: Callable[..., 
     Path("tiny-bert/chat_template.jinja").symlink_to(tiny_gpt / "chat_template.jinja")
     with pytest.raises(RefusedError, match="its real place is"):
         make_base(classifier())
-
-
-def test_a_tokenizer_that_is_slow_only_gets_a_fast_form(tmp_path: Path) -> None:
-    """A BERT of old: vocab.txt and no tokenizer.json."""
-    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\n")
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    make_fast_tokenizer(tmp_path)
-    assert (tmp_path / "tokenizer.json").exists()
-
-
-def test_a_tokenizer_that_no_library_reads_is_said(tmp_path: Path) -> None:
-    (tmp_path / "spiece.model").write_bytes(b"none")
-    (tmp_path / "config.json").write_text('{"model_type": "albert"}')
-    with pytest.raises(InputError, match=r"without tokenizer\.json, and none can be made of it"):
-        make_fast_tokenizer(tmp_path)

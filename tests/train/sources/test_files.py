@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from configs.errors import ExternalError, InputError
+from configs.errors import ExternalError, InputError, RefusedError
 from configs.rows.files import FileFormat
 from train.sources import files
 from train.sources.files import find_files, identify, read_files
@@ -102,6 +102,20 @@ def test_a_pattern_is_every_file_it_matches_once_and_sorted(checkout: Path) -> N
     assert find_files(["*.jsonl", "a.jsonl", "**/c.jsonl"]) == ["a.jsonl", "b.jsonl", "deep/er/c.jsonl"]
     with pytest.raises(InputError, match=r"nothing matches \*\.csv"):
         find_files(["*.csv"])
+
+
+@pytest.mark.parametrize("place", ["rows.jsonl", "*.jsonl", "folder/rows.jsonl"])
+def test_a_link_out_of_the_checkout_is_followed_only_where_the_machine_allows_it(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "rows.jsonl").write_bytes(jsonl(ROWS))
+    Path("rows.jsonl").symlink_to(elsewhere / "rows.jsonl")
+    Path("folder").symlink_to(elsewhere)
+    with pytest.raises(RefusedError, match="outside the checkout"):
+        find_files([place])
+    monkeypatch.setenv("TUNEGATE_BASES", str(elsewhere))
+    assert read(place) == ROWS
 
 
 def test_files_of_one_stem_give_ids_that_tell_them_apart(checkout: Path) -> None:

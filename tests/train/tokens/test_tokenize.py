@@ -66,21 +66,28 @@ def test_a_row_without_a_turn_to_learn_is_a_fault(strict: Path, train_on: Any, k
 def test_pieces_joined_are_the_whole(strict: Path, roles: list[str], size: int) -> None:
     rows, rules = [chat(str(number), role) for number, role in enumerate(roles)], rules_for("chat", strict)
     whole = tokenize(rules, rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", size)
-        joined = join([tokenize(rules, rows[start : start + size]) for start in range(0, len(rows), size)])
+    starts = [0, *range(1, len(rows), size)]  # the first piece is of one row
+    ends = [*starts[1:], len(rows)]
+    joined = join([tokenize(rules, rows[start:end]) for start, end in zip(starts, ends, strict=True)])
+    assert joined.asked == whole.asked == len(rows)
     assert joined.sources == whole.sources and joined.rows == whole.rows and joined.faults == whole.faults
     assert joined.tokens.to_pylist() == whole.tokens.to_pylist() and joined.prompts == whole.prompts
 
 
-def test_processes_make_what_one_makes(tiny_gpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALONE", 4)
+@pytest.mark.parametrize(("rows_alone", "characters_alone"), [(4, 10**9), (1000, 100)])
+def test_processes_make_what_one_makes(
+    tiny_gpt: Path, monkeypatch: pytest.MonkeyPatch, rows_alone: int, characters_alone: int
+) -> None:
+    """Where rows are many, and where they are few and long."""
+    monkeypatch.setattr(module, "ALONE", rows_alone)
+    monkeypatch.setattr(module, "ALONE_CHARACTERS", characters_alone)
     monkeypatch.setattr(module, "CHUNK", 7)
     monkeypatch.setattr(module, "cores", lambda: 2)
     rows, rules = [chat(f"film {number}") for number in range(30)], rules_for("chat", tiny_gpt)
     with workers(rules) as pool:
         begun = pool.begin(rows)
-        assert not isinstance(begun, Tokenized), "by processes"
+        assert not isinstance(begun, Tokenized) and len(begun) > 3, "by processes, with work for all of them"
+        assert isinstance(pool.begin(rows[:2]), Tokenized), "what is little is done with before a process has started"
         found = result(begun)
     assert found.tokens.to_pylist() == tokenize(rules, rows).tokens.to_pylist() and found.rows == rows
 
