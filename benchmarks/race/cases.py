@@ -22,6 +22,7 @@ from benchmarks.race.peers import (
     MESSAGES,
     NAMES,
     PEERS,
+    TAGS,
     axolotl,
     llama_factory,
     run_inside,
@@ -111,7 +112,7 @@ LIST: list[Case] = [
         factory={
             "formatting": "openai",
             "columns": {"messages": "messages", "tools": "tools"},
-            "tags": MESSAGES["tags"] | {"observation_tag": "tool", "function_tag": "function_call"},
+            "tags": TAGS | {"observation_tag": "tool", "function_tag": "function_call"},
         },
     ),
     Case(

