@@ -71,12 +71,18 @@ def cut_off(rows: Rows) -> str:
 
 
 TURN = "<|im_start|>system\n<|im_end|>"
-QUESTION = "The heavy battery"
 LIST: list[Case] = [
     Case("01 ShareGPT called messages", "01-all-rows-at-fault/sharegpt.jsonl", "each row's fault, by line"),
-    Case("01 content as parts", "01-all-rows-at-fault/chat-parts.jsonl", "60 rows", count(QUESTION, "text in {} of 1")),
+    Case(
+        "01 content as parts",
+        "01-all-rows-at-fault/chat-parts.jsonl",
+        "60 rows",
+        count("Answer", "an answer in the loss of {}", "loss"),
+    ),
     Case("01 UTF-16", "01-all-rows-at-fault/utf16.csv", "80 rows, or said", axolotl=CSV, factory=CSV_COLUMNS),
-    Case("01 semicolons", "01-all-rows-at-fault/semi.csv", "80 rows, or said", axolotl=CSV, factory=CSV_COLUMNS),
+    Case(
+        "01 semicolons, Latin-1", "01-all-rows-at-fault/semi.csv", "80 rows, or said", axolotl=CSV, factory=CSV_COLUMNS
+    ),
     Case(
         "03 a cell of 200,000 characters",
         "03-csv-long-cell/longfield.csv",

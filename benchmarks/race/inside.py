@@ -96,7 +96,7 @@ def in_a_fork(start: Callable[[Path], None], config: Path) -> None:
 
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"
-        if raised.__cause__:
+        if raised.__cause__ and "Traceback" not in str(raised.__cause__):
             error += f" ({type(raised.__cause__).__name__}: {raised.__cause__})"
     (folder / "seen.json").write_text(json.dumps({"error": error}), encoding="utf8")
     os._exit(0)

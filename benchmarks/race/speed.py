@@ -150,16 +150,21 @@ def race() -> None:
     write_rows()
     keys = write_configs(write_base())
     tunegate("prepare", str(FOLDER / "run.yaml"))
+    for left in FOLDER.glob("[0-9]-*.json"):
+        left.unlink()
     for turn, arm in enumerate(TURNS):
         run_arm(arm, FOLDER / f"{turn}-{arm}.json")
     write_table(keys)
 
 
 def write_table(keys: dict[str, int]) -> None:
-    """From what the six runs left: the better of each one's two, by each measure."""
+    """From what the runs left: the better of each one's, by each measure."""
     points: dict[str, list[list[dict[str, float]]]] = {}
+    order = []
     for turn, arm in enumerate(TURNS):
-        points.setdefault(arm, []).append(json.loads((FOLDER / f"{turn}-{arm}.json").read_text(encoding="utf8")))
+        if (seen := FOLDER / f"{turn}-{arm}.json").exists():
+            points.setdefault(arm, []).append(json.loads(seen.read_text(encoding="utf8")))
+            order.append(NAMES[arm])
     rows = {arm: rows_of(arm) for arm in points}
     tokens = {arm: same_tokens(rows["tunegate"], own) for arm, own in rows.items()}
     loss = max(one[-1]["loss"] for runs in points.values() for one in runs)
@@ -185,12 +190,13 @@ def write_table(keys: dict[str, int]) -> None:
     }
     off = "; ".join(f"{NAMES[arm]}: {', '.join(given)}" for arm, given in FOR_A_CPU.items())
     head = (
-        f"Measured by `make race` on {machine()}, {os.environ.get('OMP_NUM_THREADS', 'as many as cores')} threads: "
-        f"{versions('llama-factory')}; {versions('axolotl')}; each in an environment of its own, by its own command. "
+        f"Measured by `make race` on {machine()}, {os.environ.get('OMP_NUM_THREADS', 'as many as cores')} threads, "
+        f"with a load of {os.getloadavg()[2]:.0f} (a race alone is one of about 2): {versions('llama-factory')}; "
+        f"{versions('axolotl')}; each in an environment of its own, by its own command. "
         f"SmolLM2-135M, stored in float32 for them, for LLaMA-Factory multiplies in what is stored; LoRA of rank 16 on "
-        f"every linear layer, {SPEED_STEPS} steps of {SPEED_BATCH} function calls, rate 1e-3 falling to 0. There and "
-        f"back, the better of two; losses of the first. Switched off, for a CPU would be held back or stopped by it, "
-        f"and not counted as keys: {off}."
+        f"every linear layer, {SPEED_STEPS} steps of {SPEED_BATCH} function calls, rate 1e-3 falling to 0. Runs in "
+        f"this order: {', '.join(order)}; the better of each one's by each measure, losses of its first. Switched off, "
+        f"for a CPU would be held back or stopped by it, and not counted as keys: {off}."
     )
     arms = ("tunegate", *PEERS)
     table_lines = table(["", *(NAMES[arm] for arm in arms)], [[line, *map(of, arms)] for line, of in lines.items()])
