@@ -55,7 +55,7 @@ class Case(NamedTuple):
     tell: Callable[[Rows], str] = lambda rows: ""
     weights: str = "ok"
     axolotl: dict[str, Any] | None = CHAT
-    factory: dict[str, Any] = MESSAGES
+    factory: dict[str, Any] | None = MESSAGES
     rl: str = ""
 
 
@@ -126,6 +126,14 @@ LIST: list[Case] = [
         "08-weight-0-is-learnt/chat-weight.jsonl",
         "a wrong guess in the loss of 0",
         count("Wrong guess", "a wrong guess in the loss of {}", "loss"),
+    ),
+    Case(
+        "08 weight 0, by its `message_field_training`",
+        "08-weight-0-is-learnt/chat-weight.jsonl",
+        "a wrong guess in the loss of 0",
+        count("Wrong guess", "a wrong guess in the loss of {}", "loss"),
+        axolotl=CHAT | {"message_field_training": "weight"},
+        factory=None,
     ),
     Case(
         "09 conversational pairs",
@@ -226,7 +234,7 @@ def write_case(case: Case) -> None:
             own = {"micro_batch_size": 2, "sequence_len": 256, "learning_rate": 1e-3, "optimizer": "adamw_torch"}
             preference = {"rl": case.rl} if case.rl else {}
             write(folder / "config.yml", axolotl(base, rows, case.axolotl, train | own | preference))
-        elif peer == "llama-factory":
+        elif peer == "llama-factory" and case.factory is not None:
             own = {"per_device_train_batch_size": 2, "cutoff_len": 256, "report_to": "none"}
             preference = {"stage": case.rl} if case.rl else {}
             write(folder / "dataset_info.json", {"rows": {"file_name": str(rows), **case.factory}})
