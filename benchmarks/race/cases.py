@@ -244,7 +244,7 @@ def write_case(case: Case) -> None:
 def seen(case: Case, folder: Path) -> str:
     """In a few words: how many rows its Trainer was fed, what of them, how it ended."""
     if not folder.exists():
-        return ""
+        return "not asked"
     error = json.loads((folder / "seen.json").read_text(encoding="utf8"))["error"]
     begun = folder / "rows.json"
     words = ""
@@ -268,6 +268,11 @@ def run_cases() -> None:
         write_case(case)
     for peer in PEERS:
         run_inside(peer, "cases", FOLDER / peer)
+    write_table()
+
+
+def write_table() -> None:
+    """From what the runs left."""
     rows = [[case.name, case.right, *(seen(case, FOLDER / peer / slug(case)) for peer in PEERS)] for case in LIST]
     head = (
         f"Seen by `make race`: {versions('llama-factory')}; {versions('axolotl')}. The smallest configuration of each, "

@@ -35,5 +35,5 @@ def test_a_cell_says_what_was_fed_and_how_it_ended(
     assert seen(case, tmp_path) == words
 
 
-def test_a_case_that_was_not_asked_has_an_empty_cell(tmp_path: Path) -> None:
-    assert seen(HOLDS_A, tmp_path / "never") == ""
+def test_a_case_that_was_not_asked_says_so(tmp_path: Path) -> None:
+    assert seen(HOLDS_A, tmp_path / "never") == "not asked"
