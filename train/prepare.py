@@ -14,6 +14,7 @@ from infra.files.atomic import new_directory, write_json, write_text
 from infra.tokenizer import read_tokenizer
 from train.data.data_card import write_page
 from train.data.findings import record_findings
+from train.data.ingest import may_be_judged
 from train.data.pipeline import enough, read_rows, split_rows
 from train.data.prepared import record_of
 from train.data.splits import SPLITS
@@ -36,6 +37,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         config.data.model_dump(),
         read_manifest(base_directory).digest,
         source.identity(),
+        may_be_judged(config),
         VERSION,
     )
     finished = read_data_card(paths)

@@ -62,12 +62,12 @@ def every_row(name: str) -> Iterator[dict[str, str]]:
     if name == "sentiment":
         from train.sources.sentiment import read_sentiment
 
-        rows = (row for batch in read_sentiment().batches() for row in batch.rows)
-        yield from ({"text": row["text"], "label": row["label"]} for row in rows)
+        for row in (row for batch in read_sentiment().batches() for row in batch.rows):
+            assert isinstance(row, dict)
+            yield {"text": row["text"], "label": row["label"]}
     elif name == "languages":  # of exam questions; the label is whose exam it was
         for language in EXAMS.split():
-            rows = samples(f"{language}-exams-qa/samples.jsonl")
-            yield from ({"text": row["text"], "label": language} for row in rows)
+            yield from (row | {"label": language} for row in samples(f"{language}-exams-qa/samples.jsonl"))
     else:
         yield from samples(SETS[name][0])
 

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "configs": {
         "rows": {"section.py"},
         "training": {"section.py", "task.py"},
-        "run": {"errors.py", "rows", "section.py", "task.py", "training"},
+        "run": {"digest.py", "errors.py", "rows", "section.py", "task.py", "training"},
         "environment": {"errors.py", "release.py", "section.py"},
         "rules": {"run", "release.py", "section.py"},
     },

@@ -17,6 +17,7 @@ from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from tests.support.prepared_rows import KINDS, of_kind
+from tests.train.conftest import write_lines
 from train.check_data import check_rows
 from train.data import ingest
 from train.data.corruption import shuffle_answers
@@ -231,6 +232,18 @@ def test_a_second_prepare_does_nothing_and_new_rows_are_seen(
     with Path("rows.jsonl").open("a") as stream:
         stream.write('{"text": "one more film", "label": "good"}\n')
     assert prepare(config, paths, make_base(config))["fingerprint"] != first["fingerprint"]
+
+
+def test_judged_answers_are_not_taken_for_prepared_once_the_method_takes_pairs(
+    chat: Callable[..., RunConfig], checkout: Path
+) -> None:
+    turns = [{"role": "user", "content": "film?"}, {"role": "assistant", "content": "good"}]
+    rows = [{"messages": [turns[0] | {"content": f"film {one}?"}, turns[1]], "desirable": one % 2} for one in range(40)]
+    write_lines(checkout / "rows.jsonl", rows)
+    runs = [chat(task="dpo", train={"preference": {"method": method}}) for method in ("kto", "dpo")]
+    prepare(runs[0], RunPaths.of("x"), make_base(runs[0]))
+    with pytest.raises(RefusedError, match="rejected: nothing"):
+        prepare(runs[1], RunPaths.of("x"), make_base(runs[1]))
 
 
 def test_a_lost_split_is_written_again(classifier: Callable[..., RunConfig]) -> None:

@@ -4,11 +4,9 @@ later stays in arrays."""
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -20,7 +18,8 @@ from infra.files.rows import to_columns
 from train.data.expect import Expectations
 from train.data.findings import Findings
 from train.data.lint import make_personal_data_check, mojibake_of
-from train.data.table import COLUMNS, RowTable, group_of, hash_text, hashes_of
+from train.data.splits import order_of
+from train.data.table import COLUMNS, RowTable, group_of, hashes_of
 from train.rows.fields import names_of_numbers, with_names
 from train.rows.recognise import advise
 from train.rows.shape import KEPT, Shape, arrow_schema, has_pairs, labels_of, parse_row, shape_of, texts_of
@@ -114,28 +113,17 @@ class Ingest:
         self.left_out[fault.kind] += 1
 
 
+def may_be_judged(config: RunConfig) -> bool:
+    """Whether rows may be single answers that are good or bad, and no pairs."""
+    return config.task == "dpo" and config.train.preference.method == "kto"
+
+
 def open_ingest(config: RunConfig, source: Source, findings: Findings) -> Ingest:
     """Ready for the rows of `source`: the scheme of their tags has been told."""
-    judged = config.task == "dpo" and config.train.preference.method == "kto"
-    ingest = Ingest(config.data, config.task, config.problem, findings, judged)
+    ingest = Ingest(config.data, config.task, config.problem, findings, may_be_judged(config))
     if config.task == "token-classification":
         ingest.recognise_tags(source.batches())
     return ingest
-
-
-def order_of(raw: Row, data: Data) -> tuple[int, float] | Fault:
-    """Group (a hash) and time (seconds since 1970, or the number given), where the split asks for one of them."""
-    if data.split.by is None:
-        return 0, 0.0
-    value = raw.get(data.split.by)
-    if value is None:
-        return Fault("missing_field", f"nothing in column {data.split.by}", "a value, for data.split.by names it")
-    if data.split.method == "grouped":
-        return hash_text(str(value)), 0.0
-    try:
-        return 0, seconds_of(value)
-    except (ValueError, TypeError, OverflowError):
-        return Fault("missing_field", f"{data.split.by}: {value!r}", "a number or an ISO 8601 time")
 
 
 def keep_columns(raw: Row, names: list[str]) -> Row | Fault:
@@ -150,23 +138,6 @@ def keep_columns(raw: Row, names: list[str]) -> Row | Fault:
         if names
         else {}
     )
-
-
-def seconds_of(value: Any) -> float:
-    """A time without a zone is UTC."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = datetime.fromisoformat(value)
-    seconds = (
-        (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-        if isinstance(value, datetime)
-        else float(value)
-    )
-    if not math.isfinite(seconds):
-        raise ValueError(f"{value} is no time")
-    return seconds
 
 
 class Window(NamedTuple):

@@ -3,11 +3,15 @@ that differ only in max_rows are evaluated on the same ones."""
 
 from __future__ import annotations
 
+import math
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import InputError
 from configs.rows.data import Data
+from train.data.table import hash_text
+from train.sources.source import Fault, Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,3 +136,35 @@ def share_out(total: int, sizes: NDArray[Any], room: NDArray[Any]) -> NDArray[An
         remainder = numpy.where(shares < room, exact - shares, -numpy.inf)
         shares[int(numpy.argmax(remainder))] += 1
     return shares
+
+
+def order_of(raw: Row, data: Data) -> tuple[int, float] | Fault:
+    """Group (a hash) and time (seconds since 1970, or the number given), where the split asks for one of them."""
+    if data.split.by is None:
+        return 0, 0.0
+    value = raw.get(data.split.by)
+    if value is None:
+        return Fault("missing_field", f"nothing in column {data.split.by}", "a value, for data.split.by names it")
+    if data.split.method == "grouped":
+        return hash_text(str(value)), 0.0
+    try:
+        return 0, seconds_of(value)
+    except (ValueError, TypeError, OverflowError):
+        return Fault("missing_field", f"{data.split.by}: {value!r}", "a number or an ISO 8601 time")
+
+
+def seconds_of(value: Any) -> float:
+    """A time without a zone is UTC."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = datetime.fromisoformat(value)
+    seconds = (
+        (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, datetime)
+        else float(value)
+    )
+    if not math.isfinite(seconds):
+        raise ValueError(f"{value} is no time")
+    return seconds

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from configs.rows.data import Data
 from train.data import ingest
 from train.data.findings import record_findings
-from train.data.ingest import Ingest, ingest_rows, order_of, seconds_of
+from train.data.ingest import Ingest, ingest_rows
+from train.data.splits import order_of, seconds_of
 from train.data.table import RowTable
 from train.sources.source import Batch, Fault
 from train.tokens.encode import Rules
