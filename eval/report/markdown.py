@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.verdict import RuleResult, Verdict
 from eval.report import summary
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FLIPS_SHOWN = 5
 SLICES_SHOWN = 5
@@ -86,8 +91,8 @@ def arrow(change: summary.Change) -> str:
     return " ".join(filter(None, [change.arrow, figure(change.release - change.before, "+") + spread, word]))
 
 
-def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], links: dict[str, str]) -> str:
-    """Pure. `facts`: where the release comes from; `links`: name to address."""
+@cache
+def template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # Not HTML: every text passes through `plain` or `code`, whose entities autoescape would break.
@@ -99,6 +104,11 @@ def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], 
         lstrip_blocks=True,
     )
     environment.globals.update(plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow)
+    return environment.get_template("report.md.jinja")
+
+
+def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], links: dict[str, str]) -> str:
+    """Pure. `facts`: where the release comes from; `links`: name to address."""
     metric, flips, changes = summary.main_metric(verdict, evidence), summary.flips(evidence), summary.changes(verdict)
     rows = summary.slices(evidence, metric)
     parts: dict[str, object] = {
@@ -114,7 +124,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], 
         "gained": [flip for flip in flips if flip.kind == "gained"],
     }
     parts |= {"shown": FLIPS_SHOWN, "slices_shown": SLICES_SHOWN, "changes_shown": CHANGES_SHOWN}
-    text = environment.get_template("report.md.jinja").render(
+    text = template().render(
         verdict=verdict,
         headline=summary.headline(verdict),
         results=summary.by_severity(verdict.results),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.verdict import RuleResult, Verdict
 from eval.report import summary
@@ -11,6 +12,9 @@ from eval.report.markdown import arrow, figure, interval, printable, value
 from eval.report.plots import Forest, calibration, confusion, interval_plot, slices_plot
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MOST_FLIPS = 500  # of each kind: a page of thousands would be slow to open
 LONGEST = 4000  # characters of one text of an example
@@ -35,8 +39,8 @@ class Card(NamedTuple):
     figures: list[tuple[str, str]]
 
 
-def write_page(verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]) -> str:
-    """Pure: the same verdict and evidence give the same bytes."""
+@cache
+def template() -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -48,7 +52,12 @@ def write_page(verdict: Verdict, evidence: Evidence, facts: dict[str, str], ques
         finalize=readable,
     )
     environment.globals.update(figure=figure, arrow=arrow)
-    return environment.get_template("report.html.jinja").render(parts_of(verdict, evidence, facts, questions)) + "\n"
+    return environment.get_template("report.html.jinja")
+
+
+def write_page(verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]) -> str:
+    """Pure: the same verdict and evidence give the same bytes."""
+    return template().render(parts_of(verdict, evidence, facts, questions)) + "\n"
 
 
 def readable(one: Any) -> Any:

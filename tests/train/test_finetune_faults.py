@@ -66,8 +66,7 @@ def memory_for(
         yield fitted
 
 
-@pytest.mark.parametrize("error", [cuda_error, cpu_error])
-@pytest.mark.parametrize("family", ["chat", "classifier"])
+@pytest.mark.parametrize(("family", "error"), [("chat", cuda_error), ("classifier", cpu_error)])
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_losses(
     family: str,
     error: Callable[[], Exception],

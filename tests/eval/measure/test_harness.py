@@ -18,8 +18,7 @@ from configs.run.evaluate import Evaluate
 from eval.measure.harness import figures_of, files_of, harness_config, read_results, run_harness
 from tests.support.tiny_release import make_tokenizer
 
-pytestmark = pytest.mark.integration
-QUESTIONS = [{"question": f"word {number}", "answer": "yes" if number < 3 else "no"} for number in range(4)]
+QUESTIONS = [{"question": f"word {number}", "answer": "no" if number == 1 else "yes"} for number in range(4)]
 TASK = {
     "task": "local_words",
     "dataset_path": "json",
@@ -76,35 +75,50 @@ def settings_of(**task: Any) -> Evaluate:
     )
 
 
+@pytest.mark.integration
 def test_a_task_of_ones_own_is_asked_once_and_its_figures_are_the_harness_own(
     server: Any, release: tuple[Path, Manifest], checkout: Path
 ) -> None:
     (url, asked), (folder, manifest) = server, release
-    found = run_harness(url, "release", manifest, folder, settings_of(), checkout)
-    assert figures_of(found) == {"harness_local_words_exact_match": 0.75} and (
+    found = run_harness(url, "release", manifest, folder, settings_of(limit=3), checkout)
+    assert figures_of(found) == {"harness_local_words_exact_match": pytest.approx(2 / 3)} and (
         found["local_words"]["n"],
         found["local_words"]["version"],
-    ) == (4, 1.0)
+    ) == (3, 1.0)
     assert (
-        len(asked) == 4
+        len(asked) == 3
         and {one["model"] for one in asked} == {"release"}
         and {one["temperature"] for one in asked} == {0}
     )
     tokenizer = make_tokenizer()
-    assert sorted(tokenizer.decode(one["prompt"][0]) for one in asked) == [row["question"] for row in QUESTIONS], (
+    assert sorted(tokenizer.decode(one["prompt"][0]) for one in asked) == [row["question"] for row in QUESTIONS[:3]], (
         "the release's own tokens"
     )
-    assert run_harness(url, "release", manifest, folder, settings_of(), checkout) == found and len(asked) == 4
-    limited = run_harness(url, "release", manifest, folder, settings_of(limit=2), checkout)
-    assert figures_of(limited) == {"harness_local_words_exact_match": 1.0} and len(asked) == 6
+    assert run_harness(url, "release", manifest, folder, settings_of(limit=3), checkout) == found and len(asked) == 3
+
+
+@pytest.mark.unit
+def test_another_limit_or_another_file_of_the_task_is_asked_anew(
+    release: tuple[Path, Manifest], checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    def program(task: Any, work: Path, *_: object) -> None:
+        runs.append(task.limit)
+        (work / "out").mkdir()
+        (work / "out" / "results.json").write_text(json.dumps({"results": {}}))
+
+    monkeypatch.setattr("eval.measure.harness.run_program", program)
+    assert files_of(settings_of().harness[0])
+    for limit in (None, None, 2, None):
+        run_harness("http://s", "release", release[1], release[0], settings_of(limit=limit), checkout)
+    assert runs == [None, 2]
     (checkout / "tasks" / "note.md").write_text("changed")
-    assert (
-        files_of(settings_of().harness[0])
-        and run_harness(url, "release", manifest, folder, settings_of(), checkout) == found
-        and len(asked) == 10
-    )
+    run_harness("http://s", "release", release[1], release[0], settings_of(), checkout)
+    assert runs == [None, 2, None]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("task", "error", "words"),
     [
@@ -125,6 +139,7 @@ def test_a_task_that_cannot_be_asked_says_which_and_why(
     assert server[1] == [] and not [*checkout.glob("harness-*.json")]
 
 
+@pytest.mark.integration
 def test_a_server_that_is_gone_is_no_figure(release: tuple[Path, Manifest], checkout: Path) -> None:
     with pytest.raises(ExternalError, match=r"evaluate\.harness local_words"):
         run_harness("http://127.0.0.1:9", "release", release[1], release[0], settings_of(limit=1), checkout)

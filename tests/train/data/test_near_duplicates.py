@@ -6,7 +6,7 @@ import random
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.data.near_duplicates import (
@@ -136,6 +136,7 @@ def change(text: str, place: int) -> str:
 
 @pytest.mark.parametrize("place", ["before", "after", "around", "system"])
 @pytest.mark.parametrize("templates", [1, 4])
+@settings(max_examples=25)
 @given(seed=st.integers(1_000, 10_000), changed=st.integers(0, 19))
 def test_of_rows_that_share_two_hundred_words_their_own_twenty_decide(
     place: str, templates: int, seed: int, changed: int

@@ -188,7 +188,7 @@ def adapters_differ_by(one: Path, other: Path) -> float:
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     ends = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < ends, "it did not come"
@@ -196,15 +196,10 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-@integration
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_no_rank_outlives_the_command_and_the_next_one_goes_on(
-    classifier: Callable[..., RunConfig], ending: signal.Signals
-) -> None:
-    config = two(classifier(train={"max_steps": 60, "eval_every_steps": 4, "divergence": {"factor": 1000}}))
+def end_midway(config: RunConfig, ending: signal.Signals) -> int:
+    """The step of the newest whole checkpoint, once the command and its ranks are gone."""
     paths = prepared(config)
-    command = front_door(config)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(front_door(config), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: list(paths.checkpoints.glob(f"checkpoint-*/{COMPLETE}")))
         ranks = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(ending)
@@ -215,10 +210,28 @@ def test_no_rank_outlives_the_command_and_the_next_one_goes_on(
     )
     wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks), 10)
     assert "Traceback" not in said and not paths.trained.exists(), said
-    newest = max(
+    return max(
         int(path.parent.name.removeprefix("checkpoint-")) for path in paths.checkpoints.glob(f"checkpoint-*/{COMPLETE}")
     )
-    again = subprocess.run(command, capture_output=True, text=True)
+
+
+def long_enough(classifier: Callable[..., RunConfig]) -> RunConfig:
+    return two(classifier(train={"max_steps": 60, "eval_every_steps": 4, "divergence": {"factor": 1000}}))
+
+
+@integration
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_no_rank_outlives_a_command_that_is_told_to_end(
+    classifier: Callable[..., RunConfig], ending: signal.Signals
+) -> None:
+    assert end_midway(long_enough(classifier), ending)
+
+
+@integration
+def test_no_rank_outlives_a_killed_command_and_the_next_one_goes_on(classifier: Callable[..., RunConfig]) -> None:
+    config = long_enough(classifier)
+    newest = end_midway(config, signal.SIGKILL)
+    again = subprocess.run(front_door(config), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     record = json.loads(again.stdout)
     assert record["resumed_from_step"] == newest and record["steps"] == len(record["losses"]) == 60
