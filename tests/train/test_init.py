@@ -19,6 +19,7 @@ from configs.read import read_run
 from tests.support.safetensors_files import write_weights
 from train.check_data import check_rows
 from train.init import Proposal, init
+from train.propose.page import epochs_of
 
 pytestmark = pytest.mark.unit
 WORDS = ("good", "bad", "fine", "poor", "dull")
@@ -165,6 +166,20 @@ def test_rows_longer_than_the_base_has_positions() -> None:
         stream.write(json.dumps({"text": "word " * 400, "label": "good"}) + "\n")
     run = read_run(Path(propose(rows, "bert")["config"]), None)
     assert (run.data.max_tokens, run.serving.max_model_len, run.data.lint.too_long) == (512, 512, "drop")
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "batch", "epochs"),
+    [
+        ("sequence-classification", 100, 8, 10),
+        ("token-classification", 1_500, 16, 7),
+        ("sequence-classification", 6_000, 32, 4),
+        ("sequence-classification", 50_000, 32, 3),
+        ("causal-lm", 100, 8, 3),
+    ],
+)
+def test_few_labelled_rows_are_passed_over_more_often(task: Any, count: int, batch: int, epochs: int) -> None:
+    assert epochs_of(task, count, batch) == epochs
 
 
 def test_nothing_is_overwritten_but_by_force() -> None:
