@@ -21,7 +21,6 @@ from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.task import Problem, Task, served_task, writes_text
 from configs.training.defaults import default_learning_rate
 from configs.training.lora import CHANGES_BASE, Lora
-from configs.training.preference import Preference
 from configs.training.reward import Grpo
 from configs.training.train import Train
 
@@ -173,7 +172,7 @@ class RunConfig(Section):
         rules = {
             "train.reward exactly with task grpo": bool(names) == (self.task == "grpo"),
             "train.grpo only with task grpo": self.task == "grpo" or settings.grpo == Grpo(),
-            "train.preference only with task dpo": self.task == "dpo" or settings.preference == Preference(),
+            "train.preference.method only with task dpo": self.task == "dpo" or settings.preference.method == "dpo",
             "train.reward with each metric once": len(set(names)) == len(names),
             "evaluate.json_schema with train.reward valid_schema": "valid_schema" not in names
             or self.evaluate.json_schema is not None,

@@ -130,7 +130,7 @@ def test_rows_are_held_against_those_of_a_release(checkout: Path) -> None:
 def test_a_release_without_a_card_and_against_without_rows_are_told(checkout: Path) -> None:
     write(ROWS)
     Path("old").mkdir()
-    with pytest.raises(InputError, match=r"old: found no data_card.json.*releases of before"):
+    with pytest.raises(InputError, match=r"old: found no data_card.json that sums up its rows"):
         CliRunner().invoke(app, ["check", "finetune/mine.yaml", "--data", "--against", "old"], catch_exceptions=False)
     with pytest.raises(InputError, match="--against without --data"):
         CliRunner().invoke(app, ["check", "finetune/mine.yaml", "--against", "old"], catch_exceptions=False)

@@ -73,7 +73,7 @@ WRONG_COMBINATIONS = [
     ),
     ("train", {"max_steps": 9, "dtype": "float16"}, "a GPU with train.dtype float16"),
     ("train", {"max_steps": 9, "optimizer": "paged_adamw"}, "a GPU with train.optimizer paged_adamw"),
-    ("train", {"max_steps": 9, "preference": {"method": "kto"}}, "train.preference only with task dpo"),
+    ("train", {"max_steps": 9, "preference": {"method": "kto"}}, "train.preference.method only with task dpo"),
     ("train", {"max_steps": 9, "grpo": {"beta": 0.1}}, "train.grpo only with task grpo"),
     ("task", "sequence-classification", "task causal-lm or grpo with data.source bfcl"),
     ("data", {"source": "sentiment"}, "task sequence-classification with data.source sentiment"),
