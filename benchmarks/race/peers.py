@@ -16,7 +16,10 @@ PEERS = ("llama-factory", "axolotl")
 NAMES = {"llama-factory": "LLaMA-Factory", "axolotl": "axolotl", "tunegate": "tunegate"}
 # Defaults made for a GPU, which this machine would be held back by, or stopped by; not counted as keys.
 FOR_A_CPU: dict[str, dict[str, Any]] = {
-    "axolotl": {"lora_mlp_kernel": False, "lora_qkv_kernel": False, "lora_o_kernel": False},
+    "axolotl": {
+        **dict.fromkeys(("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel"), False),
+        **dict.fromkeys(("bf16", "fp16", "tf32"), False),  # bfloat16, its default, is emulated here: minutes a step
+    },
     "llama-factory": {"disable_gradient_checkpointing": True},
 }
 # The columns of OpenAI's messages, as LLaMA-Factory's own data/README has them.
