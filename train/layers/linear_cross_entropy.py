@@ -77,26 +77,17 @@ class FusedHead:
     def forward(self, hidden: Any) -> Any:
         return hidden if self.asked else type(self.head).forward(self.head, hidden)
 
-    def loss(
-        self,
-        logits: Any,
-        labels: Any,
-        vocab_size: int,
-        num_items_in_batch: Any = None,
-        shift_labels: Any = None,
-        **named: Any,
-    ) -> Any:
+    def loss(self, logits: Any, labels: Any, vocab_size: int, **named: Any) -> Any:
         """transformers.loss.loss_utils.ForCausalLMLoss, of hidden states; flatten's labels are all targets."""
         if not self.asked:
-            return self.plain_loss(
-                logits, labels, vocab_size, num_items_in_batch=num_items_in_batch, shift_labels=shift_labels, **named
-            )
+            return self.plain_loss(logits, labels, vocab_size, **named)
+        shift_labels, count = named["shift_labels"], named.get("num_items_in_batch")
         weight, device = self.head.weight, self.head.weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         smoothing = self.smoothing if torch.is_grad_enabled() else 0.0  # validation's loss is the plain one
         given = logits.flatten(0, -2), weight, shift_labels.flatten(), smoothing, dtype
         total: Any = HeadLoss.apply(*given)  # type: ignore[no-untyped-call]
-        return total / (shift_labels.numel() if num_items_in_batch is None else num_items_in_batch)
+        return total / (shift_labels.numel() if count is None else count)
 
     def remove(self) -> None:
         for hook in self.hooks:
@@ -138,21 +129,11 @@ def smooth_loss(model: Any, smoothing: float) -> None:
     """The same smoothing for a causal language model whose head stays as it is; while training alone."""
     plain = model.loss_function
 
-    def loss(
-        logits: Any,
-        labels: Any,
-        vocab_size: int,
-        num_items_in_batch: Any = None,
-        shift_labels: Any = None,
-        **named: Any,
-    ) -> Any:
+    def loss(logits: Any, labels: Any, vocab_size: int, **named: Any) -> Any:
         if not torch.is_grad_enabled():
-            return plain(
-                logits, labels, vocab_size, num_items_in_batch=num_items_in_batch, shift_labels=shift_labels, **named
-            )
-        targets = (
-            torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[..., 1:] if shift_labels is None else shift_labels
-        )
+            return plain(logits, labels, vocab_size, **named)
+        shifted, count = named.get("shift_labels"), named.get("num_items_in_batch")
+        targets = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[..., 1:] if shifted is None else shifted
         total = torch.nn.functional.cross_entropy(
             logits.float().flatten(0, -2),
             targets.flatten(),
@@ -160,6 +141,6 @@ def smooth_loss(model: Any, smoothing: float) -> None:
             reduction="sum",
             label_smoothing=smoothing,
         )
-        return total / ((targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+        return total / ((targets != IGNORED).sum() if count is None else count)
 
     model.loss_function = loss
