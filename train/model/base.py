@@ -61,6 +61,8 @@ def make_plain_base(config: RunConfig, root: Path) -> Path:
     """build/base/NAME as it came."""
     base, hashes = config.base, FileHashes()
     target = root / base.folder.name
+    if target.is_symlink():  # to another base of this name
+        target.unlink()
     downloads = target.with_name(f".{target.name}.download")
     if not (base.pin and is_current(target, base, base.pin, "", hashes)):  # a pinned name needs no look elsewhere
         found = find_weights(base, downloads)
@@ -78,7 +80,17 @@ def make_plain_base(config: RunConfig, root: Path) -> Path:
                 print(f"{target}: passed by {', '.join(found.passed_by)}", file=sys.stderr)
             shutil.rmtree(downloads, ignore_errors=True)
     hashes.keep()
+    name_latest(root / base.name, target)
     return target
+
+
+def name_latest(plain: Path, target: Path) -> None:
+    """build/base/NAME leads people to the base that was made last of those of this name; no stage reads by it."""
+    if plain == target or (plain.exists() and not plain.is_symlink()):
+        return
+    if not plain.is_symlink() or plain.readlink() != Path(target.name):
+        plain.unlink(missing_ok=True)
+        plain.symlink_to(target.name)
 
 
 def is_current(target: Path, base: BaseWeights, version: str, described: str, hashes: FileHashes) -> bool:

@@ -66,6 +66,18 @@ def test_the_base_is_a_verified_release_made_once(classifier: Callable[..., RunC
     assert (made / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_the_name_alone_leads_to_the_base_made_last_and_never_stands_in_for_another(
+    classifier: Callable[..., RunConfig], checkout: Path
+) -> None:
+    for place in ("one", "two"):
+        shutil.copytree("tiny-bert", checkout / place / "tiny-bert")
+    one, two = (make_base(classifier(base={"path": f"{place}/tiny-bert"})) for place in ("one", "two"))
+    link = Path("build/base/tiny-bert")
+    assert one != two and link.is_symlink() and link.resolve() == two.resolve()
+    assert make_base(classifier()) == link and not link.is_symlink() and two.exists()
+    assert make_base(classifier(base={"path": "one/tiny-bert"})) == one and not link.is_symlink()
+
+
 def test_other_weights_under_the_same_name_are_made_anew(classifier: Callable[..., RunConfig], tiny_gpt: Path) -> None:
     first = verify_release(make_base(classifier())).digest
     shutil.copyfile(tiny_gpt / "model.safetensors", "tiny-bert/model.safetensors")
