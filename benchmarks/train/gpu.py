@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.models.servability import byte_tokenizer
 from benchmarks.prove import FOLDER, run
-from benchmarks.train.servability import byte_tokenizer
 
 STEPS, BATCH, GOAL = 10, 4, 0.5
 # Llama-3.1-8B's config.json (Meta, 2024), sizes only.

@@ -1,7 +1,7 @@
 """What the pinned vLLM 0.32.0 serves: a table of facts, and the rule by which `check` refuses what it does not.
 
-CPU rows were served, or refused by vLLM itself, in benchmarks/train/servability.py. CUDA rows are read in vLLM's source
-and were not run here.
+CPU rows were served, or refused by vLLM itself, in benchmarks/models/servability.py. CUDA rows are read in vLLM's
+source and were not run here.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ FULL_RATES: dict[Task, float] = {
     "token-classification": 5e-5,
     "causal-lm": 2e-5,
 }
-# Of an adapter over small bases: ours of old. A tagger of noisy tags fell to one constant answer at twice of it.
-LORA_RATE = 1e-3
+# Of an adapter. Classifiers and taggers: Hu et al. 2021 (arXiv:2106.09685), table 9, RoBERTa base, 4e-4 and 5e-4; at
+# 1e-3 a MiniLM of two labels learns nothing of some rows (docs/benchmarks.md, defaults). Texts: Schulman et al. 2025,
+# of a model 2,000 wide; `tunegate init` scales it by the base's own width.
+LORA_RATE = 5e-4
 QLORA_RATE = 2e-4  # Dettmers et al. 2023, arXiv:2305.14314, table 9: up to 13B parameters
 
 

@@ -53,6 +53,32 @@ def write_base(folder: Path, kind: str, embedding: str) -> None:
     (folder / "tokenizer_config.json").write_text("{}")
 
 
+def write_lines(rows: list[dict[str, Any]]) -> None:
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def widened(folder: str, width: int) -> str:
+    config = json.loads(Path(folder, "config.json").read_text())
+    Path(folder, "config.json").write_text(json.dumps(config | {"hidden_size": width}))
+    return folder
+
+
+@pytest.mark.parametrize(("width", "method"), [(384, "full"), (1024, "full"), (2560, "lora")])
+def test_a_small_classifier_is_trained_whole_and_a_large_one_by_an_adapter(width: int, method: str) -> None:
+    write_lines([{"text": said(number), "label": "ab"[number % 2]} for number in range(40)])
+    init([Path("rows.jsonl")], widened("bert", width), None, None, None, False)
+    settings = read_run(Path("configs/finetune/rows.yaml"), []).train
+    assert settings.method == method and settings.learning_rate == (1e-4 if method == "full" else 5e-4)
+
+
+@pytest.mark.parametrize(("width", "rate"), [(576, 1e-3), (2048, 5e-4), (4096, 3e-4), (8192, 2e-4)])
+def test_the_wider_the_language_model_the_lower_its_rate(width: int, rate: float) -> None:
+    turns = ("user", "assistant")
+    write_lines([{"messages": [{"role": one, "content": said(at)} for one in turns]} for at in range(40)])
+    init([Path("rows.jsonl")], widened("gpt", width), None, None, None, False)
+    assert read_run(Path("configs/finetune/rows.yaml"), []).train.learning_rate == rate
+
+
 def said(number: int) -> str:
     """Texts that are no near-duplicates of each other."""
     return " ".join(f"{WORDS[(number + place) % 5]}{number * 7 + place}" for place in range(6))

@@ -20,10 +20,13 @@ HINT = (
 )
 
 
+WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")  # as families name it
+
+
 @dataclass(frozen=True)
 class Base:
     """`keys`: the YAML's section. `directory`: where its files lie here; None: to be made first. `positions`: the
-    longest sequence; None: unknown or unbounded."""
+    longest sequence; None: unknown or unbounded. `width`: of its hidden states; None: unknown."""
 
     keys: dict[str, str]
     directory: Path | None
@@ -31,6 +34,7 @@ class Base:
     writes: bool
     positions: int | None
     has_template: bool
+    width: int | None = None
 
 
 def describe_base(place: str) -> Base:
@@ -51,6 +55,7 @@ def describe_base(place: str) -> Base:
         not kind or kind_of(config) == "decoder",
         positions_of(config, page or {}),
         directory is None or has_chat_template(directory, page or {}),
+        next((int(config[name]) for name in WIDTHS if config.get(name)), None),
     )
 
 

@@ -7,10 +7,15 @@ import math
 from typing import Any, NamedTuple
 
 from configs.task import Task
+from configs.training.defaults import default_learning_rate
 from train.propose.base import Base, frame_tokens
 from train.propose.rows import Rows
 
 FEW_STEPS = 600
+# Schulman et al. 2025 (LoRA Without Regret), their fit over fourteen Llama and Qwen models: 5e-4 at a width of 2,000,
+# lower by this power of the width; within what they tried.
+RATE_WIDTH, RATE_POWER, RATES = 2000, 0.781, (1e-4, 2e-3)
+SMALL_WIDTH = 1024  # BERT-large's, 340 million weights
 MAIN_METRIC = {
     "causal-lm": ("token_f1", 0.1),
     "dpo": ("preference_accuracy", 0.5),
@@ -53,13 +58,32 @@ def held_out(rows: Rows) -> tuple[Line, Line]:
     )
 
 
-def training(rows: Rows, max_tokens: int, held: int) -> list[Line]:
+def method_of(base: Base, rows: Rows) -> list[Line]:
+    """A classifier no larger than BERT-large is trained whole: LoRA leaves its embeddings as they are, which costs points
+    on rows unlike what the base has read, and saves little (docs/benchmarks.md, defaults). Of anything else an adapter.
+    """
+    if rows.task == "sequence-classification" and not base.writes and base.width and base.width <= SMALL_WIDTH:
+        return [
+            Line("method", "full", "every weight: the base is small, and learns words that it has not read"),
+            Line("learning_rate", 1e-4, "found best over eight sets of few rows: docs/benchmarks.md, defaults"),
+        ]
+    if rows.task != "causal-lm" or not base.width:
+        return []
+    rate = min(
+        max(default_learning_rate("causal-lm", "lora", "dpo") * (RATE_WIDTH / base.width) ** RATE_POWER, RATES[0]),
+        RATES[1],
+    )
+    return [Line("learning_rate", float(f"{rate:.1g}"), f"LoRA's, for a base {base.width:,} wide")]
+
+
+def training(base: Base, rows: Rows, max_tokens: int, held: int) -> list[Line]:
     count = max(1, len(rows.texts) - held)
     batch = max(1, min(32 if count >= 2000 else 16 if count >= 500 else 8, 16_384 // max_tokens, count))
     epochs = epochs_of(rows.task, count, batch)
     steps = max(1, epochs * count // batch)
     few = "; few rows take more passes" if epochs > 3 else ""
     return [
+        *method_of(base, rows),
         Line("epochs", epochs, f"about {steps:,} steps{'' if rows.whole else ' or more'}{few}"),
         Line("batch_size", batch, "rows a step; halved by itself where memory runs out"),
         Line("eval_every_steps", max(1, min(500, steps // 8)), "some eight validations in all; the best one is kept"),

@@ -1,8 +1,8 @@
 """Every row of the servability table, proven: made and served by the pinned vLLM on this machine, or refused by `check`
 with the reason.
 
-.venv/bin/python -m benchmarks.train.servability            # tiny random models, every recipe
-.venv/bin/python -m benchmarks.train.servability --real     # SmolLM2 and MiniLM, one recipe of each scheme
+.venv/bin/python -m benchmarks.models.servability            # tiny random models, every recipe
+.venv/bin/python -m benchmarks.models.servability --real     # SmolLM2 and MiniLM, one recipe of each scheme
 """
 
 from __future__ import annotations

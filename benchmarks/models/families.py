@@ -1,8 +1,8 @@
 """Family by task: does the merged model answer through the pinned vLLM as the trained one did, and is what the default
 scheme makes of it served; or what `check` says before any training.
 
-.venv/bin/python -m benchmarks.train.families                  # every cell; writes the table into docs/training.md
-.venv/bin/python -m benchmarks.train.families --only gpt2      # one family's; its rows are kept for the table
+.venv/bin/python -m benchmarks.models.families                  # every cell; writes the table into docs/training.md
+.venv/bin/python -m benchmarks.models.families --only gpt2      # one family's; its rows are kept for the table
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.train.servability import serve
+from benchmarks.models.servability import serve
 from configs.errors import ConfigError
 from configs.loader import load
 from configs.paths import RunPaths

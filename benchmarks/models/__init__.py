@@ -1,0 +1,1 @@
+"""Which models are trained and served, and how well as `tunegate init` proposes, measured."""
