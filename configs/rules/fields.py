@@ -40,8 +40,9 @@ Confidence = Annotated[
 
 
 def check_margin(metric: str, margin: float | None) -> None:
-    if margin is not None and margin > 1 and METRICS[metric.partition(":")[0]].unit_interval:
-        raise ValueError(f"a margin of at most 1: {metric} lies between 0 and 1")
+    low, high = METRICS[metric.partition(":")[0]].value_range
+    if margin is not None and margin > high - low:
+        raise ValueError(f"a margin of at most {high - low:g}: {metric} lies between {low:g} and {high:g}")
 
 
 def bounds(minimum: float | None, maximum: float | None) -> str:

@@ -54,10 +54,17 @@ def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Meas
 
 
 def oriented(found: Comparison, higher: bool) -> Comparison:
-    """The comparison turned so that above 0 the release is better. p_worse is the same either way."""
+    """The comparison turned so that above 0 the release is better."""
     if higher:
         return found
-    return replace(found, difference=-found.difference, low=-found.high, high=-found.low)
+    return replace(
+        found,
+        difference=-found.difference,
+        low=-found.high,
+        high=-found.low,
+        p_below=found.p_above,
+        p_above=found.p_below,
+    )
 
 
 def bound_of_metric(bound: float, higher: bool) -> float:

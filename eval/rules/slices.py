@@ -94,13 +94,14 @@ def measure_slice(rule: SliceMinimumRule, name: str, part: DataFrame, theirs: Da
     higher = higher_is_better(rule.metric)
     if theirs is not None and rule.margin is not None:
         paired = compare(rule.metric, part, theirs[theirs["id"].isin(part["id"])], rule.confidence, rule.margin)
-        surplus = oriented(paired, higher).difference + rule.margin
+        better = oriented(paired, higher)
+        surplus = better.difference + rule.margin
         return SliceResult(
-            name, paired.n, paired.difference, paired.low, paired.high, paired.p_worse, surplus, paired.deviation
+            name, paired.n, paired.difference, paired.low, paired.high, better.p_below, surplus, paired.deviation
         )
     bound = rule.minimum or 0.0
     found = estimate(rule.metric, part, rule.confidence, bound)
-    p_value, surplus = (found.p_below, found.value - bound) if higher else (1 - found.p_below, bound - found.value)
+    p_value, surplus = (found.p_below, found.value - bound) if higher else (found.p_above, bound - found.value)
     return SliceResult(name, found.n, found.value, found.low, found.high, p_value, surplus)
 
 

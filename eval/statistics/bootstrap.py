@@ -90,6 +90,7 @@ def compare_means(release: Any, reference: Any, confidence: float, bound: float,
         confidence,
         permutation_p(release, reference),
         p_less(differences, bound),
+        p_less(-differences, -bound),
         len(release),
         deviation,
         f"paired {method}, paired permutation p",
@@ -101,7 +102,8 @@ def estimate_mean(values: Any, confidence: float, bound: float, scale: float) ->
     if len(values) < 2:
         raise ValueError("one example")
     low, high, method = mean_interval(values, confidence, scale)
-    return Estimate(float(values.mean()), low, high, confidence, len(values), method, p_less(values, bound))
+    below, above = p_less(values, bound), p_less(-values, -bound)
+    return Estimate(float(values.mean()), low, high, confidence, len(values), method, below, above)
 
 
 def p_less(values: Any, bound: float) -> float:
@@ -151,6 +153,7 @@ def compare_figures(
         confidence,
         p_value,
         share(drawn >= bound),
+        share(drawn <= bound),
         n,
         deviation,
         method,
@@ -174,6 +177,7 @@ def estimate_figure(
         len(frame),
         f"percentile bootstrap, {FIGURE_DRAWS} draws",
         share(drawn >= bound),
+        share(drawn <= bound),
     )
 
 

@@ -4,17 +4,18 @@ fits."""
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from configs.run.metrics import METRICS
+from configs.run.metrics import METRICS, Metric
 from eval.metrics.aggregate import figure
-from eval.statistics.bootstrap import compare_figures, compare_means, estimate_figure, estimate_mean
+from eval.statistics.bootstrap import compare_figures, estimate_figure
 from eval.statistics.comparison import Comparison, Estimate
-from eval.statistics.proportions import compare_outcomes, estimate_share
+from eval.statistics.values import compare_values, estimate_values
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+Range = tuple[float, float]
 
 
 def higher_is_better(metric: str) -> bool:
@@ -24,9 +25,16 @@ def higher_is_better(metric: str) -> bool:
 
 
 def compare(
-    metric: str, release: DataFrame, reference: DataFrame, confidence: float, margin: float = 0.0
+    metric: str,
+    release: DataFrame,
+    reference: DataFrame,
+    confidence: float,
+    margin: float = 0.0,
+    value_range: Range | None = None,
 ) -> Comparison:
-    """`p_worse`: of the release being truly no worse than the reference by more than `margin`.
+    """Held against the bound of non-inferiority: a difference of `margin` for the worse. `value_range`: of a metric
+    whose range hangs on a setting, as a judge's scale does. Frames have `id`, `cluster` where rows share something, and
+    the metric's columns.
 
     Raises ValueError, in words for a sentence, unless both hold the same ids and every value is a finite number.
     """
@@ -37,48 +45,38 @@ def compare(
         frame.assign(id=names).sort_values("id", ignore_index=True)
         for frame, names in zip((release, reference), ids, strict=True)
     )
-    better, column = higher_is_better(metric), column_of(metric)
-    bound = -margin if better else margin
-    if column is None:
-        found = compare_figures(lambda frame: figure(metric, frame), one, other, confidence, bound, scale_of(metric))
-    else:
-        mine, theirs = values_of(one, column), values_of(other, column)
-        found = (
-            compare_outcomes(mine, theirs, confidence, bound)
-            if outcomes(mine, theirs)
-            else means(metric, mine, theirs, confidence, bound)
-        )
-    return found if better else replace(found, p_worse=1 - found.p_worse)
+    known = metric_of(metric)
+    bound = -margin if known.higher_is_better else margin
+    if known.per_example is None:
+        scale = scale_of(known)
+        return compare_figures(lambda frame: figure(metric, frame), one, other, confidence, bound, scale)
+    mine, theirs = (values_of(frame, known.per_example) for frame in (one, other))
+    limits = value_range or known.value_range
+    return compare_values(mine, theirs, clusters_of(one), known.kind, limits, confidence, bound)
 
 
-def means(metric: str, mine: Any, theirs: Any, confidence: float, bound: float) -> Comparison:
-    return compare_means(mine, theirs, confidence, bound, scale_of(metric, mine, theirs))
-
-
-def estimate(metric: str, frame: DataFrame, confidence: float, bound: float = math.nan) -> Estimate:
-    """`p_below` tells how well the figure fits a truth of at least `bound`. Raises ValueError as `compare` does."""
-    column = column_of(metric)
+def estimate(
+    metric: str, frame: DataFrame, confidence: float, bound: float = math.nan, value_range: Range | None = None
+) -> Estimate:
+    """Raises ValueError as `compare` does."""
+    known = metric_of(metric)
     if not len(frame):
         raise ValueError("no examples")
-    if column is None:
-        return estimate_figure(lambda rows: figure(metric, rows), frame, confidence, bound, scale_of(metric))
-    values = values_of(frame, column)
-    return (
-        estimate_share(values, confidence, bound)
-        if outcomes(values)
-        else estimate_mean(values, confidence, bound, scale_of(metric, values))
-    )
+    if known.per_example is None:
+        return estimate_figure(lambda rows: figure(metric, rows), frame, confidence, bound, scale_of(known))
+    values = values_of(frame, known.per_example)
+    return estimate_values(values, clusters_of(frame), known.kind, value_range or known.value_range, confidence, bound)
 
 
-def column_of(metric: str) -> str | None:
-    """None for a figure of the whole set. Raises ValueError for what is no metric of examples."""
+def metric_of(metric: str) -> Metric:
+    """Raises ValueError for what is no metric of examples."""
     base = metric.partition(":")[0]
     if base not in METRICS:
         raise ValueError(f"{metric} is not made of examples")
-    return METRICS[base].per_example
+    return METRICS[base]
 
 
-def values_of(frame: DataFrame, column: str) -> Any:
+def values_of(frame: DataFrame, column: str) -> object:
     import numpy
 
     if column not in frame:
@@ -89,13 +87,11 @@ def values_of(frame: DataFrame, column: str) -> Any:
     return values
 
 
-def outcomes(*arrays: Any) -> bool:
-    return all(((values == 0) | (values == 1)).all() for values in arrays)
+def clusters_of(frame: DataFrame) -> object | None:
+    """What each row shares with others; None where every row is one of its own."""
+    return frame["cluster"].to_numpy() if "cluster" in frame else None
 
 
-def scale_of(metric: str, *arrays: Any) -> float:
-    """How far one example may lie from the others: 1 in the unit interval, else the range that was seen."""
-    if METRICS[metric.partition(":")[0]].unit_interval or not arrays:
-        return 1.0
-    largest, smallest = max(values.max() for values in arrays), min(values.min() for values in arrays)
-    return float(largest - smallest) or abs(float(largest))
+def scale_of(known: Metric) -> float:
+    low, high = known.value_range
+    return high - low if math.isfinite(high - low) else 1.0

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Comparison:
     """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's
-    difference; nan where none was seen.
+    difference; nan where none was seen. `p_below`: one-sided p, small where the difference is shown to lie below the
+    bound it was held against; `p_above`: above it. They do not add up to 1.
 
     A two-sided interval of confidence c spends (1 - c) / 2 on each side: at 0.95 the gate calls a release non-inferior
     falsely in 2.5% of cases.
@@ -20,7 +21,8 @@ class Comparison:
     high: float
     confidence: float
     p_value: float
-    p_worse: float
+    p_below: float
+    p_above: float
     n: int
     deviation: float
     method: str
@@ -31,8 +33,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One system's figure over n examples. `p_below`: one-sided, of the figure being truly at least the bound it was
-    held against."""
+    """One system's figure over n examples. `p_below`: one-sided p, small where it is shown to lie below the bound that
+    it was held against; `p_above`: above it."""
 
     value: float
     low: float
@@ -41,3 +43,4 @@ class Estimate:
     n: int
     method: str
     p_below: float = math.nan
+    p_above: float = math.nan

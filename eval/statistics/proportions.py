@@ -61,7 +61,7 @@ def mcnemar_p(gained: int, lost: int) -> float:
 
 
 def compare_outcomes(release: Any, reference: Any, confidence: float, bound: float) -> Comparison:
-    """Of two arrays of 0 and 1, paired by place. `bound`: the difference that p_worse asks about."""
+    """Of two arrays of 0 and 1, paired by place. `bound`: the difference that p_below and p_above ask about."""
     from scipy.stats import norm
 
     from eval.statistics.power import discordance, effect_of_outcomes
@@ -76,6 +76,7 @@ def compare_outcomes(release: Any, reference: Any, confidence: float, bound: flo
         confidence,
         mcnemar_p(gained, lost),
         float(norm.cdf(score(gained, lost, n, bound))),
+        float(norm.sf(score(gained, lost, n, bound))),
         n,
         math.sqrt(max(share - difference**2, 1 / (n + 2) ** 2)),
         "Tango 1998 paired score interval, exact McNemar p",
@@ -92,5 +93,6 @@ def estimate_share(outcomes: Any, confidence: float, bound: float) -> Estimate:
 
     n, right = len(outcomes), int(outcomes.sum())
     low, high = proportion_confint(right, n, alpha=1 - confidence, method="wilson")
-    p_below = binomtest(right, n, bound, alternative="less").pvalue if 0 <= bound <= 1 else float(bound < 0)
-    return Estimate(right / n, float(low), float(high), confidence, n, "Wilson interval", float(p_below))
+    inside = min(max(bound, 0.0), 1.0)
+    below, above = (float(binomtest(right, n, inside, alternative=side).pvalue) for side in ("less", "greater"))
+    return Estimate(right / n, float(low), float(high), confidence, n, "Wilson interval", below, above)

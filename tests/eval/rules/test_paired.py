@@ -175,7 +175,8 @@ def test_fixed_evidence_has_one_result(
 def test_turning_keeps_the_point_within_its_interval_and_turning_back_gives_the_same(
     difference: float, width: float, higher: bool
 ) -> None:
-    found = Comparison(difference, difference - width, difference + width, 0.95, 0.5, 0.25, 9, 1.0, "any")
+    found = Comparison(difference, difference - width, difference + width, 0.95, 0.5, 0.25, 0.8, 9, 1.0, "any")
     turned = oriented(found, higher)
-    assert turned.low <= turned.difference <= turned.high and turned.p_worse == found.p_worse
-    assert oriented(turned, higher) == found and (turned == found) == (higher or difference == 0)
+    assert turned.low <= turned.difference <= turned.high
+    assert turned.p_below == (found.p_below if higher else found.p_above)
+    assert oriented(turned, higher) == found and (turned == found) == higher

@@ -106,7 +106,7 @@ def test_a_comparison_turned_round_is_the_same_with_other_signs(table: tuple[int
     assert (
         back.difference == -found.difference
         and back.p_value == found.p_value
-        and found.p_worse == pytest.approx(1 - back.p_worse)
+        and found.p_below == pytest.approx(back.p_above)
     )
     assert found.minimum_detectable_effect == back.minimum_detectable_effect
 
