@@ -98,7 +98,8 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
         head = f"{error.message.removeprefix('data: ')}; of {table.rows_read} read, {count_kinds(lost)}"
         refusal = findings.refusal(head, "refuse", "drop")
         if min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
-            raise InputError(refusal.message, hint=error.hint) from error  # without a fault there would be too few
+            # Without a fault there would be too few, as far as is known: a file that cannot be read counts as a row.
+            raise InputError(refusal.message, hint=f"{refusal.hint}; or {error.hint}") from error
         raise refusal from error
     near: NearDuplicates = {
         "threshold": data.lint.near_threshold,
