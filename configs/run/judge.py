@@ -53,6 +53,12 @@ class Judge(Section):
     max_tokens: int = Field(64, ge=1, le=65_536)
     concurrency: int = Field(4, ge=1, le=256)
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the most that a score can be."""
+        scores = self.scale or tuple((self.choices or {}).values())
+        return min(scores), max(scores)
+
     @model_validator(mode="after")
     def readable(self) -> Judge:
         if (self.scale is None) == (self.choices is None):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import InputError
+from configs.metrics import MetricDefinition
 from configs.rows.template import jinja_environment
 from configs.run.judge import Judge
 from eval.measure.answers import run_group
@@ -75,6 +76,14 @@ def read_api_key(settings: Judge) -> str | None:
             f"evaluate.judge: found no {name} in the environment, expected the judge's key", hint=f"export {name}=..."
         )
     return key
+
+
+def of_judge(settings: Judge | None) -> dict[str, MetricDefinition]:
+    """The range of judge_score is the scale's, or that of the choices."""
+    if settings is None:
+        return {}
+    low, high = settings.range
+    return {"judge_score": {"kind": "bounded", "low": low, "high": high, "higher_is_better": True}}
 
 
 def judge_digest(settings: Judge) -> str:

@@ -14,7 +14,7 @@ from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -82,6 +82,8 @@ def figure(name: str, frame: DataFrame) -> float:
     """
     base, _, label = name.partition(":")
     column = METRICS[base].per_example if base in METRICS else None
+    if name in frame and base == "custom":
+        return float(frame[name].mean())
     if label:
         return classes_of(frame).get(label, {}).get(base, math.nan)
     if column is not None:
@@ -97,14 +99,14 @@ def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
     return classification.classes(frame) if "probabilities" in frame else {}
 
 
-def summarise(path: Path, kind: str, minimum_slice: int) -> Metrics:
-    """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
+def summarise(path: Path, kind: str, minimum_slice: int, own: Iterable[str] = ()) -> Metrics:
+    """`own`: the columns of evaluate.metrics. metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
     not finite is left out."""
     members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
     metrics: dict[str, float] = {}
     slices: dict[str, dict[str, float]] = {name: {"n": len(rows)} for name, rows in members.items()}
-    for name in REPORTED[kind]:
-        column = METRICS[name].per_example
+    for name in (*REPORTED[kind], *own):
+        column = METRICS[name].per_example if name in METRICS else name
         frame = read_columns(path, {*WHOLE[name][0]} if column is None else {column})
         metrics |= finite_figure(name, frame)
         for one, rows in members.items():
