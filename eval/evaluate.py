@@ -19,6 +19,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate
+from configs.run.reported import REPORTED
 from eval.behaviour.figures import samples_of_outcomes
 from eval.behaviour.run import make_asker, run_behaviour_tests
 from eval.measure import cache
@@ -31,7 +32,7 @@ from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
 from eval.measure.rows import BATCH_ROWS, cluster_of, read_ids, read_rows
 from eval.measure.slices import make_slicer
-from eval.metrics.aggregate import REPORTED, summarise
+from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
 from eval.metrics.own import load_own, own_definition, own_name
 from eval.metrics.rows import Prediction, Row

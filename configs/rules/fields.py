@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
@@ -10,7 +11,6 @@ from pydantic import AfterValidator, Field
 from configs.release import REFERENCE_PATTERN
 from configs.run.metrics import METRICS
 from configs.section import nearest
-
 
 OF_ONE_LABEL = ("precision", "recall", "f1")
 ELSEWHERE = re.compile(r"(harness[:_]|custom:).+")  # what only the run's config can tell
@@ -90,8 +90,8 @@ Confidence = Annotated[
 def check_margin(metric: str, margin: float | None) -> None:
     """Of a metric whose range is known here: the harness' and the run's own are not."""
     known = METRICS.get(metric.partition(":")[0])
-    if known is not None and margin is not None and margin > known.high - known.low:
-        low, high = known.value_range
+    low, high = known.value_range if known is not None else (-math.inf, math.inf)
+    if margin is not None and margin > high - low:
         raise ValueError(f"a margin of at most {high - low:g}: {metric} lies between {low:g} and {high:g}")
 
 

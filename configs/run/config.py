@@ -182,7 +182,7 @@ class RunConfig(Section):
             "evaluate.json_schema with train.reward valid_schema": "valid_schema" not in names
             or self.evaluate.json_schema is not None,
             "evaluate.judge with train.reward judge_score": "judge_score" not in names
-            or self.evaluate.judge is not None,
+            or (self.evaluate.judge is not None and not self.evaluate.judge.pairwise),
         }
         if self.task == "grpo":
             each = settings.grpo.generations

@@ -97,6 +97,10 @@ class Evaluate(Section):
             broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
         if self.cluster is not None and self.cluster not in kept:
             broken.append(f"evaluate.cluster: {expected_name(self.cluster, kept)} instead of {self.cluster!r}")
+        if self.judge is not None and self.judge.human is not None and self.judge.human not in kept:
+            broken.append(
+                f"evaluate.judge.human: {expected_name(self.judge.human, kept)} instead of {self.judge.human!r}"
+            )
         if len({one.name for one in self.metrics}) != len(self.metrics):
             broken.append("evaluate.metrics with a name of its own for each")
         if task not in ("causal-lm", "grpo") and (self.json_schema is not None or self.perplexity):

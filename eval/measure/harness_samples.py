@@ -35,7 +35,9 @@ def figure_name(subtask: str, task: str, metric: str, filtered: str) -> str:
     return "_".join(parts).replace("-", "_")
 
 
-def read_harness_samples(results: Any, files: list[Path], task: str) -> tuple[list[Sample], dict[str, MetricDefinition]]:
+def read_harness_samples(
+    results: Any, files: list[Path], task: str
+) -> tuple[list[Sample], dict[str, MetricDefinition]]:
     """And what each of their metrics is, by harness:TASK:METRIC. `files`: samples_SUBTASK_DATE.jsonl."""
     found: dict[str, list[Sample]] = {}
     of_group: dict[str, list[Sample]] = {}

@@ -136,7 +136,10 @@ def write_divergences(release: str, found: dict[str, float], folder: Path) -> No
     clusters = dict(zip(map(str, known["id"]), known["cluster"], strict=True)) if "cluster" in known else {}
     write_samples(
         folder / "parent" / DIVERGENCE,
-        (Sample(name, clusters.get(name), f"divergence:{release}", "kl_divergence", nats) for name, nats in found.items()),
+        (
+            Sample(name, clusters.get(name), f"divergence:{release}", "kl_divergence", nats)
+            for name, nats in found.items()
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.metrics import Metrics
 from configs.run.metrics import METRICS
+from configs.run.reported import REPORTED
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities
@@ -46,31 +47,6 @@ WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
     "bleu": (("bleu_statistics",), generation.bleu),
     "chrf": (("chrf_statistics",), generation.chrf),
     "perplexity": (("logprob", "tokens"), generation.perplexity),
-}
-# What is reported of each kind of row.
-OVERLAP = ("token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "sentence_bleu", "sentence_chrf")
-SURENESS = ("roc_auc", "pr_auc", "log_loss", "brier")
-AVERAGES = ("micro_f1", "macro_precision", "macro_recall", "macro_f1")
-REPORTED: dict[str, tuple[str, ...]] = {
-    "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error"),
-    "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS),
-    "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
-    "pair": ("preference_accuracy", "preference_margin"),
-    "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
-    "text": ("perplexity",),
-    "answer": (
-        "exact_match",
-        "name_match",
-        "valid_json",
-        "valid_schema",
-        "field_f1",
-        *OVERLAP,
-        "perplexity",
-        "preference_accuracy",
-        "preference_margin",
-        "judge_score",
-        "judge_missing",
-    ),
 }
 
 

@@ -62,3 +62,4 @@ class Prediction(TypedDict, total=False):
     chrf_statistics: list[int] | None
     judge_score: float
     judge_missing: float
+    judge_agreement: float

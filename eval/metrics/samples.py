@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FILE = "samples.parquet"
 DIVERGENCE = "divergence.parquet"  # as samples.parquet: a parent's rows against one release
 TEST, JUDGE = "test", "judge"
-OF_JUDGE = ("judge_score", "judge_missing")
+OF_JUDGE = ("judge_score", "judge_missing", "judge_agreement")
 BATCH_ROWS = 65_536
 
 
@@ -75,7 +76,8 @@ def samples_of_predictions(predictions: Path, names: Iterable[str]) -> Iterator[
             for place, (identity, cluster) in enumerate(zip(found["id"], clusters, strict=True)):
                 for name, column in columns.items():
                     value = found[column][place]
-                    if value is not None:
+                    drawn = source_of(name) != JUDGE or (value is not None and not math.isnan(value))
+                    if value is not None and drawn:
                         yield Sample(str(identity), cluster, source_of(name), name, float(value))
 
 

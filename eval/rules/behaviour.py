@@ -12,7 +12,7 @@ from configs.run.metrics import METRICS
 from configs.verdict import RuleResult
 from eval.metrics.samples import select
 from eval.rules.evidence import Measured
-from eval.rules.figures import compare_samples, estimate_samples
+from eval.rules.figures import as_definition, compare_samples, estimate_samples
 from eval.rules.interval import Limit
 from eval.rules.result import EVALUATE, as_object, decide_limits, finite, result
 from eval.statistics.comparison import Comparison, Estimate
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = {"robustness": ("robustness", "directional", "abstention"), "fairness": ("invariance",)}
 BINARY: MetricDefinition = {"kind": "binary", "low": 0, "high": 1, "higher_is_better": True}
+
 
 def decide_behaviour(rule: RobustnessRule | FairnessRule, measured: Measured) -> RuleResult:
     known = as_object(measured.record.get("behaviour"))
@@ -83,15 +84,21 @@ def figure_of(
 
     known = outcome_of(test)
     if figure == "drop" and test.get("kind") == "robustness":
-        before, after = (of("original"), of("changed")) if known["higher_is_better"] else (of("changed"), of("original"))
+        before, after = (
+            (of("original"), of("changed")) if known["higher_is_better"] else (of("changed"), of("original"))
+        )
         value = finite(float(before["value"].mean(skipna=False) - after["value"].mean(skipna=False)))
         return value, interval(lambda: turned(compare_samples(before, after, known, confidence)))
     if figure == "drop":
         kept = of("moved" if test.get("kind") == "directional" else "abstained")
         missed = kept.assign(value=1 - kept["value"])
-        return finite(float(missed["value"].mean(skipna=False))), interval(lambda: estimate_samples(missed, BINARY, confidence))
+        return finite(float(missed["value"].mean(skipna=False))), interval(
+            lambda: estimate_samples(missed, BINARY, confidence)
+        )
     found, known = (of("gap"), known) if figure == "gap" else (of("flipped"), BINARY)
-    return finite(float(found["value"].mean(skipna=False))), interval(lambda: estimate_samples(found, known, confidence))
+    return finite(float(found["value"].mean(skipna=False))), interval(
+        lambda: estimate_samples(found, known, confidence)
+    )
 
 
 def turned(found: Comparison) -> Estimate:
@@ -109,8 +116,7 @@ def outcome_of(test: BehaviourFigures) -> MetricDefinition:
     """What an outcome of this test is, by its `metric`: a metric of rows, probability:LABEL, matches, value."""
     name = str(test.get("metric"))
     if name in METRICS:
-        known = METRICS[name]
-        return {"kind": known.kind, "low": known.low, "high": known.high, "higher_is_better": known.higher_is_better}
+        return as_definition(METRICS[name])
     if name.startswith("probability:"):
         return BINARY | {"kind": "bounded"}
     return BINARY if name == "matches" else {"kind": "unbounded", "low": 0, "high": None, "higher_is_better": False}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from configs.metrics import MetricDefinition
-from configs.run.metrics import METRICS, Kind
+from configs.run.metrics import METRICS, Kind, Metric
 from eval.metrics.aggregate import figure
 from eval.metrics.samples import JUDGE, column_of, select, source_of
 from eval.rules.evidence import Measured
@@ -42,7 +42,12 @@ def definition_of(metric: str, measured: Measured) -> MetricDefinition:
     base = METRICS.get(metric.partition(":")[0])
     if base is None:
         raise ValueError(f"{metric} was not measured")
-    return {"kind": base.kind, "low": base.low, "high": base.high, "higher_is_better": base.higher_is_better}
+    return as_definition(base)
+
+
+def as_definition(known: Metric) -> MetricDefinition:
+    low, high = known.value_range
+    return {"kind": known.kind, "low": low, "high": high, "higher_is_better": known.higher_is_better}
 
 
 def defined_name(metric: str, known: Any) -> str | None:
@@ -66,7 +71,7 @@ def value_of(metric: str, measured: Measured) -> float | None:
     return finite(figure(metric, measured.frame)) if ":" in metric and measured.frame is not None else None
 
 
-def estimate_metric(metric: str, measured: Measured, confidence: float, bound: float = math.nan) -> Estimate:
+def estimate_metric(metric: str, measured: Measured, confidence: float, bound: float = 0.0) -> Estimate:
     """Raises ValueError, in words for a sentence, where there are no examples, or not all are finite numbers."""
     if is_whole(metric):
         if measured.frame is None:
@@ -76,7 +81,7 @@ def estimate_metric(metric: str, measured: Measured, confidence: float, bound: f
     return estimate_samples(samples, known, confidence, bound)
 
 
-def estimate_samples(samples: DataFrame, known: MetricDefinition, confidence: float, bound: float = math.nan) -> Estimate:
+def estimate_samples(samples: DataFrame, known: MetricDefinition, confidence: float, bound: float = 0.0) -> Estimate:
     """Of columns id, cluster, value. Raises ValueError as above."""
     values, clusters = arrays_of(samples.sort_values("id", ignore_index=True))
     return estimate_values(values, clusters, kind_of(known), range_of(known), confidence, bound)
@@ -122,7 +127,7 @@ def samples_of(metric: str, measured: Measured) -> DataFrame:
     if measured.samples is not None:
         source, _, of_task = name.rpartition(":") if name.startswith("harness:") else (source_of(name), "", name)
         found = select(measured.samples, source, of_task)
-    elif measured.frame is not None:  # an evaluation of before there were samples
+    if (found is None or not len(found)) and measured.frame is not None:  # measured before there were samples
         found = samples_of_frame(metric, measured.frame)
     if found is None or not len(found):
         raise ValueError(f"{metric} has no examples")

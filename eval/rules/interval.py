@@ -45,7 +45,9 @@ class Limit:
             return "inconclusive"
         if self.point:
             return decide_interval(self.value, self.value, self.bound, self.least)
-        return decide_interval(self.found.low, self.found.high, self.bound, self.least) if self.found else "inconclusive"
+        return (
+            decide_interval(self.found.low, self.found.high, self.bound, self.least) if self.found else "inconclusive"
+        )
 
     @property
     def surplus(self) -> float:

@@ -17,9 +17,7 @@ def decide_threshold(rule: ThresholdRule | CalibrationRule, measured: Measured) 
     minimum, maximum = rule.minimum if isinstance(rule, ThresholdRule) else None, rule.maximum
     value, found = value_of(rule.metric, measured), interval_of(rule.metric, measured, rule.confidence)
     sides = [(minimum, True), (maximum, False)]
-    limits = [
-        Limit(rule.metric, value, bound, least, found, rule.point) for bound, least in sides if bound is not None
-    ]
+    limits = [Limit(rule.metric, value, bound, least, found, rule.point) for bound, least in sides if bound is not None]
     return decide_limits(rule, limits, EVALUATE, minimum=minimum, maximum=maximum)
 
 

@@ -98,7 +98,9 @@ def part_of(measured: Measured, ids: Iterable[str]) -> Measured:
     )
 
 
-def measure_slice(rule: SliceMinimumRule, name: str, mine: Measured, theirs: Measured | None, count: int) -> SliceResult:
+def measure_slice(
+    rule: SliceMinimumRule, name: str, mine: Measured, theirs: Measured | None, count: int
+) -> SliceResult:
     """Raises ValueError where its examples cannot be compared."""
     higher = higher_is_better(rule.metric, mine)
     bound = bound_of_metric(-(rule.margin or 0.0), higher) if rule.minimum is None else rule.minimum
@@ -139,7 +141,11 @@ def decide_by_worst(
         "too_small": small,
         "point": rule.point or None,
     }
-    figure = f"{named.found.value:+.3f} against {short(str(rule.reference))}" if rule.reference else f"{named.found.value:.4g}"
+    figure = (
+        f"{named.found.value:+.3f} against {short(str(rule.reference))}"
+        if rule.reference
+        else f"{named.found.value:.4g}"
+    )
     interval = f"{percent(rule.confidence)} interval [{named.found.low:.4g}, {named.found.high:.4g}]"
     words = [
         f"{len(found)} slices judged; {named.name} has {rule.metric} {figure} on {named.found.n} examples "
