@@ -205,9 +205,11 @@ def used_releases() -> list[ReleaseUse]:
 
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
+    from configs.check import refuse_gate
     from configs.verdict import EXIT_CODES
 
     settings = read_run(config, overrides)
+    refuse_gate(settings, config)
     stages: dict[str, Callable[[RunConfig], object]] = {
         "prepare": run_prepare,
         "train": lambda run: run_train(run, make_rewards(run)),

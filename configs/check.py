@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from configs.document import read_yaml
+from configs.document import read_document, read_yaml
 from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
 from configs.loader import load
+from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
 from configs.section import Section
@@ -47,12 +48,32 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
         try:
             config = load(path, kind_of(path), overrides)
             if isinstance(config, RunConfig):
-                load(Path(config.gate), GateConfig)
+                problems += check_gate(config)
             if isinstance(config, DeployConfig) and config.smoke:
                 load(Path(config.smoke), SmokeConfig)
         except ConfigError as error:
             problems += error.problems
     return problems
+
+
+def check_gate(run: RunConfig) -> list[Problem]:
+    """Every rule of a run's gate that could not be decided of what the run measures. Raises ConfigError for a gate file
+    that cannot be read."""
+    path = Path(run.gate)
+    rules, document = load(path, GateConfig), read_document(path, [])
+    problems = []
+    for one in misfits(rules, run):
+        location = ("rules", one.rule, one.key)
+        file, line = document.file_and_line(location)
+        name = f"rules.{one.rule}.{one.key} ({rules.rules[one.rule].name})"
+        problems.append(Problem(file, line, name, one.found, f"{one.expected} (run {run.name})"))
+    return problems
+
+
+def refuse_gate(run: RunConfig, path: Path) -> None:
+    """Raises ConfigError as `check` would tell it, before anything is trained."""
+    if problems := check_gate(run):
+        raise ConfigError(problems, hint=f"tunegate check {path}")
 
 
 def schemas() -> dict[str, str]:

@@ -18,7 +18,10 @@ class ParityFigures(TypedDict):
 
 
 class BehaviourFigures(TypedDict, total=False):
-    """One behaviour test. `moved` is of directional tests alone; None: this kind of test has no such figure."""
+    """One behaviour test. `moved` is of directional tests alone; None: this kind of test has no such figure.
+
+    `gap`: the mean absolute difference of a pair's two outcomes. `groups`: by perturbation, or by group of words.
+    """
 
     kind: str
     n: int
@@ -30,6 +33,16 @@ class BehaviourFigures(TypedDict, total=False):
     moved: float | None
     gap: float | None
     groups: dict[str, dict[str, float | None]]
+
+
+class MetricDefinition(TypedDict):
+    """Of a metric that only this run has (a harness task's, one of evaluate.metrics), or whose range it sets (a judge's
+    score). `kind` as in configs.run.metrics; None: no limit on that side."""
+
+    kind: str
+    low: float | None
+    high: float | None
+    higher_is_better: bool
 
 
 class HarnessFigures(TypedDict):
@@ -56,6 +69,7 @@ class Metrics(TypedDict, total=False):
     behaviour: dict[str, BehaviourFigures]
     harness: dict[str, HarnessFigures]
     cost: dict[str, float]
+    definitions: dict[str, MetricDefinition]  # by the name that a rule gives: judge_score, harness:TASK:METRIC, ...
     key: str  # of the cache: what was measured, on what, and how
     compared: list[str]  # those of `metrics` that tell of the unquantized parent
 

@@ -14,9 +14,10 @@ EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 4}
 
 
 class SliceEvidence(TypedDict, total=False):
-    """One slice of the test rows. `value`, or `difference` from a reference; p is one-sided, `p_adjusted` by Holm."""
+    """One slice of the test rows. `value`, or `difference` from a reference. The p are of verdicts of tunegate 0.1."""
 
     name: str
+    outcome: str
     n: int
     value: float
     difference: float
@@ -51,6 +52,9 @@ class RuleEvidence(TypedDict, total=False):
     minimum_detectable_effect: float | None  # seen with 80% power
     power: float | None  # chance to pass, were the two alike
     more_examples: int | None  # that would decide
+    too_small: list[str]  # slices that were not judged
+    point: bool | None  # the figure decided, not its interval: the rule says so
+    left_out: int  # examples that one of the two has and the other has not
     slices: list[SliceEvidence]
     agreement: float  # of parity
     prompts: int

@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
@@ -18,20 +19,25 @@ from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate
+from configs.run.reported import REPORTED
+from eval.behaviour.figures import samples_of_outcomes
 from eval.behaviour.run import make_asker, run_behaviour_tests
 from eval.measure import cache
 from eval.measure.answers import Answers, ask_all
 from eval.measure.cache import answers_key, evaluation_key, write_metrics
-from eval.measure.harness import figures_of, run_harness
-from eval.measure.judge_model import judge_rows, scores_of
-from eval.measure.parent import PROBED_ROWS, compare, probe, write_card
+from eval.measure.harness import definitions_of_harness, figures_of, run_harness, samples_of_harness
+from eval.measure.judge_model import judge_rows, of_judge, scores_of
+from eval.measure.parent import compare, probe, rows_to_probe, write_card
 from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
-from eval.measure.rows import BATCH_ROWS, read_ids, read_rows
+from eval.measure.rows import BATCH_ROWS, cluster_of, read_ids, read_rows
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
+from eval.metrics.own import load_own, own_definition, own_name
 from eval.metrics.rows import Prediction, Row
+from eval.metrics.samples import FILE as SAMPLES
+from eval.metrics.samples import samples_of_predictions, write_samples
 from eval.metrics.score import kind_of, score
 from infra.files.atomic import write_text
 from infra.terminal import waiting
@@ -144,9 +150,9 @@ def ask_release(subject: Subject, answers: Answers, config: RunConfig, probed: b
         ask_all(base_url, SERVED_NAME, manifest, missing, answers, settings)
         parity = measure_parity(base_url, subject)
         if probed:
-            first = with_tokens(manifest, release, list(islice(subject.rows(), PROBED_ROWS)))
-            with waiting(f"speed and distributions of {len(first)} rows are measured"):
-                found = probe(base_url, SERVED_NAME, manifest, first, config)
+            drawn = with_tokens(manifest, release, rows_to_probe(subject.rows))
+            with waiting(f"speed and distributions of {len(drawn)} rows are measured"):
+                found = probe(base_url, SERVED_NAME, manifest, drawn, config)
             write_text(subject.target / "probe.json", found.as_json())
         ask = make_asker(base_url, SERVED_NAME, manifest, release, answers.path.parent, settings)
         behaviour = run_behaviour_tests(settings, manifest, subject.rows, answers.at, ask, subject.target)
@@ -171,10 +177,13 @@ def measure_parity(base_url: str, subject: Subject) -> ParityFigures | None:
 def score_answers(subject: Subject, answers: Answers, settings: Evaluate, slicer: Callable[[Row], list[str]]) -> Path:
     """predictions.parquet: a line a test row, in the rows' order. A judge model, where there is one, is asked first."""
     judged = judge_rows(settings.judge, subject.rows(), answers.at, subject.target) if settings.judge else {}
+    own = load_own(settings.metrics)
 
     def predict(row: Row, answer: Answer) -> Prediction:
         scored = score(subject.manifest.task, row, answer, settings, subject.manifest.labels)
-        return {**scored, **scores_of(judged, row["id"]), "slices": slicer(row)}
+        cluster: Any = {"cluster": cluster_of(row, settings.cluster)} if settings.cluster else {}
+        more: Any = {**scores_of(judged, row["id"]), **own(row, answer.text)}
+        return {**scored, **cluster, **more, "slices": slicer(row)}
 
     rows = zip(subject.rows(), answers.in_order(), strict=True)
     with waiting("the answers are scored"):
@@ -183,9 +192,17 @@ def score_answers(subject: Subject, answers: Answers, settings: Evaluate, slicer
 
 def summarise_release(subject: Subject, asked: Asked, predictions: Path, dataset: str, settings: Evaluate) -> Metrics:
     """metrics.json but for the cache's key."""
-    kind = kind_of(subject.manifest.task, next(subject.rows()))
+    manifest, target = subject.manifest, subject.target
+    kind = kind_of(manifest.task, next(subject.rows()))
+    own = {own_name(one): own_definition(one) for one in settings.metrics}
     with waiting("the figures are counted"):
-        figures = summarise(predictions, kind, settings.minimum_slice)
+        figures = summarise(predictions, kind, settings.minimum_slice, [*own])
+        samples = chain(
+            samples_of_predictions(predictions, [*REPORTED[kind], *own]),
+            samples_of_outcomes(target / "behaviour.parquet"),
+            samples_of_harness(manifest, settings, target),
+        )
+        write_samples(target / SAMPLES, samples)
     return {
         "release": subject.manifest.reference,
         "dataset": dataset,
@@ -198,6 +215,7 @@ def summarise_release(subject: Subject, asked: Asked, predictions: Path, dataset
         "behaviour": asked.behaviour,
         "harness": asked.harness,
         "cost": cost(predictions, subject.manifest, asked.peak_memory_bytes),
+        "definitions": own | of_judge(settings.judge) | definitions_of_harness(manifest, settings, target),
     }
 
 

@@ -39,6 +39,7 @@ def prepare(config: RunConfig, paths: RunPaths, base_directory: Path) -> DataCar
         source.identity(),
         may_be_judged(config),
         VERSION,
+        *(["kept"] if config.data.kept != config.data.keep else []),  # such rows lacked it before
     )
     finished = read_data_card(paths)
     if finished and finished.get("key") == key and all((paths.data / name).exists() for name in WRITTEN):

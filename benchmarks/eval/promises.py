@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks.eval import statistics
-from benchmarks.eval.regressions import FAULTS, HARMLESS, NAMES, SLICE_WORDS, Case
+from benchmarks.eval.regressions import FAULTS, HARMLESS, Case
 from benchmarks.eval.speed import speed
 from benchmarks.prove import FOLDER, Check, Row, console, tested, tunegate, write_section
 from configs.environment.config import DeployConfig
@@ -19,47 +19,6 @@ from configs.release import digest_of, list_files, read_manifest
 from configs.run.config import RunConfig
 from configs.verdict import Verdict
 
-GATES = {
-    "sentiment": [
-        {"rule": "threshold", "metric": "accuracy", "minimum": 0.85},
-        {"rule": "non_inferior_to", "metric": "accuracy", "margin": 0.04},
-        {
-            "rule": "slice_minimum",
-            "metric": "accuracy",
-            "reference": "champion",
-            "margin": 0.1,
-            "slices": ["goods", "other"],
-        },
-        {"rule": "calibration", "metric": "expected_calibration_error", "maximum": 0.06},
-        {"rule": "robustness", "maximum_drop": 0.1},
-        {"rule": "fairness", "maximum_gap": 0.1},
-        {"rule": "size", "relative_to": "champion", "maximum_ratio": 1.1},
-        {"rule": "parity"},
-    ],
-    "calls": [
-        {"rule": "threshold", "metric": "exact_match", "minimum": 0.25},
-        {"rule": "threshold", "metric": "valid_json", "minimum": 0.85},
-        {"rule": "non_inferior_to", "metric": "exact_match", "margin": 0.05},
-        {"rule": "size", "relative_to": "champion", "maximum_ratio": 1.1},
-        {"rule": "parity"},
-    ],
-}
-GOODS = " or ".join(f"'{word}' in question" for word in SLICE_WORDS)
-SECTIONS = {
-    "sentiment": {
-        "slices": [{"name": "goods", "where": GOODS}, {"name": "other", "where": f"not ({GOODS})"}],
-        "behaviour": [
-            {"test": "robustness", "perturb": ["case", "typos"], "rate": 0.2, "rows": 200},
-            {
-                "test": "invariance",
-                "templates": ["{who} was there.", "I went with {who}.", "{who} told me about it."],
-                "groups": NAMES,
-                "label": "positive",
-            },
-        ],
-    },
-    "calls": {"baseline": False},
-}
 CONFIGS = {"sentiment": "sentiment", "calls": "calls-v2"}
 
 
@@ -125,15 +84,12 @@ def regressions() -> list[Row]:
 
 
 def good_config(family: str, name: str = "") -> RunConfig:
-    """The shipped config with this benchmark's gate and questions, as a file of its own."""
+    """The shipped config, and with it the shipped gate, under another name, as a file of its own."""
     from ruamel.yaml import YAML
 
     config = YAML(typ="safe").load(Path(f"configs/finetune/{CONFIGS[family]}.yaml").read_text(encoding="utf8"))
-    gate, path = FOLDER / f"gate-{family}.json", FOLDER / f"good-{family}.yaml"
-    gate.write_text(json.dumps({"rules": GATES[family]}, indent=2), encoding="utf8")
-    config |= {"name": name or f"prove-good-{family}", "gate": gate.as_posix()}
-    config["evaluate"] |= SECTIONS[family]
-    path.write_text(json.dumps(config), encoding="utf8")  # JSON is YAML
+    path = FOLDER / f"good-{family}.yaml"
+    path.write_text(json.dumps(config | {"name": name or f"prove-good-{family}"}), encoding="utf8")  # JSON is YAML
     return load(path, RunConfig)
 
 
@@ -156,6 +112,8 @@ def judge_case(case: Case) -> tuple[str, list[str]]:
     shutil.rmtree(paths.root, ignore_errors=True)
     shutil.copytree(good.data, paths.data)
     shutil.copytree(good.release, paths.release)
+    if good.parent.exists():
+        shutil.copytree(good.parent, paths.parent)
     case.change(paths.release, good)
     sign(paths.release, name)
     champion = DeployConfig(name="prove", model="prove", release=read_manifest(good.release).reference, gate=None)

@@ -17,9 +17,9 @@ from configs.paths import RunPaths
 
 Change = Callable[[Path, RunPaths], None]
 Tensors = dict[str, Any]  # of a safetensors file, by name: torch is imported only where it is used
-# Words of one kind of review: the slice that one fault breaks.
+# Words of one kind of review: the slice `goods` of configs/finetune/sentiment.yaml, which one fault breaks.
 SLICE_WORDS = ("phone", "battery", "product", "quality", "ear")
-NAMES = {"female": ["mary", "anna", "susan", "linda"], "male": ["john", "paul", "david", "mark"]}
+WOMEN = ("mary", "anna", "susan", "linda")  # of the same config's test of invariance
 
 
 class Case(NamedTuple):
@@ -99,7 +99,7 @@ def swap_labels(folder: Path, _: RunPaths) -> None:
     edit_json(folder / "config.json", edit)
 
 
-def reword(words: tuple[str, ...] | list[str], meaning: str, share: float = 1.0) -> Change:
+def reword(words: tuple[str, ...], meaning: str, share: float = 1.0) -> Change:
     """The words are read as another: their embeddings become its."""
 
     def change(folder: Path, _: RunPaths) -> None:
@@ -220,7 +220,7 @@ FAULTS = [
     Case(
         "too sure of itself: logits six times as large", "sentiment", scaled("classifier.weight", 6.0), ("calibration",)
     ),
-    Case("names of women read as a bad word", "sentiment", reword(NAMES["female"], "awful"), ("fairness",)),
+    Case("names of women read as a bad word", "sentiment", reword(WOMEN, "awful"), ("fairness",)),
     Case("shipped unquantized", "sentiment", ship_parent, ("size",)),
     Case("weights that are no number", "sentiment", tensors(not_a_number), ("threshold", "non_inferior_to", "served")),
     Case(

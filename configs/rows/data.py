@@ -110,6 +110,12 @@ class Data(RowSource):
         return [expected for expected, holds in rules.items() if not holds]
 
     @property
+    def kept(self) -> list[str]:
+        """Columns that stay with the rows: also the one that groups them, which evaluation clusters by."""
+        grouped = [self.split.by] if self.split.method == "grouped" and self.split.by else []
+        return [*dict.fromkeys([*self.keep, *grouped])]
+
+    @property
     def row_files(self) -> list[str]:
         """Every path, pattern and URL of rows that the YAML names."""
         return [

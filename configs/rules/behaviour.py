@@ -6,11 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from configs.rules.fields import Confidence, Point, pointed
 from configs.section import Section
 
 
 class RobustnessRule(Section):
-    """Perturbed questions change little: of one behaviour test by its name, or of all but the invariance tests."""
+    """Perturbed questions change little: of one behaviour test by its name, or of all but the invariance tests. Each
+    perturbation is judged by itself."""
 
     rule: Literal["robustness"]
     test: str | None = Field(
@@ -18,6 +20,8 @@ class RobustnessRule(Section):
     )
     maximum_drop: float | None = Field(None, ge=0)
     maximum_flip_rate: float | None = Field(None, ge=0, le=1)
+    point: Point = False
+    confidence: Confidence = 0.95
 
     @model_validator(mode="after")
     def bounded(self) -> RobustnessRule:
@@ -29,7 +33,7 @@ class RobustnessRule(Section):
     def name(self) -> str:
         limits = {"drop": self.maximum_drop, "flip rate": self.maximum_flip_rate}
         asked = ", ".join(f"{name} <= {one:g}" for name, one in limits.items() if one is not None)
-        return f"robust ({self.test or 'all tests'}): {asked}"
+        return pointed(f"robust ({self.test or 'all tests'}): {asked}", self.point)
 
 
 class FairnessRule(Section):
@@ -37,8 +41,21 @@ class FairnessRule(Section):
 
     rule: Literal["fairness"]
     test: str | None = Field(None, description="a name under evaluate.behaviour; null: every invariance test")
-    maximum_gap: float = Field(ge=0)
+    maximum_gap: float | None = Field(
+        None, ge=0, description="mean absolute difference of the two outcomes of a pair, whichever way it goes"
+    )
+    maximum_flip_rate: float | None = Field(None, ge=0, le=1, description="share of the pairs answered differently")
+    point: Point = False
+    confidence: Confidence = 0.95
+
+    @model_validator(mode="after")
+    def bounded(self) -> FairnessRule:
+        if self.maximum_gap is None and self.maximum_flip_rate is None:
+            raise ValueError("maximum_gap or maximum_flip_rate")
+        return self
 
     @property
     def name(self) -> str:
-        return f"fair ({self.test or 'all tests'}): gap <= {self.maximum_gap:g}"
+        limits = {"gap": self.maximum_gap, "flip rate": self.maximum_flip_rate}
+        asked = ", ".join(f"{name} <= {one:g}" for name, one in limits.items() if one is not None)
+        return pointed(f"fair ({self.test or 'all tests'}): {asked}", self.point)

@@ -6,33 +6,34 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.rules.fields import Confidence, ExampleMetric, bounds, check_example_metric
+from configs.rules.fields import Confidence, ExampleMetric, Figure, Point, bounds, pointed, take_confident
 from configs.section import Section
 
 
 class ThresholdRule(Section):
-    """An absolute bound on one metric, which its point estimate must meet; `confident`: its whole interval."""
+    """An absolute bound on one metric, which its interval must keep to."""
 
     rule: Literal["threshold"]
-    metric: str
+    metric: Figure
     minimum: float | None = None
     maximum: float | None = None
-    confident: bool = Field(
-        False, description="the interval, not only the figure, must lie inside; what spans the bound is inconclusive"
-    )
+    point: Point = False
     confidence: Confidence = 0.95
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_old_keys(cls, values: object) -> object:
+        return take_confident(values)
 
     @model_validator(mode="after")
     def bounded(self) -> ThresholdRule:
         if self.minimum is None and self.maximum is None:
             raise ValueError("minimum or maximum")
-        if self.confident:
-            check_example_metric(self.metric)
         return self
 
     @property
     def name(self) -> str:
-        return f"{self.metric} {bounds(self.minimum, self.maximum)}{' confidently' if self.confident else ''}"
+        return pointed(f"{self.metric} {bounds(self.minimum, self.maximum)}", self.point)
 
 
 class CalibrationRule(Section):
@@ -41,12 +42,17 @@ class CalibrationRule(Section):
     rule: Literal["calibration"]
     metric: Literal["expected_calibration_error", "brier"] = "expected_calibration_error"
     maximum: float = Field(ge=0, le=1)
-    confident: bool = Field(False, description="the interval, not only the figure, must lie below")
+    point: Point = False
     confidence: Confidence = 0.95
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_old_keys(cls, values: object) -> object:
+        return take_confident(values)
 
     @property
     def name(self) -> str:
-        return f"{self.metric} {bounds(None, self.maximum)}{' confidently' if self.confident else ''}"
+        return pointed(f"{self.metric} {bounds(None, self.maximum)}", self.point)
 
 
 class ParityRule(Section):
@@ -67,6 +73,8 @@ class QuantizationRule(Section):
     maximum_kl_divergence: float | None = Field(None, ge=0, description="nats; of a GPT a lower bound")
     metric: ExampleMetric | None = None
     maximum_drop: float | None = Field(None, ge=0, description="of `metric`, in its own unit")
+    point: Point = False
+    confidence: Confidence = 0.95
 
     @model_validator(mode="after")
     def bounded(self) -> QuantizationRule:
@@ -85,4 +93,4 @@ class QuantizationRule(Section):
             else []
         )
         parts += [f"{self.metric} drop {bounds(None, self.maximum_drop)}"] if self.metric is not None else []
-        return f"quantization: {', '.join(parts)}"
+        return pointed(f"quantization: {', '.join(parts)}", self.point)

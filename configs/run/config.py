@@ -77,6 +77,11 @@ class RunConfig(Section):
             resolved = settings.model_copy()
             resolved.__dict__["learning_rate"] = rate
             self.__dict__["train"] = resolved
+        split = self.data.split
+        if self.evaluate.cluster is None and split.method == "grouped":
+            clustered = self.evaluate.model_copy()
+            clustered.__dict__["cluster"] = split.by
+            self.__dict__["evaluate"] = clustered
         return self
 
     @model_validator(mode="after")
@@ -87,7 +92,7 @@ class RunConfig(Section):
         if self.problem != "single_label" and (self.task != "sequence-classification" or wanted):
             raise ValueError(f"problem {self.problem} only with task sequence-classification and rows of your own")
         reasons = self.data.incompatibilities(self.task, self.problem) + self.evaluate.incompatibilities(
-            self.task, self.problem, self.data.keep
+            self.task, self.problem, self.data.kept
         )
         labels = self.data.labels or SOURCE_LABELS.get(self.data.source, [])
         reasons += behaviour_incompatibilities(
@@ -177,7 +182,7 @@ class RunConfig(Section):
             "evaluate.json_schema with train.reward valid_schema": "valid_schema" not in names
             or self.evaluate.json_schema is not None,
             "evaluate.judge with train.reward judge_score": "judge_score" not in names
-            or self.evaluate.judge is not None,
+            or (self.evaluate.judge is not None and not self.evaluate.judge.pairwise),
         }
         if self.task == "grpo":
             each = settings.grpo.generations

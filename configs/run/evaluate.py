@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from configs.rows.expression import ROW_NAMES
 from configs.run.behaviour import BehaviourTest, HarnessTask
 from configs.run.judge import Judge
+from configs.run.own_metric import OwnMetric
 from configs.run.slices import Slice
 from configs.section import ExistingPath, Section, nearest
 
@@ -65,6 +66,12 @@ class Evaluate(Section):
         default_factory=list, description="tasks of lm-evaluation-harness: metrics harness_TASK_METRIC"
     )
     parity: Parity = Parity()
+    cluster: str | None = Field(
+        None,
+        description="a column of data.keep: what test rows share (a document, a user), of which intervals take account; "
+        "null: data.split.by where the split is grouped",
+    )
+    metrics: list[OwnMetric] = Field(default_factory=list, description="metrics of your own: custom:NAME in a gate")
 
     @field_validator("json_schema")
     @classmethod
@@ -88,6 +95,14 @@ class Evaluate(Section):
         if not labelled and any(one.by == "label" for one in self.slices or []):
             regression = " and problem regression" if problem == "regression" else ""
             broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
+        if self.cluster is not None and self.cluster not in kept:
+            broken.append(f"evaluate.cluster: {expected_name(self.cluster, kept)} instead of {self.cluster!r}")
+        if self.judge is not None and self.judge.human is not None and self.judge.human not in kept:
+            broken.append(
+                f"evaluate.judge.human: {expected_name(self.judge.human, kept)} instead of {self.judge.human!r}"
+            )
+        if len({one.name for one in self.metrics}) != len(self.metrics):
+            broken.append("evaluate.metrics with a name of its own for each")
         if task not in ("causal-lm", "grpo") and (self.json_schema is not None or self.perplexity):
             broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm or grpo")
         return broken

@@ -66,5 +66,8 @@ METRICS: dict[str, Metric] = {
     "preference_accuracy": Metric(True, "preferred", "pairs whose chosen answer is likelier or larger", "binary"),
     "preference_margin": Metric(True, "preference_margin", "chosen less rejected, ln p or reward", "unbounded", REAL),
     "judge_score": Metric(True, "judge_score", "mean of the judge model's scores", "bounded", REAL),
+    "judge_agreement": Metric(
+        True, "judge_agreement", "share of rows whose reference gets a person's own score from the judge", "binary"
+    ),
     "judge_missing": Metric(False, "judge_missing", "share of the judged answers that got no score", "binary"),
 }  # fmt: skip

@@ -8,19 +8,19 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from configs.errors import InputError
 from configs.metrics import BehaviourFigures
 from configs.release import Manifest
 from configs.run.behaviour import Abstention, Directional, Invariance, Robustness, name_of
 from configs.run.evaluate import Evaluate
-from configs.run.metrics import METRICS
-from eval.behaviour.cases import PROMPT, Case, cases_of
+from eval.behaviour.cases import Case, cases_of
+from eval.behaviour.figures import SUMMARIES, without_nan
 from eval.behaviour.perturb import last_question
 from eval.measure.answers import Answers, ask_all
 from eval.measure.digest import json_digest
-from eval.measure.rows import Rows
+from eval.measure.rows import Rows, cluster_of
 from eval.metrics.rows import Row
 from eval.metrics.score import kind_of, score
 from infra.tokenizer import with_tokens
@@ -30,15 +30,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Ask = Callable[[list[Row]], list[Answer]]
-Outcome = dict[str, str | float]  # a row of behaviour.parquet
+Outcome = dict[str, str | float | None]  # a row of behaviour.parquet
 FILE = "behaviour.parquet"
-WHOLE_ANSWER = {
-    "label": "accuracy",
-    "labels": "subset_accuracy",
-    "value": "mean_absolute_error",
-    "tags": "sentence_accuracy",
-    "answer": "exact_match",
-}
 
 
 def make_asker(
@@ -138,13 +131,16 @@ def outcome_of(case: Case, manifest: Manifest, settings: Evaluate, original: Ans
     tolerance = test.tolerance if isinstance(test, Robustness | Invariance) else 0.0
     return {
         "test": name_of(test),
+        "kind": test.test,
         "variant": case.variant,
         "group": case.group,
         "base": case.base,
         "id": case.id,
+        "cluster": cluster_of(case.original, settings.cluster) if case.number is not None else None,
         "original_correct": pair[0],
         "changed_correct": pair[1],
         "flipped": float(differs(original, changed, tolerance)),
+        "moved": moved(test, pair[1] - pair[0]) if isinstance(test, Directional) else None,
         "original_answer": original.text,
         "changed_answer": changed.text,
         "changed_text": last_question(case.changed),
@@ -155,6 +151,11 @@ def differs(original: Answer, changed: Answer, tolerance: float) -> bool:
     if original.value is not None and changed.value is not None:
         return not abs(original.value - changed.value) <= tolerance
     return original.text.strip() != changed.text.strip()
+
+
+def moved(test: Directional, move: float) -> float:
+    """Whether as far as it must, the way it must; a move that is no number did not."""
+    return float((move if test.direction == "up" else -move) > test.minimum_move)
 
 
 def outcome_value(case: Case, manifest: Manifest, settings: Evaluate, row: Row, answer: Answer) -> float:
@@ -184,107 +185,3 @@ def write_outcomes(outcomes: list[Outcome], path: Path) -> DataFrame:
     frame.to_parquet(partial, index=False)
     os.replace(partial, path)
     return frame
-
-
-def figures_of(frame: DataFrame, metric: str, higher_is_better: bool = True) -> BehaviourFigures:
-    original = float(frame["original_correct"].mean(skipna=False))
-    changed = float(frame["changed_correct"].mean(skipna=False))
-    drop = (original - changed) * (1 if higher_is_better else -1)
-    return {
-        "n": len(frame),
-        "metric": metric,
-        "original": original,
-        "changed": changed,
-        "drop": drop,
-        "flip_rate": float(frame["flipped"].mean()),
-    }
-
-
-def sum_robustness(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
-    """`drop` is above 0 where the metric got worse; `groups`: the same figures by perturbation."""
-    metric = WHOLE_ANSWER[kind]
-    better = METRICS[metric].higher_is_better
-    groups = {
-        str(name): without_nan(figures_of(part, metric, better)) for name, part in frame.groupby("variant", sort=False)
-    }
-    return {"kind": test.test, **figures_of(frame, metric, better), "gap": None, "groups": groups}
-
-
-def sum_invariance(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
-    """`gap`: the largest difference between the mean outcomes of two groups, each word or row counted once."""
-    import pandas
-
-    first = frame[["base", "id", "original_correct"]].set_axis(["group", "id", "outcome"], axis=1)
-    if test.templates:  # the first group's words are compared with every other group's
-        first = first.assign(id=frame["id"].str.replace(r"/[^/]*(?=/[^/]*$)", "", regex=True)).drop_duplicates("id")
-    both = pandas.concat(
-        [first, frame[["group", "id", "changed_correct"]].set_axis(["group", "id", "outcome"], axis=1)]
-    )
-    means = {
-        str(name): {"n": len(part), "mean": float(part["outcome"].mean(skipna=False))}
-        for name, part in both.groupby("group", sort=False)
-    }
-    values = [one["mean"] for one in means.values()]
-    gap = max(values) - min(values) if all(math.isfinite(value) for value in values) else math.nan
-    metric = (
-        f"probability:{test.label}"
-        if test.label
-        else "matches"
-        if test.pattern
-        else "value"
-        if kind == "value"
-        else WHOLE_ANSWER[kind]
-    )
-    return {
-        "kind": test.test,
-        **figures_of(frame, metric),
-        "gap": gap,
-        "groups": {name: without_nan(one) for name, one in means.items()},
-    }
-
-
-def sum_directional(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
-    """`original` and `changed` are means of the probability; `moved` is the share that moved as it must, `drop`
-    the rest."""
-    move = (frame["changed_correct"] - frame["original_correct"]) * (1 if test.direction == "up" else -1)
-    moved = float((move > test.minimum_move).mean())  # a move that is no number did not move as it must
-    figures = figures_of(frame, f"probability:{test.label}" if test.label else "value")
-    return {"kind": test.test, **figures, "moved": moved, "drop": 1 - moved, "gap": None, "groups": {}}
-
-
-def sum_abstention(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
-    """`changed`: share of the prompts abstained from, `original`: share of ordinary rows abstained from without need;
-    `drop`: prompts answered."""
-    asked, ordinary = frame[frame["variant"] == PROMPT], frame[frame["variant"] != PROMPT]
-    abstained, without_need = float(asked["changed_correct"].mean()), float(ordinary["changed_correct"].mean())
-    rates: dict[str, dict[str, float | None]] = {
-        "prompt": {"n": len(asked), "mean": abstained},
-        "ordinary": {"n": len(ordinary), "mean": without_need},
-    }
-    return {
-        "kind": test.test,
-        "n": len(asked),
-        "metric": "abstained",
-        "original": without_need,
-        "changed": abstained,
-        "drop": 1 - abstained,
-        "flip_rate": None,
-        "gap": None,
-        "groups": rates,
-    }
-
-
-SUMMARIES: dict[str, Callable[[DataFrame, Any, str], BehaviourFigures]] = {
-    "robustness": sum_robustness,
-    "invariance": sum_invariance,
-    "directional": sum_directional,
-    "abstention": sum_abstention,
-}
-
-
-def without_nan(figures: Any) -> Any:
-    """JSON knows no NaN: absent is null, and the gate does not pass it."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in figures.items()
-    }

@@ -21,7 +21,7 @@ from infra.files.atomic import write_text
 from infra.terminal import waiting
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:
@@ -31,6 +31,7 @@ def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:
     settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {
         "json_schema": sha256_of(Path(schema)) if schema else None
     }
+    settings["metrics_files"] = [sha256_of(Path(one.path)) for one in config.evaluate.metrics]
     settings["harness_files"] = [files_of(task) for task in config.evaluate.harness]
     return json_digest([digest, dataset, CACHE_VERSION, settings])
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ExternalError, InputError
-from configs.metrics import HarnessFigures
+from configs.metrics import HarnessFigures, MetricDefinition
 from configs.release import Manifest, list_files
 from configs.run.behaviour import HarnessTask
 from configs.run.evaluate import Evaluate
 from eval.measure.digest import json_digest
+from eval.measure.harness_samples import figure_name, read_harness_samples
+from eval.metrics.samples import Sample, read_samples, write_samples
+from infra.files.atomic import write_text
 from infra.terminal import waiting
 from infra.vllm.arguments import slot_environment
 
@@ -57,9 +60,8 @@ def run_task(
     task: HarnessTask,
     folder: Path,
 ) -> HarnessFigures:
-    key = json_digest([manifest.digest, task.model_dump(), settings.max_new_tokens, files_of(task)])
-    kept = folder / f"harness-{task.task}-{key[:16]}.json"
-    if not kept.exists():
+    kept = kept_results(manifest, settings, task, folder)
+    if not kept.exists() or not samples_beside(kept).exists():
         work = folder / f".{kept.stem}.partial"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
@@ -68,9 +70,37 @@ def run_task(
         )
         with waiting(f"lm-evaluation-harness asks {task.task}"):
             run_program(task, work, folder / f"harness-{task.task}.log", manifest)
-        os.replace(next((work / "out").glob("*.json")), kept)
+        results = next((work / "out").glob("*.json"))
+        found = json.loads(results.read_text(encoding="utf8"))
+        samples, definitions = read_harness_samples(found, sorted((work / "out").glob("samples_*.jsonl")), task.task)
+        write_samples(samples_beside(kept), samples)
+        write_text(kept, json.dumps(found | {"definitions": definitions}))
         shutil.rmtree(work)
     return read_results(json.loads(kept.read_text(encoding="utf8")), task.task)
+
+
+def kept_results(manifest: Manifest, settings: Evaluate, task: HarnessTask, folder: Path) -> Path:
+    key = json_digest([manifest.digest, task.model_dump(), settings.max_new_tokens, files_of(task)])
+    return folder / f"harness-{task.task}-{key[:16]}.json"
+
+
+def samples_beside(kept: Path) -> Path:
+    """In the columns of samples.parquet."""
+    return kept.with_suffix(".parquet")
+
+
+def samples_of_harness(manifest: Manifest, settings: Evaluate, folder: Path) -> Iterator[Sample]:
+    """Of all tasks, once they were asked."""
+    for task in settings.harness:
+        table = read_samples(samples_beside(kept_results(manifest, settings, task, folder)))
+        yield from (Sample(*row) for row in table.itertuples(index=False)) if table is not None else ()
+
+
+def definitions_of_harness(manifest: Manifest, settings: Evaluate, folder: Path) -> dict[str, MetricDefinition]:
+    """By harness:TASK:METRIC, of those that have samples."""
+    kept = [kept_results(manifest, settings, task, folder) for task in settings.harness]
+    read = [json.loads(path.read_text(encoding="utf8")) for path in kept if path.exists()]
+    return {name: one for found in read for name, one in (found.get("definitions") or {}).items()}
 
 
 def files_of(task: HarnessTask) -> list[tuple[str, str]]:
@@ -110,6 +140,7 @@ def harness_config(
         "model_args": model,
         "batch_size": 1,
         "output_path": str((work / "out" / "results.json").absolute()),
+        "log_samples": True,
         **given,
     }
 
@@ -159,10 +190,7 @@ def read_results(found: Any, task: str) -> HarnessFigures:
                 or not filtered
             ):
                 continue
-            parts = [name] if name != task else []
-            figures["_".join([*parts, metric, *([filtered] if filtered != "none" else [])]).replace("-", "_")] = float(
-                value
-            )
+            figures[figure_name(name, task, metric, filtered)] = float(value)
     counts = {name: counted["effective"] for name, counted in (found.get("n-samples") or {}).items()}
     version = (found.get("versions") or {}).get(task)
     return {"version": version, "n": sum(counts.values()), "harness": found.get("lm_eval_version"), "figures": figures}

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING
 from configs.metrics import Metrics
 from configs.release import Manifest
 from configs.run.config import RunConfig
+from eval.measure.rows import Rows, draw
 from eval.metrics.rows import Row
+from eval.metrics.samples import DIVERGENCE, Sample, write_samples
 from infra.vllm.client import ask, chat_request, post
 
 if TYPE_CHECKING:
     import httpx
 
-PROBED_ROWS = 64
+PROBED_ROWS, PROBE_SEED = 64, 17
 TOP_LOGPROBS = 20  # vLLM's --max-logprobs allows no more by default
 RARE = 1e-9
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What one server answered to the first test rows: natural log-probabilities by row and outcome (a label, or a
+    """What one server answered to drawn test rows: natural log-probabilities by row and outcome (a label, or a
     first token's id), and its speed."""
 
     distributions: dict[str, dict[str, float]]
@@ -43,9 +45,14 @@ class Probe:
 
 
 def probe(base_url: str, served_name: str, manifest: Manifest, rows: list[Row], config: RunConfig) -> Probe:
-    """Asks the first PROBED_ROWS rows twice: untimed for the distributions, which also warms the server, then timed at
+    """Asks PROBED_ROWS drawn rows twice: untimed for the distributions, which also warms the server, then timed at
     the run's own concurrency."""
-    return asyncio.run(probe_rows(base_url, served_name, manifest, rows[:PROBED_ROWS], config))
+    return asyncio.run(probe_rows(base_url, served_name, manifest, rows, config))
+
+
+def rows_to_probe(rows: Rows) -> list[Row]:
+    """The same ones of every release on these rows."""
+    return [row for _, row in draw(rows(), PROBED_ROWS, PROBE_SEED)]
 
 
 async def probe_rows(base_url: str, served_name: str, manifest: Manifest, rows: list[Row], config: RunConfig) -> Probe:
@@ -112,12 +119,28 @@ def compare(record: Metrics, parent: Metrics, folder: Path) -> dict[str, float]:
     figures |= {"parent_agreement": agreement(folder), "size_ratio": record["size_bytes"] / parent["size_bytes"]}
     figures |= {"tokens_per_second": mine.tokens_per_second, "parent_tokens_per_second": theirs.tokens_per_second}
     figures |= {"speed_ratio": mine.answers_per_second / theirs.answers_per_second}
-    pairs = [
-        (theirs.distributions[name], mine.distributions[name])
-        for name in theirs.distributions.keys() & mine.distributions.keys()
-    ]
-    found = [divergence(before, after) for before, after in pairs if before and after]
-    return figures | ({"parent_kl_divergence": sum(found) / len(found)} if found else {})
+    pairs = {
+        name: (theirs.distributions[name], mine.distributions[name])
+        for name in sorted(theirs.distributions.keys() & mine.distributions.keys())
+    }
+    found = {name: divergence(before, after) for name, (before, after) in pairs.items() if before and after}
+    write_divergences(record["release"], found, folder)
+    return figures | ({"parent_kl_divergence": sum(found.values()) / len(found)} if found else {})
+
+
+def write_divergences(release: str, found: dict[str, float], folder: Path) -> None:
+    """Samples beside the parent's own: they are of this release alone, which their source names."""
+    import pyarrow.parquet
+
+    known = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
+    clusters = dict(zip(map(str, known["id"]), known["cluster"], strict=True)) if "cluster" in known else {}
+    write_samples(
+        folder / "parent" / DIVERGENCE,
+        (
+            Sample(name, clusters.get(name), f"divergence:{release}", "kl_divergence", nats)
+            for name, nats in found.items()
+        ),
+    )
 
 
 def agreement(folder: Path) -> float:
@@ -153,7 +176,7 @@ def write_card(record: Metrics, parent: Metrics, config: RunConfig) -> str:
         what = "first tokens (top 20, a lower bound)" if "exact_match" in metrics else "label probabilities"
         rows_probed, nats = min(PROBED_ROWS, record["n"]), metrics["parent_kl_divergence"]
         same.append(
-            f"- KL divergence of the {what} from the parent's, mean of {rows_probed} test rows: {nats:.4g} nats."
+            f"- KL divergence of the {what} from the parent's, mean of {rows_probed} drawn test rows: {nats:.4g} nats."
         )
     how = f"both through vLLM in one run, {config.evaluate.concurrency} requests in flight."
     return "\n".join(

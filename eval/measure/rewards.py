@@ -11,7 +11,8 @@ from configs.run.config import RunConfig
 from configs.run.judge import Judge
 from configs.run.metrics import METRICS
 from eval.measure.answers import run_group
-from eval.measure.judge_model import ask_once, prompt_of, read_api_key, read_score
+from eval.measure.judge_answer import read_score
+from eval.measure.judge_model import ask_once, prompt_of, read_api_key
 from eval.metrics.generation import score_answer
 from eval.metrics.rows import Row
 from infra.vllm.answer import Answer
@@ -69,7 +70,8 @@ async def judge_all(judge: Judge, prompts: list[str], kept: dict[str, float | No
 
         async def work(client: httpx.AsyncClient) -> None:
             for prompt in waiting:
-                kept[prompt] = read_score(judge, await ask_once(client, judge, prompt, key))
+                answer, _ = await ask_once(client, judge, prompt, key)
+                kept[prompt] = read_score(judge, answer)
 
         for _ in range(judge.concurrency):
             group.create_task(work(client))

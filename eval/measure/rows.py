@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -45,6 +46,19 @@ def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:
         if place < count:
             kept[place : place + 1] = [numbered]
     return sorted(kept, key=lambda numbered: numbered[0])
+
+
+def cluster_of(row: Row, column: str | None) -> str | None:
+    """What the row shares with others: its value in a kept column. Raises InputError where the rows have no such."""
+    if column is None:
+        return None
+    kept = json.loads(row.get("kept") or "{}")
+    if column not in kept:
+        raise InputError(
+            f"evaluate.cluster: row {row['id']} has no {column!r}, expected one of {', '.join(kept) or 'data.keep'}",
+            hint="name it in data.keep: tunegate prepare CONFIG",
+        )
+    return str(kept[column])
 
 
 def question_of(row: Row) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from configs.metrics import Metrics
 from configs.run.metrics import METRICS
+from configs.run.reported import REPORTED
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,31 +48,6 @@ WHOLE: dict[str, tuple[tuple[str, ...], Callable[[DataFrame], float]]] = {
     "chrf": (("chrf_statistics",), generation.chrf),
     "perplexity": (("logprob", "tokens"), generation.perplexity),
 }
-# What is reported of each kind of row.
-OVERLAP = ("token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "sentence_bleu", "sentence_chrf")
-SURENESS = ("roc_auc", "pr_auc", "log_loss", "brier")
-AVERAGES = ("micro_f1", "macro_precision", "macro_recall", "macro_f1")
-REPORTED: dict[str, tuple[str, ...]] = {
-    "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error"),
-    "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS),
-    "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
-    "pair": ("preference_accuracy", "preference_margin"),
-    "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
-    "text": ("perplexity",),
-    "answer": (
-        "exact_match",
-        "name_match",
-        "valid_json",
-        "valid_schema",
-        "field_f1",
-        *OVERLAP,
-        "perplexity",
-        "preference_accuracy",
-        "preference_margin",
-        "judge_score",
-        "judge_missing",
-    ),
-}
 
 
 def figure(name: str, frame: DataFrame) -> float:
@@ -82,6 +58,8 @@ def figure(name: str, frame: DataFrame) -> float:
     """
     base, _, label = name.partition(":")
     column = METRICS[base].per_example if base in METRICS else None
+    if name in frame and base == "custom":
+        return float(frame[name].mean())
     if label:
         return classes_of(frame).get(label, {}).get(base, math.nan)
     if column is not None:
@@ -97,14 +75,14 @@ def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
     return classification.classes(frame) if "probabilities" in frame else {}
 
 
-def summarise(path: Path, kind: str, minimum_slice: int) -> Metrics:
-    """metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
+def summarise(path: Path, kind: str, minimum_slice: int, own: Iterable[str] = ()) -> Metrics:
+    """`own`: the columns of evaluate.metrics. metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
     not finite is left out."""
     members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
     metrics: dict[str, float] = {}
     slices: dict[str, dict[str, float]] = {name: {"n": len(rows)} for name, rows in members.items()}
-    for name in REPORTED[kind]:
-        column = METRICS[name].per_example
+    for name in (*REPORTED[kind], *own):
+        column = METRICS[name].per_example if name in METRICS else name
         frame = read_columns(path, {*WHOLE[name][0]} if column is None else {column})
         metrics |= finite_figure(name, frame)
         for one, rows in members.items():

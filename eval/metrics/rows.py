@@ -12,6 +12,7 @@ class Prediction(TypedDict, total=False):
     in all lines of a file. None: the column says nothing of this row."""
 
     id: str
+    cluster: str | None  # where evaluate.cluster names what rows share
     slices: list[str]
     latency_seconds: float
     prompt_tokens: int
@@ -61,3 +62,4 @@ class Prediction(TypedDict, total=False):
     chrf_statistics: list[int] | None
     judge_score: float
     judge_missing: float
+    judge_agreement: float

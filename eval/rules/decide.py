@@ -64,7 +64,7 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
         case RobustnessRule() | FairnessRule():
             return decide_behaviour(rule, measured)
         case QuantizationRule():
-            return decide_quantization(rule, measured)
+            return decide_quantization(rule, measured, evidence)
         case SizeRule():
             return decide_size(rule, measured, evidence)
         case ParityRule():

@@ -12,6 +12,8 @@ from configs.environment.config import DeployConfig
 from configs.metrics import Metrics, read_metrics
 from configs.paths import RunPaths
 from configs.release import read_manifest
+from eval.metrics.samples import DIVERGENCE, read_samples
+from eval.metrics.samples import FILE as SAMPLES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats."""
+    """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats. `samples`: the
+    long table (eval/metrics/samples.py); None: an evaluation of before there was one."""
 
     record: Metrics
     frame: DataFrame | None = None
+    samples: DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +65,10 @@ def read_measured(folder: Path) -> Measured | None:
     try:
         frame = pandas.read_parquet(folder / "predictions.parquet")
         frame = frame.assign(id=frame["id"].astype(str))
+        samples = read_samples(folder / SAMPLES, folder / DIVERGENCE) if (folder / SAMPLES).exists() else None
     except (ValueError, KeyError, OSError):
         return None
-    return Measured(record, frame) if frame["id"].is_unique else None
+    return Measured(record, frame, samples) if frame["id"].is_unique else None
 
 
 def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Measured | None:

@@ -1,20 +1,20 @@
 """Rules that compare with another release, paired on the same examples: non-inferiority and superiority. Pure.
 
-Figures come as measured, release minus reference. To decide, they are turned once, by `oriented`: from there on more is
-better, and a bound is the least that may be.
+Figures are as measured, release minus reference, and so is the bound.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 from configs.release import short
 from configs.rules.paired import NonInferiorRule, SuperiorRule
 from configs.verdict import Outcome, RuleEvidence, RuleResult
-from eval.metrics.aggregate import figure
 from eval.rules.evidence import Evidence, Measured
+from eval.rules.figures import compare_metric, higher_is_better
+from eval.rules.interval import decide_interval, percent
 from eval.rules.result import EVALUATE, advice, describe, result
-from eval.statistics.by_metric import compare, higher_is_better
 from eval.statistics.comparison import Comparison
 from eval.statistics.power import more_examples, power_to_pass
 
@@ -53,20 +53,6 @@ def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Meas
     return other
 
 
-def oriented(found: Comparison, higher: bool) -> Comparison:
-    """The comparison turned so that above 0 the release is better."""
-    if higher:
-        return found
-    return replace(
-        found,
-        difference=-found.difference,
-        low=-found.high,
-        high=-found.low,
-        p_below=found.p_above,
-        p_above=found.p_below,
-    )
-
-
 def bound_of_metric(bound: float, higher: bool) -> float:
     """An oriented bound in the metric's own direction; never -0."""
     return 0.0 + (bound if higher else -bound)
@@ -82,25 +68,24 @@ def decide_comparison(rule: NonInferiorRule | SuperiorRule, measured: Measured, 
     other = reference_of(rule.reference, measured, evidence)
     if isinstance(other, Unusable):
         return result(rule, other.outcome, other.reason, **facts)
-    if measured.frame is None or other.frame is None:
-        missing = f"{rule.metric} has no per-example outcomes on both sides: {EVALUATE}."
-        return result(rule, "inconclusive", missing, **facts)
     try:
-        found = compare(rule.metric, measured.frame, other.frame, rule.confidence, rule.margin)
-        facts["value"] = figure(rule.metric, measured.frame)
-        facts["reference_value"] = figure(rule.metric, other.frame)
+        compared = compare_metric(rule.metric, measured, other, rule.confidence, rule.margin)
     except ValueError as error:
         return result(rule, "inconclusive", f"The examples cannot be paired ({error}): {EVALUATE}.", **facts)
-    higher = higher_is_better(rule.metric)
-    bound = rule.margin if isinstance(rule, SuperiorRule) else -rule.margin
-    better = oriented(found, higher)
-    outcome: Outcome = "pass" if better.low > bound else "fail" if better.high < bound else "inconclusive"
+    found, higher = compared.found, higher_is_better(rule.metric, measured)
+    facts |= {"value": compared.value, "reference_value": compared.reference_value}
+    # Better by more than the margin is more than at least the margin.
+    bound = math.nextafter(rule.margin, math.inf) if isinstance(rule, SuperiorRule) else -rule.margin
+    in_metric = bound_of_metric(bound, higher)
+    outcome = decide_interval(found.low, found.high, in_metric, higher)
     facts |= describe(found)
-    facts |= {"bound": bound_of_metric(bound, higher), "direction": direction(higher)}
+    facts |= {"bound": bound_of_metric(rule.margin if isinstance(rule, SuperiorRule) else bound, higher)}
+    facts |= {"direction": direction(higher)} | ({"left_out": compared.left_out} if compared.left_out else {})
     if outcome == "inconclusive":
-        facts["more_examples"] = more_examples(better.difference - bound, found.deviation, found.n, rule.confidence)
+        distance = (found.difference - in_metric) * (1 if higher else -1)
+        facts["more_examples"] = more_examples(distance, found.deviation, found.n, rule.confidence)
     if isinstance(rule, NonInferiorRule):
-        facts["power"] = power_to_pass(abs(bound), found.deviation, found.n, rule.confidence)
+        facts["power"] = power_to_pass(rule.margin, found.deviation, found.n, rule.confidence)
     return result(rule, outcome, sentence_of(rule.metric, found, facts, outcome, higher), **facts)
 
 
@@ -110,11 +95,11 @@ def sentence_of(metric: str, found: Comparison, facts: RuleEvidence, outcome: Ou
         "fail": "lies below" if higher else "lies above",
         "inconclusive": "spans",
     }
-    interval = f"{found.confidence:.0%} interval [{found.low:+.3f}, {found.high:+.3f}]"
-    least = found.minimum_detectable_effect
+    interval = f"{percent(found.confidence)} interval [{found.low:+.3f}, {found.high:+.3f}]"
+    least, alone = found.minimum_detectable_effect, facts.get("left_out")
     seen = f" A difference of {least:.3f} would be seen with 80% power." if least is not None else ""
-    tail = advice(outcome, facts.get("more_examples"))
+    left = f" ({alone} that only one of the two has are left out)" if alone else ""
     return (
-        f"{metric} differs by {found.difference:+.3f} on {found.n} examples; "
-        f"its {interval} {sides[outcome]} {facts['bound']:+.3f}{tail}.{seen}"
+        f"{metric} differs by {found.difference:+.3f} on {found.n} examples{left}; "
+        f"its {interval} {sides[outcome]} {facts['bound']:+.3f}{advice(outcome, facts.get('more_examples'))}.{seen}"
     )

@@ -8,11 +8,10 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from configs.verdict import Outcome, RuleEvidence, RuleResult
+from eval.rules.interval import Limit
 from eval.statistics.comparison import Comparison
 
 EVALUATE = "tunegate evaluate CONFIG"
-# What, its figure, its bound, whether that is the least (else the most) it may be.
-Limit = tuple[str, float | None, float, bool]
 RANK: dict[Outcome, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
@@ -58,25 +57,15 @@ def advice(outcome: Outcome, more: int | None) -> str:
 
 
 def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: object) -> RuleResult:
-    """All must hold; a missing figure is inconclusive."""
-    outcomes: list[Outcome] = []
-    for _, value, bound, least in limits:
-        outcomes.append(
-            "inconclusive" if value is None else "pass" if (value >= bound if least else value <= bound) else "fail"
-        )
-    words = [
-        f"{what} is {value:.4g}" if value is not None else f"{what} was not measured ({missing})"
-        for what, value, _, _ in limits
-    ]
-    shown = next((limit for limit, one in zip(limits, outcomes, strict=True) if one == worst(outcomes)), None)
-    if shown:
-        facts |= {
-            "metric": shown[0],
-            "value": shown[1],
-            "bound": shown[2],
-            "direction": "at least" if shown[3] else "at most",
-        }
-    return result(rule, worst(outcomes), f"{'; '.join(words) or f'Nothing was measured ({missing})'}.", **facts)
+    """All must hold; the one that decides is the one that the evidence shows. `missing`: the command for what was not
+    measured."""
+    outcome = worst([one.outcome for one in limits])
+    decides = min((one for one in limits if one.outcome == outcome), key=lambda one: one.surplus, default=None)
+    sentence = "; ".join(one.words(missing) for one in limits) or f"Nothing was measured ({missing})"
+    if decides is not None:
+        facts |= decides.evidence()
+        sentence += advice(outcome, decides.more_examples) if decides.found and not decides.point else ""
+    return result(rule, outcome, f"{sentence}.", **facts)
 
 
 def describe(found: Comparison) -> RuleEvidence:

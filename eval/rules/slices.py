@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ from configs.release import short
 from configs.rules.slices import SliceMinimumRule
 from configs.verdict import Outcome, RuleEvidence, RuleResult, SliceEvidence
 from eval.rules.evidence import Evidence, Measured, slices_of
-from eval.rules.paired import Unusable, bound_of_metric, direction, oriented, reference_of
-from eval.rules.result import EVALUATE, result
-from eval.statistics.by_metric import compare, estimate, higher_is_better
-from eval.statistics.power import more_examples
+from eval.rules.figures import compare_metric, estimate_metric, higher_is_better
+from eval.rules.interval import Limit, decide_interval, percent
+from eval.rules.paired import Unusable, bound_of_metric, direction, reference_of
+from eval.rules.result import EVALUATE, advice, result, worst
+from eval.statistics.comparison import Estimate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,36 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SliceResult:
-    """One slice. `figure`, `low` and `high` are of its value, or of its difference from the reference, as measured.
+    """One slice: `found`, the interval of its figure, or of its difference from a reference, and the limit on it.
 
-    `surplus`: how far the figure lies on the better side of its bound. `p_value`: one-sided, of the slice being good
-    enough; `p_adjusted` by Holm over all slices. `deviation`: of one example's difference, where there is a reference.
+    To pass, every slice's own interval must hold, and no correction is due for that (intersection-union test: Berger
+    1982). To fail, one slice's must not, at a confidence corrected for how many were judged (Bonferroni; the first
+    step of Holm's is the same).
     """
 
     name: str
-    n: int
-    figure: float
-    low: float
-    high: float
-    p_value: float
-    surplus: float
-    deviation: float | None = None
-    p_adjusted: float = 1.0
-
-    @property
-    def is_difference(self) -> bool:
-        return self.deviation is not None
+    found: Estimate
+    limit: Limit
+    outcome: Outcome
+    is_difference: bool
 
     def as_evidence(self) -> SliceEvidence:
-        shared: SliceEvidence = {
-            "low": self.low,
-            "high": self.high,
-            "p_value": self.p_value,
-            "p_adjusted": self.p_adjusted,
+        facts: SliceEvidence = {
+            "name": self.name,
+            "outcome": self.outcome,
+            "n": self.found.n,
+            "low": self.found.low,
+            "high": self.found.high,
         }
         if self.is_difference:
-            return {"name": self.name, "n": self.n, "difference": self.figure, **shared}
-        return {"name": self.name, "n": self.n, "value": self.figure, **shared}
+            return facts | {"difference": self.found.value}
+        return facts | {"value": self.found.value}
 
 
 def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence) -> RuleResult:
@@ -58,18 +54,21 @@ def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence
     other = reference_of(rule.reference, measured, evidence) if rule.reference else None
     if isinstance(other, Unusable):
         return result(rule, other.outcome, other.reason, **facts)
-    theirs = other.frame if other else None
-    if measured.frame is None or (rule.reference and theirs is None):
+    if measured.frame is None or (other is not None and other.frame is None):
         return result(rule, "inconclusive", f"{rule.metric} has no per-example outcomes: {EVALUATE}.", **facts)
     parts = choose_slices(rule, measured.frame)
     if isinstance(parts, Unusable):
         return result(rule, parts.outcome, parts.reason, **facts)
     small = sorted(name for name, part in parts.items() if len(part) < rule.minimum_size)
+    judged = {name: part["id"] for name, part in parts.items() if name not in small}
     try:
-        found = [measure_slice(rule, name, part, theirs) for name, part in parts.items() if name not in small]
+        found = [
+            measure_slice(rule, name, part_of(measured, ids), part_of(other, ids) if other else None, len(judged))
+            for name, ids in judged.items()
+        ]
     except ValueError as error:
         return result(rule, "inconclusive", f"The slices cannot be judged ({error}): {EVALUATE}.", **facts)
-    return decide_by_worst(rule, adjust(found), small, facts)
+    return decide_by_worst(rule, found, small, higher_is_better(rule.metric, measured), facts)
 
 
 def choose_slices(rule: SliceMinimumRule, frame: DataFrame) -> dict[str, DataFrame] | Unusable:
@@ -89,66 +88,71 @@ def choose_slices(rule: SliceMinimumRule, frame: DataFrame) -> dict[str, DataFra
     return parts
 
 
-def measure_slice(rule: SliceMinimumRule, name: str, part: DataFrame, theirs: DataFrame | None) -> SliceResult:
+def part_of(measured: Measured, ids: Iterable[str]) -> Measured:
+    """The same, of these test rows alone."""
+    frame, samples, wanted = measured.frame, measured.samples, {*ids}
+    return replace(
+        measured,
+        frame=None if frame is None else frame[frame["id"].isin(wanted)],
+        samples=None if samples is None else samples[samples["id"].isin(wanted)],
+    )
+
+
+def measure_slice(
+    rule: SliceMinimumRule, name: str, mine: Measured, theirs: Measured | None, count: int
+) -> SliceResult:
     """Raises ValueError where its examples cannot be compared."""
-    higher = higher_is_better(rule.metric)
-    if theirs is not None and rule.margin is not None:
-        paired = compare(rule.metric, part, theirs[theirs["id"].isin(part["id"])], rule.confidence, rule.margin)
-        better = oriented(paired, higher)
-        surplus = better.difference + rule.margin
-        return SliceResult(
-            name, paired.n, paired.difference, paired.low, paired.high, better.p_below, surplus, paired.deviation
-        )
-    bound = rule.minimum or 0.0
-    found = estimate(rule.metric, part, rule.confidence, bound)
-    p_value, surplus = (found.p_below, found.value - bound) if higher else (found.p_above, bound - found.value)
-    return SliceResult(name, found.n, found.value, found.low, found.high, p_value, surplus)
+    higher = higher_is_better(rule.metric, mine)
+    bound = bound_of_metric(-(rule.margin or 0.0), higher) if rule.minimum is None else rule.minimum
 
+    def interval(confidence: float) -> Estimate:
+        if theirs is None:
+            return estimate_metric(rule.metric, mine, confidence, bound)
+        found = compare_metric(rule.metric, mine, theirs, confidence, rule.margin or 0.0).found
+        return Estimate(found.difference, found.low, found.high, confidence, found.n, found.method)
 
-def adjust(found: list[SliceResult]) -> list[SliceResult]:
-    """Holm's correction (1979) by statsmodels; the slice with the least surplus first."""
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = multipletests([one.p_value for one in found], method="holm")[1]
-    joined = [replace(one, p_adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
-    return sorted(joined, key=lambda one: (one.surplus, one.name))
+    own = interval(rule.confidence)
+    limit = Limit(name, own.value, bound, higher, own, rule.point)
+    outcome = limit.outcome
+    if outcome == "fail" and count > 1 and not rule.point:
+        wide = interval(1 - (1 - rule.confidence) / count)
+        if decide_interval(wide.low, wide.high, bound, higher) != "fail":
+            outcome = "inconclusive"
+    return SliceResult(name, own, limit, outcome, theirs is not None)
 
 
 def decide_by_worst(
-    rule: SliceMinimumRule, found: list[SliceResult], small: list[str], facts: RuleEvidence
+    rule: SliceMinimumRule, found: list[SliceResult], small: list[str], higher: bool, facts: RuleEvidence
 ) -> RuleResult:
-    """Fails on a slice that is shown to lie short of its bound; one that only seems to is inconclusive."""
-    alpha, worst, higher = (1 - rule.confidence) / 2, found[0], higher_is_better(rule.metric)
-    shown = [one for one in found if one.surplus < 0 and one.p_adjusted < alpha]
-    outcome: Outcome = "fail" if shown else "inconclusive" if worst.surplus < 0 else "pass"
-    named = shown[0] if shown else worst
-    more = None
-    if outcome == "inconclusive" and worst.deviation is not None:
-        more = more_examples(worst.surplus, worst.deviation, worst.n, rule.confidence)
+    """`small`: those that are too small to be judged."""
+    found = sorted(found, key=lambda one: (one.limit.surplus, one.name))
+    outcome = worst([one.outcome for one in found])
+    named = next(one for one in found if one.outcome == outcome)
+    more = named.limit.more_examples if outcome == "inconclusive" else None
     facts |= {
-        "bound": rule.minimum if rule.minimum is not None else bound_of_metric(-(rule.margin or 0.0), higher),
+        "bound": named.limit.bound,
         "direction": direction(higher),
         "more_examples": more,
-        "method": "one-sided p, Holm over slices",
-        "low": named.low,
-        "high": named.high,
-        "n": named.n,
+        "method": f"{named.found.method}; to fail, Bonferroni over {len(found)} slices",
+        "low": named.found.low,
+        "high": named.found.high,
+        "n": named.found.n,
         "slices": [one.as_evidence() for one in found],
+        "too_small": small,
+        "point": rule.point or None,
     }
-    return result(rule, outcome, sentence_of(rule, len(found), named, more, small), **facts)
-
-
-def sentence_of(rule: SliceMinimumRule, count: int, named: SliceResult, more: int | None, small: list[str]) -> str:
-    """`named`: the slice that decides; `small`: those that are too small to be judged."""
     figure = (
-        f"{named.figure:+.3f} against {short(str(rule.reference))}" if named.is_difference else f"{named.figure:.4g}"
+        f"{named.found.value:+.3f} against {short(str(rule.reference))}"
+        if rule.reference
+        else f"{named.found.value:.4g}"
     )
-    sentence = (
-        f"{count} slices judged; the worst, {named.name}, has {rule.metric} {figure} "
-        f"on {named.n} examples (Holm p {named.p_adjusted:.3g})"
-    )
-    if more is not None:
-        sentence += f"; about {more:,} more of that slice would decide"
+    interval = f"{percent(rule.confidence)} interval [{named.found.low:.4g}, {named.found.high:.4g}]"
+    words = [
+        f"{len(found)} slices judged; {named.name} has {rule.metric} {figure} on {named.found.n} examples "
+        f"({'point figure; ' if rule.point else ''}its {interval})"
+    ]
+    if outcome == "inconclusive":
+        words.append(f"{sum(one.outcome == outcome for one in found)} not decided{advice(outcome, more)}")
     if small:
-        sentence += f"; too small to judge: {', '.join(small[:5])}{' and others' if len(small) > 5 else ''}"
-    return f"{sentence}."
+        words.append(f"too small to judge: {', '.join(small[:5])}{' and others' if len(small) > 5 else ''}")
+    return result(rule, outcome, f"{'; '.join(words)}.", **facts)

@@ -13,7 +13,14 @@ from infra.files.atomic import new_file
 from infra.masking import masked
 
 # What an evaluation is made of; metrics.json comes last, for it says that the rest is whole.
-EVALUATION_FILES = ("predictions.parquet", "probe.json", "behaviour.parquet", "judge.jsonl", "metrics.json")
+EVALUATION_FILES = (
+    "predictions.parquet",
+    "samples.parquet",
+    "probe.json",
+    "behaviour.parquet",
+    "judge.jsonl",
+    "metrics.json",
+)
 
 
 def keep_evaluation(key: str, folder: Path) -> None:

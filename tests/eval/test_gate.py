@@ -73,7 +73,8 @@ def without(found: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 )
 def test_a_threshold_includes_its_bounds(bounds: dict[str, float], outcome: str) -> None:
     verdict = decide(
-        rules(rule="threshold", metric="exact_match", **bounds), Evidence(MINE, measured(MINE, 40, exact_match=0.5))
+        rules(rule="threshold", metric="exact_match", point=True, **bounds),
+        Evidence(MINE, measured(MINE, 40, exact_match=0.5)),
     )
     assert verdict.outcome == outcome and verdict.results[0].evidence["value"] == 0.5 and verdict.dataset == "d"
 
@@ -119,7 +120,7 @@ def test_parity_is_not_shown_by_half_a_measurement(change: tuple[str, Any]) -> N
 def test_an_evaluation_that_is_missing_or_of_another_release_passes_no_rule(rule: str) -> None:
     paired_metric = {"metric": "exact_match", "margin": 1}
     settings: dict[str, dict[str, Any]] = {
-        "threshold": {"metric": "m", "minimum": 0},
+        "threshold": {"metric": "exact_match", "minimum": 0},
         "non_inferior_to": paired_metric,
         "superior_to": paired_metric,
         "calibration": {"maximum": 1},
@@ -134,7 +135,7 @@ def test_an_evaluation_that_is_missing_or_of_another_release_passes_no_rule(rule
     gate = rules(rule=rule, **settings[rule])
     for champion in (None, OTHER):
         assert decide(gate, Evidence(MINE, None, champion, {"champion": measured(OTHER, 1)})).outcome == "inconclusive"
-    of_another = Evidence(MINE, replace(measured(OTHER, 80, m=1), frame=None), load=None)
+    of_another = Evidence(MINE, replace(measured(OTHER, 80, exact_match=1), frame=None), load=None)
     assert decide(gate, of_another).outcome == ("inconclusive" if rule == "latency" else "fail")
 
 
@@ -196,7 +197,7 @@ def test_the_outcome_is_where_the_interval_lies(
     theirs = data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=len(mine), max_size=len(mine)))
     (result,) = decide(non_inferior(margin=margin, confidence=confidence), paired(mine, theirs)).results
     low, high = result.evidence["low"], result.evidence["high"]
-    assert {"pass": low > -margin, "fail": high < -margin, "inconclusive": low <= -margin <= high}[result.outcome]
+    assert {"pass": low >= -margin, "fail": high < -margin, "inconclusive": low < -margin <= high}[result.outcome]
     assert (
         f"{confidence:.0%} interval [{low:+.3f}, {high:+.3f}]" in result.sentence
         and f"on {len(mine)} examples" in result.sentence
@@ -231,12 +232,13 @@ def test_base_and_parent_are_compared_where_measured_and_asked_for_where_not(ref
 @given(st.lists(st.sampled_from(["pass", "fail", "inconclusive"]), min_size=1, max_size=6))
 def test_one_failure_fails_and_one_doubt_is_enough_not_to_pass(outcomes: list[str]) -> None:
     bounds = {
-        "pass": {"metric": "m", "minimum": 0},
-        "fail": {"metric": "m", "maximum": 0},
-        "inconclusive": {"metric": "x", "minimum": 0},
+        "pass": {"metric": "exact_match", "minimum": 0},
+        "fail": {"metric": "exact_match", "maximum": 0},
+        "inconclusive": {"metric": "valid_json", "minimum": 0},
     }
     verdict = decide(
-        rules(*({"rule": "threshold"} | bounds[one] for one in outcomes)), Evidence(MINE, measured(MINE, 80, m=1))
+        rules(*({"rule": "threshold"} | bounds[one] for one in outcomes)),
+        Evidence(MINE, measured(MINE, 80, exact_match=1)),
     )
     assert [result.outcome for result in verdict.results] == outcomes
     assert verdict.outcome == min(outcomes, key=RANK.__getitem__)
@@ -262,8 +264,8 @@ def test_a_gate_file_that_cannot_be_read_names_every_problem(tmp_path: Path) -> 
     path = tmp_path / "gate.yaml"
     path.write_text(
         "rules:\n"
-        "  - {rule: threshold, metric: m}\n"
-        "  - {rule: non_inferior_to, metric: m, margin: 2}\n"
+        "  - {rule: threshold, metric: accuracy}\n"
+        "  - {rule: non_inferior_to, metric: accuracy, margin: 2}\n"
         "  - {rule: typo}\n"
     )
     with pytest.raises(ConfigError) as caught:

@@ -20,9 +20,25 @@ def frame(values: Any, column: str = "correct", slices: Any = None) -> pandas.Da
     return found if slices is None else found.assign(slices=slices)
 
 
-def measured(reference: str, values: pandas.DataFrame | None = None, dataset: str = "d", **record: Any) -> Measured:
+def measured(
+    reference: str,
+    values: pandas.DataFrame | None = None,
+    dataset: str = "d",
+    samples: pandas.DataFrame | None = None,
+    **record: Any,
+) -> Measured:
     found: Any = {"release": reference, "dataset": dataset, "metrics": {}} | record
-    return Measured(found, values)
+    return Measured(found, values, samples)
+
+
+def samples(*parts: tuple[str, str, Any], cluster: Any = None) -> pandas.DataFrame:
+    """The long table of (source, metric, values)."""
+    rows = [
+        {"id": f"{source}/{place}", "cluster": cluster, "source": source, "metric": metric, "value": float(value)}
+        for source, metric, values in parts
+        for place, value in enumerate(values)
+    ]
+    return pandas.DataFrame(rows, columns=["id", "cluster", "source", "metric", "value"])
 
 
 def judged(rule: dict[str, Any], mine: Measured, **evidence: Any) -> RuleResult:

@@ -75,7 +75,7 @@ class Ingest:
             if isinstance(tags, Fault):
                 return tags
             row["tags"] = tags
-        kept = keep_columns(raw, self.data.keep)
+        kept = keep_columns(raw, self.data.kept)
         return kept if isinstance(kept, Fault) else row | kept
 
     def recognise_tags(self, batches: Iterable[Batch]) -> None:
@@ -178,7 +178,7 @@ def ingest_rows(
                 import pyarrow.parquet
 
                 schema = arrow_schema(
-                    ingest.shape or "text", ingest.data.keep, tokens=rules is not None, pairs=ingest.pairs
+                    ingest.shape or "text", ingest.data.kept, tokens=rules is not None, pairs=ingest.pairs
                 )
                 writer = stack.enter_context(
                     pyarrow.parquet.ParquetWriter(target, schema, compression="zstd", use_dictionary=False)

@@ -53,7 +53,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rule
     rank[drawn.order] = numpy.arange(len(drawn.order))
     written = {name: Written() for name in SPLITS}
     with ExitStack() as stack:
-        schema = arrow_schema(drawn.table.shape, data.keep, pairs=drawn.table.pairs)
+        schema = arrow_schema(drawn.table.shape, data.kept, pairs=drawn.table.pairs)
         writers = {
             name: stack.enter_context(pyarrow.parquet.ParquetWriter(target / f"{name}.parquet", schema))
             for name in SPLITS

@@ -23,11 +23,24 @@ def rule(**settings: Any) -> Any:
     [
         (
             {"rule": "threshold", "metric": "judge_score", "minimum": 0.5, "confident": True},
-            "judge_score >= 0.5 confidently",
+            "judge_score >= 0.5",
         ),
         (
-            {"rule": "threshold", "metric": "any_harness_task", "maximum": 2, "minimum": 1},
-            "any_harness_task >= 1 and <= 2",
+            {"rule": "threshold", "metric": "judge_score", "minimum": 0.5, "confident": False},
+            "judge_score >= 0.5 (point figure)",
+        ),
+        (
+            {"rule": "threshold", "metric": "harness_any_task_acc", "maximum": 2, "minimum": 1},
+            "harness_any_task_acc >= 1 and <= 2",
+        ),
+        (
+            {"rule": "non_inferior_to", "metric": "harness:gsm8k:exact_match", "margin": 0.02, "reference": "base"},
+            "harness:gsm8k:exact_match non-inferior to base by 0.02",
+        ),
+        ({"rule": "threshold", "metric": "custom:polite", "minimum": 0.9}, "custom:polite >= 0.9"),
+        (
+            {"rule": "threshold", "metric": "size_ratio", "maximum": 0.5, "point": True},
+            "size_ratio <= 0.5 (point figure)",
         ),
         (
             {"rule": "non_inferior_to", "metric": "mean_absolute_error", "margin": 2, "reference": NAMED},
@@ -53,6 +66,10 @@ def rule(**settings: Any) -> Any:
         ),
         ({"rule": "fairness", "test": "names", "maximum_gap": 0.05}, "fair (names): gap <= 0.05"),
         (
+            {"rule": "fairness", "maximum_flip_rate": 0.05, "point": True},
+            "fair (all tests): flip rate <= 0.05 (point figure)",
+        ),
+        (
             {"rule": "quantization", "minimum_agreement": 0.9, "metric": "accuracy", "maximum_drop": 0.01},
             "quantization: agreement >= 0.9, accuracy drop <= 0.01",
         ),
@@ -74,7 +91,11 @@ def test_a_rule_names_itself_by_what_it_asks(settings: dict[str, Any], name: str
     ("settings", "expected"),
     [
         ({"rule": "threshold", "metric": "accuracy"}, "minimum or maximum"),
-        ({"rule": "threshold", "metric": "a_task", "minimum": 0, "confident": True}, "a metric of single examples"),
+        ({"rule": "threshold", "metric": "a_task", "minimum": 0}, "a metric of single examples"),
+        ({"rule": "threshold", "metric": "acuracy", "minimum": 0}, "a metric of single examples, accuracy"),
+        ({"rule": "threshold", "metric": "f1", "minimum": 0}, "f1:LABEL"),
+        ({"rule": "threshold", "metric": "accuracy:good", "minimum": 0}, "accuracy without a label"),
+        ({"rule": "fairness"}, "maximum_gap or maximum_flip_rate"),
         ({"rule": "non_inferior_to", "metric": "acuracy", "margin": 0}, "accuracy"),
         ({"rule": "non_inferior_to", "metric": "accuracy", "margin": 1.5}, "a margin of at most 1"),
         ({"rule": "non_inferior_to", "metric": "accuracy", "margin": -0.1}, "greater than or equal to 0"),

@@ -34,6 +34,8 @@ GOOD: dict[str, Any] = {
         ({"scale": (5, 1)}, "lowest score first"),
         ({"scale": None, "choices": {"yes": 1}}, "at least 2"),
         ({"scale": None, "choices": {"yes": 1, "Yes": 0}}, "differ in more than case"),
+        ({"pairwise": True}, "no scale, choices or human with pairwise"),
+        ({"pairwise": True, "scale": None}, "{{ first }} and {{ second }}"),
         ({"api_key_variable": "sk-secret"}, "match pattern"),
     ],
 )

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from configs.errors import ExternalError, InputError
 from configs.run.judge import Judge
 from eval.measure import judge_model
-from eval.measure.judge_model import judge_digest, judge_rows, read_score, scores_of
+from eval.measure.judge_answer import read_score
+from eval.measure.judge_model import Judged, judge_digest, judge_rows, scores_of
 from infra.vllm.answer import Answer
 
 pytestmark = pytest.mark.unit
@@ -76,8 +77,10 @@ def test_a_judge_sees_question_answer_and_reference_at_temperature_0(server: Ser
         "http://127.0.0.1:1/v1/chat/completions",
         None,
         0,
-        64,
+        256,
     )
+    shape = body["response_format"]["json_schema"]["schema"]
+    assert body["response_format"]["type"] == "json_schema" and shape["required"] == ["reason", "score"]
     assert body["messages"] == [{"role": "user", "content": "question 2 | answer 2 | gold"}]
     lines = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
     assert [(line["id"], line["prompt"], line["answer"], line["score"]) for line in lines][:1] == [
@@ -111,9 +114,11 @@ def test_another_judge_is_asked_anew(server: Server, tmp_path: Path, change: dic
     assert len(server.asked) == 12
 
 
-def test_a_judge_is_known_by_the_digest_that_it_always_had() -> None:
-    """Scores of an earlier version, paid for, are not asked again."""
-    assert judge_digest(settings_of()) == "e17ddff2754c"
+def test_a_judge_is_known_by_what_it_is_asked_and_not_by_how_many_rows() -> None:
+    same = {judge_digest(settings_of(**one)) for one in ({}, {"rows": 9}, {"seed": 1}, {"concurrency": 9})}
+    changes = ({"version": "2"}, {"structured": False}, {"model": "x"})
+    other = {judge_digest(settings_of(**one)) for one in changes}
+    assert len(same) == 1 and len(other) == 3 and not same & other
 
 
 def test_only_answers_that_changed_are_judged_again(server: Server, tmp_path: Path) -> None:
@@ -160,21 +165,67 @@ def test_drawn_rows_alone_are_judged_and_the_others_have_no_score(server: Server
 @pytest.mark.parametrize(
     ("says", "score"),
     [
-        ("4", 4), ("4.5", 4.5), ("Score: 3", 3), ("**Score:** 3", 3), ("score = 2", 2), ("4/5", 4), ("4 out of 5", 4),
-        ("I give it 2.", 2), ("It has 2 faults. Score: 3", 3), ("Score: 1. On reflection: score: 2", 2),
-        ("6", None), ("0", None), ("-1", None), ("2 or 3", None), ("none", None), ("Score: 9", None),
+        ('{"reason": "it has 2 faults", "score": 3}', 3), ('```json\n{"reason": "", "score": 4.5}\n```', 4.5),
+        ('{"score": "4"}', 4), ('{"score": 9}', None), ('{"score": true}', None), ('{"reason": "4"}', None),
+        ('{"score": null}', None), ("[4]", None), ("4", 4), ("4.5", 4.5), ("Score: 3", 3), ("**Score:** 3", 3),
+        ("score = 2", 2), ("4/5", 4), ("4 out of 5", 4), ("4/10", None), ("4.", 4),
+        ("It has 2 faults.\nScore: 3", 3), ("It has 2 faults. Score: 3", None), ("I give it 2.", None),
+        ("Score: 1. On reflection: score: 2", None), ("2\n3", None), ("6", None), ("0", None), ("-1", None),
+        ("2 or 3", None), ("none", None), ("Score: 9", None), ("Score: -1", None),
     ],
 )  # fmt: skip
-def test_a_score_is_read_where_one_is_meant(says: str, score: float | None) -> None:
+def test_a_score_is_read_where_one_is_stated_and_never_guessed(says: str, score: float | None) -> None:
     assert read_score(settings_of(), says) == score
 
 
 @pytest.mark.parametrize(
     ("says", "score"),
-    [("Good.", 1), ("bad", 0), ("It is BAD, very bad", 0), ("not bad but good", None), ("goodness", None), ("", None)],
-)
-def test_a_choice_is_read_where_just_one_is_named(says: str, score: float | None) -> None:
+    [
+        ('{"reason": "bad it is not", "score": "good"}', 1), ("Good.", 1), ("bad", 0), ("Score: Bad", 0),
+        ("Not good.", None), ("not good", None), ("It is BAD, very bad", None), ("not bad but good", None),
+        ('{"score": "goodness"}', None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_choice_is_read_where_it_is_the_answer(says: str, score: float | None) -> None:
     assert read_score(settings_of(scale=None, choices={"good": 1, "bad": 0}), says) == score
+
+
+PAIR = {"scale": None, "pairwise": True, "prompt": "{{ question }} | {{ first }} | {{ second }}"}
+
+
+@pytest.mark.parametrize(
+    ("prefers", "score"),
+    [("answer", 1.0), ("gold", 0.0), ("the first", 0.5), ("the second", 0.5), ("neither", 0.5), ("nothing", None)],
+)
+def test_a_pair_is_shown_in_both_orders_and_a_verdict_by_place_is_a_tie(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefers: str, score: float | None
+) -> None:
+    async def post(client: Any, url: str, body: dict[str, Any], key: str | None) -> Any:
+        prompt = body["messages"][0]["content"]
+        server.asked.append((url, body, key))
+        first = prompt.split(" | ")[1].split()[0]
+        word = {"the first": "first", "the second": "second", "neither": "tie", "nothing": "perhaps"}.get(
+            prefers, "first" if first == prefers else "second"
+        )
+        return {"choices": [{"message": {"content": json.dumps({"reason": "", "score": word})}}]}
+
+    monkeypatch.setattr(judge_model, "post", post)
+    found = judge_rows(settings_of(**PAIR), iter(ROWS), answered, tmp_path)
+    assert {one.score for one in found.values()} == {score} and len(server.asked) == 12
+    assert scores_of(found, "row-0")["judge_missing"] == float(score is None)
+    judge_rows(settings_of(**PAIR), iter(ROWS), answered, tmp_path)
+    assert len(server.asked) == 12
+
+
+def test_a_persons_scores_are_held_beside_the_judges_own_of_the_same_texts(server: Server, tmp_path: Path) -> None:
+    """Of six rows a person scored four references: two as the judge does (4), one otherwise, one by an empty cell."""
+    humans = ["4", 4, 2, "", None, None]
+    rows = [row | {"kept": json.dumps({"person": human})} for row, human in zip(ROWS, humans, strict=True)]
+    found = judge_rows(settings_of(human="person"), iter(rows), answered, tmp_path)
+    assert [one.agrees for one in found.values()] == [1.0, 1.0, 0.0, None, None, None]
+    assert len(server.asked) == 6 + 3 and found["row-5"] == Judged(4.0)
+    with pytest.raises(InputError, match="row-0 has 'fine' in person, expected a score"):
+        judge_rows(settings_of(human="person"), iter([rows[0] | {"kept": '{"person": "fine"}'}]), answered, tmp_path)
 
 
 @given(st.text())

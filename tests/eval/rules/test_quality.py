@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,83 +14,151 @@ from hypothesis import strategies as st
 from configs.rules.gate import GateConfig
 from eval.rules.decide import changes, decide_load
 from eval.rules.evidence import Evidence
-from tests.support.deciding import MINE, NAMED, OTHER, frame, judged, measured
+from tests.support.deciding import MINE, NAMED, NOISE, OTHER, frame, judged, measured, samples
 
 pytestmark = pytest.mark.unit
 NO_FIGURE: st.SearchStrategy[Any] = st.sampled_from([None, math.nan, math.inf, -math.inf, True, "0.9", [], {}])
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(190, "pass"), (164, "inconclusive"), (100, "fail")])
-def test_a_confident_threshold_is_met_by_the_whole_interval(right: int, outcome: str) -> None:
+def test_a_threshold_is_met_by_the_whole_interval_or_where_asked_by_the_figure(right: int, outcome: str) -> None:
     mine = measured(MINE, frame([i < right for i in range(200)]), metrics={"exact_match": right / 200})
-    plain, sure = (
-        {"rule": "threshold", "metric": "exact_match", "minimum": 0.8, "confident": confident}
-        for confident in (False, True)
-    )
-    found = judged(sure, mine)
-    assert found.outcome == outcome and judged(plain, mine).outcome == ("fail" if right < 160 else "pass")
+    sure = {"rule": "threshold", "metric": "exact_match", "minimum": 0.8}
+    found, point = judged(sure, mine), judged(sure | {"point": True}, mine)
+    assert found.outcome == outcome and point.outcome == ("fail" if right < 160 else "pass")
+    assert "point figure" in point.sentence and "point figure" in point.rule and point.evidence["point"] is True
+    assert "point figure" not in found.sentence + found.rule and "point" not in found.evidence
     assert found.evidence["low"] < right / 200 < found.evidence["high"] and ("more_examples" in found.evidence) == (
         outcome == "inconclusive"
     )
-    assert judged(sure, measured(MINE, metrics={"exact_match": right / 200})).outcome == "inconclusive", (
-        "without examples there is no interval"
+    bare = judged(sure, measured(MINE, metrics={"exact_match": right / 200}))
+    assert bare.outcome == "inconclusive" and "no interval can be made" in bare.sentence
+
+
+def test_the_old_key_says_what_it_said() -> None:
+    mine = measured(MINE, frame([i < 164 for i in range(200)]), metrics={"exact_match": 0.82})
+    rule = {"rule": "threshold", "metric": "exact_match", "minimum": 0.8}
+    assert [judged(rule | {"confident": one}, mine).outcome for one in (True, False)] == ["inconclusive", "pass"]
+
+
+@pytest.mark.parametrize(("right", "outcome"), [(95, "pass"), (75, "inconclusive"), (20, "fail")])
+def test_a_label_of_its_own_is_held_to_a_bound(right: int, outcome: str) -> None:
+    """recall:toxic is in no list of metrics.json's, but in its rows."""
+    rows = 100
+    predictions = pandas.DataFrame(
+        {
+            "id": [str(i) for i in range(2 * rows)],
+            "gold": ["toxic"] * rows + ["fine"] * rows,
+            "answer": ["toxic" if i < right else "fine" for i in range(rows)] + ["fine"] * rows,
+            "probabilities": "{}",
+        }
     )
+    predictions["correct"] = (predictions["gold"] == predictions["answer"]).astype(float)
+    found = judged(
+        {"rule": "threshold", "metric": "recall:toxic", "minimum": 0.75}, measured(MINE, predictions, metrics={})
+    )
+    assert found.outcome == outcome and found.evidence["value"] == right / rows
+    assert judged(
+        {"rule": "threshold", "metric": "recall:none", "minimum": 0}, measured(MINE, predictions)
+    ).outcome == ("inconclusive")
 
 
 BEHAVIOUR = {
-    "typos": {"kind": "robustness", "n": 40, "drop": 0.1, "flip_rate": 0.2, "gap": None},
-    "negation": {"kind": "directional", "n": 40, "drop": 0.05, "flip_rate": 0.9, "gap": None},
-    "unsure": {"kind": "abstention", "n": 40, "drop": 0.0, "flip_rate": None, "gap": None},
-    "names": {"kind": "invariance", "n": 40, "drop": 0.9, "flip_rate": 0.01, "gap": 0.03},
+    "typos": {"kind": "robustness", "n": 1000, "metric": "accuracy"},
+    "negation": {"kind": "directional", "n": 500, "metric": "probability:good"},
+    "unsure": {"kind": "abstention", "n": 500, "metric": "abstained"},
+    "names": {"kind": "invariance", "n": 1000, "metric": "probability:good"},
 }
+N = 500
+ROBUST = samples(
+    ("behaviour:typos:case", "original", [1] * N),
+    ("behaviour:typos:case", "changed", [1] * N),
+    ("behaviour:typos:case", "flipped", [0] * N),
+    ("behaviour:typos:typos", "original", [1] * N),
+    ("behaviour:typos:typos", "changed", [i >= N // 4 for i in range(N)]),
+    ("behaviour:typos:typos", "flipped", [i < N // 4 for i in range(N)]),
+    ("behaviour:negation:append", "moved", [i % 20 > 0 for i in range(N)]),
+    ("behaviour:unsure:prompt", "abstained", [1] * N),
+    ("behaviour:unsure:ordinary", "abstained", [0] * N),
+    ("behaviour:names:men", "gap", [0.3] * N),
+    ("behaviour:names:men", "flipped", [1] * N),
+    ("behaviour:names:both", "gap", [0.01] * N),
+    ("behaviour:names:both", "flipped", [0] * N),
+)
 
 
 @pytest.mark.parametrize(
-    ("rule", "outcome"),
+    ("rule", "outcome", "decides"),
     [
-        ({"rule": "robustness", "maximum_drop": 0.1}, "pass"),
-        ({"rule": "robustness", "maximum_drop": 0.09}, "fail"),
-        ({"rule": "robustness", "maximum_drop": 0.1, "maximum_flip_rate": 0.2}, "pass"),
-        ({"rule": "robustness", "maximum_flip_rate": 0.1}, "fail"),
-        ({"rule": "robustness", "test": "negation", "maximum_drop": 0.05}, "pass"),
-        ({"rule": "robustness", "test": "unsure", "maximum_flip_rate": 1}, "inconclusive"),
-        ({"rule": "robustness", "test": "typo", "maximum_drop": 1}, "inconclusive"),
-        ({"rule": "fairness", "maximum_gap": 0.03}, "pass"),
-        ({"rule": "fairness", "maximum_gap": 0.02}, "fail"),
-        ({"rule": "fairness", "test": "typos", "maximum_gap": 1}, "inconclusive"),
+        ({"rule": "robustness", "maximum_drop": 0.35}, "pass", "typos typos"),
+        ({"rule": "robustness", "maximum_drop": 0.26}, "inconclusive", "typos typos"),
+        ({"rule": "robustness", "maximum_drop": 0.26, "point": True}, "pass", "typos typos"),
+        # Over both perturbations the mean is 0.125: it would hide the one that breaks.
+        ({"rule": "robustness", "maximum_drop": 0.15}, "fail", "typos typos"),
+        ({"rule": "robustness", "maximum_flip_rate": 0.35}, "pass", "typos typos"),
+        ({"rule": "robustness", "maximum_flip_rate": 0.15}, "fail", "typos typos"),
+        ({"rule": "robustness", "test": "negation", "maximum_drop": 0.1}, "pass", "negation append"),
+        ({"rule": "robustness", "test": "negation", "maximum_drop": 0.02}, "fail", "negation append"),
+        ({"rule": "robustness", "test": "unsure", "maximum_drop": 0.02}, "pass", "unsure prompt"),
+        ({"rule": "robustness", "test": "unsure", "maximum_flip_rate": 1}, "inconclusive", "unsure prompt"),
+        ({"rule": "robustness", "test": "names", "maximum_drop": 1}, "inconclusive", ""),
+        ({"rule": "fairness", "maximum_gap": 0.4}, "pass", "names men"),
+        ({"rule": "fairness", "maximum_gap": 0.2}, "fail", "names men"),
+        ({"rule": "fairness", "maximum_gap": 0.4, "maximum_flip_rate": 0.5}, "fail", "names men flip rate"),
+        ({"rule": "fairness", "test": "typos", "maximum_gap": 1}, "inconclusive", ""),
     ],
 )
-def test_behaviour_is_held_to_its_limits(rule: dict[str, Any], outcome: str) -> None:
-    assert judged(rule, measured(MINE, behaviour=BEHAVIOUR)).outcome == outcome
-    assert judged(rule, measured(MINE, behaviour={})).outcome == judged(rule, measured(MINE)).outcome == "inconclusive"
-    empty = {name: test | {"n": 0} for name, test in BEHAVIOUR.items()}
-    assert judged(rule, measured(MINE, behaviour=empty)).outcome == "inconclusive"
+def test_each_perturbation_and_group_is_held_to_its_limits(rule: dict[str, Any], outcome: str, decides: str) -> None:
+    found = judged(rule, measured(MINE, behaviour=BEHAVIOUR, samples=ROBUST))
+    assert found.outcome == outcome and found.evidence.get("metric", "").startswith(decides)
+    for known in ({"behaviour": {}}, {}, {"behaviour": BEHAVIOUR}):
+        assert judged(rule, measured(MINE, **known)).outcome == "inconclusive"
+
+
+def test_opposite_biases_do_not_cancel() -> None:
+    """One half of the pairs goes up by 0.4, the other down: group means are alike, and every answer is another."""
+    pairs = samples(("behaviour:names:b", "gap", [0.4] * N), ("behaviour:names:b", "flipped", [1] * N))
+    found = judged({"rule": "fairness", "maximum_gap": 0.1}, measured(MINE, behaviour=BEHAVIOUR, samples=pairs))
+    assert found.outcome == "fail" and found.evidence["value"] == pytest.approx(0.4)
+
+
+def quantized(alike: int, change: int) -> dict[str, Any]:
+    """Of 400 rows so many answered as the parent did, and so many wrong that it had right."""
+    mine = frame([i >= change for i in range(400)]).assign(answer=["a" if i < alike else "b" for i in range(400)])
+    theirs = frame([1] * 400).assign(answer="a")
+    nats = samples(
+        (f"divergence:{MINE}", "kl_divergence", 0.02 + NOISE / 100), ("divergence:other", "kl_divergence", [9])
+    )
+    metrics = {"parent_agreement": alike / 400, "parent_kl_divergence": 0.025, "exact_match_change": -change / 400}
+    return {
+        "mine": measured(MINE, mine, metrics=metrics),
+        "references": {"parent": measured(OTHER, theirs, samples=nats)},
+    }
 
 
 @pytest.mark.parametrize(
     ("rule", "outcome"),
     [
         ({"minimum_agreement": 0.9}, "pass"),
-        ({"minimum_agreement": 0.95}, "fail"),
-        ({"maximum_kl_divergence": 0.02}, "pass"),
+        ({"minimum_agreement": 0.94}, "inconclusive"),
+        ({"minimum_agreement": 0.94, "point": True}, "pass"),
+        ({"minimum_agreement": 0.99}, "fail"),
+        ({"maximum_kl_divergence": 0.03}, "pass"),
         ({"maximum_kl_divergence": 0.01}, "fail"),
-        ({"metric": "accuracy", "maximum_drop": 0.02}, "pass"),
-        ({"metric": "accuracy", "maximum_drop": 0.01}, "fail"),
-        ({"metric": "log_loss", "maximum_drop": 0.05}, "fail"),
+        ({"metric": "exact_match", "maximum_drop": 0.05}, "pass"),
+        ({"metric": "exact_match", "maximum_drop": 0.001}, "fail"),
         ({"minimum_agreement": 0.5, "metric": "macro_f1", "maximum_drop": 1}, "inconclusive"),
     ],
 )
 def test_quantization_is_held_against_the_parent(rule: dict[str, Any], outcome: str) -> None:
-    metrics = {
-        "parent_agreement": 0.93,
-        "parent_kl_divergence": 0.02,
-        "accuracy_change": -0.015,
-        "log_loss_change": 0.1,
-    }
-    found = judged({"rule": "quantization"} | rule, measured(MINE, metrics=metrics))
+    known = quantized(380, 8)
+    found = judged({"rule": "quantization"} | rule, **known)
     assert found.outcome == outcome
     missing = judged({"rule": "quantization"} | rule, measured(MINE))
     assert missing.outcome == "inconclusive" and "compare_parent: true" in missing.sentence
+    known["references"]["parent"].record["release"] = NAMED
+    other = judged({"rule": "quantization"} | rule, replace(known["mine"], record={"release": OTHER}), **{})
+    assert other.outcome == "fail", "an evaluation of another release"
 
 
 def test_size_is_bytes_or_a_ratio() -> None:

@@ -1,0 +1,162 @@
+"""One metric of what was measured: its figure, its interval, and its difference from another release's. Pure.
+
+Means are made of the long table of samples (eval/metrics/samples.py), figures of the whole set of predictions.parquet.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from configs.metrics import MetricDefinition
+from configs.run.metrics import METRICS, Kind, Metric
+from eval.metrics.aggregate import figure
+from eval.metrics.samples import JUDGE, column_of, select, source_of
+from eval.rules.evidence import Measured
+from eval.rules.result import as_object, finite
+from eval.statistics import by_metric
+from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.values import compare_values, estimate_values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison, both figures, and how many examples only one of the two has."""
+
+    found: Comparison
+    value: float
+    reference_value: float
+    left_out: int = 0
+
+
+def definition_of(metric: str, measured: Measured) -> MetricDefinition:
+    """Raises ValueError for a metric that was not measured and that nobody knows."""
+    known = measured.record.get("definitions") or {}
+    if name := defined_name(metric, known):
+        return known[name]
+    base = METRICS.get(metric.partition(":")[0])
+    if base is None:
+        raise ValueError(f"{metric} was not measured")
+    return as_definition(base)
+
+
+def as_definition(known: Metric) -> MetricDefinition:
+    low, high = known.value_range
+    return {"kind": known.kind, "low": low, "high": high, "higher_is_better": known.higher_is_better}
+
+
+def defined_name(metric: str, known: Any) -> str | None:
+    """harness_TASK_METRIC is the name that harness:TASK:METRIC has in metrics.json."""
+    return metric if metric in known else next((one for one in known if one.replace(":", "_") == metric), None)
+
+
+def higher_is_better(metric: str, measured: Measured) -> bool:
+    try:
+        return definition_of(metric, measured)["higher_is_better"]
+    except ValueError:
+        return True
+
+
+def value_of(metric: str, measured: Measured) -> float | None:
+    """As metrics.json says, else counted anew; None where there is none."""
+    metrics = as_object(measured.record.get("metrics"))
+    for name in (metric, metric.replace(":", "_")):
+        if name in metrics:
+            return finite(metrics[name])
+    return finite(figure(metric, measured.frame)) if ":" in metric and measured.frame is not None else None
+
+
+def estimate_metric(metric: str, measured: Measured, confidence: float, bound: float = 0.0) -> Estimate:
+    """Raises ValueError, in words for a sentence, where there are no examples, or not all are finite numbers."""
+    if is_whole(metric):
+        if measured.frame is None:
+            raise ValueError(f"{metric} has no examples")
+        return by_metric.estimate(metric, measured.frame, confidence, bound)
+    known, samples = definition_of(metric, measured), samples_of(metric, measured)
+    return estimate_samples(samples, known, confidence, bound)
+
+
+def estimate_samples(samples: DataFrame, known: MetricDefinition, confidence: float, bound: float = 0.0) -> Estimate:
+    """Of columns id, cluster, value. Raises ValueError as above."""
+    values, clusters = arrays_of(samples.sort_values("id", ignore_index=True))
+    return estimate_values(values, clusters, kind_of(known), range_of(known), confidence, bound)
+
+
+def compare_metric(metric: str, mine: Measured, theirs: Measured, confidence: float, margin: float = 0.0) -> Compared:
+    """Paired by id; of a judge's scores those pairs that both have. Raises ValueError as above."""
+    if is_whole(metric):
+        if mine.frame is None or theirs.frame is None:
+            raise ValueError(f"{metric} has no examples")
+        found = by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin)
+        return Compared(found, figure(metric, mine.frame), figure(metric, theirs.frame))
+    one, other = (samples_of(metric, side) for side in (mine, theirs))
+    alone = {*one["id"]} ^ {*other["id"]}
+    if alone and source_of(metric) != JUDGE:
+        raise ValueError(f"{len(alone)} examples are not shared")
+    one, other = (side[~side["id"].isin(alone)].sort_values("id", ignore_index=True) for side in (one, other))
+    known = definition_of(metric, mine)
+    found = compare_samples(one, other, known, confidence, margin)
+    return Compared(found, float(one["value"].mean()), float(other["value"].mean()), len(alone))
+
+
+def compare_samples(
+    one: DataFrame, other: DataFrame, known: MetricDefinition, confidence: float, margin: float = 0.0
+) -> Comparison:
+    """Of two that hold the same ids in the same order. Raises ValueError as above."""
+    if not len(one) or not one["id"].is_unique or list(one["id"]) != list(other["id"]):
+        raise ValueError("no examples are shared" if not len(one) else "ids repeat, or are not shared")
+    (values, clusters), (others, _) = arrays_of(one), arrays_of(other)
+    bound = -margin if known["higher_is_better"] else margin
+    return compare_values(values, others, clusters, kind_of(known), range_of(known), confidence, bound)
+
+
+def is_whole(metric: str) -> bool:
+    """Whether it is a figure of the whole set, of which one example has none."""
+    base = metric.partition(":")[0]
+    return base in METRICS and METRICS[base].kind == "whole"
+
+
+def samples_of(metric: str, measured: Measured) -> DataFrame:
+    """Columns id, cluster, value. Raises ValueError where there is no sample."""
+    name, found = defined_name(metric, measured.record.get("definitions") or {}) or metric, None
+    if measured.samples is not None:
+        source, _, of_task = name.rpartition(":") if name.startswith("harness:") else (source_of(name), "", name)
+        found = select(measured.samples, source, of_task)
+    if (found is None or not len(found)) and measured.frame is not None:  # measured before there were samples
+        found = samples_of_frame(metric, measured.frame)
+    if found is None or not len(found):
+        raise ValueError(f"{metric} has no examples")
+    return found
+
+
+def samples_of_frame(metric: str, frame: DataFrame) -> DataFrame | None:
+    column = column_of(metric)
+    if column is None or column not in frame:
+        return None
+    found = frame[["id"]].assign(cluster=frame["cluster"] if "cluster" in frame else None, value=frame[column])
+    return found[found["value"].notna()] if source_of(metric) == JUDGE else found
+
+
+def arrays_of(samples: DataFrame) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Values and clusters. Raises ValueError where one is no finite number."""
+    import numpy
+
+    values = samples["value"].to_numpy(dtype=float)
+    if wrong := int((~numpy.isfinite(values)).sum()):
+        raise ValueError(f"{wrong} examples are no finite number")
+    clusters = samples["cluster"]
+    return values, clusters.fillna(samples["id"]).to_numpy(dtype=object) if clusters.notna().any() else None
+
+
+def kind_of(known: MetricDefinition) -> Kind:
+    return cast(Kind, known["kind"])
+
+
+def range_of(known: MetricDefinition) -> tuple[float, float]:
+    low, high = known["low"], known["high"]
+    return -math.inf if low is None else low, math.inf if high is None else high

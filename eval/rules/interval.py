@@ -1,0 +1,95 @@
+"""The one decision of every rule: where an interval lies to a bound. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from configs.verdict import Outcome, RuleEvidence
+from eval.statistics.comparison import Estimate
+from eval.statistics.power import more_examples, normal
+
+
+def decide_interval(low: float, high: float, bound: float, higher_is_better: bool) -> Outcome:
+    """pass: every value from low to high is at least as good as the bound; fail: none of them is; inconclusive: some
+    are, or an end is no number."""
+    if math.isnan(low) or math.isnan(high) or math.isnan(bound) or low > high:
+        return "inconclusive"
+    worst, best = (low, high) if higher_is_better else (-high, -low)
+    least = bound if higher_is_better else -bound
+    return "pass" if worst >= least else "fail" if best < least else "inconclusive"
+
+
+def percent(confidence: float) -> str:
+    """95% of 0.95, 97.47% of 0.9747."""
+    return f"{100 * confidence:.4g}%"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure and the bound that it is held to: the least that it may be, or the most. `value` None: not measured.
+
+    `found`: its interval; None where no examples are there to make one of. `point`: the figure decides.
+    """
+
+    what: str
+    value: float | None
+    bound: float
+    least: bool
+    found: Estimate | None = None
+    point: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.value is None:
+            return "inconclusive"
+        if self.point:
+            return decide_interval(self.value, self.value, self.bound, self.least)
+        return (
+            decide_interval(self.found.low, self.found.high, self.bound, self.least) if self.found else "inconclusive"
+        )
+
+    @property
+    def surplus(self) -> float:
+        """How far the figure lies on the better side of its bound; -inf where there is no figure."""
+        return -math.inf if self.value is None else (self.value - self.bound) * (1 if self.least else -1)
+
+    @property
+    def more_examples(self) -> int | None:
+        """About how many more would decide; None where it is decided, or no number would."""
+        if self.outcome != "inconclusive" or self.found is None or not math.isfinite(self.surplus):
+            return None
+        found = self.found
+        deviation = (found.high - found.low) * math.sqrt(found.n) / (2 * normal(found.confidence))
+        return more_examples(self.surplus, deviation, found.n, found.confidence)
+
+    def words(self, missing: str) -> str:
+        """`missing`: the command where it was not measured, or has no examples."""
+        if self.value is None:
+            return f"{self.what} was not measured ({missing})"
+        figure, found = f"{self.what} is {self.value:.4g}", self.found
+        if found is None:
+            return figure if self.point else f"{figure}, of which no interval can be made ({missing}, or point: true)"
+        interval = f"its {percent(found.confidence)} interval [{found.low:.4g}, {found.high:.4g}]"
+        if self.point:
+            return f"{figure} on {found.n} examples (point figure; {interval})"
+        lies = {"pass": "lies inside", "fail": "lies outside", "inconclusive": f"spans {self.bound:.4g}"}
+        return f"{figure} on {found.n} examples; {interval} {lies[self.outcome]}"
+
+    def evidence(self) -> RuleEvidence:
+        facts: RuleEvidence = {
+            "metric": self.what,
+            "value": self.value,
+            "bound": self.bound,
+            "direction": "at least" if self.least else "at most",
+            "more_examples": self.more_examples,
+        }
+        if self.found is not None:
+            facts |= {
+                "low": self.found.low,
+                "high": self.found.high,
+                "confidence": self.found.confidence,
+                "n": self.found.n,
+                "method": self.found.method,
+            }
+        return facts | {"point": True} if self.point else facts

@@ -1,0 +1,105 @@
+"""A gate that a run could never pass is refused before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.check import check_files
+from configs.rules.fit import misfits
+from configs.rules.gate import GateConfig
+from configs.run.config import RunConfig
+
+pytestmark = pytest.mark.unit
+SECTIONS: dict[str, Any] = {
+    "name": "run",
+    "task": "sequence-classification",
+    "base": {"path": "tiny"},
+    "data": {"source": "files", "files": ["rows.jsonl"], "labels": ["fine", "toxic"]},
+    "train": {"max_steps": 1},
+    "gate": "gate.yaml",
+}
+TESTS = [
+    {"test": "robustness", "name": "typing", "perturb": ["typos"]},
+    {"test": "invariance", "name": "people", "templates": ["I met {who}."], "groups": {"a": ["Ann"], "b": ["Bob"]}, "label": "fine"},
+]  # fmt: skip
+CHAT: dict[str, Any] = {"task": "causal-lm", "data": {"source": "files", "files": ["rows.jsonl"]}}
+HARNESS = {"harness": [{"task": "gsm8k"}]}
+
+
+def found(rule: dict[str, Any], **sections: Any) -> list[str]:
+    run = RunConfig.model_validate(SECTIONS | sections)
+    return [f"{one.key}: {one.found}, {one.expected}" for one in misfits(GateConfig(rules=[rule]), run)]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("rule", "sections"),
+    [
+        ({"rule": "threshold", "metric": "recall:toxic", "minimum": 0.5}, {}),
+        ({"rule": "threshold", "metric": "macro_f1", "minimum": 0.5}, {}),
+        ({"rule": "calibration", "maximum": 0.1}, {}),
+        ({"rule": "robustness", "test": "typing", "maximum_drop": 0.1}, {"evaluate": {"behaviour": TESTS}}),
+        ({"rule": "fairness", "maximum_gap": 0.1}, {"evaluate": {"behaviour": TESTS}}),
+        ({"rule": "non_inferior_to", "metric": "accuracy", "margin": 0, "reference": "base"}, {"evaluate": {"baseline": True}}),
+        ({"rule": "threshold", "metric": "size_ratio", "maximum": 1, "point": True}, {"quantize": {"compare_parent": True}}),
+        ({"rule": "non_inferior_to", "metric": "harness:gsm8k:exact_match", "margin": 0.1}, CHAT | {"evaluate": HARNESS}),
+        ({"rule": "threshold", "metric": "harness_gsm8k_exact_match", "minimum": 0}, CHAT | {"evaluate": HARNESS}),
+        ({"rule": "parity"}, {}),
+    ],
+)  # fmt: skip
+def test_what_the_run_measures_may_be_asked_for(rule: dict[str, Any], sections: dict[str, Any]) -> None:
+    assert found(rule, **sections) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "sections", "expected"),
+    [
+        ({"rule": "threshold", "metric": "exact_match", "minimum": 0.5}, {}, "a metric of task sequence-classification"),
+        ({"rule": "threshold", "metric": "recall:toxik", "minimum": 0.5}, {}, "'toxic'?"),
+        ({"rule": "threshold", "metric": "f1:x", "minimum": 0.5}, CHAT, "no labels"),
+        ({"rule": "threshold", "metric": "custom:polite", "minimum": 0.5}, {}, "evaluate.metrics"),
+        ({"rule": "threshold", "metric": "size_ratio", "maximum": 1}, {}, "compare_parent: true"),
+        ({"rule": "threshold", "metric": "size_ratio", "maximum": 1}, {"quantize": {"compare_parent": True}}, "point: true"),
+        ({"rule": "threshold", "metric": "judge_score", "minimum": 1}, CHAT, "a metric of task causal-lm"),
+        ({"rule": "superior_to", "metric": "accuracy", "reference": "base"}, {}, "evaluate.baseline: true"),
+        ({"rule": "quantization", "minimum_agreement": 0.9}, {}, "compare_parent: true"),
+        ({"rule": "size", "relative_to": "parent", "maximum_ratio": 1}, {}, "compare_parent: true"),
+        ({"rule": "robustness", "maximum_drop": 0.1}, {}, "evaluate.behaviour"),
+        ({"rule": "robustness", "test": "typnig", "maximum_drop": 1}, {"evaluate": {"behaviour": TESTS}}, "'typing'?"),
+        ({"rule": "fairness", "test": "typing", "maximum_gap": 1}, {"evaluate": {"behaviour": TESTS}}, "people"),
+        ({"rule": "non_inferior_to", "metric": "harness:gms8k:acc", "margin": 0}, CHAT | {"evaluate": HARNESS}, "harness:gsm8k:METRIC"),
+        ({"rule": "slice_minimum", "metric": "harness:gsm8k:acc", "minimum": 0}, CHAT | {"evaluate": HARNESS}, "no slices"),
+        ({"rule": "latency", "metric": "latency_p95_ms", "maximum": 9}, {}, "an environment"),
+    ],
+)  # fmt: skip
+def test_what_it_does_not_measure_is_told_with_what_would_have_to_be(
+    rule: dict[str, Any], sections: dict[str, Any], expected: str
+) -> None:
+    told = found(rule, **sections)
+    assert told and expected in told[0]
+
+
+def test_check_names_the_gate_file_the_line_and_the_rule_of_every_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("{}")
+    Path("tiny").mkdir()
+    Path("run.yaml").write_text(
+        "name: run\ntask: sequence-classification\nbase: {path: tiny}\n"
+        "data: {source: files, files: [rows.jsonl]}\ntrain: {max_steps: 1}\ngate: gate.yaml\n"
+    )
+    Path("gate.yaml").write_text(
+        "rules:\n  - {rule: threshold, metric: exact_match, minimum: 0.5}\n  - {rule: parity}\n"
+        "  - {rule: fairness, maximum_gap: 0.1}\n"
+    )
+    problems = check_files([Path("run.yaml")], [])
+    assert [(one.file, one.line) for one in problems] == [("gate.yaml", 2), ("gate.yaml", 4)]
+    assert "exact_match >= 0.5" in problems[0].key and "fair (all tests)" in problems[1].key
+
+
+def test_every_shipped_run_can_be_decided_by_its_gate() -> None:
+    paths = sorted(Path("configs/finetune").glob("*.yaml"))
+    assert len(paths) >= 6 and [str(one) for one in check_files(paths, [])] == []
