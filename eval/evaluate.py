@@ -19,7 +19,7 @@ from configs.paths import RunPaths
 from configs.release import Manifest, verify_release
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate
-from configs.run.reported import REPORTED
+from configs.run.metrics import REPORTED
 from eval.behaviour.figures import samples_of_outcomes
 from eval.behaviour.run import make_asker, run_behaviour_tests
 from eval.measure import cache

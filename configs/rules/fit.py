@@ -14,7 +14,7 @@ from configs.rules.quality import CalibrationRule, QuantizationRule, ThresholdRu
 from configs.rules.slices import SliceMinimumRule
 from configs.run.behaviour import name_of
 from configs.run.config import SOURCE_LABELS, RunConfig
-from configs.run.reported import REPORTED, kinds_of
+from configs.run.metrics import REPORTED, kinds_of
 from configs.section import nearest
 
 KINDS = {"robustness": ("robustness", "directional", "abstention"), "fairness": ("invariance",)}

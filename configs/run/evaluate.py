@@ -68,8 +68,8 @@ class Evaluate(Section):
     parity: Parity = Parity()
     cluster: str | None = Field(
         None,
-        description="a column of data.keep: what test rows share (a document, a user), of which intervals take account; "
-        "null: data.split.by where the split is grouped",
+        description="a column of data.keep: what test rows share (a document, a user), of which intervals take "
+        "account; null: data.split.by where the split is grouped",
     )
     metrics: list[OwnMetric] = Field(default_factory=list, description="metrics of your own: custom:NAME in a gate")
 

@@ -8,8 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from configs.metrics import Metrics
-from configs.run.metrics import METRICS
-from configs.run.reported import REPORTED
+from configs.run.metrics import METRICS, REPORTED
 from eval.metrics import classification, entities, generation, regression
 from eval.metrics.classification import averaged, over_labels
 from eval.metrics.entities import over_entities
@@ -76,8 +75,8 @@ def classes_of(frame: DataFrame) -> dict[str, dict[str, float]]:
 
 
 def summarise(path: Path, kind: str, minimum_slice: int, own: Iterable[str] = ()) -> Metrics:
-    """`own`: the columns of evaluate.metrics. metrics, classes and slices of a predictions.parquet. The columns of one figure are in memory at a time; what is
-    not finite is left out."""
+    """metrics, classes and slices of a predictions.parquet; `own`: the columns of evaluate.metrics. The columns of one
+    figure are in memory at a time; what is not finite is left out."""
     members = {name: rows for name, rows in slice_rows(path).items() if len(rows) >= minimum_slice}
     metrics: dict[str, float] = {}
     slices: dict[str, dict[str, float]] = {name: {"n": len(rows)} for name, rows in members.items()}

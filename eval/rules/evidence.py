@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats. `samples`: the
-    long table (eval/metrics/samples.py); None: an evaluation of before there was one."""
+    """One release's metrics.json and its predictions, one row an example, `id` a text that never repeats. `samples`:
+    the long table (eval/metrics/samples.py); None: an evaluation of before there was one."""
 
     record: Metrics
     frame: DataFrame | None = None
