@@ -207,6 +207,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     """The whole way: prepare, train, quantize, evaluate, gate, and publish what passed."""
     from configs.check import refuse_gate
     from configs.verdict import EXIT_CODES
+    from eval.report.headline import headline
 
     settings = read_run(config, overrides)
     refuse_gate(settings, config)
@@ -222,7 +223,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     run_evaluate(settings, production)
     typer.secho(f"gate {settings.name}", err=True, bold=True)
     verdict = run_gate(settings, production)
-    print_verdict(verdict)
+    print_verdict(verdict, headline(verdict))
     if verdict.outcome == "pass":
         typer.echo(f"   published  {run_publish(settings)}")
     raise typer.Exit(EXIT_CODES[verdict.outcome])

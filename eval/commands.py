@@ -61,6 +61,7 @@ def gate(
 ) -> None:
     """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
     from configs.verdict import EXIT_CODES
+    from eval.report.headline import headline
 
     if explain is not None:
         typer.echo(explained(explain, read_run(config, overrides) if config else None, production))
@@ -68,7 +69,7 @@ def gate(
     if config is None:
         raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
     verdict = run_gate(read_run(config, overrides), production)
-    typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict)
+    typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict, headline(verdict))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 

@@ -116,13 +116,16 @@ def shorten(text: str, width: int) -> str:
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
-def print_verdict(verdict: Verdict) -> None:
+def print_verdict(verdict: Verdict, headline: str | None = None) -> None:
+    """A line a rule, then the headline of its report, where it has one."""
     colours = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
     for result in verdict.results:
         typer.secho(f"{result.outcome:>12}", fg=colours[result.outcome], nl=False)
         typer.echo(f"  {result.rule}: {result.sentence}")
     typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
     typer.echo(f"  {verdict.release}")
+    if headline:
+        typer.secho(headline, fg=colours[verdict.outcome], bold=True)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""A picture of a page: `python -m benchmarks.eval.picture build/NAME/gate/report.html docs/gate-report.png`."""
+"""Pictures of pages: `python -m benchmarks.eval.picture build/NAME/gate/report.html picture.png`, or without arguments
+the five of docs/reviewer.md, of the verdicts that benchmarks/eval/verdicts.py makes."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 
 CHROMIUM = Path(__file__).parents[2] / "infra/npm/node_modules/.chromium"
 WIDTH, HEIGHT = 1000, 1250
-MOST_BYTES = 300 * 1024
+MOST_BYTES = 200 * 1024
 
 
 @contextmanager
@@ -30,8 +31,8 @@ def headless_browser() -> Iterator[Any]:
         browser.close()
 
 
-def take(browser: Any, page: Path, picture: Path) -> None:
-    """The top of the page as PNG, at most MOST_BYTES: 256 colours are enough for text and bars."""
+def take(browser: Any, page: Path, picture: Path, *, whole: bool = False) -> None:
+    """The top of the page as PNG, or the whole of it, at most MOST_BYTES: 256 colours are enough for text and bars."""
     from PIL import Image
 
     view = browser.new_context(
@@ -39,11 +40,26 @@ def take(browser: Any, page: Path, picture: Path) -> None:
     ).new_page()
     view.goto(page.resolve().as_uri())
     picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(view.screenshot())).convert("RGB").quantize(256).save(picture, optimize=True)
-    if picture.stat().st_size > MOST_BYTES:
+    Image.open(io.BytesIO(view.screenshot(full_page=whole))).convert("RGB").quantize(256).save(picture, optimize=True)
+    if not whole and picture.stat().st_size > MOST_BYTES:
         raise SystemExit(f"{picture}: found {picture.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}")
 
 
-if __name__ == "__main__":
+def take_all(folder: Path, kinds: list[str]) -> None:
+    """`folder`/gate-KIND.png of each."""
+    from benchmarks.eval.verdicts import make
+
+    pages = {kind: make(kind, Path("build/verdicts") / kind)[1].resolve() for kind in kinds}
     with headless_browser() as browser:
-        take(browser, Path(sys.argv[1]), Path(sys.argv[2]))
+        for kind, page in pages.items():
+            take(browser, page, folder / f"gate-{kind}.png")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3 and sys.argv[1].endswith(".html"):
+        with headless_browser() as browser:
+            take(browser, Path(sys.argv[1]), Path(sys.argv[2]))
+    else:
+        from benchmarks.eval.verdicts import CASES
+
+        take_all(Path("docs"), sys.argv[1:] or [*CASES])

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from configs.verdict import RuleResult, Verdict
-from eval.report import summary
+from eval.report.compared import REFERENCES
+from eval.report.headline import OUTCOMES
 from eval.report.markdown import printable
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
@@ -19,7 +20,7 @@ HELP = {
     "tunegate_cost": "what the answers cost",
     "tunegate_rule": "what a rule measured",
     "tunegate_rules": "rules by outcome",
-    "tunegate_looks": "releases judged at these test rows",
+    "tunegate_holdout_uses": "releases judged at these test rows",
 }
 
 
@@ -91,7 +92,7 @@ def escape(text: object) -> str:
 def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[str, str], object]]:
     """(family, labels, value), a family's together."""
     sides = {"release": evidence.measured} | {
-        name: evidence.references[name] for name in summary.REFERENCES if name in evidence.references
+        name: evidence.references[name] for name in REFERENCES if name in evidence.references
     }
     records = {side: measured.record for side, measured in sides.items() if measured}
     mine = records.get("release", {})
@@ -118,6 +119,6 @@ def samples(verdict: Verdict, evidence: Evidence) -> Iterator[tuple[str, dict[st
             ("tunegate_rule", {"number": str(number), "rule": one.rule, "figure": name}, one.evidence.get(name))
             for name in NUMBERS
         )
-    for outcome in summary.OUTCOMES:
+    for outcome in OUTCOMES:
         yield "tunegate_rules", {"outcome": outcome}, sum(one.outcome == outcome for one in verdict.results)
-    yield "tunegate_looks", {}, verdict.holdout_uses
+    yield "tunegate_holdout_uses", {}, verdict.holdout_uses

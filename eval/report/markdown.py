@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.release import short
 from configs.verdict import RuleResult, Verdict
-from eval.report import summary
+from eval.report import compared, summary
+from eval.report.compared import Compared
+from eval.report.headline import by_severity, figure_of, headline, looks, others
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 FLIPS_SHOWN = 5
 SLICES_SHOWN = 5
-CHANGES_SHOWN = 8
 LONGEST = 160  # characters of an example's text in a table
 # Entities cannot be Markdown's structure (CommonMark 0.31, 2.5). A `_` between letters is none either: metric names
 # stay readable.
@@ -70,25 +72,30 @@ def figure(value: object, sign: str = "") -> str:
 
 
 def interval(one: RuleResult) -> str:
-    sign = "+" if "difference" in one.evidence else ""
-    low, high = (figure(one.evidence.get(name), sign) for name in ("low", "high"))
-    return f"{low} … {high}" if low and high else ""
+    found = figure_of(one)
+    return "" if found is None else spread(found.low, found.high, "+" if found.is_difference else "")
+
+
+def spread(low: float | None, high: float | None, sign: str = "") -> str:
+    return f"{figure(low, sign)} … {figure(high, sign)}" if low is not None and high is not None else ""
 
 
 def value(one: RuleResult) -> str:
-    return (
-        figure(one.evidence["difference"], "+") if "difference" in one.evidence else figure(one.evidence.get("value"))
-    )
+    """Of a rule on slices, the slice's that it decided by."""
+    found = figure_of(one)
+    return "" if found is None else figure(found.value, "+" if found.is_difference else "")
 
 
-def arrow(change: summary.Change) -> str:
-    word = {True: "better", False: "worse", None: ""}[change.better]
-    spread = (
-        f" ({figure(change.low, '+')} … {figure(change.high, '+')})"
-        if change.low is not None and change.high is not None
-        else ""
-    )
-    return " ".join(filter(None, [change.arrow, figure(change.release - change.before, "+") + spread, word]))
+def arrow(change: Compared) -> str:
+    """▼ -0.14 (-0.2 … -0.08) worse. The arrow is the way that the number went, the word whether that is good; of a cost
+    by how much of what it was."""
+    way = "▲" if change.difference > 0 else "▼" if change.difference < 0 else "="
+    if change.ratio is not None:
+        percent = 100 * (change.ratio - 1)
+        return way if not change.difference else f"{way} {percent:+.0f}%" if abs(percent) >= 1 else f"{way} below 1%"
+    ends = f"{change.low:+.3g} … {change.high:+.3g}" if change.low is not None and change.high is not None else ""
+    moved = format(change.difference, "+.3g") if change.difference else "0"
+    return " ".join(filter(None, [way, moved, f"({ends})" if ends else "", change.word]))
 
 
 @cache
@@ -103,31 +110,40 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow)
+    environment.globals.update(
+        plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow, spread=spread
+    )
     return environment.get_template("report.md.jinja")
 
 
-def write_markdown(verdict: Verdict, evidence: Evidence, facts: dict[str, str], links: dict[str, str]) -> str:
-    """Pure. `facts`: where the release comes from; `links`: name to address."""
-    metric, flips, changes = summary.main_metric(verdict, evidence), summary.flips(evidence), summary.changes(verdict)
-    rows = summary.slices(evidence, metric)
+def write_markdown(verdict: Verdict, evidence: Evidence, background: summary.Background, links: dict[str, str]) -> str:
+    """Pure. `links`: name to address."""
+    metric, flips, changes = (
+        summary.main_metric(verdict, evidence),
+        summary.flips(evidence),
+        compared.changes(verdict, evidence),
+    )
+    columns = compared.references(verdict.changes.values())
     parts: dict[str, object] = {
         "metric": metric,
-        "reference": summary.reference_of(evidence),
+        "reference": compared.paired_with(evidence),
+        "columns": [short(name) for name in columns],
         "changes": changes,
-        "slices": rows,
-        "facts": facts,
+        "changes_shown": compared.shown_first(changes),
+        "costs": compared.costs(evidence, columns),
+        "slices": summary.slices(verdict, evidence, metric),
+        "not_judged": summary.not_judged(verdict, evidence),
+        "background": background,
         "links": links,
     }
-    parts |= {
-        "lost": [flip for flip in flips if flip.kind == "lost"],
-        "gained": [flip for flip in flips if flip.kind == "gained"],
-    }
-    parts |= {"shown": FLIPS_SHOWN, "slices_shown": SLICES_SHOWN, "changes_shown": CHANGES_SHOWN}
+    parts |= {kind: [flip for flip in flips if flip.kind == kind] for kind in ("lost", "gained")}
+    parts |= {"shown": FLIPS_SHOWN, "slices_shown": SLICES_SHOWN}
     text = template().render(
         verdict=verdict,
-        headline=summary.headline(verdict),
-        results=summary.by_severity(verdict.results),
+        headline=headline(verdict),
+        others=others(verdict),
+        looks=looks(verdict),
+        results=by_severity(verdict.results),
         n=evidence.measured.record.get("n") if evidence.measured else None,
         **parts,
     )

@@ -6,10 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from configs.release import short
 from configs.verdict import RuleResult, Verdict
-from eval.report import summary
-from eval.report.markdown import arrow, figure, interval, printable, value
-from eval.report.plots import Forest, calibration, confusion, interval_plot, slices_plot
+from eval.report import compared, labels, summary
+from eval.report.headline import by_severity, decisive, figure_of, headline, limit, looks, others, share
+from eval.report.markdown import arrow, figure, interval, printable, spread, value
+from eval.report.plots import Forest, calibration, interval_plot, releases_plot, slices_plot
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
 
@@ -18,16 +20,7 @@ if TYPE_CHECKING:
 
 MOST_FLIPS = 500  # of each kind: a page of thousands would be slow to open
 LONGEST = 4000  # characters of one text of an example
-LABELS = {
-    "n": "examples",
-    "p_value": "p",
-    "p_adjusted": "adjusted p",
-    "minimum_detectable_effect": "detectable effect",
-    "power": "power",
-    "more_examples": "more examples to decide",
-    "reference_value": "reference",
-    "bound": "bound",
-}
+LABELS_SHOWN, DIFFERENCES_SHOWN = 10, 8
 
 
 class Card(NamedTuple):
@@ -51,13 +44,15 @@ def template() -> Template:
         lstrip_blocks=True,
         finalize=readable,
     )
-    environment.globals.update(figure=figure, arrow=arrow)
+    environment.globals.update(
+        figure=figure, arrow=arrow, interval=interval, value=value, spread=spread, short=short, share=share
+    )
     return environment.get_template("report.html.jinja")
 
 
-def write_page(verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]) -> str:
+def write_page(verdict: Verdict, evidence: Evidence, background: summary.Background) -> str:
     """Pure: the same verdict and evidence give the same bytes."""
-    return template().render(parts_of(verdict, evidence, facts, questions)) + "\n"
+    return template().render(parts_of(verdict, evidence, background)) + "\n"
 
 
 def readable(one: Any) -> Any:
@@ -67,52 +62,80 @@ def readable(one: Any) -> Any:
     return printable(one if len(one) <= LONGEST else one[: LONGEST - 1] + "…")
 
 
-def parts_of(
-    verdict: Verdict, evidence: Evidence, facts: dict[str, str], questions: dict[str, str]
-) -> dict[str, object]:
-    mine, metric = summary.frame_of(evidence.measured), summary.main_metric(verdict, evidence)
+def parts_of(verdict: Verdict, evidence: Evidence, background: summary.Background) -> dict[str, object]:
+    mine, theirs = compared.frames(evidence)
+    metric, decided = summary.main_metric(verdict, evidence), decisive(verdict)
     record = evidence.measured.record if evidence.measured else {}
-    flips, reference = summary.flips(evidence, questions), summary.reference_of(evidence)
+    weakest = labels.weakest(evidence)
+    changes = compared.changes(verdict, evidence)
+    flips, columns = summary.flips(evidence, background.questions), compared.references(verdict.changes.values())
     shown = [flip for kind in ("lost", "gained") for flip in [one for one in flips if one.kind == kind][:MOST_FLIPS]]
     subject = {
         "Release": verdict.release,
         "Champion": verdict.champion or "none",
         "Test rows": verdict.dataset or "none",
+        "Gate": background.gate,
     }
     return {
         "verdict": verdict,
-        "headline": summary.headline(verdict),
-        "reference": reference,
+        "headline": headline(verdict),
+        "others": others(verdict),
+        "looks": looks(verdict),
+        "decided": card_of(decided) if decided else None,
+        "not_judged": summary.not_judged(verdict, evidence),
+        "reference": compared.paired_with(evidence),
         "metric": metric,
         "n": record.get("n"),
-        "cards": [card_of(one) for one in summary.by_severity(verdict.results)],
-        "changes": summary.changes(verdict),
-        "slices": summary.slices(evidence, metric),
+        "cards": [card_of(one) for one in by_severity(verdict.results) if one is not decided],
+        "columns": [short(name) for name in columns],
+        "changes": changes,
+        "changes_shown": compared.shown_first(changes),
+        "costs": compared.costs(evidence, columns),
+        "background": background,
+        "differences_shown": DIFFERENCES_SHOWN,
+        "trend": releases_plot(background.releases, str(metric)),
+        "slices": summary.slices(verdict, evidence, metric),
+        "small_slices": summary.small_slices(evidence),
         "flips": shown,
         "hidden": len(flips) - len(shown),
         "counts": {kind: sum(one.kind == kind for one in flips) for kind in ("lost", "gained")},
         "flip_slices": sorted({name for flip in shown for name in flip.slices}),
-        "confusion": confusion(mine),
+        "labels": weakest,
+        "many_labels": len(weakest) > labels.MOST_LABELS,
+        "labels_shown": LABELS_SHOWN,
+        "confused": labels.confused(mine, theirs),
+        "matrix": labels.matrix(mine),
         "bins": calibration(mine),
         "behaviour": record.get("behaviour") or {},
-        "cost": record.get("cost") or {},
         "quantization": beside_parent(record.get("metrics") or {}),
-        "facts": subject | facts,
+        "facts": {name: fact for name, fact in (subject | background.facts).items() if fact},
     }
 
 
 def card_of(one: RuleResult) -> Card:
-    evidence = one.evidence
-    title = "difference" if "difference" in evidence else "value"
+    """Its figures in words; `reference` is a name, `reference_value` that one's figure."""
+    facts, found = one.evidence, figure_of(one)
+    confidence, power, more = (finite(facts.get(name)) for name in ("confidence", "power", "more_examples"))
+    reference = str(facts.get("reference") or "reference")
+    parity = facts.get("kind") == "parity"
     figures = [
-        (title, value(one)),
+        ("agreement" if parity else "difference" if found and found.is_difference else "value", value(one)),
+        ("mean difference", figure(facts.get("difference")) if parity else ""),
+        (f"{share(confidence)} interval" if confidence else "interval", interval(one)),
+        (short(reference), figure(facts.get("reference_value"))),
+        ("allowed", limit(one)),
+        ("rows", figure(facts.get("n"))),
+        ("p", figure(facts.get("p_value"))),
+        ("detectable difference", figure(facts.get("minimum_detectable_effect"))),
         (
-            f"{evidence['confidence']:.0%} interval" if finite(evidence.get("confidence")) else "interval",
-            interval(one),
+            "power",
+            f"would have passed in {share(power if power > 0.99 else round(power, 2))} of cases, were the two alike"
+            if power is not None
+            else "",
         ),
+        ("to decide", f"about {more:,.0f} more rows" if more is not None else ""),
+        ("method", str(facts.get("method") or "")),
     ]
-    figures += [(label, figure(evidence.get(name))) for name, label in LABELS.items()]
-    figures += [(name, str(evidence[name])) for name in ("reference", "method") if evidence.get(name) is not None]
     return Card(one, interval_plot(one), slices_plot(one), [(label, text) for label, text in figures if text])
 
 

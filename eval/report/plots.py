@@ -6,15 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from configs.release import short
 from configs.verdict import RuleResult, SliceEvidence
 from eval.metrics.classification import BINS
+from eval.report.headline import figure_of, is_difference
+from eval.report.history import Point
 from eval.rules.result import finite
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 MARGIN = 0.08  # of the range, left free on both sides
-MOST_LABELS = 16
 
 
 class Mark(NamedTuple):
@@ -58,14 +60,6 @@ class Bin(NamedTuple):
     left: float
 
 
-class Confusion(NamedTuple):
-    """`rows`: gold label, then for each answer (count, share of the gold label's rows)."""
-
-    answers: list[str]
-    rows: list[tuple[str, list[tuple[int, float]]]]
-    hidden: int
-
-
 def forest(
     marks: Sequence[Mark], bound: float | None, direction: str | None, differences: bool, alt: str
 ) -> Forest | None:
@@ -95,25 +89,29 @@ def forest(
 
 def interval_plot(one: RuleResult) -> Forest | None:
     """A rule's figure against what it allows."""
-    evidence, differences = one.evidence, "difference" in one.evidence
-    point, low, high, bound = (
-        finite(evidence.get(name)) for name in ("difference" if differences else "value", "low", "high", "bound")
-    )
-    if point is None or (bound is None and low is None):
+    evidence, found, bound = one.evidence, figure_of(one), finite(one.evidence.get("bound"))
+    if found is None or (bound is None and found.low is None):
         return None
+    low, high = found.low, found.high
     spread = f", interval {low:.4g} to {high:.4g}" if low is not None and high is not None else ""
     limit = f", allowed {evidence.get('direction', '')} {bound:.4g}" if bound is not None else ""
-    alt = f"{one.rule}: {'difference' if differences else 'value'} {point:.4g}{spread}{limit}: {one.outcome}"
-    return forest([Mark("", "", point, low, high, one.outcome)], bound, evidence.get("direction"), differences, alt)
+    what = f"{'difference' if found.is_difference else 'value'} {found.value:.4g}"
+    alt = f"{one.rule}: {what}{f' of {found.place}' if found.place else ''}{spread}{limit}: {one.outcome}"
+    mark = Mark("", "", found.value, low, high, one.outcome)
+    return forest([mark], bound, evidence.get("direction"), found.is_difference, alt)
 
 
-def slices_plot(one: RuleResult, most: int = 20) -> Forest | None:
+def slices_plot(one: RuleResult, most: int = 8) -> Forest | None:
     """A rule's slices on one axis, the worst first."""
     found = [row for row in one.evidence.get("slices") or [] if isinstance(row, dict)]
-    differences = any("difference" in row for row in found)
+    differences = any(is_difference(row) for row in found)
     direction = one.evidence.get("direction")
     sign = -1 if direction == "at most" else 1
-    figures = [(value, row) for row in found if (value := figure_of(row, differences)) is not None]
+    figures = [
+        (value, row)
+        for row in found
+        if (value := finite(row.get("difference" if differences else "value"))) is not None
+    ]
     shown = sorted(figures, key=lambda pair: (sign * pair[0], str(pair[1]["name"])))[:most]
     marks = [
         Mark(str(row["name"]), note_of(value, row, differences), value, finite(row.get("low")), finite(row.get("high")))
@@ -121,10 +119,6 @@ def slices_plot(one: RuleResult, most: int = 20) -> Forest | None:
     ]
     alt = f"{one.rule}: {len(marks)} slices, the worst is {marks[0].name}" if marks else ""
     return forest(marks, finite(one.evidence.get("bound")), direction, differences, alt)
-
-
-def figure_of(row: SliceEvidence, is_difference: bool) -> float | None:
-    return finite(row.get("difference") if is_difference else row.get("value"))
 
 
 def note_of(value: float, row: SliceEvidence, is_difference: bool) -> str:
@@ -135,6 +129,25 @@ def note_of(value: float, row: SliceEvidence, is_difference: bool) -> str:
         f"adjusted p {p:.3g}" if p is not None else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def releases_plot(releases: Sequence[Point], metric: str) -> Forest | None:
+    """The releases of a name on one axis, the oldest at the top; nothing where there is but one."""
+    if len(releases) < 2:
+        return None
+    marks = [
+        Mark(
+            f"{short(one.reference)}{f', {one.created[:10]}' if one.created else ''}",
+            f"{one.value:.4g}, {one.outcome}{', on other test rows' if one.same_rows is False else ''}",
+            one.value,
+            one.low,
+            one.high,
+            one.outcome,
+        )
+        for one in releases
+    ]
+    alt = f"{metric} of {len(marks)} releases, the oldest first: {', '.join(f'{one.value:.4g}' for one in releases)}"
+    return forest(marks, None, None, False, alt)
 
 
 def calibration(frame: DataFrame | None) -> list[Bin]:
@@ -150,22 +163,3 @@ def calibration(frame: DataFrame | None) -> list[Bin]:
         Bin(part["confidence"].mean(), part["correct"].mean(), len(part), 100 * int(number) / BINS)
         for number, part in known.groupby(place)
     ]
-
-
-def confusion(frame: DataFrame | None) -> Confusion | None:
-    """Of a classifier with one label a row; of more than MOST_LABELS labels those that are confused most."""
-    import pandas
-
-    if frame is None or "confidence" not in frame or "gold_labels" in frame or not {"gold", "answer"} <= {*frame}:
-        return None
-    gold, answer = frame["gold"].astype(str), frame["answer"].astype(str)
-    wrong = pandas.concat([gold[gold != answer], answer[gold != answer]]).value_counts()
-    labels = sorted({*gold, *answer}, key=lambda label: (-int(wrong.get(label, 0)), label))
-    shown = sorted(labels[:MOST_LABELS])
-    table = pandas.crosstab(gold, answer).reindex(index=shown, columns=shown, fill_value=0)
-    totals = gold.value_counts()
-    rows = [
-        (str(label), [(int(count), float(count / max(1, totals.get(label, 0)))) for count in counts])
-        for label, counts in zip(table.index, table.to_numpy(), strict=True)
-    ]
-    return Confusion(shown, rows, len(labels) - len(shown))

@@ -1,26 +1,23 @@
-"""What a verdict's pages show, as values: the headline, what changed, the slices, the flipped examples, and where it
-all comes from."""
+"""What a verdict's pages show beside the headline, as values: the slices, the flipped examples, what could not be
+judged, and what is read of the release and its champion."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from configs.paths import RunPaths
-from configs.release import Manifest, read_manifest
+from configs.release import Manifest
 from configs.run.metrics import METRICS
-from configs.verdict import RuleResult, Verdict
+from configs.verdict import Verdict
 from eval.measure.rows import question_of, read_rows
-from eval.rules.evidence import Evidence, Measured
+from eval.report import history, since
+from eval.report.compared import frames, paired_with
+from eval.report.headline import figure_of
+from eval.rules.evidence import Evidence, slices_of
 from eval.rules.result import finite
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-REFERENCES = ("champion", "base", "parent")  # whom a reviewer compares with first
-COMPARING = ("non_inferior_to", "superior_to")
-OUTCOMES = ("fail", "inconclusive", "pass")
+from infra.dvc.releases import folder_of
 
 
 class Flip(NamedTuple):
@@ -36,87 +33,28 @@ class Flip(NamedTuple):
     question: str
 
 
-class Change(NamedTuple):
-    """One metric beside a reference; `low` and `high` where a rule compared the two."""
-
-    metric: str
-    reference: str
-    release: float
-    before: float
-    low: float | None
-    high: float | None
-
-    @property
-    def better(self) -> bool | None:
-        """None where it did not move, or where it is unknown which way is better."""
-        known = METRICS.get(self.metric.partition(":")[0])
-        return (
-            None
-            if known is None or self.release == self.before
-            else (self.release > self.before) == known.higher_is_better
-        )
-
-    @property
-    def arrow(self) -> str:
-        return "▲" if self.release > self.before else "▼" if self.release < self.before else "="
-
-
 class SliceRow(NamedTuple):
+    """`low`, `high`: of the difference, where a rule on slices compared the two."""
+
     name: str
     n: int
     release: float
     reference: float | None
+    low: float | None = None
+    high: float | None = None
 
 
-def headline(verdict: Verdict) -> str:
-    """The verdict in one sentence."""
-    failed, open_ = ([one for one in verdict.results if one.outcome == outcome] for outcome in ("fail", "inconclusive"))
-    total = f"{len(verdict.results)} rule{'s' if len(verdict.results) != 1 else ''}"
-    if verdict.outcome == "pass":
-        return f"Pass: all of {total} hold."
-    if failed:
-        return f"Fail: {len(failed)} of {total} broken, first: {failed[0].rule}."
-    if not open_:
-        return "Inconclusive: there was no rule to judge by."
-    wanted = [int(more) for one in open_ if (more := finite(one.evidence.get("more_examples"))) is not None]
-    advice = f" About {max(wanted):,} more examples would decide." if wanted else ""
-    return f"Inconclusive: nothing failed, but {len(open_)} of {total} not shown, first: {open_[0].rule}.{advice}"
+@dataclass(frozen=True)
+class Background:
+    """What the pages show that is in no verdict and no evaluation. `gate`: the gate file and whether its rules are
+    those of the champion's verdict; `champion_here`: its manifest could be read."""
 
-
-def by_severity(results: Iterable[RuleResult]) -> list[RuleResult]:
-    """What failed first, then what is open; the gate file's order within."""
-    return sorted(results, key=lambda one: OUTCOMES.index(one.outcome))
-
-
-def changes(verdict: Verdict) -> list[Change]:
-    """Every metric that both sides have, those that a rule names first."""
-    paired = [one.evidence for one in verdict.results if one.evidence.get("kind") in COMPARING]
-    compared = {(rule.get("metric"), rule.get("reference")): rule for rule in reversed(paired)}
-    named = [one.evidence.get("metric") for one in verdict.results]
-    found = []
-    for metric in sorted(verdict.changes, key=lambda name: (name not in named, list(verdict.changes).index(name))):
-        values = {side: finite(value) for side, value in verdict.changes[metric].items()}
-        release = values.get("release")
-        for name in REFERENCES:
-            before = values.get(name)
-            if release is not None and before is not None:
-                rule = compared.get((metric, name), {})
-                found.append(Change(metric, name, release, before, finite(rule.get("low")), finite(rule.get("high"))))
-    return found
-
-
-def reference_of(evidence: Evidence) -> str | None:
-    """Whom the flips and the slices are held against: the champion, else the base, else the parent, of those measured
-    on the same rows."""
-    rows = evidence.measured.record.get("dataset") if evidence.measured else None
-    return next(
-        (
-            name
-            for name in REFERENCES
-            if name in evidence.references and evidence.references[name].record.get("dataset") == rows
-        ),
-        None,
-    )
+    facts: dict[str, str] = field(default_factory=dict)
+    questions: dict[str, str] = field(default_factory=dict)
+    differences: list[since.Difference] = field(default_factory=list)
+    releases: list[history.Point] = field(default_factory=list)
+    gate: str = ""
+    champion_here: bool = False
 
 
 def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[Flip]:
@@ -146,17 +84,6 @@ def flips(evidence: Evidence, questions: dict[str, str] | None = None) -> list[F
     return sorted(found, key=lambda flip: flip.kind != "lost")
 
 
-def frames(evidence: Evidence) -> tuple[DataFrame | None, DataFrame | None]:
-    """The release's predictions and those of its first reference, by id."""
-    name = reference_of(evidence)
-    return frame_of(evidence.measured), frame_of(evidence.references[name]) if name else None
-
-
-def frame_of(measured: Measured | None) -> DataFrame | None:
-    frame = measured.frame if measured else None
-    return frame.set_index("id") if frame is not None and "id" in frame else frame
-
-
 def main_metric(verdict: Verdict, evidence: Evidence) -> str | None:
     """The first that a rule compares, else the first that a rule names, else the first measured."""
     known = (evidence.measured.record.get("metrics") or {}) if evidence.measured else {}
@@ -166,22 +93,104 @@ def main_metric(verdict: Verdict, evidence: Evidence) -> str | None:
     return next((name for name in [*named, *known] if name in known), None)
 
 
-def slices(evidence: Evidence, metric: str | None) -> list[SliceRow]:
+def slices(verdict: Verdict, evidence: Evidence, metric: str | None) -> list[SliceRow]:
     """Those of metrics.json, the worst first: by what was lost against the reference, else by the value."""
     if metric is None:
         return []
-    name = reference_of(evidence)
+    name = paired_with(evidence)
     mine, theirs = (
         (one.record.get("slices") or {}) if one else {}
         for one in (evidence.measured, evidence.references[name] if name else None)
     )
-    found = []
+    intervals, found = slice_intervals(verdict, metric, name), []
     for slice_name, figures in mine.items():
         value = finite(figures.get(metric))
         if value is not None:
-            found.append(SliceRow(slice_name, int(figures["n"]), value, finite(theirs.get(slice_name, {}).get(metric))))
+            other = finite(theirs.get(slice_name, {}).get(metric))
+            ends = intervals.get(slice_name, (None, None))
+            found.append(SliceRow(slice_name, int(figures["n"]), value, other, *ends))
     sign = 1 if metric not in METRICS or METRICS[metric].higher_is_better else -1
     return sorted(found, key=lambda row: (sign * (row.release - (row.reference or 0.0)), row.name))
+
+
+def slice_intervals(
+    verdict: Verdict, metric: str, reference: str | None
+) -> dict[str, tuple[float | None, float | None]]:
+    """Of the differences that rules on slices decided by."""
+    found: dict[str, tuple[float | None, float | None]] = {}
+    for one in verdict.results:
+        if (one.evidence.get("metric"), one.evidence.get("reference")) == (metric, reference):
+            for row in one.evidence.get("slices") or []:
+                if "difference" in row:
+                    found.setdefault(str(row.get("name")), (finite(row.get("low")), finite(row.get("high"))))
+    return found
+
+
+def not_judged(verdict: Verdict, evidence: Evidence) -> list[str]:
+    """What nobody should take for shown: rules without a figure, those that had nobody to compare with, and slices that
+    are too small."""
+    told = [
+        f"{one.rule}: {one.sentence}"
+        for one in verdict.results
+        if one.outcome == "inconclusive" and figure_of(one) is None
+    ]
+    unopposed = [
+        one.rule
+        for one in verdict.results
+        if one.outcome == "pass" and figure_of(one) is None and one.evidence.get("reference") == "champion"
+    ]
+    if unopposed and verdict.champion is None:
+        told.append(f"There was no champion to compare with, so these rules hold: {'; '.join(unopposed)}.")
+    small = small_slices(evidence)
+    if small:
+        listed = ", ".join(f"{name} ({n})" for name, n in small[:4])
+        rest = f" and {len(small) - 4} more" if len(small) > 4 else ""
+        plural = "slices are" if len(small) > 1 else "slice is"
+        told.append(f"{len(small)} {plural} too small, with the rows of each: {listed}{rest}.")
+    return told
+
+
+def small_slices(evidence: Evidence) -> list[tuple[str, int]]:
+    """Slices of the test rows that metrics.json leaves out (evaluate.minimum_slice), the largest first."""
+    if evidence.measured is None or evidence.measured.frame is None:
+        return []
+    large = evidence.measured.record.get("slices")
+    if large is None:
+        return []
+    parts = {name: len(part) for name, part in slices_of(evidence.measured.frame).items() if name not in large}
+    return sorted(parts.items(), key=lambda part: (-part[1], part[0]))
+
+
+def read_background(verdict: Verdict, evidence: Evidence, paths: RunPaths | None) -> Background:
+    """`paths`: where the questions and the release's own account lie."""
+    if paths is None:
+        return Background()
+    now = since.read_side(paths.release, None)._replace(verdict=verdict)
+    folder = folder_of(verdict.champion) if verdict.champion else None
+    before = (
+        since.read_side(folder / "release", folder / "gate" / "verdict.json") if folder else since.Side(*[None] * 3)
+    )
+    metric = main_metric(verdict, evidence)
+    metrics: Any = (evidence.measured.record.get("metrics") or {}) if evidence.measured else {}
+    created = now.manifest.created if now.manifest else ""
+    return Background(
+        read_provenance(paths, now.manifest),
+        read_questions(paths, {flip.id for flip in flips(evidence)}),
+        since.differences(now, before),
+        [
+            *history.published(verdict.release.partition("@")[0], metric, verdict),
+            *history.this_one(metric, verdict, metrics.get(metric), created),
+        ],
+        gate_of(verdict, now.manifest, since.gate_words(verdict, before.verdict)),
+        before.manifest is not None,
+    )
+
+
+def gate_of(verdict: Verdict, manifest: Manifest | None, words: str) -> str:
+    """The gate file, as the verdict names it, else as the run's config did."""
+    named = getattr(getattr(verdict, "binding", None), "gate", None)
+    file = str(named or (manifest.config if manifest else {}).get("gate") or "")
+    return f"{file} ({words})" if file and words else file or words
 
 
 def read_questions(paths: RunPaths, wanted: set[str]) -> dict[str, str]:
@@ -192,9 +201,9 @@ def read_questions(paths: RunPaths, wanted: set[str]) -> dict[str, str]:
     return {str(row["id"]): question_of(row) for row in read_rows(file) if str(row["id"]) in wanted}
 
 
-def read_provenance(paths: RunPaths) -> dict[str, str]:
+def read_provenance(paths: RunPaths, manifest: Manifest | None) -> dict[str, str]:
     """From the release's manifest, and the MLflow run that made it."""
-    found = provenance(read_manifest(paths.release)) if paths.release.exists() else {}
+    found = provenance(manifest) if manifest else {}
     try:
         run = json.loads((paths.trained / "training.json").read_text(encoding="utf8")).get("tracking_run_id")
     except (OSError, ValueError):

@@ -20,14 +20,12 @@ def write_reports(verdict: Verdict, folder: Path, evidence: Evidence, paths: Run
     account lie."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "verdict.json").unlink(missing_ok=True)
-    flips = summary.flips(evidence)
-    questions = summary.read_questions(paths, {flip.id for flip in flips}) if paths else {}
-    facts = summary.read_provenance(paths) if paths else {}
+    background = summary.read_background(verdict, evidence, paths)
     write_junit(verdict, folder / "junit.xml")
     (folder / "metrics.txt").write_text(open_metrics(verdict, evidence), encoding="utf8")
-    (folder / "report.html").write_text(write_page(verdict, evidence, facts, questions), encoding="utf8")
+    (folder / "report.html").write_text(write_page(verdict, evidence, background), encoding="utf8")
     (folder / "report.md").write_text(
-        write_markdown(verdict, evidence, facts, links_of(folder, os.environ)), encoding="utf8"
+        write_markdown(verdict, evidence, background, links_of(folder, os.environ)), encoding="utf8"
     )
     verdict.write(folder / "verdict.json")
 

@@ -78,11 +78,7 @@ def changes(evidence: Evidence) -> dict[str, dict[str, float | None]]:
     if evidence.measured is None or evidence.measured.record.get("release") != evidence.release:
         return {}
     dataset, derived = evidence.measured.record.get("dataset"), evidence.measured.record.get("compared") or []
-    same = {
-        name: one
-        for name, one in evidence.references.items()
-        if "@" not in name and dataset and one.record.get("dataset") == dataset
-    }
+    same = {name: one for name, one in evidence.references.items() if dataset and one.record.get("dataset") == dataset}
     sides = {"release": evidence.measured, **same}
     found: dict[str, dict[str, float | None]] = {}
     for side, measured in sides.items():

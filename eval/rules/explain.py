@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from configs.errors import InputError
 from configs.rules.gate import GateConfig
-from configs.verdict import RuleEvidence, RuleResult
+from configs.verdict import RuleEvidence, RuleResult, SliceEvidence
 
 PAIRED = (
     "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the "
@@ -124,32 +124,46 @@ def explain_result(found: RuleResult) -> str:
 
 def steps_of(facts: RuleEvidence) -> Iterator[str]:
     """Only what was measured."""
+    n = f" on {facts['n']:.0f} examples" if facts.get("n") is not None else ""
     if "reference_value" in facts and "value" in facts:
         sides = f"release {facts['value']:.4g}, {facts.get('reference')} {facts['reference_value']:.4g}"
         yield f"{facts.get('metric')}: {sides}, on {facts['n']} shared examples"
     elif "value" in facts:
-        yield f"{facts.get('metric', 'value')} = {facts['value']:.4g}" + (
-            f" on {facts['n']:.0f} examples" if "n" in facts else ""
-        )
-    if "gained" in facts:
+        yield f"{facts.get('metric', 'value')} = {facts['value']:.4g}{n}"
+    if facts.get("kind") == "parity" and "difference" in facts:
+        yield f"mean difference of probabilities {facts['difference']:.4g}"
+    elif "gained" in facts:
         gained, lost = facts["gained"], facts["lost"]
         share = f"({gained} - {lost}) / {facts['n']} = {facts['difference']:+.4f}"
         yield f"{gained} examples gained, {lost} lost: {share}"
     elif "difference" in facts:
         yield f"difference = {facts['difference']:+.4f}"
-    if "low" in facts:
+    if "low" in facts and "high" in facts:
         interval = f"[{facts['low']:+.4f}, {facts['high']:+.4f}] ({facts.get('method', '')})"
-        yield f"{facts.get('confidence', 0.95):.0%} interval {interval}"
+        yield f"{100 * facts.get('confidence', 0.95):.4g}% interval {interval}"
+    if facts.get("point"):
+        yield "decided by the figure as it was measured, not by its interval: the rule says point: true"
     if "p_value" in facts:
         yield f"p = {facts['p_value']:.4g} of no difference at all"
     if "minimum_detectable_effect" in facts:
         yield f"a true difference of {facts['minimum_detectable_effect']:.4g} would be seen with 80% power"
     if "power" in facts:
         yield f"were the two truly alike, this rule would pass with {facts['power']:.0%} chance"
-    for row in facts.get("slices", [])[:10]:
-        figure = f"difference {row['difference']:+.4f}" if "difference" in row else f"value {row['value']:.4g}"
-        yield f"slice {row['name']}: {figure} on {row['n']}, p {row['p_value']:.3g}, by Holm {row['p_adjusted']:.3g}"
+    yield from (f"slice {told}" for told in map(slice_step, facts.get("slices", [])[:10]))
+    if facts.get("too_small"):
+        yield f"too small to be judged: {', '.join(map(str, facts['too_small'][:10]))}"
     if "bound" in facts:
         yield f"the bound: {facts.get('direction', '')} {facts['bound']:+.4g}"
     if "more_examples" in facts:
         yield f"about {facts['more_examples']:,} more examples would decide"
+
+
+def slice_step(row: SliceEvidence) -> str:
+    """Verdicts of tunegate 0.2 and before decided slices by p, adjusted by Holm; later ones by interval."""
+    figure = f"difference {row['difference']:+.4f}" if "difference" in row else f"value {row['value']:.4g}"
+    parts = [f"{row['name']}: {figure} on {row['n']}"]
+    if "low" in row and "high" in row:
+        parts.append(f"interval [{row['low']:+.4f}, {row['high']:+.4f}]")
+    if "p_adjusted" in row:
+        parts.append(f"p {row['p_value']:.3g}, by Holm {row['p_adjusted']:.3g}")
+    return ", ".join(parts)

@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "measure": {"metrics"},
         "behaviour": {"measure", "metrics"},
         "rules": {"metrics", "statistics"},
-        "report": {"measure", "metrics", "rules"},
+        "report": {"measure", "metrics", "rules", "statistics"},
     },
     "serve": {
         "record": set(),

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 
 from configs.verdict import RuleResult, Verdict
 from eval.report import summary
-from eval.report.markdown import FLIPS_SHOWN, LONGEST, arrow, code, figure, one_line, plain, write_markdown
+from eval.report.markdown import FLIPS_SHOWN, LONGEST, code, figure, one_line, plain, write_markdown
+from eval.report.since import Difference
 from eval.rules.evidence import Evidence, Measured
 from tests.support import judged
 
@@ -72,7 +73,8 @@ def render(markdown: str) -> Seen:
 
 
 def report(verdict: Verdict | None = None, evidence: Evidence | None = None, **links: str) -> str:
-    return write_markdown(verdict or judged.verdict(), evidence or judged.evidence(), {"Git revision": "abc"}, links)
+    background = summary.Background({"Git revision": "abc"}, differences=[Difference("config", "a|b", "<1>", "2")])
+    return write_markdown(verdict or judged.verdict(), evidence or judged.evidence(), background, links)
 
 
 def sections(text: str) -> Iterator[str]:
@@ -133,17 +135,27 @@ def test_figures_have_four_digits(value: Any, text: str) -> None:
 def test_the_verdict_comes_first_and_the_parts_in_the_order_of_reading() -> None:
     text = report()
     assert text.startswith(
-        "# Gate: fail\n\n**Fail: 2 of 5 rules broken, first: accuracy non-inferior to champion by 0.05.**\n"
+        "# Gate: fail\n\n**Fail: in topic=travel, labels 44 points fewer rows right than the champion.**\n\n"
+        "Also failed: accuracy non-inferior to champion by 0.05."
     )
     assert [*sections(text)] == ["What changed", "Rules", "Worst slices by accuracy", "Flipped examples"]
     assert "release number 3 to be judged" in text and f"champion `{judged.CHAMPION}`" in text
 
 
-def test_a_change_says_which_way_and_whether_that_is_good() -> None:
+def test_each_reference_has_its_column_and_says_which_way_and_whether_that_is_good() -> None:
     text = report()
-    assert "| accuracy | 0.7958 | champion | 0.9333 | ▼ -0.1375 (-0.2 … -0.08) worse |" in text
-    assert "| log_loss | 0.5 | champion | 0.4 | ▲ +0.1 worse |" in text, "the lower the better"
-    assert arrow(summary.Change("made_up", "base", 2.0, 1.0, None, None)) == "▲ +1", "nobody said which way is better"
+    assert "| metric | release | champion | change | base | change |" in text
+    assert (
+        "| accuracy | 0.7958 | 0.9333 | ▼ -0.138 (-0.2 … -0.08) worse "
+        "| 0.6 | ▲ +0.196 (-0.04 … +0.08) unclear |" in text
+    )
+    assert "| log_loss | 0.5 | 0.4 | ▲ +0.1 |  |  |" in text, "without an interval nobody knows whether that is worse"
+
+
+def test_what_differs_from_the_champion_and_what_was_not_judged_is_told() -> None:
+    text = report()
+    assert "Since the champion: 1 difference in gate" in text and "| config | a&#124;b | &#60;1> | 2 |" in text
+    assert text.index("**Not judged**") < text.index("## What changed")
 
 
 def test_the_numbers_behind_a_rule_stand_in_its_row() -> None:

@@ -14,7 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.verdict import RuleResult, Verdict
-from eval.report.page import LONGEST, MOST_FLIPS, beside_parent, write_page
+from eval.report.compared import frame_of
+from eval.report.history import Point
+from eval.report.labels import MOST_LABELS
+from eval.report.page import LONGEST, MOST_FLIPS, beside_parent, card_of, write_page
+from eval.report.since import Difference
+from eval.report.summary import Background
 from eval.rules.evidence import Evidence, Measured
 from tests.support import judged
 
@@ -63,12 +68,16 @@ class Parsed(HTMLParser):
         self.text += data if self.open and self.open[-1] not in ("script", "style") else ""
 
 
+def background(questions: dict[str, str] | None = None, text: str = "x") -> Background:
+    points = [Point(f"sentiment@sha256:{letter * 64}", "2026-11-01", "pass", 0.8, 0.7, 0.9, None) for letter in "de"]
+    differences = [Difference("config", text, "1", text)] * 12
+    return Background({"Git revision": "abc"}, questions or {}, differences, points, f"gate.yaml; {text}", True)
+
+
 def page(
     verdict: Verdict | None = None, evidence: Evidence | None = None, questions: dict[str, str] | None = None
 ) -> Parsed:
-    return Parsed(
-        write_page(verdict or judged.verdict(), evidence or judged.evidence(), {"Git revision": "abc"}, questions or {})
-    )
+    return Parsed(write_page(verdict or judged.verdict(), evidence or judged.evidence(), background(questions)))
 
 
 def headings(parsed: Parsed) -> list[str]:
@@ -78,11 +87,14 @@ def headings(parsed: Parsed) -> list[str]:
 def test_every_part_is_there_in_the_order_of_reading() -> None:
     found = page()
     assert headings(found) == [
+        "decided",
         "changed",
+        "since",
+        "trend",
         "rules",
         "slices",
         "flipped",
-        "confused",
+        "labels",
         "calibrated",
         "behaviour",
         "quantized",
@@ -96,10 +108,13 @@ def test_every_part_is_there_in_the_order_of_reading() -> None:
 
 
 def test_parts_with_nothing_to_say_are_left_out() -> None:
-    empty = page(Verdict(release=judged.RELEASE, outcome="inconclusive", results=[]), Evidence(judged.RELEASE, None))
-    assert headings(empty) == ["rules", "origin"] and empty.balanced and all(tag != "script" for tag, _ in empty.tags)
+    verdict = Verdict(release=judged.RELEASE, outcome="inconclusive", results=[])
+    empty = Parsed(write_page(verdict, Evidence(judged.RELEASE, None), Background()))
+    assert headings(empty) == ["origin"] and empty.balanced
     text = page(evidence=replace(judged.evidence(), references={}))
     assert "flipped" not in headings(text) and "slices" in headings(text)
+    same = Background(champion_here=True)
+    assert "are the champion's" in Parsed(write_page(judged.verdict(), judged.evidence(), same)).text
 
 
 def test_nothing_is_fetched() -> None:
@@ -117,7 +132,7 @@ def test_nothing_is_fetched() -> None:
         for name in ("src", "href", "xlink:href", "action")
         if name in attributes
     )
-    text = write_page(judged.verdict(), judged.evidence(), {}, {})
+    text = write_page(judged.verdict(), judged.evidence(), Background())
     style = text.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style and "@import" not in style and "@font-face" not in style
     assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
@@ -141,6 +156,8 @@ def test_no_text_becomes_markup(text: str) -> None:
     )
     record: Any = {
         "metrics": {"accuracy": 0.5},
+        "cost": {text: 1.0},
+        "classes": {text: {"n": 20, "recall": 0.5}},
         "slices": {text: {"n": 20, "accuracy": 0.5}},
         "behaviour": {text: {**judged.BEHAVIOUR["names"], "groups": {text: {"n": 1}}}},
     }
@@ -163,7 +180,8 @@ def test_no_text_becomes_markup(text: str) -> None:
         results=[result],
         changes={text: {"release": 1.0, "champion": 0.5}},
     )
-    found, harmless = page(verdict, evidence, {f"{text}0": text}), page(*tame(verdict, evidence), {"x0": "x"})
+    found = Parsed(write_page(verdict, evidence, background({f"{text}0": text}, text)))
+    harmless = page(*tame(verdict, evidence), {"x0": "x"})
     assert [tag for tag, _ in found.tags] == [tag for tag, _ in harmless.tags] and found.balanced
     assert [sorted(attributes) for _, attributes in found.tags] == [
         sorted(attributes) for _, attributes in harmless.tags
@@ -177,7 +195,13 @@ def tame(verdict: Verdict, evidence: Evidence) -> tuple[Verdict, Evidence]:
         gold="x", answer="x", id=[f"x{number}" for number in range(20)], slices=pandas.Series([["x"]] * 20), correct=0.0
     )
     behaviour = {"x": {**judged.BEHAVIOUR["names"], "groups": {"x": {"n": 1}}}}
-    record: Any = {"metrics": {"accuracy": 0.5}, "slices": {"x": {"n": 20, "accuracy": 0.5}}, "behaviour": behaviour}
+    record: Any = {
+        "metrics": {"accuracy": 0.5},
+        "cost": {"x": 1.0},
+        "classes": {"x": {"n": 20, "recall": 0.5}},
+        "slices": {"x": {"n": 20, "accuracy": 0.5}},
+        "behaviour": behaviour,
+    }
     result = RuleResult(
         rule="x",
         outcome="fail",
@@ -202,7 +226,7 @@ def test_a_page_of_very_many_flips_shows_the_first_and_says_so() -> None:
         "c",
         {"champion": judged.measured("c", frame.assign(correct=1.0))},
     )
-    text = write_page(judged.verdict(), evidence, {}, {})
+    text = write_page(judged.verdict(), evidence, Background())
     assert text.count('<li class="lost"') == MOST_FLIPS and "2,500 more are in predictions.parquet" in text
     assert "y" * LONGEST not in text and "3000 lost, 0 gained" in text
 
@@ -210,7 +234,7 @@ def test_a_page_of_very_many_flips_shows_the_first_and_says_so() -> None:
 def test_every_picture_has_words() -> None:
     found = page()
     images = [attributes for _, attributes in found.tags if attributes.get("role") == "img"]
-    assert len(images) == 4 + 1 + 1 and all(attributes.get("aria-label") for attributes in images)
+    assert len(images) == 4 + 1 + 1 + 1 and all(attributes.get("aria-label") for attributes in images)
     drawn = [attributes for tag, attributes in found.tags if tag == "svg"]
     assert all(attributes.get("aria-hidden") == "true" or attributes.get("aria-label") for attributes in drawn)
     controls = [attributes for tag, attributes in found.tags if tag in ("select", "input")]
@@ -236,6 +260,64 @@ def test_numbers_and_sentences_of_each_rule_stand_on_the_page() -> None:
     for one in judged.verdict().results:
         assert one.rule in text
     assert (
-        "detectable effect0.062" in text and "more examples to decide410" in text and "Newcombe 1998, method 10" in text
+        "detectable difference0.062" in text
+        and "to decideabout 410 more rows" in text
+        and "Newcombe 1998, method 10" in text
     )
-    assert "release number 3 to be judged at them" in text and "0.7958" in text
+    assert "release number 3 to be judged at these test rows" in text and "0.7958" in text
+
+
+def test_a_digest_is_short_and_can_be_copied_whole() -> None:
+    found = page()
+    buttons = [attributes for tag, attributes in found.tags if tag == "button"]
+    assert [one["data-copy"] for one in buttons] == [judged.RELEASE, judged.CHAMPION]
+    assert all("hidden" in one for one in buttons), "without JavaScript there is nothing to press"
+    head = found.text.split("What decided")[0]
+    assert f"sentiment@{'a' * 12}" in head and "a" * 64 not in head and judged.RELEASE in found.text, "whole at the end"
+
+
+def test_nothing_that_is_unclear_is_green() -> None:
+    text = write_page(judged.verdict(), judged.evidence(), Background())
+    table = text.split('id="changed"')[1].split("</section>")[0]
+    assert '<span class="muted">▲ +0.196 (-0.04 … +0.08) unclear</span>' in table and '"better"' not in table
+    assert '<span class="worse">▼ -0.138 (-0.2 … -0.08) worse</span>' in table
+
+
+def test_the_figures_of_a_rule_are_told_in_words_and_none_twice() -> None:
+    facts: Any = {"kind": "non_inferior_to", "metric": "accuracy", "reference": "champion", "reference_value": 0.4}
+    facts |= {"difference": -0.3625, "low": -0.4752, "high": -0.2539, "bound": -0.05, "direction": "at least"}
+    one = RuleResult(rule="r", outcome="fail", sentence="s", evidence=facts | {"power": 0.1399, "more_examples": 120})
+    figures = card_of(one).figures
+    assert len({label for label, _ in figures}) == len(figures)
+    assert dict(figures) == {
+        "difference": "-0.3625",
+        "interval": "-0.4752 … -0.2539",
+        "champion": "0.4",
+        "allowed": "at least -0.05",
+        "power": "would have passed in 14% of cases, were the two alike",
+        "to decide": "about 120 more rows",
+    }
+
+
+def test_paritys_agreement_and_its_mean_difference_are_two_figures() -> None:
+    facts: Any = {"kind": "parity", "value": 0.98, "agreement": 0.98, "difference": 0.004, "prompts": 16, "n": 16}
+    figures = dict(card_of(RuleResult(rule="parity", outcome="pass", sentence="s", evidence=facts)).figures)
+    assert figures == {"agreement": "0.98", "mean difference": "0.004", "rows": "16"}
+
+
+def test_of_many_labels_the_weakest_and_the_most_confused_are_shown() -> None:
+    labels = [f"label-{place:02}" for place in range(MOST_LABELS + 5)]
+    frame = judged.predictions(1, 0.9, n=420).assign(gold=labels * 20, answer=labels * 20)
+    frame.loc[frame["gold"] == "label-07", "answer"] = "label-08"
+    record: Any = {"classes": {one: {"n": 20, "recall": float(one != "label-07"), "f1": 0.5} for one in labels}}
+    text = write_page(judged.verdict(), Evidence(judged.RELEASE, Measured(record, frame=frame)), Background())
+    part = text.split('id="labels"')[1].split("</section>")[0]
+    assert "confusion" not in part and part.count("<tr><td>") == 10 + 1 and "of 21 labels" in part
+    assert part.index("label-07") < part.index("label-00") and "<td>label-07</td><td>label-08</td>" in part
+    assert frame_of(Measured(record, frame=frame)) is not None
+
+
+def test_what_was_too_small_to_be_judged_stands_before_everything_but_the_headline() -> None:
+    text = write_page(judged.verdict(), judged.evidence(), Background())
+    places = [text.index(f'id="{name}"') for name in ("headline", "not-judged", "decided", "changed", "rules")]
+    assert places == sorted(places)

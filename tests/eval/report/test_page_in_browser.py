@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.eval.picture import MOST_BYTES, headless_browser, take
 from eval.report.write import write_reports
-from tests.support.judged import HOSTILE, evidence, verdict
+from tests.support.judged import HOSTILE, RELEASE, evidence, verdict
 
 pytestmark = pytest.mark.integration
 
@@ -62,16 +62,33 @@ def open_page(browser: Any, report: Path) -> Iterator[Any]:
 def test_the_page_says_the_verdict_first(open_page: Any) -> None:
     page = open_page()
     assert page.inner_text("#outcome") == "fail"
-    assert (
-        page.inner_text("#headline") == "Fail: 2 of 5 rules broken, first: accuracy non-inferior to champion by 0.05."
-    )
+    told = "Fail: in topic=travel, labels 44 points fewer rows right than the champion."
+    assert page.inner_text("#headline") == told
+    assert page.inner_text("#others").startswith("Also failed: accuracy non-inferior to champion by 0.05.")
     assert page.locator("#headline").bounding_box()["y"] < 200
-    outcomes = page.locator(".rule > header .badge").all_inner_texts()
+    outcomes = page.locator(".rule > header .badge, .rule > summary .badge").all_inner_texts()
     assert outcomes == ["fail", "fail", "inconclusive", "inconclusive", "pass"]
+    assert page.locator("#decided + .rule .forest").first.bounding_box()["y"] < 600, (
+        "what decided is on the first screen"
+    )
+
+
+def test_a_digest_is_copied_whole(open_page: Any) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    page.locator("button.copy").first.click()
+    page.wait_for_function("document.querySelector('button.copy').textContent === 'copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == RELEASE
+
+
+def test_it_says_as_much_without_javascript(open_page: Any) -> None:
+    page = open_page(java_script_enabled=False)
+    assert page.inner_text("#headline").startswith("Fail:") and not page.locator("button.copy").first.is_visible()
+    assert page.locator("#flips li:visible").count() > 20 and page.locator("#changed ~ .scroll").is_visible()
 
 
 def test_every_plot_is_to_be_seen(open_page: Any) -> None:
     page = open_page()
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     plots = page.locator(".forest, .calibration, .confusion")
     assert plots.count() == 4 + 1 + 1 + 1
     for number in range(plots.count()):
@@ -173,6 +190,8 @@ def luminance(colour: list[int]) -> float:
 def test_it_prints(open_page: Any) -> None:
     page = open_page()
     page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
     assert not page.locator(".filters").is_visible() and page.locator("#headline").is_visible()
     assert page.pdf().startswith(b"%PDF-")
 

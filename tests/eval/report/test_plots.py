@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from configs.verdict import RuleResult
 from eval.metrics.classification import expected_calibration_error
-from eval.report.plots import MOST_LABELS, Mark, calibration, confusion, forest, interval_plot, slices_plot
-from tests.support import judged
+from eval.report.history import Point
+from eval.report.plots import Mark, calibration, forest, interval_plot, releases_plot, slices_plot
 
 pytestmark = pytest.mark.unit
 NUMBERS = st.floats(-1e6, 1e6)
@@ -97,7 +97,7 @@ def test_the_worst_slice_stands_at_the_top(direction: str, worst: str) -> None:
     assert plot is not None and plot.rows[0].mark.name == worst and f"the worst is {worst}" in plot.alt
     assert {row.mark.note for row in plot.rows} == {"+0.1, n 20", "-0.2, n 30, adjusted p 0.01"}
     many = slices_plot(rule(slices=[{"name": str(number), "value": number / 100} for number in range(50)]))
-    assert many is not None and len(many.rows) == 20
+    assert many is not None and len(many.rows) == 8
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60))
@@ -111,42 +111,25 @@ def test_the_curves_bins_are_those_of_the_calibration_error(rows: list[tuple[flo
     assert all(one.left / 100 <= one.confidence + 1e-9 for one in bins)
 
 
-def test_nobody_who_gives_no_probabilities_has_a_calibration_or_a_confusion() -> None:
+def test_nobody_who_gives_no_probabilities_has_a_calibration() -> None:
     frame = pandas.DataFrame({"gold": ["a"], "answer": ["a"], "correct": [1.0]})
     assert calibration(None) == calibration(frame) == calibration(frame.assign(confidence=None)) == []
-    assert (
-        confusion(None)
-        is confusion(frame)
-        is confusion(frame.assign(confidence=0.9, gold_labels=pandas.Series([["a"]])))
-        is None
-    )
 
 
-def test_the_confusion_counts_every_row_once_and_shares_are_of_the_gold_label() -> None:
-    frame = judged.predictions(1, 0.8)
-    found = confusion(frame)
-    assert (
-        found is not None
-        and found.answers == [*judged.LABELS] == [label for label, _ in found.rows]
-        and found.hidden == 0
-    )
-    assert sum(count for _, counts in found.rows for count, _ in counts) == len(frame)
-    for label, counts in found.rows:
-        assert (
-            sum(share for _, share in counts) == pytest.approx(1)
-            and sum(count for count, _ in counts) == (frame["gold"] == label).sum()
-        )
+def test_the_releases_of_a_name_stand_on_one_axis_the_oldest_at_the_top() -> None:
+    points = [
+        Point(f"a@sha256:{'1' * 64}", "2026-01-02T03:04:05", "pass", 0.8, 0.7, 0.9, False),
+        Point(f"a@sha256:{'2' * 64}", "", "fail", 0.6, None, None, True),
+    ]
+    plot = releases_plot(points, "accuracy")
+    assert plot is not None and plot.alt == "accuracy of 2 releases, the oldest first: 0.8, 0.6"
+    assert [row.mark.name for row in plot.rows] == ["a@111111111111, 2026-01-02", "a@222222222222"]
+    assert [row.mark.note for row in plot.rows] == ["0.8, pass, on other test rows", "0.6, fail"]
+    assert plot.rows[0].x and plot.rows[1].x and plot.rows[0].x > plot.rows[1].x and plot.rows[1].low is None
+    assert releases_plot(points[:1], "accuracy") is None, "one alone is no trend"
 
 
-def test_of_many_labels_those_that_are_confused_most_are_shown() -> None:
-    labels = [f"label-{number:02}" for number in range(40)]
-    frame = pandas.DataFrame(
-        {"gold": labels * 2, "answer": labels + labels[:-2] + [labels[-1], labels[-2]], "confidence": 0.9}
-    )
-    found = confusion(frame)
-    assert (
-        found is not None
-        and len(found.answers) == MOST_LABELS
-        and found.hidden == 40 - MOST_LABELS
-        and {*labels[-2:]} <= {*found.answers}
-    )
+def test_of_a_rule_on_slices_the_one_that_decided_is_drawn() -> None:
+    rows = [{"name": "a", "n": 20, "difference": -0.2, "low": -0.3, "high": -0.1}]
+    plot = interval_plot(rule("fail", slices=rows, n=20, low=-0.3, high=-0.1, bound=-0.05, direction="at least"))
+    assert plot is not None and "difference -0.2 of a, interval -0.3 to -0.1" in plot.alt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,60 +29,6 @@ def verdict_of(*outcomes: Outcome, **evidence: Any) -> Verdict:
         for number, outcome in enumerate(outcomes, 1)
     ]
     return Verdict(release=judged.RELEASE, outcome=conjunction(results), results=results)
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "more", "sentence"),
-    [
-        (["pass", "pass"], {}, "Pass: all of 2 rules hold."),
-        (["pass", "inconclusive", "fail"], {}, "Fail: 1 of 3 rules broken, first: rule 3."),
-        (["inconclusive"], {}, "Inconclusive: nothing failed, but 1 of 1 rule not shown, first: rule 1."),
-        (["pass", "inconclusive"], {"more_examples": 1410},
-         "Inconclusive: nothing failed, but 1 of 2 rules not shown, first: rule 2. "
-         "About 1,410 more examples would decide."),
-        ([], {}, "Inconclusive: there was no rule to judge by."),
-    ],
-)  # fmt: skip
-def test_the_headline_is_one_sentence(outcomes: list[Outcome], more: dict[str, Any], sentence: str) -> None:
-    assert summary.headline(verdict_of(*outcomes, **more)) == sentence
-
-
-def test_what_failed_comes_first_and_the_files_order_within() -> None:
-    found = summary.by_severity(verdict_of("pass", "inconclusive", "fail", "pass", "fail").results)
-    assert [one.rule for one in found] == ["rule 3", "rule 5", "rule 2", "rule 1", "rule 4"]
-
-
-def test_a_change_has_the_interval_of_the_rule_that_compared_the_same_two() -> None:
-    found = summary.changes(judged.verdict())
-    assert [(one.metric, one.reference) for one in found] == [
-        ("accuracy", "champion"),
-        ("accuracy", "base"),
-        ("log_loss", "champion"),
-    ]
-    assert [(one.low, one.high) for one in found] == [(-0.2, -0.08), (-0.04, 0.08), (None, None)]
-    assert [one.better for one in found] == [False, True, False]
-
-
-@pytest.mark.parametrize(
-    ("metric", "release", "before", "arrow", "better"),
-    [
-        ("accuracy", 0.5, 0.4, "▲", True),
-        ("log_loss", 0.5, 0.4, "▲", False),
-        ("f1:good", 0.3, 0.4, "▼", False),
-        ("x", 1, 0, "▲", None),
-        ("accuracy", 1, 1, "=", None),
-    ],
-)
-def test_up_is_not_always_better(metric: str, release: float, before: float, arrow: str, better: bool | None) -> None:
-    change = summary.Change(metric, "base", release, before, None, None)
-    assert (change.arrow, change.better) == (arrow, better)
-
-
-def test_a_side_without_a_figure_is_no_change() -> None:
-    verdict = verdict_of("pass").model_copy(
-        update={"changes": {"a": {"release": None, "champion": 1.0}, "b": {"release": float("nan"), "base": 1.0}}}
-    )
-    assert summary.changes(verdict) == []
 
 
 def frame(**columns: Any) -> Measured:
@@ -112,19 +59,6 @@ def test_numbers_and_releases_with_nothing_to_compare_do_not_flip() -> None:
         == summary.flips(Evidence("r", None, None, {"base": frame(correct=1.0)}))
         == []
     )
-
-
-def test_the_champion_is_what_a_release_is_held_against_else_the_base() -> None:
-    one = frame()
-    assert summary.reference_of(Evidence("r", one, references={"base": one, "champion": one})) == "champion"
-    assert summary.reference_of(Evidence("r", one, references={"parent": one, "base": one})) == "base"
-    assert summary.reference_of(Evidence("r", one)) is None
-
-
-def test_what_was_measured_on_other_rows_is_not_held_against() -> None:
-    other = replace(frame(correct=0.0), record={"dataset": "other"})
-    evidence = Evidence("r", replace(frame(correct=1.0), record={"dataset": "rows"}), "c", {"champion": other})
-    assert summary.reference_of(evidence) is None and summary.flips(evidence) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans()), unique_by=lambda row: row[0], min_size=1))
@@ -164,9 +98,36 @@ def test_the_worst_slice_is_the_one_that_lost_most(metric: str, order: list[str]
     def record(*values: float) -> Measured:
         return Measured({"slices": {name: {"n": 20, metric: value} for name, value in zip("abc", values, strict=True)}})
 
-    found = summary.slices(Evidence("r", record(0.6, 0.7, 0.5), "c", {"champion": record(0.5, 0.9, 0.5)}), metric)
+    evidence = Evidence("r", record(0.6, 0.7, 0.5), "c", {"champion": record(0.5, 0.9, 0.5)})
+    found = summary.slices(verdict_of(), evidence, metric)
     assert [row.name for row in found] == order
-    assert summary.slices(Evidence("r", record(0.6, 0.7, 0.5)), "never_measured") == []
+    assert summary.slices(verdict_of(), Evidence("r", record(0.6, 0.7, 0.5)), "never_measured") == []
+
+
+def test_a_slice_has_the_interval_of_the_rule_that_compared_it() -> None:
+    found = {row.name: (row.low, row.high) for row in summary.slices(judged.verdict(), judged.evidence(), "accuracy")}
+    assert found["topic=travel"] == (-0.56, -0.3) and found["topic=work"] == (None, None)
+
+
+def test_what_could_not_be_judged_is_named() -> None:
+    mine = judged.measured(judged.RELEASE, judged.predictions(1, 0.9, n=60))
+    mine.record["slices"] = {name: one for name, one in mine.record["slices"].items() if name.startswith("label")}
+    found = summary.not_judged(judged.verdict(), Evidence(judged.RELEASE, mine))
+    assert found[0] == "expected_calibration_error <= 0.1: expected_calibration_error is missing."
+    small = summary.small_slices(Evidence(judged.RELEASE, mine))
+    assert {name for name, _ in small} == {"topic=food", "topic=travel", "topic=work"}
+    assert [n for _, n in small] == sorted((n for _, n in small), reverse=True) and sum(n for _, n in small) == 60
+    assert found[1].startswith(f"3 slices are too small, with the rows of each: {small[0][0]} ({small[0][1]}), ")
+    assert summary.not_judged(judged.verdict(), judged.evidence()) == found[:1]
+
+
+def test_a_rule_that_had_nobody_to_compare_with_is_not_judged() -> None:
+    alone = verdict_of("pass", kind="non_inferior_to", reference="champion")
+    assert summary.not_judged(alone, Evidence("r", None)) == [
+        "There was no champion to compare with, so these rules hold: rule 1."
+    ]
+    opposed = alone.model_copy(update={"champion": judged.CHAMPION})
+    assert summary.not_judged(opposed, Evidence("r", None)) == []
 
 
 def test_only_the_questions_wanted_are_read(tmp_path: Path) -> None:
@@ -187,17 +148,55 @@ def test_only_the_questions_wanted_are_read(tmp_path: Path) -> None:
 
 def test_the_release_says_where_it_comes_from(checkout: Path, write_release: Callable[..., Manifest]) -> None:
     paths = RunPaths(checkout)
-    assert summary.read_provenance(paths) == {}
-    write_release(
+    assert summary.read_provenance(paths, None) == {}
+    manifest = write_release(
         paths.release,
         git_revision="abc123",
         base={"package": "tiny", "digest": "sha256:1"},
         versions={"torch": "2.13", "peft": "0.21"},
     )
-    facts = summary.read_provenance(paths)
-    assert facts == {
+    assert summary.read_provenance(paths, manifest) == {
         "Base": "package tiny, digest sha256:1",
         "Git revision": "abc123",
         "Made": "2026-11-24",
         "Versions": "peft 0.21, torch 2.13",
     }
+
+
+def test_the_champion_and_the_releases_before_it_are_read_from_the_store(
+    checkout: Path, write_release: Callable[..., Manifest]
+) -> None:
+    paths, mine = RunPaths.of("run"), judged.measured("", judged.predictions(1, 0.9))
+    write_release(paths.release, config={"gate": "configs/gates/run.yaml", "train": {"epochs": 3}})
+    champion = publish(write_release, b"before", {"gate": "configs/gates/run.yaml", "train": {"epochs": 2}}, 0.8)
+    now = verdict_of("pass", metric="accuracy").model_copy(
+        update={"champion": champion, "release": f"run@sha256:{'9' * 64}", "dataset": "sha256:rows"}
+    )
+    found = summary.read_background(now, Evidence(now.release, mine, champion), paths)
+    assert [(one.part, one.what, one.before, one.now) for one in found.differences] == [
+        ("config", "train.epochs", "2", "3")
+    ]
+    assert found.gate == "configs/gates/run.yaml (the rules that the champion was judged by)" and found.champion_here
+    assert [(one.reference, one.value, one.same_rows) for one in found.releases] == [
+        (champion, 0.8, False),
+        (now.release, mine.record["metrics"]["accuracy"], True),
+    ]
+    fetched = Path("releases") / f"run@{champion[-64:][:12]}"
+    (fetched / "gate" / "verdict.json").write_text("{")
+    assert "not here" in summary.read_background(now, Evidence(now.release, mine, champion), paths).gate
+    (fetched / "release" / "manifest.json").unlink()
+    alone = summary.read_background(now, Evidence(now.release, mine, champion), paths)
+    assert alone.differences == [] and not alone.champion_here and len(alone.releases) == 1
+
+
+def publish(write_release: Callable[..., Manifest], weights: bytes, config: dict[str, Any], accuracy: float) -> str:
+    """As infra/dvc/releases.py lays it out, without its pointer."""
+    manifest = write_release(Path("made"), weights=weights, config=config)
+    folder = Path("releases") / f"run@{manifest.digest[7:19]}"
+    write_release(folder / "release", weights=weights, config=config)
+    verdict_of("pass", metric="accuracy").model_copy(update={"release": manifest.reference}).write(
+        folder / "gate" / "verdict.json"
+    )
+    (folder / "eval").mkdir()
+    (folder / "eval" / "metrics.json").write_text(json.dumps({"metrics": {"accuracy": accuracy}}))
+    return manifest.reference

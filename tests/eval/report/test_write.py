@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import markupsafe
 import pandas
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -18,9 +19,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from configs.check import schemas
 from configs.paths import RunPaths
 from configs.verdict import Outcome, RuleResult, Verdict, conjunction
-from eval.report import summary
 from eval.report.ci import escape, open_metrics
-from eval.report.markdown import printable
+from eval.report.headline import OUTCOMES as ORDER
+from eval.report.headline import by_severity, headline
+from eval.report.markdown import plain, printable
 from eval.report.write import links_of, write_reports
 from eval.rules.evidence import Evidence, Measured
 from tests.support import judged
@@ -80,14 +82,16 @@ def test_the_five_forms_agree_whatever_the_words(tmp_path: Path, results: list[R
         labels["outcome"]: value
         for labels, value in samples((tmp_path / "metrics.txt").read_text(encoding="utf8"))["tunegate_rules"]
     }
-    assert counted == {outcome: sum(one.outcome == outcome for one in results) for outcome in summary.OUTCOMES}
+    assert counted == {outcome: sum(one.outcome == outcome for one in results) for outcome in ORDER}
     report = (tmp_path / "report.md").read_text(encoding="utf8")
     assert report.startswith(f"# Gate: {verdict.outcome}\n") and judged.RELEASE in report
     assert [row.split(" | ")[1] for row in report.splitlines() if "| **" in row] == [
-        f"**{one.outcome}**" for one in summary.by_severity(results)
+        f"**{one.outcome}**" for one in by_severity(results)
     ]
     page = (tmp_path / "report.html").read_text(encoding="utf8")
-    assert page.count('<article class="card rule">') == len(results) and f'id="outcome">{verdict.outcome}<' in page
+    assert page.count(' class="card rule">') == len(results) and f'id="outcome">{verdict.outcome}<' in page
+    told = headline(verdict)
+    assert f'<h1 id="headline">{markupsafe.escape(printable(told))}</h1>' in page and f"**{plain(told)}**" in report
 
 
 def test_the_test_tab_shows_the_sentence_and_the_numbers(tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_the_metrics_report_has_each_figure_once_with_what_it_is_of() -> None:
     assert measured["accuracy", "release"] == judged.evidence().measured.record["metrics"]["accuracy"]  # type: ignore[union-attr]
     assert ({"slice": "topic=travel", "metric": "accuracy"}) in [labels for labels, _ in found["tunegate_slice"]]
     assert ({"test": "typos", "figure": "flip_rate"}, 0.125) in found["tunegate_behaviour"] and ({}, 3.0) in found[
-        "tunegate_looks"
+        "tunegate_holdout_uses"
     ]
     assert ({"number": "2", "rule": "accuracy non-inferior to champion by 0.05", "figure": "high"}, -0.08) in found[
         "tunegate_rule"

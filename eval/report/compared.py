@@ -1,0 +1,186 @@
+"""What changed: every metric and every cost of the release beside the same of each reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from configs.run.metrics import METRICS
+from configs.verdict import Verdict
+from eval.report.headline import COMPARING
+from eval.rules.evidence import Evidence, Measured
+from eval.rules.result import finite
+from eval.statistics.by_metric import compare
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+REFERENCES = ("champion", "base", "parent")  # whom a reviewer compares with first
+CONFIDENCE = 0.95
+MOST_SHOWN = 6
+# Figures of what the answers cost, in words, with what to divide by.
+COSTS = {
+    "latency_p50_seconds": ("latency, median, ms", 1e-3),
+    "latency_p95_seconds": ("latency, 95th percentile, ms", 1e-3),
+    "prompt_tokens_mean": ("tokens of a prompt, mean", 1),
+    "completion_tokens_mean": ("tokens of an answer, mean", 1),
+    "size_bytes": ("weights, MiB", 2**20),
+    "peak_memory_bytes": ("peak memory of the server, MiB", 2**20),
+}
+
+
+class Compared(NamedTuple):
+    """One reference's figure, the release minus it, and the interval of that where both answered the same rows one by
+    one. `better`: None where the interval holds 0, where there is none, or where nobody knows which way is better."""
+
+    before: float
+    difference: float
+    low: float | None = None
+    high: float | None = None
+    better: bool | None = None
+    ratio: float | None = None  # of a cost: release by reference
+
+    @property
+    def word(self) -> str:
+        """ "unclear" of an interval that holds 0; nothing where nobody could tell."""
+        if self.better is not None:
+            return "better" if self.better else "worse"
+        return "unclear" if self.low is not None and self.high is not None and self.low <= 0 <= self.high else ""
+
+
+class Change(NamedTuple):
+    """One figure of the release, with one entry a reference; None where that one has no such figure. `judged`: a rule
+    names it."""
+
+    name: str
+    release: float
+    references: list[Compared | None]
+    judged: bool = False
+
+    @property
+    def has_interval(self) -> bool:
+        return any(one is not None and one.low is not None for one in self.references)
+
+
+def references(changes: Iterable[dict[str, Any]]) -> list[str]:
+    """Of all that were measured on the same rows: champion, base, parent, then the named ones."""
+    known = {
+        side for values in changes for side, value in values.items() if side != "release" and finite(value) is not None
+    }
+    return sorted(known, key=lambda name: (REFERENCES.index(name) if name in REFERENCES else len(REFERENCES), name))
+
+
+def changes(verdict: Verdict, evidence: Evidence) -> list[Change]:
+    """Every metric that the release and a reference have, those that a rule names first, then those with an
+    interval; of a release that nothing was
+    compared with all that was measured."""
+    columns = references(verdict.changes.values())
+    named = [str(one.evidence.get("metric")) for one in verdict.results]
+    found = []
+    for metric in verdict.changes:
+        values = {side: finite(value) for side, value in verdict.changes[metric].items()}
+        release = values.get("release")
+        if release is None:
+            continue
+        cells = [
+            None if (before := values.get(name)) is None else compared(metric, name, release, before, verdict, evidence)
+            for name in columns
+        ]
+        if any(cells) or not columns:
+            found.append(Change(metric, release, cells, metric in named))
+    return sorted(found, key=lambda one: (not one.judged, not one.has_interval))
+
+
+def shown_first(changes: list[Change]) -> int:
+    """How many stand in sight: those that a rule names or that have an interval, else the first of all."""
+    return min(sum(one.judged or one.has_interval for one in changes) or MOST_SHOWN, MOST_SHOWN)
+
+
+def compared(
+    metric: str, reference: str, release: float, before: float, verdict: Verdict, evidence: Evidence
+) -> Compared:
+    """The interval of the rule that compared the two, else one of its own at 95%."""
+    ends = interval_of_rule(metric, reference, verdict) or interval_of(
+        metric, evidence.measured, evidence.references.get(reference)
+    )
+    low, high = ends or (None, None)
+    known = METRICS.get(metric.partition(":")[0])
+    shown = low is not None and high is not None and (low > 0 or high < 0)
+    better = (release > before) == known.higher_is_better if known and shown else None
+    return Compared(before, release - before, low, high, better)
+
+
+def interval_of_rule(metric: str, reference: str, verdict: Verdict) -> tuple[float, float] | None:
+    for one in verdict.results:
+        facts = one.evidence
+        if facts.get("kind") in COMPARING[:2] and (facts.get("metric"), facts.get("reference")) == (metric, reference):
+            low, high = finite(facts.get("low")), finite(facts.get("high"))
+            return None if low is None or high is None else (low, high)
+    return None
+
+
+def interval_of(metric: str, mine: Measured | None, theirs: Measured | None) -> tuple[float, float] | None:
+    """Of means over rows alone: a bootstrap of every figure of the whole set would take minutes."""
+    known = METRICS.get(metric)
+    if (
+        known is None
+        or known.per_example is None
+        or not mine
+        or not theirs
+        or mine.frame is None
+        or theirs.frame is None
+    ):
+        return None
+    wanted = [name for name in ("id", "cluster", known.per_example) if name in mine.frame and name in theirs.frame]
+    try:
+        found = compare(metric, mine.frame[wanted], theirs.frame[wanted], CONFIDENCE)
+    except ValueError:  # not the same rows, or not a number in each
+        return None
+    return found.low, found.high
+
+
+def costs(evidence: Evidence, columns: list[str]) -> list[Change]:
+    """What the answers cost, beside the same of each reference; of one run each, so without an interval."""
+    sides = [evidence.measured, *(evidence.references.get(name) for name in columns)]
+    release, *others = [(one.record.get("cost") or {}) if one else {} for one in sides]
+    found = []
+    for name, figure in release.items():
+        if name == "latency_mean_seconds":
+            continue  # the median and the 95th percentile say more
+        label, unit = COSTS.get(name, (name.replace("_", " "), 1))
+        value = finite(figure)
+        if value is not None:
+            befores = [finite(other.get(name)) for other in others]
+            cells = [
+                None
+                if before is None
+                else Compared(before / unit, (value - before) / unit, ratio=value / before if before else None)
+                for before in befores
+            ]
+            found.append(Change(label, value / unit, cells))
+    return found
+
+
+def paired_with(evidence: Evidence) -> str | None:
+    """Whom the flips and the slices are held against: the champion, else the base, else the parent, of those measured
+    on the same rows."""
+    rows = evidence.measured.record.get("dataset") if evidence.measured else None
+    return next(
+        (
+            name
+            for name in REFERENCES
+            if name in evidence.references and evidence.references[name].record.get("dataset") == rows
+        ),
+        None,
+    )
+
+
+def frames(evidence: Evidence) -> tuple[DataFrame | None, DataFrame | None]:
+    """The release's predictions and those of its first reference, by id."""
+    name = paired_with(evidence)
+    return frame_of(evidence.measured), frame_of(evidence.references[name]) if name else None
+
+
+def frame_of(measured: Measured | None) -> DataFrame | None:
+    frame = measured.frame if measured else None
+    return frame.set_index("id") if frame is not None and "id" in frame else frame

@@ -1,0 +1,144 @@
+"""What changed: one column a reference, in colour only what an interval shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.verdict import Outcome, RuleResult, Verdict
+from eval.report import compared
+from eval.report.compared import Compared
+from eval.report.markdown import arrow
+from eval.rules.evidence import Evidence, Measured
+from tests.support import judged
+
+pytestmark = pytest.mark.unit
+
+
+def verdict_of(changes: dict[str, Any], *results: RuleResult) -> Verdict:
+    return Verdict(release=judged.RELEASE, outcome="pass", results=[*results], changes=changes)
+
+
+def rule(
+    outcome: Outcome, low: float, high: float, metric: str = "accuracy", reference: str = "champion"
+) -> RuleResult:
+    facts: Any = {"kind": "non_inferior_to", "metric": metric, "reference": reference, "low": low, "high": high}
+    return RuleResult(rule="r", outcome=outcome, sentence="s", evidence=facts)
+
+
+def test_there_is_a_column_for_each_reference_the_champion_first() -> None:
+    changes = {"accuracy": {"release": 0.9, judged.BASE: 0.5, "base": 0.1, "champion": 0.8, "parent": None}}
+    assert compared.references(changes.values()) == ["champion", "base", judged.BASE]
+    (row,) = compared.changes(verdict_of(changes), Evidence("r", None))
+    assert [one.before for one in row.references if one] == [0.8, 0.1, 0.5]
+
+
+def test_a_change_has_the_interval_of_the_rule_that_compared_the_same_two() -> None:
+    accuracy, loss = compared.changes(judged.verdict(), judged.evidence())
+    champion, base = accuracy.references
+    assert (
+        champion and base and (champion.low, champion.high) == (-0.2, -0.08) and (base.low, base.high) == (-0.04, 0.08)
+    )
+    assert (champion.word, base.word, accuracy.judged, loss.judged) == ("worse", "unclear", True, False)
+    assert loss.references[0] == Compared(0.4, pytest.approx(0.1)) and loss.references[1] is None
+
+
+@pytest.mark.parametrize("outcome", ["pass", "fail", "inconclusive"])
+def test_what_holds_0_is_neither_better_nor_worse_whatever_its_rule_says(outcome: Outcome) -> None:
+    changes = {"accuracy": {"release": 0.9375, "champion": 0.9}}
+    (row,) = compared.changes(verdict_of(changes, rule(outcome, -0.010, 0.105)), Evidence("r", None))
+    (one,) = row.references
+    assert one and one.better is None and arrow(one) == "▲ +0.0375 (-0.01 … +0.105) unclear"
+
+
+@pytest.mark.parametrize(
+    ("metric", "release", "before", "low", "high", "told"),
+    [
+        ("accuracy", 0.5, 0.4, 0.05, 0.15, "▲ +0.1 (+0.05 … +0.15) better"),
+        ("log_loss", 0.5, 0.4, 0.05, 0.15, "▲ +0.1 (+0.05 … +0.15) worse"),
+        ("f1:good", 0.3, 0.4, -0.2, -0.01, "▼ -0.1 (-0.2 … -0.01) worse"),
+        ("made up", 1.0, 0.0, 0.5, 1.5, "▲ +1 (+0.5 … +1.5)"),
+        ("accuracy", 1.0, 1.0, 0.0, 0.0, "= 0 (0 … 0) unclear"),
+    ],
+)
+def test_up_is_not_always_better(
+    metric: str, release: float, before: float, low: float, high: float, told: str
+) -> None:
+    changes = {metric: {"release": release, "base": before}}
+    verdict = verdict_of(changes, rule("pass", low, high, metric, "base"))
+    (row,) = compared.changes(verdict, Evidence("r", None))
+    assert row.references[0] and arrow(row.references[0]).replace("+0 ", "0 ").replace("+0)", "0)") == told
+
+
+def side(correct: list[float]) -> Measured:
+    rows = pandas.DataFrame({"id": [str(place) for place in range(len(correct))], "correct": correct})
+    return Measured({"metrics": {"accuracy": sum(correct) / len(correct)}}, frame=rows)
+
+
+def test_where_no_rule_compared_the_two_the_rows_do() -> None:
+    mine, theirs = side([1.0] * 90 + [0.0] * 10), side([1.0] * 50 + [0.0] * 50)
+    changes = {"accuracy": {"release": 0.9, "base": 0.5}, "macro_f1": {"release": 0.9, "base": 0.5}}
+    evidence = Evidence("r", mine, references={"base": theirs})
+    accuracy, whole = (row.references[0] for row in compared.changes(verdict_of(changes), evidence))
+    assert accuracy and accuracy.better and accuracy.low and 0.2 < accuracy.low < 0.4
+    assert whole and whole.better is None and whole.word == "", "a figure of the whole set would need a bootstrap"
+    other = Evidence("r", mine, references={"base": side([1.0] * 7)})
+    (unpaired,) = compared.changes(verdict_of({"accuracy": changes["accuracy"]}), other)
+    assert unpaired.references[0] and unpaired.references[0].low is None
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1))
+def test_no_colour_without_an_interval_that_leaves_0_out(release: float, before: float, down: float, up: float) -> None:
+    low, high = release - before - down, release - before + up
+    changes = {"accuracy": {"release": release, "champion": before}}
+    (row,) = compared.changes(verdict_of(changes, rule("pass", low, high)), Evidence("r", None))
+    assert row.references[0] and (row.references[0].better is not None) == (low > 0 or high < 0)
+
+
+def test_a_side_without_a_figure_is_no_change() -> None:
+    changes = {"a": {"release": None, "champion": 1.0}, "b": {"release": float("nan"), "base": 1.0}}
+    verdict = verdict_of({}).model_copy(update={"changes": changes})
+    assert compared.changes(verdict, Evidence("r", None)) == []
+
+
+def test_of_a_first_release_all_that_was_measured_is_shown() -> None:
+    (row,) = compared.changes(verdict_of({"accuracy": {"release": 0.9}}), Evidence("r", None))
+    assert (row.name, row.release, row.references) == ("accuracy", 0.9, [])
+
+
+def test_what_a_rule_names_stands_first_then_what_has_an_interval() -> None:
+    mine, theirs = side([1.0] * 90 + [0.0] * 10), side([1.0] * 50 + [0.0] * 50)
+    changes = {name: {"release": 0.9, "base": 0.5} for name in ("macro_f1", "accuracy", "roc_auc")}
+    named = rule("pass", 0.1, 0.2, "roc_auc", "champion")
+    found = compared.changes(verdict_of(changes, named), Evidence("r", mine, references={"base": theirs}))
+    assert [one.name for one in found] == ["roc_auc", "accuracy", "macro_f1"] and compared.shown_first(found) == 2
+    assert compared.shown_first([]) == compared.MOST_SHOWN
+
+
+def test_costs_stand_beside_the_champions() -> None:
+    mine, theirs = (
+        Measured({"cost": {"latency_p50_seconds": 0.03, "size_bytes": 2**21, "odd_figure": 1.0}}),
+        Measured({"cost": {"latency_p50_seconds": 0.02}}),
+    )
+    latency, size, odd = compared.costs(Evidence("r", mine, references={"champion": theirs}), ["champion"])
+    assert (latency.name, latency.release) == ("latency, median, ms", pytest.approx(30))
+    assert latency.references[0] and arrow(latency.references[0]) == "▲ +50%"
+    assert (size.name, size.release, size.references, odd.name) == ("weights, MiB", 2, [None], "odd figure")
+
+
+def test_the_champion_is_what_a_release_is_held_against_else_the_base() -> None:
+    one = side([1.0])
+    assert compared.paired_with(Evidence("r", one, references={"base": one, "champion": one})) == "champion"
+    assert compared.paired_with(Evidence("r", one, references={"parent": one, "base": one})) == "base"
+    assert compared.paired_with(Evidence("r", one)) is None
+
+
+def test_what_was_measured_on_other_rows_is_not_held_against() -> None:
+    other = replace(side([0.0]), record={"dataset": "other"})
+    evidence = Evidence("r", replace(side([1.0]), record={"dataset": "rows"}), "c", {"champion": other})
+    assert compared.paired_with(evidence) is None and compared.frames(evidence)[1] is None
