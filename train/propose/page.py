@@ -59,9 +59,8 @@ def held_out(rows: Rows) -> tuple[Line, Line]:
 
 
 def method_of(base: Base, rows: Rows) -> list[Line]:
-    """A classifier no larger than BERT-large is trained whole: LoRA leaves its embeddings as they are, which costs points
-    on rows unlike what the base has read, and saves little (docs/benchmarks.md, defaults). Of anything else an adapter.
-    """
+    """A classifier no larger than BERT-large is trained whole: LoRA leaves its embeddings as they are, which costs
+    points on rows unlike what the base has read, and saves little. Of anything else an adapter."""
     if rows.task == "sequence-classification" and not base.writes and base.width and base.width <= SMALL_WIDTH:
         return [
             Line("method", "full", "every weight: the base is small, and learns words that it has not read"),
