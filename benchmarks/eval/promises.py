@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from benchmarks.eval import statistics
+from benchmarks.eval import cells, statistics
 from benchmarks.eval.regressions import FAULTS, HARMLESS, Case
 from benchmarks.eval.speed import speed
 from benchmarks.prove import FOLDER, Check, Row, console, tested, tunegate, write_section
@@ -26,7 +26,8 @@ def gate_arithmetic() -> list[Row]:
     """The gate's arithmetic against the libraries' own, and its promises by simulation
     (benchmarks/eval/statistics.py)."""
     same, held, false = statistics.references(), statistics.coverage(), statistics.false_pass_rate()
-    seen, means = statistics.power_matches(), statistics.mean_power()
+    seen, means, advised = statistics.power_matches(), statistics.mean_power(), statistics.advice_decides()
+    looked, uncounted = statistics.looks(), statistics.looks(spent=False)
     return [
         Row(
             f"p-values and intervals on {same['cases']} random cases, largest distance from scipy's and statsmodels'",
@@ -43,6 +44,31 @@ def gate_arithmetic() -> list[Row]:
         ),
         within("power at the printed minimum detectable effect, right or wrong", seen, 0.77, 0.83),
         within("power at the printed minimum detectable effect, means", means, 0.77, 0.83),
+        within('decided after the "N more examples would decide" that was advised', advised, 0.75, 0.87),
+        Row(
+            f"false passes over six looks with added rows, alpha spent over them ({uncounted:.4f} were it not)",
+            looked,
+            "at most 0.025",
+            looked <= 0.025,
+        ),
+    ]
+
+
+def simulated() -> list[Row]:
+    """Every kind of metric by size, share of rows that differ and clusters; each cell is in docs/benchmarks.md."""
+    cells.show("all", cells.DRAWS)
+    every = [one for some in cells.kept().values() for one in some]
+    judged = [one for one in every if one.too_small < 1]
+    rows = [one for one in every if one.holds]
+    return [
+        Row(
+            f"cells in which false passes stay at 2.5% and 94% of the intervals hold the truth "
+            f"({max(one.false_passes for one in judged):.4f}, {min(one.coverage for one in judged):.4f}; "
+            f"{len(every) - len(judged)} without an interval)",
+            f"{len(rows)} of {len(every)}",
+            "all",
+            len(rows) == len(every),
+        )
     ]
 
 
@@ -152,6 +178,7 @@ def table(found: list[tuple[Case, str, list[str]]]) -> list[str]:
 
 CHECKS: dict[str, Check] = {
     "statistics": gate_arithmetic,
+    "cells": simulated,
     "regressions": regressions,
     "speed": speed,
     "page": lambda: tested(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict
 
 import numpy
 from numpy.typing import NDArray
 
-from eval.statistics.bootstrap import mean_interval
 from eval.statistics.power import effect_of_means, effect_of_outcomes
 from eval.statistics.proportions import mcnemar_p, tango_interval
 
@@ -24,7 +24,15 @@ CONFIDENCE = 0.95
 SIZES = (100, 200, 500, 1000, 2000)
 DISCORDANCE = (0.05, 0.1, 0.2, 0.4)
 MARGINS = (0.02, 0.05, 0.1)
-MEAN_DRAWS = 1000  # of means: a bootstrap a draw
+# Examples, gained, lost and the bound, of verdicts that were open.
+ADVISED = (
+    (60, 0, 0, -0.05),
+    (100, 1, 2, -0.05),
+    (200, 10, 14, -0.05),
+    (500, 20, 30, -0.04),
+    (80, 2, 9, -0.02),
+    (300, 0, 4, 0.0),
+)
 Table = tuple[int, float, float]
 
 
@@ -117,22 +125,6 @@ def power_matches(draws: int = DRAWS) -> Shares:
     return shares_of(found)
 
 
-def mean_coverage(draws: int = MEAN_DRAWS) -> Shares:
-    """The same of BCa intervals of a mean paired difference, of skewed values, 1,000 draws each: a bootstrap takes its
-    time."""
-    found = {}
-    for n in (100, 300):
-        random = numpy.random.default_rng([SEED, n])
-        values = random.beta(2, 1, size=(draws, n)) - random.beta(2, 1.2, size=(draws, n))
-        truth = 2 / 3 - 2 / 3.2
-        held = 0
-        for row in values:
-            low, high, _ = mean_interval(row, CONFIDENCE, 1.0)
-            held += low <= truth <= high
-        found[f"n={n}"] = held / draws
-    return shares_of(found)
-
-
 def mean_power(draws: int = DRAWS) -> Shares:
     """How often Student's interval leaves 0 out at the printed effect of a mean of normal differences."""
     from scipy import stats
@@ -150,33 +142,78 @@ def mean_power(draws: int = DRAWS) -> Shares:
 
 def references(cases: int = 200) -> dict[str, float]:
     """Largest distance of our p-values and intervals from statsmodels' and scipy's own, on random cases."""
-    from scipy.stats import binomtest, bootstrap
+    from scipy.stats import binomtest
     from statsmodels.stats.proportion import proportion_confint
 
     from eval.statistics.proportions import estimate_share
 
-    random, worst = numpy.random.default_rng(SEED), {"mcnemar": 0.0, "wilson": 0.0, "bca": 0.0}
-    for case in range(cases):
+    random, worst = numpy.random.default_rng(SEED), {"mcnemar": 0.0, "clopper_pearson": 0.0}
+    for _ in range(cases):
         gained, lost = (int(one) for one in random.integers(0, 40, 2))
         exact = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
         worst["mcnemar"] = max(worst["mcnemar"], abs(mcnemar_p(gained, lost) - exact))
         outcomes = (random.random(int(random.integers(5, 300))) < random.random()).astype(float)
         ours = estimate_share(outcomes, CONFIDENCE, 0.5)
-        theirs = proportion_confint(outcomes.sum(), len(outcomes), 0.05, method="wilson")
-        worst["wilson"] = max(worst["wilson"], abs(ours.low - theirs[0]), abs(ours.high - theirs[1]))
-        if case % 10 == 0:
-            values = random.exponential(size=int(random.integers(10, 200)))
-            low, high, _ = mean_interval(values, CONFIDENCE, 1.0)
-            peer = bootstrap((values,), numpy.mean, n_resamples=9999, method="BCa", rng=17).confidence_interval
-            worst["bca"] = max(worst["bca"], abs(low - peer.low), abs(high - peer.high))
+        theirs = proportion_confint(outcomes.sum(), len(outcomes), 0.05, method="beta")
+        worst["clopper_pearson"] = max(worst["clopper_pearson"], abs(ours.low - theirs[0]), abs(ours.high - theirs[1]))
     return {"worst": max(worst.values()), **worst, "cases": cases}
 
 
+def looks(draws: int = DRAWS, spent: bool = True) -> float:
+    """Share of releases that lost exactly the margin and passed at one at least of six looks at the same test set, each
+    with 100 rows more than the last. `spent`: alpha spent over the looks; else each look judged as if it were the
+    first."""
+    from eval.statistics.looks import confidence_at
+
+    margin, gained, lost = 0.05, 0.05, 0.1
+    random = numpy.random.default_rng([SEED, 6])
+    totals, passed = numpy.zeros((draws, 2)), numpy.zeros(draws, dtype=bool)
+    for look in range(1, 7):
+        totals += random.multinomial(100, [gained, lost, 1 - gained - lost], size=draws)[:, :2]
+        confidence = confidence_at(CONFIDENCE, look) if spent else CONFIDENCE
+        tables, place = numpy.unique(totals, axis=0, return_inverse=True)
+        low, _ = tango_interval(tables[:, 0], tables[:, 1], 100 * look, confidence)
+        passed |= (low > -margin)[place.reshape(-1)]
+    return float(passed.mean())
+
+
+def advice_decides(draws: int = 4000) -> Shares:
+    """How often a release of which "N more examples would decide" was said is decided, were what was measured the
+    truth: stated as 80%."""
+    from eval.statistics.power import more_examples
+
+    found = {}
+    for n, gained, lost, bound in ADVISED:
+        more = more_examples((gained - lost) / n - bound, 1.0, n, CONFIDENCE, pairs=(gained, lost))
+        if more is None:
+            continue
+        shares = [(gained + 0.5) / (n + 2), (lost + 0.5) / (n + 2)]
+        random = numpy.random.default_rng([SEED, n, gained, lost])
+        tables = random.multinomial(n + more, [*shares, 1 - sum(shares)], size=draws)
+        low, high = tango_interval(tables[:, 0], tables[:, 1], n + more, CONFIDENCE)
+        decided = low > bound if (gained - lost) / n > bound else high < bound
+        found[f"n={n} gained={gained} lost={lost} bound={bound} more={more}"] = float(decided.mean())
+    return shares_of(found)
+
+
 def main() -> None:
-    checks: list[Callable[[], Mapping[str, object]]] = [references]
-    checks += [coverage, false_pass_rate, power_matches, mean_power, mean_coverage]
-    for function in checks:
+    """`python -m benchmarks.eval.statistics KIND [DRAWS]` simulates the cells of one kind of metric; without a kind the
+    rest is shown."""
+    if sys.argv[1:]:
+        from benchmarks.eval.cells import show
+
+        show(sys.argv[1], int((sys.argv[2:] or [str(DRAWS)])[0]))
+        return
+    checks: list[Callable[[], Mapping[str, object]]] = [
+        references,
+        coverage,
+        false_pass_rate,
+        power_matches,
+        mean_power,
+    ]
+    for function in (*checks, advice_decides):
         print(function.__name__, json.dumps({name: one for name, one in function().items() if name != "settings"}))
+    print("looks", looks(), "as if each were the first", looks(spent=False))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from configs.rules.gate import GateConfig
 from configs.verdict import RuleEvidence, RuleResult, SliceEvidence
 
 PAIRED = (
-    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the "
-    "mean difference (Efron 1987) and paired permutation p. Figures of the whole set: paired percentile bootstrap over "
-    "examples. Power: of McNemar's score test, or of the t-test."
+    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values, and fewer than 50 "
+    "examples, and clusters: the bound of Learned-Miller and Thomas (2019). Figures of the whole set: paired Bayesian "
+    "bootstrap (Rubin X's score test, or of the t-test."
 )
 SINGLE = (
-    "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, "
-    "percentile bootstrap over examples for figures of the whole set."
+    "Clopper and Pearson's interval (1934) for 0 or 1, the bound of Learned-Miller and Thomas (2019) for means, "
+    "Bayesian bootstrap (Rubin 1981) for figures of the whole set."
 )
 POINT = "The figure as it was measured, without an interval."
 
@@ -48,8 +48,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Is any group of rows left behind?",
         "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; "
         "pass: every slice's own figure holds; else inconclusive",
-        "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. "
-        "Holm 1979 over all slices judged.",
+        "The p of the same interval, one-sided. Holm 1979 over all slices judged.",
     ),
     "calibration": Explanation(
         "May stated probabilities be trusted?",

@@ -70,5 +70,7 @@ def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: object)
 
 def describe(found: Comparison) -> RuleEvidence:
     """A comparison as evidence."""
-    kept = {name: one for name, one in asdict(found).items() if name not in ("deviation", "p_below", "p_above")}
+    kept = {
+        name: one for name, one in asdict(found).items() if name not in ("deviation", "p_below", "p_above", "scale")
+    }
     return cast(RuleEvidence, kept)

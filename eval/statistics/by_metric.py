@@ -4,13 +4,15 @@ fits."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from configs.run.metrics import METRICS, Metric
-from eval.metrics.aggregate import figure
-from eval.statistics.bootstrap import compare_figures, estimate_figure
+from eval.statistics import calibration
 from eval.statistics.comparison import Comparison, Estimate
-from eval.statistics.values import compare_values, estimate_values
+from eval.statistics.figures import compare_figures, estimate_figure
+from eval.statistics.values import codes_of, compare_values, estimate_values
+from eval.statistics.weighted import weighted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -45,27 +47,62 @@ def compare(
         frame.assign(id=names).sort_values("id", ignore_index=True)
         for frame, names in zip((release, reference), ids, strict=True)
     )
-    known = metric_of(metric)
-    bound = -margin if known.higher_is_better else margin
-    if known.per_example is None:
-        scale = scale_of(known)
-        return compare_figures(lambda frame: figure(metric, frame), one, other, confidence, bound, scale)
-    mine, theirs = (values_of(frame, known.per_example) for frame in (one, other))
-    limits = value_range or known.value_range
-    return compare_values(mine, theirs, clusters_of(one), known.kind, limits, confidence, bound)
+    bound = -margin if higher_is_better(metric) else margin
+    known, (one, other) = as_shares(metric, one, other)
+    if known.per_example is not None:
+        mine, theirs = (values_of(frame, known.per_example) for frame in (one, other))
+        limits = value_range or known.value_range
+        return compare_values(mine, theirs, clusters_of(one), known.kind, limits, confidence, bound)
+    codes = codes_of(clusters_of(one), len(one))
+    if metric == calibration.NAME:
+        return calibration.compare_calibration(one, other, codes, confidence, bound)
+    found = compare_figures(weighted(metric, one), weighted(metric, other), codes, confidence, bound)
+    widest = known.value_range[1] - known.value_range[0]
+    return replace(found, low=max(found.low, -widest), high=min(found.high, widest))
 
 
 def estimate(
     metric: str, frame: DataFrame, confidence: float, bound: float = math.nan, value_range: Range | None = None
 ) -> Estimate:
     """Raises ValueError as `compare` does."""
-    known = metric_of(metric)
     if not len(frame):
         raise ValueError("no examples")
-    if known.per_example is None:
-        return estimate_figure(lambda rows: figure(metric, rows), frame, confidence, bound, scale_of(known))
-    values = values_of(frame, known.per_example)
-    return estimate_values(values, clusters_of(frame), known.kind, value_range or known.value_range, confidence, bound)
+    known, (rows,) = as_shares(metric, frame)
+    clusters = clusters_of(rows)
+    if known.per_example is not None:
+        values, limits = values_of(rows, known.per_example), value_range or known.value_range
+        return estimate_values(values, clusters, known.kind, limits, confidence, bound)
+    rows = rows.assign(id=rows["id"].astype(str)).sort_values("id", ignore_index=True) if "id" in rows else rows
+    codes = codes_of(clusters_of(rows), len(rows))
+    if metric == calibration.NAME:
+        return calibration.estimate_calibration(rows, codes, confidence, bound)
+    found = estimate_figure(weighted(metric, rows), codes, confidence, bound)
+    return replace(found, low=max(found.low, known.value_range[0]), high=min(found.high, known.value_range[1]))
+
+
+def as_shares(metric: str, *frames: DataFrame) -> tuple[Metric, list[DataFrame]]:
+    """The metric under the name that decides its method. Of rows of one label the micro averages are the accuracy, and
+    the recall of a label is the accuracy of its rows: shares of rows that are right or wrong, so a synonym gives the
+    same answer. Raises ValueError where no row has the label."""
+    known, (base, _, label) = metric_of(metric), metric.partition(":")
+    if any("gold" not in frame or "correct" not in frame or "entities" in frame for frame in frames):
+        return known, [*frames]
+    single = not any("gold_labels" in frame for frame in frames)
+    if single and base.startswith("micro_"):
+        return METRICS["accuracy"], [*frames]
+    if base != "recall" or not label:
+        return known, [*frames]
+    rows = [
+        frame[frame["gold"] == label].assign(recalled=lambda one: one["correct"])
+        if single
+        else frame[[label in names for names in frame["gold_labels"]]].assign(
+            recalled=lambda one: [float(label in names) for names in one["answer_labels"]]
+        )
+        for frame in frames
+    ]
+    if not all(map(len, rows)):
+        raise ValueError(f"no example has the label {label}")
+    return known._replace(per_example="recalled", kind="binary"), rows
 
 
 def metric_of(metric: str) -> Metric:
@@ -90,8 +127,3 @@ def values_of(frame: DataFrame, column: str) -> object:
 def clusters_of(frame: DataFrame) -> object | None:
     """What each row shares with others; None where every row is one of its own."""
     return frame["cluster"].to_numpy() if "cluster" in frame else None
-
-
-def scale_of(known: Metric) -> float:
-    low, high = known.value_range
-    return high - low if math.isfinite(high - low) else 1.0

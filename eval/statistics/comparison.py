@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Comparison:
     """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's
     difference; nan where none was seen. `p_below`: one-sided p, small where the difference is shown to lie below the
-    bound it was held against; `p_above`: above it. They do not add up to 1.
+    bound it was held against; `p_above`: above it. They do not add up to 1. `scale`: how far an
+    example that nobody saw may lie from the others.
 
     A two-sided interval of confidence c spends (1 - c) / 2 on each side: at 0.95 the gate calls a release non-inferior
     falsely in 2.5% of cases.
@@ -29,12 +30,13 @@ class Comparison:
     minimum_detectable_effect: float | None = None
     gained: int | None = None
     lost: int | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Estimate:
     """One system's figure over n examples. `p_below`: one-sided p, small where it is shown to lie below the bound that
-    it was held against; `p_above`: above it."""
+    it was held against; `p_above`: above it. `deviation` and `scale` as in Comparison."""
 
     value: float
     low: float
@@ -44,3 +46,5 @@ class Estimate:
     method: str
     p_below: float = math.nan
     p_above: float = math.nan
+    deviation: float = math.nan
+    scale: float = 1.0

@@ -6,6 +6,7 @@ import math
 
 POWER = 0.8  # Cohen 1988: the usual chance to see an effect that is there
 LIMIT = 10_000_000  # more examples than this is no advice
+FEW_PAIRS = 60
 
 
 def normal(confidence: float) -> float:
@@ -67,20 +68,80 @@ def effect_of_means(deviation: float, n: int, confidence: float) -> float | None
     return deviation * float(brentq(lambda effect: power(effect) - POWER, 0.0, 30 / math.sqrt(n)))
 
 
-def power_to_pass(distance: float, deviation: float, n: int, confidence: float) -> float | None:
-    """Chance that the interval clears a bound that the truth lies `distance` on the right side of (normal
-    approximation)."""
-    from scipy.stats import norm
+def power_to_pass(
+    distance: float,
+    deviation: float,
+    n: int,
+    confidence: float,
+    scale: float = 0.0,
+    pairs: tuple[int, int] | None = None,
+) -> float | None:
+    """Chance that the interval clears a bound that the truth lies `distance` on the right side of; `scale`: how far an
+    unseen example may lie, which is the width that is left where none differ. `pairs`: gained and lost, of outcomes:
+    then as many are taken to be gained as lost, and the chance is exact where few are."""
+    if pairs is not None:
+        half = discordance(*pairs, n) / 2
+        return chance_of_outcomes(half, half, n, -distance, confidence)
+    return chance_to_clear(distance, deviation, n, confidence, scale) if deviation > 0 else None
 
-    return float(norm.cdf(distance * math.sqrt(n) / deviation - normal(confidence))) if deviation > 0 else None
 
-
-def more_examples(distance: float, deviation: float, n: int, confidence: float) -> int | None:
-    """How many beyond n decide with 80% power if what was measured, `distance` away from the bound, is the truth; None:
-    no number would."""
-    from scipy.stats import norm
-
-    if not deviation > 0 or abs(distance) < 1e-9:
+def more_examples(
+    distance: float,
+    deviation: float,
+    n: int,
+    confidence: float,
+    scale: float = 0.0,
+    pairs: tuple[int, int] | None = None,
+) -> int | None:
+    """How many beyond n decide with 80% power if what was measured, `distance` beyond the bound or short of it, is the
+    truth; None: no number would. `scale` and `pairs` as in `power_to_pass`, `pairs` as they came."""
+    if abs(distance) < 1e-9 or (pairs is None and not deviation > 0):
         return None
-    needed = ((normal(confidence) + float(norm.ppf(POWER))) * deviation / distance) ** 2
-    return max(1, math.ceil(needed) - n) if needed < LIMIT else None
+
+    def chance(count: int) -> float:
+        if pairs is None:
+            return chance_to_clear(abs(distance), deviation, count, confidence, scale)
+        gained, lost = pairs if distance > 0 else pairs[::-1]
+        shares = ((one + 0.5) / (n + 2) for one in (gained, lost))
+        return chance_of_outcomes(*shares, count, (gained - lost) / n - abs(distance), confidence)
+
+    low = high = n
+    while chance(high) < POWER:
+        low, high = high, 2 * high
+        if high > LIMIT:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if chance(middle) >= POWER else (middle, high)
+    return max(1, high - n)
+
+
+def chance_to_clear(distance: float, deviation: float, n: int, confidence: float, scale: float) -> float:
+    """By the normal distribution; the interval is at least as wide as where no example differs."""
+    from scipy.special import ndtr
+
+    z = normal(confidence)
+    width = max(z * deviation / math.sqrt(n), scale * z * z / (n + z * z))
+    return float(ndtr((distance - width) * math.sqrt(n) / deviation))
+
+
+def chance_of_outcomes(gained: float, lost: float, n: int, bound: float, confidence: float) -> float:
+    """Chance that Tango's interval lies above `bound`, where these are the true shares of pairs gained and lost: exact,
+    over all tables, where few pairs are discordant; beyond that by the normal distribution."""
+    import numpy
+    from scipy.special import gammaln, ndtr, xlogy
+
+    from eval.statistics.proportions import score
+
+    alike, z = max(1 - gained - lost, 0.0), normal(confidence)
+    if n * (gained + lost) > FEW_PAIRS:
+        distance, spread = gained - lost - bound, math.sqrt((gained + lost - (gained - lost) ** 2) / n)
+        return float(ndtr(distance / spread - z)) if spread > 0 else float(distance > 0)
+    ones, others = (numpy.arange(min(n, int(n * one + 8 * math.sqrt(n * one) + 12)) + 1) for one in (gained, lost))
+    up, down = (one[numpy.add(*numpy.ix_(ones, others)) <= n] for one in numpy.meshgrid(ones, others, indexing="ij"))
+    rest = n - up - down
+    chances = numpy.exp(
+        gammaln(n + 1) - gammaln(up + 1) - gammaln(down + 1) - gammaln(rest + 1)
+        + xlogy(up, gained) + xlogy(down, lost) + xlogy(rest, alike)
+    )  # fmt: skip
+    return float(chances[score(up, down, n, bound) > z].sum())

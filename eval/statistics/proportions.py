@@ -1,5 +1,5 @@
 """Two systems right or wrong on the same examples: the paired difference, its score interval and exact McNemar's p; one
-system's share by Wilson."""
+system's share by Clopper and Pearson."""
 
 from __future__ import annotations
 
@@ -87,12 +87,25 @@ def compare_outcomes(release: Any, reference: Any, confidence: float, bound: flo
 
 
 def estimate_share(outcomes: Any, confidence: float, bound: float) -> Estimate:
-    """Wilson's interval (1927) by statsmodels; p_below by the exact binomial test."""
+    """Clopper and Pearson's interval (1934) and the exact binomial test, by scipy. Wilson's, which is narrower, passes
+    a true share of exactly the bound in 12% of cases of two examples, and in 16% of many where the share is small."""
     from scipy.stats import binomtest
-    from statsmodels.stats.proportion import proportion_confint
 
     n, right = len(outcomes), int(outcomes.sum())
-    low, high = proportion_confint(right, n, alpha=1 - confidence, method="wilson")
-    inside = min(max(bound, 0.0), 1.0)
-    below, above = (float(binomtest(right, n, inside, alternative=side).pvalue) for side in ("less", "greater"))
-    return Estimate(right / n, float(low), float(high), confidence, n, "Wilson interval", below, above)
+    low, high = binomtest(right, n).proportion_ci(confidence, method="exact")
+    inside, likely = min(max(bound, 0.0), 1.0), (right + 0.5) / (n + 1)
+    below, above = (
+        float(binomtest(right, n, inside, alternative=side).pvalue) if math.isfinite(bound) else math.nan
+        for side in ("less", "greater")
+    )
+    return Estimate(
+        right / n,
+        float(low),
+        float(high),
+        confidence,
+        n,
+        "Clopper-Pearson interval",
+        below,
+        above,
+        math.sqrt(likely * (1 - likely)),
+    )

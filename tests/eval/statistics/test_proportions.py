@@ -1,4 +1,4 @@
-"""Outcomes of 0 and 1 on the same examples: the score interval, McNemar's p and Wilson's interval, against references
+"""Outcomes of 0 and 1 on the same examples: the score interval, McNemar's p and the exact interval, against references
 and simulated truth."""
 
 from __future__ import annotations
@@ -112,15 +112,27 @@ def test_a_comparison_turned_round_is_the_same_with_other_signs(table: tuple[int
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=80), st.floats(0.01, 0.99))
-def test_a_share_has_wilsons_interval_and_the_binomial_p(outcomes: list[float], bound: float) -> None:
+def test_a_share_has_the_exact_interval_and_the_binomial_p(outcomes: list[float], bound: float) -> None:
     from scipy.stats import binomtest
 
     found = estimate_share(numpy.array(outcomes), 0.95, bound)
-    wilson = binomtest(int(sum(outcomes)), len(outcomes)).proportion_ci(0.95, method="wilson")
-    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
-    assert found.p_below == pytest.approx(
-        binomtest(int(sum(outcomes)), len(outcomes), bound, alternative="less").pvalue
-    )
+    exact = binomtest(int(sum(outcomes)), len(outcomes)).proportion_ci(0.95, method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    for p_value, side in ((found.p_below, "less"), (found.p_above, "greater")):
+        assert p_value == pytest.approx(
+            binomtest(int(sum(outcomes)), len(outcomes), bound, alternative=side).pvalue  # type: ignore[arg-type]
+        )
+    assert (found.p_above < 0.025) == (found.low > bound) and (found.p_below < 0.025) == (found.high < bound)
+
+
+@pytest.mark.parametrize("n", [2, 5, 20, 100])
+def test_no_true_share_is_passed_oftener_than_stated(n: int) -> None:
+    """By enumeration, at thresholds of every size."""
+    from scipy.stats import binom
+
+    lows = numpy.array([estimate_share(numpy.repeat([1.0, 0.0], [k, n - k]), 0.95, 0.5).low for k in range(n + 1)])
+    for bound in (0.01, 0.1, 0.342, 0.5, 0.8, 0.95, 0.99):
+        assert binom.pmf(numpy.arange(n + 1), n, bound)[lows > bound].sum() <= 0.025 + 1e-12
 
 
 def test_two_hundred_random_cases_equal_the_libraries() -> None:

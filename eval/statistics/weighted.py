@@ -1,0 +1,50 @@
+"""A figure of the whole set as a function of how much each row weighs: what a bootstrap asks thousands of times, as one
+product of matrices. Equal weights give what eval/metrics/aggregate.py gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eval.metrics.aggregate import figure
+from eval.statistics import ranks, sums
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Weigh = Callable[[Any], Any]  # weights of shape (draws, n), each draw's sum n, to figures of shape (draws,)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """`value`: as it was measured. `effect`: how far one row that was not seen could move the figure, for each unit of
+    its share of all weight."""
+
+    value: float
+    weigh: Weigh
+    effect: float
+
+
+def weighted(metric: str, frame: DataFrame) -> Weighted:
+    """Raises ValueError where the figure is undefined."""
+    value = figure(metric, frame)
+    if not math.isfinite(value):
+        raise ValueError(f"{metric} is undefined")
+    base, _, label = metric.partition(":")
+    if base in ranks.FIGURES:
+        weigh, effect = ranks.FIGURES[base](frame)
+        return Weighted(value, weigh, effect)
+    return of_sums(value, sums.statistics_of(base, label, frame))
+
+
+def of_sums(value: float, found: sums.Statistics) -> Weighted:
+    """The effect: of one row of n at its worst instead of its best, where that is largest."""
+    rows, n = found.rows, len(found.rows)
+    others = (n - 1) * rows.mean(axis=0)
+    best, worst = found.figure(others + found.best), found.figure(others + found.worst)
+    effect = n * float(max(best.max() - worst.min(), worst.max() - best.min()))
+    if not effect > 0:
+        raise ValueError("no example could change it")
+    return Weighted(value, lambda weights: found.figure(weights @ rows), effect)
