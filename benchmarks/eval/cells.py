@@ -20,7 +20,7 @@ from benchmarks.eval import whole_sets
 from benchmarks.eval.whole_sets import judge_calibration
 from benchmarks.prove import DOCUMENT, FOLDER, console, write_section
 from eval.statistics.means import chance_of_less
-from eval.statistics.proportions import score
+from eval.statistics.tango import score
 from eval.statistics.values import LEAST_UNBOUNDED, TANGO_FROM
 from infra.files.atomic import write_text
 

@@ -16,7 +16,8 @@ import numpy
 from numpy.typing import NDArray
 
 from eval.statistics.power import effect_of_means, effect_of_outcomes
-from eval.statistics.proportions import mcnemar_p, tango_interval
+from eval.statistics.proportions import mcnemar_p
+from eval.statistics.tango import tango_interval
 
 DRAWS = 10_000
 SEED = 20_261_125

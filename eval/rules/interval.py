@@ -60,8 +60,10 @@ class Limit:
         if self.outcome != "inconclusive" or self.found is None or not math.isfinite(self.surplus):
             return None
         found = self.found
-        deviation = (found.high - found.low) * math.sqrt(found.n) / (2 * normal(found.confidence))
-        return more_examples(self.surplus, deviation, found.n, found.confidence)
+        deviation = found.deviation
+        if not deviation > 0:
+            deviation = (found.high - found.low) * math.sqrt(found.n) / (2 * normal(found.confidence))
+        return more_examples(self.surplus, deviation, found.n, found.confidence, found.scale)
 
     def words(self, missing: str) -> str:
         """`missing`: the command where it was not measured, or has no examples."""

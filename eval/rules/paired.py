@@ -83,9 +83,13 @@ def decide_comparison(rule: NonInferiorRule | SuperiorRule, measured: Measured, 
     facts |= {"direction": direction(higher)} | ({"left_out": compared.left_out} if compared.left_out else {})
     if outcome == "inconclusive":
         distance = (found.difference - in_metric) * (1 if higher else -1)
-        facts["more_examples"] = more_examples(distance, found.deviation, found.n, rule.confidence)
+        facts["more_examples"] = more_examples(
+            distance, found.deviation, found.n, rule.confidence, found.scale, found.pairs(higher)
+        )
     if isinstance(rule, NonInferiorRule):
-        facts["power"] = power_to_pass(rule.margin, found.deviation, found.n, rule.confidence)
+        facts["power"] = power_to_pass(
+            rule.margin, found.deviation, found.n, rule.confidence, found.scale, found.pairs(higher)
+        )
     return result(rule, outcome, sentence_of(rule.metric, found, facts, outcome, higher), **facts)
 
 

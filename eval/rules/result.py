@@ -71,6 +71,8 @@ def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: object)
 def describe(found: Comparison) -> RuleEvidence:
     """A comparison as evidence."""
     kept = {
-        name: one for name, one in asdict(found).items() if name not in ("deviation", "p_below", "p_above", "scale")
+        name: one
+        for name, one in asdict(found).items()
+        if name not in ("deviation", "p_below", "p_above", "scale", "clusters")
     }
     return cast(RuleEvidence, kept)

@@ -15,7 +15,8 @@ from eval.rules.figures import compare_metric, estimate_metric, higher_is_better
 from eval.rules.interval import Limit, decide_interval, percent
 from eval.rules.paired import Unusable, bound_of_metric, direction, reference_of
 from eval.rules.result import EVALUATE, advice, result, worst
-from eval.statistics.comparison import Estimate
+from eval.statistics.comparison import Estimate, TooFewError
+from eval.statistics.looks import confidence_of_each
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,13 +62,18 @@ def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence
         return result(rule, parts.outcome, parts.reason, **facts)
     small = sorted(name for name, part in parts.items() if len(part) < rule.minimum_size)
     judged = {name: part["id"] for name, part in parts.items() if name not in small}
+    found = []
     try:
-        found = [
-            measure_slice(rule, name, part_of(measured, ids), part_of(other, ids) if other else None, len(judged))
-            for name, ids in judged.items()
-        ]
+        for name, ids in judged.items():
+            theirs = part_of(other, ids) if other else None
+            try:
+                found.append(measure_slice(rule, name, part_of(measured, ids), theirs, len(judged)))
+            except TooFewError as error:
+                small, too_few = sorted([*small, name]), error
     except ValueError as error:
         return result(rule, "inconclusive", f"The slices cannot be judged ({error}): {EVALUATE}.", **facts)
+    if not found:
+        return result(rule, "inconclusive", f"No slice can be judged ({too_few}).", **facts)
     return decide_by_worst(rule, found, small, higher_is_better(rule.metric, measured), facts)
 
 
@@ -109,13 +115,24 @@ def measure_slice(
         if theirs is None:
             return estimate_metric(rule.metric, mine, confidence, bound)
         found = compare_metric(rule.metric, mine, theirs, confidence, rule.margin or 0.0).found
-        return Estimate(found.difference, found.low, found.high, confidence, found.n, found.method)
+        return Estimate(
+            found.difference,
+            found.low,
+            found.high,
+            confidence,
+            found.n,
+            found.method,
+            found.p_below,
+            found.p_above,
+            found.deviation,
+            found.scale,
+        )
 
     own = interval(rule.confidence)
     limit = Limit(name, own.value, bound, higher, own, rule.point)
     outcome = limit.outcome
     if outcome == "fail" and count > 1 and not rule.point:
-        wide = interval(1 - (1 - rule.confidence) / count)
+        wide = interval(confidence_of_each(rule.confidence, count))
         if decide_interval(wide.low, wide.high, bound, higher) != "fail":
             outcome = "inconclusive"
     return SliceResult(name, own, limit, outcome, theirs is not None)

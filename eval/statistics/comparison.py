@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass
 
 
+class TooFewError(ValueError):
+    """No interval can be had of so few examples, or clusters."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """release minus reference in the metric's own unit, over n shared examples. `deviation`: of one example's
@@ -31,6 +35,13 @@ class Comparison:
     gained: int | None = None
     lost: int | None = None
     scale: float = 1.0
+    clusters: int | None = None  # None: every example is one of its own
+
+    def pairs(self, higher_is_better: bool) -> tuple[int, int] | None:
+        """How many independent pairs of outcomes the release won, and lost; None of other values."""
+        if self.gained is None or self.lost is None or self.clusters is not None:
+            return None
+        return (self.gained, self.lost) if higher_is_better else (self.lost, self.gained)
 
 
 @dataclass(frozen=True)

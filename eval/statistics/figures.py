@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.comparison import Comparison, Estimate, TooFewError
 from eval.statistics.power import effect_of_means
 from eval.statistics.weighted import Weighted
 
@@ -25,7 +25,7 @@ Pairs = Callable[[Any], Any]  # weights of shape (draws, n) to figures of shape 
 
 
 def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float) -> Estimate:
-    """`codes`: of shape (n,), the number of each row's cluster. Raises ValueError for fewer than LEAST clusters."""
+    """`codes`: of shape (n,), the number of each row's cluster. Raises TooFewError for fewer than LEAST clusters."""
     drawn, unseen = draw(found.weigh, codes)
     low, high = drawn - unseen * found.effect, drawn + unseen * found.effect
     return Estimate(
@@ -59,6 +59,7 @@ def compare_figures(mine: Weighted, theirs: Weighted, codes: Any, confidence: fl
         f"paired {METHOD}",
         effect_of_means(deviation, n, confidence),
         scale=effect,
+        clusters=int(codes.max()) + 1 if codes.max() + 1 < n else None,
     )
 
 
@@ -69,7 +70,7 @@ def draw(weigh: Pairs, codes: Any) -> tuple[Any, Any]:
 
     sizes = numpy.bincount(codes)
     if len(sizes) < LEAST:
-        raise ValueError(f"{len(sizes)} {'examples' if len(sizes) == len(codes) else 'clusters'}, fewer than {LEAST}")
+        raise TooFewError(f"{len(sizes)} {'examples' if len(sizes) == len(codes) else 'clusters'}, fewer than {LEAST}")
     parts = [(weigh(weights), unseen) for weights, unseen in weights_of(codes, sizes)]
     figures, unseen = (numpy.concatenate(side) for side in zip(*parts, strict=True))
     return figures * (1 - unseen), unseen

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from eval.statistics.tango import score
+
 POWER = 0.8  # Cohen 1988: the usual chance to see an effect that is there
 LIMIT = 10_000_000  # more examples than this is no advice
 FEW_PAIRS = 60
@@ -130,8 +132,6 @@ def chance_of_outcomes(gained: float, lost: float, n: int, bound: float, confide
     over all tables, where few pairs are discordant; beyond that by the normal distribution."""
     import numpy
     from scipy.special import gammaln, ndtr, xlogy
-
-    from eval.statistics.proportions import score
 
     alike, z = max(1 - gained - lost, 0.0), normal(confidence)
     if n * (gained + lost) > FEW_PAIRS:

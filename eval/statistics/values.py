@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.comparison import Comparison, Estimate, TooFewError
 from eval.statistics.means import bounds_of_mean, p_of_mean
 from eval.statistics.power import effect_of_means
 from eval.statistics.proportions import compare_outcomes, estimate_share
@@ -107,6 +107,7 @@ def compare_sums(
         gained if counted else None,
         lost if counted else None,
         limits[1],
+        len(sums) if len(sums) < n else None,
     )
 
 
@@ -161,7 +162,8 @@ def range_of(kind: Kind, value_range: Range, clusters: int, *arrays: Any) -> Ran
             raise ValueError(f"a value beyond the metric's range, {low:g} to {high:g}")
         return low, high
     if clusters < LEAST_UNBOUNDED:
-        raise ValueError(f"{clusters} examples or clusters, fewer than {LEAST_UNBOUNDED}, of a metric without a range")
+        words = f"{clusters} examples or clusters, fewer than {LEAST_UNBOUNDED}, of a metric without a range"
+        raise TooFewError(words)
     if largest <= smallest:
         raise ValueError("all values are alike, of a metric without a range")
     return (low if math.isfinite(low) else float(smallest)), (high if math.isfinite(high) else float(largest))

@@ -82,3 +82,20 @@ def test_of_many_even_slices_chance_fails_none() -> None:
     values = random.random(2000) < 0.8
     mine = measured(MINE, frame(values, slices=[[f"part {i % 20}"] for i in range(2000)]))
     assert judged({"rule": "slice_minimum", "metric": "exact_match", "minimum": 0.8}, mine).outcome == "inconclusive"
+
+
+def test_a_slice_without_an_interval_is_named_and_the_others_are_judged() -> None:
+    """A mean without a range needs 50 rows (eval/statistics/values.py), so thirty of them are too few."""
+    errors = numpy.random.default_rng(3).uniform(0, 1, 130)
+    rows = pandas.DataFrame(
+        {
+            "id": [str(number) for number in range(130)],
+            "absolute_error": errors,
+            "slices": [["few"]] * 30 + [["many"]] * 100,
+        }
+    )
+    rule = {"rule": "slice_minimum", "metric": "mean_absolute_error", "minimum": 0.8}
+    found = judged(rule, measured(MINE, rows))
+    assert found.outcome == "pass" and found.evidence["too_small"] == ["few"] and "few" in found.sentence
+    alone = judged(rule | {"slices": ["few"]}, measured(MINE, rows))
+    assert alone.outcome == "inconclusive" and "fewer than 50" in alone.sentence

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.eval.statistics import coverage, false_pass_rate, power_matches, references
-from eval.statistics.proportions import compare_outcomes, estimate_share, mcnemar_p, score, tango_interval
+from eval.statistics.proportions import compare_outcomes, estimate_share, mcnemar_p
+from eval.statistics.tango import score, tango_interval
 
 pytestmark = pytest.mark.unit
 COUNTS = st.integers(0, 60)

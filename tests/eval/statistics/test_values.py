@@ -99,3 +99,11 @@ def test_a_mean_has_an_interval_and_a_p_on_either_side() -> None:
     binary = estimate_values(numpy.ones(200), kind="binary", bound=0.99)
     assert binary.method.startswith("Clopper") and binary.low < 0.99 and binary.p_above > 0.025
     assert "20 clusters" in estimate_values(numpy.ones(200), numpy.arange(200) // 10, "binary").method
+
+
+def test_pairs_are_counted_the_better_first_and_not_where_rows_hang_together() -> None:
+    mine, theirs = numpy.repeat([1.0, 0.0, 1.0], [3, 2, 95]), numpy.repeat([0.0, 1.0, 1.0], [3, 2, 95])
+    found = compare_values(mine, theirs, kind="binary")
+    assert found.pairs(True) == (3, 2) and found.pairs(False) == (2, 3) and found.clusters is None
+    shared = compare_values(mine, theirs, numpy.arange(100) // 5, "binary")
+    assert shared.pairs(True) is None and (shared.gained, shared.lost, shared.clusters) == (3, 2, 20)
