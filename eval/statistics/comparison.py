@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+LEAST_P = 1e-300  # no evidence is so strong that its p is 0
+
 
 class TooFewError(ValueError):
     """No interval can be had of so few examples, or clusters."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from eval.statistics.comparison import LEAST_P
+
 ITERATIONS = 60
 
 
@@ -76,7 +78,7 @@ def p_of_mean(sums: Any, sizes: Any, value_range: tuple[float, float], bound: fl
     """p_below and p_above of the mean of all examples."""
     low, high = value_range
     below, above = chance_of_less(-sums, sizes, -high, -bound), chance_of_less(sums, sizes, low, bound)
-    return min(1.0, float(below)), min(1.0, float(above))
+    return min(1.0, max(float(below), LEAST_P)), min(1.0, max(float(above), LEAST_P))
 
 
 def bounds_of_mean(sums: Any, sizes: Any, value_range: tuple[float, float], confidence: float) -> tuple[float, float]:

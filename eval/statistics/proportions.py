@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.comparison import LEAST_P, Comparison, Estimate
 from eval.statistics.power import discordance, effect_of_outcomes
 from eval.statistics.tango import score, tango_interval
 
@@ -15,7 +15,9 @@ def mcnemar_p(gained: int, lost: int) -> float:
     """Two-sided exact (binomial) McNemar, by statsmodels; 1 when no pair is discordant."""
     from statsmodels.stats.contingency_tables import mcnemar
 
-    return min(1.0, float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue)) if gained + lost else 1.0
+    if not gained + lost:
+        return 1.0
+    return min(1.0, max(float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue), LEAST_P))
 
 
 def compare_outcomes(release: Any, reference: Any, confidence: float, bound: float) -> Comparison:
@@ -25,14 +27,15 @@ def compare_outcomes(release: Any, reference: Any, confidence: float, bound: flo
     n, gained, lost = len(release), int((release > reference).sum()), int((release < reference).sum())
     low, high = tango_interval(gained, lost, n, confidence)
     difference, share = (gained - lost) / n, discordance(gained, lost, n)
+    distance = float(score(gained, lost, n, bound))
     return Comparison(
         difference,
         float(low),
         float(high),
         confidence,
         mcnemar_p(gained, lost),
-        float(norm.cdf(score(gained, lost, n, bound))),
-        float(norm.sf(score(gained, lost, n, bound))),
+        max(float(norm.cdf(distance)), LEAST_P),
+        max(float(norm.sf(distance)), LEAST_P),
         n,
         math.sqrt(max(share - difference**2, 1 / (n + 2) ** 2)),
         "Tango 1998 paired score interval, exact McNemar p",
@@ -51,7 +54,7 @@ def estimate_share(outcomes: Any, confidence: float, bound: float) -> Estimate:
     low, high = binomtest(right, n).proportion_ci(confidence, method="exact")
     inside, likely = min(max(bound, 0.0), 1.0), (right + 0.5) / (n + 1)
     below, above = (
-        float(binomtest(right, n, inside, alternative=side).pvalue) if math.isfinite(bound) else math.nan
+        max(float(binomtest(right, n, inside, alternative=side).pvalue), LEAST_P) if math.isfinite(bound) else math.nan
         for side in ("less", "greater")
     )
     return Estimate(

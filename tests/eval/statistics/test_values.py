@@ -107,3 +107,12 @@ def test_pairs_are_counted_the_better_first_and_not_where_rows_hang_together() -
     assert found.pairs(True) == (3, 2) and found.pairs(False) == (2, 3) and found.clusters is None
     shared = compare_values(mine, theirs, numpy.arange(100) // 5, "binary")
     assert shared.pairs(True) is None and (shared.gained, shared.lost, shared.clusters) == (3, 2, 20)
+
+
+@pytest.mark.parametrize("kind", ["binary", "bounded"])
+def test_no_evidence_is_so_strong_that_p_is_0(kind: str) -> None:
+    ones, none = numpy.ones(3000), numpy.zeros(3000)
+    found = compare_values(ones, none, kind=kind, bound=-0.9)  # type: ignore[arg-type]
+    single = estimate_values(ones, kind=kind, bound=0.1)  # type: ignore[arg-type]
+    assert 0 < found.p_above < 1e-100 and found.p_below == pytest.approx(1) and 0 < found.p_value < 1e-100
+    assert 0 < single.p_above < 1e-100
