@@ -46,8 +46,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
-        "pass: every slice's interval holds; fail: some slice's interval at 1 - (1 - confidence) / slices does not; else "
-        "inconclusive; with point: true the figures themselves",
+        "pass: every slice's interval holds; fail: some slice's interval at 1 - (1 - confidence) / slices does not; "
+        "else inconclusive; with point: true the figures themselves",
         f"{SINGLE} {PAIRED} To fail, Bonferroni over all slices judged; to pass, none is due (Berger 1982).",
     ),
     "calibration": Explanation(
