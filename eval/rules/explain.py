@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
 EXPLANATIONS: dict[str, Explanation] = {
     "threshold": Explanation(
         "Is one metric good enough in itself?",
-        "minimum <= figure <= maximum; with confident: the whole interval",
+        "the interval of the figure within minimum and maximum; with point: true the figure itself",
         SINGLE,
     ),
     "non_inferior_to": Explanation(
@@ -46,24 +46,25 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
-        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; "
-        "pass: every slice's own figure holds; else inconclusive",
-        "The p of the same interval, one-sided. Holm 1979 over all slices judged.",
+        "pass: every slice's interval holds; fail: some slice's interval at 1 - (1 - confidence) / slices does not; "
+        "else inconclusive; with point: true the figures themselves",
+        f"{SINGLE} {PAIRED} To fail, Bonferroni over all slices judged; to pass, none is due (Berger 1982).",
     ),
     "calibration": Explanation(
         "May stated probabilities be trusted?",
-        "figure <= maximum",
+        "interval <= maximum; with point: true the figure itself",
         f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}",
     ),
     "robustness": Explanation(
         "Do perturbed questions change little?",
-        "drop <= maximum_drop and flip_rate <= maximum_flip_rate",
-        f"CheckList (Ribeiro 2020). {POINT}",
+        "of each perturbation by itself: interval of the drop <= maximum_drop, of the flip rate <= maximum_flip_rate",
+        f"CheckList (Ribeiro 2020). {PAIRED}",
     ),
     "fairness": Explanation(
         "Do answers hang on a name, a gender, an origin?",
-        "largest difference of two groups' means <= maximum_gap",
-        POINT,
+        "of each group by itself: interval of the mean absolute difference of a pair <= maximum_gap, "
+        "of the share of pairs answered differently <= maximum_flip_rate",
+        SINGLE,
     ),
     "parity": Explanation(
         "Does the server answer as the trainer's own model did?",
@@ -72,8 +73,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "quantization": Explanation(
         "Does the release answer as its unquantized parent?",
-        "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop",
-        POINT,
+        "intervals: agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop",
+        f"KL by drawn rows. {SINGLE} {PAIRED}",
     ),
     "size": Explanation(
         "Is it small enough?",

@@ -138,7 +138,7 @@ def samples_of_frame(metric: str, frame: DataFrame) -> DataFrame | None:
     column = column_of(metric)
     if column is None or column not in frame:
         return None
-    found = frame[["id"]].assign(cluster=frame.get("cluster", None), value=frame[column])
+    found = frame[["id"]].assign(cluster=frame.get("cluster"), value=frame[column])
     return found[found["value"].notna()] if source_of(metric) == JUDGE else found
 
 

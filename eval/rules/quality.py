@@ -70,7 +70,7 @@ def agreement(measured: Measured, parent: Measured | None, confidence: float) ->
     if {*theirs.index} != {*measured.frame["id"]}:
         return None
     alike = measured.frame["answer"].astype(str).to_numpy() == theirs.reindex(measured.frame["id"]).to_numpy()
-    clusters = measured.frame.get("cluster", None)
+    clusters = measured.frame.get("cluster")
     samples = measured.frame[["id"]].assign(cluster=clusters, value=alike.astype(float))
     return estimate_samples(samples, {"kind": "binary", "low": 0, "high": 1, "higher_is_better": True}, confidence)
 

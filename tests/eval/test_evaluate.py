@@ -43,6 +43,45 @@ def test_a_release_is_measured_once(server: Server, config: MakeConfig, write_re
     assert evaluate.evaluate(config(), RUN) == record and server.starts == [RUN.release], "finished: no second server"
 
 
+def test_samples_stand_beside_the_predictions_with_what_rows_share_and_a_metric_of_ones_own(
+    server: Server, config: MakeConfig, write_release: WriteRelease, checkout: Path
+) -> None:
+    manifest = write_release(RUN.release)
+    rows = pandas.read_parquet(RUN.data / "test.parquet")
+    rows["kept"] = [json.dumps({"film": f"film {place // 2}"}) for place in range(len(rows))]
+    rows.to_parquet(RUN.data / "test.parquet")
+    (checkout / "checks.py").write_text(
+        "def short(row, answer):\n    return len(answer) < 9 and row['id'] != 'row-0'\n"
+    )
+    metric = {"name": "short", "python": "checks:short", "range": [0, 1], "binary": True}
+    settings = {
+        "cluster": "film",
+        "metrics": [metric],
+        "behaviour": [{"test": "robustness", "perturb": ["case", "typos"], "rows": 3}],
+    }
+    data = {"source": "files", "files": ["rows.jsonl"], "keep": ["film"]}
+    record = evaluate.evaluate(config(data=data, evaluate=settings), RUN)
+    assert record["metrics"]["custom:short"] == pytest.approx(5 / 6)
+    assert record["definitions"]["custom:short"]["kind"] == "binary"
+    measured = read_measured(RUN.evaluation)
+    assert measured is not None and measured.samples is not None and measured.frame is not None
+    samples = measured.samples
+    right = samples[(samples["source"] == "test") & (samples["metric"] == "accuracy")]
+    assert dict(zip(right["id"], right["value"], strict=True)) == {f"row-{i}": float(i < 4) for i in range(6)}
+    assert [*right["cluster"]] == [*measured.frame["cluster"]] == [f"film {place // 2}" for place in range(6)]
+    pairs = samples[samples["source"].str.startswith("behaviour:")]
+    assert {*pairs["source"]} == {"behaviour:robustness:case", "behaviour:robustness:typos"}
+    assert {*pairs["metric"]} == {"original", "changed", "flipped"} and len(pairs) == 2 * 3 * 3
+    assert pairs["cluster"].str.startswith("film ").all()
+    assert evaluate.evaluate(config(data=data, evaluate=settings), RUN) == record and len(server.starts) == 1
+    (checkout / "checks.py").write_text("def short(row, answer):\n    return 0\n")
+    again = evaluate.evaluate(config(data=data, evaluate=settings), RUN)
+    assert again["metrics"]["custom:short"] == 0 and len(server.starts) == 2, "another source is another evaluation"
+    with pytest.raises(InputError, match=r"row row-0 has no 'user'"):
+        evaluate.evaluate(config(data=data | {"keep": ["film", "user"]}, evaluate={"cluster": "user"}), RUN)
+    assert manifest.reference == record["release"]
+
+
 def test_each_wait_is_told(
     server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:

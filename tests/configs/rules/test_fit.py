@@ -23,15 +23,22 @@ SECTIONS: dict[str, Any] = {
 }
 TESTS = [
     {"test": "robustness", "name": "typing", "perturb": ["typos"]},
-    {"test": "invariance", "name": "people", "templates": ["I met {who}."], "groups": {"a": ["Ann"], "b": ["Bob"]}, "label": "fine"},
-]  # fmt: skip
+    {
+        "test": "invariance",
+        "name": "people",
+        "templates": ["I met {who}."],
+        "groups": {"a": ["Ann"], "b": ["Bob"]},
+        "label": "fine",
+    },
+]
 CHAT: dict[str, Any] = {"task": "causal-lm", "data": {"source": "files", "files": ["rows.jsonl"]}}
 HARNESS = {"harness": [{"task": "gsm8k"}]}
 
 
 def found(rule: dict[str, Any], **sections: Any) -> list[str]:
     run = RunConfig.model_validate(SECTIONS | sections)
-    return [f"{one.key}: {one.found}, {one.expected}" for one in misfits(GateConfig(rules=[rule]), run)]  # type: ignore[list-item]
+    rules = GateConfig.model_validate({"rules": [rule]})
+    return [f"{one.key}: {one.found}, {one.expected}" for one in misfits(rules, run)]
 
 
 @pytest.mark.parametrize(
@@ -42,13 +49,22 @@ def found(rule: dict[str, Any], **sections: Any) -> list[str]:
         ({"rule": "calibration", "maximum": 0.1}, {}),
         ({"rule": "robustness", "test": "typing", "maximum_drop": 0.1}, {"evaluate": {"behaviour": TESTS}}),
         ({"rule": "fairness", "maximum_gap": 0.1}, {"evaluate": {"behaviour": TESTS}}),
-        ({"rule": "non_inferior_to", "metric": "accuracy", "margin": 0, "reference": "base"}, {"evaluate": {"baseline": True}}),
-        ({"rule": "threshold", "metric": "size_ratio", "maximum": 1, "point": True}, {"quantize": {"compare_parent": True}}),
-        ({"rule": "non_inferior_to", "metric": "harness:gsm8k:exact_match", "margin": 0.1}, CHAT | {"evaluate": HARNESS}),
+        (
+            {"rule": "non_inferior_to", "metric": "accuracy", "margin": 0, "reference": "base"},
+            {"evaluate": {"baseline": True}},
+        ),
+        (
+            {"rule": "threshold", "metric": "size_ratio", "maximum": 1, "point": True},
+            {"quantize": {"compare_parent": True}},
+        ),
+        (
+            {"rule": "non_inferior_to", "metric": "harness:gsm8k:exact_match", "margin": 0.1},
+            CHAT | {"evaluate": HARNESS},
+        ),
         ({"rule": "threshold", "metric": "harness_gsm8k_exact_match", "minimum": 0}, CHAT | {"evaluate": HARNESS}),
         ({"rule": "parity"}, {}),
     ],
-)  # fmt: skip
+)
 def test_what_the_run_measures_may_be_asked_for(rule: dict[str, Any], sections: dict[str, Any]) -> None:
     assert found(rule, **sections) == []
 
@@ -56,12 +72,20 @@ def test_what_the_run_measures_may_be_asked_for(rule: dict[str, Any], sections: 
 @pytest.mark.parametrize(
     ("rule", "sections", "expected"),
     [
-        ({"rule": "threshold", "metric": "exact_match", "minimum": 0.5}, {}, "a metric of task sequence-classification"),
+        (
+            {"rule": "threshold", "metric": "exact_match", "minimum": 0.5},
+            {},
+            "a metric of task sequence-classification",
+        ),
         ({"rule": "threshold", "metric": "recall:toxik", "minimum": 0.5}, {}, "'toxic'?"),
         ({"rule": "threshold", "metric": "f1:x", "minimum": 0.5}, CHAT, "no labels"),
         ({"rule": "threshold", "metric": "custom:polite", "minimum": 0.5}, {}, "evaluate.metrics"),
         ({"rule": "threshold", "metric": "size_ratio", "maximum": 1}, {}, "compare_parent: true"),
-        ({"rule": "threshold", "metric": "size_ratio", "maximum": 1}, {"quantize": {"compare_parent": True}}, "point: true"),
+        (
+            {"rule": "threshold", "metric": "size_ratio", "maximum": 1},
+            {"quantize": {"compare_parent": True}},
+            "point: true",
+        ),
         ({"rule": "threshold", "metric": "judge_score", "minimum": 1}, CHAT, "a metric of task causal-lm"),
         ({"rule": "superior_to", "metric": "accuracy", "reference": "base"}, {}, "evaluate.baseline: true"),
         ({"rule": "quantization", "minimum_agreement": 0.9}, {}, "compare_parent: true"),
@@ -69,11 +93,19 @@ def test_what_the_run_measures_may_be_asked_for(rule: dict[str, Any], sections: 
         ({"rule": "robustness", "maximum_drop": 0.1}, {}, "evaluate.behaviour"),
         ({"rule": "robustness", "test": "typnig", "maximum_drop": 1}, {"evaluate": {"behaviour": TESTS}}, "'typing'?"),
         ({"rule": "fairness", "test": "typing", "maximum_gap": 1}, {"evaluate": {"behaviour": TESTS}}, "people"),
-        ({"rule": "non_inferior_to", "metric": "harness:gms8k:acc", "margin": 0}, CHAT | {"evaluate": HARNESS}, "harness:gsm8k:METRIC"),
-        ({"rule": "slice_minimum", "metric": "harness:gsm8k:acc", "minimum": 0}, CHAT | {"evaluate": HARNESS}, "no slices"),
+        (
+            {"rule": "non_inferior_to", "metric": "harness:gms8k:acc", "margin": 0},
+            CHAT | {"evaluate": HARNESS},
+            "harness:gsm8k:METRIC",
+        ),
+        (
+            {"rule": "slice_minimum", "metric": "harness:gsm8k:acc", "minimum": 0},
+            CHAT | {"evaluate": HARNESS},
+            "no slices",
+        ),
         ({"rule": "latency", "metric": "latency_p95_ms", "maximum": 9}, {}, "an environment"),
     ],
-)  # fmt: skip
+)
 def test_what_it_does_not_measure_is_told_with_what_would_have_to_be(
     rule: dict[str, Any], sections: dict[str, Any], expected: str
 ) -> None:

@@ -21,7 +21,10 @@ def write(folder: Path, subtask: str, rows: list[dict[str, Any]]) -> Path:
 
 
 def test_a_metric_that_is_a_mean_has_samples_and_says_what_it_is(tmp_path: Path) -> None:
-    rows = [{"metrics": ["acc", "f1", "word_perplexity"], "acc": float(i < 3), "f1": i / 4, "word_perplexity": [1, 2]} for i in range(4)]  # fmt: skip
+    rows = [
+        {"metrics": ["acc", "f1", "word_perplexity"], "acc": float(i < 3), "f1": i / 4, "word_perplexity": [1, 2]}
+        for i in range(4)
+    ]
     results = {
         "results": {"task": {"acc,none": 0.75, "acc_stderr,none": 0.1, "f1,none": 0.375, "word_perplexity,none": 9.0}},
         "higher_is_better": {"task": {"acc": True, "f1": False}},
