@@ -68,7 +68,7 @@ def interval_of_share(right: int, n: int) -> tuple[float, float]:
     from pandas import DataFrame
 
     rows = DataFrame({"id": [str(place) for place in range(n)], "correct": [1.0] * right + [0.0] * (n - right)})
-    found = estimate("accuracy", rows, CONFIDENCE)
+    found = estimate("accuracy", rows, CONFIDENCE, bound=0.5)
     return found.low, found.high
 
 

@@ -10,14 +10,10 @@ from configs.rules.gate import GateConfig
 from configs.verdict import RuleEvidence, RuleResult, SliceEvidence
 
 PAIRED = (
-    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the "
-    "mean difference (Efron 1987) and paired permutation p. Figures of the whole set: paired percentile bootstrap over "
-    "examples. Power: of McNemar's score test, or of the t-test."
+    "The paired interval that the metric's kind asks for, whatever values came: 0 or 1 an example, a mean, or a figure "
+    "of the whole set (docs/evaluation.md; the step below names it). Rows of one cluster count together."
 )
-SINGLE = (
-    "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, "
-    "percentile bootstrap over examples for figures of the whole set."
-)
+SINGLE = PAIRED.replace("paired interval", "interval")
 POINT = "The figure as it was measured, without an interval."
 
 
@@ -30,7 +26,8 @@ class Explanation(NamedTuple):
 EXPLANATIONS: dict[str, Explanation] = {
     "threshold": Explanation(
         "Is one metric good enough in itself?",
-        "minimum <= figure <= maximum; with confident: the whole interval",
+        "pass: the whole interval within minimum and maximum; fail: wholly beyond one; else inconclusive. "
+        "With point: true the figure alone",
         SINGLE,
     ),
     "non_inferior_to": Explanation(
@@ -46,25 +43,24 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
-        "fail: some slice's one-sided p, adjusted by Holm, < (1 - confidence) / 2; "
-        "pass: every slice's own figure holds; else inconclusive",
-        "Exact binomial test, or Tango's score test against a reference; t-test for means, bootstrap for the rest. "
-        "Holm 1979 over all slices judged.",
+        "pass: every slice's interval on the allowed side of the bound; fail: some slice's wholly beyond it, at a "
+        "confidence corrected for their number; else inconclusive",
+        f"{PAIRED} Bonferroni over all slices judged; those below minimum_size are named and not judged.",
     ),
     "calibration": Explanation(
         "May stated probabilities be trusted?",
-        "figure <= maximum",
+        "interval <= maximum; with point: true the figure alone",
         f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}",
     ),
     "robustness": Explanation(
         "Do perturbed questions change little?",
-        "drop <= maximum_drop and flip_rate <= maximum_flip_rate",
-        f"CheckList (Ribeiro 2020). {POINT}",
+        "of each perturbation by itself: drop <= maximum_drop and flip rate <= maximum_flip_rate, by their intervals",
+        f"CheckList (Ribeiro 2020). {SINGLE}",
     ),
     "fairness": Explanation(
         "Do answers hang on a name, a gender, an origin?",
-        "largest difference of two groups' means <= maximum_gap",
-        POINT,
+        "mean absolute gap of a pair <= maximum_gap and flip rate <= maximum_flip_rate, by their intervals",
+        SINGLE,
     ),
     "parity": Explanation(
         "Does the server answer as the trainer's own model did?",
@@ -73,8 +69,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "quantization": Explanation(
         "Does the release answer as its unquantized parent?",
-        "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop",
-        POINT,
+        "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop, by their intervals",
+        PAIRED,
     ),
     "size": Explanation(
         "Is it small enough?",
