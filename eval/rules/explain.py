@@ -10,10 +10,14 @@ from configs.rules.gate import GateConfig
 from configs.verdict import RuleEvidence, RuleResult, SliceEvidence
 
 PAIRED = (
-    "The paired interval that the metric's kind asks for, whatever values came: 0 or 1 an example, a mean, or a figure "
-    "of the whole set (docs/evaluation.md; the step below names it). Rows of one cluster count together."
+    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values: BCa bootstrap of the "
+    "mean difference (Efron 1987) and paired permutation p. Figures of the whole set: paired percentile bootstrap over "
+    "examples. Power: of McNemar's score test, or of the t-test."
 )
-SINGLE = PAIRED.replace("paired interval", "interval")
+SINGLE = (
+    "Wilson's interval (1927) for 0 or 1, BCa bootstrap for means, "
+    "percentile bootstrap over examples for figures of the whole set."
+)
 POINT = "The figure as it was measured, without an interval."
 
 
@@ -26,8 +30,7 @@ class Explanation(NamedTuple):
 EXPLANATIONS: dict[str, Explanation] = {
     "threshold": Explanation(
         "Is one metric good enough in itself?",
-        "pass: the whole interval within minimum and maximum; fail: wholly beyond one; else inconclusive. "
-        "With point: true the figure alone",
+        "the interval of the figure within minimum and maximum; with point: true the figure itself",
         SINGLE,
     ),
     "non_inferior_to": Explanation(
@@ -43,23 +46,24 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
-        "pass: every slice's interval on the allowed side of the bound; fail: some slice's wholly beyond it, at a "
-        "confidence corrected for their number; else inconclusive",
-        f"{PAIRED} Bonferroni over all slices judged; those below minimum_size are named and not judged.",
+        "pass: every slice's interval holds; fail: some slice's interval at 1 - (1 - confidence) / slices does not; "
+        "else inconclusive; with point: true the figures themselves",
+        f"{SINGLE} {PAIRED} To fail, Bonferroni over all slices judged; to pass, none is due (Berger 1982).",
     ),
     "calibration": Explanation(
         "May stated probabilities be trusted?",
-        "interval <= maximum; with point: true the figure alone",
+        "interval <= maximum; with point: true the figure itself",
         f"Expected calibration error (Guo 2017) or Brier 1950. {SINGLE}",
     ),
     "robustness": Explanation(
         "Do perturbed questions change little?",
-        "of each perturbation by itself: drop <= maximum_drop and flip rate <= maximum_flip_rate, by their intervals",
-        f"CheckList (Ribeiro 2020). {SINGLE}",
+        "of each perturbation by itself: interval of the drop <= maximum_drop, of the flip rate <= maximum_flip_rate",
+        f"CheckList (Ribeiro 2020). {PAIRED}",
     ),
     "fairness": Explanation(
         "Do answers hang on a name, a gender, an origin?",
-        "mean absolute gap of a pair <= maximum_gap and flip rate <= maximum_flip_rate, by their intervals",
+        "of each group by itself: interval of the mean absolute difference of a pair <= maximum_gap, "
+        "of the share of pairs answered differently <= maximum_flip_rate",
         SINGLE,
     ),
     "parity": Explanation(
@@ -69,8 +73,8 @@ EXPLANATIONS: dict[str, Explanation] = {
     ),
     "quantization": Explanation(
         "Does the release answer as its unquantized parent?",
-        "agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop, by their intervals",
-        PAIRED,
+        "intervals: agreement >= minimum, KL(parent || release) <= maximum, drop <= maximum_drop",
+        f"KL by drawn rows. {SINGLE} {PAIRED}",
     ),
     "size": Explanation(
         "Is it small enough?",
