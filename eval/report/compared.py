@@ -92,6 +92,8 @@ def changes(verdict: Verdict, evidence: Evidence) -> list[Change]:
 
 def shown_first(changes: list[Change]) -> int:
     """How many stand in sight: those that a rule names or that have an interval, else the first of all."""
+    if not any(one.references for one in changes):
+        return MOST_SHOWN
     return min(sum(one.judged or one.has_interval for one in changes) or MOST_SHOWN, MOST_SHOWN)
 
 
