@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from configs.run.metrics import METRICS
-from configs.verdict import Verdict
+from configs.verdict import RuleEvidence, Verdict
 from eval.report.headline import COMPARING
 from eval.rules.evidence import Evidence, Measured
+from eval.rules.figures import compare_metric, definition_of, is_whole
 from eval.rules.result import finite
-from eval.statistics.by_metric import compare
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,7 +74,7 @@ def changes(verdict: Verdict, evidence: Evidence) -> list[Change]:
     interval; of a release that nothing was
     compared with all that was measured."""
     columns = references(verdict.changes.values())
-    named = [str(one.evidence.get("metric")) for one in verdict.results]
+    named = [written(one.evidence) for one in verdict.results]
     found = []
     for metric in verdict.changes:
         values = {side: finite(value) for side, value in verdict.changes[metric].items()}
@@ -93,6 +92,8 @@ def changes(verdict: Verdict, evidence: Evidence) -> list[Change]:
 
 def shown_first(changes: list[Change]) -> int:
     """How many stand in sight: those that a rule names or that have an interval, else the first of all."""
+    if not any(one.references for one in changes):
+        return MOST_SHOWN
     return min(sum(one.judged or one.has_interval for one in changes) or MOST_SHOWN, MOST_SHOWN)
 
 
@@ -104,36 +105,40 @@ def compared(
         metric, evidence.measured, evidence.references.get(reference)
     )
     low, high = ends or (None, None)
-    known = METRICS.get(metric.partition(":")[0])
+    up = is_higher_better(metric, evidence.measured)
     shown = low is not None and high is not None and (low > 0 or high < 0)
-    better = (release > before) == known.higher_is_better if known and shown else None
-    return Compared(before, release - before, low, high, better)
+    return Compared(before, release - before, low, high, (release > before) == up if shown and up is not None else None)
+
+
+def is_higher_better(metric: str, measured: Measured | None) -> bool | None:
+    """None where nobody said which way is better."""
+    try:
+        return definition_of(metric, measured or Measured({}))["higher_is_better"]
+    except ValueError:
+        return None
 
 
 def interval_of_rule(metric: str, reference: str, verdict: Verdict) -> tuple[float, float] | None:
     for one in verdict.results:
         facts = one.evidence
-        if facts.get("kind") in COMPARING[:2] and (facts.get("metric"), facts.get("reference")) == (metric, reference):
+        if facts.get("kind") in COMPARING[:2] and (written(facts), facts.get("reference")) == (metric, reference):
             low, high = finite(facts.get("low")), finite(facts.get("high"))
             return None if low is None or high is None else (low, high)
     return None
 
 
+def written(facts: RuleEvidence) -> str:
+    """A rule's metric as metrics.json has it: harness:TASK:METRIC is harness_TASK_METRIC there."""
+    metric = str(facts.get("metric"))
+    return metric.replace(":", "_") if metric.startswith("harness:") else metric
+
+
 def interval_of(metric: str, mine: Measured | None, theirs: Measured | None) -> tuple[float, float] | None:
-    """Of means over rows alone: a bootstrap of every figure of the whole set would take minutes."""
-    known = METRICS.get(metric)
-    if (
-        known is None
-        or known.per_example is None
-        or not mine
-        or not theirs
-        or mine.frame is None
-        or theirs.frame is None
-    ):
+    """Of means over samples alone: a bootstrap of every figure of the whole set would take minutes."""
+    if mine is None or theirs is None or is_whole(metric):
         return None
-    wanted = [name for name in ("id", "cluster", known.per_example) if name in mine.frame and name in theirs.frame]
     try:
-        found = compare(metric, mine.frame[wanted], theirs.frame[wanted], CONFIDENCE)
+        found = compare_metric(metric, mine, theirs, CONFIDENCE).found
     except ValueError:  # not the same rows, or not a number in each
         return None
     return found.low, found.high

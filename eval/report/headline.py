@@ -192,7 +192,7 @@ def measured(one: RuleResult, verdict: Verdict, against: bool = True) -> str:
         told = phrase.format(f"{points(found.value)} {more}" if found.value else "as many")
     else:
         known = METRICS.get(metric.partition(":")[0])
-        by = points(found.value) if known and known.unit_interval else number(abs(found.value))
+        by = points(found.value) if known and known.value_range == (0.0, 1.0) else number(abs(found.value))
         told = f"{metric} is " + (f"{by} {'higher' if found.value > 0 else 'lower'}" if found.value else "as high")
     return f"{place}{told}{whom}{point}"
 

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
     gold: str
     answer: str
-    count: int
+    rows: int
     share: float
     reference: int | None
 
@@ -68,7 +68,7 @@ def interval_of_share(right: int, n: int) -> tuple[float, float]:
     from pandas import DataFrame
 
     rows = DataFrame({"id": [str(place) for place in range(n)], "correct": [1.0] * right + [0.0] * (n - right)})
-    found = estimate("accuracy", rows, CONFIDENCE)
+    found = estimate("accuracy", rows, CONFIDENCE, bound=0.5)
     return found.low, found.high
 
 
@@ -88,7 +88,7 @@ def confused(frame: DataFrame | None, reference: DataFrame | None = None, most: 
         Pair(gold, answer, count, count / int(totals[gold]), None if theirs is None else theirs.get((gold, answer), 0))
         for (gold, answer), count in (pairs or {}).items()
     ]
-    return sorted(found, key=lambda pair: (-pair.count, pair.gold, pair.answer))[:most]
+    return sorted(found, key=lambda pair: (-pair.rows, pair.gold, pair.answer))[:most]
 
 
 def wrong_pairs(frame: DataFrame) -> dict[tuple[str, str], int]:

@@ -114,7 +114,14 @@ def slices_plot(one: RuleResult, most: int = 8) -> Forest | None:
     ]
     shown = sorted(figures, key=lambda pair: (sign * pair[0], str(pair[1]["name"])))[:most]
     marks = [
-        Mark(str(row["name"]), note_of(value, row, differences), value, finite(row.get("low")), finite(row.get("high")))
+        Mark(
+            str(row["name"]),
+            note_of(value, row, differences),
+            value,
+            finite(row.get("low")),
+            finite(row.get("high")),
+            str(row.get("outcome") or ""),
+        )
         for value, row in shown
     ]
     alt = f"{one.rule}: {len(marks)} slices, the worst is {marks[0].name}" if marks else ""

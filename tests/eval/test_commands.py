@@ -38,7 +38,7 @@ def evaluated(checkout: Path, write_measured: Callable[..., Path]) -> Path:
 def test_rules_are_explained_without_a_run(checkout: Path) -> None:
     listed = run("gate", "--explain", "list")
     assert [line.split()[0] for line in listed.splitlines()] == [*EXPLANATIONS]
-    assert "Holm" in run("gate", "--explain", "slice_minimum")
+    assert "Bonferroni" in run("gate", "--explain", "slice_minimum")
     with pytest.raises(InputError, match="found no config"):
         run("gate")
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from configs.verdict import Outcome, RuleResult, Verdict
 from eval.report import compared
-from eval.report.compared import Compared
 from eval.report.markdown import arrow
 from eval.rules.evidence import Evidence, Measured
 from tests.support import judged
@@ -45,7 +44,8 @@ def test_a_change_has_the_interval_of_the_rule_that_compared_the_same_two() -> N
         champion and base and (champion.low, champion.high) == (-0.2, -0.08) and (base.low, base.high) == (-0.04, 0.08)
     )
     assert (champion.word, base.word, accuracy.judged, loss.judged) == ("worse", "unclear", True, False)
-    assert loss.references[0] == Compared(0.4, pytest.approx(0.1)) and loss.references[1] is None
+    assert loss.references[0] and loss.references[0].difference == pytest.approx(0.1) and loss.references[1] is None
+    assert loss.references[0].word == ""
 
 
 @pytest.mark.parametrize("outcome", ["pass", "fail", "inconclusive"])

@@ -134,7 +134,8 @@ def test_the_terminal_ends_with_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_failed_comes_first_and_the_files_order_within() -> None:
-    found = by_severity([rule(str(place), one) for place, one in enumerate(("pass", "inconclusive", "fail", "pass"))])
+    outcomes: list[Outcome] = ["pass", "inconclusive", "fail", "pass"]
+    found = by_severity([rule(str(place), one) for place, one in enumerate(outcomes)])
     assert [one.rule for one in found] == ["2", "1", "0", "3"]
 
 

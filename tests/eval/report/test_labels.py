@@ -47,7 +47,7 @@ def test_the_most_frequent_confusion_comes_first_with_the_references() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40))
 def test_every_wrong_row_is_in_one_pair(rows: list[tuple[str, str]]) -> None:
-    assert sum(pair.count for pair in confused(answered(rows))) == sum(gold != answer for gold, answer in rows)
+    assert sum(pair.rows for pair in confused(answered(rows))) == sum(gold != answer for gold, answer in rows)
 
 
 def test_nobody_who_gives_no_probabilities_is_confused() -> None:
