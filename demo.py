@@ -70,6 +70,7 @@ def make_environment() -> str:
     router_port, blue, green = free([8080, 8101, 8102])
     ENVIRONMENT.write_text(
         f"# tunegate deploy {ENVIRONMENT}\nname: demo\nmodel: assistant\nrelease: null\n"
+        "release_gate: configs/gates/calls.yaml\n"
         f"router: {{port: {router_port}}}\nslot_ports: [{blue}, {green}]\n"
         f"load_test: {{users: 4, seconds: 12, max_tokens: 24}}\nbake_seconds: 10\n"
         f"start_timeout_seconds: 600\nstate_dir: {FOLDER}/deploy\n",

@@ -67,9 +67,15 @@ def front(
     Start with: tunegate run configs/finetune/smoke.yaml
     """
     context.color = COLOURS
-    context.obj = SimpleNamespace(
-        judge_of=judge_of, compare_by=compare_by, used_releases=used_releases, make_rewards=make_rewards
-    )
+    handed_over = (judge_of, judged_for, compare_by, used_releases, make_rewards)
+    context.obj = SimpleNamespace(**{one.__name__: one for one in handed_over})
+
+
+def judged_for(name: str | None) -> DeployConfig | None:
+    """The environment that a release is judged for, its `release` the champion: `serve` keeps the record of it."""
+    from serve.record.champion import read_judged
+
+    return read_judged(name) if name else None
 
 
 def judge_of(config: DeployConfig) -> Callable[[str, dict[str, float]], Verdict] | None:
@@ -220,9 +226,9 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
         typer.secho(f"{name} {settings.name}", err=True, bold=True)
         stage(settings)
     typer.secho(f"evaluate {settings.name}", err=True, bold=True)
-    run_evaluate(settings, production)
+    run_evaluate(settings, environment := judged_for(production or settings.production))
     typer.secho(f"gate {settings.name}", err=True, bold=True)
-    verdict = run_gate(settings, production)
+    verdict = run_gate(settings, environment)
     print_verdict(verdict, headline(verdict))
     if verdict.outcome == "pass":
         typer.echo(f"   published  {run_publish(settings)}")

@@ -54,6 +54,20 @@ class HarnessFigures(TypedDict):
     figures: dict[str, float]
 
 
+# Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
+EVALUATION_VERSION = 5
+
+
+class Conditions(TypedDict):
+    """All that two evaluations must have in common to be compared: the evaluation's key but for the release.
+    `settings`: a digest of `evaluate:`; `versions` of vLLM, of the evaluation itself, of lm_eval and the judge where
+    they are used."""
+
+    rows: str
+    settings: str
+    versions: dict[str, str]
+
+
 class Metrics(TypedDict, total=False):
     """The contents of metrics.json. Any key may be missing in a file that another version wrote, so readers ask by
     `get`."""
@@ -71,7 +85,26 @@ class Metrics(TypedDict, total=False):
     cost: dict[str, float]
     definitions: dict[str, MetricDefinition]  # by the name that a rule gives: judge_score, harness:TASK:METRIC, ...
     key: str  # of the cache: what was measured, on what, and how
+    conditions: Conditions
     compared: list[str]  # those of `metrics` that tell of the unquantized parent
+
+
+def why_not_comparable(one: Metrics, other: Metrics) -> str | None:
+    """In words for a sentence, from the view of `other`; None where both were measured on the same rows, in the same
+    way, by the same versions."""
+    if not one.get("dataset") or one.get("dataset") != other.get("dataset"):
+        return "was measured on other test rows"
+    mine, theirs = one.get("conditions"), other.get("conditions")
+    if mine == theirs:
+        return None
+    if mine is None or theirs is None:
+        return "was measured by another version of tunegate"
+    ours, others = mine["versions"], theirs["versions"]
+    for name in sorted(ours.keys() | others.keys()):
+        here, there = ours.get(name, "none"), others.get(name, "none")
+        if here != there:
+            return f"was measured with {name} {there}, the release with {here}"
+    return "was measured with other settings of `evaluate:`"
 
 
 def read_metrics(folder: Path) -> Metrics | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from pydantic import AliasChoices, Field, GetPydanticSchema
+from pydantic import AliasChoices, ConfigDict, Field, GetPydanticSchema
 
+from configs.digest import key_of
 from configs.section import Section
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -74,6 +75,47 @@ class RuleResult(Section):
     )
 
 
+NO_CHAMPION = "none"
+
+
+class Binding(Section):
+    """What a verdict was reached about: `deploy` takes it for nothing else."""
+
+    model_config = ConfigDict(strict=True)  # "80" for 80 would be a changed byte that passes
+
+    release: str = Field(description="NAME@sha256:DIGEST")
+    outcome: Outcome
+    environment: str | None = Field(None, description="the environment that it was judged for; null: none was named")
+    champion: str | None = Field(
+        None,
+        description="what served there, NAME@sha256:DIGEST; none: the environment had never served anything; "
+        "null: no environment was named",
+    )
+    gate: str = Field(description="path of the gate file")
+    gate_digest: str = Field(description="sha256 of its rules as canonical JSON, every default filled in")
+    rows: str | None = Field(None, description="fingerprint of the test rows")
+    conditions: str | None = Field(
+        None, description="the evaluation's key but for the release: rows, settings, versions; null: not evaluated"
+    )
+    versions: dict[str, str] = Field(
+        default_factory=dict, description="of what measured: vllm, evaluation, lm_eval, judge"
+    )
+    n: int | None = Field(None, description="test rows")
+    look: int | None = Field(
+        None,
+        description="how many releases had been judged at these test rows, this one included; "
+        "null: the artifact store, which counts them, did not answer",
+    )
+    digest: str = Field("", description="sha256 of all of the above as canonical JSON")
+
+    def sealed(self) -> Binding:
+        """With its digest."""
+        return self.model_copy(update={"digest": self.digest_of_contents()})
+
+    def digest_of_contents(self) -> str:
+        return f"sha256:{key_of(self.model_dump(mode='json', exclude={'digest'}))}"
+
+
 class Verdict(Section):
     """The conjunction of its rules: any fail fails, else any inconclusive is inconclusive."""
 
@@ -88,6 +130,7 @@ class Verdict(Section):
         validation_alias=AliasChoices("holdout_uses", "looks"),
         description="distinct releases judged at these test rows, this one included: each use wears them out a little",
     )
+    binding: Binding | None = Field(None, description="null in verdicts of tunegate 0.2 and before: judge anew")
     changes: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="metric to its value by release, champion, base, parent"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from configs.errors import InputError
-from configs.read import read_environment, read_run
+from configs.read import read_run
 from infra.terminal import (
     AsJson,
     Config,
@@ -25,6 +25,7 @@ from infra.terminal import (
 )
 
 if TYPE_CHECKING:
+    from configs.environment.config import DeployConfig
     from configs.metrics import Metrics
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from eval.compare import ComparedFigure, ComparedReleases
 
 Production = Annotated[
-    str | None, typer.Option(help="the environment whose release is the champion; default: the config's")
+    str | None,
+    typer.Option(
+        help="the environment that it is judged for: by its gate, against what serves there; default: the config's"
+    ),
 ]
 Explain = Annotated[
     str | None,
@@ -42,10 +46,16 @@ Explain = Annotated[
 ]
 
 
-def evaluate(config: Config, overrides: Sets = None, production: Production = None, as_json: AsJson = False) -> None:
+def evaluate(
+    context: typer.Context,
+    config: Config,
+    overrides: Sets = None,
+    production: Production = None,
+    as_json: AsJson = False,
+) -> None:
     """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
     run = read_run(config, overrides)
-    record = run_evaluate(run, production)
+    record = run_evaluate(run, context.obj.judged_for(production or run.production))
     if as_json:
         show(record, True)
     else:
@@ -53,6 +63,7 @@ def evaluate(config: Config, overrides: Sets = None, production: Production = No
 
 
 def gate(
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="a RunConfig, as configs/finetune/smoke.yaml")] = None,
     overrides: Sets = None,
     production: Production = None,
@@ -64,11 +75,13 @@ def gate(
     from eval.report.headline import headline
 
     if explain is not None:
-        typer.echo(explained(explain, read_run(config, overrides) if config else None, production))
+        run = read_run(config, overrides) if config else None
+        typer.echo(explained(explain, run, context.obj.judged_for(production or run.production) if run else None))
         return
     if config is None:
         raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
-    verdict = run_gate(read_run(config, overrides), production)
+    run = read_run(config, overrides)
+    verdict = run_gate(run, context.obj.judged_for(production or run.production))
     typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict, headline(verdict))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
@@ -108,11 +121,12 @@ def add_commands(app: typer.Typer) -> None:
     )(compare)
 
 
-def run_evaluate(run: RunConfig, production: str | None) -> Metrics:
+def run_evaluate(run: RunConfig, production: DeployConfig | None) -> Metrics:
+    """`production`: the environment that it is judged for, its `release` what serves there; `tunegate.py` knows."""
     from configs.paths import RunPaths
     from eval.evaluate import evaluate
 
-    return evaluate(run, RunPaths.of(run.name), read_environment(production or run.production))
+    return evaluate(run, RunPaths.of(run.name), production)
 
 
 def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
@@ -137,12 +151,12 @@ def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
     )
 
 
-def run_gate(run: RunConfig, production: str | None) -> Verdict:
+def run_gate(run: RunConfig, production: DeployConfig | None) -> Verdict:
     from configs.paths import RunPaths
     from eval import gate as stage
 
     paths = RunPaths.of(run.name)
-    verdict = stage.run_gate(run, paths, read_environment(production or run.production))
+    verdict = stage.run_gate(run, paths, production)
     track_evaluation(paths)
     return verdict
 
@@ -164,9 +178,9 @@ def track_evaluation(paths: RunPaths) -> None:
         tracker.finish()
 
 
-def explained(wanted: str, run: RunConfig | None, production: str | None) -> str:
+def explained(wanted: str, run: RunConfig | None, production: DeployConfig | None) -> str:
     """Without a run: the kinds of rules. With one: its gate's rules, decided again but not written down."""
-    from eval.gate import named_in, read_rules
+    from eval.gate import gate_of, named_in, read_rules
     from eval.rules.decide import decide_rule
     from eval.rules.explain import EXPLANATIONS, choose, explain_kind, explain_result
 
@@ -180,11 +194,11 @@ def explained(wanted: str, run: RunConfig | None, production: str | None) -> str
     from configs.paths import RunPaths
     from eval.rules.evidence import gather
 
-    rules = read_rules(Path(run.gate))
+    rules = read_rules(gate_of(run, production))
     if wanted == "list":
         return "\n".join(f"{number:>3}  {rule.rule:<16} {rule.name}" for number, rule in enumerate(rules.rules, 1))
     chosen = choose(rules, wanted)
-    evidence = gather(RunPaths.of(run.name), read_environment(production or run.production), named_in(rules))
+    evidence = gather(RunPaths.of(run.name), production, named_in(rules))
     kinds = dict.fromkeys(rule.rule for rule in chosen)
     return "\n\n".join([*map(explain_kind, kinds), *(explain_result(decide_rule(rule, evidence)) for rule in chosen)])
 

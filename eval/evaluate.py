@@ -14,9 +14,9 @@ from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
-from configs.metrics import BehaviourFigures, HarnessFigures, Metrics, ParityFigures
+from configs.metrics import BehaviourFigures, HarnessFigures, Metrics, ParityFigures, read_metrics
 from configs.paths import RunPaths
-from configs.release import Manifest, verify_release
+from configs.release import MANIFEST, Manifest, read_manifest, verify_release
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate
 from configs.run.metrics import REPORTED
@@ -24,13 +24,13 @@ from eval.behaviour.figures import samples_of_outcomes
 from eval.behaviour.run import make_asker, run_behaviour_tests
 from eval.measure import cache
 from eval.measure.answers import Answers, ask_all
-from eval.measure.cache import answers_key, evaluation_key, write_metrics
+from eval.measure.cache import answers_key, conditions_of, evaluation_key, write_metrics
 from eval.measure.harness import definitions_of_harness, figures_of, run_harness, samples_of_harness
 from eval.measure.judge_model import judge_rows, of_judge, scores_of
 from eval.measure.parent import compare, probe, rows_to_probe, write_card
 from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
-from eval.measure.rows import BATCH_ROWS, cluster_of, read_ids, read_rows
+from eval.measure.rows import BATCH_ROWS, cluster_of, question_of, read_ids, read_rows
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
@@ -39,6 +39,7 @@ from eval.metrics.rows import Prediction, Row
 from eval.metrics.samples import FILE as SAMPLES
 from eval.metrics.samples import samples_of_predictions, write_samples
 from eval.metrics.score import kind_of, score
+from eval.rules.holdout import SKETCH, sketch_of
 from infra.files.atomic import write_text
 from infra.terminal import waiting
 from infra.tokenizer import with_tokens
@@ -82,6 +83,7 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
     one in `production` first.
     """
     target = paths.evaluation
+    drop_stale(config, paths, target)
     record = measure(config, paths, paths.release, target, probed=paths.parent.exists())
     if paths.parent.exists():
         parent = measure(config, paths, paths.parent, target / "parent", probed=True)
@@ -90,13 +92,10 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
         record["compared"] = sorted(compared)
         write_text(target / "card.md", write_card(record, parent, config))
     else:
-        shutil.rmtree(target / "parent", ignore_errors=True)
         (target / "card.md").unlink(missing_ok=True)
     write_metrics(target, record)
     if config.evaluate.baseline:
         measure(config, paths, config.base.folder, target / "base")
-    else:
-        shutil.rmtree(target / "base", ignore_errors=True)
     if production is not None:
         measure_references(
             config,
@@ -106,6 +105,19 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
             lambda release, folder: measure(config, paths, release, folder),
         )
     return record
+
+
+def drop_stale(config: RunConfig, paths: RunPaths, target: Path) -> None:
+    """The parent's and the base's evaluation where they are not of this release: before anything of it is written, so
+    that a kill leaves none beside it."""
+    dataset = dataset_of(paths)
+    wanted = {"parent": paths.parent, "base": config.base.folder if config.evaluate.baseline else None}
+    for name, folder in wanted.items():
+        here = folder is not None and (folder / MANIFEST).exists()
+        key = evaluation_key(read_manifest(folder).digest, dataset, config) if folder and here else None
+        record = read_metrics(target / name)
+        if key is None or record is None or record.get("key") != key:
+            shutil.rmtree(target / name, ignore_errors=True)
 
 
 def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, probed: bool = False) -> Metrics:
@@ -132,7 +144,8 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
     asked = ask_release(subject, answers, config, probed)
     predictions = score_answers(subject, asked.answers, settings, slicer)
     record = summarise_release(subject, asked, predictions, dataset, settings)
-    record["key"] = key
+    record["key"], record["conditions"] = key, conditions_of(dataset, config)
+    write_text(target / SKETCH, json.dumps({"sketch": sketch_of(map(question_of, subject.rows()))}))
     write_metrics(target, record)
     cache.put(key, target)
     return record

@@ -42,7 +42,8 @@ BROKEN: dict[tuple[str, str], tuple[Any, str]] = {
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs/gates").mkdir(parents=True)
-    (tmp_path / "configs/gates/load.yaml").write_text("rules: []\n")
+    for name in ("load", "calls"):
+        (tmp_path / f"configs/gates/{name}.yaml").write_text("rules: []\n")
     return tmp_path
 
 

@@ -61,7 +61,7 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
         if data := released(card):
             write_json(partial / DATA_CARD, data)
         parent_facts: QuantizationFacts = {"scheme": "none", "size_bytes": facts["parent_size_bytes"], "key": key}
-        write_manifest(parent, config, base, card, parent_facts)
+        facts["parent_digest"] = write_manifest(parent, config, base, card, parent_facts).digest
         manifest = write_manifest(partial, config, base, card, {**facts, "key": key})
     if not config.quantize.compare_parent:
         shutil.rmtree(paths.parent)

@@ -154,11 +154,15 @@ def judge_case(case: Case) -> tuple[str, list[str]]:
 
 
 def evaluate_and_judge(config: RunConfig, paths: RunPaths, champion: DeployConfig) -> Verdict:
+    """Each is an experiment of its own: no further look at the same test rows."""
     from eval.evaluate import evaluate
-    from eval.gate import run_gate
+    from eval.gate import named_in, read_rules
+    from eval.rules.decide import decide
+    from eval.rules.evidence import gather
 
     evaluate(config, paths, champion)
-    return run_gate(config, paths, champion)
+    rules = read_rules(Path(config.gate))
+    return decide(rules, gather(paths, champion, named_in(rules)))
 
 
 def sign(release: Path, name: str) -> None:

@@ -124,10 +124,13 @@ def asking(base_url: str, key: str) -> Iterator[None]:
 
 
 def rows() -> list[Row]:
+    from tests.support.judging import judged_when_asked
+
     python, folder = proxies().absolute() / "python", FOLDER.absolute() / "applications"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with chdir(folder), patch.dict(os.environ, TUNEGATE_SERVE_PYTHON=str(ROOT / ".venv-serve/bin/python")):
+    serving = patch.dict(os.environ, TUNEGATE_SERVE_PYTHON=str(ROOT / ".venv-serve/bin/python"))
+    with chdir(folder), serving, judged_when_asked():
         return asked_and_shadowed(folder, python)
 
 

@@ -43,12 +43,32 @@ class DeployConfig(Section):
     watch: Watch = Watch()
     sampling: Sampling = Sampling()
     shadow: Shadow | None = Field(None, description="how sampled requests are compared on the new release")
+    release_gate: ExistingPath | None = Field(
+        None,
+        description="the gate file that its releases are judged by, whatever a run's YAML says; "
+        "null: no release that has not served here before is let in",
+    )
+    staging_for: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="the environment whose releases serve here first: a verdict for that one holds here",
+    )
     gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")
     start_timeout_seconds: int = Field(300, ge=10)
     bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")
     drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
     keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")
     state_dir: InsidePath = Field("build/deploy/local", description="events, logs, sockets")
+
+    @model_validator(mode="after")
+    def one_environment_judges(self) -> DeployConfig:
+        if self.staging_for is not None and self.release_gate is not None:
+            raise ValueError(
+                "release_gate or staging_for: the gate of staging is that of the environment it goes before"
+            )
+        if self.staging_for == self.name:
+            raise ValueError("staging_for another environment")
+        return self
 
     @model_validator(mode="after")
     def shares_can_be_watched(self) -> DeployConfig:

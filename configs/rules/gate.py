@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from configs.digest import key_of
 from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
 from configs.rules.paired import NonInferiorRule, SuperiorRule
@@ -24,3 +25,8 @@ class GateConfig(Section):
     """A gate file."""
 
     rules: list[Rule] = Field(min_length=1)
+
+    @property
+    def digest(self) -> str:
+        """Of what it means: comments, order of keys and how a number is written do not count."""
+        return f"sha256:{key_of(self.model_dump(mode='json'))}"

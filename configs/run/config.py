@@ -56,8 +56,10 @@ class RunConfig(Section):
     serving: Serving = Serving()
     evaluate: Evaluate = Evaluate()
     gate: ExistingPath = Field(description="a gate file: the rules a release must pass")
-    production: str = Field(
-        "local", description="the environment under configs/deploy whose pinned release is the champion"
+    production: str | None = Field(
+        None,
+        description="the environment under configs/deploy that its releases are judged for: by its release_gate, "
+        "against what serves there. null: by `gate`, and what compares with the champion is open",
     )
     experiment: str = "tunegate"
 

@@ -12,28 +12,36 @@ from pathlib import Path
 
 from configs.digest import sha256_of
 from configs.errors import ExternalError
-from configs.metrics import Metrics, read_metrics
+from configs.metrics import EVALUATION_VERSION, Conditions, Metrics, read_metrics
 from configs.run.config import RunConfig
 from eval.measure.digest import json_digest
-from eval.measure.harness import files_of
+from eval.measure.harness import files_of, harness_version
 from infra.dvc.evaluations import EVALUATION_FILES, find_evaluation, keep_evaluation
 from infra.files.atomic import write_text
 from infra.terminal import waiting
-
-# Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
-CACHE_VERSION = 4
+from infra.vllm.version import vllm_version
 
 
 def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:
-    """Of the release's digest, the test rows' fingerprint, and all of `evaluate:` that decides how they are asked and
-    counted."""
+    """Of the release's digest and of all that the evaluation has in common with those it may be compared with."""
+    return json_digest([digest, conditions_of(dataset, config)])
+
+
+def conditions_of(dataset: str, config: RunConfig) -> Conditions:
+    """The test rows' fingerprint, all of `evaluate:` that decides how they are asked and counted, and the versions of
+    what does it."""
     schema = config.evaluate.json_schema
     settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {
         "json_schema": sha256_of(Path(schema)) if schema else None
     }
     settings["metrics_files"] = [sha256_of(Path(one.path)) for one in config.evaluate.metrics]
     settings["harness_files"] = [files_of(task) for task in config.evaluate.harness]
-    return json_digest([digest, dataset, CACHE_VERSION, settings])
+    versions = {"evaluation": str(EVALUATION_VERSION), "vllm": vllm_version()}
+    if config.evaluate.harness:
+        versions["lm_eval"] = harness_version()
+    if config.evaluate.judge:
+        versions["judge"] = config.evaluate.judge.model
+    return {"rows": dataset, "settings": json_digest(settings), "versions": versions}
 
 
 def answers_key(digest: str, dataset: str, config: RunConfig) -> str:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,14 @@ def definitions_of_harness(manifest: Manifest, settings: Evaluate, folder: Path)
     kept = [kept_results(manifest, settings, task, folder) for task in settings.harness]
     read = [json.loads(path.read_text(encoding="utf8")) for path in kept if path.exists()]
     return {name: one for found in read for name, one in (found.get("definitions") or {}).items()}
+
+
+def harness_version() -> str:
+    """Of lm-evaluation-harness as it is installed here."""
+    try:
+        return metadata.version("lm_eval")
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def files_of(task: HarnessTask) -> list[tuple[str, str]]:

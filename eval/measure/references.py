@@ -35,7 +35,7 @@ def measure_references(
     What was measured anywhere is known by its digest, so the release itself is fetched only where it has to be served.
     Raises InputError for a release that was not published, ExternalError where it cannot be fetched.
     """
-    wanted = references_of(load(Path(config.gate), GateConfig), production.release)
+    wanted = references_of(load(Path(production.release_gate or config.gate), GateConfig), production.release)
     for folder in target.iterdir():
         if folder.is_dir() and (folder.name == CHAMPION or "@" in folder.name) and folder.name not in wanted:
             shutil.rmtree(folder)

@@ -8,6 +8,7 @@ from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
 from configs.verdict import RuleEvidence, RuleResult
 from eval.rules.evidence import Evidence, Measured
 from eval.rules.interval import Limit
+from eval.rules.paired import without_champion
 from eval.rules.result import EVALUATE, decide_limits, finite, result
 
 LOADTEST = "tunegate loadtest ENV"
@@ -62,9 +63,8 @@ def decide_size(rule: SizeRule, measured: Measured, evidence: Evidence) -> RuleR
     if rule.maximum_bytes is not None:
         return decide_limits(rule, [counted("bytes of weights", size, rule.maximum_bytes, False)], EVALUATE)
     if rule.relative_to == "champion" and evidence.champion is None:
-        return result(
-            rule, "pass", "Nothing is pinned in production: a first release has no champion to be larger than."
-        )
+        missing = without_champion(evidence, "larger")
+        return result(rule, missing.outcome, missing.reason)
     other = evidence.references.get(str(rule.relative_to))
     theirs = finite(other.record.get("size_bytes")) if other else None
     if rule.relative_to == "champion" and other and other.record.get("release") != evidence.champion:

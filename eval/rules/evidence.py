@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.environment.config import DeployConfig
-from configs.metrics import Metrics, read_metrics
+from configs.metrics import Metrics, read_metrics, why_not_comparable
 from configs.paths import RunPaths
-from configs.release import read_manifest
+from configs.release import MANIFEST, Manifest, read_manifest
 from eval.metrics.samples import DIVERGENCE, read_samples
 from eval.metrics.samples import FILE as SAMPLES
 
@@ -31,8 +31,9 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that a gate may look at. `champion` is None when nothing is pinned; `references`: champion, base, parent or
-    NAME@sha256:DIGEST."""
+    """All that a gate may look at. `environment`: what the release is judged for, None where none was named;
+    `champion`: what serves there, None where it has never served anything; `references`: champion, base, parent or
+    NAME@sha256:DIGEST; `base`, `parent`: the digests that those must have."""
 
     release: str
     measured: Measured | None
@@ -40,19 +41,41 @@ class Evidence:
     references: dict[str, Measured] = field(default_factory=dict)
     load: dict[str, float] | None = None
     base: str | None = None
+    parent: str | None = None
+    environment: str | None = None
 
 
 def gather(paths: RunPaths, production: DeployConfig | None, named: Iterable[str] = ()) -> Evidence:
     """`named`: the NAME@sha256:DIGEST that rules compare with."""
     manifest = read_manifest(paths.release)
     measured = read_measured(paths.evaluation)
-    dataset = measured.record.get("dataset") if measured else None
-    pinned = production.release if production else None
-    found = {name: read_measured(paths.evaluation / name) for name in ("base", "parent")}
-    found |= {reference: find_reference(paths, reference, dataset) for reference in named}
-    found["champion"] = find_reference(paths, pinned, dataset) if pinned is not None else None
+    champion, parent = production.release if production else None, parent_of(manifest, paths)
+    found = {"base": read_measured(paths.evaluation / "base")}
+    found["parent"] = read_measured(paths.evaluation / "parent") if parent else None
+    found |= {reference: find_reference(paths, reference, measured) for reference in named}
+    found["champion"] = find_reference(paths, champion, measured) if champion is not None else None
     references = {name: value for name, value in found.items() if value is not None}
-    return Evidence(manifest.reference, measured, pinned, references, base=manifest.base.get("digest"))
+    return Evidence(
+        manifest.reference,
+        measured,
+        champion,
+        references,
+        base=manifest.base.get("digest"),
+        parent=parent,
+        environment=production.name if production else None,
+    )
+
+
+def parent_of(manifest: Manifest, paths: RunPaths) -> str | None:
+    """The digest of the unquantized model that the release was made of. A manifest of tunegate 0.2 and before does not
+    say it: then the parent beside the release does, if it was made with it."""
+    stated = manifest.quantization.get("parent_digest")
+    if stated:
+        return str(stated)
+    if not (paths.parent / MANIFEST).exists():
+        return None
+    parent, key = read_manifest(paths.parent), manifest.quantization.get("key")
+    return parent.digest if parent.quantization.get("key") == key else None
 
 
 def read_measured(folder: Path) -> Measured | None:
@@ -71,7 +94,7 @@ def read_measured(folder: Path) -> Measured | None:
     return Measured(record, frame, samples) if frame["id"].is_unique else None
 
 
-def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Measured | None:
+def find_reference(paths: RunPaths, reference: str, mine: Measured | None) -> Measured | None:
     """What `tunegate evaluate` measured of it on the run's own rows and by its own questions, else what is found
     anywhere."""
     name, _, digest = reference.partition("@sha256:")
@@ -79,11 +102,12 @@ def find_reference(paths: RunPaths, reference: str, dataset: str | None) -> Meas
         found = read_measured(folder)
         if found and found.record.get("release") == reference:
             return found
-    return find_measured(reference, dataset)
+    return find_measured(reference, mine)
 
 
-def find_measured(reference: str, dataset: str | None) -> Measured | None:
-    """The evaluation of exactly this release: the one on `dataset` if there is one, else any (the gate says so)."""
+def find_measured(reference: str, mine: Measured | None) -> Measured | None:
+    """The evaluation of exactly this release: one that `mine` may be compared with if there is one, else any (the gate
+    says so)."""
     folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
     found = [
         measured
@@ -91,7 +115,8 @@ def find_measured(reference: str, dataset: str | None) -> Measured | None:
         if (measured := read_measured(folder)) and measured.record.get("release") == reference
     ]
     return next(
-        (measured for measured in found if measured.record.get("dataset") == dataset), found[0] if found else None
+        (measured for measured in found if mine and why_not_comparable(mine.record, measured.record) is None),
+        found[0] if found else None,
     )
 
 

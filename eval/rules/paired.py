@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from configs.metrics import why_not_comparable
 from configs.release import short
 from configs.rules.paired import NonInferiorRule, SuperiorRule
 from configs.verdict import Outcome, RuleEvidence, RuleResult
@@ -37,7 +38,7 @@ def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Meas
     """What was measured of the reference on the same rows, or why it is not to be compared with."""
     known = "the " + reference if reference in ("champion", "base", "parent") else short(reference)
     if reference == "champion" and evidence.champion is None:
-        return Unusable("pass", "Nothing is pinned in production: a first release has no champion to be worse than.")
+        return without_champion(evidence, "worse")
     other = evidence.references.get(reference)
     if other is None:
         command = {"champion": f"tunegate releases fetch {evidence.champion}", **MEASURED_BY}.get(reference, EVALUATE)
@@ -48,9 +49,21 @@ def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Meas
         return Unusable("fail", f"The evaluation of {known} is of {found}, not of {wanted}.")
     if reference == "base" and evidence.base is not None and not str(found).endswith(evidence.base):
         return Unusable("fail", f"The base's evaluation is of {found}, not of {evidence.base}: {EVALUATE}.")
-    if not measured.record.get("dataset") or measured.record["dataset"] != other.record.get("dataset"):
-        return Unusable("inconclusive", f"{known[:1].upper()}{known[1:]} was measured on other test rows: {EVALUATE}.")
+    if reference == "parent" and evidence.parent is not None and not str(found).endswith(evidence.parent):
+        return Unusable("fail", f"The parent's evaluation is of {found}, not of {evidence.parent}: {EVALUATE}.")
+    if reason := why_not_comparable(measured.record, other.record):
+        return Unusable("inconclusive", f"{known[:1].upper()}{known[1:]} {reason}: {EVALUATE}.")
     return other
+
+
+def without_champion(evidence: Evidence, than: str) -> Unusable:
+    """Only an environment that has never served anything has none."""
+    if evidence.environment is None:
+        return Unusable(
+            "inconclusive",
+            "No environment is named, so nobody knows the champion: tunegate gate CONFIG --production ENV.",
+        )
+    return Unusable("pass", f"No champion: {evidence.environment} has never served anything to be {than} than.")
 
 
 def bound_of_metric(bound: float, higher: bool) -> float:

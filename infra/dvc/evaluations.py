@@ -19,6 +19,7 @@ EVALUATION_FILES = (
     "probe.json",
     "behaviour.parquet",
     "judge.jsonl",
+    "rows.json",
     "metrics.json",
 )
 
@@ -29,7 +30,7 @@ def keep_evaluation(key: str, folder: Path) -> None:
 
     Raises ExternalError where the remote does not answer.
     """
-    with evaluation_store(key) as (files, place):
+    with remote_folder("evaluations", key) as (files, place):
         files.makedirs(place, exist_ok=True)
         for name in EVALUATION_FILES:
             if (folder / name).exists():
@@ -39,7 +40,7 @@ def keep_evaluation(key: str, folder: Path) -> None:
 def find_evaluation(key: str, folder: Path) -> bool:
     """True if one was kept under this key; its files are then in `folder`, metrics.json last. Raises ExternalError
     where the remote does not answer."""
-    with evaluation_store(key) as (files, place):
+    with remote_folder("evaluations", key) as (files, place):
         if not files.exists(files.join(place, "metrics.json")):
             return False
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,12 +54,12 @@ def find_evaluation(key: str, folder: Path) -> bool:
 
 
 @contextmanager
-def evaluation_store(key: str) -> Iterator[tuple[Any, str]]:
-    """The DVC remote's file system, and the folder of one evaluation there."""
+def remote_folder(*parts: str) -> Iterator[tuple[Any, str]]:
+    """The DVC remote's file system, and a folder of ours there, beside DVC's own."""
     try:
         with repository() as repo:
             remote = repo.cloud.get_remote()
-            yield remote.fs, remote.fs.join(remote.path, "evaluations", key)
+            yield remote.fs, remote.fs.join(remote.path, *parts)
     except ExternalError:
         raise
     except Exception as error:  # each kind of remote (s3fs, gcsfs, ...) has errors of its own

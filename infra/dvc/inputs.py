@@ -18,11 +18,13 @@ from importlib import metadata
 from pathlib import Path
 
 from configs.errors import InputError, TunegateError
-from configs.read import environment_path, read_run
+from configs.read import environment_path, read_environment, read_run
 from configs.rows.files import matches
 from configs.run.base import BaseWeights
+from configs.run.config import RunConfig
 from infra.files.atomic import write_text
 from infra.files.hashes import FileHashes
+from infra.git.pins import pinned_before
 
 CONFIGS = Path("configs/finetune")
 LIST = Path("configs/dvc.yaml")
@@ -89,11 +91,28 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
     if config.task == "dpo":  # judged answers are refused by prepare unless the method is kto
         stages["prepare"]["method"] = config.train.preference.method
     rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}
-    judge = [config.gate, str(environment_path(config.production))]
     return stages | {
         "config": whole | {"content": content_of(named_files(rest), hashes)},
-        "judge": {"content": content_of(judge, hashes)},
+        "judge": judge_inputs(config, hashes),
     }
+
+
+def judge_inputs(config: RunConfig, hashes: FileHashes) -> dict[str, object]:
+    """The gate, and of the environment that the run is judged for its YAML, its own gate, and what it pins where a
+    merge request began. What serves by a record is looked at when it is deployed."""
+    if config.production is None:
+        return {"content": content_of([config.gate], hashes)}
+    path = environment_path(config.production)
+    try:
+        environment = read_environment(config.production)
+        if environment.staging_for:
+            path = environment_path(environment.staging_for)
+            environment = read_environment(environment.staging_for)
+        champion = pinned_before(path, environment.release)
+    except TunegateError:  # the stage itself says what is wrong
+        return {"content": content_of([config.gate, str(path)], hashes)}
+    files = [config.gate, str(path), environment.release_gate]
+    return {"content": content_of(files, hashes), "champion": champion}
 
 
 def base_content(base: BaseWeights, hashes: FileHashes) -> dict[str, str]:

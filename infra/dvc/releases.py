@@ -60,7 +60,7 @@ UNKNOWN: dict[str, object] = {
 
 def publish(paths: RunPaths, run_id: str | None = None) -> Path:
     """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same
-    state. `run_id`: MLflow's.
+    state; one after another verdict has that one and its evaluation beside the same bytes. `run_id`: MLflow's.
 
     Raises RefusedError without a passing verdict on these very bytes, ExternalError where DVC fails.
     """
@@ -73,6 +73,8 @@ def publish(paths: RunPaths, run_id: str | None = None) -> Path:
     with FileLock(RELEASES / ".publish.lock"):
         if not restored(target, manifest):
             copy_whole(paths, target, run_id)
+        elif is_judged_anew(paths, target):
+            replace_judgement(paths, target)
         key, release = signing_key(), target / "release"
         if key and not signature_of(release).exists():
             sign(release, key)
@@ -217,8 +219,8 @@ def check_bytes(target: Path, reference: str) -> None:
 
 
 def restored(target: Path, manifest: Manifest) -> bool:
-    """True if an earlier publication of these bytes stands: it is immutable, so it is brought back and not written
-    again."""
+    """True if an earlier publication of these bytes stands: they are immutable, so they are brought back and not
+    written again."""
     if not pointer_of(target).exists():
         return False
     try:
@@ -238,6 +240,25 @@ def copy_whole(paths: RunPaths, target: Path, run_id: str | None) -> None:
     (partial / LINEAGE).write_text(json.dumps({"run": run_id}) + "\n", encoding="utf8")
     verify_release(partial / "release")
     shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+
+
+def is_judged_anew(paths: RunPaths, target: Path) -> bool:
+    """For another environment, gate, champion or test set than when it was published."""
+    published = target / "gate" / "verdict.json"
+    return not published.exists() or published.read_bytes() != (paths.gate / "verdict.json").read_bytes()
+
+
+def replace_judgement(paths: RunPaths, target: Path) -> None:
+    """The verdict and its evaluation; the bytes, their signature and their lineage stay. Killed in between, the next
+    one brings the publication back from the remote and begins anew."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(target, partial, ignore=shutil.ignore_patterns(paths.evaluation.name, paths.gate.name))
+    for source in (paths.evaluation, paths.gate):
+        shutil.copytree(source, partial / source.name, ignore=LEFT_OUT)
+    verify_release(partial / "release")
+    shutil.rmtree(target)
     os.replace(partial, target)
 
 

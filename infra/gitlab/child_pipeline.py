@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from configs.errors import ExternalError, InputError
+from configs.read import environment_path, read_environment
 from configs.rows.files import matches
 from infra.dvc.inputs import named_files
 from infra.git.command import git
@@ -28,8 +29,8 @@ CODE = (
 
 @dataclass(frozen=True)
 class Run:
-    """What the plan asks of a RunConfig. `files`: its YAML, its gate, its own rows and weights, and what its evaluation
-    names. `environment`: None where its YAML names no `production`."""
+    """What the plan asks of a RunConfig. `files`: its YAML, its gate and that of its environment, its own rows and
+    weights, and what its evaluation names. `environment`: None where its YAML names no `production`."""
 
     name: str
     environment: str | None
@@ -68,11 +69,20 @@ def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
         run = load(path, RunConfig)
         named_rows = [place for place in run.data.row_files if "://" not in place]
         rows = [*named_rows, *(path for place in named_rows for path in matches(place))]  # a pattern, and what it means
-        named = run.production if "production" in run.model_fields_set else None
+        gates = [run.gate, release_gate_of(run.production)]
         base = [run.base.path, f"{run.base.path}/*"] if run.base.path else []
         others = named_files(run.evaluate.model_dump(mode="json"))
-        found.append(Run(run.name, named, frozenset(map(str, (path.as_posix(), run.gate, *rows, *base, *others)))))
+        files = (path.as_posix(), *(gate for gate in gates if gate), *rows, *base, *others)
+        found.append(Run(run.name, run.production, frozenset(map(str, files))))
     return found
+
+
+def release_gate_of(environment: str | None) -> str | None:
+    """The gate that judges what is meant for it."""
+    if environment is None or not environment_path(environment).exists():
+        return None
+    found = read_environment(environment)
+    return read_environment(found.staging_for).release_gate if found.staging_for else found.release_gate
 
 
 def touched(changed: Iterable[str], runs: Iterable[Run]) -> dict[Run, Pin]:

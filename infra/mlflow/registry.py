@@ -109,7 +109,7 @@ def version_of(client: Any, manifest: Manifest) -> str | None:
 
 def create_version(client: Any, manifest: Manifest, release_dir: Path, run_id: str | None) -> str:
     if not client.search_registered_models(filter_string=f"name='{manifest.name}'"):
-        client.create_registered_model(manifest.name, tags={"production": manifest.config.get("production", "")})
+        client.create_registered_model(manifest.name, tags={"production": manifest.config.get("production") or ""})
     # A server refuses sources in its own file system (mlflow/server/handlers.py:_validate_source_run): there, DVC's
     # name of the bytes.
     source = f"dvc://{release_dir.as_posix()}" if tracking_uri().startswith("http") else release_dir.resolve().as_uri()

@@ -9,7 +9,6 @@ from typing import Any, TypedDict
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.slots import SlotName, other
-from configs.verdict import Verdict
 from infra.dvc.releases import find_trusted
 from infra.terminal import waiting
 from serve.plan.action import Action, End, EndKind
@@ -21,6 +20,7 @@ from serve.record.receipt import Receipt
 from serve.record.state import State
 from serve.switch.effects import perform
 from serve.switch.servers import crash
+from serve.switch.verdict import check_verdict
 
 MOST_ACTIONS = 100
 FOLLOW_SECONDS = 0.1
@@ -46,16 +46,8 @@ class DeployResult(TypedDict, total=False):
 
 
 def check_release(config: DeployConfig, reference: str) -> None:
-    """The very bytes, signed where the environment asks for it, and a passing verdict on them."""
-    path = find_trusted(reference, config.signing) / "gate" / "verdict.json"
-    if not path.exists():
-        raise RefusedError(f"{reference}: no verdict beside it", hint="tunegate gate CONFIG")
-    verdict = Verdict.read(path)
-    if verdict.release != reference or verdict.outcome != "pass":
-        raise RefusedError(
-            f"{reference}: the verdict is {verdict.outcome} on {verdict.release}, expected pass on this release",
-            hint="tunegate gate CONFIG",
-        )
+    """The very bytes, signed where the environment asks for it, and a passing verdict that holds here and now."""
+    check_verdict(config, reference, find_trusted(reference, config.signing) / "gate" / "verdict.json")
 
 
 def act(env: Environment, request: Callable[[Environment], None], *, beside: bool = False) -> DeployResult:

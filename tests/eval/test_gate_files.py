@@ -15,7 +15,8 @@ from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.config import RunConfig
 from configs.verdict import Verdict
-from eval.gate import run_gate
+from eval.gate import read_rules, run_gate
+from eval.statistics.looks import confidence_at
 
 pytestmark = pytest.mark.unit
 RUN = RunPaths.of("run")
@@ -48,14 +49,16 @@ def run(
         champion: int | None,
         base: int | None,
         production: DeployConfig | None = PINNED,
+        weights: bytes = b"weights",
         **record: Any,
     ) -> Verdict:
         Path("gate.yaml").write_text(GATE)
-        manifest = write_release(RUN.release, base={"digest": "sha256:" + "b" * 64})
+        manifest = write_release(RUN.release, weights=weights, base={"digest": "sha256:" + "b" * 64})
+        same = {key: value for key, value in record.items() if key == "conditions"}
         places = {
             RUN.evaluation: (manifest.reference, release, {"parity": PARITY} | record),
-            checkout / "releases/old@cccccccccccc/eval": (CHAMPION, champion, {}),
-            RUN.evaluation / "base": ("base@sha256:" + "b" * 64, base, {}),
+            checkout / "releases/old@cccccccccccc/eval": (CHAMPION, champion, same),
+            RUN.evaluation / "base": ("base@sha256:" + "b" * 64, base, same),
         }
         for folder, (reference, right, fields) in places.items():
             if right is not None:
@@ -119,8 +122,54 @@ def test_the_report_lists_what_was_lost_against_the_champion(run: Callable[..., 
 def test_a_first_release_needs_no_champion_but_all_else(run: Callable[..., Verdict]) -> None:
     verdict = run(90, None, 20, production=PINNED.model_copy(update={"release": None}))
     assert verdict.outcome == "pass" and verdict.champion is None
-    assert "champion none" in read_reports()[-1]
+    assert verdict.binding is not None and verdict.binding.champion == "none"
+    assert "local has never served anything" in read_reports()[-1]
     assert run(90, None, 20, production=None, parity=None).outcome == "inconclusive"
+
+
+def test_a_config_that_names_no_environment_knows_no_champion(run: Callable[..., Verdict]) -> None:
+    verdict = run(90, None, 20, production=None)
+    assert [one.outcome for one in verdict.results] == ["pass", "inconclusive", "pass", "pass"]
+    assert verdict.binding is not None
+    assert (verdict.binding.environment, verdict.binding.champion) == (None, None)
+
+
+def test_the_verdict_says_what_it_was_reached_about(run: Callable[..., Verdict]) -> None:
+    conditions = {"rows": "rows-1", "settings": "s", "versions": {"vllm": "1"}}
+    binding = run(90, None, 20, n=100, conditions=conditions).binding
+    assert binding is not None and binding.digest == binding.digest_of_contents()
+    assert (binding.environment, binding.champion, binding.n) == ("local", CHAMPION, 100)
+    assert (binding.gate, binding.gate_digest) == ("gate.yaml", read_rules(Path("gate.yaml")).digest)
+    assert (binding.rows, binding.versions) == ("rows-1", {"vllm": "1"}) and binding.conditions
+    assert binding.look is None, "there is no store here that counts"
+    other = run(90, None, 20, n=100, conditions=conditions | {"settings": "t"}).binding
+    assert other is not None and other.conditions != binding.conditions
+
+
+def test_the_environment_says_by_which_gate(run: Callable[..., Verdict], capsys: pytest.CaptureFixture[str]) -> None:
+    """A run's own gate is not asked, however soft it is."""
+    Path("strict.yaml").write_text("rules: [{rule: threshold, metric: accuracy, minimum: 0.99}]")
+    verdict = run(90, 80, 20, production=PINNED.model_copy(update={"release_gate": "strict.yaml"}))
+    assert [one.outcome for one in verdict.results] == ["fail"]
+    assert verdict.binding is not None and verdict.binding.gate == "strict.yaml"
+    assert "judged by strict.yaml, the release_gate of local, not by the run's gate.yaml" in capsys.readouterr().err
+
+
+def test_a_gate_is_known_by_what_it_means() -> None:
+    Path("one.yaml").write_text("rules:\n  - {rule: threshold, metric: accuracy, minimum: 0.60}  # a comment\n")
+    Path("two.yaml").write_text("# other words\nrules: [{minimum: 0.6, metric: accuracy, rule: threshold}]\n")
+    Path("three.yaml").write_text("rules: [{minimum: 0.59, metric: accuracy, rule: threshold}]\n")
+    one, two, three = (read_rules(Path(f"{name}.yaml")).digest for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_each_look_at_the_same_rows_is_judged_at_a_higher_confidence(run: Callable[..., Verdict]) -> None:
+    confidences = []
+    for weights in (b"one", b"two", b"three", b"two"):
+        verdict = run(90, 88, 20, weights=weights)
+        confidences.append(verdict.results[1].evidence["confidence"])
+    assert [round(one, 9) for one in confidences] == [round(confidence_at(0.95, look), 9) for look in (1, 2, 3, 2)]
+    assert confidences == sorted(confidences[:3]) + confidences[1:2] and verdict.holdout_uses == 2
 
 
 def test_an_evaluation_of_earlier_bytes_is_refused(

@@ -13,6 +13,7 @@ import pytest
 
 from configs.environment.config import DeployConfig
 from tests.paths import ROOT
+from tests.support.judging import judged_when_asked
 from tests.support.tiny_release import write_release
 
 LOCAL = """# tunegate deploy local
@@ -22,6 +23,13 @@ model: m
 gate: null
 state_dir: state
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verdicts_hold() -> Iterator[None]:
+    """What a verdict must hold for has tests of its own: tests/serve/switch/test_verdict.py."""
+    with judged_when_asked():
+        yield
 
 
 @pytest.fixture(scope="module")

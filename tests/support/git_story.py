@@ -20,14 +20,17 @@ import pytest
 from configs.environment.config import DeployConfig
 from infra.haproxy.api_keys import api_key
 from serve.deploy import stop_all
+from serve.record.champion import last_served
 from serve.record.environment import Environment
 from tests.paths import ROOT
 from tests.support.fake_servers import fake_environment, fake_world, publish_fake
 from tests.support.git_remote import QUIET, Remote
 from tests.support.gitlab_server import gitlab_server
 from tests.support.gitlab_world import TOKEN, World
+from tests.support.judging import GATE, bound_verdict, verdict_path
 
 YAML = "configs/deploy/x.yaml"
+RELEASE_GATE = Path("release_gate.yaml")
 QUICK = {"interval_seconds": 0.5, "backoff_seconds": 0}
 PATIENCE_SECONDS = 400  # of a machine that has much else to do; nothing here is timed
 
@@ -44,8 +47,12 @@ class Story:
     def begin(self) -> Story:
         """In the clone from here on, as the agent will be."""
         self.remote = Remote(self.folder / "git")
-        self.config: DeployConfig = fake_environment(supervision=QUICK, **self.facts).config
-        self.remote.begin({YAML: self.yaml(None), ".gitignore": "/state/\n/releases/\n"})
+        self.config: DeployConfig = fake_environment(
+            supervision=QUICK, release_gate=str(RELEASE_GATE), **self.facts
+        ).config
+        self.remote.begin(
+            {YAML: self.yaml(None), str(RELEASE_GATE): GATE.read_text(), ".gitignore": "/state/\n/releases/\n"}
+        )
         os.chdir(self.remote.clone)
         # A registry that is down at once: a command waits for one that is slow.
         os.environ.update(
@@ -71,6 +78,10 @@ class Story:
         )
 
     def push(self, release: str | None, key: Path | None = None, *, force: bool = False) -> str:
+        """Judged by then against what serves, as its pipeline would."""
+        if release and verdict_path(release).exists():
+            champion = last_served(self.config)
+            bound_verdict(release, self.config.name, RELEASE_GATE, champion).write(verdict_path(release))
         return self.remote.push({YAML: self.yaml(release)}, key, force=force)
 
     @property

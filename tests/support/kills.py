@@ -32,6 +32,7 @@ from serve.record.environment import Environment
 from serve.record.event import PROOF
 from serve.record.record import Record
 from tests.support.fake_servers import fake_environment, fake_world, publish_fake
+from tests.support.judging import judged_when_asked
 
 Victim = Literal["agent", "torn", "green", "blue", "haproxy"]
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -233,7 +234,7 @@ def enumerate_kills(
 ) -> list[Case]:
     """Every point of a deploy under `strategy`, one case each; the deployments take turns between the same two
     releases."""
-    with chdir(folder), patch.dict(os.environ, fake_world(folder)):
+    with chdir(folder), patch.dict(os.environ, fake_world(folder)), judged_when_asked():
         return enumerate_here(strategy, victim, say)
 
 

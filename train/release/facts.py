@@ -39,4 +39,5 @@ class QuantizationFacts(TypedDict, total=False):
     generation_removed: dict[str, Any]
     size_bytes: int
     parent_size_bytes: int
+    parent_digest: str
     key: str

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from configs.release import Manifest
 from configs.run.config import RunConfig
 from eval.measure import cache
-from eval.measure.cache import answers_key, evaluation_key, read_finished
+from eval.measure.cache import answers_key, conditions_of, evaluation_key, read_finished
+from eval.measure.harness import harness_version
 
 pytestmark = pytest.mark.unit
 ASKED: list[dict[str, Any]] = [{"max_new_tokens": 7}, {"concurrency": 3}]
@@ -59,10 +60,24 @@ def test_a_key_is_that_of_bytes_rows_and_questions_and_of_nothing_else(
     }
 
 
-def test_a_key_stays_what_it_was(config: Callable[..., RunConfig]) -> None:
-    """Kept evaluations and answers are found by it. Another version of what is counted: raise CACHE_VERSION."""
+def test_a_key_knows_what_measures(config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = {"base_url": "http://127.0.0.1/v1", "model": "judge-1", "prompt": "{{ answer }}", "scale": [0, 1]}
+    asked = config(task="causal-lm", evaluate={"harness": [{"task": "arc_easy"}], "judge": judge})
+    assert set(conditions_of("d", config())["versions"]) == {"evaluation", "vllm"}
+    found = conditions_of("d", asked)["versions"]
+    assert found["judge"] == "judge-1" and found["lm_eval"] == harness_version()
+    keys = {evaluation_key("sha256:x", "d", asked)}
+    for name, value in (("vllm_version", lambda: "0"), ("harness_version", lambda: "0"), ("EVALUATION_VERSION", 0)):
+        monkeypatch.setattr(cache, name, value)
+        keys.add(evaluation_key("sha256:x", "d", asked))
+    assert len(keys) == 4
+
+
+def test_a_key_stays_what_it_was(config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept evaluations and answers are found by it. Another version of what is counted: raise EVALUATION_VERSION."""
+    monkeypatch.setattr(cache, "vllm_version", lambda: "0.1")
     assert evaluation_key("sha256:digest", "sha256:rows", config()) == (
-        "acca9459da1e004ed585f3062fe2fe5cfd286225410a7ace0458385500ba041a"
+        "4d8149131d0b2bbb06d0d8abedb0995726e80353af6a81e58749a6e060592518"
     )
     assert answers_key("sha256:digest", "sha256:rows", config()) == (
         "ad196a7a107edf247d7c2aa7e209bd7f6150baf5a52c35ca0d3d5a87daad8ece"

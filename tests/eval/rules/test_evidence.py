@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
+from configs.metrics import Metrics, why_not_comparable
 from configs.paths import RunPaths
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
 from eval.measure.predictions import write_predictions
 from eval.metrics.score import score
-from eval.rules.evidence import find_measured, gather, read_measured
+from eval.rules.evidence import Measured, find_measured, gather, read_measured
 from infra.files.atomic import write_json
 from infra.vllm.answer import Answer
 
@@ -86,31 +87,84 @@ def test_the_evaluation_on_the_same_rows_is_preferred(
         write_measured(checkout / place / "eval", CHAMPION, {"x": 1.0}, dataset=dataset)
     write_measured(checkout / "build/stranger/eval", OTHER, {"x": 0.0}, dataset="rows-3")
     for wanted in ("rows-1", "rows-2"):
-        found = find_measured(CHAMPION, wanted)
+        found = find_measured(CHAMPION, mine(wanted))
         assert found is not None and found.record["dataset"] == wanted
-    fallback = find_measured(CHAMPION, "rows-3")
+    fallback = find_measured(CHAMPION, mine("rows-3"))
     assert fallback is not None and fallback.record["release"] == CHAMPION, (
         "on other rows rather than of another release"
     )
-    assert find_measured("champion@sha256:" + "e" * 64, "rows-1") is None
+    assert find_measured("champion@sha256:" + "e" * 64, mine("rows-1")) is None
+
+
+def mine(dataset: str, **record: Any) -> Measured:
+    return Measured(Metrics(release=OTHER, dataset=dataset, **record))  # type: ignore[typeddict-item]  # as it is read
+
+
+CONDITIONS = {"rows": "rows-1", "settings": "s", "versions": {"vllm": "1", "evaluation": "4"}}
+
+
+def test_only_an_evaluation_of_the_same_key_but_for_the_release_is_taken(
+    checkout: Path, write_measured: WriteMeasured
+) -> None:
+    """On the same rows, but through another vLLM or by other settings: rather not."""
+    newer = CONDITIONS | {"versions": {"vllm": "2", "evaluation": "4"}}
+    for place, conditions in (("a", newer), ("b", CONDITIONS | {"settings": "t"}), ("c", CONDITIONS)):
+        write_measured(checkout / f"build/{place}/eval", CHAMPION, {"x": 1.0}, conditions=conditions)
+    found = find_measured(CHAMPION, mine("rows-1", conditions=CONDITIONS))
+    assert found is not None and found.record["conditions"] == CONDITIONS
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({}, None),
+        ({"dataset": "rows-2"}, "other test rows"),
+        ({"conditions": CONDITIONS | {"settings": "t"}}, "other settings"),
+        ({"conditions": CONDITIONS | {"versions": {"vllm": "2", "evaluation": "4"}}}, "vllm 2, the release with 1"),
+        ({"conditions": CONDITIONS | {"versions": {"vllm": "1"}}}, "evaluation none, the release with 4"),
+        ({"conditions": None}, "another version of tunegate"),
+    ],
+)
+def test_what_keeps_two_evaluations_apart_is_said(other: dict[str, Any], words: str | None) -> None:
+    one: Any = {"dataset": "rows-1", "conditions": CONDITIONS}
+    found = why_not_comparable(one, one | other)
+    assert found is None if words is None else found and words in found
 
 
 def test_everything_there_is_gathered(
     checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured
 ) -> None:
-    manifest = write_release(RUN.release, base={"digest": "sha256:base"})
+    manifest = write_release(
+        RUN.release, base={"digest": "sha256:base"}, quantization={"parent_digest": "sha256:parent"}
+    )
     write_measured(RUN.evaluation, manifest.reference, {"x": 1.0})
     for name in ("base", "parent"):
         write_measured(RUN.evaluation / name, f"{name}@sha256:base", {"x": 0.0})
     write_measured(checkout / "releases/champion@cccccccccccc/eval", CHAMPION, {"x": 1.0})
     evidence = gather(RUN, production(CHAMPION))
     assert (evidence.release, evidence.champion, evidence.base) == (manifest.reference, CHAMPION, "sha256:base")
+    assert (evidence.parent, evidence.environment) == ("sha256:parent", production(CHAMPION).name)
     assert evidence.measured is not None and evidence.measured.record["release"] == manifest.reference
     assert {name: measured.record["release"] for name, measured in evidence.references.items()} == {
         "champion": CHAMPION,
         "base": "base@sha256:base",
         "parent": "parent@sha256:base",
     }
+
+
+def test_a_parent_that_nobody_knows_to_be_this_releases_is_no_evidence(
+    checkout: Path, write_release: WriteRelease, write_measured: WriteMeasured
+) -> None:
+    """A manifest of an earlier version does not name it; then the folder beside the release does, if it was made with
+    it."""
+    write_measured(RUN.evaluation, write_release(RUN.release, quantization={"key": "one"}).reference, {"x": 1.0})
+    write_measured(RUN.evaluation / "parent", "parent@sha256:p", {"x": 1.0})
+    assert gather(RUN, None).references == {}
+    parent = write_release(RUN.parent, name="parent", weights=b"unquantized", quantization={"key": "another"})
+    assert gather(RUN, None).references == {}
+    write_release(RUN.parent, name="parent", weights=b"unquantized", quantization={"key": "one"})
+    found = gather(RUN, None)
+    assert found.parent == parent.digest and set(found.references) == {"parent"}
 
 
 def test_a_release_that_a_rule_names_is_looked_for_like_the_champion(

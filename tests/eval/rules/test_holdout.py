@@ -1,4 +1,4 @@
-"""How often the same test rows were used."""
+"""How often the same test rows were looked at: by which rows they are known again, and what each look leaves."""
 
 from __future__ import annotations
 
@@ -9,48 +9,76 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.rules.holdout import USES, count_uses, record_use
+import eval.rules.holdout
+from configs.errors import ExternalError
+from eval.rules.holdout import EARLIER, SKETCHED_ROWS, record_look, share, sketch_of
+from infra.dvc.looks import Look
 
 pytestmark = pytest.mark.unit
-DIGESTS = [letter * 64 for letter in "abc"]
-PAIRS = st.lists(
-    st.tuples(st.sampled_from(["rows-1", "rows-2"]), st.sampled_from([f"sha256:{one}" for one in DIGESTS]))
-)
+GATE, OTHER_GATE = (f"sha256:{letter * 64}" for letter in "ef")
+RELEASES = [f"run@sha256:{letter * 64}" for letter in "abc"]
+QUESTIONS = [f"question {number}" for number in range(40)]
 
 
-@given(PAIRS, PAIRS)
-def test_the_count_is_of_distinct_bytes_in_any_order_and_never_falls(
-    uses: list[tuple[str, str]], more: list[tuple[str, str]]
-) -> None:
-    mine = f"run@sha256:{DIGESTS[0]}"
-    found = count_uses(uses, "rows-1", mine)
-    assert (
-        1
-        <= found
-        == count_uses([*reversed(uses), *uses], "rows-1", mine)
-        <= count_uses([*uses, *more], "rows-1", mine)
-        <= len(DIGESTS)
-    )
-    assert found == count_uses(uses, "rows-1", f"renamed@sha256:{DIGESTS[0]}")
+@pytest.fixture(autouse=True)
+def no_store(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(look: Look, is_same: object) -> int:
+        raise ExternalError("the store is down")
+
+    monkeypatch.setattr(eval.rules.holdout, "count_in_remote", down)
 
 
-def test_each_release_is_a_use_once_and_other_rows_have_their_own_count(checkout: Path) -> None:
-    one, other, third = (f"run@sha256:{digest}" for digest in DIGESTS)
-    assert [record_use("rows-1", release) for release in (one, one, other, one)] == [1, 1, 2, 2]
-    assert record_use("rows-2", one) == 1 and len(USES.read_text().splitlines()) == 3
-    with USES.open("a") as stream:
-        stream.write('{"dataset": "rows-1", "dig')  # killed
-    assert record_use("rows-1", third) == 3 == record_use("rows-1", third)
+def look(release: str, questions: list[str] = QUESTIONS, gate: str = GATE) -> int:
+    """The fingerprint is another for every other set of rows."""
+    rows = f"sha256:{len(questions)}-{questions[0].replace(' ', '-')}"
+    number, counted = record_look(rows, tuple(sketch_of(questions)), release, gate)
+    assert not counted, "the store is down"
+    return number
 
 
-def test_what_others_published_counts_too(checkout: Path) -> None:
-    folder = checkout / "releases/run@bbbbbbbbbbbb/gate"
-    folder.mkdir(parents=True)
-    (folder / "verdict.json").write_text(json.dumps({"release": f"run@sha256:{DIGESTS[1]}", "dataset": "rows-1"}))
-    torn = checkout / "releases/torn@cccccccccccc/gate"
-    torn.mkdir(parents=True)
-    (torn / "verdict.json").write_text("{")
-    assert record_use("rows-1", f"run@sha256:{DIGESTS[0]}") == 2
-    assert (
-        record_use("rows-1", f"run@sha256:{DIGESTS[1]}") == 2 and record_use("rows-2", f"run@sha256:{DIGESTS[1]}") == 1
-    )
+def test_a_release_judged_again_by_the_same_gate_is_no_new_look() -> None:
+    assert [look(one) for one in (RELEASES[0], RELEASES[1], RELEASES[0], RELEASES[1])] == [1, 2, 1, 2]
+    assert look(RELEASES[0].replace("run@", "renamed@")) == 1, "the bytes count, not their name"
+    assert look(RELEASES[0], gate=OTHER_GATE) == 3
+    assert look(RELEASES[2]) == 4 == look(RELEASES[2])
+
+
+def test_added_rows_go_on_with_the_count_and_other_rows_have_their_own() -> None:
+    assert look(RELEASES[0]) == 1
+    more = [*QUESTIONS, *(f"new {number}" for number in range(100))]
+    assert look(RELEASES[0], more) == 2, "looking again after adding rows is the second look"
+    assert look(RELEASES[0], [f"{one} " for one in more[:130]]) == 3
+    assert look(RELEASES[0], [f"another {number}" for number in range(40)]) == 1
+
+
+def test_looks_that_an_earlier_version_kept_or_published_count_too() -> None:
+    EARLIER.parent.mkdir(parents=True)
+    rows = "sha256:40-question-0"
+    EARLIER.write_text(json.dumps({"dataset": rows, "digest": "sha256:" + "9" * 64}) + '\n{"dataset": "torn')
+    published = Path("releases/run@bbbbbbbbbbbb/gate/verdict.json")
+    published.parent.mkdir(parents=True)
+    published.write_text(json.dumps({"release": "run@sha256:" + "8" * 64, "dataset": rows, "binding": None}))
+    assert look(RELEASES[0]) == 3 == look(RELEASES[0])
+    assert look(RELEASES[1]) == 4
+
+
+SETS = st.sets(st.integers(0, 60), min_size=1, max_size=40)
+
+
+@given(SETS, SETS)
+def test_of_sets_that_are_known_whole_the_share_is_exact(one: set[int], other: set[int]) -> None:
+    first, second = (sketch_of(f"row {number}" for number in found) for found in (one, other))
+    assert share(first, second) == share(second, first) == len(one & other) / min(len(one), len(other))
+    assert share(first, sketch_of(f"row {number}" for number in one | other)) == 1
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.05, 0.5, 1.0])
+def test_of_larger_sets_it_is_estimated(shared: float) -> None:
+    one = [f"row {number}" for number in range(5000)]
+    other = [*one[: int(5000 * shared)], *(f"other {number}" for number in range(20_000))]
+    found = share(sketch_of(one), sketch_of(other))
+    assert len(sketch_of(one)) == SKETCHED_ROWS and found == pytest.approx(shared, abs=0.12)
+
+
+def test_rows_are_known_by_what_is_asked_whatever_their_ids_case_and_spaces() -> None:
+    assert sketch_of(["How  are you?", "b"]) == sketch_of(["b ", "how are\nYou?"]) and not sketch_of([])

@@ -34,6 +34,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("configs/finetune/smoke.yaml", "configs/gates/smoke.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf8"), encoding="utf8")
+    with (tmp_path / "configs/finetune/smoke.yaml").open("a", encoding="utf8") as stream:
+        stream.write("production: sentiment\n")
     monkeypatch.chdir(tmp_path)
     report = tmp_path / "build/smoke/gate/report.md"
     report.parent.mkdir(parents=True)

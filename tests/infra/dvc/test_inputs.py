@@ -25,6 +25,7 @@ RUN: dict[str, Any] = {
     "train": {"max_steps": 3},
     "evaluate": {},
     "gate": "gate.yaml",
+    "production": "local",
 }
 
 
