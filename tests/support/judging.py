@@ -54,9 +54,10 @@ def judged_when_asked() -> Iterator[None]:
 
     def judge(config: DeployConfig, reference: str, path: Path) -> None:
         known = path.exists() and Verdict.read(path)
-        if known and known.binding is None and known.outcome == "pass" and known.release == reference:
+        if known and not known.results and known.outcome == "pass" and known.release == reference:
             gate = Path(config.release_gate) if config.release_gate else GATE
-            bound_verdict(reference, config.name, gate, last_served(config)).write(path)
+            champion = last_served(config) or (config.release if config.release != reference else None)
+            bound_verdict(reference, config.name, gate, champion).write(path)
         check_verdict(config.model_copy(update={"release_gate": config.release_gate or str(GATE)}), reference, path)
 
     with patch.object(serve.switch.reconcile, "check_verdict", judge):
