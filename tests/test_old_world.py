@@ -140,6 +140,7 @@ def test_the_files_that_rooms_meet_through_are_read(old: Path) -> None:
 def test_an_old_key_is_answered_by_its_new_name_and_the_rest_is_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """But for gates that ask what their run does not measure: since, they are refused before the training."""
     shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
     names = [
         "old-keys-run.yaml",
@@ -161,6 +162,12 @@ def test_an_old_key_is_answered_by_its_new_name_and_the_rest_is_good(
     assert all(re.search("renamed", line) for line in words.splitlines() if re.match(r"\S+\.yaml:\d+: ", line))
     for name in names:
         rename_keys(tmp_path / name)
+    words = tunegate("check", *names, code=2)
+    assert "(run old-keys)" in words and "(run old-keys-classifier)" in words
+    assert all("configs/gates/" in line for line in words.splitlines() if re.search(r"\.yaml:\d+: ", line))
+    for name, gate in (("old-keys-run", "calls"), ("old-keys-run-classifier", "smoke")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(re.sub(r"(?m)^gate: .*", f"gate: configs/gates/{gate}.yaml", path.read_text()))
     tunegate("check", *names)
 
 
@@ -185,6 +192,8 @@ def test_every_key_has_the_value_that_it_had(old: Path, name: str) -> None:
         text = text.replace(f'"{name}":', f'"{new}":')
     # `confident: true` is what every rule is since; `false` asks for the figure itself.
     text = text.replace('"confident": true', '"point": false').replace('"confident": false', '"point": true')
+    # An adapter's rate that the YAML does not give.
+    text = text.replace('"learning_rate": 0.001,', '"learning_rate": 0.0005,')
     before = json.loads(text)
     if "lint" in before.get("data", {}):
         before["data"]["lint"]["identical_pair"] = before["data"]["lint"]["no_target_tokens"]
