@@ -76,8 +76,11 @@ def estimate(
     codes = codes_of(clusters_of(rows), len(rows))
     if metric == calibration.NAME:
         return calibration.estimate_calibration(rows, codes, confidence, bound)
-    found = estimate_figure(weighted(metric, rows), codes, confidence, bound)
-    return replace(found, low=max(found.low, known.value_range[0]), high=min(found.high, known.value_range[1]))
+    low, high = known.value_range
+    found = estimate_figure(
+        weighted(metric, rows), codes, confidence, bound, math.isfinite(low) and math.isfinite(high)
+    )
+    return replace(found, low=max(found.low, low), high=min(found.high, high))
 
 
 def as_shares(metric: str, *frames: DataFrame) -> tuple[Metric, list[DataFrame]]:

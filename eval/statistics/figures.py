@@ -19,15 +19,18 @@ from eval.statistics.weighted import Weighted
 SEED = 17
 DRAWS = 1999
 BATCH = 4_000_000  # numbers in memory at a time
-LEAST = 20  # rows or clusters: below it false passes are not held (benchmarks/eval/statistics.py)
+LEAST = 20  # rows or clusters, the fewest that were simulated (benchmarks/eval/whole_sets.py)
+LEAST_UNBOUNDED = 50  # of one release's figure that may be of any size
 METHOD = f"Bayesian bootstrap, {DRAWS} draws, with an unseen example at its worst"
 Pairs = Callable[[Any], Any]  # weights of shape (draws, n) to figures of shape (draws,)
 
 
-def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float) -> Estimate:
-    """`codes`: of shape (n,), the number of each row's cluster. Raises TooFewError for fewer than LEAST clusters."""
-    drawn, unseen = draw(found.weigh, codes)
-    low, high = drawn - unseen * found.effect, drawn + unseen * found.effect
+def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float, bounded: bool = True) -> Estimate:
+    """`codes`: of shape (n,), the number of each row's cluster. `bounded`: the figure has a range; of one that has none
+    an unseen row may lie twice as far as any that was seen. Raises TooFewError for too few clusters."""
+    drawn, unseen = draw(found.weigh, codes, LEAST if bounded else LEAST_UNBOUNDED)
+    effect = found.effect if bounded else 2 * found.effect
+    low, high = drawn - unseen * effect, drawn + unseen * effect
     return Estimate(
         found.value,
         min(quantile(low, (1 - confidence) / 2), found.value),
@@ -37,7 +40,7 @@ def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float
         METHOD,
         *p_values(low, high, bound),
         float(drawn.std(ddof=1)) * math.sqrt(len(codes)),
-        found.effect,
+        effect,
     )
 
 
@@ -63,14 +66,14 @@ def compare_figures(mine: Weighted, theirs: Weighted, codes: Any, confidence: fl
     )
 
 
-def draw(weigh: Pairs, codes: Any) -> tuple[Any, Any]:
+def draw(weigh: Pairs, codes: Any, least: int = LEAST) -> tuple[Any, Any]:
     """DRAWS figures, each times the weight of what was seen, and the weight of one cluster more, as large as the
     largest."""
     import numpy
 
     sizes = numpy.bincount(codes)
-    if len(sizes) < LEAST:
-        raise TooFewError(f"{len(sizes)} {'examples' if len(sizes) == len(codes) else 'clusters'}, fewer than {LEAST}")
+    if len(sizes) < least:
+        raise TooFewError(f"{len(sizes)} {'examples' if len(sizes) == len(codes) else 'clusters'}, fewer than {least}")
     parts = [(weigh(weights), unseen) for weights, unseen in weights_of(codes, sizes)]
     figures, unseen = (numpy.concatenate(side) for side in zip(*parts, strict=True))
     return figures * (1 - unseen), unseen

@@ -104,8 +104,8 @@ def more_examples(
         if pairs is None:
             return chance_to_clear(abs(distance), deviation, count, confidence, scale)
         gained, lost = pairs if distance > 0 else pairs[::-1]
-        shares = ((one + 0.5) / (n + 2) for one in (gained, lost))
-        return chance_of_outcomes(*shares, count, (gained - lost) / n - abs(distance), confidence)
+        likely, unlikely = (gained + 0.5) / (n + 2), (lost + 0.5) / (n + 2)
+        return chance_of_outcomes(likely, unlikely, count, (gained - lost) / n - abs(distance), confidence)
 
     low = high = n
     while chance(high) < POWER:

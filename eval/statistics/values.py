@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 TANGO_FROM = 50  # pairs: below it Tango's false passes reach 3.0% at 20, 4.4% at 3 (exact enumeration)
-LEAST_UNBOUNDED = 50  # examples or clusters, where the range is only what was seen
+# Examples or clusters, where the range is only what was seen: of pairs; of one release, whose skew nothing takes away.
+LEAST_UNBOUNDED, LEAST_UNBOUNDED_ALONE = 50, 100
 BOUNDED = "bound of Learned-Miller and Thomas 2019"
 
 
@@ -37,7 +38,7 @@ def estimate_values(
     sums, sizes = totals(found, clusters)
     if kind == "binary" and len(sums) == len(found):
         return estimate_share(found, confidence, bound)
-    limits = range_of(kind, value_range, len(sums), found)
+    limits = beyond(value_range, range_of(value_range, len(sums), LEAST_UNBOUNDED_ALONE, found))
     low, high = bounds_of_mean(sums, sizes, limits, confidence)
     below, above = p_of_mean(sums, sizes, limits, bound) if math.isfinite(bound) else (math.nan, math.nan)
     return Estimate(
@@ -71,7 +72,7 @@ def compare_values(
     sums, sizes = totals(mine - theirs, clusters)
     if kind == "binary" and TANGO_FROM <= len(sums) == len(mine):
         return compare_outcomes(mine, theirs, confidence, bound)
-    low, high = range_of(kind, value_range, len(sums), mine, theirs)
+    low, high = range_of(value_range, len(sums), LEAST_UNBOUNDED, mine, theirs)
     return compare_sums(mine, theirs, sums, sizes, (low - high, high - low), confidence, bound, kind == "binary")
 
 
@@ -153,20 +154,28 @@ def codes_of(clusters: Any, n: int) -> Any:
     return numpy.unique(numpy.asarray(clusters).astype(str), return_inverse=True)[1]
 
 
-def range_of(kind: Kind, value_range: Range, clusters: int, *arrays: Any) -> Range:
-    """The metric's own, where it has one. An end that it lacks is what was seen: then of enough examples only."""
+def range_of(value_range: Range, clusters: int, least: int, *arrays: Any) -> Range:
+    """The metric's own, where it has one. An end that it lacks is what was seen: then of `least` clusters only."""
     low, high = value_range
     smallest, largest = (end(end(values) for values in arrays) for end in (min, max))
     if math.isfinite(low) and math.isfinite(high):
         if smallest < low - 1e-9 or largest > high + 1e-9:
             raise ValueError(f"a value beyond the metric's range, {low:g} to {high:g}")
         return low, high
-    if clusters < LEAST_UNBOUNDED:
-        words = f"{clusters} examples or clusters, fewer than {LEAST_UNBOUNDED}, of a metric without a range"
+    if clusters < least:
+        words = f"{clusters} examples or clusters, fewer than {least}, of a metric without a range"
         raise TooFewError(words)
     if largest <= smallest:
         raise ValueError("all values are alike, of a metric without a range")
     return (low if math.isfinite(low) else float(smallest)), (high if math.isfinite(high) else float(largest))
+
+
+def beyond(value_range: Range, seen: Range) -> Range:
+    """An end that the metric lacks, as far again: a skewed loss has larger ones than the largest of a hundred (false
+    passes of 1.5% at most over four skewed shapes at 100 examples, 5.1% were it taken as it is)."""
+    (low, high), (smallest, largest) = value_range, seen
+    reach = largest - smallest
+    return (low if math.isfinite(low) else smallest - reach), (high if math.isfinite(high) else largest + reach)
 
 
 def method(sums: Any, values: Any) -> str:

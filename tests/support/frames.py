@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pandas
@@ -102,7 +103,7 @@ def frame_of(kind: str, n: int, spoilt: int = 0) -> pandas.DataFrame:
     return frame
 
 
-def spoil(frame: pandas.DataFrame, kind: str, place: int) -> None:
+def spoil(frame: Any, kind: str, place: int) -> None:
     if kind == "tags":
         frame.loc[place, ["correct", "entities_found"]] = 0
         frame.loc[place, "entities_wrong"] = frame.loc[place, "entities"]

@@ -85,7 +85,7 @@ def test_of_many_even_slices_chance_fails_none() -> None:
 
 
 def test_a_slice_without_an_interval_is_named_and_the_others_are_judged() -> None:
-    """A mean without a range needs 50 rows (eval/statistics/values.py), so thirty of them are too few."""
+    """A mean without a range needs 100 rows (eval/statistics/values.py), so thirty of them are too few."""
     errors = numpy.random.default_rng(3).uniform(0, 1, 130)
     rows = pandas.DataFrame(
         {
@@ -98,4 +98,4 @@ def test_a_slice_without_an_interval_is_named_and_the_others_are_judged() -> Non
     found = judged(rule, measured(MINE, rows))
     assert found.outcome == "pass" and found.evidence["too_small"] == ["few"] and "few" in found.sentence
     alone = judged(rule | {"slices": ["few"]}, measured(MINE, rows))
-    assert alone.outcome == "inconclusive" and "fewer than 50" in alone.sentence
+    assert alone.outcome == "inconclusive" and "fewer than 100" in alone.sentence

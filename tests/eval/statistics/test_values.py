@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.statistics.comparison import TooFewError
 from eval.statistics.values import LEAST_UNBOUNDED, TANGO_FROM, compare_values, estimate_values
 
 pytestmark = pytest.mark.unit
@@ -77,7 +78,9 @@ def test_without_a_range_there_is_an_interval_of_enough_examples_only() -> None:
     losses = numpy.random.default_rng(2).exponential(size=LEAST_UNBOUNDED)
     found = compare_values(losses, losses, kind="unbounded", value_range=(0.0, math.inf))
     assert found.high == pytest.approx(losses.max() * (1 - 0.025 ** (1 / LEAST_UNBOUNDED)), rel=0.03)
-    for values, word in ((losses[1:], "fewer than"), (numpy.ones(200), "all values are alike")):
+    with pytest.raises(TooFewError, match="fewer than 100"):
+        estimate_values(losses, kind="unbounded", value_range=(0.0, math.inf))
+    for values, word in ((losses[1:], "fewer than 50"), (numpy.ones(200), "all values are alike")):
         with pytest.raises(ValueError, match=word):
             compare_values(values, values, kind="unbounded", value_range=REAL)
 
@@ -116,3 +119,14 @@ def test_no_evidence_is_so_strong_that_p_is_0(kind: str) -> None:
     single = estimate_values(ones, kind=kind, bound=0.1)  # type: ignore[arg-type]
     assert 0 < found.p_above < 1e-100 and found.p_below == pytest.approx(1) and 0 < found.p_value < 1e-100
     assert 0 < single.p_above < 1e-100
+
+
+@pytest.mark.parametrize("n", [100, 300])
+def test_a_skewed_loss_is_passed_falsely_no_oftener_than_stated(n: int) -> None:
+    """Nine in ten near 0, the tenth thirty times as large: held against a maximum that is its own mean."""
+    random = numpy.random.default_rng(n)
+    passed = 0
+    for _ in range(400):
+        losses = numpy.where(random.random(n) < 0.1, random.exponential(3, n), random.exponential(0.1, n))
+        passed += estimate_values(losses, None, "unbounded", (0.0, math.inf), bound=0.39).p_below < 0.025
+    assert passed <= 0.025 * 400 + 4 * (400 * 0.025 * 0.975) ** 0.5
