@@ -121,7 +121,7 @@ def card_of(one: RuleResult) -> Card:
     figures = [
         ("agreement" if parity else "difference" if found and found.is_difference else "value", value(one)),
         ("mean difference", figure(facts.get("difference")) if parity else ""),
-        (f"{share(confidence)} interval" if confidence else "interval", interval(one)),
+        (f"{100 * confidence:.4g}% interval" if confidence else "interval", interval(one)),
         (short(reference), figure(facts.get("reference_value"))),
         ("allowed", limit(one)),
         ("rows", figure(facts.get("n"))),

@@ -128,13 +128,19 @@ def data_differences(now: Side, before: Side) -> Iterator[Difference]:
         moved = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if len(moved) > MOST_COUNTS:
             ends = [[counts[name] for name in moved if name in counts] for counts in (old, new)]
-            told = [f"{min(found):,} to {max(found):,}" if found else NONE for found in ends]
-            yield Difference("data", f"train rows of {len(moved)} {what}s", *told)
+            yield Difference("data", f"train rows of {len(moved)} {what}s", *map(range_words, ends))
         else:
             yield from (
                 Difference("data", f"train rows, {what} {name}", *(str(one.get(name, NONE)) for one in (old, new)))
                 for name in moved
             )
+
+
+def range_words(counts: list[int]) -> str:
+    if not counts:
+        return NONE
+    least, most = min(counts), max(counts)
+    return f"{least:,} each" if least == most else f"{least:,} to {most:,} each"
 
 
 def short_digest(text: str) -> str:

@@ -50,7 +50,7 @@ def test_of_many_labels_the_smallest_and_the_largest_count_are_told(tmp_path: Pa
     found = differences(side(manifest, new), side(manifest, old))
     assert [(one.what, one.before, one.now) for one in found] == [
         ("train rows", "300", "195"),
-        ("train rows of 6 labels", "50 to 50", "30 to 35"),
+        ("train rows of 6 labels", "50 each", "30 to 35 each"),
     ]
 
 
