@@ -13,7 +13,7 @@ from configs.release import short
 from configs.verdict import RuleResult, Verdict
 from eval.report import compared, labels, summary
 from eval.report.compared import Compared
-from eval.report.headline import by_severity, figure_of, headline, looks, others
+from eval.report.headline import by_severity, figure_of, headline, judged_against, looks, others
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
 
@@ -147,6 +147,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, background: summary.Bac
         headline=headline(verdict),
         others=others(verdict),
         looks=looks(verdict),
+        judged_against=judged_against(verdict),
         results=by_severity(verdict.results),
         n=evidence.measured.record.get("n") if evidence.measured else None,
         **parts,

@@ -81,13 +81,15 @@ def gate_words(now: Verdict, before: Verdict | None) -> str:
         return ""
     if before is None:
         return "the champion's verdict is not here to be compared with"
-    seals = [getattr(getattr(verdict, "binding", None), "gate_digest", None) for verdict in (now, before)]
-    if seals[0] and seals[0] == seals[1]:
+    bound = now.binding is not None and before.binding is not None
+    if now.binding and before.binding and now.binding.gate_digest == before.binding.gate_digest:
         return "unchanged since the champion's verdict"
     mine, theirs = ({one.rule for one in verdict.results} for verdict in (now, before))
-    counts = [(len(mine - theirs), "new"), (len(theirs - mine), "gone")]
+    if mine == theirs and bound:
+        return "the same rules by name, with other settings than the champion's"
     if mine == theirs:
         return "the rules that the champion was judged by"
+    counts = [(len(mine - theirs), "new"), (len(theirs - mine), "gone")]
     told = [f"{number} rule{'' if number == 1 else 's'} {word}" for number, word in counts if number]
     return f"changed since the champion's verdict: {', '.join(told)}"
 
