@@ -132,7 +132,7 @@ class Verdict(Section):
     )
     binding: Binding | None = Field(None, description="null in verdicts of tunegate 0.2 and before: judge anew")
     changes: dict[str, dict[str, float | None]] = Field(
-        default_factory=dict, description="metric to its value by release, champion, base, parent"
+        default_factory=dict, description="metric to its value by release, champion, base, parent, NAME@sha256:DIGEST"
     )
 
     def write(self, path: Path) -> None:

@@ -103,15 +103,23 @@ def alone(verdict: Verdict) -> str:
     """A pass that no champion stood against is another kind of pass."""
     if verdict.outcome != "pass" or verdict.champion is not None:
         return ""
-    binding = getattr(verdict, "binding", None)
-    never = f"{binding.environment} has never served anything" if binding and binding.environment else ""
-    return f", without a champion to compare with{f' ({never})' if never else ''}"
+    environment = verdict.binding.environment if verdict.binding else None
+    never = f" ({environment} has never served anything)" if environment else ""
+    return f", without a champion to compare with{never}"
+
+
+def judged_against(verdict: Verdict) -> str:
+    """Where it was judged for, where no champion stood against it."""
+    if verdict.champion is not None or verdict.binding is None:
+        return "" if verdict.champion else "no champion"
+    where = verdict.binding.environment
+    return f"no champion, for {where} has never served anything" if where else "no environment was named"
 
 
 def looks(verdict: Verdict) -> str:
     """How often these test rows were judged at, and what that costs. A verdict without a binding is of tunegate 0.2 or
     before, which counted but let no look pay."""
-    number, binding = verdict.holdout_uses, getattr(verdict, "binding", None)
+    number, binding = verdict.holdout_uses, verdict.binding
     if not number:
         return ""
     if binding is None:

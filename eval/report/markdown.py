@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from configs.release import short
 from configs.verdict import RuleResult, Verdict
-from eval.report import compared, summary
+from eval.report import compared, labels, summary
 from eval.report.compared import Compared
-from eval.report.headline import by_severity, figure_of, headline, looks, others
+from eval.report.headline import by_severity, figure_of, headline, judged_against, looks, others
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FLIPS_SHOWN = 5
 SLICES_SHOWN = 5
+LABELS_SHOWN = 5
 LONGEST = 160  # characters of an example's text in a table
 # Entities cannot be Markdown's structure (CommonMark 0.31, 2.5). A `_` between letters is none either: metric names
 # stay readable.
@@ -123,6 +124,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, background: summary.Bac
         summary.flips(evidence),
         compared.changes(verdict, evidence),
     )
+    weakest = labels.weakest(evidence)
     columns = compared.references(verdict.changes.values())
     parts: dict[str, object] = {
         "metric": metric,
@@ -132,17 +134,20 @@ def write_markdown(verdict: Verdict, evidence: Evidence, background: summary.Bac
         "changes_shown": compared.shown_first(changes),
         "costs": compared.costs(evidence, columns),
         "slices": summary.slices(verdict, evidence, metric),
+        "labels": weakest if len(weakest) > labels.MOST_LABELS else [],
+        "confused": labels.confused(*compared.frames(evidence), most=LABELS_SHOWN),
         "not_judged": summary.not_judged(verdict, evidence),
         "background": background,
         "links": links,
     }
     parts |= {kind: [flip for flip in flips if flip.kind == kind] for kind in ("lost", "gained")}
-    parts |= {"shown": FLIPS_SHOWN, "slices_shown": SLICES_SHOWN}
+    parts |= {"shown": FLIPS_SHOWN, "slices_shown": SLICES_SHOWN, "labels_shown": LABELS_SHOWN}
     text = template().render(
         verdict=verdict,
         headline=headline(verdict),
         others=others(verdict),
         looks=looks(verdict),
+        judged_against=judged_against(verdict),
         results=by_severity(verdict.results),
         n=evidence.measured.record.get("n") if evidence.measured else None,
         **parts,

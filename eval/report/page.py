@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from configs.release import short
 from configs.verdict import RuleResult, Verdict
 from eval.report import compared, labels, summary
-from eval.report.headline import by_severity, decisive, figure_of, headline, limit, looks, others, share
+from eval.report.headline import by_severity, decisive, figure_of, headline, judged_against, limit, looks, others, share
 from eval.report.markdown import arrow, figure, interval, printable, spread, value
 from eval.report.plots import Forest, calibration, interval_plot, releases_plot, slices_plot
 from eval.rules.evidence import Evidence
@@ -73,6 +73,7 @@ def parts_of(verdict: Verdict, evidence: Evidence, background: summary.Backgroun
     subject = {
         "Release": verdict.release,
         "Champion": verdict.champion or "none",
+        "Environment": (verdict.binding.environment if verdict.binding else "") or "",
         "Test rows": verdict.dataset or "none",
         "Gate": background.gate,
     }
@@ -81,6 +82,7 @@ def parts_of(verdict: Verdict, evidence: Evidence, background: summary.Backgroun
         "headline": headline(verdict),
         "others": others(verdict),
         "looks": looks(verdict),
+        "judged_against": judged_against(verdict),
         "decided": card_of(decided) if decided else None,
         "not_judged": summary.not_judged(verdict, evidence),
         "reference": compared.paired_with(evidence),
@@ -121,7 +123,7 @@ def card_of(one: RuleResult) -> Card:
     figures = [
         ("agreement" if parity else "difference" if found and found.is_difference else "value", value(one)),
         ("mean difference", figure(facts.get("difference")) if parity else ""),
-        (f"{share(confidence)} interval" if confidence else "interval", interval(one)),
+        (f"{100 * confidence:.4g}% interval" if confidence else "interval", interval(one)),
         (short(reference), figure(facts.get("reference_value"))),
         ("allowed", limit(one)),
         ("rows", figure(facts.get("n"))),

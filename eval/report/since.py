@@ -81,13 +81,15 @@ def gate_words(now: Verdict, before: Verdict | None) -> str:
         return ""
     if before is None:
         return "the champion's verdict is not here to be compared with"
-    seals = [getattr(getattr(verdict, "binding", None), "gate_digest", None) for verdict in (now, before)]
-    if seals[0] and seals[0] == seals[1]:
+    bound = now.binding is not None and before.binding is not None
+    if now.binding and before.binding and now.binding.gate_digest == before.binding.gate_digest:
         return "unchanged since the champion's verdict"
     mine, theirs = ({one.rule for one in verdict.results} for verdict in (now, before))
-    counts = [(len(mine - theirs), "new"), (len(theirs - mine), "gone")]
+    if mine == theirs and bound:
+        return "the same rules by name, with other settings than the champion's"
     if mine == theirs:
         return "the rules that the champion was judged by"
+    counts = [(len(mine - theirs), "new"), (len(theirs - mine), "gone")]
     told = [f"{number} rule{'' if number == 1 else 's'} {word}" for number, word in counts if number]
     return f"changed since the champion's verdict: {', '.join(told)}"
 
@@ -128,13 +130,19 @@ def data_differences(now: Side, before: Side) -> Iterator[Difference]:
         moved = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if len(moved) > MOST_COUNTS:
             ends = [[counts[name] for name in moved if name in counts] for counts in (old, new)]
-            told = [f"{min(found):,} to {max(found):,}" if found else NONE for found in ends]
-            yield Difference("data", f"train rows of {len(moved)} {what}s", *told)
+            yield Difference("data", f"train rows of {len(moved)} {what}s", *map(range_words, ends))
         else:
             yield from (
                 Difference("data", f"train rows, {what} {name}", *(str(one.get(name, NONE)) for one in (old, new)))
                 for name in moved
             )
+
+
+def range_words(counts: list[int]) -> str:
+    if not counts:
+        return NONE
+    least, most = min(counts), max(counts)
+    return f"{least:,} each" if least == most else f"{least:,} to {most:,} each"
 
 
 def short_digest(text: str) -> str:

@@ -188,8 +188,8 @@ def read_background(verdict: Verdict, evidence: Evidence, paths: RunPaths | None
 
 def gate_of(verdict: Verdict, manifest: Manifest | None, words: str) -> str:
     """The gate file, as the verdict names it, else as the run's config did."""
-    named = getattr(getattr(verdict, "binding", None), "gate", None)
-    file = str(named or (manifest.config if manifest else {}).get("gate") or "")
+    named = verdict.binding.gate if verdict.binding else (manifest.config if manifest else {}).get("gate")
+    file = str(named or "")
     return f"{file} ({words})" if file and words else file or words
 
 

@@ -8,12 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.verdict import Outcome, RuleResult, Verdict, conjunction
-from eval.report.headline import by_severity, clearance, decisive, figure_of, headline, others, points, share
+from configs.verdict import Binding, Outcome, RuleResult, Verdict, conjunction
+from eval.report.headline import (
+    by_severity,
+    clearance,
+    decisive,
+    figure_of,
+    headline,
+    judged_against,
+    looks,
+    others,
+    points,
+    share,
+)
 from infra.terminal import print_verdict
 from tests.support import judged
 
 pytestmark = pytest.mark.unit
+BINDING = Binding(
+    release=judged.RELEASE, outcome="pass", environment="staging", champion="none", gate="gate.yaml", gate_digest="g"
+)
 OPEN: dict[str, Any] = {"low": -0.08, "high": 0.01, "bound": -0.03, "direction": "at least"}
 
 
@@ -91,7 +105,29 @@ def test_a_slice_is_named_with_its_own_figure() -> None:
 def test_a_pass_that_nothing_stood_against_says_so() -> None:
     found = headline(verdict_of(threshold("pass", 0.9, 0.88, 0.92), champion=None))
     assert found.startswith("Pass, without a champion to compare with: labels 90% of rows right")
+    bound = verdict_of(threshold("pass", 0.9, 0.88, 0.92), champion=None).model_copy(update={"binding": BINDING})
+    assert headline(bound).startswith("Pass, without a champion to compare with (staging has never served anything): ")
+    assert judged_against(bound) == "no champion, for staging has never served anything"
+    nowhere = bound.model_copy(update={"binding": BINDING.model_copy(update={"environment": None})})
+    assert judged_against(nowhere) == "no environment was named" and judged_against(judged.verdict()) == ""
     assert headline(verdict_of()) == "Inconclusive: there was no rule to judge by."
+
+
+@pytest.mark.parametrize(
+    ("number", "look", "told"),
+    [
+        (None, None, ""),
+        (1, 1, "look 1 at these test rows"),
+        (3, 3, "look 3 at these test rows, judged at a higher confidence than those before it"),
+        (1, None, "look 1 at these test rows; counted on this machine alone"),
+    ],
+)
+def test_a_look_at_the_test_rows_is_counted_and_says_what_it_costs(
+    number: int | None, look: int | None, told: str
+) -> None:
+    binding = BINDING.model_copy(update={"look": look})
+    assert looks(judged.verdict().model_copy(update={"holdout_uses": number, "binding": binding})) == told
+    assert looks(judged.verdict()).endswith("the likelier that a pass is luck"), "of a verdict that let no look pay"
 
 
 def test_what_falls_short_of_the_champion_decides_before_what_falls_short_of_a_bound() -> None:

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 
 from configs.verdict import RuleResult, Verdict
 from eval.report import summary
+from eval.report.labels import MOST_LABELS
 from eval.report.markdown import FLIPS_SHOWN, LONGEST, code, figure, one_line, plain, write_markdown
 from eval.report.since import Difference
 from eval.rules.evidence import Evidence, Measured
@@ -178,6 +179,18 @@ def test_five_flips_each_way_are_shown_and_all_are_counted() -> None:
 def test_the_worst_slices_are_first_and_the_rest_are_folded() -> None:
     part = report().split("## Worst slices")[1].split("## ")[0]
     assert part.index("topic=travel") < part.index("<details>") < part.index("topic=work")
+
+
+def test_of_many_labels_the_weakest_and_the_most_confused_are_told() -> None:
+    names = [f"label|{place:02}" for place in range(MOST_LABELS + 1)]
+    frame = judged.predictions(1, 0.9, n=340).assign(gold=names * 20, answer=names * 20)
+    frame.loc[frame["gold"] == "label|07", "answer"] = "label|08"
+    record: Any = {"classes": {name: {"n": 20, "recall": float(name != "label|07")} for name in names}}
+    text = report(judged.verdict(), Evidence(judged.RELEASE, Measured(record, frame=frame)))
+    part = text.split("## The weakest of 17 labels")[1].split("## ")[0]
+    assert part.index("| label&#124;07 | 20 | 0 |") < part.index("| label&#124;00 | 20 | 1 |")
+    assert "| <code>label&#124;07</code> | <code>label&#124;08</code> | 20 |" in part
+    assert "weakest" not in report(), "of a few labels the page shows all"
 
 
 def test_links_are_given_where_there_are_any() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from configs.release import Manifest
-from configs.verdict import RuleResult, Verdict
+from configs.verdict import Binding, RuleResult, Verdict
 from eval.report.since import Difference, Side, differences, flat, gate_words, read_side
 from tests.support import judged
 
 pytestmark = pytest.mark.unit
+BINDING = Binding(release=judged.RELEASE, outcome="pass", gate="gate.yaml", gate_digest="g")
 Write = Callable[..., Manifest]
 
 
@@ -50,7 +51,7 @@ def test_of_many_labels_the_smallest_and_the_largest_count_are_told(tmp_path: Pa
     found = differences(side(manifest, new), side(manifest, old))
     assert [(one.what, one.before, one.now) for one in found] == [
         ("train rows", "300", "195"),
-        ("train rows of 6 labels", "50 to 50", "30 to 35"),
+        ("train rows of 6 labels", "50 each", "30 to 35 each"),
     ]
 
 
@@ -65,6 +66,12 @@ def test_whether_the_gate_is_the_champions_is_said(tmp_path: Path) -> None:
     assert (
         gate_words(now, verdict_of("a", "c", "d")) == "changed since the champion's verdict: 1 rule new, 2 rules gone"
     )
+    one, same, other = (
+        verdict.model_copy(update={"binding": BINDING.model_copy(update={"gate_digest": digest})})
+        for verdict, digest in ((now, "g"), (verdict_of("a"), "g"), (now, "h"))
+    )
+    assert gate_words(one, same) == "unchanged since the champion's verdict", "the digest says it, not the names"
+    assert gate_words(one, other) == "the same rules by name, with other settings than the champion's"
     assert "not here" in gate_words(now, None) and gate_words(verdict_of("a", champion=None), None) == ""
 
 

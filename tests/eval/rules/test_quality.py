@@ -240,6 +240,11 @@ def test_no_figure_never_passes(value: Any) -> None:
     )
 
 
+def test_a_release_that_a_rule_names_is_compared_with_in_full() -> None:
+    mine, theirs = (measured(one, metrics={"accuracy": value}) for one, value in ((MINE, 0.75), (NAMED, 0.5)))
+    assert changes(Evidence(MINE, mine, None, {NAMED: theirs})) == {"accuracy": {"release": 0.75, NAMED: 0.5}}
+
+
 def test_changes_are_each_metric_beside_the_references_on_the_same_rows() -> None:
     sides = {
         "champion": measured(OTHER, metrics={"accuracy": 0.5, "only_theirs": 1}),
