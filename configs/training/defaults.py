@@ -27,8 +27,8 @@ FULL_RATES: dict[Task, float] = {
     "causal-lm": 2e-5,
 }
 # Of an adapter. Classifiers and taggers: Hu et al. 2021 (arXiv:2106.09685), table 9, RoBERTa base, 4e-4 and 5e-4; at
-# 1e-3 a MiniLM of two labels learns nothing of some rows (docs/benchmarks.md, defaults). Texts: Schulman et al. 2025,
-# of a model 2,000 wide; `tunegate init` scales it by the base's own width.
+# 1e-3 a MiniLM learns nothing of some rows of two labels (the set attacks of benchmarks/models/defaults.py). Texts:
+# Schulman et al. 2025, of a model 2,000 wide; `tunegate init` scales it by the base's own width.
 LORA_RATE = 5e-4
 QLORA_RATE = 2e-4  # Dettmers et al. 2023, arXiv:2305.14314, table 9: up to 13B parameters
 
