@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from configs.rows.tags import read_spans, way_of
+from eval.metrics.classification import read_probabilities
 from eval.metrics.generation import BLEU_ORDER
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def labels(frame: DataFrame, part: str, average: str, label: str) -> Statistics:
     if label and "entities" in frame:
         return types(frame, part, label)
     gold, answer = (label_sets(frame, name) for name in ("gold", "answer"))
-    names = [label] if label else sorted({name for one in (*gold, *answer) for name in one})
+    names = [label] if label else sorted({name for one in (*gold, *answer) for name in one} | known(frame, average))
     has, got = (numpy.array([[name in one for name in names] for one in side], dtype=float) for side in (gold, answer))
     rows = numpy.concatenate([has * got, (1 - has) * got, has * (1 - got)], axis=1)
     k = len(names)
@@ -86,6 +87,13 @@ def labels(frame: DataFrame, part: str, average: str, label: str) -> Statistics:
     if label:  # an unseen row of another label that is given this one harms its precision
         best, worst = numpy.vstack([best, best]), numpy.vstack([worst, numpy.roll(worst, -1, axis=1)])
     return Statistics(rows, calculate, best, worst)
+
+
+def known(frame: DataFrame, average: str) -> set[str]:
+    """The labels that the release can answer, of a mean over labels: one that no row has would count as much as any
+    other, so the first row of it may move the mean by 1 / their number."""
+    given = frame["probabilities"].dropna() if average == "macro" and "probabilities" in frame else ()
+    return {*read_probabilities(given.iloc[0])} if len(given) else set()
 
 
 def label_sets(frame: DataFrame, side: str) -> list[set[str]]:
