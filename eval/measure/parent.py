@@ -22,7 +22,7 @@ from infra.vllm.client import ask, chat_request, post
 if TYPE_CHECKING:
     import httpx
 
-PROBED_ROWS, PROBE_SEED = 64, 17
+PROBED_ROWS, PROBE_SEED = 128, 17  # a mean without a range needs 100 for an interval (eval/statistics/values.py)
 TOP_LOGPROBS = 20  # vLLM's --max-logprobs allows no more by default
 RARE = 1e-9
 

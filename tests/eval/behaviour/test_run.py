@@ -15,6 +15,7 @@ import pytest
 from configs.errors import InputError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
+from eval.behaviour.figures import samples_of_outcomes
 from eval.behaviour.perturb import last_question
 from eval.behaviour.run import run_behaviour_tests
 from infra.vllm.answer import Answer
@@ -149,6 +150,21 @@ def test_a_gap_between_groups_is_found_with_each_word_counted_once(
     assert sorted(frame(tmp_path).query("flipped == 1")["changed_text"]) == ["Bob went out.", "I know Bob."]
 
 
+def test_two_biases_of_opposite_sign_are_a_gap(measured: Callable[..., Row], tmp_path: Path) -> None:
+    """Ann against Bob goes up by what Eve against Tom goes down: the groups' means are alike."""
+    chances = {"Ann": 0.9, "Bob": 0.3, "Eve": 0.3, "Tom": 0.9, "Cem": 0.6, "Ian": 0.6}
+    model: Callable[[str], Answer] = lambda text: classify(next(p for name, p in chances.items() if name in text))  # noqa: E731
+    found = measured(model, PEOPLE | {"label": "good"})
+    assert found["groups"]["a"]["mean"] == pytest.approx(found["groups"]["b"]["mean"])
+    assert found["gap"] == found["groups"]["b"]["gap"] == pytest.approx(0.6) and found["groups"]["c"][
+        "gap"
+    ] == pytest.approx(0.3)
+    samples = [*samples_of_outcomes(tmp_path / "behaviour.parquet")]
+    gaps = {(one.source, one.metric): one.value for one in samples}
+    assert gaps["behaviour:invariance:b", "gap"] == pytest.approx(0.6)
+    assert gaps["behaviour:invariance:b", "flipped"] == 1.0 and len({one.id for one in samples}) == 8
+
+
 def test_a_gpts_groups_are_compared_by_a_pattern(measured: Callable[..., Row]) -> None:
     rows = [{"id": "1", "messages": [{"role": "user", "content": "go"}], "reference": "go"}]
     model: Callable[[str], Answer] = lambda text: say("You may enter." if "Bob" not in text else "No.")  # noqa: E731
@@ -167,10 +183,12 @@ def test_swapped_words_in_test_rows_are_compared_by_correctness_and_by_side(meas
     ]
     test = {"test": "invariance", "swap": [["he", "she"]], "sides": ["male", "female"]}
     found = measured(lambda text: classify(0.9 if text.startswith("he") else 0.2), test, rows)
-    assert found["groups"] == {"male": {"n": 10, "mean": 1.0}, "female": {"n": 10, "mean": 0.0}} and (
-        found["gap"],
-        found["flip_rate"],
-    ) == (1.0, 1.0)
+    assert found["groups"] == {
+        "male": {"n": 10, "mean": 1.0},
+        "female": {"n": 10, "mean": 0.0},
+        "swap": {"n": 10, "gap": 1.0, "flip_rate": 1.0},
+    }
+    assert (found["gap"], found["flip_rate"]) == (1.0, 1.0)
     with pytest.raises(InputError, match="no test row holds a word of swap"):
         measured(lambda text: classify(0.9), test, GOOD)
 

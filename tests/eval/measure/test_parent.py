@@ -118,7 +118,7 @@ def test_a_regressions_probe_has_no_distribution_and_no_divergence(tmp_path: Pat
     assert "parent_kl_divergence" not in compare(records[0], records[1], tmp_path)
 
 
-def test_a_probe_asks_only_the_first_rows_and_times_the_whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_asks_drawn_rows_and_times_the_whole_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
 
     async def ask(
@@ -140,12 +140,14 @@ def test_a_probe_asks_only_the_first_rows_and_times_the_whole_answers(monkeypatc
         }
         | {"evaluate": {"max_new_tokens": 9}}
     )
-    rows = [{"id": f"row-{number}", "text": "film"} for number in range(parent.PROBED_ROWS + 5)]
+    rows = [{"id": f"row-{number}", "text": "film"} for number in range(parent.PROBED_ROWS + 500)]
     fields: Any = {"task": "sequence-classification", "problem": "single_label"}
-    found = parent.probe("http://fake", "release", Manifest.model_construct(**fields), rows, config)
-    assert len(found.distributions) == parent.PROBED_ROWS and found.distributions["row-0"] == labels_of(
-        {"bad": 0.25, "good": 0.75}
-    )
+    drawn = parent.rows_to_probe(lambda: iter(rows))
+    assert drawn == parent.rows_to_probe(lambda: iter(rows)), "of every release the same"
+    assert len(drawn) == parent.PROBED_ROWS and drawn != rows[: parent.PROBED_ROWS], "not the first of the file"
+    found = parent.probe("http://fake", "release", Manifest.model_construct(**fields), drawn, config)
+    assert [*found.distributions] == [row["id"] for row in drawn]
+    assert found.distributions[drawn[0]["id"]] == labels_of({"bad": 0.25, "good": 0.75})
     assert [size for _, size in asked] == [1] * parent.PROBED_ROWS + [9] * parent.PROBED_ROWS
     assert found.tokens_per_second == pytest.approx(7 * found.answers_per_second, rel=0.01)
 

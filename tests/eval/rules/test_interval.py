@@ -57,9 +57,8 @@ def test_a_softer_bound_or_a_narrower_interval_never_turns_a_pass(
 @given(st.sampled_from([0, 1, 2]), FIGURE, FIGURE, st.booleans())
 def test_what_is_no_number_decides_nothing(place: int, one: float, other: float, higher: bool) -> None:
     low, high = sorted([one, other])
-    values = [low, high, one]
-    values[place] = math.nan
-    assert decide_interval(*values, higher) == "inconclusive"
+    low, high, bound = (math.nan if index == place else value for index, value in enumerate((low, high, one)))
+    assert decide_interval(low, high, bound, higher) == "inconclusive"
 
 
 def test_a_point_decides_only_where_the_rule_asks_for_it_and_says_so() -> None:

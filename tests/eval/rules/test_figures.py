@@ -1,0 +1,89 @@
+"""What a rule is decided by: samples of a judge, of a harness task and of one's own metric, paired as test rows are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas
+import pytest
+
+from eval.rules.evidence import Measured
+from tests.support.deciding import MINE, OTHER, judged, measured, samples
+
+pytestmark = pytest.mark.unit
+SCORE = {"judge_score": {"kind": "bounded", "low": 1.0, "high": 5.0, "higher_is_better": True}}
+ACC = {"harness:words:acc": {"kind": "binary", "low": 0.0, "high": 1.0, "higher_is_better": True}}
+POLITE = {"custom:rude": {"kind": "binary", "low": 0.0, "high": 1.0, "higher_is_better": False}}
+
+
+def table(reference: str, source: str, metric: str, values: Any, definitions: Any, drop: Any = ()) -> Measured:
+    rows = samples((source, metric, values))
+    return measured(
+        reference, samples=rows[~rows["id"].isin([f"{source}/{one}" for one in drop])], definitions=definitions
+    )
+
+
+def scored(reference: str, score: float, unread: list[int]) -> Measured:
+    """200 of 500 rows were drawn; of some of them the judge's answer held no score."""
+    return table(reference, "judge", "judge_score", [score + i % 2 for i in range(200)], SCORE, unread)
+
+
+@pytest.mark.parametrize(("score", "outcome"), [(3.0, "pass"), (1.5, "fail")])
+def test_a_judges_scores_of_drawn_rows_are_compared_where_both_have_one(score: float, outcome: str) -> None:
+    rule = {"rule": "non_inferior_to", "metric": "judge_score", "margin": 0.5}
+    known = {"champion": OTHER, "references": {"champion": scored(OTHER, 3.0, [4])}}
+    found = judged(rule, scored(MINE, score, [7]), **known)
+    assert found.outcome == outcome and found.evidence["n"] == 198 and found.evidence["left_out"] == 2
+    assert "2 that only one of the two has are left out" in found.sentence
+    whole = judged(rule, scored(MINE, score, []), champion=OTHER, references={"champion": scored(OTHER, 3.0, [])})
+    assert whole.evidence["n"] == 200 and "left_out" not in whole.evidence and "left out" not in whole.sentence
+    bound = judged({"rule": "threshold", "metric": "judge_score", "minimum": 2.5}, scored(MINE, 3.0, [7]))
+    assert bound.outcome == "inconclusive", "a threshold reads metrics.json, which this evaluation lacks"
+
+
+def harness(reference: str, right: int) -> Measured:
+    return table(reference, "harness:words", "acc", [i < right for i in range(300)], ACC)
+
+
+@pytest.mark.parametrize("metric", ["harness:words:acc", "harness_words_acc"])
+@pytest.mark.parametrize(("right", "outcome"), [(240, "pass"), (200, "fail")])
+def test_forgetting_is_gated_by_a_harness_task_against_the_base(metric: str, right: int, outcome: str) -> None:
+    rule = {"rule": "non_inferior_to", "metric": metric, "reference": "base", "margin": 0.05}
+    found = judged(rule, harness(MINE, right), references={"base": harness(OTHER, 240)})
+    assert found.outcome == outcome and found.evidence["n"] == 300
+    value = harness(MINE, right)
+    value.record["metrics"] = {"harness_words_acc": right / 300}
+    threshold = judged({"rule": "threshold", "metric": metric, "minimum": 0.73}, value)
+    assert threshold.outcome == outcome and threshold.evidence["value"] == right / 300
+
+
+def test_examples_of_a_task_that_only_one_side_has_prove_nothing() -> None:
+    """Another edition of the task asks other questions; only a judge may leave some out."""
+    rule = {"rule": "non_inferior_to", "metric": "harness:words:acc", "reference": "base", "margin": 1}
+    base = table(OTHER, "harness:words", "acc", [1] * 300, ACC, drop=[3])
+    found = judged(rule, harness(MINE, 300), references={"base": base})
+    assert found.outcome == "inconclusive" and "1 examples are not shared" in found.sentence
+    none = judged(rule, harness(MINE, 300), references={"base": measured(OTHER)})
+    assert none.outcome == "inconclusive" and "no examples" in none.sentence
+
+
+@pytest.mark.parametrize(("rude", "outcome"), [(5, "pass"), (60, "fail")])
+def test_a_metric_of_ones_own_is_decided_the_way_it_runs(rude: int, outcome: str) -> None:
+    mine = table(MINE, "test", "custom:rude", [i < rude for i in range(300)], POLITE)
+    mine.record["metrics"] = {"custom:rude": rude / 300}
+    assert judged({"rule": "threshold", "metric": "custom:rude", "maximum": 0.1}, mine).outcome == outcome
+    theirs = table(OTHER, "test", "custom:rude", [i < 5 for i in range(300)], POLITE)
+    rule = {"rule": "non_inferior_to", "metric": "custom:rude", "margin": 0.05}
+    found = judged(rule, mine, champion=OTHER, references={"champion": theirs})
+    assert found.outcome == outcome and found.evidence["direction"] == "at most"
+
+
+def test_rows_that_share_a_document_are_counted_by_it() -> None:
+    """Ten documents of thirty rows each, all of one outcome: no more is known than of ten rows."""
+    rows = samples(("test", "accuracy", [i >= 30 for i in range(300)]))
+    documents = pandas.Series([f"document {i // 30}" for i in range(300)])
+    rule = {"rule": "threshold", "metric": "accuracy", "minimum": 0.8}
+    metrics = {"accuracy": 0.9}
+    plain = judged(rule, measured(MINE, samples=rows, metrics=metrics))
+    clustered = judged(rule, measured(MINE, samples=rows.assign(cluster=documents), metrics=metrics))
+    assert (plain.outcome, clustered.outcome) == ("pass", "inconclusive")
