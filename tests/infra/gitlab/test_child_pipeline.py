@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from configs.errors import ConfigError, InputError
+from configs.read import release_gate_of
 from infra.gitlab.child_pipeline import (
     CODE,
     Run,
@@ -18,7 +19,6 @@ from infra.gitlab.child_pipeline import (
     jobs_of,
     pipeline,
     read_runs,
-    release_gate_of,
     reproducible,
     touched,
     write,
