@@ -12,6 +12,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
 from configs.loader import load
+from configs.read import release_gate_of
 from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
@@ -57,9 +58,13 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
 
 
 def check_gate(run: RunConfig) -> list[Problem]:
-    """Every rule of a run's gate that could not be decided of what the run measures. Raises ConfigError for a gate file
-    that cannot be read."""
-    path = Path(run.gate)
+    """Every rule of a run's gate, and of its environment's, that could not be decided of what the run measures. Raises
+    ConfigError for a gate file that cannot be read."""
+    gates = {run.gate, release_gate_of(run.production) or run.gate}
+    return [problem for gate in sorted(gates) for problem in check_rules(run, Path(gate))]
+
+
+def check_rules(run: RunConfig, path: Path) -> list[Problem]:
     rules, document = load(path, GateConfig), read_document(path, [])
     problems = []
     for one in misfits(rules, run):

@@ -28,3 +28,11 @@ def read_environment(name: str) -> DeployConfig:
     from configs.loader import load
 
     return load(environment_path(name), DeployConfig)
+
+
+def release_gate_of(environment: str | None) -> str | None:
+    """The gate that judges what is meant for it; None where it is not here, or states none."""
+    if environment is None or not environment_path(environment).exists():
+        return None
+    found = read_environment(environment)
+    return read_environment(found.staging_for).release_gate if found.staging_for else found.release_gate

@@ -130,7 +130,7 @@ class Verdict(Section):
         validation_alias=AliasChoices("holdout_uses", "looks"),
         description="distinct releases judged at these test rows, this one included: each use wears them out a little",
     )
-    binding: Binding | None = Field(None, description="null in verdicts of tunegate 0.2 and before: judge anew")
+    binding: Binding | None = Field(None, description="null in verdicts of an earlier tunegate: judge anew")
     changes: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="metric to its value by release, champion, base, parent, NAME@sha256:DIGEST"
     )

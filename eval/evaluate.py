@@ -39,7 +39,7 @@ from eval.metrics.rows import Prediction, Row
 from eval.metrics.samples import FILE as SAMPLES
 from eval.metrics.samples import samples_of_predictions, write_samples
 from eval.metrics.score import kind_of, score
-from eval.rules.holdout import SKETCH, sketch_of
+from eval.metrics.sketch import SKETCH, sketch_of
 from infra.files.atomic import write_text
 from infra.terminal import waiting
 from infra.tokenizer import with_tokens

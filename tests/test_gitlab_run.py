@@ -78,7 +78,8 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Ports of its own, so that no other environment of this machine is met."""
+    """Ports of its own, so that no other environment of this machine is met; the smoke config is meant for production,
+    whose gate is the smoke gate."""
     folder = tmp_path_factory.mktemp("pipeline")
     checkout, bare = folder / "checkout", folder / "project.git"
     checkout.mkdir()
@@ -90,6 +91,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         path.write_text(re.sub(r"slot_ports: .*", f"slot_ports: [{next(ports)}, {next(ports)}]", text), encoding="utf8")
         url = rf"(?<={kind}_URL: http://127\.0\.0\.1:)\d+"  # as the pages' own tests ask, which `make check` runs
         variables.write_text(re.sub(url, str(router), variables.read_text(encoding="utf8")), encoding="utf8")
+    production = checkout / "configs/deploy/sentiment.yaml"
+    text = re.sub(r"release_gate: .*", "release_gate: configs/gates/smoke.yaml", production.read_text(encoding="utf8"))
+    production.write_text(text, encoding="utf8")
+    with (checkout / SMOKE).open("a", encoding="utf8") as stream:
+        stream.write("production: sentiment\n")
     commit(checkout, "free ports")
     git(folder, "init", "-q", "--bare", "-b", "main", str(bare))
     git(bare, "config", "receive.advertisePushOptions", "true")

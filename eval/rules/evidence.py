@@ -67,7 +67,7 @@ def gather(paths: RunPaths, production: DeployConfig | None, named: Iterable[str
 
 
 def parent_of(manifest: Manifest, paths: RunPaths) -> str | None:
-    """The digest of the unquantized model that the release was made of. A manifest of tunegate 0.2 and before does not
+    """The digest of the unquantized model that the release was made of. A manifest of an earlier tunegate does not
     say it: then the parent beside the release does, if it was made with it."""
     stated = manifest.quantization.get("parent_digest")
     if stated:

@@ -1,7 +1,7 @@
 """Looks at test rows, counted in the DVC remote, where a fresh clone sees those of all others; this machine keeps its
 own in build/looks, and hands them in when the remote answers again.
 
-    looks/ROWS/rows.json        a sketch of the test rows (eval/rules/holdout.py), by which another set is known as a
+    looks/ROWS/rows.json        a sketch of the test rows (eval/metrics/sketch.py), by which another set is known as a
     part looks/ROWS/RELEASE-GATE     one release judged by one gate: which look it was
 
 A look is a file of its own, written before the others are counted: two that are judged at once count each other, and

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from configs.errors import ExternalError, InputError
-from configs.read import environment_path, read_environment
+from configs.read import release_gate_of
 from configs.rows.files import matches
 from infra.dvc.inputs import named_files
 from infra.git.command import git
@@ -75,14 +75,6 @@ def read_runs(folder: Path = Path("configs/finetune")) -> list[Run]:
         files = (path.as_posix(), *(gate for gate in gates if gate), *rows, *base, *others)
         found.append(Run(run.name, run.production, frozenset(map(str, files))))
     return found
-
-
-def release_gate_of(environment: str | None) -> str | None:
-    """The gate that judges what is meant for it."""
-    if environment is None or not environment_path(environment).exists():
-        return None
-    found = read_environment(environment)
-    return read_environment(found.staging_for).release_gate if found.staging_for else found.release_gate
 
 
 def touched(changed: Iterable[str], runs: Iterable[Run]) -> dict[Run, Pin]:

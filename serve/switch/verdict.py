@@ -21,7 +21,7 @@ from serve.record.fold import fold
 from serve.record.record import Record
 from serve.record.releases_in_use import RECORD
 
-UNBOUND = "its verdict does not say what it was judged for: tunegate 0.2 or before wrote it"
+UNBOUND = "its verdict does not say what it was judged for: an earlier tunegate wrote it"
 
 
 def check_verdict(config: DeployConfig, reference: str, path: Path) -> None:

@@ -3,6 +3,7 @@ server is a fake at the seam."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_the_base_is_measured_once_for_all_runs_on_the_same_rows(
         evaluate.evaluate(config(evaluate=BASELINE), paths)
     assert server.starts.count(Path("build/base/tiny")) == 1
     assert stored(other.evaluation / "base") == stored(RUN.evaluation / "base")
+
+
+def test_killed_between_two_writes_no_earlier_parent_or_base_stands_beside_the_release(
+    server: Server, config: MakeConfig, write_release: WriteRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_release(RUN.release)
+    for weights in (b"unquantized", b"another"):
+        write_release(RUN.parent, name="unquantized", weights=weights)
+        write_release(Path("build/base/tiny"), name="tiny", weights=weights)
+        if weights == b"another":
+            write_release(RUN.release, weights=b"trained again")
+            monkeypatch.setattr(evaluate, "write_metrics", killed)
+        with pytest.raises(KeyboardInterrupt) if weights == b"another" else contextlib.nullcontext():
+            evaluate.evaluate(config(evaluate=BASELINE), RUN)
+    assert not (RUN.evaluation / "parent").exists() and not (RUN.evaluation / "base").exists()
+
+
+def killed(*facts: object) -> None:
+    raise KeyboardInterrupt
 
 
 GATE = "rules:\n  - {rule: non_inferior_to, reference: champion, metric: accuracy, margin: 0.05}\n"

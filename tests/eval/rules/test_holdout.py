@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import eval.rules.holdout
 from configs.errors import ExternalError
-from eval.rules.holdout import EARLIER, SKETCHED_ROWS, record_look, share, sketch_of
+from eval.metrics.sketch import SKETCHED_ROWS, share, sketch_of
+from eval.rules.holdout import EARLIER, record_look
 from infra.dvc.looks import Look
 
 pytestmark = pytest.mark.unit

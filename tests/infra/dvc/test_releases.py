@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ExternalError, RefusedError
-from configs.verdict import Outcome
+from configs.verdict import Outcome, Verdict
 from infra.dvc import releases
 from tests.support.releases import Killed, checkout, content, make_run, untracked
 
@@ -50,6 +50,25 @@ def test_publishing_twice_changes_nothing(checkout: Path) -> None:
     (paths.evaluation / "metrics.json").write_text('{"measured": "again"}')
     assert releases.publish(paths) == target
     assert (content(target), Path(f"{target}.dvc").read_bytes()) == (before, pointer)
+
+
+def test_another_verdict_on_the_same_bytes_takes_the_place_of_the_first(checkout: Path) -> None:
+    """For another environment, say: the bytes, their signature and their lineage stay."""
+    paths, manifest = make_run()
+    target = releases.publish(paths, "run-1")
+    (target / "model.sig").write_text("signed")
+    before, pointer = content(target), Path(f"{target}.dvc").read_bytes()
+    releases.add(target)
+    verdict = Verdict.read(paths.gate / "verdict.json").model_copy(update={"champion": f"old@sha256:{'1' * 64}"})
+    verdict.write(paths.gate / "verdict.json")
+    (paths.evaluation / "metrics.json").write_text('{"measured": "again"}')
+    assert releases.publish(paths) == target
+    after = content(target)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed == {"gate/verdict.json", "eval/metrics.json"} and "model.sig" in after
+    assert Path(f"{target}.dvc").read_bytes() != pointer
+    shutil.rmtree(target)
+    assert Verdict.read(releases.find(manifest.reference) / "gate/verdict.json") == verdict, "the remote has it"
 
 
 def test_building_again_leaves_what_was_published_alone(checkout: Path) -> None:

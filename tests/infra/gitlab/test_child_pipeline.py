@@ -18,7 +18,6 @@ from infra.gitlab.child_pipeline import (
     jobs_of,
     pipeline,
     read_runs,
-    release_gate_of,
     reproducible,
     touched,
     write,
@@ -146,18 +145,6 @@ def test_the_shipped_configs_are_read_with_their_gates(monkeypatch: pytest.Monke
     found = {run.name: run for run in read_runs()}
     assert found["smoke"] == Run("smoke", None, frozenset({"configs/finetune/smoke.yaml", "configs/gates/smoke.yaml"}))
     assert found["sentiment"].environment == "sentiment" and "configs/gates/sentiment.yaml" in found["sentiment"].files
-
-
-def test_the_gate_of_the_environment_that_a_run_is_judged_for_is_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, more in (("live", "release_gate: strict.yaml"), ("before", "staging_for: live")):
-        path = Path(f"configs/deploy/{name}.yaml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"name: {name}\nmodel: m\ngate: null\n{more}\n")
-    Path("strict.yaml").write_text("rules: [{rule: parity}]")
-    assert [release_gate_of(name) for name in ("live", "before", "gone", None)] == ["strict.yaml"] * 2 + [None] * 2
 
 
 def test_the_shipped_configs_are_all_read(monkeypatch: pytest.MonkeyPatch) -> None:

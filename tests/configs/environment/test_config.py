@@ -1,0 +1,79 @@
+"""Which gate an environment's releases must pass, and where that is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.check import check_files
+from configs.errors import InputError
+from configs.read import read_environment, read_run, release_gate_of
+from tests.paths import ROOT
+
+pytestmark = pytest.mark.unit
+RULES = "rules:\n  - {rule: threshold, metric: %s, minimum: 0.5}\n"
+RUN = """name: own
+task: sequence-classification
+base: {path: weights}
+data: {source: files, files: [rows.jsonl], labels: [a, b]}
+train: {max_steps: 3}
+gate: own.yaml
+production: live
+"""
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("configs/deploy").mkdir(parents=True)
+    Path("weights").mkdir()
+    for name, text in {
+        "rows.jsonl": "{}\n",
+        "own.yaml": RULES % "accuracy",
+        "strict.yaml": RULES % "exact_match",
+    }.items():
+        Path(name).write_text(text)
+
+
+def environment(name: str, more: str) -> None:
+    Path(f"configs/deploy/{name}.yaml").write_text(f"name: {name}\nmodel: m\ngate: null\n{more}\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("release_gate: nowhere.yaml", "a file or folder that exists"),
+        ("release_gate: own.yaml\nstaging_for: other", "release_gate or staging_for"),
+        ("staging_for: live", "staging_for another environment"),
+    ],
+)
+def test_what_cannot_be_said_of_an_environments_gate(more: str, words: str) -> None:
+    environment("live", more)
+    with pytest.raises(InputError, match=words):
+        read_environment("live")
+
+
+def test_the_gate_of_staging_is_that_of_the_environment_it_goes_before() -> None:
+    environment("live", "release_gate: strict.yaml")
+    environment("before", "staging_for: live")
+    assert [release_gate_of(name) for name in ("live", "before", "gone", None)] == ["strict.yaml"] * 2 + [None] * 2
+
+
+def test_a_run_is_checked_against_the_gate_that_will_judge_it() -> None:
+    """Before any training: that gate asks for a metric of texts, the run is a classifier."""
+    environment("live", "release_gate: strict.yaml")
+    Path("run.yaml").write_text(RUN)
+    (problem,) = check_files([Path("run.yaml")], [])
+    assert problem.file.endswith("strict.yaml") and "run own" in problem.expected
+    environment("live", "release_gate: own.yaml")
+    assert check_files([Path("run.yaml")], []) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/finetune").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_run_that_is_meant_for_an_environment_has_its_gate(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run = read_run(path, None)
+    assert run.production is None or release_gate_of(run.production) == run.gate
