@@ -10,13 +10,13 @@ from configs.rules.gate import GateConfig
 from configs.verdict import RuleEvidence, RuleResult, SliceEvidence
 
 PAIRED = (
-    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values, and fewer than 50 "
+    "0 or 1 an example: Tango's paired score interval (1998) and exact McNemar's p. Other values, fewer than 50 "
     "examples, and clusters: the bound of Learned-Miller and Thomas (2019). Figures of the whole set: paired Bayesian "
-    "bootstrap (Rubin X's score test, or of the t-test."
+    "bootstrap (Rubin 1981). Power: the chance that this interval clears the bound, were the two alike."
 )
 SINGLE = (
-    "Clopper and Pearson's interval (1934) for 0 or 1, the bound of Learned-Miller and Thomas (2019) for means, "
-    "Bayesian bootstrap (Rubin 1981) for figures of the whole set."
+    "Clopper and Pearson's interval (1934) for 0 or 1, the bound of Learned-Miller and Thomas (2019) for means and "
+    "clusters, Bayesian bootstrap (Rubin 1981) for figures of the whole set."
 )
 POINT = "The figure as it was measured, without an interval."
 
