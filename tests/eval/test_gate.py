@@ -19,6 +19,7 @@ from configs.verdict import EXIT_CODES
 from eval.gate import read_rules
 from eval.rules.decide import decide, decide_load
 from eval.rules.evidence import Evidence, Measured
+from eval.rules.interval import percent
 
 pytestmark = pytest.mark.unit
 MINE, OTHER = "a@sha256:" + "a" * 64, "b@sha256:" + "b" * 64
@@ -193,7 +194,7 @@ def test_the_outcome_is_where_the_interval_lies(
     low, high = result.evidence["low"], result.evidence["high"]
     assert {"pass": low >= -margin, "fail": high < -margin, "inconclusive": low < -margin <= high}[result.outcome]
     assert (
-        f"{confidence:.0%} interval [{low:+.3f}, {high:+.3f}]" in result.sentence
+        f"{percent(confidence)} interval [{low:+.3f}, {high:+.3f}]" in result.sentence
         and f"on {len(mine)} examples" in result.sentence
     )
 
