@@ -93,7 +93,9 @@ def decide_comparison(rule: NonInferiorRule | SuperiorRule, measured: Measured, 
     outcome = decide_interval(found.low, found.high, in_metric, higher)
     facts |= describe(found)
     facts |= {"bound": bound_of_metric(rule.margin if isinstance(rule, SuperiorRule) else bound, higher)}
-    facts |= {"direction": direction(higher)} | ({"left_out": compared.left_out} if compared.left_out else {})
+    facts["direction"] = direction(higher)
+    if compared.left_out:
+        facts["left_out"] = compared.left_out
     if outcome == "inconclusive":
         distance = (found.difference - in_metric) * (1 if higher else -1)
         facts["more_examples"] = more_examples(

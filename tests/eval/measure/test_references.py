@@ -34,7 +34,7 @@ def test_the_champion_is_wanted_where_a_rule_names_it_and_one_is_pinned() -> Non
 
 def test_a_release_that_a_rule_names_is_wanted_by_its_folders_name() -> None:
     named = gate().model_copy(
-        update={"rules": [gate({"rule": "threshold", "metric": CHAMPION, "minimum": 0}).rules[1]]}
+        update={"rules": [gate({"rule": "superior_to", "metric": "accuracy", "reference": CHAMPION}).rules[1]]}
     )
     assert references_of(named, None) == {"old@" + "c" * 12: CHAMPION}
 

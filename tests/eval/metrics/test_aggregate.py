@@ -17,9 +17,9 @@ from seqeval import metrics as seqeval
 from sklearn.metrics import r2_score
 
 from configs.run.evaluate import Evaluate
-from configs.run.metrics import METRICS
+from configs.run.metrics import METRICS, REPORTED
 from eval.measure.predictions import write_predictions
-from eval.metrics.aggregate import REPORTED, WHOLE, classes_of, figure, slice_rows, summarise
+from eval.metrics.aggregate import WHOLE, classes_of, figure, slice_rows, summarise
 from eval.metrics.rows import Prediction
 from eval.metrics.score import score
 from infra.vllm.answer import Answer

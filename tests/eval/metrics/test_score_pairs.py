@@ -9,7 +9,8 @@ import pandas
 import pytest
 
 from configs.run.evaluate import Evaluate
-from eval.metrics.aggregate import REPORTED, figure
+from configs.run.metrics import REPORTED
+from eval.metrics.aggregate import figure
 from eval.metrics.score import kind_of, score
 from infra.vllm.answer import Answer
 

@@ -111,7 +111,8 @@ ROBUST = samples(
 def test_each_perturbation_and_group_is_held_to_its_limits(rule: dict[str, Any], outcome: str, decides: str) -> None:
     found = judged(rule, measured(MINE, behaviour=BEHAVIOUR, samples=ROBUST))
     assert found.outcome == outcome and found.evidence.get("metric", "").startswith(decides)
-    for known in ({"behaviour": {}}, {}, {"behaviour": BEHAVIOUR}):
+    unknown: tuple[dict[str, Any], ...] = ({"behaviour": {}}, {}, {"behaviour": BEHAVIOUR})
+    for known in unknown:
         assert judged(rule, measured(MINE, **known)).outcome == "inconclusive"
 
 

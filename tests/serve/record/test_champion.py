@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from configs.verdict import NO_CHAMPION
+from infra.git.pins import BASE
 from serve.record.champion import read_judged
 from serve.record.record import Record
-from tests.infra.git.test_pins import BASE, ONE, TWO, commit, git
+from tests.infra.git.test_pins import ONE, TWO, commit, git
 
 pytestmark = pytest.mark.unit
 YAML = Path("configs/deploy/live.yaml")
