@@ -46,7 +46,7 @@ def of_sums(metric: str, make: Callable[[Random, float], pandas.DataFrame], high
             hidden = numpy.where(present, 0, math.nan)
             best, worst = best + hidden, worst + hidden
         ends = (numpy.nanmax(best, 1) - numpy.nanmin(worst, 1), numpy.nanmax(worst, 1) - numpy.nanmin(best, 1))
-        return n * numpy.maximum(*ends)
+        return numpy.asarray(n * numpy.maximum(*ends))
 
     return Figure(found.rows, found.figure, effect, higher)
 
@@ -119,7 +119,8 @@ def area(curve: Callable[[Array, Array], Array], steps: Callable[[Array], Array]
 
     def effect(totals: Array, n: int, _: Array) -> Array:
         positives = totals[:, :LEVELS].sum(axis=1)
-        return n * steps(numpy.maximum(positives, 1)) / numpy.maximum(numpy.minimum(positives, n - positives), 1)
+        rarer = numpy.maximum(numpy.minimum(positives, n - positives), 1)
+        return numpy.asarray(n * steps(numpy.maximum(positives, 1)) / rarer)
 
     return Figure(numpy.concatenate(parts), value, effect)
 
@@ -140,14 +141,15 @@ def spearman() -> Figure:
         covariance = (table * one[..., :, None] * other[..., None, :]).sum(axis=(-1, -2))
         spreads = ((table.sum(axis=axis) * side**2).sum(axis=-1) for axis, side in ((-1, one), (-2, other)))
         with numpy.errstate(divide="ignore", invalid="ignore"):
-            return covariance / numpy.sqrt(next(spreads) * next(spreads))
+            return numpy.asarray(covariance / numpy.sqrt(next(spreads) * next(spreads)))
 
     return Figure(numpy.concatenate(parts), value, lambda totals, n, _: numpy.full(len(totals), 6.0))
 
 
 def centred(weights: Array) -> Array:
     """Mid-ranks of levels less half of all weight."""
-    return numpy.cumsum(weights, axis=-1) - weights / 2 - weights.sum(axis=-1, keepdims=True) / 2
+    below = numpy.cumsum(weights, axis=-1) - weights / 2
+    return numpy.asarray(below - weights.sum(axis=-1, keepdims=True) / 2)
 
 
 def calibration_rows() -> Array:

@@ -49,7 +49,7 @@ def saddle(weights: Any) -> tuple[Any, Any]:
     there: Newton's steps within a bracket that halves where they would leave it."""
     import numpy
 
-    low, high = 1 / weights.min(axis=-1), 1 / weights.max(axis=-1)
+    low, high = 1 / weights.min(axis=-1).clip(max=-1e-12), 1 / weights.max(axis=-1).clip(min=1e-12)
     place = numpy.zeros(weights.shape[:-1])
     for _ in range(ITERATIONS):
         terms = weights / (1 - place[..., None] * weights)

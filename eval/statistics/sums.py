@@ -92,7 +92,9 @@ def labels(frame: DataFrame, part: str, average: str, label: str) -> Statistics:
 def known(frame: DataFrame, average: str) -> set[str]:
     """The labels that the release can answer, of a mean over labels: one that no row has would count as much as any
     other, so the first row of it may move the mean by 1 / their number."""
-    given = frame["probabilities"].dropna() if average == "macro" and "probabilities" in frame else ()
+    if average != "macro" or "probabilities" not in frame:
+        return set()
+    given = frame["probabilities"].dropna()
     return {*read_probabilities(given.iloc[0])} if len(given) else set()
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from configs.run.metrics import METRICS
-from eval.metrics.aggregate import REPORTED, figure
+from configs.run.metrics import METRICS, REPORTED
+from eval.metrics.aggregate import figure
 from eval.statistics.by_metric import compare, estimate
 from eval.statistics.figures import DRAWS, LEAST, quantile, tail_of
 from eval.statistics.weighted import weighted

@@ -28,13 +28,13 @@ def test_the_simulations_p_is_the_gates_own(name: str, clusters: int, size: int)
     frame = pandas.concat([make(numpy.random.default_rng(whole_sets.SEED), share) for share in (0.85, 0.4)])
     mine, theirs = numpy.arange(2 * rows), numpy.concatenate([numpy.arange(rows), numpy.arange(rows)])
     places = numpy.random.default_rng(4).integers(0, 2 * rows, (1, clusters, size))
-    ids = {"id": range(clusters * size), "cluster": numpy.repeat(numpy.arange(clusters), size)}
-    sides = [frame.iloc[side[places.reshape(-1)]].assign(**ids) for side in (mine, theirs)]
-    plain = compare(name, *sides, 0.95)
+    number, cluster = numpy.arange(clusters * size), numpy.repeat(numpy.arange(clusters), size)
+    one, other = (frame.iloc[side[places.reshape(-1)]].assign(id=number, cluster=cluster) for side in (mine, theirs))
+    plain = compare(name, one, other, 0.95)
     sign = -1 if name == "perplexity" else 1
     # A bound in the interval's lower half, so that p is neither 0 nor 1.
     margin = -sign * (plain.difference + (plain.low if sign > 0 else plain.high)) / 2
-    found = compare(name, *sides, 0.95, margin)
+    found = compare(name, one, other, 0.95, margin)
     above, _ = whole_sets.judge(whole_sets.FIGURES[name](), mine, theirs, -margin, places, size)
     assert float(above[0]) == pytest.approx(found.p_above if sign > 0 else found.p_below, abs=0.04)
 
