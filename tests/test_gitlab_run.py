@@ -214,7 +214,9 @@ def test_merged_it_serves_in_staging_and_then_in_production(project: Project) ->
 def test_a_refused_release_ends_the_pipeline_before_any_pin_and_any_deploy(project: Project) -> None:
     before = git(project.bare, "rev-parse", "main")
     git(project.checkout, "checkout", "-q", "main")
-    judged = project.branch("configs/gates/smoke.yaml", "minimum: 0.5", "minimum: 1.01")
+    judged = project.branch(
+        "configs/gates/smoke.yaml", "rules:\n", "rules:\n  - {rule: threshold, metric: accuracy, minimum: 1.01}\n"
+    )
     served = project.checkout / "build/deploy/sentiment/events.jsonl"
     events = served.read_text(encoding="utf8") if served.exists() else ""
     run = project.merge_request(**DRY)

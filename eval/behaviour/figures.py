@@ -147,8 +147,9 @@ def samples_of_outcomes(path: Path) -> Iterator[Sample]:
         parts = part_of(frame, str(kind))
         for (_, row), part in zip(frame.iterrows(), parts, strict=True):
             source = f"behaviour:{row['test']}:{part}"
+            cluster = row["cluster"] if isinstance(row["cluster"], str) else None  # pandas' missing text is a float
             for metric, value in outcomes_of(str(kind), row).items():
-                yield Sample(f"{row['test']}/{part}/{row['id']}", row["cluster"], source, metric, float(value))
+                yield Sample(f"{row['test']}/{part}/{row['id']}", cluster, source, metric, float(value))
 
 
 def outcomes_of(kind: str, row: Any) -> dict[str, float]:

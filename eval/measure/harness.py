@@ -20,7 +20,7 @@ from configs.run.behaviour import HarnessTask
 from configs.run.evaluate import Evaluate
 from eval.measure.digest import json_digest
 from eval.measure.harness_samples import figure_name, read_harness_samples
-from eval.metrics.samples import Sample, read_samples, write_samples
+from eval.metrics.samples import Sample, samples_in, write_samples
 from infra.files.atomic import write_text
 from infra.terminal import waiting
 from infra.vllm.arguments import slot_environment
@@ -93,8 +93,8 @@ def samples_beside(kept: Path) -> Path:
 def samples_of_harness(manifest: Manifest, settings: Evaluate, folder: Path) -> Iterator[Sample]:
     """Of all tasks, once they were asked."""
     for task in settings.harness:
-        table = read_samples(samples_beside(kept_results(manifest, settings, task, folder)))
-        yield from (Sample(*row) for row in table.itertuples(index=False)) if table is not None else ()
+        kept = samples_beside(kept_results(manifest, settings, task, folder))
+        yield from samples_in(kept) if kept.exists() else ()
 
 
 def definitions_of_harness(manifest: Manifest, settings: Evaluate, folder: Path) -> dict[str, MetricDefinition]:

@@ -93,6 +93,15 @@ def select(samples: DataFrame, source: str, metric: str) -> DataFrame:
     return found
 
 
+def samples_in(path: Path) -> Iterator[Sample]:
+    """Of a file that write_samples wrote, in turn. Not by way of pandas, which knows no text that is missing."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=Sample._fields):
+            yield from (Sample(*row) for row in zip(*batch.to_pydict().values(), strict=True))
+
+
 def read_samples(*paths: Path) -> Any:
     """One table of those that are there; None where none is. Raises ValueError or OSError for one that is torn."""
     import pandas

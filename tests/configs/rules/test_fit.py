@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import yaml
 
 from configs.check import check_files
 from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
+from configs.task import Task
 
 pytestmark = pytest.mark.unit
 SECTIONS: dict[str, Any] = {
@@ -130,6 +132,15 @@ def test_check_names_the_gate_file_the_line_and_the_rule_of_every_problem(
     problems = check_files([Path("run.yaml")], [])
     assert [(one.file, one.line) for one in problems] == [("gate.yaml", 2), ("gate.yaml", 4)]
     assert "exact_match >= 0.5" in problems[0].key and "fair (all tests)" in problems[1].key
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_the_smoke_gate_is_one_that_a_run_of_any_task_can_pass(task: Task) -> None:
+    rules = GateConfig.model_validate(yaml.safe_load(Path("configs/gates/smoke.yaml").read_text(encoding="utf8")))
+    data = SECTIONS["data"] if task == "sequence-classification" else CHAT["data"]
+    train = {"max_steps": 1} | ({"reward": [{"metric": "exact_match"}]} if task == "grpo" else {})
+    run = RunConfig.model_validate(SECTIONS | {"task": task, "data": data, "train": train})
+    assert rules.rules and misfits(rules, run) == []
 
 
 def test_every_shipped_run_can_be_decided_by_its_gate() -> None:

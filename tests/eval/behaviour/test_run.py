@@ -163,6 +163,7 @@ def test_two_biases_of_opposite_sign_are_a_gap(measured: Callable[..., Row], tmp
     gaps = {(one.source, one.metric): one.value for one in samples}
     assert gaps["behaviour:invariance:b", "gap"] == pytest.approx(0.6)
     assert gaps["behaviour:invariance:b", "flipped"] == 1.0 and len({one.id for one in samples}) == 8
+    assert {one.cluster for one in samples} == {None}, "pairs of a template share no document"
 
 
 def test_a_gpts_groups_are_compared_by_a_pattern(measured: Callable[..., Row]) -> None:

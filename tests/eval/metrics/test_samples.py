@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eval.metrics.samples import Sample, read_samples, samples_of_predictions, select, write_samples
+from eval.metrics.samples import Sample, read_samples, samples_in, samples_of_predictions, select, write_samples
 
 pytestmark = pytest.mark.unit
 NAME = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -28,6 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path, samples: list[Sample]) -> None:
     assert [*found.columns] == [*Sample._fields] and not (tmp_path / "samples.parquet.partial").exists()
     read = [Sample(*row) for row in found.itertuples(index=False)]
     assert [one._replace(cluster=one.cluster if isinstance(one.cluster, str) else None) for one in read] == samples
+    assert [*samples_in(tmp_path / "samples.parquet")] == samples, "a missing cluster stays None: it can be written again"
 
 
 def test_a_column_that_says_nothing_of_a_row_is_no_sample_and_what_is_no_number_is_one(tmp_path: Path) -> None:

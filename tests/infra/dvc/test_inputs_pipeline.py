@@ -104,6 +104,10 @@ def test_repro_runs_the_whole_way_then_only_what_changed(copy: Path) -> None:
     edit(smoke, "configs/gates/smoke.yaml", "configs/gates/calls.yaml")
     assert reproduce() == (True, STAGES[2:])  # the adapter stays; the release carries its config
     edit("configs/deploy/local.yaml", "name: local", "name: local # pinned")
+    assert reproduce() == (True, [])  # a run that names no environment has no champion
+    write_config("smoke", gate="configs/gates/calls.yaml", train="{max_steps: 4}", production="local")
+    assert reproduce() == (True, STAGES[2:])
+    edit("configs/deploy/local.yaml", "name: local", "name: local # pinned anew")
     assert reproduce() == (True, ["evaluate", "gate"])  # another champion, perhaps, to be measured on these rows
     Path("eval/metrics/aggregate.py").write_text("# measured otherwise\n")
     assert reproduce() == (True, ["evaluate"])  # the same figures came out, so the verdict stands
