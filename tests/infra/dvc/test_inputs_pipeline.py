@@ -109,7 +109,7 @@ def test_repro_runs_the_whole_way_then_only_what_changed(copy: Path) -> None:
     assert reproduce() == (True, STAGES[2:])
     edit("configs/deploy/local.yaml", "name: local", "name: local # pinned anew")
     assert reproduce() == (True, ["evaluate", "gate"])  # another champion, perhaps, to be measured on these rows
-    Path("eval/metrics/aggregate.py").write_text("# measured otherwise\n")
+    Path("eval/measure/answers.py").write_text("# measured otherwise\n")
     assert reproduce() == (True, ["evaluate"])  # the same figures came out, so the verdict stands
     edit("configs/finetune/calls-v2.yaml", "max_steps: 3", "max_steps: 9")
     edit("configs/gates/ner.yaml", "rules:", "rules: # of others")
