@@ -19,6 +19,7 @@ from train.propose.page import (
     gate_rule,
     held_out,
     max_tokens_of,
+    shares,
     training,
     write_gate,
     write_line,
@@ -160,7 +161,7 @@ def write_page(
     drops = dict.fromkeys(faults, "drop")
     if not rows.whole or not counted or longest >= tokens.value:
         drops["too_long"] = "drop"
-    data += [tokens, validation, test]
+    data += [tokens, validation, test, *shares(rows)]
     if drops:
         said = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in faults.items())
         data.append(Line("lint", drops, f"left out and counted{': ' + said if said else ''}"))

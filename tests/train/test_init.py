@@ -186,6 +186,17 @@ def test_faults_of_the_rows_are_dropped_and_counted() -> None:
     assert_passes(made)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_with_one_row_each_are_trained_on_whatever_the_seed(seed: int) -> None:
+    rows = [{"text": f"{word} {number}", "label": word} for word in WORDS[:2] for number in range(60)]
+    write_lines(rows + [{"text": f"rare thing {word}", "label": f"rare {word}"} for word in WORDS])
+    made = propose(Path("rows.jsonl"), "bert")
+    assert read_run(Path(made["config"]), None).data.split.method == "stratified"
+    path = Path(made["config"])
+    path.write_text(path.read_text().replace("data:\n", f"data:\n  seed: {seed}\n"))
+    assert_passes(made)
+
+
 def test_rows_longer_than_the_base_has_positions() -> None:
     rows = write_rows("label")
     with rows.open("a") as stream:

@@ -154,7 +154,8 @@ def require_labels(shape: Shape, by_split: dict[str, set[str]]) -> None:
         raise InputError(
             f"data: labels {labels}, of which the train rows lack {missing}; "
             "expected two labels or more, each with train rows",
-            hint="give more rows of each label",
+            hint="data.split: {method: stratified} gives each label its share, the first row to training; "
+            "or give more rows of each label",
         )
 
 

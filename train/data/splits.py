@@ -113,12 +113,14 @@ def draw_groups(split: NDArray[Any], order: NDArray[Any], group: NDArray[Any], d
 
 
 def draw_shares(split: NDArray[Any], order: NDArray[Any], stratum: NDArray[Any], data: Data) -> None:
-    """Each stratum gives its share of the held-out rows, rounded by largest remainder."""
+    """Each stratum gives its share of the held-out rows, rounded by largest remainder; its last row is trained on,
+    where the strata have rows enough for that."""
     import numpy
 
     strata, inverse, sizes = numpy.unique(stratum[order], return_inverse=True, return_counts=True)
-    test = share_out(data.test_rows, sizes, sizes)
-    validation = share_out(data.validation_rows, sizes, sizes - test)
+    spared = int(len(order) - len(strata) >= data.test_rows + data.validation_rows)
+    test = share_out(data.test_rows, sizes, sizes - spared)
+    validation = share_out(data.validation_rows, sizes, sizes - spared - test)
     split[order] = TRAIN
     for index in range(len(strata)):
         members = order[inverse == index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from configs.task import Task
@@ -12,6 +13,7 @@ from train.propose.base import Base, frame_tokens
 from train.propose.rows import Rows
 
 FEW_STEPS = 600
+RARE_ROWS = 10
 # Schulman et al. 2025 (LoRA Without Regret), their fit over fourteen Llama and Qwen models: 5e-4 at a width of 2,000,
 # lower by this power of the width; within what they tried.
 RATE_WIDTH, RATE_POWER, RATES = 2000, 0.781, (1e-4, 2e-3)
@@ -56,6 +58,18 @@ def held_out(rows: Rows) -> tuple[Line, Line]:
         Line("validation_rows", validation, "a twentieth: they choose the checkpoint"),
         Line("test_rows", test, f"a tenth: the gate judges by them{few}"),
     )
+
+
+def shares(rows: Rows) -> list[Line]:
+    """A rare label may have none of its rows among the train rows that are drawn at random."""
+    if rows.task != "sequence-classification" or rows.problem != "single_label":
+        return []
+    rarest, count = min(rows.labels.items(), key=itemgetter(1))
+    if count >= RARE_ROWS:
+        return []
+    return [
+        Line("split", {"method": "stratified"}, f"{rarest!r} has {count}: its first row trains, then each its share")
+    ]
 
 
 def method_of(base: Base, rows: Rows) -> list[Line]:

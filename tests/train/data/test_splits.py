@@ -95,6 +95,18 @@ def test_each_label_has_its_share_of_the_held_out_rows_to_within_one_row(
             assert abs(sum(labels[row] == label for row in rows(found, code)) - share) < 1
 
 
+@given(st.lists(st.integers(0, 30), min_size=60, max_size=90), SIZES, SIZES, SEEDS)
+def test_each_label_has_a_train_row_where_there_are_rows_enough(
+    labels: list[int], validation: int, test: int, seed: int
+) -> None:
+    assume(len(labels) - len(set(labels)) >= validation + test)
+    found = split(
+        len(labels), settings("stratified", validation_rows=validation, test_rows=test, seed=seed), stratum=labels
+    )
+    assert {labels[row] for row in rows(found, TRAIN)} == set(labels)
+    assert len(rows(found, TEST)) == test and len(rows(found, VALIDATION)) == validation
+
+
 @given(st.lists(st.integers(0, 12), min_size=40, max_size=90), SIZES, SIZES, SEEDS)
 def test_a_group_is_never_in_two_splits(groups: list[int], validation: int, test: int, seed: int) -> None:
     try:
