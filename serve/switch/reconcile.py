@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypedDict
 
 from configs.environment.config import DeployConfig
@@ -45,9 +46,12 @@ class DeployResult(TypedDict, total=False):
     merge_request: str | None
 
 
-def check_release(config: DeployConfig, reference: str) -> None:
-    """The very bytes, signed where the environment asks for it, and a passing verdict that holds here and now."""
-    check_verdict(config, reference, find_trusted(reference, config.signing) / "gate" / "verdict.json")
+def check_release(config: DeployConfig, reference: str) -> Path:
+    """The folder of the very bytes, signed where the environment asks for it, and a passing verdict that holds here and
+    now. Raises RefusedError where one of them does not."""
+    folder = find_trusted(reference, config.signing)
+    check_verdict(config, reference, folder / "gate" / "verdict.json")
+    return folder
 
 
 def act(env: Environment, request: Callable[[Environment], None], *, beside: bool = False) -> DeployResult:
