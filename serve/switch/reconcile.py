@@ -10,11 +10,13 @@ from typing import Any, TypedDict
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.slots import SlotName, other
+from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import find_trusted
 from infra.terminal import waiting
 from serve.plan.action import Action, End, EndKind
 from serve.plan.observe import observe
 from serve.plan.planner import plan
+from serve.record.champion import judging
 from serve.record.environment import BusyError, Environment, holder_of, locked
 from serve.record.facts import Desired
 from serve.record.receipt import Receipt
@@ -50,7 +52,7 @@ def check_release(config: DeployConfig, reference: str) -> Path:
     """The folder of the very bytes, signed where the environment asks for it, and a passing verdict that holds here and
     now. Raises RefusedError where one of them does not."""
     folder = find_trusted(reference, config.signing)
-    check_verdict(config, reference, folder / "gate" / "verdict.json")
+    check_verdict(config, reference, verdict_path(folder, judging(config).name))
     return folder
 
 
