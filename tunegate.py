@@ -216,7 +216,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     from eval.report.headline import headline
 
     settings = read_run(config, overrides)
-    refuse_gate(settings, config)
+    refuse_gate(settings, config, production)
     stages: dict[str, Callable[[RunConfig], object]] = {
         "prepare": run_prepare,
         "train": lambda run: run_train(run, make_rewards(run)),

@@ -12,7 +12,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
 from configs.loader import load
-from configs.read import release_gate_of
+from configs.read import read_environment, release_gate_of
 from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
@@ -57,10 +57,15 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
     return problems
 
 
-def check_gate(run: RunConfig) -> list[Problem]:
-    """Every rule of a run's gate, and of its environment's, that could not be decided of what the run measures. Raises
-    ConfigError for a gate file that cannot be read."""
-    gates = {run.gate, release_gate_of(run.production) or run.gate}
+def check_gate(run: RunConfig, production: str | None = None) -> list[Problem]:
+    """Every rule of a run's gate, and of its environment's, that could not be decided of what the run measures.
+    `production`: another environment than the run's own.
+
+    Raises InputError where that one is not here, ConfigError for a gate file that cannot be read.
+    """
+    if production:
+        read_environment(production)
+    gates = {run.gate, release_gate_of(production or run.production) or run.gate}
     return [problem for gate in sorted(gates) for problem in check_rules(run, Path(gate))]
 
 
@@ -75,10 +80,11 @@ def check_rules(run: RunConfig, path: Path) -> list[Problem]:
     return problems
 
 
-def refuse_gate(run: RunConfig, path: Path) -> None:
-    """Raises ConfigError as `check` would tell it, before anything is trained."""
-    if problems := check_gate(run):
-        raise ConfigError(problems, hint=f"tunegate check {path}")
+def refuse_gate(run: RunConfig, path: Path, production: str | None = None) -> None:
+    """Raises ConfigError as `check` would tell it, before anything is trained or measured."""
+    if problems := check_gate(run, production):
+        named = f" --set production={production}" if production else ""
+        raise ConfigError(problems, hint=f"tunegate check {path}{named}")
 
 
 def schemas() -> dict[str, str]:

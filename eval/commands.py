@@ -54,7 +54,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure the release through vLLM, and what its gate compares it with (build/NAME/eval)."""
+    from configs.check import refuse_gate
+
     run = read_run(config, overrides)
+    refuse_gate(run, config, production)
     record = run_evaluate(run, context.obj.judged_for(production or run.production))
     if as_json:
         show(record, True)
@@ -71,6 +74,7 @@ def gate(
     as_json: AsJson = False,
 ) -> None:
     """Judge the evaluation by the config's rules. Exit 0 pass, 1 fail, 4 inconclusive (build/NAME/gate)."""
+    from configs.check import refuse_gate
     from configs.verdict import EXIT_CODES
     from eval.report.headline import headline
 
@@ -81,6 +85,7 @@ def gate(
     if config is None:
         raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
     run = read_run(config, overrides)
+    refuse_gate(run, config, production)
     verdict = run_gate(run, context.obj.judged_for(production or run.production))
     typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict, headline(verdict))
     raise typer.Exit(EXIT_CODES[verdict.outcome])

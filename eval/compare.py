@@ -136,7 +136,7 @@ def find(text: str) -> list[Path]:
 
 
 def evaluations() -> Iterator[tuple[Path, str]]:
-    for pattern in ("releases/*/eval", "build/*/eval", "build/*/eval/*"):
+    for pattern in ("releases/*/eval", "releases/*/judged/*/eval", "build/*/eval", "build/*/eval/*"):
         for folder in sorted(Path().glob(pattern)):
             try:
                 reference = str(json.loads((folder / "metrics.json").read_text(encoding="utf8"))["release"])

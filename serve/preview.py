@@ -10,7 +10,6 @@ from typing import TypedDict
 from configs.environment.strategy import Canary
 from configs.release import read_manifest
 from configs.slots import SlotName, other
-from infra.dvc.releases import find
 from serve.plan.action import Action, End
 from serve.plan.capacity import measure
 from serve.plan.observe import observe
@@ -21,6 +20,7 @@ from serve.record.event import Event, Kind
 from serve.record.facts import Mode, Planned
 from serve.record.fold import apply
 from serve.record.state import State
+from serve.switch.reconcile import check_release
 from serve.switch.shared_server import why_not_shared
 
 MOST_STEPS = 60
@@ -40,8 +40,8 @@ class Preview(TypedDict, total=False):
 
 
 def preview(env: Environment, reference: str | None) -> Preview:
-    """Raises RefusedError where the memory does not suffice; a release that is not here yet is fetched, for its size
-    decides."""
+    """Raises RefusedError as the deploy would: for the release's bytes, signature or verdict, or where the memory does
+    not suffice. A release that is not here yet is fetched, for its size decides."""
     state = env.record.state()
     found: Preview = {
         "environment": env.config.name,
@@ -52,7 +52,7 @@ def preview(env: Environment, reference: str | None) -> Preview:
     if reference is None:
         return {**found, "steps": []}
     serving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
-    manifest = read_manifest(find(reference) / "release")
+    manifest = read_manifest(check_release(env.config, reference) / "release")
     separate = why_not_shared(env, state, state.active, manifest)
     planned = measure(env.config, manifest, env.record.read(), serving, separate)
     steps = steps_to(env, state, reference, planned)

@@ -22,6 +22,7 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.training_record import read_training_record
 from configs.verdict import Verdict
+from infra.dvc.judgements import verdict_path
 from serve.record.record import Record
 from tests.paths import ROOT
 
@@ -109,7 +110,11 @@ def test_its_history_and_its_keys_are_shown(old: Path) -> None:
 
 def test_published_releases_are_listed(old: Path) -> None:
     before = json.loads(json.dumps(said("releases-list.json")).replace("wished for", "requested"))
-    assert json.loads(tunegate("releases", "list", "--json")) == before
+    now = json.loads(tunegate("releases", "list", "--json"))
+    assert [one.pop("judged_for") for one in now] == [[]] * len(before) and now == before
+    for environment in (None, "production"):
+        path = verdict_path(Path("releases/smoke@7618c9b29fdc"), environment)
+        assert Verdict.read(path).binding is None, "the only one, which says that it was bound to nothing"
 
 
 @pytest.mark.parametrize("path", sorted(OLD.rglob("verdict.json")), ids=lambda path: path.parent.parent.name)

@@ -8,6 +8,7 @@ from configs.errors import TunegateError
 from configs.verdict import Verdict
 from eval.report.since import read_verdict
 from eval.rules.result import finite
+from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import folder_of, list_releases
 
 MOST = 8
@@ -33,12 +34,13 @@ def published(name: str, metric: str | None, verdict: Verdict) -> list[Point]:
         rows = list_releases() if metric else []
     except (TunegateError, ValueError, OSError):  # a release that cannot be read costs the history, not the report
         return []
-    found = []
+    found, environment = [], verdict.binding.environment if verdict.binding else None
     for row in rows:
         value = finite((row["metrics"] or {}).get(str(metric)))
         if row["name"] != name or value is None or row["reference"] == verdict.release:
             continue
-        judged = read_verdict(folder_of(row["reference"]) / "gate" / "verdict.json") if row["here"] else None
+        folder = folder_of(row["reference"]) if row["here"] else None
+        judged = read_verdict(verdict_path(folder, environment) if folder else None)
         low, high = interval(judged, str(metric))
         same = None if judged is None else judged.dataset == verdict.dataset
         found.append(Point(row["reference"], row["created"], row["verdict"], value, low, high, same))

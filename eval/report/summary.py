@@ -17,6 +17,7 @@ from eval.report.compared import frames, paired_with
 from eval.report.headline import figure_of
 from eval.rules.evidence import Evidence, slices_of
 from eval.rules.result import finite
+from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import folder_of
 
 
@@ -167,8 +168,9 @@ def read_background(verdict: Verdict, evidence: Evidence, paths: RunPaths | None
         return Background()
     now = since.read_side(paths.release, None)._replace(verdict=verdict)
     folder = folder_of(verdict.champion) if verdict.champion else None
+    environment = verdict.binding.environment if verdict.binding else None
     before = (
-        since.read_side(folder / "release", folder / "gate" / "verdict.json") if folder else since.Side(*[None] * 3)
+        since.read_side(folder / "release", verdict_path(folder, environment)) if folder else since.Side(*[None] * 3)
     )
     metric = main_metric(verdict, evidence)
     metrics: Any = (evidence.measured.record.get("metrics") or {}) if evidence.measured else {}

@@ -108,7 +108,8 @@ def find_reference(paths: RunPaths, reference: str, mine: Measured | None) -> Me
 def find_measured(reference: str, mine: Measured | None) -> Measured | None:
     """The evaluation of exactly this release: one that `mine` may be compared with if there is one, else any (the gate
     says so)."""
-    folders = [*Path("releases").glob("*/eval"), *Path("build").glob("*/eval")]
+    published = Path("releases")
+    folders = [*published.glob("*/eval"), *published.glob("*/judged/*/eval"), *Path("build").glob("*/eval")]
     found = [
         measured
         for folder in folders

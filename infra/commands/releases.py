@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from configs.paths import RunPaths
     from configs.run.config import RunConfig
 
-COLUMNS = ("release", "created", "verdict", "here", "aliases", "environments", "metrics")
+COLUMNS = ("release", "created", "verdict", "judged_for", "here", "aliases", "environments", "metrics")
 
 
 def sync(
@@ -100,8 +100,8 @@ def export_adapter(config: Config, directory: Path) -> None:
 
 
 def list_published(context: typer.Context, as_json: AsJson = False) -> None:
-    """Published releases: digest, verdict, aliases, the environments that pin or run them, judged metrics; with --json
-    also MLflow run, commit and data."""
+    """Published releases: digest, verdict and the environments it is for, aliases, those that pin or run them, judged
+    metrics; with --json also MLflow run, commit and data."""
     from infra.lineage.trace import catalogue
 
     with waiting("MLflow is asked for aliases"):

@@ -15,13 +15,12 @@ from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
+from infra.dvc.judgements import LEFT_OUT, is_judged_anew, judged_for, put_judgement, read_verdict
 from infra.dvc.repository import repository
 from infra.files.atomic import read_json
 from infra.signing import sign, signature_of, signing_key, verify_signature
 
 RELEASES = Path("releases")
-# Logs and the evaluation's cache of answers prove nothing that predictions.parquet does not.
-LEFT_OUT = shutil.ignore_patterns("*.log", "answers-*.jsonl", "*.partial")
 LINEAGE = (
     "lineage.json"  # of a published release: the MLflow run that trained it, which its manifest is too early to know
 )
@@ -29,13 +28,14 @@ LINEAGE = (
 
 class PointerFacts(TypedDict):
     """What a release's pointer in git says of it. `created`: ISO 8601; `run`: MLflow's; `data`: the fingerprint of all
-    splits."""
+    splits; `judged_for`: the environments that it has a verdict for, the newest first."""
 
     name: str
     digest: str
     reference: str
     created: str
     verdict: str
+    judged_for: list[str]
     metrics: dict[str, float]
     run: str | None
     git_revision: str
@@ -50,6 +50,7 @@ class Published(PointerFacts):
 
 UNKNOWN: dict[str, object] = {
     "verdict": "unknown",
+    "judged_for": [],
     "created": "",
     "run": None,
     "git_revision": "unknown",
@@ -60,7 +61,8 @@ UNKNOWN: dict[str, object] = {
 
 def publish(paths: RunPaths, run_id: str | None = None) -> Path:
     """releases/NAME@DIGEST12, copied, added to DVC and pushed. A second call, or one after a kill, ends in the same
-    state; one after another verdict has that one and its evaluation beside the same bytes. `run_id`: MLflow's.
+    state; one after another verdict has that one and its evaluation beside the same bytes, and those for other
+    environments. `run_id`: MLflow's.
 
     Raises RefusedError without a passing verdict on these very bytes, ExternalError where DVC fails.
     """
@@ -154,16 +156,12 @@ def facts_of(target: Path) -> PointerFacts:
         "reference": manifest.reference,
         "created": manifest.created,
         "verdict": verdict.outcome if verdict else "unknown",
+        "judged_for": judged_for(target),
         "metrics": judged_metrics(target, verdict),
         "run": (read_json(target / LINEAGE) or {}).get("run"),
         "git_revision": manifest.git_revision,
         "data": manifest.data.get("fingerprint"),
     }
-
-
-def read_verdict(target: Path) -> Verdict | None:
-    path = target / "gate" / "verdict.json"
-    return Verdict.read(path) if path.exists() else None
 
 
 def judged_metrics(target: Path, verdict: Verdict | None) -> dict[str, float]:
@@ -243,20 +241,13 @@ def copy_whole(paths: RunPaths, target: Path, run_id: str | None) -> None:
     os.replace(partial, target)
 
 
-def is_judged_anew(paths: RunPaths, target: Path) -> bool:
-    """For another environment, gate, champion or test set than when it was published."""
-    published = target / "gate" / "verdict.json"
-    return not published.exists() or published.read_bytes() != (paths.gate / "verdict.json").read_bytes()
-
-
 def replace_judgement(paths: RunPaths, target: Path) -> None:
-    """The verdict and its evaluation; the bytes, their signature and their lineage stay. Killed in between, the next
-    one brings the publication back from the remote and begins anew."""
+    """The verdict and its evaluation; the bytes, their signature and their lineage stay, and the verdicts for other
+    environments. Killed in between, the next one brings the publication back from the remote and begins anew."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(target, partial, ignore=shutil.ignore_patterns(paths.evaluation.name, paths.gate.name))
-    for source in (paths.evaluation, paths.gate):
-        shutil.copytree(source, partial / source.name, ignore=LEFT_OUT)
+    shutil.copytree(target, partial)
+    put_judgement(paths, partial)
     verify_release(partial / "release")
     shutil.rmtree(target)
     os.replace(partial, target)

@@ -170,7 +170,7 @@ def verdict_link(row: Published) -> Link:
     if outcome == "unknown":
         return Link("verdict", {}, "no verdict beside it", f"tunegate releases fetch {reference}")
     page = folder_of(reference) / "gate" / "report.md"
-    facts = {"outcome": outcome, "metrics": row.get("metrics") or {}}
+    facts = {"outcome": outcome, "judged_for": row.get("judged_for") or [], "metrics": row.get("metrics") or {}}
     return Link("verdict", facts | ({"report": page.as_posix()} if page.exists() else {}))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypedDict
 
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.slots import SlotName, other
+from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import find_trusted
 from infra.terminal import waiting
 from serve.plan.action import Action, End, EndKind
 from serve.plan.observe import observe
 from serve.plan.planner import plan
+from serve.record.champion import judging
 from serve.record.environment import BusyError, Environment, holder_of, locked
 from serve.record.facts import Desired
 from serve.record.receipt import Receipt
@@ -45,9 +48,12 @@ class DeployResult(TypedDict, total=False):
     merge_request: str | None
 
 
-def check_release(config: DeployConfig, reference: str) -> None:
-    """The very bytes, signed where the environment asks for it, and a passing verdict that holds here and now."""
-    check_verdict(config, reference, find_trusted(reference, config.signing) / "gate" / "verdict.json")
+def check_release(config: DeployConfig, reference: str) -> Path:
+    """The folder of the very bytes, signed where the environment asks for it, and a passing verdict that holds here and
+    now. Raises RefusedError where one of them does not."""
+    folder = find_trusted(reference, config.signing)
+    check_verdict(config, reference, verdict_path(folder, judging(config).name))
+    return folder
 
 
 def act(env: Environment, request: Callable[[Environment], None], *, beside: bool = False) -> DeployResult:

@@ -8,10 +8,12 @@ import pytest
 
 import serve.plan.capacity
 from configs.errors import RefusedError
+from configs.verdict import RuleResult
 from serve.deploy import deploy
 from serve.preview import preview
 from serve.record.event import PROOF
 from tests.support.fake_machine import World, environment, publish, world
+from tests.support.judging import bound_verdict, verdict_path
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit
@@ -71,3 +73,24 @@ def test_no_room_is_refused_here_and_not_in_production(world: World, monkeypatch
     with pytest.raises(RefusedError, match="no memory for one more server"):
         deploy(environment(), new)
     assert world.servers == {}
+
+
+def test_a_verdict_that_does_not_hold_is_told_with_what_helps_and_nothing_is_done(world: World) -> None:
+    old, new = publish("old"), publish("new")
+    deploy(environment(), old)
+    env, before, done = environment(), environment().record.path.read_bytes(), list(world.done)
+    judged = [RuleResult(rule="accuracy", outcome="pass", sentence="0.9")]
+    bound_verdict(new, "elsewhere", champion=old).model_copy(update={"results": judged}).write(verdict_path(new))
+    for plan in (preview, deploy):
+        with pytest.raises(RefusedError, match="it was judged for elsewhere, not for x") as caught:
+            plan(env, new)
+        assert (caught.value.hint or "").startswith("tunegate evaluate configs/finetune/new.yaml --production x")
+    assert env.record.path.read_bytes() == before and world.done == done
+
+
+def test_bytes_that_differ_are_told_before_anything_is_started(world: World) -> None:
+    new = publish("new")
+    (verdict_path(new).parents[1] / "release/model.safetensors").write_text("other")
+    with pytest.raises(RefusedError, match=r"model\.safetensors"):
+        preview(environment(), new)
+    assert world.done == []

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from configs.check import check_files
+import eval.commands
+import tunegate
+from configs.check import check_files, refuse_gate
 from configs.errors import InputError
 from configs.read import read_environment, read_run, release_gate_of
 from tests.paths import ROOT
@@ -68,6 +71,37 @@ def test_a_run_is_checked_against_the_gate_that_will_judge_it() -> None:
     assert problem.file.endswith("strict.yaml") and "run own" in problem.expected
     environment("live", "release_gate: own.yaml")
     assert check_files([Path("run.yaml")], []) == []
+
+
+def test_an_environment_named_on_the_command_line_is_asked_for_its_gate_too() -> None:
+    """The run's own takes it; the one that it is to be judged for does not."""
+    environment("live", "release_gate: own.yaml")
+    environment("other", "release_gate: strict.yaml")
+    environment("before", "staging_for: other")
+    Path("run.yaml").write_text(RUN)
+    run = read_run(Path("run.yaml"), None)
+    refuse_gate(run, Path("run.yaml"))
+    refuse_gate(run, Path("run.yaml"), "live")
+    for named in ("other", "before", "configs/deploy/other.yaml"):
+        with pytest.raises(InputError, match=r"strict\.yaml.*exact_match") as caught:
+            refuse_gate(run, Path("run.yaml"), named)
+        assert caught.value.hint == f"tunegate check run.yaml --set production={named}"
+    with pytest.raises(InputError, match="nowhere"):
+        refuse_gate(run, Path("run.yaml"), "nowhere")
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "gate"])
+def test_it_is_asked_before_anything_is_trained_measured_or_judged(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment("other", "release_gate: strict.yaml")
+    Path("run.yaml").write_text(RUN)
+    begun: list[object] = []
+    for module in (tunegate, eval.commands):
+        for stage in ("run_prepare", "run_train", "run_evaluate", "run_gate"):
+            monkeypatch.setattr(module, stage, lambda *facts: begun.append(facts), raising=False)
+    result = CliRunner().invoke(tunegate.app, [command, "run.yaml", "--production", "other"])
+    assert isinstance(result.exception, InputError) and "exact_match" in str(result.exception) and begun == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/finetune").glob("*.yaml")), ids=lambda path: path.stem)

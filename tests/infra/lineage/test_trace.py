@@ -113,7 +113,7 @@ def test_the_whole_chain_from_an_answers_headers(deployed: tuple[str, Path]) -> 
     assert found["answer"].facts == {"release": reference.partition("@")[2], "slot": "blue"}
     assert found["environment"].facts == {"live": "serves (blue), pinned; all traffic since 2026-11-25T19:00:00Z"}
     assert (found["release"].facts["reference"], found["release"].facts["here"]) == (reference, True)
-    assert found["verdict"].facts == {"outcome": "pass", "metrics": {"exact_match": 0.4123}}
+    assert found["verdict"].facts == {"outcome": "pass", "judged_for": [], "metrics": {"exact_match": 0.4123}}
     assert (found["run"].facts["run_id"], found["run"].facts["model_version"], found["run"].facts["aliases"]) == (
         "run-7",
         "demo/3",

@@ -139,6 +139,16 @@ def test_deploy_pins_reconciles_to_the_pin_sets_the_alias_and_prints_json(
     assert f"release  {reference}" in CliRunner().invoke(tunegate.app, ["deploy", "local"]).stdout and len(calls) == 2
 
 
+def test_a_plan_of_what_did_not_pass_ends_as_its_deploy_would_and_leaves_the_pin(
+    local: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish("one", "fail")
+    assert main(monkeypatch, "deploy", "local", "one", "--plan") == 1
+    said = capsys.readouterr()
+    assert "the verdict is fail on one@" in said.err and "tunegate gate configs/finetune/one.yaml" in said.err
+    assert said.out == "" and local.read_text() == LOCAL
+
+
 @pytest.mark.parametrize("found", [FOUND, FOUND | {"release": "one", "waiting": "two"}], ids=["nothing", "waiting"])
 def test_the_alias_is_set_for_nothing_but_what_serves(
     local: Path, champions: list[str], monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
-from configs.verdict import Binding, Verdict
+from configs.verdict import Binding, RuleResult, Verdict
 from serve.record.champion import last_served, read_judged
 from serve.switch import verdict as checked
+from serve.switch.reconcile import check_release
 from serve.switch.verdict import check_verdict
 from tests.support.fake_machine import environment, publish
 from tests.support.judging import GATE, bound_verdict, verdict_path
@@ -162,6 +163,21 @@ def test_a_staging_environment_takes_what_was_judged_for_the_one_that_it_goes_be
     refused(bound_verdict(new, "x"), new, "but old@111111111111 serves in x", staging)
     check(bound_verdict(new, "x", champion=OLD), new, staging)
     assert read_judged("before").name == "x" and read_judged("before").release == OLD == read_judged("x").release
+
+
+def test_of_several_verdicts_the_one_for_this_environment_counts(new: str) -> None:
+    """The newest is for another; of a third there is none, and the refusal says what the newest is for."""
+    judged = {"results": [RuleResult(rule="accuracy", outcome="pass", sentence="0.9")]}
+    newest = verdict_path(new)
+    folder = newest.parents[1]
+    bound_verdict(new, "elsewhere").model_copy(update=judged).write(newest)
+    bound_verdict(new, "x").model_copy(update=judged).write(folder / "judged/x/gate/verdict.json")
+    assert check_release(config(), new) == folder
+    with pytest.raises(RefusedError, match="it was judged for elsewhere, not for third"):
+        check_release(config(name="third"), new)
+    serve(OLD)
+    with pytest.raises(RefusedError, match="against no champion, but old@"):
+        check_release(config(), new)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
