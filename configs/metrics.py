@@ -37,12 +37,13 @@ class BehaviourFigures(TypedDict, total=False):
 
 class MetricDefinition(TypedDict):
     """Of a metric that only this run has (a harness task's, one of evaluate.metrics), or whose range it sets (a judge's
-    score). `kind` as in configs.run.metrics; None: no limit on that side."""
+    score, an answer's tokens). `kind` as in configs.run.metrics; None: no limit on that side, or neither way is
+    better."""
 
     kind: str
     low: float | None
     high: float | None
-    higher_is_better: bool
+    higher_is_better: bool | None
 
 
 class HarnessFigures(TypedDict):
@@ -55,7 +56,7 @@ class HarnessFigures(TypedDict):
 
 
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
-EVALUATION_VERSION = 5
+EVALUATION_VERSION = 6
 
 
 class Conditions(TypedDict):

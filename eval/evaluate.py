@@ -30,10 +30,11 @@ from eval.measure.judge_model import judge_rows, of_judge, scores_of
 from eval.measure.parent import compare, probe, rows_to_probe, write_card
 from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
-from eval.measure.rows import BATCH_ROWS, cluster_of, question_of, read_ids, read_rows
+from eval.measure.rows import BATCH_ROWS, cluster_of, groups_of, question_of, read_ids, read_rows
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
+from eval.metrics.generation import definition_of_length
 from eval.metrics.own import load_own, own_definition, own_name
 from eval.metrics.rows import Prediction, Row
 from eval.metrics.samples import FILE as SAMPLES
@@ -195,7 +196,8 @@ def score_answers(subject: Subject, answers: Answers, settings: Evaluate, slicer
     def predict(row: Row, answer: Answer) -> Prediction:
         scored = score(subject.manifest.task, row, answer, settings, subject.manifest.labels)
         cluster: Any = {"cluster": cluster_of(row, settings.cluster)} if settings.cluster else {}
-        more: Any = {**scores_of(judged, row["id"]), **own(row, answer.text)}
+        groups: Any = groups_of(row, settings.groups)
+        more: Any = {**scores_of(judged, row["id"]), **own(row, answer.text), **groups}
         return {**scored, **cluster, **more, "slices": slicer(row)}
 
     rows = zip(subject.rows(), answers.in_order(), strict=True)
@@ -208,6 +210,7 @@ def summarise_release(subject: Subject, asked: Asked, predictions: Path, dataset
     manifest, target = subject.manifest, subject.target
     kind = kind_of(manifest.task, next(subject.rows()))
     own = {own_name(one): own_definition(one) for one in settings.metrics}
+    length = {"answer_tokens": definition_of_length(settings)} if kind == "answer" else {}
     with waiting("the figures are counted"):
         figures = summarise(predictions, kind, settings.minimum_slice, [*own])
         samples = chain(
@@ -228,7 +231,7 @@ def summarise_release(subject: Subject, asked: Asked, predictions: Path, dataset
         "behaviour": asked.behaviour,
         "harness": asked.harness,
         "cost": cost(predictions, subject.manifest, asked.peak_memory_bytes),
-        "definitions": own | of_judge(settings.judge) | definitions_of_harness(manifest, settings, target),
+        "definitions": own | of_judge(settings.judge) | definitions_of_harness(manifest, settings, target) | length,
     }
 
 

@@ -40,6 +40,21 @@ def check_figure(name: str) -> str:
     return name if name in OF_THE_WHOLE_RUN else check_example_metric(compared) and name
 
 
+def check_better_side(name: str) -> str:
+    known = METRICS.get(name)
+    if known is not None and known.higher_is_better is None:
+        raise ValueError(f"a metric of which one side is better; {name} is held to a reference's by `rule: drift`")
+    return name
+
+
+def check_ratio(name: str) -> str:
+    """A ratio is of means that are never below 0."""
+    known = METRICS.get(name.partition(":")[0])
+    if known is not None and (known.kind == "whole" or known.value_range[0] < 0):
+        raise ValueError("a mean over examples that is never below 0, as answer_tokens")
+    return name
+
+
 def has_examples(name: str) -> bool:
     """Whether an interval can be made of what was measured."""
     return not (name in OF_THE_WHOLE_RUN or name.startswith("parent_") or name.endswith("_change"))
@@ -47,6 +62,8 @@ def has_examples(name: str) -> bool:
 
 NAMES = "one of docs/evaluation.md, f1:LABEL, harness:TASK:METRIC or custom:NAME of evaluate.metrics"
 ExampleMetric = Annotated[str, AfterValidator(check_example_metric), Field(description=NAMES)]
+RankedMetric = Annotated[ExampleMetric, AfterValidator(check_better_side)]
+RatioMetric = Annotated[ExampleMetric, AfterValidator(check_ratio)]
 Figure = Annotated[
     str, AfterValidator(check_figure), Field(description=f"{NAMES}; or a figure of metrics.json, with point")
 ]

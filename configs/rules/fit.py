@@ -9,7 +9,7 @@ from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
 from configs.rules.fields import OF_ONE_LABEL, has_examples
 from configs.rules.gate import GateConfig, Rule
-from configs.rules.paired import NonInferiorRule, SuperiorRule
+from configs.rules.paired import DriftRule, NonInferiorRule, SuperiorRule
 from configs.rules.quality import CalibrationRule, QuantizationRule, ThresholdRule
 from configs.rules.slices import SliceMinimumRule
 from configs.run.behaviour import name_of
@@ -49,6 +49,20 @@ def problems_of(rule: Rule, run: RunConfig) -> Iterator[tuple[str, str, str]]:
             yield from reference_problems("reference", rule.reference, run)
             if isinstance(rule, SliceMinimumRule) and rule.metric.startswith("harness"):
                 yield "metric", rule.metric, "a metric of the test rows: a harness task has no slices"
+        case DriftRule():
+            yield from metric_problems(rule.metric, run)
+            yield from reference_problems("reference", rule.reference, run)
+            ranges = {f"custom:{one.name}": one.range for one in run.evaluate.metrics}
+            if ranges.get(rule.metric, (0, 0))[0] < 0:
+                yield "metric", rule.metric, "one whose range begins at 0 or above: a ratio is of such means"
+        case FairnessRule() if rule.metric is not None:
+            if rule.column not in run.evaluate.groups:
+                yield (
+                    "column",
+                    repr(rule.column),
+                    suggestion(str(rule.column), run.evaluate.groups, "it in evaluate.groups"),
+                )
+            yield from label_problems("label", str(rule.label), run)
         case RobustnessRule() | FairnessRule():
             yield from behaviour_problems(rule, run)
         case QuantizationRule():

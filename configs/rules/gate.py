@@ -9,14 +9,14 @@ from pydantic import Field
 from configs.digest import key_of
 from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
-from configs.rules.paired import NonInferiorRule, SuperiorRule
+from configs.rules.paired import DriftRule, NonInferiorRule, SuperiorRule
 from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
 from configs.rules.slices import SliceMinimumRule
 from configs.section import Section
 
 Rule = Annotated[
-    ThresholdRule | NonInferiorRule | SuperiorRule | SliceMinimumRule | CalibrationRule | RobustnessRule | FairnessRule
-    | ParityRule | QuantizationRule | SizeRule | LatencyRule | GoodputRule,
+    ThresholdRule | NonInferiorRule | SuperiorRule | DriftRule | SliceMinimumRule | CalibrationRule | RobustnessRule
+    | FairnessRule | ParityRule | QuantizationRule | SizeRule | LatencyRule | GoodputRule,
     Field(discriminator="rule"),
 ]  # fmt: skip
 

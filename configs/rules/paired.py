@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.release import short
-from configs.rules.fields import Confidence, ExampleMetric, Reference, check_margin
+from configs.rules.fields import Confidence, RankedMetric, RatioMetric, Reference, check_margin
 from configs.section import Section
 
 
@@ -16,7 +16,7 @@ class NonInferiorRule(Section):
 
     rule: Literal["non_inferior_to"]
     reference: Reference = "champion"
-    metric: ExampleMetric
+    metric: RankedMetric
     margin: float = Field(ge=0, description="in the metric's own unit")
     confidence: Confidence = 0.95
 
@@ -35,7 +35,7 @@ class SuperiorRule(Section):
 
     rule: Literal["superior_to"]
     reference: Reference = "champion"
-    metric: ExampleMetric
+    metric: RankedMetric
     margin: float = Field(0.0, ge=0, description="in the metric's own unit")
     confidence: Confidence = 0.95
 
@@ -47,3 +47,18 @@ class SuperiorRule(Section):
     @property
     def name(self) -> str:
         return f"{self.metric} superior to {short(self.reference)}{f' by {self.margin:g}' if self.margin else ''}"
+
+
+class DriftRule(Section):
+    """The mean is neither much more nor much less than the reference's, paired on the same examples: for what is better
+    neither way, as the length of answers."""
+
+    rule: Literal["drift"]
+    reference: Reference = "champion"
+    metric: RatioMetric
+    maximum_ratio: float = Field(gt=1, description="release by reference, or reference by release; 2: half to twice")
+    confidence: Confidence = 0.95
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric} within {self.maximum_ratio:g} times {short(self.reference)}'s, either way"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from configs.rules.fields import Confidence, ExampleMetric, Figure, Point, bounds, pointed, take_confident
+from configs.rules.fields import Confidence, Figure, Point, RankedMetric, bounds, pointed, take_confident
 from configs.section import Section
 
 
@@ -71,7 +71,7 @@ class QuantizationRule(Section):
     rule: Literal["quantization"]
     minimum_agreement: float | None = Field(None, ge=0, le=1, description="share of the test rows answered alike")
     maximum_kl_divergence: float | None = Field(None, ge=0, description="nats; of a GPT a lower bound")
-    metric: ExampleMetric | None = None
+    metric: RankedMetric | None = None
     maximum_drop: float | None = Field(None, ge=0, description="of `metric`, in its own unit")
     point: Point = False
     confidence: Confidence = 0.95

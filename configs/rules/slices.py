@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.release import short
-from configs.rules.fields import Confidence, ExampleMetric, Point, Reference, bounds, check_margin, pointed
+from configs.rules.fields import Confidence, Point, RankedMetric, Reference, bounds, check_margin, pointed
 from configs.run.metrics import METRICS
 from configs.section import Section
 
@@ -17,7 +17,7 @@ class SliceMinimumRule(Section):
     one, corrected for how many were looked at, to fail."""
 
     rule: Literal["slice_minimum"]
-    metric: ExampleMetric
+    metric: RankedMetric
     slices: list[str] = Field(["*"], min_length=1, description="names or patterns, as in label=*")
     minimum: float | None = Field(None, description="of a metric where lower is better: the most it may be")
     reference: Reference | None = None

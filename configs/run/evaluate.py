@@ -71,6 +71,11 @@ class Evaluate(Section):
         description="a column of data.keep: what test rows share (a document, a user), of which intervals take "
         "account; null: data.split.by where the split is grouped",
     )
+    groups: list[str] = Field(
+        default_factory=list,
+        description="columns of data.keep whose values are groups of people: `rule: fairness` compares the labels that "
+        "they are given",
+    )
     metrics: list[OwnMetric] = Field(default_factory=list, description="metrics of your own: custom:NAME in a gate")
 
     @field_validator("json_schema")
@@ -97,6 +102,11 @@ class Evaluate(Section):
             broken.append(f"evaluate.slices by length, column or where with task {task}{regression}")
         if self.cluster is not None and self.cluster not in kept:
             broken.append(f"evaluate.cluster: {expected_name(self.cluster, kept)} instead of {self.cluster!r}")
+        broken += [
+            f"evaluate.groups: {expected_name(one, kept)} instead of {one!r}" for one in self.groups if one not in kept
+        ]
+        if self.groups and not labelled:
+            broken.append("evaluate.groups only with rows of labels")
         if self.judge is not None and self.judge.human is not None and self.judge.human not in kept:
             broken.append(
                 f"evaluate.judge.human: {expected_name(self.judge.human, kept)} instead of {self.judge.human!r}"

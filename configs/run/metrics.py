@@ -16,9 +16,10 @@ SIGNED, HUNDRED, LOSS, REAL = (-1.0, 1.0), (0.0, 100.0), (0.0, math.inf), (-math
 
 class Metric(NamedTuple):
     """`per_example`: the column of predictions.parquet whose mean it is; None: a figure of the whole set.
-    `value_range`: the least and the most that it can be, in its own unit."""
+    `value_range`: the least and the most that it can be, in its own unit. `higher_is_better` None: neither way is
+    better in itself."""
 
-    higher_is_better: bool
+    higher_is_better: bool | None
     per_example: str | None
     description: str
     kind: Kind
@@ -73,19 +74,25 @@ METRICS: dict[str, Metric] = {
         True, "judge_agreement", "share of rows whose reference gets a person's own score from the judge", "binary"
     ),
     "judge_missing": Metric(False, "judge_missing", "share of the judged answers that got no score", "binary"),
+    "refusal_rate": Metric(False, "refused", "share of answers that refuse, by English phrases", "binary"),
+    "answer_tokens": Metric(None, "completion_tokens", "mean tokens of an answer, by the server", "unbounded", LOSS),
+    "prompt_tokens": Metric(None, "prompt_tokens", "mean tokens of what is asked, by the server", "unbounded", LOSS),
+    "latency_seconds": Metric(False, "latency_seconds", "mean seconds to the whole answer", "unbounded", LOSS),
 }  # fmt: skip
 
 # What is reported of each kind of row.
 OVERLAP = ("token_f1", "rouge_1", "rouge_2", "rouge_l", "bleu", "chrf", "sentence_bleu", "sentence_chrf")
 SURENESS = ("roc_auc", "pr_auc", "log_loss", "brier")
+OF_REQUESTS = ("latency_seconds", "prompt_tokens")
+OF_ANSWERS = ("answer_tokens", "refusal_rate", *OF_REQUESTS)
 AVERAGES = ("micro_f1", "macro_precision", "macro_recall", "macro_f1")
 REPORTED: dict[str, tuple[str, ...]] = {
-    "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error"),
-    "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS),
-    "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman"),
-    "pair": ("preference_accuracy", "preference_margin"),
-    "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy"),
-    "text": ("perplexity",),
+    "label": ("accuracy", *AVERAGES, "matthews_correlation", *SURENESS, "expected_calibration_error", *OF_REQUESTS),
+    "labels": ("subset_accuracy", "micro_precision", "micro_recall", *AVERAGES, *SURENESS, *OF_REQUESTS),
+    "value": ("mean_absolute_error", "root_mean_squared_error", "r_squared", "spearman", *OF_REQUESTS),
+    "pair": ("preference_accuracy", "preference_margin", *OF_REQUESTS),
+    "tags": ("entity_f1", "entity_precision", "entity_recall", "sentence_accuracy", "token_accuracy", *OF_REQUESTS),
+    "text": ("perplexity", *OF_REQUESTS),
     "answer": (
         "exact_match",
         "name_match",
@@ -99,6 +106,7 @@ REPORTED: dict[str, tuple[str, ...]] = {
         "judge_score",
         "judge_missing",
         "judge_agreement",
+        *OF_ANSWERS,
     ),
 }
 

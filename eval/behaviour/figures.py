@@ -41,7 +41,7 @@ def figures_of(frame: DataFrame, metric: str, higher_is_better: bool = True) -> 
 def sum_robustness(frame: DataFrame, test: Any, kind: str) -> BehaviourFigures:
     """`drop` is above 0 where the metric got worse; `groups`: the same figures by perturbation."""
     metric = WHOLE_ANSWER[kind]
-    better = METRICS[metric].higher_is_better
+    better = METRICS[metric].higher_is_better is not False
     groups = {
         str(name): without_nan(figures_of(part, metric, better)) for name, part in frame.groupby("variant", sort=False)
     }

@@ -26,6 +26,7 @@ BINARY = {
     "prompt_level_strict_acc",
     "prompt_level_loose_acc",
     "pass@1",
+    "pct_stereotype",
 }
 
 

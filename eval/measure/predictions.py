@@ -41,6 +41,8 @@ def arrow_schema(row: Prediction) -> Any:
             return pyarrow.list_(pyarrow.string())
         if name in INTEGERS:
             return pyarrow.list_(pyarrow.int64())
+        if name.startswith("group:"):
+            return pyarrow.string()
         return pyarrow.string() if name in TEXTS and not isinstance(row.get(name), float) else pyarrow.float64()
 
     return pyarrow.schema([(name, kind(name)) for name in row])

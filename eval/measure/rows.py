@@ -50,15 +50,24 @@ def draw(rows: Iterable[Row], count: int, seed: int) -> list[tuple[int, Row]]:
 
 def cluster_of(row: Row, column: str | None) -> str | None:
     """What the row shares with others: its value in a kept column. Raises InputError where the rows have no such."""
-    if column is None:
-        return None
+    return None if column is None else str(kept_value(row, column, "evaluate.cluster"))
+
+
+def groups_of(row: Row, columns: list[str]) -> dict[str, str | None]:
+    """By `group:COLUMN`, its column of predictions.parquet; None where the row has no value. Raises InputError as
+    above."""
+    found = {column: kept_value(row, column, "evaluate.groups") for column in columns}
+    return {f"group:{column}": None if value is None else str(value) for column, value in found.items()}
+
+
+def kept_value(row: Row, column: str, setting: str) -> Any:
     kept = json.loads(row.get("kept") or "{}")
     if column not in kept:
         raise InputError(
-            f"evaluate.cluster: row {row['id']} has no {column!r}, expected one of {', '.join(kept) or 'data.keep'}",
+            f"{setting}: row {row['id']} has no {column!r}, expected one of {', '.join(kept) or 'data.keep'}",
             hint="name it in data.keep: tunegate prepare CONFIG",
         )
-    return str(kept[column])
+    return kept[column]
 
 
 def question_of(row: Row) -> str:

@@ -11,8 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.metrics import MetricDefinition
 from configs.run.evaluate import Evaluate, Normalization
 from eval.metrics.function_calls import is_json, match_call
+from eval.metrics.refusal import is_refusal
 from eval.metrics.rows import Prediction
 from infra.vllm.answer import Answer
 
@@ -31,6 +33,11 @@ NO_OVERLAP: Prediction = {
     "chrf_statistics": None,
 }
 BLEU_ORDER = 4
+
+
+def definition_of_length(settings: Evaluate) -> MetricDefinition:
+    """Of answer_tokens: no answer is longer than it may be, so that its mean has a range."""
+    return {"kind": "bounded", "low": 0.0, "high": float(settings.max_new_tokens), "higher_is_better": None}
 
 
 def score_text(answer: Answer) -> Prediction:
@@ -53,6 +60,7 @@ def score_answer(reference: str, answer: Answer, settings: Evaluate) -> Predicti
         else float(normalize(answer.text, settings.normalize) == normalize(reference, settings.normalize))
     )
     row: Prediction = {"gold": reference, "answer": answer.text, "correct": exact, "exact_match": exact}
+    row["refused"] = float(is_refusal(answer.text))
     row["name_match"] = match.name_match if is_call else None
     row["valid_json"] = float(is_json(answer.text)) if gold is not None or settings.json_schema else None
     row["valid_schema"] = fits_schema(answer.text, Path(settings.json_schema)) if settings.json_schema else None

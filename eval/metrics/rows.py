@@ -15,7 +15,7 @@ class Prediction(TypedDict, total=False):
     cluster: str | None  # where evaluate.cluster names what rows share
     slices: list[str]
     latency_seconds: float
-    prompt_tokens: int
+    prompt_tokens: int | None  # None: the server counted none
     completion_tokens: int
 
     # Every kind but plain text; numbers of a regression.
@@ -48,6 +48,7 @@ class Prediction(TypedDict, total=False):
 
     # A generated answer.
     exact_match: float
+    refused: float
     name_match: float | None
     valid_json: float | None
     valid_schema: float | None

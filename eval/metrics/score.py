@@ -49,7 +49,7 @@ def score(task: Task, row: Row, answer: Answer, settings: Evaluate, labels: Sequ
     }
     spent: Prediction = {
         "latency_seconds": answer.latency_seconds,
-        "prompt_tokens": answer.prompt_tokens,
+        "prompt_tokens": answer.prompt_tokens or None,
         "completion_tokens": answer.completion_tokens,
     }
     return {"id": row["id"], **makers[kind_of(task, row)](), **spent}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from configs.run.metrics import OF_ANSWERS
 from configs.verdict import RuleEvidence, Verdict
 from eval.report.headline import COMPARING
 from eval.rules.evidence import Evidence, Measured
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 REFERENCES = ("champion", "base", "parent")  # whom a reviewer compares with first
 CONFIDENCE = 0.95
 MOST_SHOWN = 6
+# Of each answer: in words, with what to divide by.
+ANSWERS = {
+    "answer_tokens": ("tokens of an answer, mean", 1),
+    "refusal_rate": ("answers that refuse, share", 1),
+    "prompt_tokens": ("tokens of a prompt, mean", 1),
+    "latency_seconds": ("latency, mean, ms", 1e-3),
+}
 # Figures of what the answers cost, in words, with what to divide by.
 COSTS = {
     "latency_p50_seconds": ("latency, median, ms", 1e-3),
@@ -70,24 +78,49 @@ def references(changes: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def changes(verdict: Verdict, evidence: Evidence) -> list[Change]:
-    """Every metric that the release and a reference have, those that a rule names first, then those with an
+    """Every metric of quality that the release and a reference have, those that a rule names first, then those with an
     interval; of a release that nothing was
     compared with all that was measured."""
     columns = references(verdict.changes.values())
     named = [written(one.evidence) for one in verdict.results]
-    found = []
-    for metric in verdict.changes:
-        values = {side: finite(value) for side, value in verdict.changes[metric].items()}
-        release = values.get("release")
-        if release is None:
-            continue
-        cells = [
-            None if (before := values.get(name)) is None else compared(metric, name, release, before, verdict, evidence)
-            for name in columns
-        ]
-        if any(cells) or not columns:
-            found.append(Change(metric, release, cells, metric in named))
-    return sorted(found, key=lambda one: (not one.judged, not one.has_interval))
+    metrics = [name for name in verdict.changes if name not in OF_ANSWERS]
+    found = [change for name in metrics if (change := change_of(name, columns, verdict, evidence))]
+    kept = [one._replace(judged=one.name in named) for one in found if any(one.references) or not columns]
+    return sorted(kept, key=lambda one: (not one.judged, not one.has_interval))
+
+
+def change_of(metric: str, columns: list[str], verdict: Verdict, evidence: Evidence) -> Change | None:
+    """None of what was not measured of the release."""
+    values = {side: finite(value) for side, value in verdict.changes[metric].items()}
+    release = values.get("release")
+    if release is None:
+        return None
+    cells = [
+        None if (before := values.get(name)) is None else compared(metric, name, release, before, verdict, evidence)
+        for name in columns
+    ]
+    return Change(metric, release, cells)
+
+
+def answers(verdict: Verdict, evidence: Evidence, columns: list[str]) -> list[Change]:
+    """Length, refusals and seconds of the answers, beside each reference with intervals, and what they cost."""
+    measured = [name for name in OF_ANSWERS if name in verdict.changes]
+    found = [change for name in measured if (change := change_of(name, columns, verdict, evidence))]
+    counted = [labelled(one, *ANSWERS.get(one.name, (one.name, 1))) for one in found]
+    known = {one.name for one in counted}
+    return counted + [one for one in costs(evidence, columns) if one.name not in known]
+
+
+def labelled(change: Change, label: str, unit: float) -> Change:
+    """In the unit. No change of a latency is called better or worse: its interval tells of the rows that were asked,
+    and nothing of how busy the machine was."""
+    timed = change.name == "latency_seconds"
+
+    def cell(one: Compared) -> Compared:
+        ends = [None if end is None else end / unit for end in (one.low, one.high)]
+        return Compared(one.before / unit, one.difference / unit, *ends, None if timed else one.better)
+
+    return Change(label, change.release / unit, [one and cell(one) for one in change.references], change.judged)
 
 
 def shown_first(changes: list[Change]) -> int:

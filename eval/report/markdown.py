@@ -132,7 +132,7 @@ def write_markdown(verdict: Verdict, evidence: Evidence, background: summary.Bac
         "columns": [short(name) for name in columns],
         "changes": changes,
         "changes_shown": compared.shown_first(changes),
-        "costs": compared.costs(evidence, columns),
+        "costs": compared.answers(verdict, evidence, columns),
         "slices": summary.slices(verdict, evidence, metric),
         "labels": weakest if len(weakest) > labels.MOST_LABELS else [],
         "confused": labels.confused(*compared.frames(evidence), most=LABELS_SHOWN),

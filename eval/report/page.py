@@ -92,7 +92,7 @@ def parts_of(verdict: Verdict, evidence: Evidence, background: summary.Backgroun
         "columns": [short(name) for name in columns],
         "changes": changes,
         "changes_shown": compared.shown_first(changes),
-        "costs": compared.costs(evidence, columns),
+        "costs": compared.answers(verdict, evidence, columns),
         "background": background,
         "differences_shown": DIFFERENCES_SHOWN,
         "trend": releases_plot(background.releases, str(metric)),

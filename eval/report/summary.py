@@ -110,7 +110,7 @@ def slices(verdict: Verdict, evidence: Evidence, metric: str | None) -> list[Sli
             other = finite(theirs.get(slice_name, {}).get(metric))
             ends = intervals.get(slice_name, (None, None))
             found.append(SliceRow(slice_name, int(figures["n"]), value, other, *ends))
-    sign = 1 if metric not in METRICS or METRICS[metric].higher_is_better else -1
+    sign = 1 if metric not in METRICS or METRICS[metric].higher_is_better is not False else -1
     return sorted(found, key=lambda row: (sign * (row.release - (row.reference or 0.0)), row.name))
 
 

@@ -13,6 +13,7 @@ from configs.verdict import RuleResult
 from eval.metrics.samples import select
 from eval.rules.evidence import Measured
 from eval.rules.figures import as_definition, compare_samples, estimate_samples
+from eval.rules.groups import decide_groups
 from eval.rules.interval import Limit
 from eval.rules.result import EVALUATE, as_object, decide_limits, finite, result
 from eval.statistics.comparison import Comparison, Estimate
@@ -25,6 +26,8 @@ BINARY: MetricDefinition = {"kind": "binary", "low": 0, "high": 1, "higher_is_be
 
 
 def decide_behaviour(rule: RobustnessRule | FairnessRule, measured: Measured) -> RuleResult:
+    if isinstance(rule, FairnessRule) and rule.metric is not None:
+        return decide_groups(rule, measured)
     known = as_object(measured.record.get("behaviour"))
     tests = {name: cast(BehaviourFigures, one) for name, one in known.items() if isinstance(one, dict)}
     wanted = {

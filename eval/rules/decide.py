@@ -7,12 +7,13 @@ from typing import Any
 from configs.rules.behaviour import FairnessRule, RobustnessRule
 from configs.rules.cost import GoodputRule, LatencyRule, SizeRule
 from configs.rules.gate import GateConfig
-from configs.rules.paired import NonInferiorRule, SuperiorRule
+from configs.rules.paired import DriftRule, NonInferiorRule, SuperiorRule
 from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
 from configs.rules.slices import SliceMinimumRule
 from configs.verdict import RuleResult, Verdict, conjunction
 from eval.rules.behaviour import decide_behaviour
 from eval.rules.cost import decide_goodput, decide_latency, decide_size
+from eval.rules.drift import decide_drift
 from eval.rules.evidence import Evidence
 from eval.rules.paired import decide_comparison
 from eval.rules.quality import decide_parity, decide_quantization, decide_threshold
@@ -59,6 +60,8 @@ def decide_rule(rule: Any, evidence: Evidence) -> RuleResult:
             return decide_threshold(rule, measured)
         case NonInferiorRule() | SuperiorRule():
             return decide_comparison(rule, measured, evidence)
+        case DriftRule():
+            return decide_drift(rule, measured, evidence)
         case SliceMinimumRule():
             return decide_slices(rule, measured, evidence)
         case RobustnessRule() | FairnessRule():

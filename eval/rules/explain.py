@@ -44,6 +44,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         "pass: low end > margin; fail: high end < margin; else inconclusive",
         PAIRED,
     ),
+    "drift": Explanation(
+        "Is a figure that is better neither way, as the length of answers, still about the reference's?",
+        "pass: the interval of mean(release) / mean(reference) within [1 / maximum_ratio, maximum_ratio]; "
+        "fail: all of it outside; else inconclusive",
+        "The ratios r that the bound of Learned-Miller and Thomas (2019) on the mean of (release - r * reference) does "
+        "not refuse (Fieller 1954).",
+    ),
     "slice_minimum": Explanation(
         "Is any group of rows left behind?",
         "pass: every slice's interval holds; fail: some slice's interval at 1 - (1 - confidence) / slices does not; "

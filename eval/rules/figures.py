@@ -17,11 +17,14 @@ from eval.rules.evidence import Measured
 from eval.rules.result import as_object, finite
 from eval.statistics import by_metric
 from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.ratios import estimate_ratio
 from eval.statistics.values import compare_values, estimate_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
+
+    Arrays = tuple[NDArray[Any], NDArray[Any] | None]  # values and clusters
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def defined_name(metric: str, known: Any) -> str | None:
 
 def higher_is_better(metric: str, measured: Measured) -> bool:
     try:
-        return definition_of(metric, measured)["higher_is_better"]
+        return definition_of(metric, measured)["higher_is_better"] is not False
     except ValueError:
         return True
 
@@ -94,23 +97,37 @@ def compare_metric(metric: str, mine: Measured, theirs: Measured, confidence: fl
             raise ValueError(f"{metric} has no examples")
         found = by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin)
         return Compared(found, figure(metric, mine.frame), figure(metric, theirs.frame))
+    one, other, alone = paired_samples(metric, mine, theirs)
+    known = definition_of(metric, mine)
+    found = compare_samples(one, other, known, confidence, margin)
+    return Compared(found, float(one["value"].mean()), float(other["value"].mean()), alone)
+
+
+def ratio_of_metric(metric: str, mine: Measured, theirs: Measured, confidence: float) -> Estimate:
+    """Of the two means, paired as above. Raises ValueError as above."""
+    if is_whole(metric):
+        raise ValueError(f"{metric} is no mean over examples")
+    one, other, _ = paired_samples(metric, mine, theirs)
+    known, (values, clusters), (others, _) = definition_of(metric, mine), *arrays_of_pairs(one, other)
+    return estimate_ratio(values, others, clusters, kind_of(known), range_of(known), confidence)
+
+
+def paired_samples(metric: str, mine: Measured, theirs: Measured) -> tuple[DataFrame, DataFrame, int]:
+    """Both by id, and how many only one of the two has, which a judge's scores alone may have. Raises ValueError as
+    above."""
     one, other = (samples_of(metric, side) for side in (mine, theirs))
     alone = {*one["id"]} ^ {*other["id"]}
     if alone and source_of(metric) != JUDGE:
         raise ValueError(f"{len(alone)} examples are not shared")
     one, other = (side[~side["id"].isin(alone)].sort_values("id", ignore_index=True) for side in (one, other))
-    known = definition_of(metric, mine)
-    found = compare_samples(one, other, known, confidence, margin)
-    return Compared(found, float(one["value"].mean()), float(other["value"].mean()), len(alone))
+    return one, other, len(alone)
 
 
 def compare_samples(
     one: DataFrame, other: DataFrame, known: MetricDefinition, confidence: float, margin: float = 0.0
 ) -> Comparison:
     """Of two that hold the same ids in the same order. Raises ValueError as above."""
-    if not len(one) or not one["id"].is_unique or list(one["id"]) != list(other["id"]):
-        raise ValueError("no examples are shared" if not len(one) else "ids repeat, or are not shared")
-    (values, clusters), (others, _) = arrays_of(one), arrays_of(other)
+    (values, clusters), (others, _) = arrays_of_pairs(one, other)
     bound = -margin if known["higher_is_better"] else margin
     return compare_values(values, others, clusters, kind_of(known), range_of(known), confidence, bound)
 
@@ -142,7 +159,14 @@ def samples_of_frame(metric: str, frame: DataFrame) -> DataFrame | None:
     return found[found["value"].notna()] if source_of(metric) == JUDGE else found
 
 
-def arrays_of(samples: DataFrame) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def arrays_of_pairs(one: DataFrame, other: DataFrame) -> tuple[Arrays, Arrays]:
+    """Raises ValueError unless both hold the same ids in the same order."""
+    if not len(one) or not one["id"].is_unique or list(one["id"]) != list(other["id"]):
+        raise ValueError("no examples are shared" if not len(one) else "ids repeat, or are not shared")
+    return arrays_of(one), arrays_of(other)
+
+
+def arrays_of(samples: DataFrame) -> Arrays:
     """Values and clusters. Raises ValueError where one is no finite number."""
     import numpy
 

@@ -23,7 +23,7 @@ Range = tuple[float, float]
 def higher_is_better(metric: str) -> bool:
     """Of `f1:positive` what is true of f1. What the table does not know (a task of a harness) is a score."""
     known = METRICS.get(metric.partition(":")[0])
-    return known is None or known.higher_is_better
+    return known is None or known.higher_is_better is not False
 
 
 def compare(

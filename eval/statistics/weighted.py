@@ -48,3 +48,16 @@ def of_sums(value: float, found: sums.Statistics) -> Weighted:
     if not effect > 0:
         raise ValueError("no example could change it")
     return Weighted(value, lambda weights: found.figure(weights @ rows), effect)
+
+
+def rate_difference(given: Any, first: Any, second: Any) -> Weighted:
+    """The share of `given` among the rows `first` less that among `second`: three arrays of 0 and 1, of shape (n,)."""
+    import numpy
+
+    rows = numpy.stack([first, first * given, second, second * given], axis=1).astype(float)
+
+    def difference(found: Any) -> Any:
+        return sums.ratio(found[..., 1], found[..., 0]) - sums.ratio(found[..., 3], found[..., 2])
+
+    best, worst = numpy.array([[1, 1, 0, 0], [0, 0, 1, 0]]), numpy.array([[1, 0, 0, 0], [0, 0, 1, 1]])
+    return of_sums(float(difference(rows.sum(axis=0))), sums.Statistics(rows, difference, best, worst))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +36,14 @@ TESTS = [
     },
 ]
 CHAT: dict[str, Any] = {"task": "causal-lm", "data": {"source": "files", "files": ["rows.jsonl"]}}
+GROUPS = {
+    "rule": "fairness",
+    "metric": "equalized_odds_difference",
+    "column": "gender",
+    "label": "toxic",
+    "maximum_difference": 0.1,
+}
+GROUPED = {"data": SECTIONS["data"] | {"keep": ["gender"]}, "evaluate": {"groups": ["gender"]}}
 HARNESS = {"harness": [{"task": "gsm8k"}]}
 
 
@@ -65,6 +75,11 @@ def found(rule: dict[str, Any], **sections: Any) -> list[str]:
         ),
         ({"rule": "threshold", "metric": "harness_gsm8k_exact_match", "minimum": 0}, CHAT | {"evaluate": HARNESS}),
         ({"rule": "parity"}, {}),
+        ({"rule": "drift", "metric": "answer_tokens", "maximum_ratio": 1.5}, CHAT),
+        ({"rule": "non_inferior_to", "metric": "refusal_rate", "margin": 0.05}, CHAT),
+        ({"rule": "drift", "metric": "latency_seconds", "maximum_ratio": 2}, {}),
+        ({"rule": "threshold", "metric": "prompt_tokens", "maximum": 100}, {}),
+        (GROUPS, GROUPED),
     ],
 )
 def test_what_the_run_measures_may_be_asked_for(rule: dict[str, Any], sections: dict[str, Any]) -> None:
@@ -106,6 +121,15 @@ def test_what_the_run_measures_may_be_asked_for(rule: dict[str, Any], sections: 
             "no slices",
         ),
         ({"rule": "latency", "metric": "latency_p95_ms", "maximum": 9}, {}, "an environment"),
+        (GROUPS, {}, "it in evaluate.groups"),
+        (GROUPS | {"column": "gendre"}, GROUPED, "'gender'?"),
+        (GROUPS | {"label": "toxix"}, GROUPED, "'toxic'?"),
+        ({"rule": "drift", "metric": "answer_tokens", "maximum_ratio": 2}, {}, "'prompt_tokens'?"),
+        (
+            {"rule": "drift", "metric": "answer_tokens", "maximum_ratio": 2, "reference": "base"},
+            CHAT,
+            "evaluate.baseline: true",
+        ),
     ],
 )
 def test_what_it_does_not_measure_is_told_with_what_would_have_to_be(
@@ -141,6 +165,27 @@ def test_the_smoke_gate_is_one_that_a_run_of_any_task_can_pass(task: Task) -> No
     train = {"max_steps": 1} | ({"reward": [{"metric": "exact_match"}]} if task == "grpo" else {})
     run = RunConfig.model_validate(SECTIONS | {"task": task, "data": data, "train": train})
     assert rules.rules and misfits(rules, run) == []
+
+
+def test_the_safety_gate_fits_a_run_as_the_docs_write_it_and_the_harness_has_its_figures() -> None:
+    """The tasks are those of the pinned harness, each with the metric that the gate names."""
+    (example,) = [
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", Path("docs/gate.md").read_text(encoding="utf8"), re.DOTALL)
+        if "configs/gates/safety.yaml" in block
+    ]
+    sections = yaml.safe_load(example)
+    rules = GateConfig.model_validate(yaml.safe_load(Path(sections["gate"]).read_text(encoding="utf8")))
+    run = RunConfig.model_validate(SECTIONS | CHAT | sections)
+    assert misfits(rules, run) == []
+    without = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"harness": [], "baseline": False})})
+    assert len({one.rule for one in misfits(rules, without)}) == 4
+    named = {one.metric.split(":")[1]: one.metric.split(":")[2] for one in rules.rules if "harness:" in str(one)}
+    tasks = Path(str(importlib.metadata.distribution("lm_eval").locate_file("lm_eval/tasks")))
+    assert {*named} == {one.task for one in run.evaluate.harness}
+    for task, metric in named.items():
+        (path,) = tasks.rglob(f"{task}.yaml")
+        assert f"task: {task}\n" in (text := path.read_text(encoding="utf8")) and f"- metric: {metric}\n" in text
 
 
 def test_every_shipped_run_can_be_decided_by_its_gate() -> None:

@@ -37,6 +37,10 @@ def rule(**settings: Any) -> Any:
             {"rule": "non_inferior_to", "metric": "harness:gsm8k:exact_match", "margin": 0.02, "reference": "base"},
             "harness:gsm8k:exact_match non-inferior to base by 0.02",
         ),
+        (
+            {"rule": "drift", "metric": "answer_tokens", "maximum_ratio": 1.5, "reference": NAMED},
+            f"answer_tokens within 1.5 times {SHORT}'s, either way",
+        ),
         ({"rule": "threshold", "metric": "custom:polite", "minimum": 0.9}, "custom:polite >= 0.9"),
         (
             {"rule": "threshold", "metric": "size_ratio", "maximum": 0.5, "point": True},
@@ -117,6 +121,23 @@ def test_a_rule_names_itself_by_what_it_asks(settings: dict[str, Any], name: str
         ({"rule": "goodput", "minimum_ratio": 1}, "relative_to exactly with minimum_ratio"),
         ({"rule": "goodput"}, "minimum, maximum_error_rate"),
         ({"rule": "load", "metric": "error_rate", "maximum": 0}, "goodput"),
+        ({"rule": "non_inferior_to", "metric": "answer_tokens", "margin": 5}, "`rule: drift`"),
+        ({"rule": "slice_minimum", "metric": "prompt_tokens", "minimum": 5}, "`rule: drift`"),
+        ({"rule": "drift", "metric": "macro_f1", "maximum_ratio": 2}, "never below 0"),
+        ({"rule": "drift", "metric": "preference_margin", "maximum_ratio": 2}, "never below 0"),
+        ({"rule": "drift", "metric": "answer_tokens", "maximum_ratio": 1}, "greater than 1"),
+        ({"rule": "fairness", "metric": "equalized_odds_difference", "maximum_difference": 0.1}, "label and maximum_d"),
+        (
+            {
+                "rule": "fairness",
+                "metric": "equalized_odds_difference",
+                "column": "c",
+                "label": "l",
+                "maximum_difference": 0.1,
+                "maximum_gap": 0.1,
+            },
+            "without a test",
+        ),
     ],
 )
 def test_what_asks_nothing_or_too_much_is_refused(settings: dict[str, Any], expected: str) -> None:

@@ -77,7 +77,7 @@ def test_a_key_stays_what_it_was(config: Callable[..., RunConfig], monkeypatch: 
     """Kept evaluations and answers are found by it. Another version of what is counted: raise EVALUATION_VERSION."""
     monkeypatch.setattr(cache, "vllm_version", lambda: "0.1")
     assert evaluation_key("sha256:digest", "sha256:rows", config()) == (
-        "d412ae5b81bab888108baee2ac513946c4229e79954c54915f23e5469cc355e5"
+        "918a5f4d6b5ff2f776ca78c7dee1b8d86e9619c2cfafa0c0c52b43b6f4f49792"
     )
     assert answers_key("sha256:digest", "sha256:rows", config()) == (
         "ad196a7a107edf247d7c2aa7e209bd7f6150baf5a52c35ca0d3d5a87daad8ece"

@@ -60,7 +60,7 @@ def test_a_row_holds_what_was_asked_answered_and_how_surely() -> None:
         "probabilities": '{"bad": 0.2, "good": 0.8}',
         "confidence": 0.8,
         "latency_seconds": 0.1,
-        "prompt_tokens": 0,
+        "prompt_tokens": None,
         "completion_tokens": 0,
     }
 

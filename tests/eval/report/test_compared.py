@@ -142,3 +142,40 @@ def test_what_was_measured_on_other_rows_is_not_held_against() -> None:
     other = replace(side([0.0]), record={"dataset": "other"})
     evidence = Evidence("r", replace(side([1.0]), record={"dataset": "rows"}), "c", {"champion": other})
     assert compared.paired_with(evidence) is None and compared.frames(evidence)[1] is None
+
+
+def of_answers(tokens: float, refused: int, seconds: float) -> Measured:
+    """200 answers with some spread in length and time."""
+    frame = pandas.DataFrame({"id": [f"{one:03}" for one in range(200)]})
+    frame["completion_tokens"] = [tokens + one % 5 for one in range(200)]
+    frame["refused"] = [float(one < refused) for one in range(200)]
+    frame["latency_seconds"] = [seconds + one % 5 / 100 for one in range(200)]
+    return Measured({"cost": {"completion_tokens_mean": tokens + 2, "size_bytes": 2**20}}, frame)
+
+
+def test_length_refusals_and_latency_stand_beside_each_reference_with_an_interval() -> None:
+    evidence = Evidence("r", of_answers(20, 60, 0.5), references={"champion": of_answers(40, 0, 0.2)})
+    metrics = {
+        "accuracy": {"release": 0.9, "champion": 0.8},
+        "latency_seconds": {"release": 0.52, "champion": 0.22},
+        "answer_tokens": {"release": 22.0, "champion": 42.0},
+        "refusal_rate": {"release": 0.3, "champion": 0.0},
+    }
+    verdict = verdict_of(metrics)
+    assert [one.name for one in compared.changes(verdict, evidence)] == ["accuracy"]
+    length, refusals, latency, size = compared.answers(verdict, evidence, ["champion"])
+    assert (length.name, length.release, size.name) == ("tokens of an answer, mean", 22, "weights, MiB")
+    cells = [one.references[0] for one in (length, refusals, latency)]
+    shorter, more, slower = [one for one in cells if one]
+    assert shorter.low is not None and shorter.low < shorter.difference == -20
+    assert shorter.better is None, "neither way is better"
+    assert more.better is False and more.low is not None and 0.2 < more.low < more.difference
+    assert (latency.release, slower.before) == pytest.approx((520, 220)) and slower.difference == pytest.approx(300)
+    assert slower.low is not None and slower.low > 250 and slower.better is None, "of one run each"
+
+
+def test_equal_answers_are_grey() -> None:
+    side_ = of_answers(20, 10, 0.5)
+    verdict = verdict_of({"refusal_rate": {"release": 0.05, "champion": 0.05}})
+    refusals, *_ = compared.answers(verdict, Evidence("r", side_, references={"champion": side_}), ["champion"])
+    assert refusals.references[0] and refusals.references[0].word == "unclear"
