@@ -208,7 +208,8 @@ def test_rows_longer_than_the_base_has_positions() -> None:
 @pytest.mark.parametrize(
     ("task", "count", "batch", "epochs"),
     [
-        ("sequence-classification", 100, 8, 10),
+        ("sequence-classification", 100, 8, 20),
+        ("sequence-classification", 540, 16, 18),
         ("token-classification", 1_500, 16, 7),
         ("sequence-classification", 6_000, 32, 4),
         ("sequence-classification", 50_000, 32, 3),

@@ -105,10 +105,10 @@ def training(base: Base, rows: Rows, max_tokens: int, held: int) -> list[Line]:
 
 def epochs_of(task: Task, count: int, batch: int) -> int:
     """Three, as BERT's and Llama 2's makers trained; of few labelled or tagged rows as many as make FEW_STEPS, up to
-    ten: a new head learns in steps (Mosbach et al. 2021, arXiv:2006.04884, section 5)."""
+    twenty: a new head learns in steps (Mosbach et al. 2021, arXiv:2006.04884, section 5)."""
     if task not in ("sequence-classification", "token-classification"):
         return 3
-    return min(10, max(3, math.ceil(FEW_STEPS * batch / count)))
+    return min(20, max(3, math.ceil(FEW_STEPS * batch / count)))
 
 
 def gate_rule(rows: Rows) -> tuple[dict[str, Any], str]:
