@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from configs.environment.signing import is_pem
 from configs.errors import InputError, RefusedError
@@ -46,7 +47,8 @@ def sign(release: Path, key: Path) -> Path:
     try:
         config = signing.Config()  # type: ignore[no-untyped-call]  # the library's are half typed
         # It passes the password on as it comes, and cryptography wants bytes.
-        config.use_elliptic_key_signer(private_key=key, password=password.encode() if password else None)  # type: ignore[arg-type]
+        given: Any = password.encode() if password else None
+        config.use_elliptic_key_signer(private_key=key, password=given)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{KEY}: {key}: {error}", hint=f"{MAKE_KEY}   (an encrypted key: {PASSWORD})") from error
     target = signature_of(release)

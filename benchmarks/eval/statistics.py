@@ -146,7 +146,7 @@ def references(cases: int = 200) -> dict[str, float]:
     from scipy.stats import binomtest
     from statsmodels.stats.proportion import proportion_confint
 
-    from eval.statistics.proportions import estimate_share
+    from eval.statistics.proportions import estimate_proportion
 
     random, worst = numpy.random.default_rng(SEED), {"mcnemar": 0.0, "clopper_pearson": 0.0}
     for _ in range(cases):
@@ -154,7 +154,7 @@ def references(cases: int = 200) -> dict[str, float]:
         exact = binomtest(gained, gained + lost, 0.5).pvalue if gained + lost else 1.0
         worst["mcnemar"] = max(worst["mcnemar"], abs(mcnemar_p(gained, lost) - exact))
         outcomes = (random.random(int(random.integers(5, 300))) < random.random()).astype(float)
-        ours = estimate_share(outcomes, CONFIDENCE, 0.5)
+        ours = estimate_proportion(outcomes, CONFIDENCE, 0.5)
         theirs = proportion_confint(outcomes.sum(), len(outcomes), 0.05, method="beta")
         worst["clopper_pearson"] = max(worst["clopper_pearson"], abs(ours.low - theirs[0]), abs(ours.high - theirs[1]))
     return {"worst": max(worst.values()), **worst, "cases": cases}

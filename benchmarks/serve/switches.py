@@ -20,10 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 from benchmarks.prove import FOLDER, Row, console
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 PYTHON = sys.executable
 FLIP_MILLISECONDS, ROLLBACK_SECONDS = 50.0, 1.0
@@ -49,60 +52,59 @@ async def stream_until(end: Path, url: str, model: str, key: str, load: Load) ->
 
     found: list[dict[str, Any]] = []
 
-    async def ask(session: aiohttp.ClientSession, tokens: int, kind: str) -> None:
-        """Without a finish_reason and [DONE] a stream was cut, whatever the socket says."""
-        question = f"question {len(found) if kind == 'stream' else 0}"
-        body = {
-            "model": model,
-            "messages": [{"role": "user", "content": question}],
-            "max_tokens": tokens,
-            "stream": True,
-            "ignore_eos": True,
-        }
-        body |= {"temperature": 0} if kind == "probe" else {}
-        one: dict[str, Any] = {"kind": kind, "at": time.time(), "outcome": "failed"}
-        try:
-            async with session.post(f"{url}/v1/chat/completions", json=body) as reply:
-                one |= {
-                    "status": reply.status,
-                    "release": reply.headers.get("x-tunegate-release"),
-                    "slot": reply.headers.get("x-tunegate-slot"),
-                }
-                if reply.status == 200:
-                    one["outcome"] = "cut"
-                    lines = [line async for line in reply.content if line.startswith(b"data: ")]
-                    chunks = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
-                    reasons = [chunk["choices"][0].get("finish_reason") for chunk in chunks if chunk["choices"]]
-                    one["outcome"] = (
-                        "completed" if reasons and reasons[-1] and lines[-1].strip() == b"data: [DONE]" else "cut"
-                    )
-                    one["text"] = (
-                        "".join(
-                            chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]
-                        )
-                        if kind == "probe"
-                        else None
-                    )
-                    one["fingerprints"] = sorted({str(chunk.get("system_fingerprint")) for chunk in chunks})
-        except aiohttp.ClientError as error:
-            one["error"] = type(error).__name__
-        found.append(one | {"seconds": time.time() - one["at"]})
-
-    async def keep_streaming(session: aiohttp.ClientSession) -> None:
+    async def keep_asking(session: aiohttp.ClientSession, kind: str, tokens: int, pause: float) -> None:
         while not end.exists():
-            await ask(session, load.tokens, "stream")
-
-    async def keep_asking(session: aiohttp.ClientSession) -> None:
-        while not end.exists():
-            await ask(session, PROBE_TOKENS, "probe")
-            await asyncio.sleep(PROBE_SECONDS)
+            question = f"question {len(found) if kind == 'stream' else 0}"
+            found.append(await ask(session, f"{url}/v1/chat/completions", body_of(model, question, tokens, kind), kind))
+            await asyncio.sleep(pause)
 
     limits = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
         connector=limits, timeout=aiohttp.ClientTimeout(600), headers={"Authorization": f"Bearer {key}"}
     ) as session:
-        await asyncio.gather(*(keep_streaming(session) for _ in range(load.streams)), keep_asking(session))
+        streams = (keep_asking(session, "stream", load.tokens, 0) for _ in range(load.streams))
+        await asyncio.gather(*streams, keep_asking(session, "probe", PROBE_TOKENS, PROBE_SECONDS))
     return found
+
+
+def body_of(model: str, question: str, tokens: int, kind: str) -> dict[str, Any]:
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": tokens,
+        "stream": True,
+        "ignore_eos": True,
+        **({"temperature": 0} if kind == "probe" else {}),
+    }
+
+
+async def ask(session: ClientSession, url: str, body: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What came of one request."""
+    import aiohttp
+
+    one: dict[str, Any] = {"kind": kind, "at": time.time(), "outcome": "failed"}
+    try:
+        async with session.post(url, json=body) as reply:
+            headers = {name: reply.headers.get(f"x-tunegate-{name}") for name in ("release", "slot")}
+            one |= {"status": reply.status, **headers}
+            if reply.status == 200:
+                one["outcome"] = "cut"
+                one |= outcome_of([line async for line in reply.content if line.startswith(b"data: ")], kind)
+    except aiohttp.ClientError as error:
+        one["error"] = type(error).__name__
+    return one | {"seconds": time.time() - one["at"]}
+
+
+def outcome_of(lines: list[bytes], kind: str) -> dict[str, Any]:
+    """Of a stream's data lines. Without a finish_reason and [DONE] it was cut, whatever the socket says."""
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+    choices = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+    whole = bool(choices) and choices[-1].get("finish_reason") and lines[-1].strip() == b"data: [DONE]"
+    return {
+        "outcome": "completed" if whole else "cut",
+        "text": "".join(one["delta"].get("content") or "" for one in choices) if kind == "probe" else None,
+        "fingerprints": sorted({str(chunk.get("system_fingerprint")) for chunk in chunks}),
+    }
 
 
 @contextmanager

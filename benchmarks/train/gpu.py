@@ -103,7 +103,8 @@ def write_base(folder: Path, shape: dict[str, int]) -> None:
     }
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model: Any = LlamaForCausalLM._from_config(LlamaConfig(**sizes), dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+        settings = LlamaConfig(**sizes)
+        model: Any = LlamaForCausalLM._from_config(settings, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -89,7 +89,8 @@ class Upstream:
             if not self.is_signed(sha)
         ]
         if bad:
-            named = ", ".join(f"{sha[:12]} by {commit_of(self.folder, sha).author}" for sha in bad[:MOST_NAMED])  # type: ignore[union-attr]  # it is there
+            commits = [(sha, commit_of(self.folder, sha)) for sha in bad[:MOST_NAMED]]
+            named = ", ".join(f"{sha[:12]} by {commit.author if commit else 'nobody known'}" for sha, commit in commits)
             more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
             raise RefusedError(
                 f"{self}: not signed by a key of {self.signers}: {named}{more}",

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "release": {"batches", "data", "model", "rows", "sources", "tasks"},
         "estimate": {"batches", "data", "layers", "model", "rows", "sources"},
         "search": set(),
-        "propose": {"model", "sources"},
+        "propose": {"model", "rows", "sources"},
     },
     "eval": {
         "metrics": set(),

@@ -84,7 +84,8 @@ class FusedLoraGroup:
                 layer.lora_B[name].weight,
             )
             parts += [one if one is None else one.to(dtype) for one in tensors]
-        answers: tuple[Any, ...] = LowRankLinears.apply(x.to(dtype), tuple(scales), *parts)  # type: ignore[no-untyped-call]
+        apply: Any = LowRankLinears.apply
+        answers: tuple[Any, ...] = apply(x.to(dtype), tuple(scales), *parts)
         return answers
 
 

@@ -47,7 +47,8 @@ def wrap_model(model: Any, config: RunConfig, new_rows: dict[str, list[int]] | N
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if config.train.method == "qlora":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
+        prepare: Any = prepare_model_for_kbit_training  # which has no types
+        model = prepare(model, use_gradient_checkpointing=False)
     return get_peft_model(model, lora_config(config, model.new_layers, new_rows))
 
 

@@ -11,23 +11,13 @@ from typing import Any
 from configs.errors import InputError
 from configs.rows.files import SUFFIXES, suffix_format
 from configs.task import Problem, Task
+from train.rows.recognise import ALIASES
 from train.sources.files import read_files
 from train.sources.source import Fault, Row
 
 LOOKED_AT = 5_000  # rows
-# Names that columns go by, the likeliest first; compared without case, as words.
-TEXT = ("text", "sentence", "review", "body", "content", "question", "document", "message", "input", "utterance")
-LABEL = ("label", "labels", "class", "category", "sentiment", "target", "intent", "topic", "y", "rating", "score")
-TOKENS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels", "ner", "pos_tags")
-PROMPT, COMPLETION = (
-    ("prompt", "question", "query", "instruction", "input"),
-    (
-        "completion",
-        "response",
-        "answer",
-        "output",
-    ),
-)
+TEXT, TOKENS, TAGS, PROMPT, COMPLETION = (ALIASES[name] for name in ("text", "tokens", "tags", "prompt", "completion"))
+LABEL = tuple(dict.fromkeys(name for ours in ("label", "labels", "value") for name in ALIASES[ours]))
 MOST_LABELS = 200
 Reader = Callable[[list[Row], list[str]], "Rows | None"]
 HINT = "name a file of rows, or write data.columns by hand (docs/data.md)"

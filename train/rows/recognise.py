@@ -20,7 +20,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "labels": ("labels", "categories", "classes", "topics", "label", "tags"),
     "value": ("value", "score", "rating", "stars", "similarity", "target", "label", "price", "y"),
     "tokens": ("tokens", "words", "token"),
-    "tags": ("tags", "ner", "pos", "chunk", "labels", "entities", "tag"),
+    "tags": ("tags", "ner_tags", "labels", "ner", "pos_tags", "pos", "chunk", "entities", "tag"),
     "messages": ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns"),
     "prompt": ("prompt", "question", "instruction", "query", "problem", "input", "context"),
     "completion": ("completion", "answer", "response", "output", "solution", "reply", "target"),

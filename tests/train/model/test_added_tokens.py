@@ -94,9 +94,9 @@ def test_a_token_that_is_one_already_is_refused(chat: Callable[..., RunConfig]) 
         make_base(chat(**extended("tiny-gpt", ["<new>", "<|im_end|>"])))
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("tied", "method"), [(True, "lora"), (False, "lora"), (True, "full"), (False, "full")])
 def test_new_tokens_are_learnt_and_lie_in_the_release(
-    chat: Callable[..., RunConfig], checkout: Path, tied: bool
+    chat: Callable[..., RunConfig], checkout: Path, tied: bool, method: str
 ) -> None:
     """Answers of new tokens alone, over a head of its own too: only rows that are trained make them likely."""
     import torch
@@ -109,7 +109,7 @@ def test_new_tokens_are_learnt_and_lie_in_the_release(
         for index in range(40)
     ]
     write_lines(checkout / "rows.jsonl", [{"messages": messages} for messages in turns])
-    train: dict[str, Any] = {"max_steps": 120, "learning_rate": 0.01, "dtype": "float32"}
+    train: dict[str, Any] = {"max_steps": 120, "learning_rate": 0.01, "dtype": "float32", "method": method}
     config = chat(**extended("tiny-gpt", NEW, quantize={"scheme": "none"}, train=train, evaluate={"max_new_tokens": 2}))
     paths = RunPaths.of(config.name)
     base = make_base(config)
