@@ -100,8 +100,8 @@ def compare(
     confidence: Annotated[float, typer.Option(min=0.51, max=0.999)] = 0.95,
     as_json: AsJson = False,
 ) -> None:
-    """Two evaluated releases, paired on the same test rows: differences with intervals, p, and what could have been
-    seen."""
+    """Two evaluated releases, paired on the same test rows as the gate pairs them: differences with intervals, what
+    these show, and what could have been seen. Of m slices each at 1 - (1 - confidence) / m (Bonferroni)."""
     from eval.compare import compare_releases
 
     found = compare_releases(release, reference, confidence, metric, lambda line: typer.secho(line, err=True, dim=True))
@@ -212,39 +212,42 @@ def print_comparison(found: ComparedReleases) -> None:
     """Two tables: metrics, then the slices of one. MDE: the least true difference that would be seen with 80% power."""
     from rich.console import Console
 
+    from eval.rules.interval import percent
+
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{found['release']}\n  against  {found['reference']}\n  on       {found['n']} examples of {found['dataset']}\n"
     )
-    tables = {"metric": found["metrics"], f"{found['sliced_metric']} by slice": found["slices"]}
-    for title, rows in tables.items():
-        if rows:
-            console.print(table_of(title, rows, f"{found['confidence']:.0%}"))
+    if found["metrics"]:
+        console.print(table_of("metric", found["metrics"], percent(found["confidence"])))
+    if found["slices"] and found["slice_confidence"]:
+        title = f"{found['sliced_metric']} by slice"
+        console.print(table_of(title, found["slices"], percent(found["slice_confidence"])))
 
 
 def table_of(title: str, rows: list[ComparedFigure], confidence: str) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    adjusted = ["Holm p"] if any("p_adjusted" in row for row in rows) else []
     table = Table(title, box=None, padding=(0, 2, 0, 0))
-    for heading in ("n", "release", "reference", "difference", f"{confidence} interval", "p", *adjusted, "MDE"):
+    for heading in ("n", "release", "reference", "difference", f"{confidence} interval", "shown", "p", "MDE"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(escape(str(row.get("metric") or row.get("name"))), *map(escape, cells(row, bool(adjusted))))
+        table.add_row(escape(str(row.get("metric") or row.get("name"))), *map(escape, cells(row)))
     return table
 
 
-def cells(row: ComparedFigure, adjusted: bool) -> list[str]:
+def cells(row: ComparedFigure) -> list[str]:
     if "difference" not in row:
         return ["", "", "", row["why_not"]]
     least = row.get("minimum_detectable_effect")
-    figures = [
+    return [
         f"{row['n']}",
         f"{row['value']:.4g}",
         f"{row['reference_value']:.4g}",
         f"{row['difference']:+.3f}",
         f"{row['low']:+.3f} to {row['high']:+.3f}",
+        row["shown"],
+        f"{row['p_value']:.3g}",
+        f"{least:.3g}" if least is not None else "",
     ]
-    holm = [f"{row['p_adjusted']:.3g}" if "p_adjusted" in row else ""] if adjusted else []
-    return [*figures, f"{row['p_value']:.3g}", *holm, f"{least:.3g}" if least is not None else ""]

@@ -75,3 +75,10 @@ def types(frame: DataFrame) -> dict[str, dict[str, float]]:
         }
         for kind in sorted(wanted.keys() | answered.keys())
     }
+
+
+def spans_of(golds: list[list[str]], answers: list[list[str]]) -> list[list[tuple[str, bool]]]:
+    """Of each text the type of every gold entity, and whether it was found."""
+    way = way_of({tag for tags in (*golds, *answers) for tag in tags})
+    pairs = ((read_spans(gold, way), set(read_spans(answer, way))) for gold, answer in zip(golds, answers, strict=True))
+    return [[(span[0], span in found) for span in wanted] for wanted, found in pairs]

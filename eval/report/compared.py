@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from configs.run.metrics import OF_ANSWERS
@@ -10,6 +11,7 @@ from configs.verdict import RuleEvidence, Verdict
 from eval.report.headline import COMPARING
 from eval.rules.evidence import Evidence, Measured
 from eval.rules.figures import compare_metric, definition_of, is_whole
+from eval.rules.interval import shown
 from eval.rules.result import finite
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 REFERENCES = ("champion", "base", "parent")  # whom a reviewer compares with first
 CONFIDENCE = 0.95
+DRAWS = 499  # of a bootstrap that decides nothing; the gate's rules have 1,999 (eval/statistics/figures.py)
+MOST_WORK = 50_000  # rows a draw, times labels of an area under a curve: seconds a figure (6.5 on 2 GHz), not minutes
 MOST_SHOWN = 6
 # Of each answer: in words, with what to divide by.
 ANSWERS = {
@@ -49,10 +53,12 @@ class Compared(NamedTuple):
 
     @property
     def word(self) -> str:
-        """ "unclear" of an interval that holds 0; nothing where nobody could tell."""
+        """ "unclear" of an interval that holds 0; nothing of one of which nobody knows which way is better."""
         if self.better is not None:
             return "better" if self.better else "worse"
-        return "unclear" if self.low is not None and self.high is not None and self.low <= 0 <= self.high else ""
+        if self.low is None or self.high is None:
+            return "no interval"
+        return "unclear" if self.low <= 0 <= self.high else ""
 
 
 class Change(NamedTuple):
@@ -139,8 +145,8 @@ def compared(
     )
     low, high = ends or (None, None)
     up = is_higher_better(metric, evidence.measured)
-    shown = low is not None and high is not None and (low > 0 or high < 0)
-    return Compared(before, release - before, low, high, (release > before) == up if shown and up is not None else None)
+    found = shown(low, high, up) if low is not None and high is not None else "unclear"
+    return Compared(before, release - before, low, high, {"better": True, "worse": False}.get(found))
 
 
 def is_higher_better(metric: str, measured: Measured | None) -> bool | None:
@@ -166,15 +172,22 @@ def written(facts: RuleEvidence) -> str:
     return metric.replace(":", "_") if metric.startswith("harness:") else metric
 
 
+@lru_cache(maxsize=256)  # asked by the page, then by the comment
 def interval_of(metric: str, mine: Measured | None, theirs: Measured | None) -> tuple[float, float] | None:
-    """Of means over samples alone: a bootstrap of every figure of the whole set would take minutes."""
-    if mine is None or theirs is None or is_whole(metric):
+    """None where the two cannot be compared, or where it would take long (MOST_WORK)."""
+    if mine is None or theirs is None or (is_whole(metric) and work_of(metric, mine) > MOST_WORK):
         return None
     try:
-        found = compare_metric(metric, mine, theirs, CONFIDENCE).found
-    except ValueError:  # not the same rows, or not a number in each
+        found = compare_metric(metric, mine, theirs, CONFIDENCE, draws=DRAWS).found
+    except ValueError:  # not the same rows, too few, or not a number in each
         return None
     return found.low, found.high
+
+
+def work_of(metric: str, measured: Measured) -> int:
+    """Rows to be weighed in each draw; of an area under a curve once a label."""
+    labels = len(measured.record.get("classes") or {}) if metric.endswith("_auc") else 1
+    return (0 if measured.frame is None else len(measured.frame)) * max(labels, 1)
 
 
 def costs(evidence: Evidence, columns: list[str]) -> list[Change]:

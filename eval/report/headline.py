@@ -158,10 +158,12 @@ def left_open(one: RuleResult, verdict: Verdict) -> str:
 
 
 def what_would_decide(one: RuleResult) -> str:
-    more = finite(one.evidence.get("more_examples"))
+    more, found = finite(one.evidence.get("more_examples")), figure_of(one)
+    if found is None or found.low is None:
+        return f"an interval needs {more:,.0f} more test rows" if more else "no interval can be made of it"
     if more is None:
         return "no number of test rows would decide, it is too near its bound"
-    return f"about {more:,.0f} more test rows{' of that slice' if figure_of(one).place else ''} would decide"  # type: ignore[union-attr]
+    return f"about {more:,.0f} more test rows{' of that slice' if found.place else ''} would decide"
 
 
 def others(verdict: Verdict) -> str:

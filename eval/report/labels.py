@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from eval.metrics.entities import spans_of
 from eval.report.compared import paired_with
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
-from eval.statistics.by_metric import estimate
+from eval.statistics.values import estimate_values
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,7 +19,7 @@ MOST_LABELS = 16  # of a matrix that is read at a glance
 
 
 class LabelRow(NamedTuple):
-    """One label: rows that have it, recall with its interval, F1, and the reference's recall."""
+    """One label: how often it was to be found, recall with its interval, F1, and the reference's recall."""
 
     name: str
     n: int
@@ -30,13 +31,15 @@ class LabelRow(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Rows of the label `gold` that were answered by `answer`: how many, their share of the label's rows, and how many
-    of the reference's."""
+    """Rows of the label `gold` that were answered by `answer`: how many, their share of the label's rows with its
+    interval, and how many of the reference's."""
 
     gold: str
     answer: str
     rows: int
     share: float
+    low: float
+    high: float
     reference: int | None
 
 
@@ -49,26 +52,51 @@ class Matrix(NamedTuple):
 
 def weakest(evidence: Evidence) -> list[LabelRow]:
     """By the upper end of recall's interval: a label of two rows does not stand before one that is surely weak."""
-    name = paired_with(evidence)
+    name, frame = paired_with(evidence), evidence.measured.frame if evidence.measured else None
     mine, theirs = (
         (one.record.get("classes") or {}) if one else {}
         for one in (evidence.measured, evidence.references[name] if name else None)
     )
+    outcomes = recalled(frame) if frame is not None and mine else {}
     found = []
-    for label, figures in mine.items():
-        recall, n = finite(figures.get("recall")), finite(figures.get("n"))
-        if recall is not None and n:
-            low, high = interval_of_share(round(recall * n), int(n))
-            other = finite((theirs.get(label) or {}).get("recall"))
-            found.append(LabelRow(label, int(n), recall, low, high, finite(figures.get("f1")), other))
+    for label, part in outcomes.items():
+        low, high = interval_of_share(part)
+        f1 = finite((mine.get(label) or {}).get("f1"))
+        other = finite((theirs.get(label) or {}).get("recall"))
+        found.append(LabelRow(label, len(part), float(part["right"].mean()), low, high, f1, other))
     return sorted(found, key=lambda row: (row.high, row.recall, row.name))
 
 
-def interval_of_share(right: int, n: int) -> tuple[float, float]:
-    from pandas import DataFrame
+def recalled(frame: DataFrame) -> dict[str, DataFrame]:
+    """By label that rows have, columns `right` and `cluster`, one row each time that it was to be found: of a tagger an
+    entity, and those of one text share a cluster."""
+    import pandas
 
-    rows = DataFrame({"id": [str(place) for place in range(n)], "correct": [1.0] * right + [0.0] * (n - right)})
-    found = estimate("accuracy", rows, CONFIDENCE, bound=0.5)
+    clusters = frame.get("cluster", frame.index)
+    if "entities" in frame:
+        golds, answers = ([text.split(" ") for text in frame[name]] for name in ("gold", "answer"))
+        pairs = spans_of(golds, answers)
+    else:
+        many = "gold_labels" in frame
+        golds, answers = (
+            [[str(label) for label in one] for one in frame[f"{name}_labels"]]
+            if many
+            else [[str(one)] for one in frame[name]]
+            for name in ("gold", "answer")
+        )
+        pairs = [[(label, label in answer) for label in gold] for gold, answer in zip(golds, answers, strict=True)]
+    rows = [
+        (label, float(right), str(cluster))
+        for one, cluster in zip(pairs, clusters, strict=True)
+        for label, right in one
+    ]
+    table = pandas.DataFrame(rows, columns=["label", "right", "cluster"])
+    return {str(label): part for label, part in table.groupby("label")}
+
+
+def interval_of_share(rows: DataFrame) -> tuple[float, float]:
+    """Of columns `right` and `cluster`."""
+    found = estimate_values(rows["right"].to_numpy(), rows["cluster"].to_numpy(), "binary", confidence=CONFIDENCE)
     return found.low, found.high
 
 
@@ -83,12 +111,15 @@ def confused(frame: DataFrame | None, reference: DataFrame | None = None, most: 
     pairs, theirs = (
         wrong_pairs(one) if one is not None and {"gold", "answer"} <= {*one} else None for one in (frame, reference)
     )
-    totals = frame["gold"].astype(str).value_counts()
-    found = [
-        Pair(gold, answer, count, count / int(totals[gold]), None if theirs is None else theirs.get((gold, answer), 0))
-        for (gold, answer), count in (pairs or {}).items()
-    ]
-    return sorted(found, key=lambda pair: (-pair.rows, pair.gold, pair.answer))[:most]
+    most_frequent = sorted((pairs or {}).items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+    golds, answers = frame["gold"].astype(str), frame["answer"].astype(str)
+    clusters, found = frame.get("cluster", frame.index.to_series()), []
+    for (gold, answer), count in most_frequent:
+        given = (answers[golds == gold] == answer).astype(float)
+        low, high = interval_of_share(given.to_frame("right").assign(cluster=clusters[golds == gold]))
+        before = None if theirs is None else theirs.get((gold, answer), 0)
+        found.append(Pair(gold, answer, count, float(given.mean()), low, high, before))
+    return found
 
 
 def wrong_pairs(frame: DataFrame) -> dict[tuple[str, str], int]:

@@ -13,7 +13,7 @@ from configs.release import short
 from configs.verdict import RuleResult, Verdict
 from eval.report import compared, labels, summary
 from eval.report.compared import Compared
-from eval.report.headline import by_severity, figure_of, headline, judged_against, looks, others
+from eval.report.headline import by_severity, figure_of, headline, judged_against, looks, others, share
 from eval.rules.evidence import Evidence
 from eval.rules.result import finite
 
@@ -112,7 +112,7 @@ def template() -> Template:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow, spread=spread
+        plain=plain, code=code, figure=figure, interval=interval, value=value, arrow=arrow, spread=spread, share=share
     )
     return environment.get_template("report.md.jinja")
 

@@ -93,6 +93,7 @@ def parts_of(verdict: Verdict, evidence: Evidence, background: summary.Backgroun
         "changes": changes,
         "changes_shown": compared.shown_first(changes),
         "costs": compared.answers(verdict, evidence, columns),
+        "page_draws": compared.DRAWS,
         "background": background,
         "differences_shown": DIFFERENCES_SHOWN,
         "trend": releases_plot(background.releases, str(metric)),

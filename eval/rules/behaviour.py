@@ -3,7 +3,7 @@ the one that breaks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from configs.metrics import BehaviourFigures, MetricDefinition
@@ -14,9 +14,8 @@ from eval.metrics.samples import select
 from eval.rules.evidence import Measured
 from eval.rules.figures import as_definition, compare_samples, estimate_samples
 from eval.rules.groups import decide_groups
-from eval.rules.interval import Limit
+from eval.rules.interval import Found, Limit, found_of
 from eval.rules.result import EVALUATE, as_object, decide_limits, finite, result
-from eval.statistics.comparison import Comparison, Estimate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,9 +76,7 @@ def parts_of(name: str, measured: Measured) -> dict[str, DataFrame]:
     return {part: samples for part, samples in parts.items() if part != "ordinary"}
 
 
-def figure_of(
-    figure: str, test: BehaviourFigures, samples: DataFrame, confidence: float
-) -> tuple[float | None, Estimate | None]:
+def figure_of(figure: str, test: BehaviourFigures, samples: DataFrame, confidence: float) -> tuple[float | None, Found]:
     """And its interval; None where this kind of test has no such figure, or a sample is no number."""
 
     def of(metric: str) -> DataFrame:
@@ -91,28 +88,17 @@ def figure_of(
             (of("original"), of("changed")) if known["higher_is_better"] else (of("changed"), of("original"))
         )
         value = finite(float(before["value"].mean(skipna=False) - after["value"].mean(skipna=False)))
-        return value, interval(lambda: turned(compare_samples(before, after, known, confidence)))
+        return value, found_of(lambda: compare_samples(before, after, known, confidence).as_estimate())
     if figure == "drop":
         kept = of("moved" if test.get("kind") == "directional" else "abstained")
         missed = kept.assign(value=1 - kept["value"])
-        return finite(float(missed["value"].mean(skipna=False))), interval(
+        return finite(float(missed["value"].mean(skipna=False))), found_of(
             lambda: estimate_samples(missed, BINARY, confidence)
         )
     found, known = (of("gap"), known) if figure == "gap" else (of("flipped"), BINARY)
-    return finite(float(found["value"].mean(skipna=False))), interval(
+    return finite(float(found["value"].mean(skipna=False))), found_of(
         lambda: estimate_samples(found, known, confidence)
     )
-
-
-def turned(found: Comparison) -> Estimate:
-    return Estimate(found.difference, found.low, found.high, found.confidence, found.n, found.method)
-
-
-def interval(make: Callable[[], Estimate]) -> Estimate | None:
-    try:
-        return make()
-    except ValueError:
-        return None
 
 
 def outcome_of(test: BehaviourFigures) -> MetricDefinition:

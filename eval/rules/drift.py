@@ -8,14 +8,14 @@ from configs.verdict import RuleResult
 from eval.rules.evidence import Evidence, Measured
 from eval.rules.figures import ratio_of_metric
 from eval.rules.interval import Limit
-from eval.rules.paired import Unusable, reference_of
+from eval.rules.paired import NotComparable, reference_of
 from eval.rules.result import EVALUATE, RANK, decide_limits, result
 
 
 def decide_drift(rule: DriftRule, measured: Measured, evidence: Evidence) -> RuleResult:
     """By the interval of the ratio of means, which must lie within 1 / maximum_ratio and maximum_ratio."""
     other = reference_of(rule.reference, measured, evidence)
-    if isinstance(other, Unusable):
+    if isinstance(other, NotComparable):
         return result(rule, other.outcome, other.reason, metric=rule.metric, reference=rule.reference)
     try:
         found = ratio_of_metric(rule.metric, measured, other, rule.confidence)

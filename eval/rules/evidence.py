@@ -4,7 +4,7 @@ compared with."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,3 +126,13 @@ def slices_of(predictions: DataFrame) -> dict[str, DataFrame]:
         return {}
     named = predictions["slices"].explode().dropna()
     return {str(name): predictions.loc[rows.index] for name, rows in named.groupby(named)}
+
+
+def part_of(measured: Measured, ids: Iterable[str]) -> Measured:
+    """The same, of these test rows alone."""
+    frame, samples, wanted = measured.frame, measured.samples, {*ids}
+    return replace(
+        measured,
+        frame=None if frame is None else frame[frame["id"].isin(wanted)],
+        samples=None if samples is None else samples[samples["id"].isin(wanted)],
+    )

@@ -17,6 +17,7 @@ from eval.rules.evidence import Measured
 from eval.rules.result import as_object, finite
 from eval.statistics import by_metric
 from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.figures import DRAWS
 from eval.statistics.ratios import estimate_ratio
 from eval.statistics.values import compare_values, estimate_values
 
@@ -90,12 +91,15 @@ def estimate_samples(samples: DataFrame, known: MetricDefinition, confidence: fl
     return estimate_values(values, clusters, kind_of(known), range_of(known), confidence, bound)
 
 
-def compare_metric(metric: str, mine: Measured, theirs: Measured, confidence: float, margin: float = 0.0) -> Compared:
-    """Paired by id; of a judge's scores those pairs that both have. Raises ValueError as above."""
+def compare_metric(
+    metric: str, mine: Measured, theirs: Measured, confidence: float, margin: float = 0.0, draws: int = DRAWS
+) -> Compared:
+    """Paired by id; of a judge's scores those pairs that both have. `draws`: of a bootstrap, where there is one. Raises
+    ValueError as above."""
     if is_whole(metric):
         if mine.frame is None or theirs.frame is None:
             raise ValueError(f"{metric} has no examples")
-        found = by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin)
+        found = by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin, draws=draws)
         return Compared(found, figure(metric, mine.frame), figure(metric, theirs.frame))
     one, other, alone = paired_samples(metric, mine, theirs)
     known = definition_of(metric, mine)

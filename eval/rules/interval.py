@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from configs.verdict import Outcome, RuleEvidence
-from eval.statistics.comparison import Estimate
-from eval.statistics.power import more_examples, normal
+from eval.statistics.comparison import Estimate, TooFewError
+from eval.statistics.power import critical_value, more_examples
 
 
 def decide_interval(low: float, high: float, bound: float, higher_is_better: bool) -> Outcome:
@@ -20,24 +22,53 @@ def decide_interval(low: float, high: float, bound: float, higher_is_better: boo
     return "pass" if worst >= least else "fail" if best < least else "inconclusive"
 
 
+Shown = Literal["better", "worse", "different", "unclear"]
+
+
+def shown(low: float, high: float, higher_is_better: bool | None) -> Shown:
+    """What the interval of a difference shows: nothing, where it holds 0. `higher_is_better` None: neither way is."""
+    if higher_is_better is None:
+        return "unclear" if shown(low, high, True) == "unclear" else "different"
+    least = math.ulp(0.0)
+    if decide_interval(low, high, least if higher_is_better else -least, higher_is_better) == "pass":
+        return "better"
+    return "worse" if decide_interval(low, high, 0.0, higher_is_better) == "fail" else "unclear"
+
+
 def percent(confidence: float) -> str:
     """95% of 0.95, 97.47% of 0.9747."""
     return f"{100 * confidence:.4g}%"
+
+
+Found = Estimate | TooFewError | None  # an interval; why there is none of so few examples; None: of none at all
+
+
+def found_of(make: Callable[[], Estimate]) -> Found:
+    try:
+        return make()
+    except TooFewError as error:
+        return error
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
 class Limit:
     """A figure and the bound that it is held to: the least that it may be, or the most. `value` None: not measured.
 
-    `found`: its interval; None where no examples are there to make one of. `point`: the figure decides.
+    `found`: its interval. `point`: the figure decides.
     """
 
     what: str
     value: float | None
     bound: float
     least: bool
-    found: Estimate | None = None
+    found: Found = None
     point: bool = False
+
+    @property
+    def interval(self) -> Estimate | None:
+        return self.found if isinstance(self.found, Estimate) else None
 
     @property
     def outcome(self) -> Outcome:
@@ -45,9 +76,8 @@ class Limit:
             return "inconclusive"
         if self.point:
             return decide_interval(self.value, self.value, self.bound, self.least)
-        return (
-            decide_interval(self.found.low, self.found.high, self.bound, self.least) if self.found else "inconclusive"
-        )
+        found = self.interval
+        return decide_interval(found.low, found.high, self.bound, self.least) if found else "inconclusive"
 
     @property
     def surplus(self) -> float:
@@ -56,20 +86,24 @@ class Limit:
 
     @property
     def more_examples(self) -> int | None:
-        """About how many more would decide; None where it is decided, or no number would."""
-        if self.outcome != "inconclusive" or self.found is None or not math.isfinite(self.surplus):
+        """About how many more would decide, or make an interval; None where it is decided, or no number would."""
+        found = self.interval
+        if isinstance(self.found, TooFewError) and self.value is not None and not self.point:
+            return self.found.more
+        if self.outcome != "inconclusive" or found is None or not math.isfinite(self.surplus):
             return None
-        found = self.found
         deviation = found.deviation
         if not deviation > 0:
-            deviation = (found.high - found.low) * math.sqrt(found.n) / (2 * normal(found.confidence))
+            deviation = (found.high - found.low) * math.sqrt(found.n) / (2 * critical_value(found.confidence))
         return more_examples(self.surplus, deviation, found.n, found.confidence, found.scale)
 
     def words(self, missing: str) -> str:
         """`missing`: the command where it was not measured, or has no examples."""
         if self.value is None:
             return f"{self.what} was not measured ({missing})"
-        figure, found = f"{self.what} is {self.value:.4g}", self.found
+        figure, found = f"{self.what} is {self.value:.4g}", self.interval
+        if isinstance(self.found, TooFewError) and not self.point:
+            return f"{figure}, of too few for an interval ({self.found}): {self.found.more:,} more make one"
         if found is None:
             return figure if self.point else f"{figure}, of which no interval can be made ({missing}, or point: true)"
         interval = f"its {percent(found.confidence)} interval [{found.low:.4g}, {found.high:.4g}]"
@@ -86,12 +120,12 @@ class Limit:
             "direction": "at least" if self.least else "at most",
             "more_examples": self.more_examples,
         }
-        if self.found is not None:
+        if found := self.interval:
             facts |= {
-                "low": self.found.low,
-                "high": self.found.high,
-                "confidence": self.found.confidence,
-                "n": self.found.n,
-                "method": self.found.method,
+                "low": found.low,
+                "high": found.high,
+                "confidence": found.confidence,
+                "n": found.n,
+                "method": found.method,
             }
         return facts | {"point": True} if self.point else facts

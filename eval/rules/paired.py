@@ -16,7 +16,7 @@ from eval.rules.evidence import Evidence, Measured
 from eval.rules.figures import compare_metric, higher_is_better
 from eval.rules.interval import decide_interval, percent
 from eval.rules.result import EVALUATE, advice, describe, result
-from eval.statistics.comparison import Comparison
+from eval.statistics.comparison import Comparison, TooFewError
 from eval.statistics.power import more_examples, power_to_pass
 
 # What has to be done for these references to be measured.
@@ -27,14 +27,14 @@ MEASURED_BY = {
 
 
 @dataclass(frozen=True)
-class Unusable:
+class NotComparable:
     """Nothing can be compared: the rule's outcome, and why."""
 
     outcome: Outcome
     reason: str
 
 
-def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Measured | Unusable:
+def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Measured | NotComparable:
     """What was measured of the reference on the same rows, or why it is not to be compared with."""
     known = "the " + reference if reference in ("champion", "base", "parent") else short(reference)
     if reference == "champion" and evidence.champion is None:
@@ -42,28 +42,28 @@ def reference_of(reference: str, measured: Measured, evidence: Evidence) -> Meas
     other = evidence.references.get(reference)
     if other is None:
         command = {"champion": f"tunegate releases fetch {evidence.champion}", **MEASURED_BY}.get(reference, EVALUATE)
-        return Unusable("inconclusive", f"No evaluation of {known} was found: {command}.")
+        return NotComparable("inconclusive", f"No evaluation of {known} was found: {command}.")
     found = other.record.get("release")
     wanted = evidence.champion if reference == "champion" else reference if "@" in reference else None
     if wanted is not None and found != wanted:
-        return Unusable("fail", f"The evaluation of {known} is of {found}, not of {wanted}.")
+        return NotComparable("fail", f"The evaluation of {known} is of {found}, not of {wanted}.")
     if reference == "base" and evidence.base is not None and not str(found).endswith(evidence.base):
-        return Unusable("fail", f"The base's evaluation is of {found}, not of {evidence.base}: {EVALUATE}.")
+        return NotComparable("fail", f"The base's evaluation is of {found}, not of {evidence.base}: {EVALUATE}.")
     if reference == "parent" and evidence.parent is not None and not str(found).endswith(evidence.parent):
-        return Unusable("fail", f"The parent's evaluation is of {found}, not of {evidence.parent}: {EVALUATE}.")
+        return NotComparable("fail", f"The parent's evaluation is of {found}, not of {evidence.parent}: {EVALUATE}.")
     if reason := why_not_comparable(measured.record, other.record):
-        return Unusable("inconclusive", f"{known[:1].upper()}{known[1:]} {reason}: {EVALUATE}.")
+        return NotComparable("inconclusive", f"{known[:1].upper()}{known[1:]} {reason}: {EVALUATE}.")
     return other
 
 
-def without_champion(evidence: Evidence, than: str) -> Unusable:
+def without_champion(evidence: Evidence, than: str) -> NotComparable:
     """Only an environment that has never served anything has none."""
     if evidence.environment is None:
-        return Unusable(
+        return NotComparable(
             "inconclusive",
             "No environment is named, so nobody knows the champion: tunegate gate CONFIG --production ENV.",
         )
-    return Unusable("pass", f"No champion: {evidence.environment} has never served anything to be {than} than.")
+    return NotComparable("pass", f"No champion: {evidence.environment} has never served anything to be {than} than.")
 
 
 def bound_of_metric(bound: float, higher: bool) -> float:
@@ -79,10 +79,13 @@ def direction(higher: bool) -> str:
 def decide_comparison(rule: NonInferiorRule | SuperiorRule, measured: Measured, evidence: Evidence) -> RuleResult:
     facts: RuleEvidence = {"metric": rule.metric, "reference": rule.reference, "margin": rule.margin}
     other = reference_of(rule.reference, measured, evidence)
-    if isinstance(other, Unusable):
+    if isinstance(other, NotComparable):
         return result(rule, other.outcome, other.reason, **facts)
     try:
         compared = compare_metric(rule.metric, measured, other, rule.confidence, rule.margin)
+    except TooFewError as error:
+        words = f"Too few for an interval ({error}): {error.more:,} more make one."
+        return result(rule, "inconclusive", words, more_examples=error.more, **facts)
     except ValueError as error:
         return result(rule, "inconclusive", f"The examples cannot be paired ({error}): {EVALUATE}.", **facts)
     found, higher = compared.found, higher_is_better(rule.metric, measured)

@@ -3,30 +3,26 @@ missing never passes."""
 
 from __future__ import annotations
 
+from configs.metrics import MetricDefinition
 from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule, ThresholdRule
 from configs.verdict import RuleResult
 from eval.metrics.samples import select
 from eval.rules.evidence import Evidence, Measured
 from eval.rules.figures import compare_metric, estimate_metric, estimate_samples, higher_is_better, value_of
-from eval.rules.interval import Limit
+from eval.rules.interval import Found, Limit, found_of
 from eval.rules.result import EVALUATE, as_object, decide_limits, finite, result
 from eval.statistics.comparison import Estimate
 
 
 def decide_threshold(rule: ThresholdRule | CalibrationRule, measured: Measured) -> RuleResult:
     minimum, maximum = rule.minimum if isinstance(rule, ThresholdRule) else None, rule.maximum
-    value, found = value_of(rule.metric, measured), interval_of(rule.metric, measured, rule.confidence)
+    value, found = (
+        value_of(rule.metric, measured),
+        found_of(lambda: estimate_metric(rule.metric, measured, rule.confidence)),
+    )
     sides = [(minimum, True), (maximum, False)]
     limits = [Limit(rule.metric, value, bound, least, found, rule.point) for bound, least in sides if bound is not None]
     return decide_limits(rule, limits, EVALUATE, minimum=minimum, maximum=maximum)
-
-
-def interval_of(metric: str, measured: Measured, confidence: float) -> Estimate | None:
-    """None where the examples are not there, or the metric is not made of them."""
-    try:
-        return estimate_metric(metric, measured, confidence)
-    except ValueError:
-        return None
 
 
 def decide_parity(rule: ParityRule, measured: Measured) -> RuleResult:
@@ -75,27 +71,24 @@ def agreement(measured: Measured, parent: Measured | None, confidence: float) ->
     return estimate_samples(samples, {"kind": "binary", "low": 0, "high": 1, "higher_is_better": True}, confidence)
 
 
-def divergence(measured: Measured, parent: Measured | None, confidence: float) -> Estimate | None:
+def divergence(measured: Measured, parent: Measured | None, confidence: float) -> Found:
     """Of KL(parent || release), by the rows that were drawn for it."""
     if parent is None or parent.samples is None:
         return None
     samples = select(parent.samples, f"divergence:{measured.record.get('release')}", "kl_divergence")
-    try:
-        return estimate_samples(
-            samples, {"kind": "unbounded", "low": 0, "high": None, "higher_is_better": False}, confidence
-        )
-    except ValueError:
-        return None
+    nats: MetricDefinition = {"kind": "unbounded", "low": 0, "high": None, "higher_is_better": False}
+    return found_of(lambda: estimate_samples(samples, nats, confidence))
 
 
-def drop_of(metric: str, measured: Measured, parent: Measured | None, confidence: float) -> Estimate | None:
+def drop_of(metric: str, measured: Measured, parent: Measured | None, confidence: float) -> Found:
     """The comparison with the parent, turned so that above 0 the release is worse."""
     if parent is None:
         return None
-    try:
+
+    def make() -> Estimate:
         found = compare_metric(metric, measured, parent, confidence).found
-    except ValueError:
-        return None
-    if not higher_is_better(metric, measured):
-        return Estimate(found.difference, found.low, found.high, confidence, found.n, found.method)
-    return Estimate(-found.difference, -found.high, -found.low, confidence, found.n, found.method)
+        if not higher_is_better(metric, measured):
+            return found.as_estimate()
+        return Estimate(-found.difference, -found.high, -found.low, confidence, found.n, found.method)
+
+    return found_of(make)

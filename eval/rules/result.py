@@ -64,7 +64,7 @@ def decide_limits(rule: Any, limits: list[Limit], missing: str, **facts: object)
     sentence = "; ".join(one.words(missing) for one in limits) or f"Nothing was measured ({missing})"
     if decides is not None:
         facts |= decides.evidence()
-        sentence += advice(outcome, decides.more_examples) if decides.found and not decides.point else ""
+        sentence += advice(outcome, decides.more_examples) if decides.interval and not decides.point else ""
     return result(rule, outcome, f"{sentence}.", **facts)
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from configs.release import short
 from configs.rules.slices import SliceMinimumRule
 from configs.verdict import Outcome, RuleEvidence, RuleResult, SliceEvidence
-from eval.rules.evidence import Evidence, Measured, slices_of
+from eval.rules.evidence import Evidence, Measured, part_of, slices_of
 from eval.rules.figures import compare_metric, estimate_metric, higher_is_better
 from eval.rules.interval import Limit, decide_interval, percent
-from eval.rules.paired import Unusable, bound_of_metric, direction, reference_of
+from eval.rules.paired import NotComparable, bound_of_metric, direction, reference_of
 from eval.rules.result import EVALUATE, advice, result, worst
 from eval.statistics.comparison import Estimate, TooFewError
 from eval.statistics.looks import confidence_of_each
@@ -53,12 +52,12 @@ class SliceResult:
 def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence) -> RuleResult:
     facts: RuleEvidence = {"metric": rule.metric, "reference": rule.reference, "confidence": rule.confidence}
     other = reference_of(rule.reference, measured, evidence) if rule.reference else None
-    if isinstance(other, Unusable):
+    if isinstance(other, NotComparable):
         return result(rule, other.outcome, other.reason, **facts)
     if measured.frame is None or (other is not None and other.frame is None):
         return result(rule, "inconclusive", f"{rule.metric} has no per-example outcomes: {EVALUATE}.", **facts)
     parts = choose_slices(rule, measured.frame)
-    if isinstance(parts, Unusable):
+    if isinstance(parts, NotComparable):
         return result(rule, parts.outcome, parts.reason, **facts)
     small = sorted(name for name, part in parts.items() if len(part) < rule.minimum_size)
     judged = {name: part["id"] for name, part in parts.items() if name not in small}
@@ -77,7 +76,7 @@ def decide_slices(rule: SliceMinimumRule, measured: Measured, evidence: Evidence
     return decide_by_worst(rule, found, small, higher_is_better(rule.metric, measured), facts)
 
 
-def choose_slices(rule: SliceMinimumRule, frame: DataFrame) -> dict[str, DataFrame] | Unusable:
+def choose_slices(rule: SliceMinimumRule, frame: DataFrame) -> dict[str, DataFrame] | NotComparable:
     """Those that the rule's patterns name, of which one at least is large enough."""
     parts = {
         name: part
@@ -87,21 +86,11 @@ def choose_slices(rule: SliceMinimumRule, frame: DataFrame) -> dict[str, DataFra
     missing = [one for one in rule.slices if not any(fnmatchcase(name, one) for name in parts)]
     if missing:
         reason = f"No slice is named {', '.join(missing)}: see evaluate.slices, then {EVALUATE}."
-        return Unusable("inconclusive", reason)
+        return NotComparable("inconclusive", reason)
     largest = max(map(len, parts.values()))
     if largest < rule.minimum_size:
-        return Unusable("inconclusive", f"No slice has {rule.minimum_size} examples: {largest} at most.")
+        return NotComparable("inconclusive", f"No slice has {rule.minimum_size} examples: {largest} at most.")
     return parts
-
-
-def part_of(measured: Measured, ids: Iterable[str]) -> Measured:
-    """The same, of these test rows alone."""
-    frame, samples, wanted = measured.frame, measured.samples, {*ids}
-    return replace(
-        measured,
-        frame=None if frame is None else frame[frame["id"].isin(wanted)],
-        samples=None if samples is None else samples[samples["id"].isin(wanted)],
-    )
 
 
 def measure_slice(
@@ -114,19 +103,7 @@ def measure_slice(
     def interval(confidence: float) -> Estimate:
         if theirs is None:
             return estimate_metric(rule.metric, mine, confidence, bound)
-        found = compare_metric(rule.metric, mine, theirs, confidence, rule.margin or 0.0).found
-        return Estimate(
-            found.difference,
-            found.low,
-            found.high,
-            confidence,
-            found.n,
-            found.method,
-            found.p_below,
-            found.p_above,
-            found.deviation,
-            found.scale,
-        )
+        return compare_metric(rule.metric, mine, theirs, confidence, rule.margin or 0.0).found.as_estimate()
 
     own = interval(rule.confidence)
     limit = Limit(name, own.value, bound, higher, own, rule.point)

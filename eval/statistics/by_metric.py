@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from configs.run.metrics import METRICS, Metric
 from eval.statistics import calibration
 from eval.statistics.comparison import Comparison, Estimate
-from eval.statistics.figures import compare_figures, estimate_figure
+from eval.statistics.figures import DRAWS, compare_figures, estimate_figure
 from eval.statistics.values import codes_of, compare_values, estimate_values
 from eval.statistics.weighted import weighted
 
@@ -33,10 +33,11 @@ def compare(
     confidence: float,
     margin: float = 0.0,
     value_range: Range | None = None,
+    draws: int = DRAWS,
 ) -> Comparison:
     """Held against the bound of non-inferiority: a difference of `margin` for the worse. `value_range`: of a metric
-    whose range hangs on a setting, as a judge's scale does. Frames have `id`, `cluster` where rows share something, and
-    the metric's columns.
+    whose range hangs on a setting, as a judge's scale does. `draws`: of a bootstrap, where there is one. Frames have
+    `id`, `cluster` where rows share something, and the metric's columns.
 
     Raises ValueError, in words for a sentence, unless both hold the same ids and every value is a finite number.
     """
@@ -55,8 +56,8 @@ def compare(
         return compare_values(mine, theirs, clusters_of(one), known.kind, limits, confidence, bound)
     codes = codes_of(clusters_of(one), len(one))
     if metric == calibration.NAME:
-        return calibration.compare_calibration(one, other, codes, confidence, bound)
-    found = compare_figures(weighted(metric, one), weighted(metric, other), codes, confidence, bound)
+        return calibration.compare_calibration(one, other, codes, confidence, bound, draws)
+    found = compare_figures(weighted(metric, one), weighted(metric, other), codes, confidence, bound, draws)
     widest = known.value_range[1] - known.value_range[0]
     return replace(found, low=max(found.low, -widest), high=min(found.high, widest))
 

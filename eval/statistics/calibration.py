@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from eval.metrics.aggregate import figure
 from eval.metrics.classification import BINS
 from eval.statistics.comparison import Comparison, Estimate
-from eval.statistics.figures import METHOD, draw, p_values, quantile
+from eval.statistics.figures import DRAWS, draw, method_of, p_values, quantile
 from eval.statistics.power import effect_of_means
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def gaps(frame: DataFrame) -> Any:
     return found
 
 
-def ends(frame: DataFrame, codes: Any) -> tuple[Any, Any, Any]:
+def ends(frame: DataFrame, codes: Any, draws: int = DRAWS) -> tuple[Any, Any, Any]:
     """Draws of the error, of its low end and of its high end."""
     import numpy
 
@@ -49,7 +49,7 @@ def ends(frame: DataFrame, codes: Any) -> tuple[Any, Any, Any]:
         found = weights @ rows / n
         return numpy.abs(found).sum(axis=1) + 1j * numpy.abs(found - centre).sum(axis=1)
 
-    drawn, unseen = draw(both, codes)
+    drawn, unseen = draw(both, codes, draws=draws)
     low = numpy.abs(centre).sum() - drawn.imag - unseen * EFFECT
     return drawn.real, numpy.maximum(low, 0.0), numpy.minimum(drawn.real + unseen * EFFECT, 1.0)
 
@@ -64,20 +64,22 @@ def estimate_calibration(frame: DataFrame, codes: Any, confidence: float, bound:
         max(-quantile(-high, tail), value),
         confidence,
         len(frame),
-        METHOD,
+        method_of(DRAWS),
         *p_values(low, high, bound),
         float(drawn.std(ddof=1)) * math.sqrt(len(frame)),
     )
 
 
-def compare_calibration(mine: DataFrame, theirs: DataFrame, codes: Any, confidence: float, bound: float) -> Comparison:
+def compare_calibration(
+    mine: DataFrame, theirs: DataFrame, codes: Any, confidence: float, bound: float, draws: int = DRAWS
+) -> Comparison:
     """Each end is the nearer of two, each held at half of what may err."""
     import numpy
 
     difference, n = figure(NAME, mine) - figure(NAME, theirs), len(mine)
-    (drawn, low, high), (others, their_low, their_high) = ends(mine, codes), ends(theirs, codes)
+    (drawn, low, high), (others, their_low, their_high) = ends(mine, codes, draws), ends(theirs, codes, draws)
     apart = gaps(mine) - gaps(theirs)
-    distance, unseen = draw(lambda weights: numpy.abs(weights @ apart / n).sum(axis=1), codes)
+    distance, unseen = draw(lambda weights: numpy.abs(weights @ apart / n).sum(axis=1), codes, draws=draws)
     farthest = distance + unseen * EFFECT
     sides = [(low - their_high, high - their_low), (-farthest, farthest)]
     tail, deviation = (1 - confidence) / 4, float((drawn - others).std(ddof=1)) * math.sqrt(n)
@@ -95,6 +97,6 @@ def compare_calibration(mine: DataFrame, theirs: DataFrame, codes: Any, confiden
         *p_of(bound),
         n,
         deviation,
-        f"paired {METHOD}",
+        f"paired {method_of(draws)}",
         effect_of_means(deviation, n, confidence),
     )

@@ -9,7 +9,11 @@ LEAST_P = 1e-300  # no evidence is so strong that its p is 0
 
 
 class TooFewError(ValueError):
-    """No interval can be had of so few examples, or clusters."""
+    """No interval can be had of so few examples, or clusters; of `more` besides there is one."""
+
+    def __init__(self, what: str, found: int, least: int, of: str = "") -> None:
+        super().__init__(f"{found} {what}, fewer than {least}{of}")
+        self.more = least - found
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,21 @@ class Comparison:
         if self.gained is None or self.lost is None or self.clusters is not None:
             return None
         return (self.gained, self.lost) if higher_is_better else (self.lost, self.gained)
+
+    def as_estimate(self) -> Estimate:
+        """Of the difference."""
+        return Estimate(
+            self.difference,
+            self.low,
+            self.high,
+            self.confidence,
+            self.n,
+            self.method,
+            self.p_below,
+            self.p_above,
+            self.deviation,
+            self.scale,
+        )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ DRAWS = 1999
 BATCH = 4_000_000  # numbers in memory at a time
 LEAST = 20  # rows or clusters, the fewest that were simulated (benchmarks/eval/whole_sets.py)
 LEAST_UNBOUNDED = 50  # of one release's figure that may be of any size
-METHOD = f"Bayesian bootstrap, {DRAWS} draws, with an unseen example at its worst"
 Pairs = Callable[[Any], Any]  # weights of shape (draws, n) to figures of shape (draws,)
 
 
@@ -37,17 +36,19 @@ def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float
         max(-quantile(-high, (1 - confidence) / 2), found.value),
         confidence,
         len(codes),
-        METHOD,
+        method_of(DRAWS),
         *p_values(low, high, bound),
         float(drawn.std(ddof=1)) * math.sqrt(len(codes)),
         effect,
     )
 
 
-def compare_figures(mine: Weighted, theirs: Weighted, codes: Any, confidence: float, bound: float) -> Comparison:
+def compare_figures(
+    mine: Weighted, theirs: Weighted, codes: Any, confidence: float, bound: float, draws: int = DRAWS
+) -> Comparison:
     """Both sides weighed alike. Otherwise as `estimate_figure`."""
     difference, effect = mine.value - theirs.value, max(mine.effect, theirs.effect)
-    drawn, unseen = draw(lambda weights: mine.weigh(weights) - theirs.weigh(weights), codes)
+    drawn, unseen = draw(lambda weights: mine.weigh(weights) - theirs.weigh(weights), codes, draws=draws)
     low, high, n = drawn - unseen * effect, drawn + unseen * effect, len(codes)
     deviation = float(drawn.std(ddof=1)) * math.sqrt(n)
     return Comparison(
@@ -59,33 +60,37 @@ def compare_figures(mine: Weighted, theirs: Weighted, codes: Any, confidence: fl
         *p_values(low, high, bound),
         n,
         deviation,
-        f"paired {METHOD}",
+        f"paired {method_of(draws)}",
         effect_of_means(deviation, n, confidence),
         scale=effect,
         clusters=int(codes.max()) + 1 if codes.max() + 1 < n else None,
     )
 
 
-def draw(weigh: Pairs, codes: Any, least: int = LEAST) -> tuple[Any, Any]:
-    """DRAWS figures, each times the weight of what was seen, and the weight of one cluster more, as large as the
+def method_of(draws: int) -> str:
+    return f"Bayesian bootstrap, {draws} draws, with an unseen example at its worst"
+
+
+def draw(weigh: Pairs, codes: Any, least: int = LEAST, draws: int = DRAWS) -> tuple[Any, Any]:
+    """`draws` figures, each times the weight of what was seen, and the weight of one cluster more, as large as the
     largest."""
     import numpy
 
     sizes = numpy.bincount(codes)
     if len(sizes) < least:
-        raise TooFewError(f"{len(sizes)} {'examples' if len(sizes) == len(codes) else 'clusters'}, fewer than {least}")
-    parts = [(weigh(weights), unseen) for weights, unseen in weights_of(codes, sizes)]
+        raise TooFewError("examples" if len(sizes) == len(codes) else "clusters", len(sizes), least)
+    parts = [(weigh(weights), unseen) for weights, unseen in weights_of(codes, sizes, draws)]
     figures, unseen = (numpy.concatenate(side) for side in zip(*parts, strict=True))
     return figures * (1 - unseen), unseen
 
 
-def weights_of(codes: Any, sizes: Any) -> Iterator[tuple[Any, Any]]:
+def weights_of(codes: Any, sizes: Any, draws: int) -> Iterator[tuple[Any, Any]]:
     """By batches: weights of shape (draws, n), which add up to n, and the share of the unseen cluster."""
     import numpy
 
     generator, step = numpy.random.default_rng(SEED), max(1, BATCH // len(codes))
-    for start in range(0, DRAWS, step):
-        drawn = generator.standard_exponential((min(step, DRAWS - start), len(sizes) + 1))
+    for start in range(0, draws, step):
+        drawn = generator.standard_exponential((min(step, draws - start), len(sizes) + 1))
         seen = drawn[:, 1:] @ sizes
         unseen = drawn[:, 0] * sizes.max()
         yield drawn[:, 1:][:, codes] * (len(codes) / seen)[:, None], unseen / (unseen + seen)

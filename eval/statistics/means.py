@@ -33,7 +33,7 @@ def chance_above(weights: Any) -> Any:
     if not mixed.any():
         return found
     some = weights[mixed] / numpy.abs(weights[mixed]).max(axis=-1, keepdims=True)
-    place, variance = saddle(some)
+    place, variance = saddlepoint(some)
     depth = numpy.sign(place) * numpy.sqrt(2 * numpy.log1p(-place[..., None] * some).sum(axis=-1).clip(min=0))
     height = place * numpy.sqrt(variance)
     skew = 2 * (some**3).sum(axis=-1) / (some**2).sum(axis=-1) ** 1.5
@@ -44,7 +44,7 @@ def chance_above(weights: Any) -> Any:
     return found
 
 
-def saddle(weights: Any) -> tuple[Any, Any]:
+def saddlepoint(weights: Any) -> tuple[Any, Any]:
     """Where the cumulant generating function, minus the sum of ln(1 - s * weights), is least, and its second derivative
     there: Newton's steps within a bracket that halves where they would leave it."""
     import numpy
@@ -84,10 +84,10 @@ def p_of_mean(sums: Any, sizes: Any, value_range: tuple[float, float], bound: fl
 def bounds_of_mean(sums: Any, sizes: Any, value_range: tuple[float, float], confidence: float) -> tuple[float, float]:
     """The means that neither p refuses."""
     low, high = value_range
-    return lowest(sums, sizes, low, (1 - confidence) / 2), -lowest(-sums, sizes, -high, (1 - confidence) / 2)
+    return lower_bound(sums, sizes, low, (1 - confidence) / 2), -lower_bound(-sums, sizes, -high, (1 - confidence) / 2)
 
 
-def lowest(sums: Any, sizes: Any, least: float, alpha: float) -> float:
+def lower_bound(sums: Any, sizes: Any, least: float, alpha: float) -> float:
     from scipy.optimize import brentq
 
     mean = float(sums.sum() / sizes.sum())

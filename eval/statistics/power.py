@@ -11,7 +11,7 @@ LIMIT = 10_000_000  # more examples than this is no advice
 FEW_PAIRS = 60
 
 
-def normal(confidence: float) -> float:
+def critical_value(confidence: float) -> float:
     from scipy.stats import norm
 
     return float(norm.ppf((1 + confidence) / 2))
@@ -35,7 +35,7 @@ def power_of_outcomes(effect: float, discordant: float, n: int, confidence: floa
 
     first, last = binom.ppf([1e-10, 1 - 1e-10], n, discordant)
     pairs = numpy.arange(first, last + 1)
-    least = (pairs + normal(confidence) * numpy.sqrt(pairs)) / 2  # gained above this is seen
+    least = (pairs + critical_value(confidence) * numpy.sqrt(pairs)) / 2  # gained above this is seen
     chances = binom.sf(numpy.floor(least + 1e-9), pairs, min(1.0, (1 + effect / discordant) / 2))
     return float((binom.pmf(pairs, n, discordant) * numpy.where(pairs > 0, chances, 0.0)).sum())
 
@@ -122,7 +122,7 @@ def chance_to_clear(distance: float, deviation: float, n: int, confidence: float
     """By the normal distribution; the interval is at least as wide as where no example differs."""
     from scipy.special import ndtr
 
-    z = normal(confidence)
+    z = critical_value(confidence)
     width = max(z * deviation / math.sqrt(n), scale * z * z / (n + z * z))
     return float(ndtr((distance - width) * math.sqrt(n) / deviation))
 
@@ -133,7 +133,7 @@ def chance_of_outcomes(gained: float, lost: float, n: int, bound: float, confide
     import numpy
     from scipy.special import gammaln, ndtr, xlogy
 
-    alike, z = max(1 - gained - lost, 0.0), normal(confidence)
+    alike, z = max(1 - gained - lost, 0.0), critical_value(confidence)
     if n * (gained + lost) > FEW_PAIRS:
         distance, spread = gained - lost - bound, math.sqrt((gained + lost - (gained - lost) ** 2) / n)
         return float(ndtr(distance / spread - z)) if spread > 0 else float(distance > 0)

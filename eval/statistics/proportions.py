@@ -45,7 +45,7 @@ def compare_outcomes(release: Any, reference: Any, confidence: float, bound: flo
     )
 
 
-def estimate_share(outcomes: Any, confidence: float, bound: float) -> Estimate:
+def estimate_proportion(outcomes: Any, confidence: float, bound: float) -> Estimate:
     """Clopper and Pearson's interval (1934) and the exact binomial test, by scipy. Wilson's, which is narrower, passes
     a true share of exactly the bound in 12% of cases of two examples, and in 16% of many where the share is small."""
     from scipy.stats import binomtest

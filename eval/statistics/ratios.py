@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.statistics.comparison import Estimate
 from eval.statistics.means import chance_of_less
-from eval.statistics.values import LEAST_UNBOUNDED, codes_of, deviation_of, numbers, range_of
+from eval.statistics.values import LEAST_UNBOUNDED, codes_of, deviation_of, finite_values, range_of
 
 if TYPE_CHECKING:
     from configs.run.metrics import Kind
@@ -33,7 +33,7 @@ def estimate_ratio(
     """
     import numpy
 
-    mine, theirs = numbers(release, kind), numbers(reference, kind)
+    mine, theirs = finite_values(release, kind), finite_values(reference, kind)
     if len(mine) != len(theirs):
         raise ValueError(f"{len(mine)} examples beside {len(theirs)}")
     codes = codes_of(clusters, len(mine))

@@ -14,13 +14,13 @@ def share_difference(count: int, n: int, other_count: int, other_n: int, confide
     score interval relies on takes 2 failures of 20 against none for a chance of 3 in 100,000 where it is 2 in 100.
     """
     (low, high), (other_low, other_high) = (
-        exact_share(count, n, (1 + confidence) / 2),
-        exact_share(other_count, other_n, (1 + confidence) / 2),
+        clopper_pearson(count, n, (1 + confidence) / 2),
+        clopper_pearson(other_count, other_n, (1 + confidence) / 2),
     )
     return low - other_high, high - other_low
 
 
-def exact_share(count: int, n: int, confidence: float) -> tuple[float, float]:
+def clopper_pearson(count: int, n: int, confidence: float) -> tuple[float, float]:
     from scipy.special import (
         betainccinv,
         betaincinv,

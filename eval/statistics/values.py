@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eval.statistics.comparison import Comparison, Estimate, TooFewError
 from eval.statistics.means import bounds_of_mean, p_of_mean
 from eval.statistics.power import effect_of_means
-from eval.statistics.proportions import compare_outcomes, estimate_share
+from eval.statistics.proportions import compare_outcomes, estimate_proportion
 
 if TYPE_CHECKING:
     from configs.run.metrics import Kind
@@ -34,11 +34,11 @@ def estimate_values(
 
     Raises ValueError, in words for a sentence, for what no interval can be had of.
     """
-    found = numbers(values, kind)
-    sums, sizes = totals(found, clusters)
+    found = finite_values(values, kind)
+    sums, sizes = sums_by_cluster(found, clusters)
     if kind == "binary" and len(sums) == len(found):
-        return estimate_share(found, confidence, bound)
-    limits = beyond(value_range, range_of(value_range, len(sums), LEAST_UNBOUNDED_ALONE, found))
+        return estimate_proportion(found, confidence, bound)
+    limits = widened(value_range, range_of(value_range, len(sums), LEAST_UNBOUNDED_ALONE, found))
     low, high = bounds_of_mean(sums, sizes, limits, confidence)
     below, above = p_of_mean(sums, sizes, limits, bound) if math.isfinite(bound) else (math.nan, math.nan)
     return Estimate(
@@ -66,10 +66,10 @@ def compare_values(
 ) -> Comparison:
     """The mean of `release` less that of `reference`, two arrays of shape (n,) paired by place; `bound`: the difference
     that p_below and p_above ask about. Otherwise as `estimate_values`."""
-    mine, theirs = numbers(release, kind), numbers(reference, kind)
+    mine, theirs = finite_values(release, kind), finite_values(reference, kind)
     if len(mine) != len(theirs):
         raise ValueError(f"{len(mine)} examples beside {len(theirs)}")
-    sums, sizes = totals(mine - theirs, clusters)
+    sums, sizes = sums_by_cluster(mine - theirs, clusters)
     if kind == "binary" and TANGO_FROM <= len(sums) == len(mine):
         return compare_outcomes(mine, theirs, confidence, bound)
     low, high = range_of(value_range, len(sums), LEAST_UNBOUNDED, mine, theirs)
@@ -118,7 +118,7 @@ def deviation_of(sums: Any, sizes: Any) -> float:
     return math.sqrt(spread * len(sums) / float(sizes.sum()))
 
 
-def numbers(values: Any, kind: Kind) -> Any:
+def finite_values(values: Any, kind: Kind) -> Any:
     import numpy
 
     found = numpy.asarray(values, dtype=float)
@@ -131,7 +131,7 @@ def numbers(values: Any, kind: Kind) -> Any:
     return found
 
 
-def totals(values: Any, clusters: Any) -> tuple[Any, Any]:
+def sums_by_cluster(values: Any, clusters: Any) -> tuple[Any, Any]:
     """Sums and sizes by cluster, in the order of their values: what is found hangs on no order of the rows."""
     import numpy
 
@@ -163,14 +163,13 @@ def range_of(value_range: Range, clusters: int, least: int, *arrays: Any) -> Ran
             raise ValueError(f"a value beyond the metric's range, {low:g} to {high:g}")
         return low, high
     if clusters < least:
-        words = f"{clusters} examples or clusters, fewer than {least}, of a metric without a range"
-        raise TooFewError(words)
+        raise TooFewError("examples or clusters", clusters, least, ", of a metric without a range")
     if largest <= smallest:
         raise ValueError("all values are alike, of a metric without a range")
     return (low if math.isfinite(low) else float(smallest)), (high if math.isfinite(high) else float(largest))
 
 
-def beyond(value_range: Range, seen: Range) -> Range:
+def widened(value_range: Range, seen: Range) -> Range:
     """An end that the metric lacks, as far again: a skewed loss has larger ones than the largest of a hundred (false
     passes of 1.5% at most over four skewed shapes at 100 examples, 5.1% were it taken as it is)."""
     (low, high), (smallest, largest) = value_range, seen

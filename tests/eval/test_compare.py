@@ -6,10 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
 import pytest
 
 from configs.errors import InputError
+from configs.rules.paired import NonInferiorRule
 from eval.compare import compare_releases, find
+from eval.rules.evidence import Evidence, read_measured
+from eval.rules.paired import decide_comparison
 
 pytestmark = pytest.mark.unit
 ONE, OTHER = "one@sha256:" + "1" * 64, "two@sha256:" + "2" * 64
@@ -38,6 +42,44 @@ def test_the_difference_is_the_first_minus_the_second_on_the_same_rows(evaluated
     assert (row["minimum_detectable_effect"] or 0) > 0 and json.dumps(found)
     back = compare_releases("two", "one", 0.95, None, told.append)["metrics"][0]
     assert (back["low"], back["high"]) == pytest.approx((-row["high"], -row["low"]))
+    assert (row["shown"], back["shown"], found["slices"], found["slice_confidence"]) == ("better", "worse", [], None)
+
+
+def test_it_says_of_a_metric_what_a_rule_of_the_gate_says(evaluated: WriteMeasured) -> None:
+    (row,) = compare_releases("one", "two", 0.95, None, lambda _: None)["metrics"]
+    mine, theirs = (read_measured(Path(name)) for name in ("build/one/eval", "releases/two@222222222222/eval"))
+    assert mine and theirs
+    rule = NonInferiorRule(rule="non_inferior_to", metric="accuracy", reference=OTHER, margin=0.05)
+    judged = decide_comparison(rule, mine, Evidence(ONE, mine, references={OTHER: theirs})).evidence
+    for name in ("value", "reference_value", "difference", "low", "high", "p_value", "n", "method"):
+        assert row[name] == judged[name]  # type: ignore[literal-required]
+
+
+def test_of_many_slices_each_is_held_to_what_all_together_need(evaluated: WriteMeasured, checkout: Path) -> None:
+    """Two slices of 50 and one too small; the one that lost is named first, by an interval that is wider than one
+    alone would have."""
+    names = [["half=first"]] * 50 + [["half=second"]] * 45 + [["half=second", "few"]] * 5
+    for folder in ("build/one/eval", "releases/two@222222222222/eval"):
+        path = checkout / folder / "predictions.parquet"
+        pandas.read_parquet(path).assign(slices=pandas.Series(names)).to_parquet(path)
+    found = compare_releases("two", "one", 0.95, None, lambda _: None)
+    assert [row["name"] for row in found["slices"]] == ["half=second", "half=first"]
+    assert found["slice_confidence"] == pytest.approx(0.975)
+    lost, alike = found["slices"]
+    assert (lost["difference"], lost["shown"], alike["shown"]) == (pytest.approx(-0.2), "worse", "unclear")
+    assert lost["low"] < found["metrics"][0]["low"] < lost["high"] < 0
+
+
+def test_what_was_measured_otherwise_is_refused(evaluated: WriteMeasured, checkout: Path) -> None:
+    conditions = {"versions": {"vllm": "0.1"}}
+    evaluated(checkout / "build/one/eval", ONE, outcomes(90), conditions=conditions)
+    with pytest.raises(InputError, match="by another version of tunegate"):
+        compare_releases("one", "two", 0.95, None, print)
+    evaluated(
+        checkout / "releases/two@222222222222/eval", OTHER, outcomes(80), conditions={"versions": {"vllm": "0.2"}}
+    )
+    with pytest.raises(InputError, match=r"with vllm 0\.2, the release with 0\.1"):
+        compare_releases("one", "two", 0.95, None, print)
 
 
 @pytest.mark.parametrize("text", ["one", "build/one", ONE, "one@sha256:111", "one@1111", "111111", "sha256:111111"])
@@ -61,7 +103,7 @@ def test_other_rows_are_never_compared_and_the_same_are_looked_for_everywhere(
     evaluated: WriteMeasured, checkout: Path
 ) -> None:
     evaluated(checkout / "releases/two@222222222222/eval", OTHER, outcomes(80), dataset="rows-2")
-    with pytest.raises(InputError, match="different test rows") as caught:
+    with pytest.raises(InputError, match="one beside two: the latter was measured on other test rows") as caught:
         compare_releases("one", "two", 0.95, None, print)
     assert "tunegate evaluate CONFIG" in str(caught.value)
     evaluated(checkout / "build/one/eval/two@222222222222", OTHER, outcomes(80))

@@ -45,7 +45,7 @@ def test_a_change_has_the_interval_of_the_rule_that_compared_the_same_two() -> N
     )
     assert (champion.word, base.word, accuracy.judged, loss.judged) == ("worse", "unclear", True, False)
     assert loss.references[0] and loss.references[0].difference == pytest.approx(0.1) and loss.references[1] is None
-    assert loss.references[0].word == ""
+    assert loss.references[0].word == "no interval"
 
 
 @pytest.mark.parametrize("outcome", ["pass", "fail", "inconclusive"])
@@ -86,10 +86,39 @@ def test_where_no_rule_compared_the_two_the_rows_do() -> None:
     evidence = Evidence("r", mine, references={"base": theirs})
     accuracy, whole = (row.references[0] for row in compared.changes(verdict_of(changes), evidence))
     assert accuracy and accuracy.better and accuracy.low and 0.2 < accuracy.low < 0.4
-    assert whole and whole.better is None and whole.word == "", "a figure of the whole set would need a bootstrap"
+    assert whole and whole.better is None and whole.word == "no interval", "no column of labels"
     other = Evidence("r", mine, references={"base": side([1.0] * 7)})
     (unpaired,) = compared.changes(verdict_of({"accuracy": changes["accuracy"]}), other)
     assert unpaired.references[0] and unpaired.references[0].low is None
+
+
+def test_a_figure_of_the_whole_set_that_no_rule_names_has_an_interval_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is drawn for once, though page and comment ask for it; where it would take long it says that there is
+    none."""
+    mine, theirs = (
+        judged.measured(name, judged.predictions(seed, skill))
+        for name, seed, skill in ((judged.RELEASE, 1, 0.9), (judged.CHAMPION, 2, 0.5))
+    )
+    changes = {"macro_f1": {"release": 0.93, "champion": 0.67}, "roc_auc": {"release": 0.9, "champion": 0.8}}
+    drawn: list[int] = []
+    compare = compared.compare_metric
+    monkeypatch.setattr(compared, "compare_metric", lambda *of, draws: drawn.append(draws) or compare(*of, draws=draws))
+    evidence = Evidence("r", mine, references={"champion": theirs})
+    for _ in ("page", "comment"):
+        macro, area = (row.references[0] for row in compared.changes(verdict_of(changes), evidence))
+        assert macro and macro.low and macro.high and macro.low < 0.26 < macro.high and macro.word == "better"
+        assert area and area.low is not None
+    assert drawn == [compared.DRAWS] * 2
+    monkeypatch.setattr(compared, "MOST_WORK", 239)
+    other = Evidence("r", replace(mine), references={"champion": theirs})
+    assert [row.references[0].word for row in compared.changes(verdict_of(changes), other) if row.references[0]] == [
+        "no interval"
+    ] * 2
+
+
+def test_an_area_costs_a_curve_a_label() -> None:
+    mine = replace(side([1.0] * 10), record={"classes": {"a": {}, "b": {}, "c": {}}})
+    assert [compared.work_of(name, mine) for name in ("macro_f1", "roc_auc", "pr_auc")] == [10, 30, 30]
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1))

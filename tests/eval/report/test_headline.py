@@ -76,6 +76,11 @@ def verdict_of(*results: RuleResult, champion: str | None = judged.CHAMPION, **c
          "not shown to be at least 85%: about 1,410 more test rows would decide."),
         (threshold("pass", 0.9, 0.88, 0.92, point=True), "Pass: labels 90% of rows right (point figure), "
          "at least 85% is asked for."),
+        (rule("KL", "inconclusive", kind="quantization", metric="KL divergence", value=0.02, bound=0.05,
+              direction="at most", more_examples=36), "Inconclusive: KL divergence is 0.02, "
+         "not shown to be at most 0.05: an interval needs 36 more test rows."),
+        (rule("loss", "inconclusive", kind="threshold", metric="log_loss", value=0.2, bound=0.5, direction="at most"),
+         "Inconclusive: log_loss is 0.2, not shown to be at most 0.5: no interval can be made of it."),
         (rule("typos", "fail", kind="robustness", metric="typos drop", value=0.24, bound=0.1, direction="at most"),
          "Fail: typos drop is 0.24, at most 0.1 is asked for."),
         (rule("parity", "fail", kind="parity", value=0.5, difference=0.02, prompts=16),

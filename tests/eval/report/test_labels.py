@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.metrics.classification import classes
-from eval.report.labels import MOST_LABELS, Pair, confused, matrix, weakest
+from eval.metrics.entities import types
+from eval.report.labels import MOST_LABELS, confused, interval_of_share, matrix, recalled, weakest
 from eval.rules.evidence import Evidence, Measured
 from tests.support import judged
 
@@ -41,8 +42,60 @@ def test_a_release_without_labels_has_no_weak_one() -> None:
 
 def test_the_most_frequent_confusion_comes_first_with_the_references() -> None:
     mine = answered([("a", "b")] * 3 + [("b", "a")] + [("a", "a")] * 7)
-    assert confused(mine, answered([("a", "b")])) == [Pair("a", "b", 3, 0.3, 1), Pair("b", "a", 1, 1.0, 0)]
+    first, second = confused(mine, answered([("a", "b")]))
+    assert first[:4] == ("a", "b", 3, 0.3) and second[:4] == ("b", "a", 1, 1.0)
+    assert (first.reference, second.reference) == (1, 0)
+    assert first.low == pytest.approx(0.0667, abs=1e-3) and first.high == pytest.approx(0.6525, abs=1e-3), "by scipy"
     assert confused(mine)[0].reference is None and len(confused(mine, most=1)) == 1
+
+
+@pytest.mark.parametrize("rows_each", [1, 5])
+def test_rows_of_one_cluster_count_as_little_as_they_tell(rows_each: int) -> None:
+    """Twenty documents whose rows are all alike: as wide as twenty rows, whatever their number."""
+    documents = [("a", "b" if number < 4 else "a") for number in range(20)]
+    frame = answered([row for row in documents for _ in range(rows_each)])
+    frame = frame.assign(cluster=[f"document {number}" for number in range(20) for _ in range(rows_each)])
+    (label,) = weakest(Evidence("r", Measured({"classes": classes(frame)}, frame=frame)))
+    (pair,) = confused(frame)
+    low, high = interval_of_share(pandas.DataFrame({"right": [1.0] * 16 + [0.0] * 4, "cluster": range(20)}))
+    assert (label.n, label.recall) == (20 * rows_each, 0.8)
+    assert (label.low, label.high) == pytest.approx((low, high), abs=0.02)
+    assert (pair.low, pair.high) == pytest.approx((1 - high, 1 - low), abs=0.02)
+    apart = frame.drop(columns="cluster")
+    (alone,) = weakest(Evidence("r", Measured({"classes": classes(apart)}, frame=apart)))
+    assert alone.high - alone.low == pytest.approx((high - low) / rows_each**0.5, rel=0.15)
+
+
+def test_a_label_of_many_a_row_is_found_row_by_row() -> None:
+    frame = pandas.DataFrame({"gold_labels": [["a", "b"], ["a"], []], "answer_labels": [["a"], [], ["b"]]})
+    found = {label: list(part["right"]) for label, part in recalled(frame).items()}
+    assert found == {"a": [1.0, 0.0], "b": [0.0]}
+
+
+def test_a_taggers_entities_of_one_text_are_a_cluster() -> None:
+    texts = [("B-PER O B-PER I-PER", "B-PER O O O"), ("B-LOC O", "B-LOC O"), ("O", "B-LOC")]
+    frame = pandas.DataFrame(texts, columns=["gold", "answer"]).assign(entities=[2, 1, 0])
+    found = recalled(frame)
+    assert list(found["PER"]["right"]) == [1.0, 0.0] and found["PER"]["cluster"].nunique() == 1
+    assert list(found["LOC"]["right"]) == [1.0]
+    (person,) = [
+        row for row in weakest(Evidence("r", Measured({"classes": types(frame)}, frame=frame))) if row.name == "PER"
+    ]
+    assert (person.n, person.recall, person.low, person.high) == (
+        2,
+        0.5,
+        pytest.approx(0, abs=0.05),
+        pytest.approx(1, abs=0.05),
+    )
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40))
+def test_recall_is_as_scikit_learn_has_it(rows: list[tuple[str, str]]) -> None:
+    frame = answered(rows)
+    theirs = classes(frame)
+    for row in weakest(Evidence("r", Measured({"classes": theirs}, frame=frame))):
+        assert (row.n, row.recall) == (theirs[row.name]["n"], pytest.approx(theirs[row.name]["recall"]))
+        assert 0 <= row.low <= row.recall + 1e-9 and row.recall - 1e-9 <= row.high <= 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40))

@@ -150,7 +150,9 @@ def test_each_reference_has_its_column_and_says_which_way_and_whether_that_is_go
         "| accuracy | 0.7958 | 0.9333 | ▼ -0.138 (-0.2 … -0.08) worse "
         "| 0.6 | ▲ +0.196 (-0.04 … +0.08) unclear |" in text
     )
-    assert "| log_loss | 0.5 | 0.4 | ▲ +0.1 |  |  |" in text, "without an interval nobody knows whether that is worse"
+    assert "| log_loss | 0.5 | 0.4 | ▲ +0.1 no interval |  |  |" in text, (
+        "without an interval nobody knows whether that is worse"
+    )
 
 
 def test_what_differs_from_the_champion_and_what_was_not_judged_is_told() -> None:

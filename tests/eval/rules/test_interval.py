@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.rules.interval import Limit, decide_interval, percent
+from eval.rules.interval import Limit, decide_interval, percent, shown
 from eval.statistics.comparison import Estimate
 
 pytestmark = pytest.mark.unit
@@ -75,3 +75,12 @@ def test_a_point_decides_only_where_the_rule_asks_for_it_and_says_so() -> None:
 
 def test_a_confidence_is_said_as_it_is() -> None:
     assert [percent(one) for one in (0.95, 0.9, 0.9747, 0.999)] == ["95%", "90%", "97.47%", "99.9%"]
+
+
+@given(FIGURE, FIGURE, st.booleans())
+def test_a_difference_is_shown_only_by_an_interval_that_leaves_0_out(one: float, other: float, higher: bool) -> None:
+    low, high = sorted([one, other])
+    found = shown(low, high, higher)
+    assert (found == "unclear") == (low <= 0 <= high)
+    assert shown(low, high, None) == ("unclear" if found == "unclear" else "different")
+    assert found == "unclear" or (found == "better") == ((low > 0) == higher)

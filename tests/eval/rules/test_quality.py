@@ -162,6 +162,30 @@ def test_quantization_is_held_against_the_parent(rule: dict[str, Any], outcome: 
     assert other.outcome == "fail", "an evaluation of another release"
 
 
+@pytest.mark.parametrize(("rows", "more"), [(64, 36), (99, 1), (100, None)])
+def test_of_too_few_rows_for_an_interval_it_says_how_many_more_make_one(rows: int, more: int | None) -> None:
+    """KL has no largest value: an interval of it needs 100 rows."""
+    mine = measured(MINE, metrics={"parent_kl_divergence": 0.02})
+    nats = samples((f"divergence:{MINE}", "kl_divergence", 0.02 + NOISE[:rows] / 100))
+    parent = {"parent": measured(OTHER, samples=nats)}
+    rule = {"rule": "quantization", "maximum_kl_divergence": 0.2}
+    found = judged(rule, mine, references=parent)
+    assert found.outcome == ("pass" if more is None else "inconclusive") and found.evidence.get("more_examples") == more
+    assert (f"{more} more make one" in found.sentence and f"{rows} examples" in found.sentence) == (more is not None)
+    assert judged(rule | {"point": True}, mine, references=parent).outcome == "pass"
+
+
+@pytest.mark.parametrize("rows", [19, 20])
+def test_a_comparison_of_too_few_rows_says_it_too(rows: int) -> None:
+    predictions = frame([1] * rows).assign(gold=["a", "b"] * (rows // 2) + ["a"] * (rows % 2))
+    predictions["answer"] = predictions["gold"]
+    rule = {"rule": "non_inferior_to", "reference": "champion", "metric": "macro_f1", "margin": 0.1}
+    sides: Any = {"champion": OTHER, "references": {"champion": measured(OTHER, predictions)}}
+    found = judged(rule, measured(MINE, predictions), **sides)
+    assert found.outcome == "inconclusive"
+    assert ("1 more make one" in found.sentence) == (found.evidence.get("more_examples") == 1) == (rows == 19)
+
+
 def test_size_is_bytes_or_a_ratio() -> None:
     mine, theirs = measured(MINE, size_bytes=300), measured(OTHER, size_bytes=1000)
     assert [judged({"rule": "size", "maximum_bytes": most}, mine).outcome for most in (300, 299)] == ["pass", "fail"]

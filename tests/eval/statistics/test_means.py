@@ -33,6 +33,13 @@ def test_the_chance_is_that_of_drawn_exponentials(weights: list[float]) -> None:
     assert float(chance_above(numpy.array(weights))) == pytest.approx((drawn > 0).mean(), abs=0.005)
 
 
+@pytest.mark.parametrize("tiny", [5e-324, 1e-310, 1e-13])
+def test_a_value_that_all_but_touches_the_bound_overflows_nothing(tiny: float) -> None:
+    with numpy.errstate(over="raise", divide="raise", invalid="raise"):
+        found = [float(chance_above(numpy.array(weights))) for weights in ([-1.0, tiny], [1.0, -tiny])]
+    assert found == pytest.approx([0.0, 1.0], abs=1e-6)
+
+
 def test_a_chance_of_none_and_one_of_all() -> None:
     assert chance_above(numpy.array([[-1.0, 0.0], [1.0, 0.0], [-2.0, 2.0]])) == pytest.approx([0.0, 1.0, 0.5])
 

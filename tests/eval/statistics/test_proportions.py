@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.eval.statistics import coverage, false_pass_rate, power_matches, references
-from eval.statistics.proportions import compare_outcomes, estimate_share, mcnemar_p
+from eval.statistics.proportions import compare_outcomes, estimate_proportion, mcnemar_p
 from eval.statistics.tango import score, tango_interval
 
 pytestmark = pytest.mark.unit
@@ -116,7 +116,7 @@ def test_a_comparison_turned_round_is_the_same_with_other_signs(table: tuple[int
 def test_a_share_has_the_exact_interval_and_the_binomial_p(outcomes: list[float], bound: float) -> None:
     from scipy.stats import binomtest
 
-    found = estimate_share(numpy.array(outcomes), 0.95, bound)
+    found = estimate_proportion(numpy.array(outcomes), 0.95, bound)
     exact = binomtest(int(sum(outcomes)), len(outcomes)).proportion_ci(0.95, method="exact")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
     for p_value, side in ((found.p_below, "less"), (found.p_above, "greater")):
@@ -131,7 +131,7 @@ def test_no_true_share_is_passed_oftener_than_stated(n: int) -> None:
     """By enumeration, at thresholds of every size."""
     from scipy.stats import binom
 
-    lows = numpy.array([estimate_share(numpy.repeat([1.0, 0.0], [k, n - k]), 0.95, 0.5).low for k in range(n + 1)])
+    lows = numpy.array([estimate_proportion(numpy.repeat([1.0, 0.0], [k, n - k]), 0.95, 0.5).low for k in range(n + 1)])
     for bound in (0.01, 0.1, 0.342, 0.5, 0.8, 0.95, 0.99):
         assert binom.pmf(numpy.arange(n + 1), n, bound)[lows > bound].sum() <= 0.025 + 1e-12
 

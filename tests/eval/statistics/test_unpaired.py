@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eval.statistics.unpaired import exact_share, mean_difference, share_difference
+from eval.statistics.unpaired import clopper_pearson, mean_difference, share_difference
 
 pytestmark = pytest.mark.unit
 CONFIDENCE = st.floats(0.5, 0.9999)
@@ -28,7 +28,7 @@ def test_a_difference_lies_in_its_interval_and_swaps_its_sign(
     [(0, 10, 0.0, 0.308), (1, 10, 0.0025, 0.445), (10, 10, 0.692, 1.0), (8, 100, 0.035, 0.152)],
 )
 def test_exact_bounds_are_those_of_clopper_and_pearson(count: int, n: int, low: float, high: float) -> None:
-    assert exact_share(count, n, 0.95) == pytest.approx((low, high), abs=0.001)
+    assert clopper_pearson(count, n, 0.95) == pytest.approx((low, high), abs=0.001)
 
 
 @pytest.mark.parametrize(("share", "n", "other_n"), [(0.01, 20, 1000), (0.02, 50, 50), (0.2, 30, 200)])
