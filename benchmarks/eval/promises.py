@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from benchmarks.eval import cells, statistics
+from benchmarks.eval import cell_table, cells, statistics
 from benchmarks.eval.regressions import FAULTS, HARMLESS, Case
 from benchmarks.eval.speed import speed
 from benchmarks.prove import FOLDER, Check, Row, console, tested, tunegate, write_section
@@ -56,8 +56,8 @@ def gate_arithmetic() -> list[Row]:
 
 def simulated() -> list[Row]:
     """Every kind of metric by size, share of rows that differ and clusters; each cell is in docs/benchmarks.md."""
-    cells.show("all", cells.DRAWS)
-    every = [one for some in cells.kept().values() for one in some]
+    cell_table.show("all", cells.DRAWS)
+    every = [one for name in cells.MAKERS for one in cell_table.kept(name)]
     judged = [one for one in every if one.too_small < 1]
     rows = [one for one in every if one.holds]
     return [
