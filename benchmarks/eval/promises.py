@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.eval import cell_table, cells, statistics
+from benchmarks.eval import cell_table, cells, gate_power, statistics
 from benchmarks.eval.regressions import FAULTS, HARMLESS, judge_all, table
 from benchmarks.eval.speed import speed
 from benchmarks.prove import Check, Row, tested, write_section
@@ -74,6 +74,7 @@ def regressions() -> list[Row]:
     docs/gate.md."""
     found = judge_all([*FAULTS, *HARMLESS])
     write_section(Path("docs/gate.md"), "regressions", table(found))
+    write_section(Path("docs/gate.md"), "gate-power", gate_power.table())
     faults, harmless = found[: len(FAULTS)], found[len(FAULTS) :]
     caught = [(case, judged) for case, judged in faults if judged.outcome != "pass"]
     named = [case for case, judged in caught if {*case.hoped} & {*judged.kinds}]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.eval import judged, regressions
+from benchmarks.eval import gate_power, judged, regressions
 from benchmarks.eval.judged import FAMILIES, Case, Judged, good_config, judge_kept
 from benchmarks.eval.regressions import FAULTS, HARMLESS, SLICE_WORDS, WOMEN, table
 from configs.loader import load
@@ -88,3 +88,11 @@ def test_only_the_cases_that_were_named_are_judged(
 def test_the_table_says_what_was_changed_and_each_rule_once() -> None:
     found = [(FAULTS[0], Judged("fail", ["slice_minimum", "parity", "slice_minimum"], 1.0))]
     assert table(found)[-1] == "| sentiment | label map swapped | bytes | fail | slice_minimum, parity |"
+
+
+def test_the_very_same_answers_pass_every_shipped_rule_and_a_loss_of_twice_the_margin_does_not() -> None:
+    found = list(gate_power.rules())
+    assert {gate for gate, _, _ in found} == {"sentiment", "calls", "ner", "preferences"}
+    for gate, n, rule in found:
+        assert gate_power.passes(n, rule, 0.0, 0.0) == 1, f"{gate}: {rule.name} of {n} rows passes nothing"
+        assert gate_power.passes(n, rule, 2 * rule.margin + 0.02, 2 * rule.margin) < 0.01
