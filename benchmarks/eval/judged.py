@@ -15,7 +15,7 @@ from benchmarks.eval.plant import Change
 from benchmarks.eval.plant_answers import AnswerChange
 from benchmarks.prove import FOLDER, console, machine, tunegate
 from configs.environment.config import DeployConfig
-from configs.errors import ExternalError, RefusedError
+from configs.errors import TunegateError
 from configs.loader import load
 from configs.paths import RunPaths
 from configs.release import MANIFEST, digest_of, list_files, read_manifest
@@ -28,7 +28,7 @@ from infra.git.command import head_revision
 @dataclass(frozen=True)
 class Case:
     """`change`: of the release's bytes; `answers`: of what the good release said. `hoped`: the kinds of rules of which
-    one at least should refuse it; "served": it cannot even be asked."""
+    one at least should refuse it; "served": it cannot even be asked, so that no rule is."""
 
     name: str
     family: str
@@ -110,7 +110,7 @@ def judge_kept(case: Case) -> Judged:
 
 
 def judge_case(case: Case) -> Judged:
-    """Its folder is taken away afterwards, but for the verdict and what the server said."""
+    """Its weights are taken away afterwards; its evaluation, with the verdict, stays."""
     started = time.monotonic()
     good, paths = RunPaths.of(f"prove-good-{case.family}"), RunPaths.of(case.run)
     champion = copy_changed(case, good, paths)
@@ -118,7 +118,7 @@ def judge_case(case: Case) -> Judged:
         verdict = evaluate_and_judge(case, good, paths, champion)
         outcome, kinds = verdict.outcome, [one.evidence["kind"] for one in verdict.results if one.outcome != "pass"]
         write_text(paths.evaluation / "verdict.json", verdict.model_dump_json(indent=1))
-    except (ExternalError, RefusedError) as error:
+    except TunegateError as error:
         console.print(f"{case.title}: {error.message[:200]}", markup=False)
         outcome, kinds = "fail", ["served"]
     for folder in (paths.release, paths.parent):

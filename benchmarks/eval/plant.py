@@ -32,23 +32,23 @@ def swap_labels(folder: Path, _: RunPaths) -> None:
 
 
 def name_labels(folder: Path, names: tuple[str, ...]) -> None:
-    """Otherwise, in the manifest too: as if the rows had been labelled so."""
-
     def edit(config: Any) -> None:
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
         config["label2id"] = {name: index for index, name in enumerate(names)}
 
     edit_json(folder / "config.json", edit)
-    edit_json(folder / MANIFEST, lambda manifest: manifest.update(labels=list(names)))
 
 
 def labels_named(*names: str) -> Change:
+    """In what the server reads alone."""
     return lambda folder, _: name_labels(folder, names)
 
 
 def capital_labels(folder: Path, _: RunPaths) -> None:
-    labels = json.loads((folder / MANIFEST).read_text(encoding="utf8"))["labels"]
-    name_labels(folder, tuple(label.capitalize() for label in labels))
+    """In the manifest too, as if the rows had been labelled so."""
+    labels = [label.capitalize() for label in json.loads((folder / MANIFEST).read_text(encoding="utf8"))["labels"]]
+    name_labels(folder, tuple(labels))
+    edit_json(folder / MANIFEST, lambda manifest: manifest.update(labels=labels))
 
 
 def stale_vocabulary(first: int) -> Change:

@@ -92,7 +92,8 @@ def test_labels_are_otherwise_in_the_config_and_in_the_manifest(release: tuple[P
     assert config == {"id2label": {"0": "Bad", "1": "Good"}, "label2id": {"Bad": 0, "Good": 1}}
     assert manifest == {"labels": ["Bad", "Good"]}
     plant.labels_named("LABEL_0", "LABEL_1")(*release)
-    assert json.loads((release[0] / "manifest.json").read_text()) == {"labels": ["LABEL_0", "LABEL_1"]}
+    assert json.loads((release[0] / "config.json").read_text())["label2id"] == {"LABEL_0": 0, "LABEL_1": 1}
+    assert json.loads((release[0] / "manifest.json").read_text()) == manifest
 
 
 @pytest.mark.parametrize("name", ["halve", "fence", "talk_before", "camel_case"])
