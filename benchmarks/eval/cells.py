@@ -8,7 +8,6 @@ on all draws at once.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,17 +16,13 @@ import numpy
 from numpy.typing import NDArray
 
 from benchmarks.eval import whole_sets
-from benchmarks.eval.whole_sets import judge_calibration
-from benchmarks.prove import DOCUMENT, FOLDER, console, write_section
+from benchmarks.eval.whole_sets import ALPHA, judge_calibration
 from eval.statistics.means import chance_of_less
 from eval.statistics.tango import score
 from eval.statistics.values import LEAST_UNBOUNDED, TANGO_FROM
-from infra.files.atomic import write_text
 
 SEED = 20_261_127
 DRAWS = 10_000
-WHOLE_DRAWS = 2000  # at most, of figures of the whole set: each draw is weighed 999 times
-ALPHA = 0.025
 SIZES = (2, 3, 5, 10, 20, 50, 200, 1000)
 CLUSTERED = ((100, 5), (50, 10))  # clusters and rows of each
 DISCORDANCE = {0.005: 1.0, 0.05: 0.9, 0.4: 0.75}  # share of rows that differ: share of those that are worse
@@ -66,14 +61,14 @@ class Cell(NamedTuple):
 Judge = Callable[[Array, Layout], tuple[Array, Array]]  # rows of (draws, clusters, size) to p_above and p_below
 
 
-def cells(kind: str, draws: int, sizes: tuple[int, ...] = SIZES) -> Iterator[Cell]:
-    layouts = [Layout(n, 1) for n in sizes] + [Layout(*one) for one in CLUSTERED]
-    for layout in layouts:
-        for discordance, worse in DISCORDANCE.items():
-            yield cell(kind, layout, discordance, worse, draws)
+def places(sizes: tuple[int, ...] = SIZES) -> Iterator[tuple[Layout, float]]:
+    """Every layout of the rows, and every share of them that differs."""
+    for layout in [Layout(n, 1) for n in sizes] + [Layout(*one) for one in CLUSTERED]:
+        yield from ((layout, discordance) for discordance in DISCORDANCE)
 
 
-def cell(kind: str, layout: Layout, discordance: float, worse: float, draws: int) -> Cell:
+def cell(kind: str, layout: Layout, discordance: float, draws: int) -> Cell:
+    worse = DISCORDANCE[discordance]
     random = numpy.random.default_rng([SEED, layout.clusters, layout.size, round(1000 * discordance)])
     shares, loss, judge = MAKERS[kind](discordance, worse)
     passed = held = none = 0
@@ -185,54 +180,3 @@ MAKERS: dict[str, Callable[[float, float], Made]] = {
     "unbounded": unbounded,
     **{name: whole(name) for name in (*whole_sets.FIGURES, "expected_calibration_error")},
 }
-
-
-def show(kind: str, draws: int) -> None:
-    """Simulates a kind, or `all`; keeps what was found and writes the table of all that is kept."""
-    folder = FOLDER / "statistics"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in MAKERS if kind == "all" else (kind,):
-        found = []
-        for one in cells(name, min(draws, WHOLE_DRAWS) if name not in ("binary", "bounded", "unbounded") else draws):
-            found.append(one)
-            console.print(f"{'holds ' if one.holds else 'MISSED'} {one}", markup=False, soft_wrap=True)
-        write_text(folder / f"{name.replace(':', '-')}.json", json.dumps([one._asdict() for one in found]))
-    write_section(DOCUMENT, "eval-statistics", table(kept()))
-
-
-def kept() -> dict[str, list[Cell]]:
-    found = {}
-    for name in MAKERS:
-        path = FOLDER / "statistics" / f"{name.replace(':', '-')}.json"
-        if path.exists():
-            found[name] = [Cell(**one) for one in json.loads(path.read_text(encoding="utf8"))]
-    return found
-
-
-def table(found: dict[str, list[Cell]]) -> list[str]:
-    every = [one for some in found.values() for one in some]
-    missed = [one for one in every if not one.holds]
-    lines = [
-        "A release truly loses exactly the margin. Each cell, in percent of the draws: falsely passed (2.5 is what a "
-        "95% interval spends) / intervals that hold the true difference. `too small`: no interval. Bold: "
-        "beyond 2.5 and what the simulation itself may err, or below 94. Columns: the share of rows that differ. Rows: "
-        "examples, or clusters x the rows of each. By `python -m benchmarks.eval.statistics KIND DRAWS`.",
-        "",
-        f"{len(every) - len(missed)} of {len(every)} cells hold.",
-        "",
-        "| kind | draws | examples | " + " | ".join(f"{one:.1%}" for one in DISCORDANCE) + " |",
-        "|---|---|---|" + "---|" * len(DISCORDANCE),
-    ]
-    for name, some in found.items():
-        for layout in dict.fromkeys(one.layout for one in some):
-            shown = " | ".join(words(one) for one in some if one.layout == layout)
-            lines.append(f"| {name} | {some[0].draws:,} | {layout} | {shown} |")
-    return lines
-
-
-def words(one: Cell) -> str:
-    if one.too_small == 1:
-        return "too small"
-    said = f"{100 * one.false_passes:.1f} / {100 * one.coverage:.1f}"
-    said = said if one.holds else f"**{said}**"
-    return f"{said}, too small {100 * one.too_small:.1f}" if one.too_small else said

@@ -201,7 +201,7 @@ def main() -> None:
     """`python -m benchmarks.eval.statistics KIND [DRAWS]` simulates the cells of one kind of metric; without a kind the
     rest is shown."""
     if sys.argv[1:]:
-        from benchmarks.eval.cells import show
+        from benchmarks.eval.cell_table import show
 
         show(sys.argv[1], int((sys.argv[2:] or [str(DRAWS)])[0]))
         return

@@ -4,7 +4,7 @@ weighing of them, on many draws at once. Areas and ranks are taken over a few le
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy
@@ -17,10 +17,15 @@ from eval.statistics.figures import LEAST
 SEED = 20_261_127
 WEIGHINGS = 999  # of the 1,999 that the gate draws
 ROWS = 300  # of the population, good and bad
+FIRST = 100  # of them, after which most draws are decided
+ALPHA = 0.025
 CHUNK = 12_000_000  # numbers in memory at a time
 LEVELS = 8
 Array = NDArray[Any]
 Random = numpy.random.Generator
+# Of draws by place, with weights and the unseen's share: weighings that speak for a p, (2 sides, intervals, draws). A p
+# is the least of its intervals', times their number.
+Count = Callable[[Array, Array, Array], Array]
 
 
 class Figure(NamedTuple):
@@ -185,23 +190,29 @@ def judge(found: Figure, mine: Array, theirs: Array, truth: float, rows: Array, 
     """p_above and p_below of the difference `truth`, the better turned upwards, for places of shape (draws, clusters,
     size) in `mine` and `theirs`, which are places in the figure's rows."""
     n, sign = rows.shape[1] * size, 1 if found.higher_is_better else -1
-    above, below = numpy.full(len(rows), math.nan), numpy.full(len(rows), math.nan)
-    if rows.shape[1] < LEAST:
-        return above, below
-    for part, weights, unseen in chunks(rows, found.rows.shape[1]):
+
+    def count(part: Array) -> Count:
         sides, effects = [], []
         for side in (mine, theirs):
-            places = side[rows[part]]
+            places = side[part]
             totals = found.rows[places].sum(axis=2).astype(numpy.float32)
-            drawn = numpy.tensordot(weights, totals, axes=(1, 1))
             present = numpy.zeros((len(places), len(found.rows)), dtype=bool)
             present[numpy.arange(len(places))[:, None], places.reshape(len(places), -1)] = True
-            sides.append(found.value(drawn) * sign)
+            sides.append(totals)
             effects.append(found.effect(totals.sum(axis=1, dtype=float), n, present))
-        seen, effect = (1 - unseen)[:, None] * (sides[0] - sides[1]), numpy.maximum(*effects)
-        above[part] = share(seen - unseen[:, None] * effect <= truth, seen)
-        below[part] = share(seen + unseen[:, None] * effect >= truth, seen)
-    return above, below
+        effect = numpy.maximum(*effects)
+
+        def counted(chosen: Array, weights: Array, share_unseen: Array) -> Array:
+            unseen = share_unseen[:, None]
+            ours, others = (found.value(numpy.tensordot(weights, one[chosen], axes=(1, 1))) * sign for one in sides)
+            seen, reach = (1 - unseen) * (ours - others), unseen * effect[chosen]
+            holds = numpy.stack([seen - reach <= truth, seen + reach >= truth])[:, None].sum(axis=2, dtype=float)
+            holds[:, :, ~numpy.isfinite(seen).all(axis=0)] = math.nan
+            return holds
+
+        return counted
+
+    return weighed(rows, found.rows.shape[1], count)
 
 
 def judge_calibration(
@@ -209,36 +220,47 @@ def judge_calibration(
 ) -> tuple[Array, Array]:
     """The same of the calibration error, of which less is better: eval/statistics/calibration.py on all draws."""
     n = rows.shape[1] * size
+
+    def count(part: Array) -> Count:
+        totals = [gaps[side[part]].sum(axis=2).astype(numpy.float32) for side in (mine, theirs)]
+        centres = [total.sum(axis=1) / n for total in totals]
+
+        def counted(chosen: Array, weights: Array, share_unseen: Array) -> Array:
+            unseen, ends = share_unseen[:, None], []
+            drawn = [numpy.tensordot(weights, one[chosen], axes=(1, 1)) / n for one in totals]
+            for one, centre in zip(drawn, (side[chosen] for side in centres), strict=True):
+                noise = abs(one - centre).sum(axis=-1) * (1 - unseen)
+                low = numpy.maximum(abs(centre).sum(axis=-1) - noise - unseen, 0)
+                ends.append((low, numpy.minimum(abs(one).sum(axis=-1) * (1 - unseen) + unseen, 1)))
+            (low, high), (their_low, their_high) = ends
+            apart = abs(drawn[0] - drawn[1]).sum(axis=-1) * (1 - unseen) + unseen
+            above, below = (high - their_low >= truth, apart >= truth), (low - their_high <= truth, -apart <= truth)
+            return numpy.array([[one.sum(axis=0, dtype=float) for one in side] for side in (above, below)])
+
+        return counted
+
+    return weighed(rows, gaps.shape[1], count)
+
+
+def weighed(rows: Array, columns: int, count: Callable[[Array], Count]) -> tuple[Array, Array]:
+    """p_above and p_below of every draw. Of one that is decided by its first weighings, since no further one can bring
+    either p below ALPHA, the rest is not made, and its p is at least what is given: the share of cells is the same."""
     above, below = numpy.full(len(rows), math.nan), numpy.full(len(rows), math.nan)
     if rows.shape[1] < LEAST:
         return above, below
-    for part, weights, share_unseen in chunks(rows, gaps.shape[1]):
-        unseen = share_unseen[:, None]
-        totals = [gaps[side[rows[part]]].sum(axis=2).astype(numpy.float32) for side in (mine, theirs)]
-        drawn = [numpy.tensordot(weights, one, axes=(1, 1)) / n for one in totals]
-        ends = []
-        for one, total in zip(drawn, totals, strict=True):
-            centre = total.sum(axis=1) / n
-            noise = abs(one - centre).sum(axis=-1) * (1 - unseen)
-            low = numpy.maximum(abs(centre).sum(axis=-1) - noise - unseen, 0)
-            ends.append((low, numpy.minimum(abs(one).sum(axis=-1) * (1 - unseen) + unseen, 1)))
-        (low, high), (their_low, their_high) = ends
-        apart = abs(drawn[0] - drawn[1]).sum(axis=-1) * (1 - unseen) + unseen
-        above[part] = 2 * numpy.minimum((high - their_low >= truth).mean(axis=0), (apart >= truth).mean(axis=0))
-        below[part] = 2 * numpy.minimum((low - their_high <= truth).mean(axis=0), (-apart <= truth).mean(axis=0))
-    return above, below
-
-
-def chunks(rows: Array, columns: int) -> Iterator[tuple[slice, Array, Array]]:
-    """Draws, the weights of clusters of shape (WEIGHINGS, clusters), and of one that nobody saw."""
     drawn = numpy.random.default_rng(SEED).standard_exponential((WEIGHINGS, rows.shape[1] + 1))
-    total, seen = drawn.sum(axis=1), drawn[:, 1:].sum(axis=1)
-    weights = (drawn[:, 1:] * (rows.shape[1] / seen)[:, None]).astype(numpy.float32)
-    step = max(1, CHUNK // (WEIGHINGS * columns))
+    weights = (drawn[:, 1:] * (rows.shape[1] / drawn[:, 1:].sum(axis=1))[:, None]).astype(numpy.float32)
+    unseen, step = drawn[:, 0] / drawn.sum(axis=1), max(1, CHUNK // (WEIGHINGS * columns))
     for start in range(0, len(rows), step):
-        yield slice(start, start + step), weights, drawn[:, 0] / total
-
-
-def share(holds: Array, seen: Array) -> Array:
-    """Of the draws, by column; not a number where the figure is undefined."""
-    return numpy.where(numpy.isfinite(seen).all(axis=0), holds.mean(axis=0), math.nan)
+        part = rows[start : start + step]
+        counted, totals, chosen = count(part), numpy.empty(0), numpy.arange(len(part))
+        for weighings in (slice(FIRST), slice(FIRST, None)):
+            found = counted(chosen, weights[weighings], unseen[weighings])
+            totals = totals if totals.size else numpy.zeros((*found.shape[:2], len(part)))
+            totals[:, :, chosen] += found
+            p = totals.shape[1] * totals.min(axis=1) / WEIGHINGS
+            chosen = numpy.flatnonzero((p < ALPHA).any(axis=0))
+            if not len(chosen):
+                break
+        above[start : start + step], below[start : start + step] = p
+    return above, below
