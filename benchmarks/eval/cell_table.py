@@ -13,11 +13,11 @@ from benchmarks.eval import cells, whole_sets
 from benchmarks.eval.cells import DISCORDANCE, DRAWS, MAKERS, Cell, cell, places
 from benchmarks.prove import DOCUMENT, FOLDER, console, write_section
 from configs.digest import key_of
-from eval.statistics import calibration, figures, means, ranks, sums, tango, values
+from eval.statistics import calibration, figures, means, ranks, sums, tango, values, weighted
 from infra.files.atomic import write_text
 
-CODE = (cells, whole_sets, calibration, means, ranks, sums, tango)
-CONSTANTS = (figures.LEAST, values.LEAST_UNBOUNDED, values.TANGO_FROM)
+CODE = (cells, whole_sets, calibration, figures, means, ranks, sums, tango, weighted)
+CONSTANTS = (values.LEAST_UNBOUNDED, values.TANGO_FROM)
 
 
 def show(kind: str, draws: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from eval.statistics import calibration, ranks, sums
 from eval.statistics.figures import LEAST
+from eval.statistics.weighted import effect_of
 
 SEED = 20_261_127
 WEIGHINGS = 999  # of the 1,999 that the gate draws
@@ -23,19 +24,20 @@ CHUNK = 12_000_000  # numbers in memory at a time
 LEVELS = 8
 Array = NDArray[Any]
 Random = numpy.random.Generator
-# Of draws by place, with weights and the unseen's share: weighings that speak for a p, (2 sides, intervals, draws). A p
-# is the least of its intervals', times their number.
-Count = Callable[[Array, Array, Array], Array]
+# Of draws by place, with weights, the unseen's share and which weighings these are: weighings that speak for a p, (2
+# sides, intervals, draws). A p is the least of its intervals', times their number.
+Count = Callable[[Array, Array, Array, slice], Array]
 
 
 class Figure(NamedTuple):
     """`rows`: (2 * ROWS, k), the good ones first. `value`: sums of weights that add up to n. `effect`: of sums of shape
-    (draws, k), n, and which rows are there, of shape (draws, 2 * ROWS)."""
+    (draws, k), n, and which rows are there, of shape (draws, 2 * ROWS); of each row, so shaped too, where `sized`."""
 
     rows: Array
     value: Callable[[Array], Array]
     effect: Callable[[Array, int, Array], Array]
     higher_is_better: bool = True
+    sized: bool = False
 
 
 def of_sums(metric: str, make: Callable[[Random, float], pandas.DataFrame], higher: bool = True) -> Figure:
@@ -45,6 +47,8 @@ def of_sums(metric: str, make: Callable[[Random, float], pandas.DataFrame], high
     found = sums.statistics_of(base, label, frame)
 
     def effect(totals: Array, n: int, present: Array) -> Array:
+        if found.sized:
+            return numpy.asarray(effect_of(found, totals, n))
         others = (totals * (n - 1) / n)[:, None, :]
         best, worst = found.figure(others + found.best), found.figure(others + found.worst)
         if best.shape[1] == present.shape[1]:
@@ -53,7 +57,7 @@ def of_sums(metric: str, make: Callable[[Random, float], pandas.DataFrame], high
         ends = (numpy.nanmax(best, 1) - numpy.nanmin(worst, 1), numpy.nanmax(worst, 1) - numpy.nanmin(best, 1))
         return numpy.asarray(n * numpy.maximum(*ends))
 
-    return Figure(found.rows, found.figure, effect, higher)
+    return Figure(found.rows, found.figure, effect, higher, found.sized)
 
 
 def one_label(random: Random, share: float) -> pandas.DataFrame:
@@ -71,9 +75,10 @@ def many_labels(random: Random, share: float) -> pandas.DataFrame:
 
 
 def sentences(random: Random, share: float) -> pandas.DataFrame:
-    wanted = random.integers(0, 6, ROWS)
+    """Most have no entity, a few have many, as in the rows of ner_finance."""
+    wanted = random.geometric(0.3, ROWS) * (random.random(ROWS) < 0.35)
     found = random.binomial(wanted, share)
-    wrong = random.binomial(3, (1 - share) / 2, ROWS)
+    wrong = random.binomial(wanted + 1, (1 - share) / 3)
     return pandas.DataFrame({"entities": wanted, "entities_found": found, "entities_wrong": wrong})
 
 
@@ -199,13 +204,18 @@ def judge(found: Figure, mine: Array, theirs: Array, truth: float, rows: Array, 
             present = numpy.zeros((len(places), len(found.rows)), dtype=bool)
             present[numpy.arange(len(places))[:, None], places.reshape(len(places), -1)] = True
             sides.append(totals)
-            effects.append(found.effect(totals.sum(axis=1, dtype=float), n, present))
+            effect = found.effect(totals.sum(axis=1, dtype=float), n, present)
+            effects.append(numpy.take_along_axis(effect, places.reshape(len(places), -1), 1) if found.sized else effect)
         effect = numpy.maximum(*effects)
+        effect = by_size(effect.reshape(-1, *rows.shape[1:2], size).mean(axis=2)) if found.sized else effect[None]
 
-        def counted(chosen: Array, weights: Array, share_unseen: Array) -> Array:
+        def counted(chosen: Array, weights: Array, share_unseen: Array, weighings: slice) -> Array:
             unseen = share_unseen[:, None]
             ours, others = (found.value(numpy.tensordot(weights, one[chosen], axes=(1, 1))) * sign for one in sides)
-            seen, reach = (1 - unseen) * (ours - others), unseen * effect[chosen]
+            seen, reach = (
+                (1 - unseen) * (ours - others),
+                unseen * effect[weighings if found.sized else slice(None), chosen],
+            )
             holds = numpy.stack([seen - reach <= truth, seen + reach >= truth])[:, None].sum(axis=2, dtype=float)
             holds[:, :, ~numpy.isfinite(seen).all(axis=0)] = math.nan
             return holds
@@ -213,6 +223,14 @@ def judge(found: Figure, mine: Array, theirs: Array, truth: float, rows: Array, 
         return counted
 
     return weighed(rows, found.rows.shape[1], count)
+
+
+def by_size(effects: Array) -> Array:
+    """Of shape (draws, clusters), to (WEIGHINGS, draws): one of each draw's clusters, in proportion to its effect."""
+    ends = effects.cumsum(axis=1)
+    picked = numpy.random.default_rng(SEED + 1).random(WEIGHINGS)
+    places = [numpy.searchsorted(one, picked * one[-1]).clip(max=len(one) - 1) for one in ends]
+    return numpy.stack([one[place] for one, place in zip(effects, places, strict=True)], axis=1)
 
 
 def judge_calibration(
@@ -225,7 +243,7 @@ def judge_calibration(
         totals = [gaps[side[part]].sum(axis=2).astype(numpy.float32) for side in (mine, theirs)]
         centres = [total.sum(axis=1) / n for total in totals]
 
-        def counted(chosen: Array, weights: Array, share_unseen: Array) -> Array:
+        def counted(chosen: Array, weights: Array, share_unseen: Array, _: slice) -> Array:
             unseen, ends = share_unseen[:, None], []
             drawn = [numpy.tensordot(weights, one[chosen], axes=(1, 1)) / n for one in totals]
             for one, centre in zip(drawn, (side[chosen] for side in centres), strict=True):
@@ -255,7 +273,7 @@ def weighed(rows: Array, columns: int, count: Callable[[Array], Count]) -> tuple
         part = rows[start : start + step]
         counted, totals, chosen = count(part), numpy.empty(0), numpy.arange(len(part))
         for weighings in (slice(FIRST), slice(FIRST, None)):
-            found = counted(chosen, weights[weighings], unseen[weighings])
+            found = counted(chosen, weights[weighings], unseen[weighings], weighings)
             totals = totals if totals.size else numpy.zeros((*found.shape[:2], len(part)))
             totals[:, :, chosen] += found
             p = totals.shape[1] * totals.min(axis=1) / WEIGHINGS

@@ -3,7 +3,8 @@
 The Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981, 130): each draw weighs the rows as a Dirichlet draw says,
 so that no row is ever left out and a figure that is defined stays so. As in eval/statistics/means.py one row (or
 cluster) more that nobody saw takes its share of the weight at its worst: where few rows differ, or none, that is the
-width that is left. Seeded, so that the same evidence gives the same verdict.
+width that is left. Where rows count by their size (entities, tokens), it is as large as the row in which a drawn entity
+or token stands: sampling in proportion to size. Seeded, so that the same evidence gives the same verdict.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float
     """`codes`: of shape (n,), the number of each row's cluster. `bounded`: the figure has a range; of one that has none
     an unseen row may lie twice as far as any that was seen. Raises TooFewError for too few clusters."""
     drawn, unseen = draw(found.weigh, codes, LEAST if bounded else LEAST_UNBOUNDED)
-    effect = found.effect if bounded else 2 * found.effect
+    effect = reach(found.effect if bounded else 2 * found.effect, codes, len(drawn))
     low, high = drawn - unseen * effect, drawn + unseen * effect
     return Estimate(
         found.value,
@@ -39,7 +40,7 @@ def estimate_figure(found: Weighted, codes: Any, confidence: float, bound: float
         method_of(DRAWS),
         *p_values(low, high, bound),
         float(drawn.std(ddof=1)) * math.sqrt(len(codes)),
-        effect,
+        float(effect.mean()),
     )
 
 
@@ -47,8 +48,11 @@ def compare_figures(
     mine: Weighted, theirs: Weighted, codes: Any, confidence: float, bound: float, draws: int = DRAWS
 ) -> Comparison:
     """Both sides weighed alike. Otherwise as `estimate_figure`."""
-    difference, effect = mine.value - theirs.value, max(mine.effect, theirs.effect)
+    import numpy
+
+    difference = mine.value - theirs.value
     drawn, unseen = draw(lambda weights: mine.weigh(weights) - theirs.weigh(weights), codes, draws=draws)
+    effect = reach(numpy.maximum(mine.effect, theirs.effect), codes, len(drawn))
     low, high, n = drawn - unseen * effect, drawn + unseen * effect, len(codes)
     deviation = float(drawn.std(ddof=1)) * math.sqrt(n)
     return Comparison(
@@ -62,7 +66,7 @@ def compare_figures(
         deviation,
         f"paired {method_of(draws)}",
         effect_of_means(deviation, n, confidence),
-        scale=effect,
+        scale=float(effect.mean()),
         clusters=int(codes.max()) + 1 if codes.max() + 1 < n else None,
     )
 
@@ -94,6 +98,17 @@ def weights_of(codes: Any, sizes: Any, draws: int) -> Iterator[tuple[Any, Any]]:
         seen = drawn[:, 1:] @ sizes
         unseen = drawn[:, 0] * sizes.max()
         yield drawn[:, 1:][:, codes] * (len(codes) / seen)[:, None], unseen / (unseen + seen)
+
+
+def reach(effect: Any, codes: Any, draws: int) -> Any:
+    """Of shape (draws,): how far the unseen cluster moves the figure in each draw, for a unit of its share. Of effects
+    by row that of one cluster, drawn in proportion to it."""
+    import numpy
+
+    if numpy.ndim(effect) == 0:
+        return numpy.full(draws, effect)
+    mean = numpy.bincount(codes, effect) / numpy.bincount(codes)
+    return numpy.random.default_rng(SEED + 1).choice(mean, draws, p=mean / mean.sum())
 
 
 def quantile(drawn: Any, tail: float) -> float:

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Statistics:
     """`rows`: (n, k), what is summed. `figure`: sums of shape (..., k), of weights that add up to n, to figures. `best`
-    and `worst`: (m, k), what an unseen example might add at its best and at its worst."""
+    and `worst`: (m, k), what an unseen example might add at its best and at its worst. `sized`: it is as large as one
+    of the rows, whose best and worst these are; else any of them."""
 
     rows: Any
     figure: Callable[[Any], Any]
     best: Any
     worst: Any
+    sized: bool = False
 
 
 def statistics_of(base: str, label: str, frame: DataFrame) -> Statistics:
@@ -132,7 +134,7 @@ def of_counts(rows: Any, part: str) -> Statistics:
 
     most, none = numpy.maximum(rows[:, 0] + rows[:, 2], rows[:, 0] + rows[:, 1]), numpy.zeros(len(rows))
     best, worst = numpy.column_stack([most, none, none]), numpy.column_stack([none, most, most])
-    return Statistics(rows, lambda found: precision_recall_f1(part, *numpy.moveaxis(found, -1, 0)), best, worst)
+    return Statistics(rows, lambda found: precision_recall_f1(part, *numpy.moveaxis(found, -1, 0)), best, worst, True)
 
 
 def matthews(frame: DataFrame) -> Statistics:
@@ -184,7 +186,7 @@ def bleu(frame: DataFrame) -> Statistics:
     best, worst = rows.copy(), rows.copy()
     best[:, 0], best[:, 2 : 2 + BLEU_ORDER] = rows[:, 1], rows[:, 2 + BLEU_ORDER :]
     worst[:, 2 : 2 + BLEU_ORDER] = 0
-    return Statistics(rows, calculate, best, worst)
+    return Statistics(rows, calculate, best, worst, True)
 
 
 def chrf(frame: DataFrame) -> Statistics:
@@ -204,7 +206,7 @@ def chrf(frame: DataFrame) -> Statistics:
     best, worst = rows.copy(), rows.copy()
     best[:, 0::3] = best[:, 2::3] = rows[:, 1::3]
     worst[:, 2::3] = 0
-    return Statistics(rows, calculate, best, worst)
+    return Statistics(rows, calculate, best, worst, True)
 
 
 def perplexity(frame: DataFrame) -> Statistics:

@@ -20,11 +20,11 @@ Weigh = Callable[[Any], Any]  # weights of shape (draws, n), each draw's sum n, 
 @dataclass(frozen=True)
 class Weighted:
     """`value`: as it was measured. `effect`: how far one row that was not seen could move the figure, for each unit of
-    its share of all weight."""
+    its share of all weight; of shape (n,) where it is as large as one of the rows."""
 
     value: float
     weigh: Weigh
-    effect: float
+    effect: Any
 
 
 def weighted(metric: str, frame: DataFrame) -> Weighted:
@@ -40,14 +40,23 @@ def weighted(metric: str, frame: DataFrame) -> Weighted:
 
 
 def of_sums(value: float, found: sums.Statistics) -> Weighted:
-    """The effect: of one row of n at its worst instead of its best, where that is largest."""
-    rows, n = found.rows, len(found.rows)
-    others = (n - 1) * rows.mean(axis=0)
-    best, worst = found.figure(others + found.best), found.figure(others + found.worst)
-    effect = n * float(max(best.max() - worst.min(), worst.max() - best.min()))
-    if not effect > 0:
+    rows = found.rows
+    effect = effect_of(found, rows.sum(axis=0), len(rows))
+    if not effect.max() > 0:
         raise ValueError("no example could change it")
-    return Weighted(value, lambda weights: found.figure(weights @ rows), effect)
+    return Weighted(value, lambda weights: found.figure(weights @ rows), effect if found.sized else float(effect))
+
+
+def effect_of(found: sums.Statistics, total: Any, n: int) -> Any:
+    """Of one row of n at its worst instead of its best, where the rows add up to `total`, of shape (..., k): of each
+    where it has a size, of shape (..., m), else where that is largest, of shape (...)."""
+    import numpy
+
+    others = total[..., None, :] * (n - 1) / n
+    best, worst = found.figure(others + found.best), found.figure(others + found.worst)
+    if found.sized:
+        return n * abs(best - worst)
+    return n * numpy.maximum(best.max(-1) - worst.min(-1), worst.max(-1) - best.min(-1))
 
 
 def rate_difference(given: Any, first: Any, second: Any) -> Weighted:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.unit
 MAKERS: dict[str, Callable[[numpy.random.Generator, float], pandas.DataFrame]] = {
     "macro_f1": whole_sets.one_label,
     "bleu": whole_sets.bleu,
+    "entity_f1": whole_sets.sentences,
     "perplexity": whole_sets.likelihoods,
 }
 
