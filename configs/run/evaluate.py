@@ -105,8 +105,8 @@ class Evaluate(Section):
         broken += [
             f"evaluate.groups: {expected_name(one, kept)} instead of {one!r}" for one in self.groups if one not in kept
         ]
-        if self.groups and not labelled:
-            broken.append("evaluate.groups only with rows of labels")
+        if self.groups and (not labelled or task == "token-classification"):
+            broken.append("evaluate.groups only with task sequence-classification, whose rows have labels")
         if self.judge is not None and self.judge.human is not None and self.judge.human not in kept:
             broken.append(
                 f"evaluate.judge.human: {expected_name(self.judge.human, kept)} instead of {self.judge.human!r}"

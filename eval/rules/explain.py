@@ -70,8 +70,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     "fairness": Explanation(
         "Do answers hang on a name, a gender, an origin?",
         "of each group by itself: interval of the mean absolute difference of a pair <= maximum_gap, "
-        "of the share of pairs answered differently <= maximum_flip_rate",
-        SINGLE,
+        "of the share of pairs answered differently <= maximum_flip_rate; with metric: interval of the largest "
+        "difference of two groups in how often label is given <= maximum_difference",
+        f"{SINGLE} Groups: fairlearn's definitions (Bird 2020), Bonferroni over pairs to fail.",
     ),
     "parity": Explanation(
         "Does the server answer as the trainer's own model did?",

@@ -56,6 +56,7 @@ def test_samples_stand_beside_the_predictions_with_what_rows_share_and_a_metric_
     metric = {"name": "short", "python": "checks:short", "range": [0, 1], "binary": True}
     settings = {
         "cluster": "film",
+        "groups": ["film"],
         "metrics": [metric],
         "behaviour": [{"test": "robustness", "perturb": ["case", "typos"], "rows": 3}],
     }
@@ -69,6 +70,10 @@ def test_samples_stand_beside_the_predictions_with_what_rows_share_and_a_metric_
     right = samples[(samples["source"] == "test") & (samples["metric"] == "accuracy")]
     assert dict(zip(right["id"], right["value"], strict=True)) == {f"row-{i}": float(i < 4) for i in range(6)}
     assert [*right["cluster"]] == [*measured.frame["cluster"]] == [f"film {place // 2}" for place in range(6)]
+    assert [*measured.frame["group:film"]] == [*measured.frame["cluster"]]
+    seconds = samples[samples["metric"] == "latency_seconds"]
+    assert len(seconds) == 6 and record["metrics"]["latency_seconds"] == pytest.approx(0.1)
+    assert "prompt_tokens" not in record["metrics"], "the server counted none"
     pairs = samples[samples["source"].str.startswith("behaviour:")]
     assert {*pairs["source"]} == {"behaviour:robustness:case", "behaviour:robustness:typos"}
     assert {*pairs["metric"]} == {"original", "changed", "flipped"} and len(pairs) == 2 * 3 * 3
@@ -79,6 +84,8 @@ def test_samples_stand_beside_the_predictions_with_what_rows_share_and_a_metric_
     assert again["metrics"]["custom:short"] == 0 and len(server.starts) == 2, "another source is another evaluation"
     with pytest.raises(InputError, match=r"row row-0 has no 'user'"):
         evaluate.evaluate(config(data=data | {"keep": ["film", "user"]}, evaluate={"cluster": "user"}), RUN)
+    with pytest.raises(InputError, match=r"evaluate.groups: row row-0 has no 'user'"):
+        evaluate.evaluate(config(data=data | {"keep": ["film", "user"]}, evaluate={"groups": ["user"]}), RUN)
     assert manifest.reference == record["release"]
 
 

@@ -50,6 +50,14 @@ def test_a_good_slice_of_each_way_is_taken(tmp_path: Path, monkeypatch: pytest.M
     assert problems(tmp_path, monkeypatch, {"slices": cuts, "minimum_slice": 5, "normalize": "squad"}) == []
 
 
+def test_groups_are_kept_columns_of_rows_with_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert problems(tmp_path, monkeypatch, {"groups": ["topic"]}) == []
+    (found,) = problems(tmp_path, monkeypatch, {"groups": ["topics"]})
+    assert "evaluate.groups: 'topic' instead of 'topics'" in found
+    (found,) = problems(tmp_path, monkeypatch, {"groups": ["topic"]}, task="causal-lm")
+    assert "evaluate.groups only with task sequence-classification" in found
+
+
 @pytest.mark.parametrize(
     ("cut", "expected"),
     [
@@ -121,8 +129,8 @@ def test_a_manifests_copy_is_read_where_its_schema_is_not() -> None:
         Slice(by="length", edges=[1], column="x")
 
 
-def test_lower_is_better_for_losses_errors_perplexity_and_missing_scores_alone() -> None:
-    lower = {name for name, metric in METRICS.items() if not metric.higher_is_better}
+def test_lower_is_better_for_losses_errors_perplexity_what_is_missing_refused_or_slow_alone() -> None:
+    lower = {name for name, metric in METRICS.items() if metric.higher_is_better is False}
     assert lower == {
         "log_loss",
         "brier",
@@ -131,4 +139,8 @@ def test_lower_is_better_for_losses_errors_perplexity_and_missing_scores_alone()
         "root_mean_squared_error",
         "perplexity",
         "judge_missing",
+        "refusal_rate",
+        "latency_seconds",
     }
+    neither = {name for name, metric in METRICS.items() if metric.higher_is_better is None}
+    assert neither == {"answer_tokens", "prompt_tokens"}
