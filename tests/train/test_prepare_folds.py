@@ -102,16 +102,8 @@ def test_a_row_that_is_nearly_one_of_another_fold_leaks(classifier: Callable[...
 @pytest.mark.parametrize(
     ("rows", "folds", "found"),
     [
-        (
-            [("good", 4), ("bad", 30)],
-            {"evaluate": {"folds": 5}},
-            "found a label with 4 rows, expected 5 or more of each",
-        ),
-        (
-            [("good", 4), ("bad", 5)],
-            {"evaluate": {"folds": 3}},
-            "found 9 usable rows, expected enough for 7 beside each",
-        ),
+        ([("good", 4), ("bad", 30)], 5, "found a label with 4 rows, expected 5 or more of each"),
+        ([("good", 4), ("bad", 5)], 3, "found 9 usable rows, expected at least 11 for 3 folds"),
     ],
 )
 def test_too_few_rows_are_refused_with_what_helps(
