@@ -131,6 +131,8 @@ def test_lower_is_better_for_losses_errors_perplexity_and_missing_scores_alone()
         "root_mean_squared_error",
         "perplexity",
         "judge_missing",
+        "latency_seconds",
+        "refusal_rate",
     }
 
 
