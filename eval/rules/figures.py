@@ -104,10 +104,8 @@ def compare_metric(
     if is_whole(metric):
         if mine.frame is None or theirs.frame is None:
             raise ValueError(f"{metric} has no examples")
-        found, frames = (
-            by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin, draws=draws),
-            theirs.frame,
-        )
+        found = by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin, draws=draws)
+        frames = theirs.frame
         bound = -margin if by_metric.higher_is_better(metric) else margin
 
         def differ(frame: DataFrame) -> float:

@@ -109,11 +109,11 @@ def widen_by_folds(
     from scipy.stats import t
 
     if found.n < LEAST_HELD_OUT:
-        raise TooFewError(f"{found.n} rows held out by folds, fewer than {LEAST_HELD_OUT}")
+        raise TooFewError("rows held out by folds", found.n, LEAST_HELD_OUT)
     known = [one for one in figures if math.isfinite(one)]
     count = len(known)
     if count < 2:
-        raise TooFewError(f"a figure in {count} of {len(figures)} folds, fewer than 2")
+        raise TooFewError("folds with a figure", count, 2)
     value = found.value if isinstance(found, Estimate) else found.difference
     error = math.sqrt(1 / count + 1 / (count - 1)) * float(numpy.std(known, ddof=1))
     reach = error * float(t.ppf((1 + found.confidence) / 2, count - 1))

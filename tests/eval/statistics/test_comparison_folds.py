@@ -61,7 +61,7 @@ def test_an_end_on_the_bound_has_the_p_that_belongs_to_it() -> None:
 def test_a_fold_without_a_figure_is_left_out_and_one_alone_says_nothing() -> None:
     kept = widen_by_folds(share(80), [0.7, math.nan, 0.9], (0, 1))
     assert kept.low == widen_by_folds(share(80), [0.7, 0.9], (0, 1)).low
-    with pytest.raises(TooFewError, match="a figure in 1 of 2 folds"):
+    with pytest.raises(TooFewError, match="1 folds with a figure, fewer than 2"):
         widen_by_folds(share(80), [0.8, math.nan], (0, 1))
     with pytest.raises(TooFewError, match=f"{LEAST - 1} rows held out by folds, fewer than {LEAST}"):
         widen_by_folds(share(40, LEAST - 1), [0.8, 0.8], (0, 1))
