@@ -29,7 +29,7 @@ from eval.commands import Production, run_evaluate, run_gate
 from infra.commands.releases import run_publish
 from infra.masking import masked
 from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
-from train.commands import run_prepare, run_quantize, run_train
+from train.commands import run_folds, run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -67,7 +67,7 @@ def front(
     Start with: tunegate run configs/finetune/smoke.yaml
     """
     context.color = COLOURS
-    handed_over = (judge_of, judged_for, compare_by, used_releases, make_rewards)
+    handed_over = (judge_of, judged_for, compare_by, used_releases, make_rewards, run_folds)
     context.obj = SimpleNamespace(**{one.__name__: one for one in handed_over})
 
 
@@ -226,7 +226,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
         typer.secho(f"{name} {settings.name}", err=True, bold=True)
         stage(settings)
     typer.secho(f"evaluate {settings.name}", err=True, bold=True)
-    run_evaluate(settings, environment := judged_for(production or settings.production))
+    run_evaluate(settings, environment := judged_for(production or settings.production), run_folds)
     typer.secho(f"gate {settings.name}", err=True, bold=True)
     verdict = run_gate(settings, environment)
     print_verdict(verdict, headline(verdict))

@@ -74,10 +74,11 @@ class ReleasedCard(TypedDict):
 
 
 class DataCard(TypedDict):
-    """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `sources`: rows of
-    each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `tags`: the scheme that the
-    rows' tags were in (`labels` are in IOB2); `pair_separator`: what stands between the two texts of a pair; `key`: of
-    the inputs that it was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier
+    """`labels` in the order of their indices; `balance`: how often each label occurs in each split; `sources`: rows
+    of each part of `data.mix` by split; `left_out`: rows by the reason for which they went; `tags`: the scheme that
+    the rows' tags were in (`labels` are in IOB2); `pair_separator`: what stands between the two texts of a pair;
+    `folds`: rows of each fold of evaluate.folds, all of them test rows beside what else they are; `key`: of the
+    inputs that it was made from; `tokens`: of the rules by which rows became tokens, absent where an earlier
     version made it."""
 
     source: str
@@ -94,6 +95,7 @@ class DataCard(TypedDict):
     balance: dict[str, dict[str, int]]
     tags: NotRequired[str]
     pair_separator: NotRequired[str]
+    folds: NotRequired[list[int]]
     lengths: LengthHistogram
     key: str
     summary: NotRequired[RowsSummary]

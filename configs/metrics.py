@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 
 class ParityFigures(TypedDict):
@@ -55,6 +55,15 @@ class HarnessFigures(TypedDict):
     figures: dict[str, float]
 
 
+class FoldFigures(TypedDict):
+    """Of an evaluation by folds: the models that answered, each the rows that it had not seen, and how many those were.
+    `champion_trained_on`: how many of all rows the champion was trained on, None where nobody knows."""
+
+    releases: list[str]
+    rows: list[int]
+    champion_trained_on: NotRequired[int | None]
+
+
 # Raise it when what is asked, counted or written changes: earlier evaluations are then measured anew.
 EVALUATION_VERSION = 6
 
@@ -87,6 +96,7 @@ class Metrics(TypedDict, total=False):
     definitions: dict[str, MetricDefinition]  # by the name that a rule gives: judge_score, harness:TASK:METRIC, ...
     key: str  # of the cache: what was measured, on what, and how
     conditions: Conditions
+    folds: FoldFigures  # only where models of folds answered and not the release itself
     compared: list[str]  # those of `metrics` that tell of the unquantized parent
 
 

@@ -42,6 +42,16 @@ class RunPaths:
     def evaluation(self) -> Path:
         return self.root / "eval"
 
+    def fold(self, number: int) -> RunPaths:
+        """Of the model that has not seen the rows of fold `number`, from 1: paths of its own (evaluate.folds). They are
+        no output of the pipeline; the fold's rows are `prepare`'s, in data/folds."""
+        return RunPaths(self.root / "folds" / str(number))
+
     @property
     def gate(self) -> Path:
         return self.root / "gate"
+
+
+def fold_data(data: Path, number: int) -> Path:
+    """The rows of fold `number`, from 1, in the folder of a run's data."""
+    return data / "folds" / str(number)

@@ -116,6 +116,31 @@ class Binding(Section):
         return f"sha256:{key_of(self.model_dump(mode='json', exclude={'digest'}))}"
 
 
+class HeldOut(Section):
+    """That not the release answered the test rows, for it was trained on all of them."""
+
+    folds: int = Field(description="models, each trained on the rows of the other folds, that answered in its place")
+    champion: Literal["held out", "trained", "unknown"] | None = Field(
+        None,
+        description="whether the champion's answers are such as well, or its own, with rows among them that it was "
+        "trained on, or may have been; null: it was not asked",
+    )
+    champion_trained_on: int | None = Field(None, description="on how many of the test rows; null: nobody knows")
+
+    def sentence(self) -> str:
+        told = (
+            f"Estimated by {self.folds} folds: each row was answered by a model that had not seen it; "
+            "the release itself was trained on all rows."
+        )
+        seen = {
+            "held out": "The champion was estimated likewise.",
+            "trained": f"The champion was trained on {self.champion_trained_on} of these rows: "
+            "its figures are better than they would be on new ones.",
+            "unknown": "The champion may have been trained on these rows, and its figures be better for it.",
+        }
+        return f"{told} {seen[self.champion]}" if self.champion else told
+
+
 class Verdict(Section):
     """The conjunction of its rules: any fail fails, else any inconclusive is inconclusive."""
 
@@ -130,6 +155,7 @@ class Verdict(Section):
         validation_alias=AliasChoices("holdout_uses", "looks"),
         description="distinct releases judged at these test rows, this one included: each use wears them out a little",
     )
+    held_out: HeldOut | None = Field(None, description="null: the release itself answered rows that it had not seen")
     binding: Binding | None = Field(None, description="null in verdicts of an earlier tunegate: judge anew")
     changes: dict[str, dict[str, float | None]] = Field(
         default_factory=dict, description="metric to its value by release, champion, base, parent, NAME@sha256:DIGEST"

@@ -25,6 +25,8 @@ from infra.terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from configs.environment.config import DeployConfig
     from configs.metrics import Metrics
     from configs.paths import RunPaths
@@ -58,7 +60,7 @@ def evaluate(
 
     run = read_run(config, overrides)
     refuse_gate(run, config, production)
-    record = run_evaluate(run, context.obj.judged_for(production or run.production))
+    record = run_evaluate(run, context.obj.judged_for(production or run.production), context.obj.run_folds)
     if as_json:
         show(record, True)
     else:
@@ -126,12 +128,15 @@ def add_commands(app: typer.Typer) -> None:
     )(compare)
 
 
-def run_evaluate(run: RunConfig, production: DeployConfig | None) -> Metrics:
-    """`production`: the environment that it is judged for, its `release` what serves there; `tunegate.py` knows."""
+def run_evaluate(
+    run: RunConfig, production: DeployConfig | None, make_folds: Callable[[RunConfig], None] | None = None
+) -> Metrics:
+    """`production`: the environment that it is judged for, its `release` what serves there; `make_folds`: trains the
+    models of evaluate.folds; `tunegate.py` knows both."""
     from configs.paths import RunPaths
     from eval.evaluate import evaluate
 
-    return evaluate(run, RunPaths.of(run.name), production)
+    return evaluate(run, RunPaths.of(run.name), production, make_folds)
 
 
 def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
@@ -145,7 +150,7 @@ def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
     print_summary(
         {
             "release": record["release"],
-            "test rows": f"{record['n']:,}",
+            "test rows": f"{record['n']:,}{by_folds(record)}",
             "parity": f"{parity['agreement']:.0%} of {parity['prompts']} golden prompts answered alike"
             if parity
             else "",
@@ -154,6 +159,11 @@ def print_measured(record: Metrics, run: RunConfig, following: str) -> None:
             "next": following,
         }
     )
+
+
+def by_folds(record: Metrics) -> str:
+    folds = record.get("folds")
+    return f", each answered by the one of {len(folds['rows'])} models that had not seen it" if folds else ""
 
 
 def run_gate(run: RunConfig, production: DeployConfig | None) -> Verdict:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from configs.run.metrics import REPORTED
 from eval.behaviour.figures import samples_of_outcomes
 from eval.behaviour.run import make_asker, run_behaviour_tests
 from eval.measure import cache
-from eval.measure.answers import Answers, ask_all
+from eval.measure.answers import Answers, ask_all, encoded
 from eval.measure.cache import answers_key, conditions_of, evaluation_key, write_metrics
+from eval.measure.digest import json_digest
+from eval.measure.folds import Fold, count_seen, read_folds
 from eval.measure.harness import definitions_of_harness, figures_of, run_harness, samples_of_harness
 from eval.measure.judge_model import judge_rows, of_judge, scores_of
 from eval.measure.parent import compare, probe, rows_to_probe, write_card
 from eval.measure.predictions import write_predictions
 from eval.measure.references import measure_references
-from eval.measure.rows import BATCH_ROWS, cluster_of, groups_of, question_of, read_ids, read_rows
+from eval.measure.rows import cluster_of, dataset_of, groups_of, question_of, read_ids, read_rows
 from eval.measure.slices import make_slicer
 from eval.metrics.aggregate import summarise
 from eval.metrics.cost import cost, size_of
@@ -54,12 +56,14 @@ START_SECONDS = 40  # that vLLM takes to start on a small model, for those who w
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a release, on the rows of the file `test`, into the folder `target`."""
+    """What is measured: a release, on the rows of the file `test`, into the folder `target`. `folds`: who answers the
+    rows instead; empty: the release does."""
 
     release: Path
     manifest: Manifest
     test: Path
     target: Path
+    folds: list[Fold]
 
     def rows(self) -> Iterator[Row]:
         return read_rows(self.test)
@@ -76,18 +80,32 @@ class Asked:
     peak_memory_bytes: int | None
 
 
-def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None = None) -> Metrics:
+def evaluate(
+    config: RunConfig,
+    paths: RunPaths,
+    production: DeployConfig | None = None,
+    make_folds: Callable[[RunConfig], None] | None = None,
+) -> Metrics:
     """The contents of metrics.json. Raises RefusedError on wrong bytes, InputError without data, ExternalError if vLLM
     fails.
 
     Beside it the base and the parent where the config asks for them, and the releases that its gate compares with, the
-    one in `production` first.
+    one in `production` first. `make_folds`: trains and quantizes the models of evaluate.folds, those that stand not
+    again.
     """
     target = paths.evaluation
     drop_stale(config, paths, target)
-    record = measure(config, paths, paths.release, target, probed=paths.parent.exists())
+
+    def answering(kind: str) -> Callable[[], list[Fold]] | None:
+        def folds() -> list[Fold]:
+            (make_folds or no_folds)(config)
+            return read_folds(config, paths, kind)
+
+        return folds if config.evaluate.folds else None
+
+    record = measure(config, paths, paths.release, target, probed=paths.parent.exists(), answering=answering("release"))
     if paths.parent.exists():
-        parent = measure(config, paths, paths.parent, target / "parent", probed=True)
+        parent = measure(config, paths, paths.parent, target / "parent", probed=True, answering=answering("parent"))
         compared = compare(record, parent, target)
         record["metrics"] |= compared
         record["compared"] = sorted(compared)
@@ -105,7 +123,14 @@ def evaluate(config: RunConfig, paths: RunPaths, production: DeployConfig | None
             target,
             lambda release, folder: measure(config, paths, release, folder),
         )
+    if config.evaluate.folds and production is not None and production.release:
+        record["folds"]["champion_trained_on"] = count_seen(production.release, read_rows(paths.data / "test.parquet"))
+        write_metrics(target, record)
     return record
+
+
+def no_folds(config: RunConfig) -> None:
+    raise InputError(f"{config.name}: nobody trains evaluate.folds", hint="tunegate evaluate CONFIG")
 
 
 def drop_stale(config: RunConfig, paths: RunPaths, target: Path) -> None:
@@ -115,27 +140,39 @@ def drop_stale(config: RunConfig, paths: RunPaths, target: Path) -> None:
     wanted = {"parent": paths.parent, "base": config.base.folder if config.evaluate.baseline else None}
     for name, folder in wanted.items():
         here = folder is not None and (folder / MANIFEST).exists()
-        key = evaluation_key(read_manifest(folder).digest, dataset, config) if folder and here else None
+        by_folds = name == "parent" and config.evaluate.folds is not None
+        key = evaluation_key(read_manifest(folder).digest, dataset, config, by_folds) if folder and here else None
         record = read_metrics(target / name)
         if key is None or record is None or record.get("key") != key:
             shutil.rmtree(target / name, ignore_errors=True)
 
 
-def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, probed: bool = False) -> Metrics:
+def measure(
+    config: RunConfig,
+    paths: RunPaths,
+    release: Path,
+    target: Path,
+    *,
+    probed: bool = False,
+    answering: Callable[[], list[Fold]] | None = None,
+) -> Metrics:
     """One release, one set of rows; what was measured anywhere is not measured again, what was asked here is not asked
     again.
 
-    `probed`: also what a comparison with the parent needs.
+    `probed`: also what a comparison with the parent needs. `answering`: the models that answer the rows instead of the
+    release, which has been trained on them.
     """
     with waiting(f"the bytes of {release} are checked"):
         manifest = verify_release(release)
     dataset, settings = dataset_of(paths), config.evaluate
-    subject = Subject(release, manifest, paths.data / "test.parquet", target)
-    key = evaluation_key(manifest.digest, dataset, config)
+    key = evaluation_key(manifest.digest, dataset, config, answering is not None)
     finished = cache.get(key, target, manifest.reference, probed)
     if finished is not None:
         return finished
-    kept = paths.root / "answers" / f"{answers_key(manifest.digest, dataset, config)}.jsonl"
+    subject = Subject(release, manifest, paths.data / "test.parquet", target, answering() if answering else [])
+    made = [verify_release(fold.release) for fold in subject.folds]
+    digest = json_digest([manifest.digest, *(one.digest for one in made)]) if made else manifest.digest
+    kept = paths.root / "answers" / f"{answers_key(digest, dataset, config)}.jsonl"
     answers = Answers.open(kept, read_ids(subject.test))
     # Before any server starts: slices that cannot be made are an error of the config.
     slicer = make_slicer(settings.slice_definitions, subject.rows())
@@ -146,6 +183,9 @@ def measure(config: RunConfig, paths: RunPaths, release: Path, target: Path, *, 
     predictions = score_answers(subject, asked.answers, settings, slicer)
     record = summarise_release(subject, asked, predictions, dataset, settings)
     record["key"], record["conditions"] = key, conditions_of(dataset, config)
+    if made:
+        rows = [len(fold.ids) for fold in subject.folds]
+        record["folds"] = {"releases": [one.reference for one in made], "rows": rows}
     write_text(target / SKETCH, json.dumps({"sketch": sketch_of(map(question_of, subject.rows()))}))
     write_metrics(target, record)
     cache.put(key, target)
@@ -157,11 +197,14 @@ def ask_release(subject: Subject, answers: Answers, config: RunConfig, probed: b
     harness; with `probed` also what probe.json holds."""
     manifest, release, settings = subject.manifest, subject.release, config.evaluate
     log = subject.target / "vllm.log"
+    for fold in subject.folds:
+        ask_fold(subject, fold, answers, settings)
     with ExitStack() as stack:
         with waiting("vLLM starts", START_SECONDS):
             base_url = stack.enter_context(temporary_slot(release, manifest, served_name=SERVED_NAME, log=log))
-        missing = encoded(manifest, release, answers.missing(subject.rows()), settings.perplexity)
-        ask_all(base_url, SERVED_NAME, manifest, missing, answers, settings)
+        if not subject.folds:
+            missing = encoded(manifest, release, answers.missing(subject.rows()), settings.perplexity)
+            ask_all(base_url, SERVED_NAME, manifest, missing, answers, settings)
         parity = measure_parity(base_url, subject)
         if probed:
             drawn = with_tokens(manifest, release, rows_to_probe(subject.rows))
@@ -172,6 +215,19 @@ def ask_release(subject: Subject, answers: Answers, config: RunConfig, probed: b
         behaviour = run_behaviour_tests(settings, manifest, subject.rows, answers.at, ask, subject.target)
         harness = run_harness(base_url, SERVED_NAME, manifest, release, settings, subject.target)
         return Asked(answers, parity, behaviour, harness, peak_memory_bytes(log))
+
+
+def ask_fold(subject: Subject, fold: Fold, answers: Answers, settings: Evaluate) -> None:
+    """Starts a server of the fold's own where a row that it holds out has no answer yet."""
+    missing = [(number, row) for number, row in answers.missing(subject.rows()) if row["id"] in fold.ids]
+    if not missing:
+        return
+    manifest, log = read_manifest(fold.release), subject.target / f"vllm-fold-{fold.number}.log"
+    with ExitStack() as stack:
+        with waiting(f"vLLM starts with the model of fold {fold.number}", START_SECONDS):
+            base_url = stack.enter_context(temporary_slot(fold.release, manifest, served_name=SERVED_NAME, log=log))
+        rows = encoded(manifest, fold.release, missing, settings.perplexity)
+        ask_all(base_url, SERVED_NAME, manifest, rows, answers, settings)
 
 
 def measure_parity(base_url: str, subject: Subject) -> ParityFigures | None:
@@ -192,13 +248,15 @@ def score_answers(subject: Subject, answers: Answers, settings: Evaluate, slicer
     """predictions.parquet: a line a test row, in the rows' order. A judge model, where there is one, is asked first."""
     judged = judge_rows(settings.judge, subject.rows(), answers.at, subject.target) if settings.judge else {}
     own = load_own(settings.metrics)
+    fold_of = {identity: str(fold.number) for fold in subject.folds for identity in fold.ids}
 
     def predict(row: Row, answer: Answer) -> Prediction:
         scored = score(subject.manifest.task, row, answer, settings, subject.manifest.labels)
         cluster: Any = {"cluster": cluster_of(row, settings.cluster)} if settings.cluster else {}
         groups: Any = groups_of(row, settings.groups)
+        held: Any = {"fold": fold_of[row["id"]]} if fold_of else {}
         more: Any = {**scores_of(judged, row["id"]), **own(row, answer.text), **groups}
-        return {**scored, **cluster, **more, "slices": slicer(row)}
+        return {**scored, **cluster, **held, **more, "slices": slicer(row)}
 
     rows = zip(subject.rows(), answers.in_order(), strict=True)
     with waiting("the answers are scored"):
@@ -233,22 +291,3 @@ def summarise_release(subject: Subject, asked: Asked, predictions: Path, dataset
         "cost": cost(predictions, subject.manifest, asked.peak_memory_bytes),
         "definitions": own | of_judge(settings.judge) | definitions_of_harness(manifest, settings, target) | length,
     }
-
-
-def encoded(
-    manifest: Manifest, release: Path, rows: Iterable[tuple[int, Row]], references: bool
-) -> Iterator[tuple[int, Row]]:
-    """Numbered rows with the tokens that they are asked by, BATCH_ROWS at a time."""
-    numbered = iter(rows)
-    while chunk := list(islice(numbered, BATCH_ROWS)):
-        numbers, found = zip(*chunk, strict=True)
-        yield from zip(numbers, with_tokens(manifest, release, list(found), references=references), strict=True)
-
-
-def dataset_of(paths: RunPaths) -> str:
-    try:
-        return str(json.loads((paths.data / "data_card.json").read_text(encoding="utf8"))["test_fingerprint"])
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{paths.data}/data_card.json: no test rows were prepared", hint="tunegate prepare CONFIG"
-        ) from error

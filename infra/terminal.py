@@ -124,6 +124,8 @@ def print_verdict(verdict: Verdict, headline: str | None = None) -> None:
         typer.echo(f"  {result.rule}: {result.sentence}")
     typer.secho(f"{verdict.outcome:>12}", fg=colours[verdict.outcome], bold=True, nl=False)
     typer.echo(f"  {verdict.release}")
+    if verdict.held_out:
+        typer.echo(verdict.held_out.sentence())
     if headline:
         typer.secho(headline, fg=colours[verdict.outcome], bold=True)
 

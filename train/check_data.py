@@ -16,9 +16,9 @@ from configs.run.config import RunConfig
 from infra.terminal import show
 from train.data.compare import Difference, compare, figures_of, lines_of
 from train.data.findings import record_findings
-from train.data.pipeline import Drawn, read_rows, rows_where, split_rows
+from train.data.pipeline import read_rows, rows_where, split_rows
 from train.data.prepared import record_of
-from train.data.splits import TRAIN
+from train.data.splits import TRAIN, Drawn
 from train.model.added_tokens import extend_tokenizer
 from train.rows.mix import source_of_run
 from train.tokens.encode import rules_of

@@ -172,6 +172,14 @@ def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
     return record
 
 
+def run_folds(run: RunConfig) -> None:
+    """The models of evaluate.folds, for whoever evaluates."""
+    with waiting("torch is loaded", 10):
+        from train.folds import train_folds
+
+    train_folds(run, RunPaths.of(run.name))
+
+
 def peak_memory() -> int:
     """Bytes: the accelerator's where it trained there, else the largest of this process and those that it started."""
     import resource
@@ -210,6 +218,7 @@ def summarise_card(card: DataCard, run: RunConfig) -> dict[str, object]:
     longest = card["lengths"]["edges"][-1:] if card["lengths"]["counts"] else []
     return {
         "rows": ", ".join(f"{part['rows']:,} {split}" for split, part in card["splits"].items()),
+        "folds": f"{len(card['folds'])}: all rows are test rows, each of one of them" if "folds" in card else "",
         "left out": count_kinds(left_out) or "none",
         "kept though found": count_kinds(kept),
         "longest row": f"{longest[0]} tokens, of data.max_tokens {run.data.max_tokens}" if longest else "",

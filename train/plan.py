@@ -8,7 +8,7 @@ from configs.errors import RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.estimate.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
-from train.estimate.duration import Rates, evaluation_seconds, rates_of, training_seconds
+from train.estimate.duration import START_SECONDS, Rates, evaluation_seconds, rates_of, training_seconds
 from train.estimate.memory import quantizing_memory, serving_memory, training_memory
 from train.estimate.model_shape import ModelShape
 from train.estimate.probe import measure_rates
@@ -71,7 +71,9 @@ def estimate_seconds(config: RunConfig, shape: ModelShape, load: Workload, devic
     evaluation = evaluation_seconds(
         shape, load, rates, asked.max_new_tokens, asked.concurrency, device_shares_reads=not load.compute.on_cpu
     )
-    return {"train": round(training_seconds(shape, load, rates), 1), "evaluate": round(evaluation, 1)}
+    training, folds = training_seconds(shape, load, rates), asked.folds or 0
+    seconds = {"train": round(training, 1), "evaluate": round(evaluation + folds * START_SECONDS, 1)}
+    return seconds | ({f"{folds} folds' trainings": round(folds * training, 1)} if folds else {})
 
 
 def find_rates(shape: ModelShape, load: Workload, device: Device) -> Rates | None:

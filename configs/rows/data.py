@@ -54,7 +54,9 @@ class Data(RowSource):
     )
     max_tokens: int = Field(160, ge=8, le=131_072, description="the longest row (prompt and answer)")
     validation_rows: int = Field(40, ge=1, description="with split.method given: whatever the files hold")
-    test_rows: int = Field(100, ge=1, description="with split.method given: whatever the files hold")
+    test_rows: int = Field(
+        100, ge=1, description="with split.method given: whatever the files hold; with evaluate.folds: not drawn"
+    )
     seed: int = Field(17, ge=0, le=2**32 - 1)
     corrupt: Literal["none", "shuffle_answers"] = Field(
         "none", description="corrupt the training rows on purpose, to prove that the gate refuses"

@@ -105,6 +105,7 @@ class RunConfig(Section):
             self.problem,
             labels,
         )
+        reasons += self.evaluate.incompatibilities_of_folds(self.data, self.task, self.name, self.launch.world_size)
         if reasons:
             raise ValueError("; ".join(reasons))
         if self.data.max_tokens > self.serving.max_model_len:
@@ -210,6 +211,11 @@ class RunConfig(Section):
         if broken := [expected for expected, holds in rules.items() if not holds]:
             raise ValueError("; ".join(broken))
         return self
+
+    def fold(self, number: int) -> RunConfig:
+        """The run of fold `number`, from 1: this one but for its name and what only the whole is measured for."""
+        evaluate = self.evaluate.model_copy(update={"folds": None, "baseline": False})
+        return self.model_copy(update={"name": f"{self.name}-fold-{number}", "evaluate": evaluate, "sweep": None})
 
     @property
     def answers_a_prompt(self) -> int:

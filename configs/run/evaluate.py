@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from configs.digest import key_of
+from configs.rows.data import Data
 from configs.rows.expression import ROW_NAMES
 from configs.run.behaviour import BehaviourTest, HarnessTask
 from configs.run.judge import Judge
@@ -15,6 +17,7 @@ from configs.run.own_metric import OwnMetric
 from configs.run.slices import Slice
 from configs.section import ExistingPath, Section, nearest
 
+LONGEST_NAME = 54  # of a run; with -fold-20 62 characters
 Normalization = Literal["none", "whitespace", "squad"]
 
 
@@ -76,6 +79,14 @@ class Evaluate(Section):
         description="columns of data.keep whose values are groups of people: `rule: fairness` compares the labels that "
         "they are given",
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=20,
+        description="cross-validation, for small sets: so many models are trained, each on the other folds' rows, and "
+        "their answers to the rows that they have not seen are judged; the release is the model of all rows. "
+        "null: data.test_rows are held out instead",
+    )
     metrics: list[OwnMetric] = Field(default_factory=list, description="metrics of your own: custom:NAME in a gate")
 
     @field_validator("json_schema")
@@ -116,6 +127,37 @@ class Evaluate(Section):
         if task not in ("causal-lm", "grpo") and (self.json_schema is not None or self.perplexity):
             broken.append("evaluate.json_schema and evaluate.perplexity only with task causal-lm or grpo")
         return broken
+
+    def incompatibilities_of_folds(self, data: Data, task: str, name: str, processes: int) -> list[str]:
+        """The same, of a run that is evaluated by folds."""
+        if self.folds is None:
+            return []
+        split, most = data.split, data.max_rows
+        rules = {
+            f"data.split.method random, stratified or grouped with evaluate.folds, not {split.method}: "
+            "every row is held out once": split.method not in ("given", "temporal"),
+            f"no evaluate.folds with task grpo, which would be trained {self.folds + 1} times": task != "grpo",
+            "one launch process with evaluate.folds, whose models train one after the other in this one": processes
+            == 1,
+            "no evaluate.behaviour with evaluate.folds: it changes test rows, and each fold's model has its own": (
+                not self.behaviour
+            ),
+            f"evaluate.cluster {split.by}, which is data.split.by, with evaluate.folds": split.method != "grouped"
+            or self.cluster in (None, split.by),
+            f"a name of at most {LONGEST_NAME} characters with evaluate.folds": len(name) <= LONGEST_NAME,
+            "a data.max_rows with evaluate.folds that leaves train rows beside data.validation_rows": most is None
+            or rows_beside(most, self.folds) > data.validation_rows,
+        }
+        return [expected for expected, holds in rules.items() if not holds]
+
+    def key_of_folds(self) -> list[str]:
+        """What decides, beside `data:`, which rows each fold holds out; nothing where there are none."""
+        return [key_of("folds", self.folds, self.cluster)] if self.folds else []
+
+
+def rows_beside(rows: int, folds: int) -> int:
+    """Those that the largest of so many folds leaves, to train and validate on."""
+    return rows - -(-rows // folds)
 
 
 def expected_name(name: str, known: list[str]) -> str:

@@ -9,14 +9,17 @@ import os
 from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import TunegateError
 from configs.release import Manifest
 from configs.run.evaluate import Evaluate
+from eval.measure.rows import BATCH_ROWS
 from eval.metrics.rows import Row
 from infra.terminal import telling
+from infra.tokenizer import with_tokens
 from infra.vllm.answer import Answer
 from infra.vllm.client import ask
 
@@ -162,3 +165,13 @@ async def ask_rows(
 
             for _ in range(settings.concurrency):
                 group.create_task(work())
+
+
+def encoded(
+    manifest: Manifest, release: Path, rows: Iterable[tuple[int, Row]], references: bool
+) -> Iterator[tuple[int, Row]]:
+    """Numbered rows with the tokens that they are asked by, BATCH_ROWS at a time."""
+    numbered = iter(rows)
+    while chunk := list(islice(numbered, BATCH_ROWS)):
+        numbers, found = zip(*chunk, strict=True)
+        yield from zip(numbers, with_tokens(manifest, release, list(found), references=references), strict=True)

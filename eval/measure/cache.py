@@ -22,16 +22,18 @@ from infra.terminal import waiting
 from infra.vllm.version import vllm_version
 
 
-def evaluation_key(digest: str, dataset: str, config: RunConfig) -> str:
-    """Of the release's digest and of all that the evaluation has in common with those it may be compared with."""
-    return json_digest([digest, conditions_of(dataset, config)])
+def evaluation_key(digest: str, dataset: str, config: RunConfig, by_folds: bool = False) -> str:
+    """Of the release's digest and of all that the evaluation has in common with those it may be compared with.
+    `by_folds`: not this release answers, but models that have not seen the rows."""
+    return json_digest([digest, conditions_of(dataset, config), *(["folds"] if by_folds else [])])
 
 
 def conditions_of(dataset: str, config: RunConfig) -> Conditions:
     """The test rows' fingerprint, all of `evaluate:` that decides how they are asked and counted, and the versions of
     what does it."""
     schema = config.evaluate.json_schema
-    settings = config.evaluate.model_dump(mode="json", exclude={"baseline"}) | {
+    none = {"folds"} if config.evaluate.folds is None else set[str]()
+    settings = config.evaluate.model_dump(mode="json", exclude={"baseline", *none}) | {
         "json_schema": sha256_of(Path(schema)) if schema else None
     }
     settings["metrics_files"] = [sha256_of(Path(one.path)) for one in config.evaluate.metrics]

@@ -11,7 +11,7 @@ from typing import Any
 from eval.measure.rows import BATCH_ROWS
 from eval.metrics.rows import Prediction
 
-TEXTS = {"id", "cluster", "gold", "answer", "probabilities"}
+TEXTS = {"id", "cluster", "fold", "gold", "answer", "probabilities"}
 LISTS = {"gold_labels", "answer_labels", "slices"}
 INTEGERS = {"bleu_statistics", "chrf_statistics"}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import InputError
+from configs.paths import RunPaths
 from eval.metrics.rows import Row
 from infra.files import rows as files
 from infra.served_messages import said
@@ -77,3 +78,13 @@ def question_of(row: Row) -> str:
     if row.get("text_pair") is not None:
         return f"{row['text']}\n{row['text_pair']}"
     return " ".join(row["tokens"]) if "tokens" in row else str(row["prompt"] if "prompt" in row else row["text"])
+
+
+def dataset_of(paths: RunPaths) -> str:
+    """The fingerprint of a run's test rows. Raises InputError where none were prepared."""
+    try:
+        return str(json.loads((paths.data / "data_card.json").read_text(encoding="utf8"))["test_fingerprint"])
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{paths.data}/data_card.json: no test rows were prepared", hint="tunegate prepare CONFIG"
+        ) from error

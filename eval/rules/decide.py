@@ -14,7 +14,7 @@ from configs.verdict import RuleResult, Verdict, conjunction
 from eval.rules.behaviour import decide_behaviour
 from eval.rules.cost import decide_goodput, decide_latency, decide_size
 from eval.rules.drift import decide_drift
-from eval.rules.evidence import Evidence
+from eval.rules.evidence import Evidence, held_out
 from eval.rules.paired import decide_comparison
 from eval.rules.quality import decide_parity, decide_quantization, decide_threshold
 from eval.rules.result import EVALUATE, finite, result
@@ -33,6 +33,7 @@ def decide(rules: GateConfig, evidence: Evidence) -> Verdict:
         results=results,
         dataset=dataset,
         changes=changes(evidence),
+        held_out=held_out(evidence),
     )
 
 

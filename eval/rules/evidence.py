@@ -12,6 +12,7 @@ from configs.environment.config import DeployConfig
 from configs.metrics import Metrics, read_metrics, why_not_comparable
 from configs.paths import RunPaths
 from configs.release import MANIFEST, Manifest, read_manifest
+from configs.verdict import HeldOut
 from eval.metrics.samples import DIVERGENCE, read_samples
 from eval.metrics.samples import FILE as SAMPLES
 
@@ -136,3 +137,16 @@ def part_of(measured: Measured, ids: Iterable[str]) -> Measured:
         frame=None if frame is None else frame[frame["id"].isin(wanted)],
         samples=None if samples is None else samples[samples["id"].isin(wanted)],
     )
+
+
+def held_out(evidence: Evidence) -> HeldOut | None:
+    """None where the release itself answered."""
+    folds = evidence.measured.record.get("folds") if evidence.measured else None
+    if not folds:
+        return None
+    count, champion, seen = len(folds["rows"]), evidence.references.get("champion"), folds.get("champion_trained_on")
+    if champion is None or seen == 0:
+        return HeldOut(folds=count)
+    if champion.record.get("folds"):
+        return HeldOut(folds=count, champion="held out")
+    return HeldOut(folds=count, champion="unknown" if seen is None else "trained", champion_trained_on=seen)

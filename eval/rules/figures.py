@@ -16,14 +16,16 @@ from eval.metrics.samples import JUDGE, column_of, select, source_of
 from eval.rules.evidence import Measured
 from eval.rules.result import as_object, finite
 from eval.statistics import by_metric
-from eval.statistics.comparison import Comparison, Estimate
+from eval.statistics.comparison import Comparison, Estimate, Found, widen_by_folds
 from eval.statistics.figures import DRAWS
 from eval.statistics.ratios import estimate_ratio
 from eval.statistics.values import compare_values, estimate_values
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     Arrays = tuple[NDArray[Any], NDArray[Any] | None]  # values and clusters
 
@@ -80,9 +82,12 @@ def estimate_metric(metric: str, measured: Measured, confidence: float, bound: f
     if is_whole(metric):
         if measured.frame is None:
             raise ValueError(f"{metric} has no examples")
-        return by_metric.estimate(metric, measured.frame, confidence, bound)
+        found = by_metric.estimate(metric, measured.frame, confidence, bound)
+        return by_folds(found, metric, measured, lambda frame: figure(metric, frame), bound)
     known, samples = definition_of(metric, measured), samples_of(metric, measured)
-    return estimate_samples(samples, known, confidence, bound)
+    found = estimate_samples(samples, known, confidence, bound)
+    values = samples.set_index("id")["value"]
+    return by_folds(found, metric, measured, lambda frame: mean_of(values, frame), bound)
 
 
 def estimate_samples(samples: DataFrame, known: MetricDefinition, confidence: float, bound: float = 0.0) -> Estimate:
@@ -100,10 +105,20 @@ def compare_metric(
         if mine.frame is None or theirs.frame is None:
             raise ValueError(f"{metric} has no examples")
         found = by_metric.compare(metric, mine.frame, theirs.frame, confidence, margin, draws=draws)
+        frames = theirs.frame
+        bound = -margin if by_metric.higher_is_better(metric) else margin
+
+        def differ(frame: DataFrame) -> float:
+            return figure(metric, frame) - figure(metric, frames[frames["id"].isin(frame["id"])])
+
+        found = by_folds(found, metric, mine, differ, bound)
         return Compared(found, figure(metric, mine.frame), figure(metric, theirs.frame))
     one, other, alone = paired_samples(metric, mine, theirs)
     known = definition_of(metric, mine)
     found = compare_samples(one, other, known, confidence, margin)
+    differences = one.set_index("id")["value"] - other.set_index("id")["value"]
+    bound = -margin if known["higher_is_better"] else margin
+    found = by_folds(found, metric, mine, lambda frame: mean_of(differences, frame), bound)
     return Compared(found, float(one["value"].mean()), float(other["value"].mean()), alone)
 
 
@@ -113,7 +128,14 @@ def ratio_of_metric(metric: str, mine: Measured, theirs: Measured, confidence: f
         raise ValueError(f"{metric} is no mean over examples")
     one, other, _ = paired_samples(metric, mine, theirs)
     known, (values, clusters), (others, _) = definition_of(metric, mine), *arrays_of_pairs(one, other)
-    return estimate_ratio(values, others, clusters, kind_of(known), range_of(known), confidence)
+    found = estimate_ratio(values, others, clusters, kind_of(known), range_of(known), confidence)
+    ours, theirs_values = (side.set_index("id")["value"] for side in (one, other))
+
+    def ratio(frame: DataFrame) -> float:
+        below = mean_of(theirs_values, frame)
+        return mean_of(ours, frame) / below if below else math.nan
+
+    return by_folds(found, metric, mine, ratio, limits=(0.0, math.inf))
 
 
 def paired_samples(metric: str, mine: Measured, theirs: Measured) -> tuple[DataFrame, DataFrame, int]:
@@ -134,6 +156,29 @@ def compare_samples(
     (values, clusters), (others, _) = arrays_of_pairs(one, other)
     bound = -margin if known["higher_is_better"] else margin
     return compare_values(values, others, clusters, kind_of(known), range_of(known), confidence, bound)
+
+
+def by_folds(
+    found: Found,
+    metric: str,
+    measured: Measured,
+    figure_of: Callable[[DataFrame], float],
+    bound: float = math.nan,
+    limits: tuple[float, float] | None = None,
+) -> Found:
+    """An interval of test rows that were answered by models of folds; any other as it is. `figure_of`: what `found` is
+    of, of some rows of the predictions. Raises TooFewError where fewer than two folds have such a figure."""
+    frame = measured.frame
+    if metric.startswith("harness") or frame is None or "fold" not in frame:
+        return found
+    low, high = range_of(definition_of(metric, measured))
+    limits = limits or ((low, high) if isinstance(found, Estimate) else (low - high, high - low))
+    return widen_by_folds(found, [figure_of(rows) for _, rows in frame.groupby("fold")], limits, bound)
+
+
+def mean_of(values: Series, frame: DataFrame) -> float:
+    """Of the frame's rows; nan where none has a value."""
+    return float(values[values.index.isin(frame["id"])].mean())
 
 
 def is_whole(metric: str) -> bool:

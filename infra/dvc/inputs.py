@@ -90,6 +90,8 @@ def inputs_of(path: Path, hashes: FileHashes) -> dict[str, dict[str, object]]:
     stages = {stage: {key: whole[key] for key in read} | {"content": content[stage]} for stage, read in keys.items()}
     if config.task == "dpo":  # judged answers are refused by prepare unless the method is kto
         stages["prepare"]["method"] = config.train.preference.method
+    if config.evaluate.folds:
+        stages["prepare"]["folds"] = config.evaluate.key_of_folds()
     rest = {key: part for key, part in whole.items() if key not in ("data", "base", "gate")}
     return stages | {
         "config": whole | {"content": content_of(named_files(rest), hashes)},

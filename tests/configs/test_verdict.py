@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,3 +42,21 @@ def test_an_old_verdict_says_how_often_its_rows_were_used(tmp_path: Path) -> Non
 def test_evidence_stays_as_it_stands() -> None:
     found = Verdict.model_validate(OLD).results[0].evidence
     assert json.dumps(found) == json.dumps(OLD["results"][0]["evidence"])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("champion", "seen", "told"),
+    [
+        (None, None, "the release itself was trained on all rows."),
+        ("held out", None, "The champion was estimated likewise."),
+        ("trained", 7, "was trained on 7 of these rows"),
+        ("unknown", None, "may have been trained on these rows"),
+    ],
+)
+def test_a_verdict_by_folds_says_so_and_what_the_champion_has_seen(champion: Any, seen: int | None, told: str) -> None:
+    verdict = Verdict.model_validate(
+        OLD | {"held_out": {"folds": 5, "champion": champion, "champion_trained_on": seen}}
+    )
+    assert verdict.held_out is not None
+    assert verdict.held_out.sentence().startswith("Estimated by 5 folds") and told in verdict.held_out.sentence()
+    assert Verdict.model_validate(OLD).held_out is None

@@ -16,6 +16,7 @@ import pytest
 from configs.errors import InputError, RefusedError
 from configs.release import Manifest
 from eval import evaluate
+from eval.measure import answers
 from eval.rules.evidence import read_measured
 from infra.vllm.parity import ParityResult
 from tests.support.measuring import RUN, MakeConfig, Server, WriteRelease, prepare, server, stored
@@ -180,11 +181,11 @@ def test_rows_are_encoded_by_the_batch_and_only_those_that_are_asked(monkeypatch
         seen.append((len(rows), references))
         return [row | {"input_ids": [1]} for row in rows]
 
-    monkeypatch.setattr(evaluate, "with_tokens", with_tokens)
-    monkeypatch.setattr(evaluate, "BATCH_ROWS", 4)
+    monkeypatch.setattr(answers, "with_tokens", with_tokens)
+    monkeypatch.setattr(answers, "BATCH_ROWS", 4)
     numbered = ((number, {"id": str(number)}) for number in range(20) if number % 2)
     no_fields: Any = {}
     manifest = Manifest.model_construct(**no_fields)
-    found = list(evaluate.encoded(manifest, Path("r"), numbered, references=True))
+    found = list(answers.encoded(manifest, Path("r"), numbered, references=True))
     assert [number for number, _ in found] == list(range(1, 20, 2)) and all(row["input_ids"] == [1] for _, row in found)
     assert seen == [(4, True), (4, True), (2, True)]

@@ -50,6 +50,14 @@ def test_a_plan_names_stages_parts_and_seconds(chat: Callable[..., RunConfig], q
 
 
 @pytest.mark.unit
+def test_folds_are_trained_and_served_too(chat: Callable[..., RunConfig], quick: None) -> None:
+    alone, made = (plan.make_plan(chat(evaluate=settings), "cpu")["seconds"] for settings in ({}, {"folds": 4}))
+    assert alone and made and made["train"] == alone["train"]
+    assert made["4 folds' trainings"] == pytest.approx(4 * made["train"], abs=0.3)
+    assert made["evaluate"] == pytest.approx(alone["evaluate"] + 4 * START_SECONDS, abs=0.2)
+
+
+@pytest.mark.unit
 def test_a_named_gpu_needs_no_measurement(chat: Callable[..., RunConfig]) -> None:
     made = plan.make_plan(chat(), "h100-80gb")
     assert (

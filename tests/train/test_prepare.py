@@ -20,11 +20,11 @@ from tests.support.prepared_rows import KINDS, of_kind
 from tests.train.conftest import write_lines
 from train.check_data import check_rows
 from train.data import ingest
-from train.data.corruption import shuffle_answers
 from train.data.fingerprint import fingerprint, fingerprint_of
 from train.data.pipeline import require_labels
 from train.data.prepared import read_card, read_split
 from train.data.splits import SPLITS
+from train.data.write_splits import shuffle_answers
 from train.model.base import make_base
 from train.prepare import prepare
 from train.rows.shape import Shape

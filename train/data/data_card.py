@@ -30,7 +30,7 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
     parts = [
         f"<h1>Data card: {escape(name)}</h1>",
         table([], facts),
-        "<h2>Splits</h2>" + table(["split", "rows", "fingerprint"], splits),
+        "<h2>Splits</h2>" + table(["split", "rows", "fingerprint"], splits) + fold_sentence(card.get("folds", [])),
         table_sources(card.get("sources", {})),
         plot_balance(card["balance"]),
         plot_lengths(card["lengths"]),
@@ -40,6 +40,16 @@ def write_page(name: str, card: DataCard, examples: list[str]) -> str:
     ]
     head = f'<meta charset="utf-8"><title>{escape(name)}: data card</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n'
+
+
+def fold_sentence(folds: list[int]) -> str:
+    if not folds:
+        return ""
+    sizes = ", ".join(f"{rows:,}" for rows in folds)
+    return (
+        f"<p>By {len(folds)} folds, of {sizes} rows: each row is a test row of the model that is trained without its "
+        "fold. The release is trained on the train rows above.</p>"
+    )
 
 
 def table_sources(sources: dict[str, dict[str, int]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,23 @@ from configs.rows.data import Data
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
 from train.data.findings import Findings, count_kinds
+from train.data.folds import fold_of_rows, rows_for_folds, split_by_fold
 from train.data.ingest import ingest_rows, open_ingest
 from train.data.lint import lint_balance, lint_lengths, lint_spelling, lint_table
 from train.data.mixture import weigh
 from train.data.near_duplicates import SHARED_SAMPLE, Asked, Pair, find_near, sample_rows, shared_runs
-from train.data.splits import SPLITS, TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, require_rows, rows_needed
+from train.data.splits import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALIDATION,
+    Drawn,
+    assign,
+    draw_order,
+    require_rows,
+    rows_needed,
+)
 from train.data.table import RowTable
 from train.rows.shape import Shape, asked_of
 from train.sources.source import Fault, Row, Source
@@ -28,24 +40,6 @@ LABELLED: dict[Shape, str] = {"label": "label", "labels": "labels", "tags": "tag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Rows that were looked at, and the split of each; `order` is that in which they were drawn. `tags`: how tags were
-    read, where rows have them; `pairs`: whether rows have two texts."""
-
-    table: RowTable
-    order: NDArray[Any]
-    split: NDArray[Any]
-    near: NearDuplicates
-
-    def sources(self) -> dict[str, int]:
-        """Train rows by where they were read."""
-        import numpy
-
-        counts = numpy.bincount(self.table.file[self.split == TRAIN], minlength=len(self.table.files))
-        return {name: count for name, count in zip(self.table.files, counts.tolist(), strict=True) if count}
 
 
 def read_rows(
@@ -72,42 +66,53 @@ def split_rows(config: RunConfig, source: Source, table: RowTable, rows: Path, f
     where it is their faults that left too few; either with the faults."""
     import numpy
 
-    data = config.data
+    data, folded = config.data, config.evaluate.folds is not None
     try:
         order = weigh(draw(rows, table, data.seed), table, data, source)
-        split = assign(
-            order,
-            data,
-            grouped=bool(table.group.any()),
-            part=table.part,
-            group=numpy.where(table.group > 0, table.group, table.identity),
-            time=table.time,
-            stratum=table.answer,
-        )
-        sample = sample_rows(order, split, data.lint.near_sample)
-        shared = count_shared(rows, order, len(split))
-        pairs = find_near(texts_of_splits(rows, split), split, sample, data.lint.near_threshold, shared)
-        leave_out_near(pairs, table, split, findings)
-        require_rows(split, len(SPLITS))
-        require_both(table, split)
-        require_labels(table.shape, labels_by_split(rows, table.shape, split))
+        codes = fold_of_rows(config, table, rows, order) + 1 if folded else assign_rows(order, table, data)
+        sample = sample_rows(order, codes, data.lint.near_sample)
+        shared = count_shared(rows, order, len(codes))
+        texts = texts_where(rows, codes > 0) if folded else texts_of_splits(rows, codes)
+        leave_out_near(find_near(texts, codes, sample, data.lint.near_threshold, shared), table, codes, findings)
+        near: NearDuplicates = {
+            "threshold": data.lint.near_threshold,
+            "train_rows": int((codes > 0).sum() if folded else (codes == TRAIN).sum()),
+            "train_rows_indexed": int((codes > 0).sum()) if folded else len(sample),
+            "shared_runs": len(shared),
+        }
+        drawn, folds = Drawn(table, order, codes, near), list[Drawn]()
+        if folded:
+            drawn, folds = split_by_fold(replace(drawn, fold=numpy.where(codes > 0, codes - 1, UNUSED)), data)
+        for one in folds or [drawn]:
+            require_rows(one.split, len(SPLITS))
+            require_both(table, one.split)
+            require_labels(table.shape, labels_by_split(rows, table.shape, one.split))
+        return drawn
     except InputError as error:
         lost = findings.by_kind("refuse", "drop")
         if not lost:
             raise
         head = f"{error.message.removeprefix('data: ')}; of {table.rows_read} read, {count_kinds(lost)}"
         refusal = findings.refusal(head, "refuse", "drop")
-        if min(table.rows_read, data.max_rows or table.rows_read) < rows_needed(data):
+        if min(table.rows_read, data.max_rows or table.rows_read) < least_rows(config):
             # Without a fault there would be too few, as far as is known: a file that cannot be read counts as a row.
             raise InputError(refusal.message, hint=f"{refusal.hint}; or {error.hint}") from error
         raise refusal from error
-    near: NearDuplicates = {
-        "threshold": data.lint.near_threshold,
-        "train_rows": int((split == TRAIN).sum()),
-        "train_rows_indexed": len(sample),
-        "shared_runs": len(shared),
-    }
-    return Drawn(table, order, split, near)
+
+
+def assign_rows(order: NDArray[Any], table: RowTable, data: Data) -> NDArray[Any]:
+    """As train.data.splits.assign, of what is remembered of the rows."""
+    import numpy
+
+    return assign(
+        order,
+        data,
+        grouped=bool(table.group.any()),
+        part=table.part,
+        group=numpy.where(table.group > 0, table.group, table.identity),
+        time=table.time,
+        stratum=table.answer,
+    )
 
 
 def require_both(table: RowTable, split: NDArray[Any]) -> None:
@@ -159,9 +164,15 @@ def require_labels(shape: Shape, by_split: dict[str, set[str]]) -> None:
         )
 
 
-def enough(table: RowTable, data: Data) -> bool:
+def enough(table: RowTable, config: RunConfig) -> bool:
     """Whether the rows without a fault can be split."""
-    return int(table.kept.sum()) >= rows_needed(data)
+    return int(table.kept.sum()) >= least_rows(config)
+
+
+def least_rows(config: RunConfig) -> int:
+    """Fewer cannot be split."""
+    folds = config.evaluate.folds
+    return rows_for_folds(config.data, folds) if folds else rows_needed(config.data)
 
 
 def leave_out_near(pairs: Iterable[Pair], table: RowTable, split: NDArray[Any], findings: Findings) -> None:

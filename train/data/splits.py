@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from configs.data_card import NearDuplicates
 from configs.errors import InputError
 from configs.rows.data import Data
-from train.data.table import hash_text
+from train.data.table import RowTable, hash_text
 from train.sources.source import Fault, Row
 
 if TYPE_CHECKING:
@@ -19,6 +21,30 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, -1
 HINT = "lower data.test_rows or data.validation_rows, or raise data.max_tokens or data.max_rows"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows that were looked at, and the split of each; `order` is that in which they were drawn. `fold`: in which each
+    row is held out (evaluate.folds): all of them are then test rows beside what else they are."""
+
+    table: RowTable
+    order: NDArray[Any]
+    split: NDArray[Any]
+    near: NearDuplicates
+    fold: NDArray[Any] | None = None
+
+    def members(self, code: int) -> NDArray[Any]:
+        """Whether each row is in this split."""
+        found: NDArray[Any] = self.fold != UNUSED if code == TEST and self.fold is not None else self.split == code
+        return found
+
+    def sources(self) -> dict[str, int]:
+        """Train rows by where they were read."""
+        import numpy
+
+        counts = numpy.bincount(self.table.file[self.split == TRAIN], minlength=len(self.table.files))
+        return {name: count for name, count in zip(self.table.files, counts.tolist(), strict=True) if count}
 
 
 def draw_order(ids: Any, seed: int) -> NDArray[Any]:
@@ -66,6 +92,14 @@ def assign(
         )
     if data.split.method == "temporal":
         order = order[numpy.argsort(-time[order], kind="stable")]  # newest first: max_rows leaves out the oldest
+    hold_out(split, order, data, grouped=grouped, group=group, stratum=stratum)
+    return require_rows(limit(split, order, data), needed)
+
+
+def hold_out(
+    split: NDArray[Any], order: NDArray[Any], data: Data, *, grouped: bool, group: NDArray[Any], stratum: NDArray[Any]
+) -> None:
+    """Fills `split` for the rows of `order`: test rows first, then validation rows, the rest trains."""
     if data.split.method == "grouped" or (grouped and data.split.method == "random"):
         draw_groups(split, order, group, data)
     elif data.split.method == "stratified":
@@ -74,7 +108,6 @@ def assign(
         split[order] = TRAIN
         split[order[: data.test_rows]] = TEST
         split[order[data.test_rows : data.test_rows + data.validation_rows]] = VALIDATION
-    return require_rows(limit(split, order, data), needed)
 
 
 def limit(split: NDArray[Any], order: NDArray[Any], data: Data) -> NDArray[Any]:

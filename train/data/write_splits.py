@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,15 +16,14 @@ from configs.rows.tags import OUTSIDE
 from configs.run.config import RunConfig
 from infra.files.rows import content_columns, from_columns
 from train.data.compare import RowFigures
-from train.data.corruption import shuffle_answers
 from train.data.findings import Findings
 from train.data.fingerprint import HASH_BYTES, fingerprint_of, fingerprint_of_splits, hash_row
 from train.data.ingest import Window
 from train.data.mixture import count_parts
-from train.data.pipeline import Drawn, row_groups
-from train.data.splits import SPLITS, UNUSED
+from train.data.pipeline import row_groups
+from train.data.splits import SPLITS, UNUSED, Drawn
 from train.rows.shape import arrow_schema, labels_of
-from train.sources.source import Source
+from train.sources.source import Row, Source
 from train.tokens.encode import VERSION, Rules
 from train.tokens.tokenize import tokenize
 
@@ -61,7 +61,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rule
         for start, table in row_groups(rows):
             here = slice(start, start + table.num_rows)
             for code, name in enumerate(SPLITS):
-                members = numpy.flatnonzero(drawn.split[here] == code)
+                members = numpy.flatnonzero(drawn.members(code)[here])
                 if not len(members):
                     continue
                 part = table.take(members[numpy.argsort(rank[here][members])])
@@ -118,3 +118,19 @@ def histogram(lengths: NDArray[Any]) -> LengthHistogram:
 
     counts, edges = numpy.histogram(lengths, bins=min(40, max(1, int(numpy.ptp(lengths)))))
     return {"counts": counts.tolist(), "edges": edges.round().astype(int).tolist()}
+
+
+def shuffle_answers(rows: list[Row], seed: int) -> list[Row]:
+    """`data.corrupt`: each answer to another row's question, so that what is asked no longer decides what is to be
+    answered."""
+    order = random.Random(seed).sample(range(len(rows)), len(rows))
+    givers = dict(zip(order, order[1:] + order[:1], strict=True))
+    return [with_answer(row, rows[givers[index]]) for index, row in enumerate(rows)]
+
+
+def with_answer(row: Row, giver: Row) -> Row:
+    if "messages" in row:
+        return row | {"messages": [*row["messages"][:-1], giver["messages"][-1]], "reference": giver["reference"]}
+    if "tags" in row:
+        return row | {"tags": (giver["tags"] + ["O"] * len(row["tags"]))[: len(row["tags"])]}
+    return row | {name: giver[name] for name in ("label", "labels", "value", "completion", "reference") if name in row}

@@ -144,3 +144,75 @@ def test_lower_is_better_for_losses_errors_perplexity_what_is_missing_refused_or
     }
     neither = {name for name, metric in METRICS.items() if metric.higher_is_better is None}
     assert neither == {"answer_tokens", "prompt_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "changes", "expected"),
+    [
+        ({"folds": 5}, {}, None),
+        ({"folds": 1}, {}, "greater than or equal to 2"),
+        ({"folds": 21}, {}, "less than or equal to 20"),
+        (
+            {"folds": 5},
+            {"data": {"split": {"method": "temporal", "by": "topic"}}},
+            "not temporal: every row is held out",
+        ),
+        ({"folds": 5}, {"launch": {"processes": 2}, "train": {"batch_size": 2, "max_steps": 1}}, "one launch process"),
+        ({"folds": 5, "behaviour": [{"test": "robustness", "perturb": ["typos"]}]}, {}, "no evaluate.behaviour"),
+        (
+            {"folds": 5, "cluster": "topic"},
+            {"data": {"split": {"method": "grouped", "by": "author"}}},
+            "evaluate.cluster author, which is data.split.by",
+        ),
+        ({"folds": 5}, {"data": {"split": {"method": "grouped", "by": "author"}}}, None),
+        ({"folds": 5}, {"name": "x" * 55}, "a name of at most 54 characters"),
+        ({"folds": 2}, {"data": {"max_rows": 80}}, "a data.max_rows with evaluate.folds that leaves train rows"),
+        ({"folds": 2}, {"data": {"max_rows": 82}}, None),
+    ],
+)
+def test_folds_are_refused_where_no_row_could_be_held_out_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluate: dict[str, Any],
+    changes: dict[str, Any],
+    expected: str | None,
+) -> None:
+    data = {"source": "files", "files": ["rows.jsonl"], "keep": ["topic"]} | changes.get("data", {})
+    found = problems(tmp_path, monkeypatch, evaluate, **(changes | {"data": data}))
+    assert found == [] if expected is None else len(found) == 1 and expected in found[0]
+
+
+def test_given_splits_and_rewards_are_no_matter_of_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"validation_files": ["rows.jsonl"], "test_files": ["rows.jsonl"], "split": {"method": "given"}}
+    data = {"source": "files", "files": ["rows.jsonl"]} | files
+    assert "not given: every row is held out once" in problems(tmp_path, monkeypatch, {"folds": 5}, data=data)[0]
+    assert problems(tmp_path, monkeypatch, {}, data=data) == []
+    assert "which would be trained 6 times" in "".join(
+        Evaluate(folds=5).incompatibilities_of_folds(
+            RunConfig.model_validate(CLASSIFIER).data, "grpo", "x", processes=1
+        )
+    )
+
+
+CLASSIFIER = {
+    "name": "x",
+    "task": "sequence-classification",
+    "base": {"path": "tiny"},
+    "data": {"source": "files", "files": ["rows.jsonl"], "keep": ["topic"]},
+    "train": {"max_steps": 1},
+    "gate": "gate.yaml",
+}
+
+
+def test_the_run_of_a_fold_is_the_run_but_for_its_name_and_what_only_the_whole_measures() -> None:
+    run = RunConfig.model_validate(CLASSIFIER | {"evaluate": {"folds": 3, "baseline": True, "cluster": "topic"}})
+    fold = run.fold(2)
+    assert (fold.name, fold.evaluate.folds, fold.evaluate.baseline) == ("x-fold-2", None, False)
+    whole = {"folds": 3, "baseline": True}
+    again = fold.model_copy(update={"name": "x", "evaluate": fold.evaluate.model_copy(update=whole)})
+    assert again == run
+
+
+def test_what_decides_the_folds_is_a_key_of_its_own() -> None:
+    keys = [Evaluate(folds=folds, cluster=cluster).key_of_folds() for folds in (2, 3) for cluster in (None, "topic")]
+    assert len({*map(tuple, keys)}) == 4 and Evaluate(cluster="topic").key_of_folds() == []

@@ -18,13 +18,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from configs.check import schemas
 from configs.paths import RunPaths
-from configs.verdict import Outcome, RuleResult, Verdict, conjunction
+from configs.verdict import HeldOut, Outcome, RuleResult, Verdict, conjunction
 from eval.report.ci import escape, open_metrics
 from eval.report.headline import OUTCOMES as ORDER
 from eval.report.headline import by_severity, headline
 from eval.report.markdown import plain, printable
 from eval.report.write import links_of, write_reports
 from eval.rules.evidence import Evidence, Measured
+from infra.terminal import print_verdict
 from tests.support import judged
 
 pytestmark = pytest.mark.unit
@@ -201,3 +202,13 @@ def test_a_job_of_gitlab_links_to_its_own_artifact() -> None:
     assert (
         links_of(folder, {}) == links_of(Path("/tmp/gate"), {"CI_JOB_URL": "https://gitlab.invalid/a/-/jobs/7"}) == {}
     )
+
+
+def test_folds_are_named_on_every_page_and_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_folds = HeldOut(folds=5, champion="trained", champion_trained_on=30)
+    for verdict in (verdict_of([], held_out=by_folds), verdict_of([])):
+        write_reports(verdict, tmp_path, Evidence(judged.RELEASE, None))
+        print_verdict(verdict)
+        pages = [(tmp_path / name).read_text() for name in ("report.md", "report.html")] + [capsys.readouterr().out]
+        assert all((by_folds.sentence() in page) == (verdict.held_out is not None) for page in pages)
+        assert Verdict.read(tmp_path / "verdict.json") == verdict

@@ -87,3 +87,46 @@ def test_rows_that_share_a_document_are_counted_by_it() -> None:
     plain = judged(rule, measured(MINE, samples=rows, metrics=metrics))
     clustered = judged(rule, measured(MINE, samples=rows.assign(cluster=documents), metrics=metrics))
     assert (plain.outcome, clustered.outcome) == ("pass", "inconclusive")
+
+
+def folded(reference: str, by_fold: list[float], metric: str = "accuracy", **record: Any) -> Measured:
+    """50 rows a fold, of which so great a share is right, in the order of the rows; answers good or bad."""
+    right = [place < share * 50 for share in by_fold for place in range(50)]
+    answers = ["good" if one else "bad" for one in right]
+    rows = pandas.DataFrame({"id": [str(place) for place in range(len(right))], "gold": "good", "answer": answers})
+    rows["correct"], rows["fold"] = [float(one) for one in right], [str(place // 50) for place in range(len(right))]
+    return measured(reference, rows, metrics={metric: sum(right) / len(right)}, **record)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "recall:good"])
+def test_folds_that_differ_widen_what_a_threshold_and_a_comparison_go_by(metric: str) -> None:
+    rule = {"rule": "threshold", "metric": metric, "minimum": 0.8}
+    alike, apart = [0.9] * 4, [0.8, 0.88, 0.92, 1.0]
+    same = judged(rule, folded(MINE, alike, metric))
+    assert same.outcome == "pass" and same.evidence["n"] == 200 and "4 folds" in same.evidence["method"]
+    differ = judged(rule, folded(MINE, apart, metric))
+    assert differ.outcome == "inconclusive" and differ.evidence["value"] == same.evidence["value"] == 0.9
+    assert differ.evidence["more_examples"] > 0
+    champion = folded(OTHER, alike, metric)
+    assert champion.frame is not None
+    del champion.frame["fold"]
+    paired = {"rule": "non_inferior_to", "metric": metric, "margin": 0.05}
+    known: dict[str, Any] = {"champion": OTHER, "references": {"champion": champion}}
+    assert judged(paired, folded(MINE, alike, metric), **known).outcome == "pass"
+    assert judged(paired, folded(MINE, apart, metric), **known).outcome == "inconclusive"
+
+
+def test_a_whole_sets_figure_is_widened_by_those_of_its_folds() -> None:
+    rule = {"rule": "threshold", "metric": "f1:good", "minimum": 0.85}
+    assert judged(rule, folded(MINE, [0.9] * 4)).outcome == "pass"
+    assert judged(rule, folded(MINE, [0.7, 0.9, 1.0, 1.0])).outcome == "inconclusive"
+
+
+def test_a_harness_task_is_the_releases_own_and_is_not_widened() -> None:
+    found = harness(MINE, 240)
+    table = Measured(
+        found.record | {"metrics": {"harness_words_acc": 0.8}}, folded(MINE, [0.5, 1.0]).frame, found.samples
+    )
+    rule = {"rule": "threshold", "metric": "harness:words:acc", "minimum": 0.7}
+    assert judged(rule, table).outcome == "pass"
+    assert "folds" not in judged(rule, table).evidence["method"]

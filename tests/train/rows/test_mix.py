@@ -13,8 +13,8 @@ from configs.errors import InputError
 from configs.run.config import RunConfig
 from train.data.findings import record_findings
 from train.data.mixture import count_parts
-from train.data.pipeline import Drawn, read_rows, split_rows
-from train.data.splits import TRAIN
+from train.data.pipeline import read_rows, split_rows
+from train.data.splits import TRAIN, Drawn
 from train.rows.mix import source_of_run
 from train.sources.source import Source
 
