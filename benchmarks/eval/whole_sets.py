@@ -216,7 +216,7 @@ def judge(found: Figure, mine: Array, theirs: Array, truth: float, rows: Array, 
                 (1 - unseen) * (ours - others),
                 unseen * effect[weighings if found.sized else slice(None), chosen],
             )
-            holds = numpy.stack([seen - reach <= truth, seen + reach >= truth])[:, None].sum(axis=2, dtype=float)
+            holds: Array = numpy.stack([seen - reach <= truth, seen + reach >= truth])[:, None].sum(axis=2, dtype=float)
             holds[:, :, ~numpy.isfinite(seen).all(axis=0)] = math.nan
             return holds
 
@@ -271,7 +271,8 @@ def weighed(rows: Array, columns: int, count: Callable[[Array], Count]) -> tuple
     unseen, step = drawn[:, 0] / drawn.sum(axis=1), max(1, CHUNK // (WEIGHINGS * columns))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        counted, totals, chosen = count(part), numpy.empty(0), numpy.arange(len(part))
+        counted, chosen = count(part), numpy.arange(len(part))
+        totals: Array = numpy.empty(0)
         for weighings in (slice(FIRST), slice(FIRST, None)):
             found = counted(chosen, weights[weighings], unseen[weighings], weighings)
             totals = totals if totals.size else numpy.zeros((*found.shape[:2], len(part)))
