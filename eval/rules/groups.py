@@ -10,7 +10,7 @@ from configs.rules.behaviour import FairnessRule
 from configs.verdict import RuleEvidence, RuleResult
 from eval.metrics.groups import conditions, flagged, group_difference
 from eval.rules.evidence import Measured
-from eval.rules.interval import Limit
+from eval.rules.interval import Limit, found_of
 from eval.rules.result import EVALUATE, decide_limits, result
 from eval.statistics.comparison import Estimate
 from eval.statistics.figures import estimate_figure
@@ -37,18 +37,13 @@ def decide_groups(rule: FairnessRule, measured: Measured) -> RuleResult:
     }
     judged = [group for group, size in sizes.items() if size >= rule.minimum_size]
     small = [group for group in sizes if group not in judged]
-    facts: RuleEvidence = {"too_small": small}
+    facts: RuleEvidence = {"metric": rule.metric, "too_small": small}
     told = f"; too small to judge: {', '.join(small[:5])}{' and others' if len(small) > 5 else ''}" if small else ""
     if len(judged) < 2:
         reason = f"Fewer than two groups by {rule.column} can be judged, of {rule.minimum_size} rows each{told}."
-        return result(rule, "inconclusive", reason, metric=rule.metric, **facts)
-    kept = rows[rows["group"].isin(judged)]
-    try:
-        found = largest_difference(conditions(str(rule.metric), kept), judged, rule.confidence)
-    except ValueError as error:
-        reason = f"The groups cannot be held against each other ({error}): {EVALUATE}."
-        return result(rule, "inconclusive", reason, metric=rule.metric, **facts)
-    value = group_difference(conditions(str(rule.metric), kept))
+        return result(rule, "inconclusive", reason, **facts)
+    parts = conditions(str(rule.metric), rows[rows["group"].isin(judged)])
+    value, found = group_difference(parts), found_of(lambda: largest_difference(parts, judged, rule.confidence))
     what = f"{rule.metric} of {rule.label} by {rule.column}"
     limit = Limit(what, value, float(rule.maximum_difference or 0.0), False, found, rule.point)
     decided = decide_limits(rule, [limit], EVALUATE, **facts)

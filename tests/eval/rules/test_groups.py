@@ -91,7 +91,9 @@ def test_rows_that_share_something_tell_less() -> None:
     alone, together = decided(frame), decided(frame.assign(cluster=document))
     assert together.evidence["value"] == alone.evidence["value"]
     assert together.evidence["high"] > alone.evidence["high"]
-    assert decided(frame.assign(cluster=[f"d{one % 3}" for one in range(len(frame))])).outcome == "inconclusive"
+    few = frame.assign(cluster=[f"d{one % 3}" for one in range(len(frame))])
+    assert decided(few).outcome == "inconclusive" and decided(few).evidence["more_examples"] == 17
+    assert decided(few, point=True).outcome == "pass", "who asks for the point figure needs no interval"
 
 
 def test_what_was_not_measured_never_passes() -> None:
