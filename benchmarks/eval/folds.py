@@ -120,7 +120,7 @@ def simulate(cell: Cell, draws: int) -> dict[str, Found]:
 
 def cells() -> Iterator[Cell]:
     for name in LEARNERS:
-        for n in (20, 50, 100, 200):
+        for n in (50, 100, 200):
             for dimensions in (2, 20):
                 yield Cell(name, n, dimensions, 5)
         yield Cell(name, 100, 20, 10)
