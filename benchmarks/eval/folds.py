@@ -101,7 +101,7 @@ def simulate(cell: Cell, draws: int) -> dict[str, Found]:
             right[held] = learner(rows[~held], classes[~held], rows[held]) == classes[held]
         truth = float((learner(rows, classes, fresh) == answers).mean())
         theirs = (champion(rows) == classes).astype(float)
-        ways = {
+        ways: dict[str, tuple[Any, Any, tuple[float, float], float]] = {
             "share": (right, estimate_values(right, None, "binary"), (0.0, 1.0), truth),
             "difference": (
                 right - theirs,

@@ -161,10 +161,10 @@ def evaluate_and_judge(case: Case, good: RunPaths, paths: RunPaths, champion: De
 
 def score_changed(change: AnswerChange, config: RunConfig, good: RunPaths, paths: RunPaths) -> None:
     """The good release's evaluation with other answers to its rows; what else it was asked stays as it was."""
-    from eval.evaluate import Asked, Subject, dataset_of, score_answers, summarise_release
+    from eval.evaluate import Asked, Subject, score_answers, summarise_release
     from eval.measure.answers import Answers, read_line, write_line
     from eval.measure.cache import answers_key, conditions_of, evaluation_key, write_metrics
-    from eval.measure.rows import read_ids
+    from eval.measure.rows import dataset_of, read_ids
     from eval.measure.slices import make_slicer
 
     shutil.copytree(good.evaluation, paths.evaluation)
@@ -176,7 +176,7 @@ def score_changed(change: AnswerChange, config: RunConfig, good: RunPaths, paths
     with kept.open("rb") as lines, changed.open("wb") as target:
         for number, identity, answer in map(read_line, lines):
             target.write(write_line(number, identity, change(number, answer)))
-    subject = Subject(paths.release, manifest, paths.data / "test.parquet", paths.evaluation)
+    subject = Subject(paths.release, manifest, paths.data / "test.parquet", paths.evaluation, [])
     answers = Answers.open(changed, read_ids(subject.test))
     slicer = make_slicer(config.evaluate.slice_definitions, subject.rows())
     predictions = score_answers(subject, answers, config.evaluate, slicer)

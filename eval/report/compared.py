@@ -123,8 +123,8 @@ def labelled(change: Change, label: str, unit: float) -> Change:
     timed = change.name == "latency_seconds"
 
     def cell(one: Compared) -> Compared:
-        ends = [None if end is None else end / unit for end in (one.low, one.high)]
-        return Compared(one.before / unit, one.difference / unit, *ends, None if timed else one.better)
+        low, high = (None if end is None else end / unit for end in (one.low, one.high))
+        return Compared(one.before / unit, one.difference / unit, low, high, None if timed else one.better)
 
     return Change(label, change.release / unit, [one and cell(one) for one in change.references], change.judged)
 

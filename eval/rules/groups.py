@@ -37,7 +37,7 @@ def decide_groups(rule: FairnessRule, measured: Measured) -> RuleResult:
     }
     judged = [group for group, size in sizes.items() if size >= rule.minimum_size]
     small = [group for group in sizes if group not in judged]
-    facts: RuleEvidence = {"metric": rule.metric, "too_small": small}
+    facts: RuleEvidence = {"metric": str(rule.metric), "too_small": small}
     told = f"; too small to judge: {', '.join(small[:5])}{' and others' if len(small) > 5 else ''}" if small else ""
     if len(judged) < 2:
         reason = f"Fewer than two groups by {rule.column} can be judged, of {rule.minimum_size} rows each{told}."

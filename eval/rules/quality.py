@@ -40,11 +40,12 @@ def decide_quantization(rule: QuantizationRule, measured: Measured, evidence: Ev
     metrics, limits = as_object(measured.record.get("metrics")), list[Limit]()
     parent, confidence, point = evidence.references.get("parent"), rule.confidence, rule.point
     if rule.minimum_agreement is not None:
-        value, found = finite(metrics.get("parent_agreement")), agreement(measured, parent, confidence)
-        limits.append(Limit("agreement", value, rule.minimum_agreement, True, found, point))
+        alike = agreement(measured, parent, confidence)
+        value = finite(metrics.get("parent_agreement"))
+        limits.append(Limit("agreement", value, rule.minimum_agreement, True, alike, point))
     if rule.maximum_kl_divergence is not None:
-        value, found = finite(metrics.get("parent_kl_divergence")), divergence(measured, parent, confidence)
-        limits.append(Limit("KL divergence", value, rule.maximum_kl_divergence, False, found, point))
+        value, nats = finite(metrics.get("parent_kl_divergence")), divergence(measured, parent, confidence)
+        limits.append(Limit("KL divergence", value, rule.maximum_kl_divergence, False, nats, point))
     if rule.metric is not None and rule.maximum_drop is not None:
         change, better = finite(metrics.get(f"{rule.metric}_change")), higher_is_better(rule.metric, measured)
         drop = None if change is None else -change if better else change

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 LEAST_HELD_OUT = 50  # rows: of 20 in 20 dimensions 4% lay below both (benchmarks/eval/folds.py)
 FOLDS_METHOD = "corrected resampled t of {} folds"
@@ -121,7 +121,7 @@ def widen_by_folds(
     def at_most(p: float, distance: float) -> float:
         return max(p, float(t.sf(distance / error, count - 1))) if error > 0 and math.isfinite(distance) else p
 
-    ends = {
+    ends: dict[str, Any] = {
         "low": max(min(found.low, value - reach), min(found.low, limits[0])),
         "high": min(max(found.high, value + reach), max(found.high, limits[1])),
         "p_below": at_most(found.p_below, bound - value),

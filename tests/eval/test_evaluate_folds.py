@@ -111,7 +111,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, write_release: WriteRelease) ->
     rows = pandas.read_parquet(RUN.data / "test.parquet")
     rows[:4].to_parquet(data / "train.parquet")
     rows[:0].to_parquet(data / "validation.parquet")
-    return DeployConfig.model_construct(name="local", release=champion.reference, release_gate=None)
+    return DeployConfig.model_construct(name="local", model="m", release=champion.reference, release_gate=None)
 
 
 def test_a_champion_that_was_trained_on_these_rows_is_named_as_such(

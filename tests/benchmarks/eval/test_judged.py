@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -65,7 +66,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunPaths:
     kept = found.root / "answers" / f"{answers_key(manifest.digest, 'sha256:rows', config)}.jsonl"
     answer = Answer(CALL, None, None, None, 0.1, 20)
     kept.write_bytes(b"".join(write_line(number, f"row {number}", answer) for number in range(ROWS)))
-    record = {"parity": None, "behaviour": {}, "harness": {}}
+    record: dict[str, Any] = {"parity": None, "behaviour": {}, "harness": {}}
     (found.evaluation / "metrics.json").write_text(json.dumps(record))
     first = RunPaths.of("first")
     copy_changed(Case("first", "calls"), found, first)
@@ -104,5 +105,5 @@ def test_a_release_that_cannot_be_asked_is_refused_before_any_rule(
         raise InputError("found the label 'a', expected one of A")
 
     monkeypatch.setattr("eval.evaluate.evaluate", evaluate)
-    found = judge_case(Case("labels", "calls", lambda folder, _: (folder / "README.md").write_text("other") and None))
+    found = judge_case(Case("labels", "calls", lambda folder, _: (folder / "README.md").unlink()))
     assert found[:2] == ("fail", ["served"]) and not RunPaths.of("prove-calls-labels").release.exists()

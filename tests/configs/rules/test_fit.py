@@ -180,7 +180,8 @@ def test_the_safety_gate_fits_a_run_as_the_docs_write_it_and_the_harness_has_its
     assert misfits(rules, run) == []
     without = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"harness": [], "baseline": False})})
     assert len({one.rule for one in misfits(rules, without)}) == 4
-    named = {one.metric.split(":")[1]: one.metric.split(":")[2] for one in rules.rules if "harness:" in str(one)}
+    metrics = [str(getattr(one, "metric", None)).split(":") for one in rules.rules]
+    named = {parts[1]: parts[2] for parts in metrics if parts[0] == "harness"}
     tasks = Path(str(importlib.metadata.distribution("lm_eval").locate_file("lm_eval/tasks")))
     assert {*named} == {one.task for one in run.evaluate.harness}
     for task, metric in named.items():

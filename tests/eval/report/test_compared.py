@@ -14,6 +14,7 @@ from configs.verdict import Outcome, RuleResult, Verdict
 from eval.report import compared
 from eval.report.markdown import arrow
 from eval.rules.evidence import Evidence, Measured
+from eval.rules.figures import compare_metric
 from tests.support import judged
 
 pytestmark = pytest.mark.unit
@@ -101,8 +102,12 @@ def test_a_figure_of_the_whole_set_that_no_rule_names_has_an_interval_too(monkey
     )
     changes = {"macro_f1": {"release": 0.93, "champion": 0.67}, "roc_auc": {"release": 0.9, "champion": 0.8}}
     drawn: list[int] = []
-    compare = compared.compare_metric
-    monkeypatch.setattr(compared, "compare_metric", lambda *of, draws: drawn.append(draws) or compare(*of, draws=draws))
+
+    def counted(metric: str, one: Measured, other: Measured, confidence: float, *, draws: int) -> Any:
+        drawn.append(draws)
+        return compare_metric(metric, one, other, confidence, draws=draws)
+
+    monkeypatch.setattr(compared, "compare_metric", counted)
     evidence = Evidence("r", mine, references={"champion": theirs})
     for _ in ("page", "comment"):
         macro, area = (row.references[0] for row in compared.changes(verdict_of(changes), evidence))

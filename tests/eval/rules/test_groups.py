@@ -107,7 +107,7 @@ def test_what_was_not_measured_never_passes() -> None:
 
 def test_of_many_labels_each_is_by_itself() -> None:
     frame = rows_of({"women": (0.8, 0.7), "men": (0.8, 0.1)})
-    lists = {f"{side}_labels": [[one, "loud"] for one in frame[side]] for side in ("gold", "answer")}
+    lists: dict[str, Any] = {f"{side}_labels": [[one, "loud"] for one in frame[side]] for side in ("gold", "answer")}
     found = decided(frame.assign(**lists), PARITY, 0.1)
     assert found.outcome == "fail" and found.evidence["value"] == decided(frame, PARITY, 0.1).evidence["value"]
 
