@@ -28,6 +28,7 @@ BINARY = {
     "pass@1",
     "pct_stereotype",
 }
+SHARE = "mc2"  # in the name of a task whose acc is the share of probability on true answers: TruthfulQA's, any language
 
 
 def figure_name(subtask: str, task: str, metric: str, filtered: str) -> str:
@@ -45,15 +46,18 @@ def read_harness_samples(
     better: dict[str, bool] = {}
     kinds: dict[str, str] = {}
     for path in files:
-        subtask = next((name for name in results["results"] if path.name.startswith(f"samples_{name}_")), task)
+        named = [name for name in results["results"] if path.name.startswith(f"samples_{name}_")]
+        subtask = max(named, key=len, default=task)  # a group's name may begin that of its parts: mmlu, mmlu_anatomy
         directions = (results.get("higher_is_better") or {}).get(subtask) or {}
         for identity, metric, filtered, value in values_of(path):
             name = figure_name(subtask, task, metric, filtered)
-            kinds[name], better[name] = metric, directions.get(metric) is not False
+            binary = metric in BINARY and SHARE not in subtask
+            kinds[name], better[name] = "binary" if binary else "bounded", directions.get(metric) is not False
             found.setdefault(name, []).append(Sample(f"{subtask}/{identity}", None, f"harness:{task}", name, value))
             if subtask != task:
                 whole = figure_name(task, task, metric, filtered)
-                kinds[whole], better[whole] = metric, better[name]
+                kinds[whole] = kinds[name] if kinds.get(whole) != "bounded" else "bounded"
+                better[whole] = better[name]
                 sample = Sample(f"{subtask}/{identity}", None, f"harness:{task}", whole, value)
                 of_group.setdefault(whole, []).append(sample)
     figures = {
@@ -82,14 +86,13 @@ def values_of(path: Path) -> Iterator[tuple[str, str, str, float]]:
                 yield identity, metric, str(one.get("filter", "none")), float(value)
 
 
-def is_mean(samples: list[Sample], figure: object, metric: str) -> bool:
+def is_mean(samples: list[Sample], figure: object, kind: str) -> bool:
     """Whether the harness' own figure is the mean of these, and each lies where such a metric lies."""
     values = [one.value for one in samples]
-    fits = all(value in (0, 1) for value in values) if metric in BINARY else all(0 <= value <= 1 for value in values)
+    fits = all(value in (0, 1) for value in values) if kind == "binary" else all(0 <= value <= 1 for value in values)
     same = isinstance(figure, int | float) and math.isclose(sum(values) / len(values), figure, abs_tol=1e-6)
     return fits and same
 
 
-def definition_of(metric: str, higher_is_better: bool) -> MetricDefinition:
-    kind = "binary" if metric in BINARY else "bounded"
+def definition_of(kind: str, higher_is_better: bool) -> MetricDefinition:
     return {"kind": kind, "low": 0.0, "high": 1.0, "higher_is_better": higher_is_better}

@@ -39,6 +39,15 @@ def test_a_metric_that_is_a_mean_has_samples_and_says_what_it_is(tmp_path: Path)
     }
 
 
+def test_the_acc_of_truthfulqas_second_task_is_a_share_of_probability(tmp_path: Path) -> None:
+    rows = [{"metrics": ["acc"], "acc": value} for value in (0.25, 0.75, 1.0)]
+    parts = {name: {"acc,none": 2 / 3} for name in ("truthfulqa", "truthfulqa_mc2")}
+    files = [write(tmp_path, "truthfulqa_mc2", rows)]
+    samples, definitions = read_harness_samples({"results": parts}, files, "truthfulqa")
+    assert {one.metric for one in samples} == {"acc", "truthfulqa_mc2_acc"} and len(samples) == 6
+    assert {one["kind"] for one in definitions.values()} == {"bounded"}
+
+
 def test_a_figure_that_is_no_mean_of_its_examples_is_not_paired(tmp_path: Path) -> None:
     """As where the harness weighs, or counts from 0 to 100: an interval of these rows would be of something else."""
     rows = [{"metrics": ["acc", "em"], "acc": 1.0, "em": 50.0} for _ in range(4)]
