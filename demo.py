@@ -22,6 +22,8 @@ from rich.table import Table
 from benchmarks.serve.streams import Streams
 from configs.errors import ExternalError, TunegateError
 from configs.read import read_environment
+from configs.verdict import Verdict
+from eval.report.headline import headline
 from infra.haproxy.api_keys import api_key
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Version(TypedDict):
     digest: str
     verdict: str
     reasons: list[str]
+    headline: str
     metrics: dict[str, float]
     size_bytes: int
     train: dict[str, float]
@@ -103,6 +106,7 @@ def release_of(version: str) -> Version:
         "digest": verdict["release"].partition("@")[2],
         "verdict": verdict["outcome"],
         "reasons": [one["sentence"] for one in verdict["results"] if one["outcome"] != "pass"],
+        "headline": headline(Verdict.model_validate(verdict)),
         "metrics": metrics["metrics"],
         "size_bytes": metrics["size_bytes"],
         "train": {key: training[key] for key in ("steps", "seconds", "tokens_per_second")},
@@ -206,7 +210,7 @@ def show(summary: dict[str, Any]) -> None:
             found["digest"][7:19],
             f"{found['metrics']['exact_match']:.3f}",
             found["verdict"],
-            "\n".join(found["reasons"]),
+            found["headline"],
         )
     console.print(table)
     switch, served = summary["switch"], summary["served"]
