@@ -116,7 +116,8 @@ def test_what_a_version_left_behind_is_read_from_its_files(checkout: Path) -> No
         (root / file).parent.mkdir(parents=True)
         (root / file).write_text(json.dumps(content))
     assert demo.release_of("v2") == {
-        "release": "calls-v2", "digest": DIGEST, "verdict": "fail", "reasons": ["too slow"], "headline": "Fail: two: too slow.",
+        "release": "calls-v2", "digest": DIGEST, "verdict": "fail", "reasons": ["too slow"],
+        "headline": "Fail: two: too slow.",
         "metrics": {"exact_match": 0.5},
         "size_bytes": 7,
         "train": {"steps": 2, "seconds": 3.0, "tokens_per_second": 4.0},
