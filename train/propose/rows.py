@@ -17,7 +17,8 @@ from train.sources.source import Fault, Row
 
 LOOKED_AT = 5_000  # rows
 TEXT, TOKENS, TAGS, PROMPT, COMPLETION = (ALIASES[name] for name in ("text", "tokens", "tags", "prompt", "completion"))
-LABEL = tuple(dict.fromkeys(name for ours in ("label", "labels", "value") for name in ALIASES[ours]))
+# An output is an answer in words where an instruction stands beside it: Alpaca's rows are no labelled ones.
+LABEL = tuple(dict.fromkeys(one for ours in ("label", "labels", "value") for one in ALIASES[ours] if one != "output"))
 MOST_LABELS = 200
 Reader = Callable[[list[Row], list[str]], "Rows | None"]
 HINT = "name a file of rows, or write data.columns by hand (docs/data.md)"
