@@ -41,11 +41,13 @@ from eval.gate import read_rules
 from eval.rules.decide import decide_load
 from serve.deploy import deploy
 from serve.record.environment import Environment
+from tests.support.judging import judged_when_asked
 serve.switch.traffic.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
 rules = read_rules(Path("load.yaml"))
 config = DeployConfig.model_validate_json(sys.argv[2])
 env = Environment(config, load_gate=lambda r, f: decide_load(rules, r, f))
-deploy(env, sys.argv[3])
+with judged_when_asked():
+    deploy(env, sys.argv[3])
 """
 
 

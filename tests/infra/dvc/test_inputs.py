@@ -151,7 +151,8 @@ def test_every_key_of_a_section_is_in_the_inputs() -> None:
 @pytest.mark.parametrize(
     ("stage", "entries", "carried"),
     [
-        ("prepare", ["train/prepare.py", "train/model/base.py"], {"train"}),  # the method of preference alone
+        # the method of preference alone, and what folds are drawn by
+        ("prepare", ["train/prepare.py", "train/model/base.py"], {"train", "evaluate"}),
         (
             "train",
             ["train/finetune.py"],

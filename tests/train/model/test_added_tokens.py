@@ -110,6 +110,7 @@ def test_new_tokens_are_learnt_and_lie_in_the_release(
     ]
     write_lines(checkout / "rows.jsonl", [{"messages": messages} for messages in turns])
     train: dict[str, Any] = {"max_steps": 120, "learning_rate": 0.01, "dtype": "float32", "method": method}
+    train |= {"lora": {}} if method == "full" else {}
     config = chat(**extended("tiny-gpt", NEW, quantize={"scheme": "none"}, train=train, evaluate={"max_new_tokens": 2}))
     paths = RunPaths.of(config.name)
     base = make_base(config)
