@@ -197,6 +197,13 @@ def test_labels_with_one_row_each_are_trained_on_whatever_the_seed(seed: int) ->
     assert_passes(made)
 
 
+@pytest.mark.parametrize("base", ["bert", "gpt"])
+def test_a_label_column_without_a_label_is_no_labelled_file(base: str) -> None:
+    write_lines([{"note": f"said {number}", "label": None} for number in range(30)])
+    with pytest.raises(InputError, match="nothing to be learnt from them"):
+        propose(Path("rows.jsonl"), base)
+
+
 def test_rows_longer_than_the_base_has_positions() -> None:
     rows = write_rows("label")
     with rows.open("a") as stream:

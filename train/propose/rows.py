@@ -173,7 +173,9 @@ def as_labelled(rows: list[Row], columns: list[str]) -> Rows | None:
         return None
     cells: list[Any] = [row[label] for row in rows if row.get(label) is not None]
     said = [str(row[text]) for row in rows if row.get(text) is not None]
-    if cells and all(isinstance(cell, list) for cell in cells):
+    if not cells:
+        return None
+    if all(isinstance(cell, list) for cell in cells):
         counts = Counter(str(item) for cell in cells for item in cell)
         why = f"texts ({text}) with lists of labels ({label})"
         return Rows(

@@ -174,6 +174,13 @@ def test_every_section_that_a_stages_code_reads_is_among_its_inputs(
     assert read <= {*READ[stage], *ELSEWHERE, *carried}
 
 
+def test_folds_are_drawn_anew_where_their_number_changes_and_other_measuring_leaves_the_rows() -> None:
+    write_run(evaluate={"concurrency": 2})
+    assert changed_by(lambda: write_run(evaluate={"concurrency": 4})) == {"config"}
+    assert "prepare" in changed_by(lambda: write_run(evaluate={"concurrency": 4, "folds": 2}))
+    assert "prepare" in changed_by(lambda: write_run(evaluate={"concurrency": 4, "folds": 3}))
+
+
 def test_touched_files_and_comments_change_nothing() -> None:
     def edit() -> None:
         Path("rows/one.jsonl").touch()
