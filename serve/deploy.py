@@ -76,6 +76,6 @@ def end_slot(env: Environment, state: State, slot: SlotName, port: int) -> None:
     process = env.process(state, slot)
     if process:
         stop_slot(process, drain_seconds=KILL_SECONDS)
-    reap_orphan(port)
+    reap_orphan(port, env.record.owner)
     if state.slots[slot]:
         env.record.append("stopped", slot, release=state.release_of(slot), why="stop")

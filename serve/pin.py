@@ -26,7 +26,7 @@ def pin_back(env: Environment, path: Path, release: str) -> DeployResult:
         pin(path, release)
         return {}
     holder = holder_of(env)
-    if holder and holder.facts["command"] == "agent":
+    if holder and holder["command"] == "agent":
         return {"next": f"the agent writes the pin back to {follows}: tunegate status {env.config.name}"}
     found = write_back(env, path, follows)
     return {"branch": found.get("branch") if found else None, "merge_request": found.get("url") if found else None}

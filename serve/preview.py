@@ -54,7 +54,7 @@ def preview(env: Environment, reference: str | None) -> Preview:
     serving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
     manifest = read_manifest(check_release(env.config, reference) / "release")
     separate = why_not_shared(env, state, state.active, manifest)
-    planned = measure(env.config, manifest, env.record.read(), serving, separate)
+    planned = measure(env.config, manifest, state.proof_seconds, serving, separate)
     steps = steps_to(env, state, reference, planned)
     return {**found, "capacity": planned["why"], "mode": planned["mode"], "steps": steps}
 

@@ -8,6 +8,8 @@ and nothing else.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +21,8 @@ from typing import Any
 SEALED = re.compile(rb'(\{.*),"seal":"([0-9a-f]{64})"\}')
 PIECE = re.compile(rb"[^\n]*\n|[^\n]+\Z")
 TAIL_BYTES = 1 << 18
+NOT_FOLLOWING = "does not follow from what stands before it: something was edited, removed or moved there"
+NOT_SEALED = "bears no seal: it was edited or written by another program"
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,43 @@ class ChainCheck:
     torn: bool = False
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Where following the seals has got to: the last one, and what lies after its line. `broken`: why the line that
+    came next does not follow."""
+
+    seal: str = ""
+    between: bytes = b""
+    broken: str | None = None
+
+    def follow(self, line: bytes) -> tuple[dict[str, Any] | None, Chain]:
+        """The object of one whole line, its end included, and where the chain is then; None for what a kill left of
+        one."""
+        body = line.removesuffix(b"\n")
+        found = SEALED.fullmatch(body)
+        if found and seal_of(self.seal, self.between, found[1] + b"}") != found[2].decode():
+            return None, Chain(self.seal, self.between, NOT_FOLLOWING)
+        if found:
+            return parsed(body), Chain(found[2].decode())
+        value = parsed(body)
+        if value is not None and self.seal:
+            return None, Chain(self.seal, self.between, NOT_SEALED)
+        return value, Chain(self.seal, self.between + body + b"\n")
+
+
 def append(path: Path, body: bytes) -> str:
-    """Adds a JSON object; its seal. On disk (fsync) before it returns. The caller holds the file's lock."""
+    """Adds a JSON object; its seal. On disk (fsync) before it returns; where the disk says no, the file is as it was
+    before. The caller holds the file's lock. Raises OSError."""
     line, seal = sealed(end_of(path), body)
-    with path.open("ab") as stream:
-        stream.write(line)
-        stream.flush()
-        os.fsync(stream.fileno())
+    with path.open("ab", buffering=0) as stream:
+        before = stream.seek(0, os.SEEK_END)
+        try:
+            if stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(stream.fileno())
+        except OSError:
+            os.ftruncate(stream.fileno(), before)  # what is not on disk was not written: nobody may read it
+            raise
     return seal
 
 
@@ -81,9 +115,11 @@ def last_of(content: bytes) -> tuple[str, bytes]:
     return "", content
 
 
-def whole_lines(content: bytes) -> list[dict[str, Any]]:
-    """Every line that is a JSON object; one torn by a kill was never acted on."""
-    return [found for piece in PIECE.findall(content) if (found := parsed(piece)) is not None]
+def first_seal(path: Path) -> str:
+    """Of the file's first sealed line; empty where there is none."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+        return next((found[2].decode() for line in stream if (found := SEALED.fullmatch(line.rstrip(b"\n")))), "")
+    return ""
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
@@ -97,25 +133,14 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 def check(content: bytes) -> ChainCheck:
     """Follows the seals from the first line to the last."""
     seals: list[str] = []
-    between, earlier = b"", 0
+    chain, earlier = Chain(), 0
     for number, piece in enumerate(PIECE.findall(content), 1):
-        found = SEALED.fullmatch(piece.removesuffix(b"\n"))
-        if found and seal_of(seals[-1] if seals else "", between, found[1] + b"}") != found[2].decode():
-            return ChainCheck(
-                tuple(seals),
-                earlier,
-                f"line {number} does not follow from what stands before it: "
-                "something was edited, removed or moved there",
-            )
-        if found:
-            seals.append(found[2].decode())
-            between = b""
-            continue
-        if parsed(piece) is not None:
-            if seals:
-                return ChainCheck(
-                    tuple(seals), earlier, f"line {number} bears no seal: it was edited or written by another program"
-                )
+        value, following = chain.follow(piece)
+        if following.broken:
+            return ChainCheck(tuple(seals), earlier, f"line {number} {following.broken}")
+        if following.seal != chain.seal:
+            seals.append(following.seal)
+        elif value is not None:
             earlier += 1
-        between += piece.removesuffix(b"\n") + b"\n"
-    return ChainCheck(tuple(seals), earlier, torn=bool(seals and between))
+        chain = following
+    return ChainCheck(tuple(seals), earlier, torn=bool(seals and chain.between))

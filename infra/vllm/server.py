@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,30 +16,37 @@ from pathlib import Path
 
 from configs.errors import ExternalError, InputError
 from configs.release import Manifest
+from infra.boot import ProcessId, bears, boot_id, identify, is_taken, members_of, words_of
+from infra.boot import is_alive as is_running
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
 
+VLLM = "vllm.entrypoints.openai.api_server"
 USUAL_START_SECONDS = 40.0  # of vLLM on a CPU, with a model of some hundred million weights
 
 
 @dataclass(frozen=True)
 class SlotProcess:
-    """A vLLM server: `create_time` (psutil, seconds) guards against a pid used again. `prefix`: the way to an adapter
-    that was loaded into it later."""
+    """A vLLM server. `owner` started it and alone may end it (`Record.owner`). `prefix`: the way to an adapter that was
+    loaded into it later."""
 
-    pid: int
-    create_time: float
+    process: ProcessId
     port: int
     log: Path
+    owner: str = ""
     prefix: str = ""
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     def is_same_process(self, other: SlotProcess) -> bool:
-        return (self.pid, self.create_time) == (other.pid, other.create_time)
+        return self.process == other.process
 
 
 def serve_python() -> Path:
@@ -59,48 +67,53 @@ def start_slot(
     index: int | None = None,
     sampled: SamplerSettings | None = None,
     hot: bool = False,
+    owner: str | None = None,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
     `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it. `hot`:
-    `load_adapter` may follow.
+    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later.
     """
-    import psutil
-
+    owner = owner or secrets.token_hex(8)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise ExternalError(f"port {port} of the slot is taken", hint="tunegate status ENV") from error
+            raise ExternalError(f"port {port} of the slot is taken", hint=f"ss -ltnp 'sport = :{port}'") from error
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampled is not None)
-    command = [str(serve_python()), "-m", "vllm.entrypoints.openai.api_server", *arguments]
+    command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
     environment = (
         slot_environment(manifest) | own_cores(index) | middleware_environment(manifest, served_name, sampled, hot=hot)
-    )
+    ) | {"VLLM_PROCESS_NAME_PREFIX": mark_of(owner)}  # of the processes that vLLM starts besides
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
         )
-    return SlotProcess(process.pid, psutil.Process(process.pid).create_time(), port, log)
+    started = identify(process.pid) or ProcessId(process.pid, boot_id(), 0)  # 0: it has ended already
+    return SlotProcess(started, port, log, owner)
+
+
+def mark_of(owner: str) -> str:
+    """What every process of a server bears: as an option of Python's that Python ignores, in its environment, or in the
+    title that vLLM gives itself."""
+    return f"tunegate={owner}"
+
+
+def serves_at(pid: int, port: int, *marks: str) -> bool:
+    """Whether a process is a vLLM that was started for this port, with these arguments among others."""
+    words = words_of(pid)
+    return {VLLM, "--port", *marks} <= set(words) and words[words.index("--port") + 1] == str(port)
+
+
+def recorded(pid: int, port: int) -> ProcessId:
+    """The server of a record that an earlier tunegate wrote: it knew the time of the start by the wall clock alone."""
+    return (identify(pid) if serves_at(pid, port) else None) or ProcessId(pid, "", 0)
 
 
 def is_alive(slot: SlotProcess) -> bool:
-    import psutil
-
-    try:
-        return not is_reused(slot) and bool(psutil.Process(slot.pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def is_reused(slot: SlotProcess) -> bool:
-    """True if another process has the pid now. Linux gives a pid again only when the group of that number is gone as
-    well."""
-    import psutil
-
-    return bool(psutil.pid_exists(slot.pid) and abs(psutil.Process(slot.pid).create_time() - slot.create_time) >= 1)
+    return is_running(slot.process)
 
 
 def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
@@ -134,33 +147,34 @@ def log_tail(log: Path, lines: int = 8) -> str:
 
 
 def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:
-    """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is two or three processes."""
-    if is_reused(slot):
+    """SIGTERM, open streams get `drain_seconds`, then SIGKILL to the whole group: vLLM is two or three processes, which
+    outlive their first one."""
+    if is_taken(slot.process):
         return
     if is_alive(slot):
         os.kill(slot.pid, signal.SIGTERM)
         deadline = time.monotonic() + drain_seconds
         while is_alive(slot) and time.monotonic() < deadline:
             time.sleep(0.1)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(slot.pid, signal.SIGKILL)
+    if is_alive(slot) or (slot.owner and any(bears(pid, mark_of(slot.owner)) for pid in members_of(slot.pid))):
+        end_group(slot.pid)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(slot.pid, 0)
 
 
-def reap_orphan(port: int) -> None:
-    """Ends a vLLM of ours on `port` that no record names: its starter was killed before it could write the pid down."""
+def end_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def reap_orphan(port: int, owner: str) -> None:
+    """Ends a vLLM of this owner's on `port` that no record names: its starter was killed before it could write the pid
+    down. Nobody else's."""
     import psutil
 
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if (
-            "vllm.entrypoints.openai.api_server" in words
-            and "--port" in words
-            and words[words.index("--port") + 1] == str(port)
-        ):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+    for process in psutil.process_iter():
+        if serves_at(process.pid, port, mark_of(owner)):
+            end_group(process.pid)
             psutil.wait_procs([process], timeout=10)
 
 
@@ -196,13 +210,13 @@ def temporary_slot(
     """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended
     first."""
     note = log.with_suffix(".pid")
-    with contextlib.suppress(OSError, ValueError):
-        pid, create_time, port = json.loads(note.read_text(encoding="utf8"))
-        left_behind = SlotProcess(pid, create_time, port, log)
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        *process, port, owner = json.loads(note.read_text(encoding="utf8"))
+        left_behind = SlotProcess(ProcessId(*process), port, log, owner)
         if is_alive(left_behind):
             stop_slot(left_behind, drain_seconds=0)
     slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log)
-    note.write_text(json.dumps([slot.pid, slot.create_time, slot.port]), encoding="utf8")
+    note.write_text(json.dumps([*slot.process, slot.port, slot.owner]), encoding="utf8")
     try:
         wait_healthy(slot, timeout_seconds)
         yield slot.base_url

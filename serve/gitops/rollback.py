@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from configs.release import short
 from serve.record.environment import Environment
 from serve.record.event import Event, in_one_line, plain
-from serve.record.receipt import Receipt, format_value, read_receipts
+from serve.record.facts import Receipt
+from serve.record.receipt import format_value, moments_of_switches, read_receipts
 from serve.record.state import State
 
 FIXED = (
@@ -111,11 +112,10 @@ def rollback_of(env: Environment, state: State, gone: str) -> Rollback:
         ),
         events[-1].at,
     )
-    receipts = read_receipts(env)
-    breached = [
-        one for one in receipts if one["to"]["release"] == gone and "breach" in one and one["at"] >= events[began].at
-    ]
-    went_back = [one for one in receipts if one["from"]["release"] == gone and one["at"] >= events[began].at]
+    switches = moments_of_switches(events[began:])
+    receipts = [one for one in read_receipts(env) if one["at"] in switches]
+    breached = [one for one in receipts if one["to"]["release"] == gone and "breach" in one]
+    went_back = [one for one in receipts if one["from"]["release"] == gone]
     receipt = (breached or went_back)[-1] if breached or went_back else None
     paths = [
         env.record.path,

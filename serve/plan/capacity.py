@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
 from infra.vllm.server import SlotProcess
-from serve.record.event import PROOF, Event
+from serve.record.event import PROOF
 from serve.record.facts import Planned
 
 GIB = 2**30
@@ -108,10 +108,9 @@ def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> Plann
     return {"mode": "swap", "drain_seconds": round(drain, 1), "why": why}
 
 
-def estimate_start(config: DeployConfig, events: Iterable[Event]) -> float:
-    """Seconds from start to the last proof: the last measured ones of each proof in this environment, else what was
-    measured elsewhere."""
-    known = {event.facts["proof"]: float(event.facts["seconds"]) for event in events if event.kind == "proven"}
+def estimate_start(config: DeployConfig, known: Mapping[str, float]) -> float:
+    """Seconds from start to the last proof: as each last took in this environment (`known`), else what was measured
+    elsewhere."""
     assumed = {"healthy": START_SECONDS, "load": float(config.load_test.seconds if config.gate else 0)}
     return sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
 
@@ -139,7 +138,7 @@ def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> Pl
 def measure(
     config: DeployConfig,
     manifest: Manifest,
-    events: Iterable[Event],
+    known: Mapping[str, float],
     serving: SlotProcess | None,
     why_not_shared: str | None,
 ) -> Planned:
@@ -152,7 +151,7 @@ def measure(
         return decide_adapter(config, adapter_gib(manifest), free_gib)
     serving_gib = resident_gib(serving) if serving else None
     why = why_not_shared if config.capacity == "adapter" and serving else None
-    return decide(config, need_of(manifest), free_gib, serving_gib, estimate_start(config, events), why)
+    return decide(config, need_of(manifest), free_gib, serving_gib, estimate_start(config, known), why)
 
 
 def resident_gib(process: SlotProcess) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from configs.slots import SlotName
+from infra.boot import now
 from serve.plan.situation import Observed
 from serve.record.environment import Environment
 from serve.record.state import State
@@ -12,6 +11,4 @@ from serve.record.state import State
 
 def observe(env: Environment, state: State, hung: frozenset[SlotName] = frozenset()) -> Observed:
     running = env.router.is_running()
-    return Observed(
-        running, env.router.weights() if running else {}, env.alive(state), hung, datetime.now(UTC).timestamp()
-    )
+    return Observed(running, env.router.weights() if running else {}, env.alive(state), hung, now())

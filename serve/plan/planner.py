@@ -9,7 +9,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
 from configs.slots import SlotName, other
 from serve.plan.action import Action, End
-from serve.plan.situation import Observed, Situation, seconds_of
+from serve.plan.situation import Observed, Situation
 from serve.record.event import PROOF
 from serve.record.state import SlotState, State
 
@@ -132,10 +132,10 @@ def start_again(now: Situation, slot: SlotName, release: str | None) -> Action |
             return Action("fall_back", slot, release=state.last_good, why=now.restart_limit)
         return Action("page", slot, why=f"{release}: {now.restart_limit}, and there is no release to go back to")
     count = now.crash_count(release)
-    last = max((seconds_of(at) for one, at in state.crashes if one == release), default=0.0)
+    waited = min((now.observed.now.since(at) for one, at in state.crashes if one == release), default=0.0)
     wait = now.config.supervision.backoff_seconds * 2 ** (count - 2) if count > 1 else 0.0
-    if now.observed.now < last + wait:
-        return Action("wait", slot, seconds=last + wait - now.observed.now)
+    if waited < wait:
+        return Action("wait", slot, seconds=wait - waited)
     return Action("start", slot, release=release)
 
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from configs.environment.config import DeployConfig
 from configs.slots import SLOTS, SlotName, other
+from infra.boot import Moment
 from serve.record.state import State
+
+START = Moment(0.0)
 
 
 @dataclass(frozen=True)
 class Observed:
     """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes
-    live, which of them accept and never answer, and the time (seconds since the epoch)."""
+    live, which of them accept and never answer, and the moment."""
 
     router_running: bool
     weights: Mapping[SlotName, int]
     alive: frozenset[SlotName]
     hung: frozenset[SlotName] = frozenset()
-    now: float = 0.0
+    now: Moment = START
 
     @property
     def routed(self) -> SlotName | None:
@@ -77,8 +79,8 @@ class Situation:
 
     def crash_count(self, release: str | None) -> int:
         """Crashes of this release within the window."""
-        since = self.observed.now - self.config.supervision.window_seconds
-        return sum(one == release and seconds_of(at) >= since for one, at in self.state.crashes)
+        window = self.config.supervision.window_seconds
+        return sum(one == release and self.observed.now.since(at) <= window for one, at in self.state.crashes)
 
     def crashes_too_often(self, release: str | None) -> bool:
         return self.crash_count(release) >= self.config.supervision.max_crashes
@@ -86,7 +88,3 @@ class Situation:
     @property
     def restart_limit(self) -> str:
         return f"{self.config.supervision.max_crashes} crashes within {self.config.supervision.window_seconds} s"
-
-
-def seconds_of(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()

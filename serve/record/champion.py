@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from configs.read import environment_path, read_environment
 from infra.git.pins import last_pinned, pinned_before
-from serve.record.fold import fold
 from serve.record.record import Record
-from serve.record.releases_in_use import RECORD, last_switches
+from serve.record.releases_in_use import RECORD
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig
@@ -37,7 +36,5 @@ def judging(config: DeployConfig) -> DeployConfig:
 
 def last_served(config: DeployConfig) -> str | None:
     """What has all of the traffic by the record here, else what had it last; None where nothing ever had."""
-    events = Record(Path(config.state_dir) / RECORD).read()
-    state = fold(events)
-    switched = last_switches(events)
-    return state.release_of(state.active) or max(switched, key=lambda one: switched[one], default=None)
+    state = Record(Path(config.state_dir) / RECORD).state()
+    return state.release_of(state.active) or next(reversed(state.last_switched), None)

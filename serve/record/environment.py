@@ -14,11 +14,11 @@ from configs.errors import ExternalError, InputError
 from configs.release import Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
 from configs.verdict import Verdict
+from infra.boot import ProcessId, identify
 from infra.dvc.releases import folder_of
 from infra.haproxy.router import Router
-from infra.vllm.server import SlotProcess, is_alive
-from serve.record.event import Event
-from serve.record.facts import Acquired, Started
+from infra.vllm.server import SlotProcess, is_alive, recorded
+from serve.record.facts import Acquired, Holder, Started
 from serve.record.record import Record
 from serve.record.state import State
 
@@ -53,11 +53,7 @@ class Environment:
 
     def process(self, state: State, slot: SlotName) -> SlotProcess | None:
         facts = self.facts(state, slot)
-        return (
-            SlotProcess(facts["pid"], facts["create_time"], facts["port"], Path(facts["log"]), facts.get("prefix", ""))
-            if facts
-            else None
-        )
+        return server_of(facts, self.record.owner) if facts else None
 
     def facts(self, state: State, slot: SlotName) -> Started | None:
         """Of its server, as they were recorded when it was started."""
@@ -95,6 +91,12 @@ class Environment:
         return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
 
 
+def server_of(facts: Started, owner: str) -> SlotProcess:
+    pid, port = facts["pid"], facts["port"]
+    process = ProcessId(pid, facts["boot"], facts["ticks"]) if "ticks" in facts else recorded(pid, port)
+    return SlotProcess(process, port, Path(facts["log"]), owner, facts.get("prefix", ""))
+
+
 @contextmanager
 def locked(env: Environment, command: str = "command", follows: str | None = None) -> Iterator[Environment]:
     """One holder at a time changes an environment; the lock dies with its holder. Yields the environment with the
@@ -115,7 +117,16 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
         ) from None
     try:
         token = env.record.state().token + 1
-        facts: Acquired = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "command": command}
+        me = identify(os.getpid())
+        assert me is not None
+        facts: Acquired = {
+            "token": token,
+            "pid": me.pid,
+            "boot": me.boot,
+            "ticks": me.ticks,
+            "host": socket.gethostname(),
+            "command": command,
+        }
         if follows:
             facts["follows"] = follows
         env.record.append("acquired", **facts)
@@ -124,19 +135,16 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
         lock.release()
 
 
-def holder_of(env: Environment) -> Event | None:
-    """The last holder's `acquired` event, if its process lives on this machine."""
-    import psutil
+def holder_of(env: Environment) -> Holder | None:
+    """The last holder, if its process lives on this machine."""
+    holder = env.record.state().holder
+    return holder if holder and holder["host"] == socket.gethostname() and lives(holder) else None
 
-    held = [event for event in env.record.read() if event.kind == "acquired"][-1:]
-    return next(
-        (
-            event
-            for event in held
-            if event.facts["host"] == socket.gethostname() and psutil.pid_exists(event.facts["pid"])
-        ),
-        None,
-    )
+
+def lives(acquired: Acquired) -> bool:
+    """By its pid alone where an earlier tunegate wrote it."""
+    found = identify(acquired["pid"])
+    return found is not None and found[1:] == (acquired.get("boot", found.boot), acquired.get("ticks", found.ticks))
 
 
 # The verdict of an environment's load rules on a release's figures, handed over as `Compare` is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from pydantic import Field
 from configs.release import short
 from configs.section import Section
 from configs.slots import SlotName
+from infra.boot import Moment
 
 LONGEST_WORDS = 300
 
@@ -50,13 +52,20 @@ PROOF = ("healthy", "warm", "smoke", "parity", "load")
 
 
 class Event(Section):
-    """One line of events.jsonl. `by` and `commit`, of a request: who, and from which commit; `seal` ties it to the
-    lines before it (infra/files/sealed_log.py)."""
+    """One line of events.jsonl. `boot` and `uptime`: the moment as no step of the clock moves it (infra.boot.Moment).
+    `by` and `commit`, of a request: who, and from which commit; `seal` ties it to the lines before it
+    (infra/files/sealed_log.py)."""
 
     at: str
+    boot: str = ""
+    uptime: float = 0.0
     kind: Kind
     slot: SlotName | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
     by: str | None = None
     commit: str | None = None
     seal: str | None = None
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(datetime.fromisoformat(self.at).timestamp(), self.boot, self.uptime)

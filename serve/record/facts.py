@@ -21,9 +21,17 @@ class Acquired(TypedDict):
 
     token: int
     pid: int
+    boot: NotRequired[str]
+    ticks: NotRequired[int]
     host: str
     command: str
     follows: NotRequired[str]
+
+
+class Holder(Acquired):
+    """The last that held the environment; it may have ended since."""
+
+    at: str
 
 
 class Desired(TypedDict):
@@ -83,10 +91,13 @@ class AdapterLimits(TypedDict):
 
 
 class Started(TypedDict):
-    """A server; with `prefix` one that both slots live in. `room` is what `adapter_limits` was called at first."""
+    """A server (infra.boot.ProcessId); with `prefix` one that both slots live in. Earlier versions wrote `create_time`,
+    seconds by the wall clock, and `room` for `adapter_limits`."""
 
     pid: int
-    create_time: float
+    boot: NotRequired[str]
+    ticks: NotRequired[int]
+    create_time: NotRequired[float]
     port: int
     log: str
     prefix: NotRequired[str]
@@ -139,6 +150,41 @@ Switched = TypedDict(
     },
 )
 """All new requests go to the slot. `before`: the router's counters at that moment."""
+
+
+class Serving(TypedDict):
+    slot: SlotName | None
+    release: str | None
+
+
+Ends = TypedDict("Ends", {"from": Serving, "to": Serving})
+
+
+class Receipt(Ends):
+    """Of `baked`, and of a rollback; a file of its own too (serve/record/receipt.py).
+
+    `streams_*`: those open on the old slot at the flip; `requests_*`: since the first share that the new release
+    got. `watch`, `breach`: of a bake, what the watch found, and what ended it."""
+
+    at: str
+    strategy: str
+    capacity: Mode | None
+    flip_milliseconds: float
+    first_request_milliseconds: float
+    streams_open_at_switch: int
+    streams_open_at_flip: dict[SlotName, int]
+    streams_completed: int
+    streams_left_by_client: int
+    streams_cut: int
+    streams_still_open: int
+    longest_drain_seconds: float
+    longest_queue_wait_seconds: float | None
+    requests_since: int
+    requests_by_release: dict[str, int]
+    requests_failed: int
+    seconds_watched: float
+    watch: NotRequired[list[str]]
+    breach: NotRequired[str]
 
 
 class Stopped(TypedDict):

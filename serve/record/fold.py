@@ -5,23 +5,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from configs.slots import SlotName, other
+from infra.boot import Moment
 from serve.record.event import Event
 from serve.record.facts import (
     Acquired,
     Because,
     Desired,
     Failed,
+    Holder,
+    Proven,
     Queued,
+    Receipt,
     ReleaseNamed,
+    Started,
     Stepped,
     Stopped,
     Switched,
 )
-from serve.record.state import BaselineCounters, Moves, SlotState, State
+from serve.record.state import BaselineCounters, Moves, Share, SlotState, State
+
+LONGEST_WINDOW_SECONDS = 86_400  # supervision.window_seconds is at most this
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -36,7 +42,7 @@ def apply(state: State, event: Event) -> State:
     facts: Any = event.facts  # those of its kind: serve/record/facts.py
     match event.kind:
         case "acquired":
-            return acquired(state, facts)
+            return acquired(state, facts, event.at)
         case "pulled":
             return with_git(state, pulled=facts)
         case "proposed":
@@ -73,23 +79,25 @@ def apply_to_slot(state: State, slot: SlotName, event: Event) -> State:
         case "starting":
             return with_slot(state, slot, SlotState(facts["release"]))
         case "started":
+            state = with_counted_before_load(state, slot, facts)
             return with_slot(state, slot, replace(found, process=facts)) if found else state
         case "proven":
-            return with_slot(state, slot, replace(found, proofs=found.proofs | {facts["proof"]})) if found else state
+            state = with_counted_before_load(state, slot, facts)
+            return proven(state, slot, facts)
         case "queued":
-            return queued(state, slot, facts, event.at)
+            return queued(state, slot, facts, event)
         case "stepped":
-            return stepped(state, facts, event.at)
+            return stepped(with_counted(state, slot, facts), facts, event)
         case "analysed":
             return with_moves(state, analysed=state.moves.weight)
         case "switching":
             return with_moves(state, switching=slot)
         case "switched":
-            return switched(state, slot, facts, event.at)
+            return switched(with_counted(state, slot, facts), slot, facts, event)
         case "baked":
-            return baked(state, slot)
+            return baked(state, slot, facts)
         case "crashed":
-            return crashed(state, slot, event.at)
+            return crashed(state, slot, event.moment)
         case "stopped":
             return stopped(state, slot, facts)
     return state
@@ -107,13 +115,36 @@ def with_moves(state: State, **changes: Any) -> State:
     return replace(state, moves=replace(state.moves, **changes))
 
 
+def with_counted(state: State, slot: SlotName, facts: Stepped | Switched) -> State:
+    """Traffic came to the slot: its figures begin anew."""
+    before = {name: one for name, one in state.counted_before_load.items() if name != slot}
+    counted = state.counted | {slot: facts.get("counted", {}).get(slot, {})}
+    return replace(state, counted=counted, counted_before_load=before)
+
+
+def with_counted_before_load(state: State, slot: SlotName, facts: Started | Proven) -> State:
+    """The counters of the other slot, where `slot` began to ask it too."""
+    found = facts.get("counted", {}).get(other(slot))
+    if found is None:
+        return state
+    return replace(state, counted_before_load=state.counted_before_load | {other(slot): found})
+
+
+def proven(state: State, slot: SlotName, facts: Proven) -> State:
+    proof, found = facts["proof"], state.slots[slot]
+    if "seconds" in facts:
+        state = replace(state, proof_seconds=state.proof_seconds | {proof: float(facts["seconds"])})
+    return with_slot(state, slot, replace(found, proofs=found.proofs | {proof})) if found else state
+
+
 def with_slot(state: State, slot: SlotName, found: SlotState | None) -> State:
     return replace(state, slots=state.slots | {slot: found})
 
 
-def acquired(state: State, facts: Acquired) -> State:
+def acquired(state: State, facts: Acquired, at: str) -> State:
     """Only an agent follows a branch; a command leaves it as it is."""
-    state = replace(state, token=facts["token"])
+    holder: Holder = {**facts, "at": at}
+    state = replace(state, holder=holder)
     return with_git(state, follows=facts.get("follows")) if facts.get("command") == "agent" else state
 
 
@@ -186,14 +217,15 @@ def without_share(state: State) -> State:
     return with_moves(state, weight=0, analysed=0, step=None, baseline_counters=counters)
 
 
-def queued(state: State, slot: SlotName, facts: Queued, at: str) -> State:
-    return with_moves(replace(state, active=None), swapping=slot, baseline_counters={**facts, "at": at})
+def queued(state: State, slot: SlotName, facts: Queued, event: Event) -> State:
+    return with_moves(replace(state, active=None), swapping=slot, baseline_counters={**facts, **when(event)})
 
 
-def stepped(state: State, facts: Stepped, at: str) -> State:
+def stepped(state: State, facts: Stepped, event: Event) -> State:
     """The first share is the baseline. The same share again is only told to a router that forgot it: its watch goes
     on."""
-    moves, share = state.moves, {**facts, "at": at}
+    share: Share = {**facts, **when(event)}
+    moves = state.moves
     is_first = not moves.weight and facts["weight"]
     is_same = moves.weight == facts["weight"] and moves.step is not None
     return with_moves(
@@ -204,24 +236,28 @@ def stepped(state: State, facts: Stepped, at: str) -> State:
     )
 
 
-def switched(state: State, slot: SlotName, facts: Switched, at: str) -> State:
+def switched(state: State, slot: SlotName, facts: Switched, event: Event) -> State:
     """The baseline is the first share, or the queue of a swap; without either it is the switch itself."""
     moves, began = state.moves, state.moves.baseline_counters
     switch = {"before": {}, "from": None, **facts} | {
-        "at": at,
+        **when(event),
         "began_before": began.get("before", facts.get("before")) if began else facts.get("before"),
-        "queued_seconds": round(seconds_between(began["at"], at), 1) if began and moves.swapping else None,
+        "queued_seconds": round(event.moment.since(began["moment"]), 1) if began and moves.swapping else None,
         "drained_seconds": began.get("drained_seconds", 0.0) if began else 0.0,
     }
-    return replace(state, active=slot, baked=False, moves=Moves(switch=switch))  # type: ignore[arg-type]  # as built
+    release = state.release_of(slot)
+    earlier = {name: when for name, when in state.last_switched.items() if name != release}
+    latest = earlier | {release: event.at} if release else earlier
+    moves = Moves(switch=switch)  # type: ignore[arg-type]  # as built
+    return replace(state, active=slot, baked=False, moves=moves, last_switched=latest)
 
 
-def baked(state: State, slot: SlotName) -> State:
+def baked(state: State, slot: SlotName, facts: Receipt) -> State:
     release = str(state.release_of(slot))
-    return replace(state, baked=True, good=(*(one for one in state.good if one != release), release))
+    return replace(state, baked=True, receipt=facts, good=(*(one for one in state.good if one != release), release))
 
 
-def crashed(state: State, slot: SlotName, at: str) -> State:
+def crashed(state: State, slot: SlotName, at: Moment) -> State:
     """A server that dies under a share of the traffic has refused itself; the intent to switch to a dead server is
     void."""
     release, weight, found = str(state.release_of(slot)), state.moves.weight, state.slots[slot]
@@ -229,7 +265,8 @@ def crashed(state: State, slot: SlotName, at: str) -> State:
         state = refused(state, f"{release}: its server died under {weight} % of the traffic")
     if slot == state.moves.switching:
         state = with_moves(state, switching=None)
-    state = replace(state, crashes=(*state.crashes, (release, at)))
+    recent = tuple(one for one in state.crashes if at.since(one[1]) <= LONGEST_WINDOW_SECONDS)
+    state = replace(state, crashes=(*recent, (release, at)))
     return with_slot(state, slot, replace(found, crashed=True) if found else None)
 
 
@@ -248,5 +285,10 @@ def stopped(state: State, slot: SlotName, facts: Stopped) -> State:
     return with_slot(state, slot, None)
 
 
-def seconds_between(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+class When(TypedDict):
+    at: str
+    moment: Moment
+
+
+def when(event: Event) -> When:
+    return {"at": event.at, "moment": event.moment}

@@ -4,74 +4,38 @@ under state_dir/receipts."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import NotRequired
-
-from typing_extensions import TypedDict
+from collections.abc import Iterable, Mapping
 
 from configs.errors import RefusedError
 from configs.release import short
 from configs.slots import SLOTS, SlotName, other
+from infra.boot import now
 from infra.files.atomic import write_json
 from infra.haproxy.router import Traffic
 from serve.record.environment import Environment
-from serve.record.facts import Mode, TrafficCounts
-from serve.record.fold import seconds_between
+from serve.record.event import Event
+from serve.record.facts import Receipt, TrafficCounts
 from serve.record.state import State, Switch
 
 
-class Serving(TypedDict):
-    slot: SlotName | None
-    release: str | None
-
-
-Ends = TypedDict("Ends", {"from": Serving, "to": Serving})
-
-
-class Receipt(Ends):
-    """`streams_*`: those open on the old slot at the flip; `requests_*`: since the first share that the new release
-    got. `watch`, `breach`: of a bake, what the watch found, and what ended it."""
-
-    at: str
-    strategy: str
-    capacity: Mode | None
-    flip_milliseconds: float
-    first_request_milliseconds: float
-    streams_open_at_switch: int
-    streams_open_at_flip: dict[SlotName, int]
-    streams_completed: int
-    streams_left_by_client: int
-    streams_cut: int
-    streams_still_open: int
-    longest_drain_seconds: float
-    longest_queue_wait_seconds: float | None
-    requests_since: int
-    requests_by_release: dict[str, int]
-    requests_failed: int
-    seconds_watched: float
-    watch: NotRequired[list[str]]
-    breach: NotRequired[str]
-
-
-def since(now: Traffic, before: TrafficCounts) -> Traffic:
+def since(seen: Traffic, before: TrafficCounts) -> Traffic:
     """What was counted after `before`; all of it, where the router was restarted in between and began at zero."""
-    start = before if now.total >= before["total"] else dict.fromkeys(before, 0)
+    start = before if seen.total >= before["total"] else dict.fromkeys(before, 0)
     return Traffic(
-        **{name: value if name == "open" else max(0, value - start[name]) for name, value in vars(now).items()}
+        **{name: value if name == "open" else max(0, value - start[name]) for name, value in vars(seen).items()}
     )
 
 
 def receipt(
-    state: State, strategy: str, now: Mapping[SlotName, Traffic], seconds: float, drain_seconds: float
+    state: State, strategy: str, traffic: Mapping[SlotName, Traffic], seconds: float, drain_seconds: float
 ) -> Receipt:
     """Streams are counted from the flip, requests from the first share that the new release got. `drain_seconds`: until
     the old slot's last stream ended."""
     switch, active = last_switch(state), state.active
     assert active is not None
     old: SlotName = other(active)
-    flip = {slot: since(now[slot], switch["before"][slot]) for slot in SLOTS}
-    began = {slot: since(now[slot], switch["began_before"][slot]) for slot in SLOTS}
+    flip = {slot: since(traffic[slot], switch["before"][slot]) for slot in SLOTS}
+    began = {slot: since(traffic[slot], switch["began_before"][slot]) for slot in SLOTS}
     left_open = flip[old].open if switch["from"] else 0
     releases = {
         state.release_of(active): began[active].total,
@@ -116,25 +80,30 @@ def receipt_of_rollback(env: Environment, state: State, drain_seconds: float = 0
     """As it is now. A rollback is not baked, so its receipt is written at the switch; `longest_drain_seconds` is how
     long streams were seen to last."""
     switch, traffic = last_switch(state), env.router.traffic()
-    seconds = seconds_between(switch["at"], datetime.now(UTC).isoformat())
+    seconds = now().since(switch["moment"])
     is_open = switch["from"] and traffic[switch["from"]].open
     return receipt(state, "rollback", traffic, seconds, seconds if is_open else drain_seconds)
 
 
 def read_receipts(env: Environment) -> list[Receipt]:
-    """Oldest first. The last rollback's is brought up to date while it is the last word: when it was written, its
-    streams had not ended."""
+    """Oldest first, by the record: the clock may have been set back. The last rollback's is brought up to date while it
+    is the last word: when it was written, its streams had not ended."""
+    state, switches = env.record.state(), list(moments_of_switches(env.record.back()))[::-1]
     paths = sorted((env.folder / "receipts").glob("*.json"))
     found: list[Receipt] = [json.loads(path.read_text(encoding="utf8")) for path in paths]
-    state = env.record.state()
+    found.sort(key=lambda one: switches.index(one["at"]) if one["at"] in switches else -1)
     switch = state.moves.switch
-    if switch is None or not (state.wanted.rollback and state.active and env.router.is_running()):
-        return found
-    if switch["at"] < max((one["at"] for one in found), default="-"):
+    is_back = state.wanted.rollback and state.active and state.release_of(state.active) == state.wanted.desired
+    if switch is None or not (is_back and env.router.is_running()):
         return found
     written = [one for one in found if one["at"] == switch["at"]]
-    now = receipt_of_rollback(env, state, written[0]["longest_drain_seconds"] if written else 0.0)
-    return [one for one in found if one not in written] + [now]
+    latest = receipt_of_rollback(env, state, written[0]["longest_drain_seconds"] if written else 0.0)
+    return [one for one in found if one not in written] + [latest]
+
+
+def moments_of_switches(events: Iterable[Event]) -> list[str]:
+    """A receipt bears its switch's."""
+    return [event.at for event in events if event.kind == "switched"]
 
 
 def last_receipt(env: Environment) -> Receipt:

@@ -3,17 +3,18 @@ is so. Nothing else is stored."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ExternalError
 from configs.slots import SlotName
-from infra.files.sealed_log import append, whole_lines
+from infra.boot import now
+from infra.files.sealed_log import append, first_seal
 from infra.git.command import stamp
 from serve.record.event import REQUESTS, Event, Kind
-from serve.record.fold import fold
+from serve.record.reader import read_back, read_events, reader_of
 from serve.record.state import State
 
 
@@ -33,14 +34,17 @@ class Record:
 
         provenance = self.provenance() if kind in REQUESTS else {}
         facts = {"why": self.why} | facts if self.why and provenance else facts
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        event = Event(at=at, kind=kind, slot=slot, facts=facts, **provenance)
+        moment = now()
+        when = {"at": moment.iso, "boot": moment.boot, "uptime": round(moment.uptime, 3)}
+        event = Event(**when, kind=kind, slot=slot, facts=facts, **provenance)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # An operator's request and the agent's work are written by two processes.
             with FileLock(self.path.with_suffix(".lock")):
                 self.check_token()
                 seal = append(self.path, event.model_dump_json(exclude={"seal"}).encode())
+                self.state()
+                reader_of(self.path.absolute()).keep()
         except OSError as error:
             raise ExternalError(
                 f"{self.path}: the record cannot be written: {error.strerror or error}",
@@ -48,11 +52,16 @@ class Record:
             ) from error
         return event.model_copy(update={"seal": seal})
 
+    @property
+    def owner(self) -> str:
+        """Names this record for good, and whatever belongs to it: its first seal. Empty as long as there is none."""
+        return first_seal(self.path)[:16]
+
     def provenance(self) -> dict[str, str]:
         """Who and from which commit; an agent says that it is one, for its user may be a person's as well."""
-        found, acquired = stamp(), [event.facts for event in self.read() if event.kind == "acquired"]
-        held = [facts for facts in acquired if facts["token"] == self.token]
-        return found | {"by": f"agent {found['by']}"} if held and held[-1].get("command") == "agent" else found
+        found, holder = stamp(), self.state().holder
+        is_agent = holder and holder.get("command") == "agent" and holder["token"] == self.token
+        return found | {"by": f"agent {found['by']}"} if is_agent else found
 
     def check_token(self) -> None:
         """Raises ExternalError where another command has taken the environment over since."""
@@ -66,18 +75,14 @@ class Record:
             )
 
     def read(self) -> list[Event]:
-        """Every whole line; a line torn by a kill was never acted on."""
-        from pydantic import ValidationError
+        """Every whole line; a line torn by a kill was never acted on. Raises ExternalError where one is not what was
+        written."""
+        return list(read_events(self.path))
 
-        if not self.path.exists():
-            return []
-        events = []
-        for line in whole_lines(self.path.read_bytes()):
-            try:
-                events.append(Event.model_validate(line))
-            except ValidationError:
-                continue
-        return events
+    def back(self) -> Iterator[Event]:
+        """The newest first, read as far as the caller goes."""
+        return read_back(self.path)
 
     def state(self) -> State:
-        return fold(self.read())
+        """Raises ExternalError where a line is not what was written, or of a newer version."""
+        return reader_of(self.path.absolute()).now()

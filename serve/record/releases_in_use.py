@@ -44,7 +44,7 @@ def uses_in(name: str, pinned: str | None, events: list[Event]) -> list[ReleaseU
     gone = {str(event.facts["release"]) for event in events if event.kind == "starting" and event.slot} - {
         reference for reference, _ in needed
     }
-    switched = last_switches(events)
+    switched = state.last_switched
     return [ReleaseUse(name, reference, how, True, switched.get(reference)) for reference, how in needed] + [
         ReleaseUse(name, reference, "not any more", False, switched.get(reference)) for reference in sorted(gone)
     ]
@@ -61,15 +61,3 @@ def needs(state: State) -> Iterator[tuple[str, str]]:
     ):
         if reference:
             yield reference, how
-
-
-def last_switches(events: list[Event]) -> dict[str, str]:
-    """When each release last got all of the traffic."""
-    slots: dict[str, str] = {}
-    switched: dict[str, str] = {}
-    for event in events:
-        if event.kind == "starting" and event.slot:
-            slots[event.slot] = str(event.facts["release"])
-        elif event.kind == "switched" and event.slot in slots:
-            switched[slots[event.slot]] = event.at
-    return switched

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from configs.slots import SLOTS, SlotName, other
+from infra.boot import Moment
 from serve.record.event import PROOF
 from serve.record.facts import (
+    Counters,
+    Holder,
     Mode,
     Planned,
     Proposed,
     Pulled,
     Queued,
+    Receipt,
     Reported,
     Started,
     Stepped,
@@ -65,21 +69,24 @@ class Git:
 
 
 class BaselineCounters(Queued, total=False):
-    """The router's counters when traffic began to move, `at` that moment; `drained_seconds`: how long the old slot's
+    """The router's counters when traffic began to move, `at` that `moment`; `drained_seconds`: how long the old slot's
     streams then took to end."""
 
     at: str
+    moment: Moment
     drained_seconds: float
 
 
 class Share(Stepped):
     at: str
+    moment: Moment
 
 
 class Switch(Switched):
-    """The last switch, `at` its moment; `began_before`: the counters at the first share, or at the queue of a swap."""
+    """The last switch, at its `moment`; `began_before`: the counters at the first share, or at the queue of a swap."""
 
     at: str
+    moment: Moment
     began_before: dict[SlotName, TrafficCounts]
     queued_seconds: float | None
     drained_seconds: float
@@ -102,10 +109,15 @@ class Moves:
 
 @dataclass(frozen=True)
 class State:
-    """`token` is the last holder's. `refused`: why the desired release may not serve; `paged`: why a person is needed;
-    `good`: releases that came through their bake, the newest last; `crashes`: release and moment of each."""
+    """`refused`: why the desired release may not serve; `paged`: why a person is needed; `good`: releases that came
+    through their bake, the newest last; `crashes`: release and moment of each of the last day. `last_switched`: when
+    each release last got all of the traffic, the newest last; `proof_seconds`: how long each proof took last.
 
-    token: int = 0
+    `counted`: vLLM's counters of a slot when traffic last came to it; `counted_before_load`: when others than users
+    began to ask it. `receipt`: of the last bake.
+    """
+
+    holder: Holder | None = None
     wanted: Wanted = Wanted()
     git: Git = field(default_factory=Git)
     moves: Moves = Moves()
@@ -115,8 +127,17 @@ class State:
     refused: str | None = None
     baked: bool = True
     good: tuple[str, ...] = ()
-    crashes: tuple[tuple[str, str], ...] = ()
+    crashes: tuple[tuple[str, Moment], ...] = ()
     paged: str | None = None
+    last_switched: dict[str, str] = field(default_factory=dict)
+    proof_seconds: dict[str, float] = field(default_factory=dict)
+    counted: dict[SlotName, Counters] = field(default_factory=dict)
+    counted_before_load: dict[SlotName, Counters] = field(default_factory=dict)
+    receipt: Receipt | None = None
+
+    @property
+    def token(self) -> int:
+        return self.holder["token"] if self.holder else 0
 
     def release_of(self, slot: SlotName | None) -> str | None:
         found = self.slots[slot] if slot else None

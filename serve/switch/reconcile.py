@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError, TunegateError
@@ -18,8 +18,7 @@ from serve.plan.observe import observe
 from serve.plan.planner import plan
 from serve.record.champion import judging
 from serve.record.environment import BusyError, Environment, holder_of, locked
-from serve.record.facts import Desired
-from serve.record.receipt import Receipt
+from serve.record.facts import Desired, Receipt
 from serve.record.state import State
 from serve.switch.effects import perform
 from serve.switch.servers import crash
@@ -69,10 +68,10 @@ def act(env: Environment, request: Callable[[Environment], None], *, beside: boo
             return reconcile(held)
     except BusyError:
         holder = holder_of(env)
-        if holder is None or not (beside or holder.facts["command"] == "agent"):
+        if holder is None or not (beside or holder["command"] == "agent"):
             raise
     request(env)
-    return follow(env, f"{holder.facts['command']} {holder.facts['pid']}")
+    return follow(env, f"{holder['command']} {holder['pid']}")
 
 
 def follow(env: Environment, holder: str) -> DeployResult:
@@ -190,6 +189,4 @@ def deploy_result(env: Environment, state: State, kind: EndKind | None = None) -
             "first_request_milliseconds": switch["first_request_milliseconds"],
             "streams_open_at_switch": switch["streams_open_at_switch"],
         }
-    baked = [event.facts for event in env.record.read() if event.kind == "baked"]
-    receipt: Any = baked[-1] if baked else None
-    return {**found, "receipt": receipt}
+    return {**found, "receipt": state.receipt}

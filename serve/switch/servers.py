@@ -49,7 +49,7 @@ def measure_capacity(env: Environment, state: State, slot: SlotName, reference: 
     manifest = read_manifest(find(reference) / "release")
     serving = env.process(state, state.active) if state.active else None
     separate = why_not_shared(env, state, state.active, manifest)
-    planned = measure(env.config, manifest, env.record.read(), serving, separate)
+    planned = measure(env.config, manifest, state.proof_seconds, serving, separate)
     env.report_progress(f"memory for {manifest.name}: {planned['why']}")
     env.record.append("planned", slot, **{"release": reference, **planned})
 
@@ -80,8 +80,10 @@ def start_server(env: Environment, state: State, slot: SlotName, directory: Path
         index=SLOTS.index(slot),
         sampled=sampling_of(env.config, slot),
         hot=takes_adapters,
+        owner=env.record.owner,
     )
-    facts: Started = {"pid": process.pid, "create_time": process.create_time, "port": port, "log": str(log)}
+    pid, boot, ticks = process.process
+    facts: Started = {"pid": pid, "boot": boot, "ticks": ticks, "port": port, "log": str(log)}
     if takes_adapters and manifest.adapter:
         facts["adapter_limits"] = adapter_limits(manifest)
     env.record.append("started", slot, **facts)
@@ -109,7 +111,7 @@ def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifes
     port = port_for(env, state, slot)
     env.record.append("starting", slot, release=manifest.reference)
     end_server(env, state, slot, drain_seconds=0)
-    reap_orphan(port)
+    reap_orphan(port, env.record.owner)
 
 
 def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manifest: Manifest) -> None:
@@ -162,7 +164,7 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
     env.report_progress(f"retire {slot}, {open_streams} streams open")
     drained = round(time.monotonic() - began, 1)
     end_server(env, state, slot, KILL_SECONDS)
-    reap_orphan(port_for(env, state, slot))
+    reap_orphan(port_for(env, state, slot), env.record.owner)
     facts: Stopped = {
         "release": state.release_of(slot),
         "streams_open": open_streams,

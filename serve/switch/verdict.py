@@ -17,7 +17,6 @@ from configs.rules.gate import GateConfig
 from configs.verdict import NO_CHAMPION, Binding, Verdict
 from infra.vllm.version import vllm_version
 from serve.record.champion import judging, last_served
-from serve.record.fold import fold
 from serve.record.record import Record
 from serve.record.releases_in_use import RECORD
 
@@ -63,7 +62,7 @@ def read_passing(config: DeployConfig, reference: str, path: Path) -> Verdict:
 
 def came_through(config: DeployConfig) -> set[str]:
     """What serves here, and what came through its bake here: a way back needs no new verdict."""
-    state = fold(Record(Path(config.state_dir) / RECORD).read())
+    state = Record(Path(config.state_dir) / RECORD).state()
     serving = state.release_of(state.active)
     return {*state.good, *([serving] if serving else [])}
 

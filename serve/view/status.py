@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from configs.release import short
@@ -24,7 +25,8 @@ LAST_EVENTS = 8
 def status(env: Environment) -> Standing:
     """Everything at once, as JSON would have it."""
     state = env.record.state()
-    seen, events = observe(env, state), [event for event in env.record.read() if event.kind != "acquired"]
+    seen = observe(env, state)
+    events = list(islice((event for event in env.record.back() if event.kind != "acquired"), LAST_EVENTS))[::-1]
     traffic, holder, receipts = env.router.traffic() if seen.router_running else {}, holder_of(env), read_receipts(env)
 
     def slot(name: SlotName) -> SlotStanding:
@@ -39,7 +41,10 @@ def status(env: Environment) -> Standing:
             "requests": traffic[name].total if traffic else 0,
         }
 
-    held: Any = {**holder.facts, "since": holder.at} if holder else None
+    held: Any = None
+    if holder:
+        shown = ("token", "pid", "host", "command", "follows")
+        held = {name: value for name, value in holder.items() if name in shown} | {"since": holder["at"]}
     return {
         "environment": env.config.name,
         "router": {"url": env.router.base_url, "running": seen.router_running, "sends_to": seen.routed},
@@ -56,8 +61,7 @@ def status(env: Environment) -> Standing:
         "slots": {name: slot(name) for name in SLOTS},
         "receipt": in_one_line(receipts[-1]) if receipts else None,
         "events": [
-            {"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")}
-            for event in events[-LAST_EVENTS:]
+            {"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")} for event in events
         ],
     }
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from configs.environment.strategy import Canary
 from configs.errors import RefusedError
 from configs.slots import SlotName, other
+from infra.boot import Moment, now
 from infra.vllm.server import is_alive
 from serve.record.environment import Environment
-from serve.record.facts import Analysed, TrafficCounts
-from serve.record.receipt import Receipt, receipt, since, write_receipt
+from serve.record.facts import Analysed, Receipt, TrafficCounts
+from serve.record.receipt import receipt, since, write_receipt
 from serve.record.state import State
 from serve.watch.liveness import Liveness
 from serve.watch.watcher import Watcher, baseline
@@ -30,7 +30,7 @@ def analyse(env: Environment, state: State, slot: SlotName) -> None:
     env.report_progress(f"watch {slot} at {state.moves.weight} % for {seconds} s")
     watcher = Watcher(env, slot, baseline(env, other(slot)), seconds)
     before = share["before"][slot]
-    watch = TrafficWatch(env, state, slot, watcher, before, datetime.fromisoformat(share["at"]), seconds)
+    watch = TrafficWatch(env, state, slot, watcher, before, share["moment"], seconds)
     if not watch.until_over():
         return
     counted = since(env.router.traffic()[slot], before)
@@ -52,7 +52,7 @@ def bake(env: Environment, state: State) -> None:
     slot, switch, seconds = state.active, state.moves.switch, env.config.bake_seconds
     assert slot is not None and switch is not None
     env.report_progress(f"bake {slot} for {seconds} s")
-    old, before, started = switch["from"], switch["before"][slot], datetime.fromisoformat(switch["at"])
+    old, before, started = switch["from"], switch["before"][slot], switch["moment"]
     watcher = Watcher(env, slot, baseline(env, old) if old else None)
     watch = TrafficWatch(env, state, slot, watcher, before, started, seconds, old)
     try:
@@ -70,7 +70,7 @@ def bake(env: Environment, state: State) -> None:
 def close(watch: TrafficWatch, breach: str | None = None) -> Receipt:
     """Writes the receipt of a bake that came to its end, or to a breach."""
     env, state = watch.env, watch.state
-    seconds = elapsed(watch.started)
+    seconds = now().since(watch.started)
     found = receipt(state, env.config.strategy.kind, env.router.traffic(), seconds, watch.drain_seconds)
     found["watch"] = watch.watcher.receipt()
     if breach is not None:
@@ -89,7 +89,7 @@ class TrafficWatch:
     slot: SlotName
     watcher: Watcher
     before: TrafficCounts
-    started: datetime
+    started: Moment
     seconds: float
     old: SlotName | None = None
     drain_seconds: float = 0.0
@@ -112,7 +112,7 @@ class TrafficWatch:
     def until_drained(self) -> bool:
         """At most until the deadline; False as soon as something else is wanted, or a person pauses. Raises
         RefusedError where the new slot hangs."""
-        while self.is_draining and elapsed(self.started) < self.env.config.drain_deadline_seconds:
+        while self.is_draining and now().since(self.started) < self.env.config.drain_deadline_seconds:
             time.sleep(POLL_SECONDS)
             if self.has_changed() or not self.is_over():
                 return False
@@ -124,16 +124,18 @@ class TrafficWatch:
         lives = self.old is not None and self.old in self.env.alive(self.state)
         self.is_draining = bool(lives and self.old and self.env.router.traffic()[self.old].open)
         if self.is_draining:
-            self.drain_seconds = elapsed(self.started)
+            self.drain_seconds = now().since(self.started)
 
     def is_over(self) -> bool:
         """Not while an operator has paused."""
-        return elapsed(self.started) >= self.seconds and not self.env.record.state().wanted.paused
+        return now().since(self.started) >= self.seconds and not self.env.record.state().wanted.paused
 
     def has_changed(self) -> bool:
         """True once an operator, or a new pin, wants something else than what is being watched."""
-        now, was = self.env.record.state(), self.state
-        return (now.wanted.desired, now.refused, now.wanted.held) != (was.wanted.desired, was.refused, was.wanted.held)
+        here, was = self.env.record.state(), self.state
+        return here.refused != was.refused or any(
+            getattr(here.wanted, name) != getattr(was.wanted, name) for name in ("desired", "held")
+        )
 
     def check_traffic(self, *, last: bool) -> None:
         """Raises RefusedError if the slot's server died, more of its requests failed than are allowed, or it is worse
@@ -147,7 +149,3 @@ class TrafficWatch:
         breaches = too_many or self.watcher.check(last=last)
         if breaches:
             raise RefusedError(f"{release}: under traffic {'; '.join(breaches)}", hint=log)
-
-
-def elapsed(started: datetime) -> float:
-    return (datetime.now(UTC) - started).total_seconds()

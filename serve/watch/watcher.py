@@ -24,24 +24,15 @@ def count_slot(env: Environment, slot: SlotName) -> Counted:
 
 def counted_at_takeover(env: Environment, slot: SlotName) -> Counted:
     """What the slot had counted when traffic last came to it: its proofs, which are no traffic."""
-    events = [event for event in env.record.read() if event.kind in ("switched", "stepped") and event.slot == slot]
-    return Counted.model_validate((events[-1].facts.get("counted") or {}).get(slot) or {}) if events else Counted()
+    return Counted.model_validate(env.record.state().counted.get(slot) or {})
 
 
 def baseline(env: Environment, slot: SlotName) -> Counters:
     """What a slot showed under its own traffic, from its takeover until others asked it too: at the candidate's
     load test, or at once where the candidate was loaded into the same server. Without a candidate until now."""
-    last = counted_before_load(env, slot)
-    return between(counted_at_takeover(env, slot), last or count_slot(env, slot)).model_dump(mode="json")
-
-
-def counted_before_load(env: Environment, slot: SlotName) -> Counted | None:
-    for event in reversed(env.record.read()):
-        if event.kind in ("started", "proven") and event.slot != slot and slot in event.facts.get("counted", {}):
-            return Counted.model_validate(event.facts["counted"][slot])
-        if event.kind in ("switched", "stepped") and event.slot == slot:
-            return None
-    return None
+    last = env.record.state().counted_before_load.get(slot)
+    until = Counted.model_validate(last) if last is not None else count_slot(env, slot)
+    return between(counted_at_takeover(env, slot), until).model_dump(mode="json")
 
 
 @dataclass

@@ -116,7 +116,7 @@ def in_child(scene: Scene) -> int:
             scene.new_agent().run(0.2, once=False)
         finally:
             os._exit(0)
-    wait_until(lambda: (found := holder_of(scene.env)) is not None and found.facts["pid"] == child)
+    wait_until(lambda: (found := holder_of(scene.env)) is not None and found["pid"] == child)
     return child
 
 

@@ -14,6 +14,7 @@ import serve.load.run
 import serve.proofs.baseline
 import serve.switch.servers
 from configs.errors import ExternalError, RefusedError
+from infra.boot import ProcessId
 from infra.signing import sign
 from infra.vllm.server import SlotProcess
 from serve.foreground import serve_release
@@ -36,7 +37,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, *, alive: int, end: type[BaseExcep
 
     def start_slot(directory: Path, manifest: Any, *, port: int, served_name: str, log: Path) -> SlotProcess:
         done.append(f"start {served_name} on {port}")
-        return SlotProcess(7, 0.0, port, log)
+        return SlotProcess(ProcessId(7, "", 0), port, log)
 
     def wait_healthy(slot: SlotProcess, seconds: float) -> None:
         done.append("healthy" if seconds else "dead")

@@ -110,7 +110,7 @@ class Holders:
     """It lives when it is first asked for, and is gone at the next look."""
 
     def __init__(self, env: Environment) -> None:
-        self.found = [[event for event in env.record.read() if event.kind == "acquired"][-1], None]
+        self.found = [env.record.state().holder, None]
 
     def __call__(self, env: Environment) -> object:
         return self.found.pop(0)

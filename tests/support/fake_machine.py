@@ -29,11 +29,12 @@ from configs.release import Manifest, digest_of, list_files
 from configs.run.serving import Serving
 from configs.slots import SLOTS, SlotName
 from configs.verdict import Outcome, Verdict
+from infra.boot import Moment, ProcessId
 from infra.haproxy.router import Traffic
 from infra.vllm.server import SlotProcess
 from serve.plan.action import Action, ActionKind
 from serve.record.environment import Environment
-from serve.record.receipt import Receipt
+from serve.record.facts import Receipt
 from serve.record.record import Record
 from serve.record.state import State
 from serve.switch.effects import perform
@@ -68,7 +69,7 @@ class World:
     every effect.
 
     An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each
-    effect and each event.
+    effect and each event. `clock_ahead`: seconds by which the wall clock is wrong.
     """
 
     router_up: bool = False
@@ -83,13 +84,13 @@ class World:
     fails: dict[str, TunegateError] = field(default_factory=dict)
     on_sleep: Callable[[], object] = lambda: None
     now: datetime = datetime(2026, 11, 24, tzinfo=UTC)
+    clock_ahead: float = 0.0
     done: list[str] = field(default_factory=list)
     points: int = 0
     kill_at: int = 0
     base_url: str = "http://router"
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
-        clock = SimpleNamespace(now=lambda zone: self.now, fromisoformat=datetime.fromisoformat)
         seconds = SimpleNamespace(
             sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp()
         )
@@ -97,7 +98,12 @@ class World:
             name: getattr(self, name)
             for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")
         }
-        replaced |= {"Router": lambda config: self, "api_key": lambda config: "key", "time": seconds, "datetime": clock}
+        replaced |= {
+            "Router": lambda config: self,
+            "api_key": lambda config: "key",
+            "time": seconds,
+            "now": self.moment,
+        }
         replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
         for module in FAKED:
             for name in replaced.keys() & vars(module).keys():
@@ -105,6 +111,9 @@ class World:
         monkeypatch.setattr(Liveness, "hung", lambda *facts: frozenset())  # no server here hangs
         monkeypatch.setattr(Record, "append", lambda record, *event, **facts: self.append(record, *event, **facts))
         return self
+
+    def moment(self) -> Moment:
+        return Moment(self.now.timestamp() + self.clock_ahead, "boot", self.now.timestamp())
 
     def point(self) -> None:
         self.points += 1
@@ -191,7 +200,8 @@ class World:
     ) -> SlotProcess:
         assert port not in self.servers, "the port is taken"
         with self.effect(f"start {SLOTS[index]}"):
-            self.servers[port], self.runs[port] = SlotProcess(len(self.done), 0.0, port, log), manifest.reference
+            self.servers[port] = SlotProcess(ProcessId(len(self.done), "", 0), port, log, str(facts["owner"]))
+            self.runs[port] = manifest.reference
         return self.servers[port]
 
     def is_alive(self, process: SlotProcess) -> bool:
@@ -199,9 +209,9 @@ class World:
 
     def stop_slot(self, process: SlotProcess, drain_seconds: float) -> None:
         if self.is_alive(process):
-            self.reap_orphan(process.port)
+            self.reap_orphan(process.port, process.owner)
 
-    def reap_orphan(self, port: int) -> None:
+    def reap_orphan(self, port: int, owner: str) -> None:
         slot = "blue" if port == PORTS["blue"] else "green"
         if port in self.servers:
             assert not (self.router_up and self.routed == slot and not self.held), f"{slot} serves and was stopped"
@@ -230,15 +240,8 @@ def publish(name: str, outcome: Outcome = "pass") -> str:
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_text(name)
     files = list_files(folder)
-    facts: dict[str, Any] = {
-        "base": {},
-        "data": {},
-        "quantization": {},
-        "git_revision": "x",
-        "versions": {},
-        "config": {},
-        "created": "2026-11-24",
-    }
+    facts: dict[str, Any] = {name: {} for name in ("base", "data", "quantization", "versions", "config")}
+    facts |= {"git_revision": "x", "created": "2026-11-24"}
     manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
     (folder / "manifest.json").write_text(manifest.model_dump_json())
     Verdict(release=manifest.reference, outcome=outcome, results=[]).write(folder.parent / "gate" / "verdict.json")

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.slots import SLOTS, SlotName, other
+from infra.boot import Moment
 from serve.plan.action import Action, End
 from serve.plan.planner import plan
 from serve.plan.situation import Observed
@@ -32,7 +32,8 @@ class World:
     answer.
 
     `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or
-    for a second adapter in the first (adapter); `joined`: both slots live in one server, which dies as one.
+    for a second adapter in the first (adapter); `joined`: both slots live in one server, which dies as one. `now`: the
+    true time, in seconds; the wall clock is `clock_ahead` of it.
     """
 
     config: DeployConfig
@@ -49,19 +50,32 @@ class World:
     room: str = "surge"
     joined: bool = False
     now: float = 0.0
+    clock_ahead: float = 0.0
+    boots: int = 1
+    booted: float = 0.0
     log: list[Action | End] = field(default_factory=list)
 
     def note(self, kind: Kind, slot: SlotName | None = None, **facts: object) -> None:
-        self.state = apply(
-            self.state, Event(at=datetime.fromtimestamp(self.now, UTC).isoformat(), kind=kind, slot=slot, facts=facts)
-        )
+        when = {"at": self.moment.iso, "boot": self.moment.boot, "uptime": self.moment.uptime}
+        self.state = apply(self.state, Event(**when, kind=kind, slot=slot, facts=facts))
         self.kinds.append(kind)
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.now + self.clock_ahead, f"boot {self.boots}", self.now - self.booted)
+
+    def reboot(self, clock_ahead: float) -> None:
+        """No process survives it; the new boot's clock may be anywhere."""
+        self.boots, self.booted, self.clock_ahead = self.boots + 1, self.now, clock_ahead
+        self.router_up = False
+        for slot in SLOTS:
+            self.kill(slot)
 
     def next(self) -> Action | End:
         alive = frozenset(slot for slot in self.servers if self.has_process(slot))
         weights = self.weights if self.router_up else {}
         return plan(
-            self.state, self.config, Observed(self.router_up, dict(weights), alive, frozenset(self.hung), self.now)
+            self.state, self.config, Observed(self.router_up, dict(weights), alive, frozenset(self.hung), self.moment)
         )
 
     def has_process(self, slot: SlotName) -> bool:

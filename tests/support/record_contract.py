@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from serve.record import facts
 from serve.record.event import Event, Kind
-from serve.record.receipt import Receipt
+from serve.record.facts import Receipt
 
 OPEN = ("proven", "keyed")  # a proof adds what it found, the keyring what it changed
 FACTS: dict[Kind, Any] = {

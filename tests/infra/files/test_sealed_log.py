@@ -5,14 +5,16 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.files import sealed_log
-from infra.files.sealed_log import append, check, sealed, whole_lines
+from infra.files.sealed_log import Chain, append, check, sealed
 from infra.git import command
 from infra.git.command import stamp
 from infra.haproxy.api_keys import note
@@ -39,6 +41,15 @@ def written(bodies: list[dict[str, object]], ascii_only: bool = True) -> bytes:
 def lines_of(content: bytes) -> list[bytes]:
     """With their ends."""
     return [line + b"\n" for line in content.split(b"\n")[:-1]]
+
+
+def whole_lines(content: bytes) -> list[dict[str, Any]]:
+    """As whoever follows the seals reads them."""
+    chain, lines = Chain(), []
+    for line in lines_of(content):
+        value, chain = chain.follow(line)
+        lines += [value] if value is not None else []
+    return lines
 
 
 def holds(content: bytes) -> bool:
@@ -132,6 +143,32 @@ def test_lines_from_before_there_were_seals_are_counted_and_from_then_on_covered
 
 def test_an_empty_file_says_nothing_and_is_nothing() -> None:
     assert check(b"") == sealed_log.ChainCheck() and whole_lines(b"\x00\x00\n[1]\n7\n{}\n") == [{}]
+
+
+@pytest.mark.parametrize("name", ["write", "fsync"])
+def test_what_the_disk_did_not_take_was_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / "events.jsonl"
+    append(path, b'{"kind":"one"}')
+    before = path.read_bytes()
+    if name == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            append(path, b'{"kind":"two"}')
+        monkeypatch.undo()
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, resource.RLIM_INFINITY))
+        try:
+            with pytest.raises(OSError, match=r"No space left|too large"):
+                append(path, b'{"kind":"two"}')
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert path.read_bytes() == before
+    append(path, b'{"kind":"three"}')
+    assert [line["kind"] for line in whole_lines(path.read_bytes())] == ["one", "three"]
+
+
+def full(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_reason_may_hold_what_elsewhere_ends_a_line() -> None:

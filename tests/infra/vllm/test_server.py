@@ -13,10 +13,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from configs.errors import ExternalError, InputError
+from infra.boot import ProcessId, boot_id, identify, is_taken
 from infra.vllm.server import (
     SlotProcess,
     free_port,
@@ -68,16 +67,17 @@ def test_without_a_serve_environment_the_command_that_makes_one_is_named(
         start_slot(tmp_path, manifest(), port=free_port(), served_name="m", log=tmp_path / "slot.log")
 
 
-@given(st.floats(-1e9, 1e9).filter(lambda seconds: abs(seconds) > 2))
-def test_another_process_with_the_same_pid_is_not_the_slot(seconds: float) -> None:
-    me = psutil.Process()
-    assert is_alive(SlotProcess(me.pid, me.create_time(), 1, Path("log")))
-    assert not is_alive(SlotProcess(me.pid, me.create_time() + seconds, 1, Path("log")))
+def process_of(pid: int) -> ProcessId:
+    found = identify(pid)
+    assert found is not None
+    return found
 
 
 def test_a_zombie_is_not_alive_and_neither_is_a_process_that_is_gone() -> None:
-    child = subprocess.Popen(["true"])
-    slot = SlotProcess(child.pid, psutil.Process(child.pid).create_time(), 1, Path("log"))
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    slot = SlotProcess(process_of(child.pid), 1, Path("log"))
+    assert child.stdin is not None and is_alive(slot)
+    child.stdin.close()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert psutil.pid_exists(child.pid) and not is_alive(slot)
     child.wait()
@@ -138,21 +138,44 @@ def test_the_helpers_of_a_server_that_died_are_ended_and_stopping_twice_is_stopp
 def test_a_stranger_that_got_the_pid_of_a_dead_slot_is_left_alone() -> None:
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
-        stop_slot(
-            SlotProcess(stranger.pid, psutil.Process(stranger.pid).create_time() - 1000, 1, Path("log")),
-            drain_seconds=0,
-        )
+        found = process_of(stranger.pid)
+        for other in (found._replace(ticks=found.ticks - 1), found._replace(boot="another")):
+            stop_slot(SlotProcess(other, 1, Path("log"), "somebody"), drain_seconds=0)
         assert stranger.poll() is None
     finally:
         stranger.kill()
 
 
-def test_an_orphan_on_the_port_is_ended_and_nobody_else(start: Start) -> None:
+def test_a_server_survives_any_step_of_the_wall_clock(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    slot, booted, clock = start(), psutil.boot_time(), time.time
+    for seconds in (-3600.0, -1.2, 1.2, 3600.0):
+        monkeypatch.setattr(psutil, "boot_time", lambda by=seconds: booted + by)
+        monkeypatch.setattr(time, "time", lambda by=seconds: clock() + by)
+        assert is_alive(slot) and not is_taken(slot.process)
+
+
+def test_a_group_of_the_same_number_is_left_alone_where_its_first_process_is_gone_and_it_is_not_ours() -> None:
+    leader = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!"], stdout=subprocess.PIPE, start_new_session=True)
+    assert leader.stdout is not None
+    helper = psutil.Process(int(leader.stdout.readline()))
+    gone = ProcessId(leader.pid, boot_id(), 1)
+    leader.wait()
+    try:
+        stop_slot(SlotProcess(gone, 1, Path("log"), "somebody"), drain_seconds=0)
+        assert helper.is_running() and helper.status() != psutil.STATUS_ZOMBIE
+    finally:
+        helper.kill()
+
+
+def test_an_orphan_on_the_port_is_ended_by_its_owner_and_nobody_else(start: Start) -> None:
     orphan, neighbour = start(), start()
     stranger = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)", "--port", str(orphan.port)])
     try:
         group = group_of(orphan)
-        reap_orphan(orphan.port)
+        reap_orphan(orphan.port, "another environment")
+        reap_orphan(orphan.port, neighbour.owner)
+        assert is_alive(orphan), "whoever else has this port in its YAML"
+        reap_orphan(orphan.port, orphan.owner)
         assert ended(group) and is_alive(neighbour) and stranger.poll() is None
     finally:
         stranger.kill()

@@ -62,7 +62,8 @@ def test_the_process_is_the_serve_environments_python_with_these_arguments_in_a_
 ) -> None:
     slot = start(healthy=False)
     arguments = vllm_arguments(tmp_path / "release", manifest(), port=slot.port, served_name="assistant")
-    assert server_of(slot).cmdline() == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments]
+    started = [sys.executable, "-X", f"tunegate={slot.owner}", "-m", "vllm.entrypoints.openai.api_server"]
+    assert server_of(slot).cmdline() == [*started, *arguments]
     assert os.getsid(slot.pid) == slot.pid != os.getsid(0)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
+from infra.boot import ProcessId
 from infra.vllm.server import SlotProcess
 from serve.plan.capacity import (
     OVERHEAD_GIB,
@@ -22,6 +23,7 @@ from serve.plan.capacity import (
     resident_gib,
 )
 from serve.record.event import PROOF, Event
+from serve.record.fold import fold
 from tests.support.fake_machine import publish
 
 pytestmark = pytest.mark.unit
@@ -112,10 +114,12 @@ def test_why_an_adapter_gets_a_server_of_its_own_is_part_of_the_arithmetic() -> 
 
 def test_the_estimate_is_what_was_last_measured_here_else_what_was_measured_elsewhere() -> None:
     def proven(proof: str, seconds: float) -> Event:
-        return Event(at="x", kind="proven", slot="blue", facts={"proof": proof, "seconds": seconds})
+        facts = {"proof": proof, "seconds": seconds}
+        return Event(at="2026-11-28T00:00:00+00:00", kind="proven", slot="blue", facts=facts)
 
-    assert estimate_start(config(), []) == pytest.approx(START_SECONDS + 10)
-    assert estimate_start(config(), [proven(proof, 9) for proof in PROOF] + [proven("healthy", 2)]) == 2 + 4 * 9
+    known = fold([*(proven(proof, 9) for proof in PROOF), proven("healthy", 2)]).proof_seconds
+    assert estimate_start(config(), {}) == pytest.approx(START_SECONDS + 10)
+    assert estimate_start(config(), known) == 2 + 4 * 9
 
 
 def test_the_need_of_a_release_is_its_weights_its_cache_and_the_overhead(
@@ -135,5 +139,5 @@ def test_the_need_of_a_release_is_its_weights_its_cache_and_the_overhead(
 def test_what_serves_would_free_its_own_pages_and_nothing_once_it_is_gone(tmp_path: Any) -> None:
     import os
 
-    assert 0 < resident_gib(SlotProcess(os.getpid(), 0.0, 1, tmp_path)) < 8
-    assert resident_gib(SlotProcess(2**22 + 1, 0.0, 1, tmp_path)) == 0.0
+    assert 0 < resident_gib(SlotProcess(ProcessId(os.getpid(), "", 0), 1, tmp_path)) < 8
+    assert resident_gib(SlotProcess(ProcessId(2**22 + 1, "", 0), 1, tmp_path)) == 0.0

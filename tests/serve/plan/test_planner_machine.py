@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from configs.slots import SLOTS, other
+from serve.plan.action import Action
 from serve.record.event import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 
@@ -31,6 +32,7 @@ STRATEGIES: list[dict[str, Any]] = [
 ROOMS = ["surge", "swap", "adapter"]
 RELEASES = st.sampled_from([OLD, NEW, NEXT])
 COUNTED = {"steps": 0}
+LONGEST_WAIT = 1.0  # backoff_seconds: at the third crash nobody waits, a person is called
 
 
 class Deployment(RuleBasedStateMachine):
@@ -123,12 +125,26 @@ class Deployment(RuleBasedStateMachine):
     def let_time_pass(self, seconds: float) -> None:
         self.world.now += seconds
 
+    @rule(seconds=st.sampled_from([-3600.0, -1.0, 1.0, 3600.0]))
+    def step_the_clock(self, seconds: float) -> None:
+        """It changes no plan: neither what is next nor how long it waits."""
+        before = self.world.next()
+        self.world.clock_ahead += seconds
+        assert self.world.next() == before
+
+    @rule(clock_ahead=st.sampled_from([-3600.0, 0.0, 3600.0]))
+    def reboot(self, clock_ahead: float) -> None:
+        """The machine's clock is wrong until somebody sets it."""
+        self.world.reboot(clock_ahead)
+
     def step(self, killed_after: int | None = None) -> None:
         """Where a slot answered before, one answers after: only a swap, and a person's `queued` one at that, may do
         without."""
         before = self.world.serving()
         self.world.step(killed_after=killed_after)
         COUNTED["steps"] += 1
+        waits = self.world.log[-1]
+        assert not isinstance(waits, Action) or waits.seconds <= LONGEST_WAIT, waits
         assert not before or self.world.serving() or self.world.state.moves.swapping, (
             f"nothing serves after {self.world.log[-1]}"
         )

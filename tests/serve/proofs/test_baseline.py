@@ -13,6 +13,7 @@ import serve.proofs.baseline
 from configs.environment.config import DeployConfig
 from configs.environment.load_test import LoadTest
 from configs.errors import RefusedError
+from infra.boot import ProcessId
 from infra.haproxy.router import Traffic
 from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue, keep_figures, kept_at, measure_baseline, needs_baseline, traffic_now
@@ -152,7 +153,7 @@ def test_a_release_that_became_slow_is_stopped_by_the_real_load_and_the_real_gat
     rules = read_rules(Path("gate.yaml"))
     old: Any = SimpleNamespace(task="causal-lm", reference=REFERENCE)
     with serving(Fake()) as fast, serving(Fake(first_seconds=3.0)) as slow:
-        process = SlotProcess(1, 0.0, slow.port, Path("state/green.log"))
+        process = SlotProcess(ProcessId(1, "", 0), slow.port, Path("state/green.log"))
         with pytest.raises(RefusedError, match=r"load gate fail: time_to_first_token_p50_ms <= 2 x blue"):
             prove(
                 "load",

@@ -16,6 +16,7 @@ import serve.proofs.prove
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError
 from configs.verdict import RuleResult, Verdict
+from infra.boot import ProcessId
 from infra.haproxy.router import Traffic
 from infra.vllm.answer import Answer
 from infra.vllm.parity import ParityResult
@@ -47,7 +48,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlotProcess:
     monkeypatch.chdir(tmp_path)
     Path("load.yaml").write_text("rules: [{rule: goodput, maximum_error_rate: 0}]")
     (tmp_path / "golden.jsonl").write_text("".join(json.dumps({"id": number}) + "\n" for number in range(6)))
-    return SlotProcess(7, 0.0, 8101, tmp_path / "blue.log")
+    return SlotProcess(ProcessId(7, "", 0), 8101, tmp_path / "blue.log")
 
 
 def show(

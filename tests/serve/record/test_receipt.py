@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.slots import SlotName, other
+from infra.boot import Moment
 from infra.haproxy.router import Router, Traffic
 from serve.record.environment import Environment
 from serve.record.receipt import (
@@ -45,6 +46,7 @@ def switched(**facts: Any) -> State:
         "flip_milliseconds": 1.5,
         "first_request_milliseconds": 2.5,
         "at": AT,
+        "moment": Moment(0.0),
         "streams_open_at_switch": 0,
         "queued_seconds": None,
         "drained_seconds": 0.0,
@@ -141,7 +143,7 @@ def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_
 ) -> None:
     monkeypatch.chdir(tmp_path)
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
-    state, open_streams = replace(switched(streams_open_at_switch=2), wanted=Wanted(rollback=True)), [2]
+    state, open_streams = replace(switched(streams_open_at_switch=2), wanted=Wanted("new", rollback=True)), [2]
     monkeypatch.setattr(Record, "state", lambda record: state)
     monkeypatch.setattr(Router, "is_running", lambda router: True)
     monkeypatch.setattr(

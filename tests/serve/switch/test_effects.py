@@ -124,7 +124,7 @@ def test_what_is_observed_comes_from_the_router_and_the_processes_never_from_the
         "weights": {},
         "alive": {"blue"},
         "hung": frozenset(),
-        "now": world.now.timestamp(),
+        "now": world.moment(),
     }
     world.servers.clear()
     world.router_up = True

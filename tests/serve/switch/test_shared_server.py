@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from configs.errors import ExternalError, RefusedError
 from configs.release import Manifest, read_manifest, short
 from configs.slots import SlotName
+from infra.boot import identify
 from infra.dvc.releases import folder_of
 from infra.haproxy.api_keys import api_key
 from infra.vllm.adapter_names import prefix_of
@@ -54,7 +55,9 @@ def rewrite(reference: str, **facts: Any) -> Manifest:
 
 def recorded(env: Environment, slot: SlotName, reference: str, **facts: Any) -> None:
     """This very process plays the slot's server."""
-    me = {"pid": os.getpid(), "create_time": psutil.Process().create_time(), "port": 8101, "log": "x.log"}
+    process = identify(os.getpid())
+    assert process is not None
+    me = {**process._asdict(), "port": 8101, "log": "x.log"}
     env.record.append("starting", slot, release=reference)
     env.record.append("started", slot, **me | facts)
 
@@ -102,7 +105,7 @@ def test_it_gets_a_server_of_its_own_where_none_runs_or_the_one_that_runs_was_no
     )
     recorded(env, "blue", merged, **ROOM)
     assert why_not_shared(env, env.record.state(), "blue", manifest_of(two)) == f"{short(merged)} holds merged weights"
-    recorded(env, "blue", one, **ROOM | {"create_time": 0.0})
+    recorded(env, "blue", one, **ROOM | {"ticks": 0})
     assert why_not_shared(env, env.record.state(), "blue", manifest_of(two)) == "nothing serves"
     assert read_by_server(manifest_of(one)) == read_by_server(manifest_of(two)) != read_by_server(manifest_of(merged))
 
