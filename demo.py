@@ -27,7 +27,7 @@ from eval.report.headline import headline
 from infra.haproxy.api_keys import api_key
 
 if TYPE_CHECKING:
-    from serve.record.receipt import Receipt
+    from serve.record.facts import Receipt
 
 FOLDER = Path("build/demo")
 ENVIRONMENT = FOLDER / "deploy.yaml"
@@ -69,7 +69,7 @@ def make_environment() -> str:
         tunegate("stop", str(ENVIRONMENT))
         shutil.rmtree(FOLDER)
     FOLDER.mkdir(parents=True)
-    router_port, blue, green = free([8080, 8101, 8102])
+    router_port, blue, green = free([8090, 8171, 8172])
     ENVIRONMENT.write_text(
         f"# tunegate deploy {ENVIRONMENT}\nname: demo\nmodel: assistant\nrelease: null\n"
         "release_gate: configs/gates/calls.yaml\n"

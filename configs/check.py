@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.document import read_document, read_yaml
+from configs.environment.clashes import clashes, dotted
 from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
 from configs.loader import load
-from configs.read import read_environment, release_gate_of
+from configs.read import other_environments, read_environment, release_gate_of
 from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
@@ -50,10 +51,24 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
             config = load(path, kind_of(path), overrides)
             if isinstance(config, RunConfig):
                 problems += check_gate(config)
-            if isinstance(config, DeployConfig) and config.smoke:
-                load(Path(config.smoke), SmokeConfig)
+            if isinstance(config, DeployConfig):
+                problems += check_clashes(path, config)
+                if config.smoke:
+                    load(Path(config.smoke), SmokeConfig)
         except ConfigError as error:
             problems += error.problems
+    return problems
+
+
+def check_clashes(path: Path, config: DeployConfig) -> list[Problem]:
+    """Whatever the environment would take from another one of this checkout."""
+    document = read_document(path, [])
+    problems = []
+    for claim, other, theirs in clashes(config, other_environments(path)):
+        file, line = document.file_and_line(claim.key)
+        whose = f"it is {theirs} of {other}" if other != config.name or theirs == "name" else f"it is {theirs} as well"
+        expected = f"a {claim.what} of its own: {whose}"
+        problems.append(Problem(file, line, dotted(claim.key), claim.value, expected))
     return problems
 
 

@@ -30,6 +30,20 @@ def read_environment(name: str) -> DeployConfig:
     return load(environment_path(name), DeployConfig)
 
 
+def other_environments(path: Path) -> list[DeployConfig]:
+    """Those of the checkout but for `path`; one that cannot be read says so itself, when it is asked for."""
+    from configs.errors import ConfigError
+
+    found = []
+    for other in sorted(Path("configs/deploy").glob("*.yaml")):
+        if not path.exists() or not other.samefile(path):
+            try:
+                found.append(read_environment(str(other)))
+            except ConfigError:
+                continue
+    return found
+
+
 def release_gate_of(environment: str | None) -> str | None:
     """The gate that judges what is meant for it; None where it is not here, or states none."""
     if environment is None or not environment_path(environment).exists():

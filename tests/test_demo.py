@@ -83,9 +83,9 @@ def test_the_environment_that_is_written_is_a_valid_one_of_the_demos_own(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "free", lambda ports: [port + 1 for port in ports])
-    assert demo.make_environment() == "http://127.0.0.1:8081"
+    assert demo.make_environment() == "http://127.0.0.1:8091"
     config = load(demo.ENVIRONMENT, DeployConfig)
-    assert (config.name, config.release, config.router.port, config.slot_ports) == ("demo", None, 8081, (8102, 8103))
+    assert (config.name, config.release, config.router.port, config.slot_ports) == ("demo", None, 8091, (8172, 8173))
     assert Path(config.state_dir).is_relative_to(demo.FOLDER) and config.gate and config.promotion == "auto"
     assert demo.ENVIRONMENT.read_text().startswith(f"# tunegate deploy {demo.ENVIRONMENT}\n")
 

@@ -70,7 +70,10 @@ def clock(rows: list[dict[str, list[int]]], every: int, target: Path) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             self.note(args, state, model)
-            self.mark, self.core_mark = time.perf_counter(), time.process_time()
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not self.mark:  # whatever else measures before the first step is no training either
+                self.mark, self.core_mark = time.perf_counter(), time.process_time()
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if torch.cuda.is_available():

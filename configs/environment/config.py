@@ -20,7 +20,11 @@ class DeployConfig(Section):
     """One environment: which release serves, where, and how a switch is proven."""
 
     name: str = Field(pattern=NAME_PATTERN)
-    model: str = Field(description="the model name that applications use; stable across releases")
+    model: str = Field(
+        min_length=1,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="the model name that applications use; stable across releases",
+    )
     release: str | None = Field(None, pattern=REFERENCE_PATTERN, description="NAME@sha256:DIGEST, or null")
     signing: Signing | None = Field(
         None, description="the key whose signature a release must bear; null: none is asked for"

@@ -41,8 +41,8 @@ class Tls(Section):
 
 
 class Jwt(Section):
-    """Tokens of an identity provider, beside the API keys. `sub` is the name in logs and limits, `scope` (where
-    present) names the path groups."""
+    """Tokens of an identity provider, beside the API keys. `sub` is the name in logs and limits; `scope` or `scp` names
+    the path groups, and a token without either has no right."""
 
     jwks: str = Field(
         description="the provider's public keys, a JSON file (RFC 7517); read anew by `tunegate router reload ENV`"
@@ -65,6 +65,7 @@ class RouterSettings(Section):
     )
     api_key_env: str = Field(
         "TUNEGATE_API_KEY",
+        pattern=r"^[A-Z][A-Z0-9_]*(KEY|TOKEN|SECRET|PASSWORD)[A-Z0-9_]*$",
         description="the environment variable that holds the key `default`; unset: made once, kept under state_dir",
     )
     queue_seconds: int = Field(
@@ -75,6 +76,12 @@ class RouterSettings(Section):
         ge=1,
         le=86_400,
         description="the longest silence of a model server or a reading client: then 504, or the stream ends",
+    )
+    reload_deadline_seconds: int = Field(
+        86_400,
+        ge=1,
+        le=2_000_000,
+        description="after a reload the streams of the process before it go on, at the longest for so long",
     )
     receive_seconds: int = Field(
         10, ge=1, le=600, description="a client's headers, and then its body, must be here within this time: else 408"

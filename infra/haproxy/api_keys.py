@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from infra.git.command import stamp
 from infra.haproxy.runtime_api import Admin
 
 DEFAULT = "default"
+SHORTEST_KEY = 16
+KEY_PATTERN = rf"[A-Za-z0-9._~+/-]{{{SHORTEST_KEY - 1},}}[A-Za-z0-9._~+/=-]+"
 
 
 class KeyLimits(Section):
@@ -182,9 +185,16 @@ def hash_of(secret: str) -> str:
 
 def api_key(config: DeployConfig) -> str:
     """The default key, from the environment variable that the config names; else one made once, readable by its owner
-    only."""
-    given = os.environ.get(config.router.api_key_env)
+    only. Raises InputError where the variable holds what is soon guessed, or no client can send (RFC 6750, 2.1)."""
+    given, name = os.environ.get(config.router.api_key_env), config.router.api_key_env
     if given:
+        if not re.fullmatch(KEY_PATTERN, given):
+            found = f"{len(given)} characters" if given.isprintable() else "control characters"
+            raise InputError(
+                f"{name}: found {found}, expected {SHORTEST_KEY} or more of A-Z a-z 0-9 - . _ ~ + / =: whoever guesses "
+                "it has a key without limits",
+                hint=f"unset {name}, and one is made",
+            )
         return given
     path = Path(config.state_dir) / "api_key"
     if not path.exists():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 from pathlib import Path
-from typing import get_args
 
 from configs.environment.config import DeployConfig
 from configs.environment.router import SCOPES, OpenPath, Scope
+from configs.errors import InputError
 from infra.haproxy.jwks import SigningKey, read_jwks
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
@@ -31,8 +33,8 @@ ACCESS_LOG = {
     "time": "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]",
     "request_id": "%[var(txn.request_id,-)]",
     "key": "%[var(txn.name,-),json(utf8s)]",
-    "method": "%[method,json(utf8s)]",
-    "path": "%[var(txn.path,-),json(utf8s)]",
+    "method": "%[method,bytes(0,32),json(utf8s)]",
+    "path": "%[var(txn.path,-),bytes(0,256),json(utf8s)]",
     "slot": "%[var(txn.slot,-)]",
     "release": "%[var(txn.release,-)]",
     "termination": "%ts",
@@ -53,28 +55,26 @@ ACCESS_LOG_NUMBERS = {
 NO_REQUEST = ("request_id", "key", "method", "path", "slot", "release")
 
 
-def render(config: DeployConfig, folder: Path) -> str:
-    """HAProxy's configuration file; paths in it are relative to the checkout, as the process is started there."""
+def render(config: DeployConfig) -> str:
+    """HAProxy's configuration file; whatever a YAML may say is a number, one of a few words, or passes `word`."""
     from jinja2 import Environment, StrictUndefined
 
     router = config.router
-    template = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True).from_string(
-        TEMPLATE.read_text(encoding="utf8")
-    )
+    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["word"] = word
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf8"))
     return (
         template.render(
             router=router,
-            folder=folder,
+            address=word(f"[{router.host}]" if ":" in router.host else router.host),
+            user=own_user(),
             slots=list(zip(("blue", "green"), config.slot_ports, strict=True)),
-            lua=TEMPLATE.with_name("queue.lua"),
             scopes=sorted(paths_by_scope(router.paths).items()),
             writing=sorted(WRITING),
             errors=ERRORS,
             error=error,
-            tls=tls(config, folder),
+            tls=tls(config),
             jwt_keys=keys_of(config),
-            all_scopes=":".join(get_args(Scope)),
-            quoted=quoted,
             models=models(config.model),
             log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
             error_log_format=log_format(
@@ -90,12 +90,22 @@ def keys_of(config: DeployConfig) -> list[SigningKey]:
     return read_jwks(Path(jwt.jwks), jwt.algorithms) if jwt else []
 
 
-def tls(config: DeployConfig, folder: Path) -> str:
+def tls(config: DeployConfig) -> str:
     """What `bind` says after the address; empty where the router speaks plain HTTP/1."""
     if config.router.tls is None:
         return ""
-    clients = f" ca-file {folder}/client_ca.pem verify required" if config.router.tls.client_ca else ""
-    return f"ssl crt {folder}/router.pem alpn h2,http/1.1{clients}"
+    clients = " ca-file client_ca.pem verify required" if config.router.tls.client_ca else ""
+    return f"ssl crt router.pem alpn h2,http/1.1{clients}"
+
+
+def own_user() -> str | None:
+    """Whom a router that root starts becomes, in an empty root directory: TUNEGATE_ROUTER_USER, else the first of two
+    that exists."""
+    if os.geteuid() != 0:
+        return None
+    names = [os.environ.get("TUNEGATE_ROUTER_USER"), "tunegate-router", "nobody"]
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in names if name in known), None)
 
 
 def error(status: int, type: str, message: str) -> str:
@@ -123,8 +133,16 @@ def log_format(texts: dict[str, str], numbers: dict[str, str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """For the inside of HAProxy's single quotes, where nothing else is special."""
+    """For the inside of HAProxy's single quotes, where nothing else is special. Raises InputError for what no line of
+    its configuration can hold."""
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise InputError(f"found {text!r}, expected text without control characters", hint="tunegate check")
     return text.replace("'", "'\\''")
+
+
+def word(text: str) -> str:
+    """One word of HAProxy's configuration, whatever it holds."""
+    return f"'{quoted(text)}'"
 
 
 def paths_by_scope(paths: list[OpenPath]) -> dict[Scope, list[OpenPath]]:

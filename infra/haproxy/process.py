@@ -26,7 +26,9 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
     log = folder / "haproxy.log"
     with log.open("ab") as words, appender(folder / "access.jsonl") as access:
         process = subprocess.Popen(
-            [find_haproxy(), "-db", "-f", str(folder / "haproxy.cfg"), *arguments],
+            [find_haproxy(), "-db", "-f", "haproxy.cfg", *arguments],
+            cwd=folder,
+            env=own_environment(),
             stdin=subprocess.DEVNULL,
             stdout=access,
             stderr=words,
@@ -44,7 +46,9 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
 
 def check_haproxy(path: Path) -> None:
     """Raises InputError with HAProxy's own words where it would not take the file."""
-    run = subprocess.run([find_haproxy(), "-c", "-f", str(path)], capture_output=True, text=True)
+    run = subprocess.run(
+        [find_haproxy(), "-c", "-f", path.name], cwd=path.parent, env=own_environment(), capture_output=True, text=True
+    )
     if run.returncode:
         words = "\n".join(f"  {line}" for line in run.stderr.splitlines() if "ALERT" in line)
         raise InputError(
@@ -63,6 +67,11 @@ def appender(path: Path) -> Iterator[IO[bytes]]:
     assert process.stdin is not None
     with process.stdin as stream:
         yield stream
+
+
+def own_environment() -> dict[str, str]:
+    """Of all that the agent knows HAProxy needs this: none of its secrets."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 def stop_haproxy(pid: int, drain_seconds: float) -> None:

@@ -15,10 +15,14 @@ from configs.errors import ExternalError, InputError, TunegateError
 from configs.slots import SLOTS, SlotName
 from infra.files.atomic import write_private
 from infra.haproxy.api_keys import Keyring
-from infra.haproxy.config import keys_of, render
+from infra.haproxy.config import TEMPLATE, keys_of, render
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.runtime_api import Admin, read_map_file
-from infra.haproxy.tls import renew, tls_files
+from infra.haproxy.tls import differs, renew, tls_files
+
+# Where this machine itself reaches what listens everywhere.
+ANY_ADDRESS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
+LUA = ("queue.lua", "cost.lua")
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,21 @@ class Router:
 
     @property
     def folder(self) -> Path:
-        # Relative on purpose: a Unix socket's path may be 107 bytes long, and a checkout may lie deep.
         return Path(self.config.state_dir) / "router"
 
     @property
     def base_url(self) -> str:
         """For this machine's own requests: plain HTTP, whatever the network is shown."""
         tls = self.config.router.tls
-        return f"http://127.0.0.1:{tls.local_port}" if tls else self.public_url
+        if tls:
+            return f"http://127.0.0.1:{tls.local_port}"
+        host = ANY_ADDRESS.get(self.config.router.host) or in_url(self.config.router.host)
+        return f"http://{host}:{self.config.router.port}"
 
     @property
     def public_url(self) -> str:
-        return f"{'https' if self.config.router.tls else 'http'}://{self.config.router.host}:{self.config.router.port}"
+        scheme = "https" if self.config.router.tls else "http"
+        return f"{scheme}://{in_url(self.config.router.host)}:{self.config.router.port}"
 
     @property
     def admin(self) -> Admin:
@@ -63,7 +70,7 @@ class Router:
     def start(self, api_key: str) -> None:
         """Starts the router; `api_key` is the key `default`. Raises ExternalError when HAProxy does not come up,
         InputError when one of other settings runs."""
-        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
+        text, path = render(self.config), self.folder / "haproxy.cfg"
         if self.is_running():
             if path.read_text(encoding="utf8") != text:
                 raise InputError(
@@ -80,6 +87,9 @@ class Router:
     def touch_maps(self) -> None:
         for name in ("traffic.map", "releases.map", "servers.map"):
             (self.folder / name).touch()
+        (self.folder / "empty").mkdir(exist_ok=True)
+        for name in LUA:
+            write_private(self.folder / name, TEMPLATE.with_name(name).read_text(encoding="utf8"))
 
     def write_secrets(self) -> None:
         """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
@@ -99,21 +109,17 @@ class Router:
             raise InputError(
                 f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
             )
-        text, path = render(self.config, self.folder), self.folder / "haproxy.cfg"
+        text, path = render(self.config), self.folder / "haproxy.cfg"
         before = path.read_text(encoding="utf8")
-        changed = [
-            name
-            for name, pem in tls_files(self.config).items()
-            if (self.folder / name).exists() and renew(self.admin, name, pem)
-        ]
         if before == text:
-            return changed
+            return [name for name, pem in tls_files(self.config).items() if renew(self.admin, name, pem)]
+        changed = [name for name, pem in tls_files(self.config).items() if differs(self.folder / name, pem)]
         self.touch_maps()
         self.write_secrets()
         write_private(path, text)
         try:
             check_haproxy(path)
-            start_haproxy(self.admin, self.base_url, "-x", str(self.folder / "admin.sock"), "-sf", str(self.pid()))
+            start_haproxy(self.admin, self.base_url, "-x", "admin.sock", "-sf", str(self.pid()))
         except TunegateError:
             write_private(path, before)
             raise
@@ -207,6 +213,10 @@ class Router:
             if row["pxname"] == row["svname"]
         }
         return {slot: read_traffic(by_name.get(slot, {})) for slot in SLOTS}
+
+
+def in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def server_entry(port: int, prefix: str) -> str:

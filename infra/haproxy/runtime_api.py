@@ -3,7 +3,10 @@ are changed here."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +24,9 @@ class Admin:
     def ask(self, command: str, missing: str | None = None) -> str:
         """One command. Raises ExternalError, or returns `missing` where that is given, if nobody answers."""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
+            with socket.socket(socket.AF_UNIX) as connection, opened(self.folder) as folder:
                 connection.settimeout(10)
-                connection.connect(str(self.folder / "admin.sock"))
+                connection.connect(f"/proc/self/fd/{folder}/admin.sock")
                 connection.sendall(command.encode() + b"\n")
                 return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
         except OSError as error:
@@ -40,10 +43,18 @@ class Admin:
     def is_running(self) -> bool:
         return bool(self.facts())
 
+    def map_id(self, name: str) -> str:
+        """Such as `#3`: an earlier tunegate's process knows its maps by longer paths. Raises ExternalError for none."""
+        for line in self.ask("show map").splitlines():
+            number, _, rest = line.partition(" (")
+            if number.strip().isdigit() and rest.partition(")")[0].rpartition("/")[2] == name:
+                return f"#{number.strip()}"
+        raise ExternalError(f"the router in {self.folder} has no map {name}", hint=self.hint)
+
     def read_rows(self, name: str) -> list[tuple[str, str]]:
         """As the running process says (an entry's address, its key, its value). By hand a key may be there twice: then
         its first row counts."""
-        rows = [line.split(maxsplit=2) for line in self.ask(f"show map {self.folder}/{name}").splitlines()]
+        rows = [line.split(maxsplit=2) for line in self.ask(f"show map {self.map_id(name)}").splitlines()]
         return [(row[1], row[2]) for row in rows if len(row) == 3]
 
     def read_map(self, name: str) -> dict[str, str]:
@@ -60,15 +71,26 @@ class Admin:
         write_private(path, lines)
         if not self.is_running():
             return
-        version = self.ask(f"prepare map {path}").rpartition(":")[2].strip()
+        map_id = self.map_id(name)
+        version = self.ask(f"prepare map {map_id}").rpartition(":")[2].strip()
         if entries:
-            self.ask(f"add map @{version} {path} <<\n{lines}")
-        self.ask(f"commit map @{version} {path}")
+            self.ask(f"add map @{version} {map_id} <<\n{lines}")
+        self.ask(f"commit map @{version} {map_id}")
         if self.read_map(name) != entries:
             raise ExternalError(f"HAProxy did not take {path}", hint=f"less {self.folder}/haproxy.log")
 
     def set_entry(self, name: str, key: str, value: str) -> None:
         self.write_map(name, read_map_file(self.folder / name) | {key: value})
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    """A socket's path may be 107 bytes long (unix(7)), and a folder may lie deep: so it is named by its descriptor."""
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def read_map_file(path: Path) -> dict[str, str]:

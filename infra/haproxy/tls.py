@@ -30,17 +30,21 @@ def read_pem(path: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def differs(path: Path, pem: str) -> bool:
+    return not path.exists() or path.read_text(encoding="utf8") != pem
+
+
 def renew(admin: Admin, name: str, pem: str) -> bool:
     """The running process first, for it checks that key and certificate fit; then the file. False where nothing
     changed."""
     path = admin.folder / name
-    if path.read_text(encoding="utf8") == pem:
+    if not differs(path, pem):
         return False
     kind = "ca-file" if name == "client_ca.pem" else "cert"
-    said = admin.ask(f"set ssl {kind} {path} <<\n{pem}")
-    done = admin.ask(f"commit ssl {kind} {path}") if "ransaction" in said else said
+    said = admin.ask(f"set ssl {kind} {name} <<\n{pem}")
+    done = admin.ask(f"commit ssl {kind} {name}") if "ransaction" in said else said
     if "Success" not in done:
-        admin.ask(f"abort ssl {kind} {path}")
+        admin.ask(f"abort ssl {kind} {name}")
         raise InputError(
             f"HAProxy does not take the new {name}: {' '.join(done.split())}",
             hint="openssl x509 -noout -modulus, openssl rsa -noout -modulus",

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import time
 
+from configs.environment.clashes import clashes
+from configs.errors import InputError
+from configs.read import environment_path, other_environments
 from configs.slots import SlotName
 from infra.haproxy.api_keys import api_key
 from serve.plan.action import Action
@@ -58,12 +61,24 @@ def perform(action: Action, env: Environment, state: State) -> None:
 
 
 def start_router(env: Environment, state: State) -> None:
+    """Raises InputError where another environment of this checkout says that it has a port or folder of this one's."""
+    refuse_clashes(env)
     env.report_progress(f"open the router at {env.router.base_url}")
     env.router.start(api_key(env.config))
     if state.moves.swapping:
         env.router.pause()
     elif env.router.is_paused():
         env.router.resume()
+
+
+def refuse_clashes(env: Environment) -> None:
+    name = env.config.name
+    others = [other for other in other_environments(environment_path(name)) if other.name != name]
+    found = [
+        f"{claim.what} {claim.value} is {theirs} of {other}" for claim, other, theirs in clashes(env.config, others)
+    ]
+    if found:
+        raise InputError(f"{name}: {'; '.join(found)}", hint=f"tunegate check configs/deploy/{name}.yaml")
 
 
 def fall_back(env: Environment, state: State, slot: SlotName, release: str, why: str) -> None:

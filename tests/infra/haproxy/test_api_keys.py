@@ -161,8 +161,8 @@ def test_scopes_are_groups_of_paths(proxy: RunningProxy) -> None:
 def test_the_default_key_comes_from_the_environment_else_from_a_file_of_its_owner(
     keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNEGATE_API_KEY", "given")
-    assert api_key(keyring.config) == "given" and not Path("state/api_key").exists()
+    monkeypatch.setenv("TUNEGATE_API_KEY", "given-by-the-operator")
+    assert api_key(keyring.config) == "given-by-the-operator" and not Path("state/api_key").exists()
     monkeypatch.delenv("TUNEGATE_API_KEY")
     made = api_key(keyring.config)
     assert made == api_key(keyring.config) and len(made) >= 32 and Path("state/api_key").stat().st_mode & 0o077 == 0

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from configs.environment.config import DeployConfig
@@ -169,8 +170,8 @@ def test_a_taken_port_and_a_closed_router_are_clear_errors(router: Router) -> No
 def test_the_key_comes_from_the_environment_else_from_a_file_of_its_owner(
     router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNEGATE_API_KEY", "given")
-    assert api_key(router.config) == "given" and not Path("state/api_key").exists()
+    monkeypatch.setenv("TUNEGATE_API_KEY", "given-by-the-operator")
+    assert api_key(router.config) == "given-by-the-operator" and not Path("state/api_key").exists()
     monkeypatch.delenv("TUNEGATE_API_KEY")
     made = api_key(router.config)
     assert made == api_key(router.config) and len(made) >= 32 and Path("state/api_key").stat().st_mode & 0o077 == 0
@@ -201,3 +202,31 @@ def test_who_captures_the_commands_words_is_not_kept_waiting_by_the_router_it_op
         assert run.returncode == 0, run.stderr
     finally:
         os.kill(int(Admin(tmp_path / "state/router", hint="").facts()["Pid"]), signal.SIGKILL)
+
+
+def test_a_port_is_one_routers_alone(router: Router) -> None:
+    """HAProxy would share it, and each would get half of the requests."""
+    router.start("a-key-of-its-own")
+    facts = router.config.model_dump() | {"name": "other", "state_dir": "other"}
+    second = Router(DeployConfig.model_validate(facts))
+    with pytest.raises(ExternalError, match=r"did not start on .*(.|\n)*already in use"):
+        second.start("another-key-of-its-own")
+    assert router.is_running() and not second.is_running()
+
+
+def test_the_process_knows_no_secret_of_ours_and_is_not_root(
+    router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary")
+    facts = router.config.model_dump() | {"name": "other", "state_dir": "other"}
+    facts["router"] |= {"port": free_ports(1)[0]}
+    second = Router(DeployConfig.model_validate(facts))
+    second.start("another-key-of-its-own")
+    try:
+        process = psutil.Process(second.pid())
+        assert "canary" not in str(process.environ()) and "PATH" in process.environ()
+        assert process.uids().effective != 0
+        if os.geteuid() == 0:
+            assert Path(f"/proc/{process.pid}/root").resolve() == Path("other/router/empty").resolve()
+    finally:
+        second.stop(0)
