@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from configs.errors import InputError
+
 if TYPE_CHECKING:
     from configs.verdict import Verdict
 
@@ -210,3 +212,16 @@ def repeat_line() -> Iterator[None]:
     finally:
         is_over.set()
         thread.join(timeout=1)
+
+
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def seconds_of(text: str) -> int:
+    """ "90d" is 7,776,000. Raises InputError for what is no time."""
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if not found:
+        raise InputError(
+            f"found the time {text!r}, expected a number and s, m, h or d, such as 90d", hint="7d, 24h, 30m, 60s"
+        )
+    return int(found[1]) * UNITS[found[2]]

@@ -6,7 +6,7 @@ import re
 import sys
 
 from benchmarks.prove import Check, Row, run, tested
-from benchmarks.serve import applications, bad_greens, router_cost, switches
+from benchmarks.serve import applications, bad_greens, record, router_cost, switches
 
 # 50 steps each; the machine must take 20,000 steps at least.
 MACHINE_EXAMPLES = 800
@@ -50,6 +50,16 @@ def machine() -> list[Row]:
     ]
 
 
+def usage() -> list[Row]:
+    """Through the real vLLM, streamed and not, some with several answers."""
+    path, wanted = "tests/infra/vllm/test_usage_served.py", 1000
+    pattern = r"usage: (\d+) requests of (\d+) keys, (\d+) tokens"
+    found, passed = counted(path, pattern, TUNEGATE_USAGE_REQUESTS=str(wanted))
+    requests, keys, tokens = found[-1] if found else ("0", "0", "0")
+    name = f"usage of {keys} keys by {requests} requests, {tokens} tokens: metered and as their clients counted it"
+    return [Row(name, "equal" if passed else "not equal", "equal", passed and requests == str(wanted))]
+
+
 def refusals() -> list[Row]:
     found, passed = counted("tests/infra/haproxy/test_refusals.py", r"(\d+) requests refused")
     count = int(found[-1][0]) if found else 0
@@ -79,6 +89,8 @@ CHECKS: dict[str, Check] = {
     "machine": machine,
     "refusals": refusals,
     "agent": agent,
+    "record": record.rows,
+    "usage": usage,
     "served": lambda: tested(
         "one environment's life with the real vLLM",
         "tests/serve/test_deploy.py",

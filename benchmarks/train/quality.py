@@ -37,6 +37,9 @@ def predicted(config: str, arm: str, settings: dict[str, Any], *sets: str) -> An
         f"name={name}",
         "quantize.scheme=none",
         "quantize.compare_parent=false",
+        # Its own gate, and its environment's, ask for more than is measured here.
+        "gate=configs/gates/smoke.yaml",
+        "production=null",
         *(f"train.{key}={value}" for key, value in settings.items()),
         *sets,
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
@@ -11,14 +10,13 @@ import typer
 
 from configs.errors import InputError
 from configs.read import read_environment
-from infra.terminal import AsJson, EnvironmentName, Why, example, print_table, show
+from infra.terminal import AsJson, EnvironmentName, Why, example, print_table, seconds_of, show
 
 if TYPE_CHECKING:
     from infra.haproxy.api_keys import Key, KeyLimits, Keyring
 
 KeyName = Annotated[str, typer.Argument(metavar="NAME", help="who holds the key, as in logs: team-search")]
 COLUMNS = ("name", "scopes", "rpm", "tpm", "concurrent", "created", "expires", "sha256")
-UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def add(
@@ -120,16 +118,6 @@ def read_limits(values: Mapping[str, object]) -> KeyLimits:
         raise InputError(
             f"{first['loc'][0]}: found {first['input']!r}: {first['msg']}", hint="tunegate keys add --help"
         ) from None
-
-
-def seconds_of(text: str) -> int:
-    """ "90d" is 7,776,000. Raises InputError for what is no time."""
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    if not found:
-        raise InputError(
-            f"found the time {text!r}, expected a number and s, m, h or d, such as 90d", hint="tunegate keys add --help"
-        )
-    return int(found[1]) * UNITS[found[2]]
 
 
 def moment(seconds: int) -> str | None:

@@ -12,6 +12,9 @@ from infra.vllm.adapter_names import VARIABLE as ADAPTERS_VARIABLE
 from infra.vllm.sampling import MIDDLEWARE as SAMPLER
 from infra.vllm.sampling import VARIABLE as SAMPLER_VARIABLE
 from infra.vllm.sampling import SamplerSettings
+from infra.vllm.usage import MIDDLEWARE as METER
+from infra.vllm.usage import VARIABLE as METER_VARIABLE
+from infra.vllm.usage import UsageSettings
 
 # An address may carry a password, as in postgresql://user:password@host.
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "_URI", "_URL", "_DSN")
@@ -27,7 +30,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
 def vllm_arguments(
-    release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False
+    release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False, metered: bool = False
 ) -> list[str]:
     """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
     serving = manifest.serving
@@ -53,9 +56,9 @@ def vllm_arguments(
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
     arguments += adapter_arguments(release, manifest)
-    arguments += (
-        ["--middleware", SAMPLER] if sampled else []
-    )  # the last is the outermost: it sees what applications see
+    # The last is the outermost: it sees what applications see.
+    arguments += ["--enable-force-include-usage", "--middleware", METER] if metered else []
+    arguments += ["--middleware", SAMPLER] if sampled else []
     arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
     return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
 
@@ -112,11 +115,17 @@ def own_cores(index: int | None) -> dict[str, str]:
 
 
 def middleware_environment(
-    manifest: Manifest, served_name: str, sampled: SamplerSettings | None, *, hot: bool
+    manifest: Manifest,
+    served_name: str,
+    sampled: SamplerSettings | None,
+    metered: UsageSettings | None = None,
+    *,
+    hot: bool,
 ) -> dict[str, str]:
     """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while
     it runs."""
     found = {SAMPLER_VARIABLE: json.dumps(sampled)} if sampled is not None else {}
+    found |= {METER_VARIABLE: json.dumps(metered)} if metered is not None else {}
     if manifest.adapter:
         found |= {ADAPTERS_VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
         found |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if hot else {}

@@ -21,6 +21,7 @@ from infra.boot import is_alive as is_running
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
+from infra.vllm.usage import UsageSettings
 
 VLLM = "vllm.entrypoints.openai.api_server"
 USUAL_START_SECONDS = 40.0  # of vLLM on a CPU, with a model of some hundred million weights
@@ -66,13 +67,15 @@ def start_slot(
     log: Path,
     index: int | None = None,
     sampled: SamplerSettings | None = None,
+    metered: UsageSettings | None = None,
     hot: bool = False,
     owner: str | None = None,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
-    `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it. `hot`:
-    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later.
+    `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it.
+    `metered`: where what keys use is written down. `hot`: `load_adapter` may follow. `owner`: whose `reap_orphan` may
+    end it later.
     """
     owner = owner or secrets.token_hex(8)
     with socket.socket() as probe:
@@ -82,11 +85,12 @@ def start_slot(
         except OSError as error:
             raise ExternalError(f"port {port} of the slot is taken", hint=f"ss -ltnp 'sport = :{port}'") from error
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, sampled=sampled is not None)
+    middleware = {"sampled": sampled is not None, "metered": metered is not None}
+    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, **middleware)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
-    environment = (
-        slot_environment(manifest) | own_cores(index) | middleware_environment(manifest, served_name, sampled, hot=hot)
-    ) | {"VLLM_PROCESS_NAME_PREFIX": mark_of(owner)}  # of the processes that vLLM starts besides
+    environment = slot_environment(manifest) | own_cores(index)
+    environment |= middleware_environment(manifest, served_name, sampled, metered, hot=hot)
+    environment["VLLM_PROCESS_NAME_PREFIX"] = mark_of(owner)  # of the processes that vLLM starts besides
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True

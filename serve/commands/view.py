@@ -1,17 +1,22 @@
-"""The operator's commands that only look, and need no lock: status, receipt, events, logs, samples, trace."""
+"""The operator's commands that only look, and need no lock: status, receipt, events, logs, usage, samples."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from configs.errors import InputError
 from configs.read import environment_path
-from infra.terminal import AsJson, EnvironmentName, example, show
+from infra.terminal import AsJson, EnvironmentName, example, print_table, seconds_of, show
 from serve.commands.context import open_environment
+
+if TYPE_CHECKING:
+    from serve.view.usage import By
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="print what comes as well, until Ctrl-C")]
 
@@ -108,6 +113,28 @@ def logs(
     print_all(read_log(log_of(open_environment(context, environment), slot), lines, follow=follow))
 
 
+def usage(
+    context: typer.Context,
+    environment: EnvironmentName,
+    by: Annotated[str, typer.Option(help="key, release, path or day", autocompletion=complete_by)] = "key",
+    since: Annotated[str, typer.Option(help="as 7d, 24h, 30m")] = "30d",
+    as_json: AsJson = False,
+) -> None:
+    """Tokens that keys really used, as the model servers counted them, of streams too."""
+    from serve.view.usage import BY, usage
+
+    if by not in BY:
+        raise InputError(f"found --by {by!r}, expected one of {', '.join(BY)}", hint="tunegate usage --help")
+    now = time.time()
+    rows = usage(open_environment(context, environment), cast("By", by), now - seconds_of(since), now)
+    if as_json:
+        show(rows, True)
+        return
+    print_table(
+        [{by: row["group"], **row} for row in rows], (by, "requests", "left", "prompt_tokens", "completion_tokens")
+    )
+
+
 def samples(
     context: typer.Context,
     environment: EnvironmentName,
@@ -153,8 +180,17 @@ def add_commands(app: typer.Typer) -> None:
         )
     )(logs)
     app.command(
+        epilog=example(
+            "tunegate usage local", "tunegate usage local --by release --since 24h", "tunegate usage local --json"
+        )
+    )(usage)
+    app.command(
         epilog=example("tunegate samples local samples.parquet", "tunegate loadtest local --trace samples.parquet")
     )(samples)
+
+
+def complete_by(incomplete: str) -> list[str]:
+    return [name for name in ("key", "release", "path", "day") if name.startswith(incomplete)]
 
 
 def complete_log(incomplete: str) -> list[str]:

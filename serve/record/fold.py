@@ -28,6 +28,7 @@ from serve.record.facts import (
 from serve.record.state import BaselineCounters, Moves, Share, SlotState, State
 
 LONGEST_WINDOW_SECONDS = 86_400  # supervision.window_seconds is at most this
+MOST_RELEASES = 1_000  # of those that served the newest are known, so that no fold grows over the years
 
 
 def fold(events: Iterable[Event]) -> State:
@@ -247,14 +248,15 @@ def switched(state: State, slot: SlotName, facts: Switched, event: Event) -> Sta
     }
     release = state.release_of(slot)
     earlier = {name: when for name, when in state.last_switched.items() if name != release}
-    latest = earlier | {release: event.at} if release else earlier
+    latest = dict(list(earlier.items())[1 - MOST_RELEASES :]) | ({release: event.at} if release else {})
     moves = Moves(switch=switch)  # type: ignore[arg-type]  # as built
     return replace(state, active=slot, baked=False, moves=moves, last_switched=latest)
 
 
 def baked(state: State, slot: SlotName, facts: Receipt) -> State:
     release = str(state.release_of(slot))
-    return replace(state, baked=True, receipt=facts, good=(*(one for one in state.good if one != release), release))
+    good = [one for one in state.good if one != release][1 - MOST_RELEASES :]
+    return replace(state, baked=True, receipt=facts, good=(*good, release))
 
 
 def crashed(state: State, slot: SlotName, at: Moment) -> State:

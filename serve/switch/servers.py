@@ -79,6 +79,7 @@ def start_server(env: Environment, state: State, slot: SlotName, directory: Path
         log=log,
         index=SLOTS.index(slot),
         sampled=sampling_of(env.config, slot),
+        metered={"folder": str((env.folder / "usage").absolute()), "slot": slot, "release": manifest.reference},
         hot=takes_adapters,
         owner=env.record.owner,
     )

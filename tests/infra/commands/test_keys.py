@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from configs.errors import InputError
-from infra.commands.keys import seconds_of
 from infra.haproxy.api_keys import Keyring, hash_of
+from infra.terminal import seconds_of
 from tests.infra.conftest import RunningProxy
 from tunegate import app
 
