@@ -170,13 +170,13 @@ class Agent:
                 self.complain(failure, "attempt")
 
     def probe(self, state: State) -> frozenset[SlotName]:
-        """The slots under traffic that accept and do not answer."""
-        serving = [
+        """The slots that accept and do not answer: of those under traffic and the warm one, which a rollback trusts."""
+        trusted = [
             slot
-            for slot in SLOTS
-            if state.slots[slot] and (slot == state.active or (slot == state.candidate and state.moves.weight))
+            for slot, found in state.slots.items()
+            if found and (slot == state.active or found.is_proven or (slot == state.candidate and state.moves.weight))
         ]
-        return self.liveness.hung(self.env, state, serving)
+        return self.liveness.hung(self.env, state, trusted)
 
     def complain(self, error: TunegateError | OSError, part: str) -> None:
         """Once for each complaint, however many turns it lasts and whichever parts of a turn have it."""

@@ -15,6 +15,7 @@ HISTOGRAMS = {
     "lengths": "vllm:request_generation_tokens",
 }  # fmt: skip
 FINISHED = "vllm:request_success_total"
+PROGRESS = (f"{FINISHED}{{", "vllm:generation_tokens_total{", "vllm:prompt_tokens_total{")
 NO_ANSWER = ("abort", "error")
 READ_SECONDS = 3.0
 
@@ -84,10 +85,12 @@ def read_metrics(base_url: str) -> ServedCounts:
     return parse(reply.text) if reply.status_code == 200 else {}
 
 
-def read_answers(base_url: str) -> int | None:
-    """How many requests the server has finished, those that their clients gave up excepted; None where it does not say.
+def read_progress(base_url: str) -> int | None:
+    """Grows as long as the server gets anywhere: tokens read and written, and requests finished, those that their
+    clients gave up excepted. None where it does not say.
 
-    Reads these lines alone, for it is asked often.
+    Finished requests alone would call a server hung that writes long answers. Reads these lines alone, for it is asked
+    often.
     """
     import httpx
 
@@ -95,7 +98,7 @@ def read_answers(base_url: str) -> int | None:
         reply = httpx.get(f"{base_url}/metrics", timeout=READ_SECONDS, verify=False)
     except httpx.HTTPError:
         return None
-    lines = [line for line in reply.text.splitlines() if line.startswith(f"{FINISHED}{{")]
+    lines = [line for line in reply.text.splitlines() if line.startswith(PROGRESS)]
     counts = [float(line.rpartition(" ")[2]) for line in lines if 'finished_reason="abort"' not in line]
     return int(sum(counts)) if counts else None
 

@@ -12,18 +12,18 @@ from configs.errors import RefusedError
 from configs.release import read_manifest
 from configs.slots import SLOTS, SlotName
 from infra.dvc.releases import folder_of
-from infra.vllm.counters import read_answers
+from infra.vllm.counters import read_progress
 from serve.record.environment import Environment
 from serve.record.state import State
 
 
 @dataclass
 class Liveness:
-    """`misses`: unanswered probes in a row; `answered`: what each server had answered at the last look, which was at
-    `looked` (seconds, monotonic). Who answers users needs no probe."""
+    """`misses`: unanswered probes in a row; `progress`: how far each server had got at the last look, which was at
+    `looked` (seconds, monotonic). Who gets on with its users' requests needs no probe."""
 
     misses: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
-    answered: dict[SlotName, int | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
+    progress: dict[SlotName, int | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
     looked: float = field(default_factory=time.monotonic)
 
     def hung(self, env: Environment, state: State, serving: Collection[SlotName]) -> frozenset[SlotName]:
@@ -33,7 +33,7 @@ class Liveness:
             here = slot in serving and slot in alive
             self.misses[slot] = (
                 self.misses[slot] + 1
-                if here and not (self.has_answered(env, state, slot) or answers(env, state, slot))
+                if here and not (self.gets_on(env, state, slot) or answers(env, state, slot))
                 else 0
             )
         return frozenset(slot for slot in SLOTS if self.misses[slot] >= env.config.supervision.probe_failures)
@@ -50,12 +50,12 @@ class Liveness:
             )
         self.looked = time.monotonic()
 
-    def has_answered(self, env: Environment, state: State, slot: SlotName) -> bool:
-        """Of a server that both slots live in nobody can tell whose answers it counts."""
+    def gets_on(self, env: Environment, state: State, slot: SlotName) -> bool:
+        """Of a server that both slots live in nobody can tell whose requests it counts."""
         if env.is_shared(state, slot):
             return False
-        before = self.answered[slot]
-        now = self.answered[slot] = read_answers(env.server_url(state, slot))
+        before = self.progress[slot]
+        now = self.progress[slot] = read_progress(env.server_url(state, slot))
         return before is not None and now is not None and now > before
 
 

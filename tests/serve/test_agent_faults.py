@@ -60,6 +60,18 @@ def test_a_server_that_accepts_and_never_answers_is_ended_and_started_again(scen
     ]
 
 
+def test_a_warm_server_that_hangs_is_ended_before_a_rollback_trusts_it(scene: Scene, folder: Path) -> None:
+    one, two = publish_fake("one"), publish_fake("two")
+    for release in (one, two):
+        scene.want(release)
+        scene.turn()
+    misbehave(folder, one="hang")
+    scene.turn(4)
+    state = scene.env.record.state()
+    assert state.slots["blue"] is None and scene.serving() == digest(two)
+    assert [event.slot for event in scene.env.record.read() if event.kind == "crashed"] == ["blue"]
+
+
 def test_a_release_that_stops_answering_in_its_bake_is_rolled_back_though_not_one_request_failed_yet(
     scene: Scene, folder: Path
 ) -> None:

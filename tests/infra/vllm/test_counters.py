@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infra.vllm.counters import Counted, Histogram, between, parse, read_answers, read_metrics
+from infra.vllm.counters import Counted, Histogram, between, parse, read_metrics, read_progress
 from tests.support.fake_openai import Fake, histogram, serving
 
 pytestmark = pytest.mark.unit
@@ -46,8 +47,24 @@ def test_what_is_no_prometheus_text_gives_no_figure(text: str) -> None:
 def test_a_server_that_does_not_answer_is_not_judged() -> None:
     with serving(Fake()) as fake:
         fake.lengths += [1, 3]
-        assert read_metrics(fake.base_url)["lengths"].counts[:3] == [1, 0, 1] and read_answers(fake.base_url) == 2
-    assert read_metrics(fake.base_url) == {} and read_answers(fake.base_url) is None
+        assert read_metrics(fake.base_url)["lengths"].counts[:3] == [1, 0, 1] and read_progress(fake.base_url) == 2
+    assert read_metrics(fake.base_url) == {} and read_progress(fake.base_url) is None
+
+
+def test_a_server_that_writes_a_long_answer_gets_on_though_none_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = """# HELP vllm:generation_tokens_total Number of generation tokens processed.
+vllm:generation_tokens_total{engine="0",model_name="m"} %d.0
+vllm:prompt_tokens_total{engine="0",model_name="m"} 7.0
+vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} 0.0
+vllm:request_success_total{engine="0",finished_reason="abort",model_name="m"} 4.0
+vllm:num_requests_running{engine="0",model_name="m"} 9.0
+"""
+    seen = []
+    for tokens in (0, 1, 5):
+        reply = httpx.Response(200, text=page % tokens)
+        monkeypatch.setattr(httpx, "get", lambda url, reply=reply, **_: reply)
+        seen.append(read_progress("http://server"))
+    assert seen == [7, 8, 12]
 
 
 @given(st.lists(st.floats(0, 3), max_size=30), st.lists(st.floats(0, 3), max_size=30))

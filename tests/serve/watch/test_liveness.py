@@ -18,15 +18,15 @@ pytestmark = pytest.mark.unit
 
 
 class Servers:
-    """What vLLM would say: finished requests so far, and whether it answers the probe; `asked` counts the probes."""
+    """What vLLM would say: how far it has got, and whether it answers the probe; `asked` counts the probes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, alive: frozenset[SlotName] = frozenset(SLOTS)) -> None:
-        self.finished: int | None = 0
+        self.progress: int | None = 0
         self.answering, self.asked = True, 0
         settings = {"name": "x", "model": "m", "gate": None, "supervision": {"probe_failures": 2}}
         self.env, self.liveness = Environment(DeployConfig.model_validate(settings)), Liveness()
         monkeypatch.setattr(Environment, "alive", lambda env, state: alive)
-        monkeypatch.setattr(serve.watch.liveness, "read_answers", lambda base_url: self.finished)
+        monkeypatch.setattr(serve.watch.liveness, "read_progress", lambda base_url: self.progress)
         monkeypatch.setattr(serve.watch.liveness, "answers", lambda env, state, slot: self.probe())
 
     def probe(self) -> bool:
@@ -44,7 +44,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Servers]:
 
 def test_a_server_that_answers_its_users_is_not_asked(servers: Callable[..., Servers]) -> None:
     world = servers()
-    for world.finished in range(5):
+    for world.progress in range(5):
         assert world.look("blue") == frozenset()
     assert world.asked == 1  # at the first look nothing was known of before
 
@@ -62,7 +62,7 @@ def test_any_sign_of_life_begins_the_count_anew(servers: Callable[..., Servers],
     world = servers()
     world.answering = False
     world.look("blue")
-    world.finished, world.answering = (1, False) if sign == "an answer to a user" else (0, True)
+    world.progress, world.answering = (1, False) if sign == "an answer to a user" else (0, True)
     world.look("blue")
     world.answering = False
     assert world.look("blue") == frozenset()
@@ -71,7 +71,7 @@ def test_any_sign_of_life_begins_the_count_anew(servers: Callable[..., Servers],
 
 def test_a_server_whose_counters_cannot_be_read_is_asked_every_time(servers: Callable[..., Servers]) -> None:
     world = servers()
-    world.finished = None
+    world.progress = None
     for _ in range(3):
         assert world.look("blue", "green") == frozenset()
     assert world.asked == 6
