@@ -55,6 +55,13 @@ class Jwt(Section):
     concurrent: int = Field(0, ge=0)
 
 
+class AccessLog(Section):
+    """A JSON line a request, under state_dir; a new file at a size."""
+
+    mebibytes: int = Field(256, ge=1, le=1_000_000)
+    files: int = Field(8, ge=1, le=1_000, description="older ones that are kept: access.jsonl.1 is the newest")
+
+
 class RouterSettings(Section):
     """The router that faces the network."""
 
@@ -101,5 +108,6 @@ class RouterSettings(Section):
         1_024, ge=1, description="what a request without max_tokens reserves of its key's tokens a minute"
     )
     cors_origins: list[Origin] = Field([], description="browser pages that may call, such as https://app.example.com")
+    access_log: AccessLog = AccessLog()
     tls: Tls | None = None
     jwt: Jwt | None = None

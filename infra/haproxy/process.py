@@ -8,23 +8,28 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from configs.environment.router import AccessLog as AccessLogSettings
 from configs.errors import ExternalError, InputError
+from infra.files.logs import begin_anew, end_of
+from infra.haproxy import access_log
 from infra.haproxy.runtime_api import Admin
 
 START_SECONDS = 15
 
 
-def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
+def start_haproxy(admin: Admin, address: str, settings: AccessLogSettings, *arguments: str) -> None:
     """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises ExternalError when
     it does not come up."""
     folder, before = admin.folder, admin.facts().get("Pid")
     log = folder / "haproxy.log"
-    with log.open("ab") as words, appender(folder / "access.jsonl") as access:
+    begin_anew(log)
+    with log.open("ab") as words, writer(folder / "access.jsonl", settings) as access:
         process = subprocess.Popen(
             [find_haproxy(), "-db", "-f", "haproxy.cfg", *arguments],
             cwd=folder,
@@ -40,7 +45,7 @@ def start_haproxy(admin: Admin, address: str, *arguments: str) -> None:
             return
         time.sleep(0.05)
     process.kill()
-    tail = "\n".join(f"  {line}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-5:])
+    tail = "\n".join(f"  {line}" for line in end_of(log, 5))
     raise ExternalError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
 
 
@@ -57,13 +62,14 @@ def check_haproxy(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def appender(path: Path) -> Iterator[IO[bytes]]:
-    """A pipe into `cat >> path`, which ends with HAProxy: HAProxy itself takes O_APPEND off its stdout, and a log cut
-    by logrotate would grow zeros."""
-    with path.open("ab") as file:
-        process = subprocess.Popen(
-            ["cat"], stdin=subprocess.PIPE, stdout=file, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+def writer(path: Path, settings: AccessLogSettings) -> Iterator[IO[bytes]]:
+    """A pipe into a process that appends to the log, and ends with HAProxy."""
+    path.touch()
+    script, most_bytes = Path(access_log.__file__), settings.mebibytes << 20
+    words = [sys.executable, "-I", "-S", str(script), path.name, str(most_bytes), str(settings.files)]
+    process = subprocess.Popen(
+        words, cwd=path.parent, env=own_environment(), stdin=subprocess.PIPE, start_new_session=True
+    )
     assert process.stdin is not None
     with process.stdin as stream:
         yield stream

@@ -82,7 +82,7 @@ class Router:
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
         write_private(path, text)
-        start_haproxy(self.admin, f"{self.config.router.host}:{self.config.router.port}")
+        start_haproxy(self.admin, self.public_url, self.config.router.access_log)
 
     def touch_maps(self) -> None:
         for name in ("traffic.map", "releases.map", "servers.map"):
@@ -119,7 +119,9 @@ class Router:
         write_private(path, text)
         try:
             check_haproxy(path)
-            start_haproxy(self.admin, self.base_url, "-x", "admin.sock", "-sf", str(self.pid()))
+            start_haproxy(
+                self.admin, self.public_url, self.config.router.access_log, "-x", "admin.sock", "-sf", str(self.pid())
+            )
         except TunegateError:
             write_private(path, before)
             raise

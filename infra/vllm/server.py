@@ -18,6 +18,7 @@ from configs.errors import ExternalError, InputError
 from configs.release import Manifest
 from infra.boot import ProcessId, bears, boot_id, identify, is_taken, members_of, words_of
 from infra.boot import is_alive as is_running
+from infra.files.logs import begin_anew, end_of
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
@@ -85,6 +86,7 @@ def start_slot(
         except OSError as error:
             raise ExternalError(f"port {port} of the slot is taken", hint=f"ss -ltnp 'sport = :{port}'") from error
     log.parent.mkdir(parents=True, exist_ok=True)
+    begin_anew(log)
     middleware = {"sampled": sampled is not None, "metered": metered is not None}
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, **middleware)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
@@ -143,11 +145,7 @@ def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
 
 
 def log_tail(log: Path, lines: int = 8) -> str:
-    return (
-        "\n".join(f"  {line[:200]}" for line in log.read_text(encoding="utf8", errors="replace").splitlines()[-lines:])
-        if log.exists()
-        else "  (no log)"
-    )
+    return "\n".join(f"  {line}" for line in end_of(log, lines)) if log.exists() else "  (no log)"
 
 
 def stop_slot(slot: SlotProcess, drain_seconds: float) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "git": {"masking.py"},
         "dvc": {"files", "git", "masking.py", "signing.py"},
         "mlflow": {"files", "git", "masking.py"},
-        "vllm": {"boot.py", "served_messages.py", "terminal.py", "tokenizer.py"},
+        "vllm": {"boot.py", "files", "served_messages.py", "terminal.py", "tokenizer.py"},
         "haproxy": {"files", "git"},
         "gitlab": {"dvc", "git"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},

@@ -1,0 +1,91 @@
+"""The process between HAProxy and its access log: appends whole lines, begins a new file at a size, and outlives a full
+disk.
+
+python -I -S access_log.py FILE BYTES FILES < lines
+
+HAProxy itself would take O_APPEND off its stdout, and stop for good at the first write that fails. Standard library
+only, for it is started by its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import sys
+
+MOST_WAITING = 1 << 20  # bytes that wait for room on the disk; lines beyond are dropped and counted
+RETRY_SECONDS = 1.0
+
+
+class AccessLog:
+    """`files` older ones are kept as FILE.1, the newest, to FILE.N."""
+
+    def __init__(self, path: str, most_bytes: int, files: int) -> None:
+        self.path, self.most_bytes, self.files = path, most_bytes, files
+        self.waiting, self.dropped = b"", 0
+
+    def take(self, lines: bytes) -> None:
+        """Whole lines. Those that the disk does not take now wait for the next call."""
+        if len(self.waiting) + len(lines) > MOST_WAITING:
+            self.dropped += lines.count(b"\n")
+        else:
+            self.waiting += lines
+        with contextlib.suppress(OSError):
+            self.write()
+
+    def write(self) -> None:
+        """Raises OSError where the disk takes nothing more; what it took of a line is taken back."""
+        if self.dropped:
+            self.append(b'{"dropped_lines":%d}\n' % self.dropped)
+            self.dropped = 0
+        if self.waiting:
+            self.append(self.waiting)
+            self.waiting = b""
+
+    def append(self, text: bytes) -> None:
+        self.rotate()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            before = os.fstat(descriptor).st_size
+            if os.write(descriptor, text) != len(text):
+                os.ftruncate(descriptor, before)
+                raise OSError("the disk is full")
+        finally:
+            os.close(descriptor)
+
+    def rotate(self) -> None:
+        """Under a lock: around a reload two of these write."""
+        if not self.is_large():
+            return
+        folder = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            if self.is_large():
+                for number in range(self.files - 1, 0, -1):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+                os.replace(self.path, f"{self.path}.1")
+        finally:
+            os.close(folder)
+
+    def is_large(self) -> bool:
+        try:
+            return os.stat(self.path).st_size >= self.most_bytes
+        except FileNotFoundError:
+            return False
+
+
+def main(path: str, most_bytes: str, files: str) -> None:
+    log, rest, ended = AccessLog(path, int(most_bytes), int(files)), b"", False
+    while not ended:
+        ready, _, _ = select.select([0], [], [], RETRY_SECONDS)
+        data = os.read(0, 1 << 16) if ready else b""
+        ended = bool(ready) and not data
+        lines, _, rest = (rest + data).rpartition(b"\n")
+        log.take(lines + b"\n" if lines else b"")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
