@@ -23,6 +23,7 @@ from infra.vllm.server import (
     log_tail,
     peak_memory_bytes,
     reap_orphan,
+    recorded,
     start_slot,
     stop_slot,
     temporary_slot,
@@ -152,6 +153,13 @@ def test_a_server_survives_any_step_of_the_wall_clock(start: Start, monkeypatch:
         monkeypatch.setattr(psutil, "boot_time", lambda by=seconds: booted + by)
         monkeypatch.setattr(time, "time", lambda by=seconds: clock() + by)
         assert is_alive(slot) and not is_taken(slot.process)
+
+
+def test_a_server_of_an_earlier_versions_record_is_known_by_what_it_was_started_with(start: Start) -> None:
+    slot = start()
+    assert recorded(slot.pid, slot.port) == slot.process
+    for pid, port in ((slot.pid, slot.port + 1), (os.getpid(), slot.port), (2**22 + 1, slot.port)):
+        assert not is_alive(SlotProcess(recorded(pid, port), port, slot.log))
 
 
 def test_a_group_of_the_same_number_is_left_alone_where_its_first_process_is_gone_and_it_is_not_ours() -> None:
