@@ -68,7 +68,13 @@ def writer(path: Path, settings: AccessLogSettings) -> Iterator[IO[bytes]]:
     script, most_bytes = Path(access_log.__file__), settings.mebibytes << 20
     words = [sys.executable, "-I", "-S", str(script), path.name, str(most_bytes), str(settings.files)]
     process = subprocess.Popen(
-        words, cwd=path.parent, env=own_environment(), stdin=subprocess.PIPE, start_new_session=True
+        words,
+        cwd=path.parent,
+        env=own_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # whoever captures the command's words would wait for this process's end
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     assert process.stdin is not None
     with process.stdin as stream:
