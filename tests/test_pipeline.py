@@ -19,6 +19,7 @@ STAGES = ["prepare", "train", "quantize", "evaluate", "gate"]
 LEFT_OUT = {"calls-spoiled", "sentiment-sweep"}
 # Writes files, reads git, brings bytes that are named by their digest: decides nothing that a stage puts out.
 PLUMBING = (
+    "infra/boot.py",
     "infra/dvc/",
     "infra/files/",
     "infra/git/",
