@@ -166,6 +166,11 @@ def told(text: Callable[[], str], *, spins: bool) -> Iterator[None]:
         TOLD.remove(text)
 
 
+def silence() -> None:
+    """From here on this process leaves it to another one to tell what is waited for."""
+    TOLD.append(str)
+
+
 def is_terminal() -> bool:
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 

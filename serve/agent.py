@@ -5,62 +5,92 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from configs.environment.config import DeployConfig
 from configs.environment.router import RouterSettings
 from configs.errors import InputError, RefusedError, TunegateError
-from configs.slots import SLOTS, SlotName
-from infra.haproxy.router import server_entry
+from configs.slots import SLOTS
+from infra.haproxy.servers import server_entry
 from serve.gitops.follow import GitSync, NoGitSync
-from serve.plan.action import End
+from serve.plan.action import Action, End
 from serve.plan.observe import observe
 from serve.plan.planner import plan
 from serve.record.environment import Environment, locked
 from serve.record.facts import Desired, Failed
-from serve.record.state import State
-from serve.switch.reconcile import attempt, check_release
-from serve.watch.liveness import Liveness
+from serve.switch.effects import perform_task
+from serve.switch.loop import LOOK_SECONDS, Loop
+from serve.switch.reconcile import check_release
+from serve.switch.tasks import Tasks
 
-WAKE_SECONDS = 0.1
 MOST_ACTIONS_A_TURN = 100
 MOST_TASKS_AT_THE_END = 3  # that it began, that it ended, and its result
+Asked = tuple[str, DeployConfig]
+
+
+@dataclass
+class PinCheck:
+    """Of a pin, by the YAML as it is: whether it `passed`, else what was wrong; when it is `due` again (seconds,
+    monotonic)."""
+
+    asked: Asked | None = None
+    passed: bool = False
+    error: TunegateError | None = None
+    due: float = 0.0
 
 
 @dataclass
 class Agent:
     """`read` gives the environment's YAML as it is now, `git` keeps it what a branch says. `complaints` is what each
-    part of a turn complains of, `router_settings` those that HAProxy was last given."""
+    part of a turn complains of, `router_settings` those that HAProxy was last given; `is_settled`: the plan has come to
+    an end."""
 
     env: Environment
     read: Callable[[], DeployConfig]
     git: GitSync | NoGitSync = field(default_factory=NoGitSync)
-    liveness: Liveness = field(default_factory=Liveness)
     complaints: dict[str, str] = field(default_factory=dict)
     router_settings: RouterSettings | None = None
+    pin_check: PinCheck = field(default_factory=PinCheck)
+    is_settled: bool = False
+    loop: Loop = field(init=False)
+    checks: Tasks = field(init=False)
 
-    def run(self, interval_seconds: float | None, *, once: bool) -> None:
+    def run(self, interval_seconds: float | None, *, once: bool = False, command: str = "agent") -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at
         work."""
-        with locked(self.env, "agent", self.git.name) as held:
-            self.env = held
+        with locked(self.env, command, self.git.name) as held, self.working(held):
             if once:
-                self.turn_once()
+                self.turn_to_end()
                 return
             while True:
                 self.turn()
-                self.sleep(interval_seconds or self.env.config.supervision.interval_seconds)
+                self.watch(interval_seconds or self.env.config.supervision.interval_seconds)
 
-    def turn_once(self) -> None:
-        """The results that a later turn would take are waited for."""
+    @contextmanager
+    def working(self, held: Environment) -> Iterator[None]:
+        """While it holds the environment. What runs for it ends with it."""
+        self.env, self.pin_check = held, PinCheck()
+        with Tasks(held, perform_task) as tasks, Tasks(held, verify) as self.checks, closing(Loop(tasks)) as self.loop:
+            yield
+
+    def turn_to_end(self) -> None:
+        """Whatever a later turn would take up is waited for."""
         self.git.begin()
         self.git.wait()
         self.turn()
+        self.loop.prober.wait()
+        while True:
+            self.do(self.take_up_pin, self.reconcile)
+            if self.is_settled and not self.checks.action:
+                break
+            self.loop.wait(LOOK_SECONDS)
         for _ in range(MOST_TASKS_AT_THE_END):
-            self.git.wait()
             self.do(self.write_back, self.report)
+            self.git.wait()
+        self.do(self.self_heal_router, self.look_at_router, self.write_back, self.report)
 
     def turn(self) -> None:
         """Whatever fails is reported and tried again in the next turn; a wrong YAML keeps no server from being watched
@@ -108,24 +138,42 @@ class Agent:
         state = self.env.record.state()
         wanted = state.wanted
         if config.release is None or wanted.held or config.release == wanted.pinned:
+            self.checks.cancel()
+            self.pin_check = PinCheck()
             return
         record, by = self.env.record, self.git.pinned_by()
         if config.release == wanted.desired and wanted.rollback:  # the pin follows a rollback
             back: Desired = {"release": config.release, "rollback": True, "pinned": True, "failed": wanted.failed}
             record.append("desired", None, **back, **by)
-            return
-        try:
-            check_release(config, config.release)
-        except (RefusedError, InputError) as error:
-            failed: Failed = {"release": config.release, "why": error.message}
-            record.append("failed", None, **failed, **by)
-            raise
-        record.append("desired", None, release=config.release, **by)
+        elif self.is_verified((config.release, config)):
+            record.append("desired", None, release=config.release, **by)
+
+    def is_verified(self, asked: Asked) -> bool:
+        """Every byte and the verdict are looked at by a process of its own, for hours where they are many. Raises what
+        the last look failed with, until one succeeds; what was found wrong goes on record."""
+        check = self.pin_check
+        if check.asked != asked:
+            self.checks.cancel()
+            self.pin_check = check = PinCheck(asked)
+        if not check.passed and self.checks.action is None and time.monotonic() >= check.due:
+            self.checks.begin(Action("verify", release=asked[0]), asked[1])
+        ended = self.checks.poll()
+        if ended:
+            check.passed, check.error = ended.error is None, ended.error
+            check.due = time.monotonic() + asked[1].supervision.interval_seconds
+            if isinstance(ended.error, RefusedError | InputError):
+                failed: Failed = {"release": asked[0], "why": ended.error.message}
+                self.env.record.append("failed", None, **failed, **self.git.pinned_by())
+        if check.error:
+            raise check.error
+        return check.passed
 
     def self_heal_router(self) -> None:
         """What a hand did to the router's maps is undone; a share that was changed the plan has restored by now."""
         state = self.env.record.state()
         if state.active is None or state.moves.swapping or state.moves.switching or not self.env.router.is_running():
+            return
+        if self.loop.is_moving_traffic:
             return
         digests: dict[str, str] = {
             slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found
@@ -136,6 +184,7 @@ class Agent:
         }
         wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
         healed = self.env.router.self_heal(wanted)
+        healed += ["servers"] if self.env.router.servers.heal() else []
         if healed:
             self.env.report_progress(f"changed by hand, as it was again: {', '.join(healed)}")
 
@@ -156,27 +205,15 @@ class Agent:
             env.report_progress(f"the router read anew: {', '.join(changed)}")
 
     def reconcile(self) -> None:
-        """Until nothing is left to do now. A probe of what serves comes first, or a hung server would never be
-        missed."""
-        hung = self.probe(self.env.record.state())
+        """Until there is nothing to do but to wait: for a task, or for a person."""
+        self.is_settled = True
         for _ in range(MOST_ACTIONS_A_TURN):
-            state = self.env.record.state()
-            found = plan(state, self.env.config, observe(self.env, state, hung))
-            if isinstance(found, End):
+            found = self.loop.advance(self.env)
+            if isinstance(found, TunegateError):
+                self.complain(found, "advance")
+            elif isinstance(found, End) or found:
+                self.is_settled = isinstance(found, End)
                 return
-            hung = frozenset() if found.kind in ("crashed", "start") else hung
-            failure = attempt(self.env, state, found)
-            if failure:
-                self.complain(failure, "attempt")
-
-    def probe(self, state: State) -> frozenset[SlotName]:
-        """The slots that accept and do not answer: of those under traffic and the warm one, which a rollback trusts."""
-        trusted = [
-            slot
-            for slot, found in state.slots.items()
-            if found and (slot == state.active or found.is_proven or (slot == state.candidate and state.moves.weight))
-        ]
-        return self.liveness.hung(self.env, state, trusted)
 
     def complain(self, error: TunegateError | OSError, part: str) -> None:
         """Once for each complaint, however many turns it lasts and whichever parts of a turn have it."""
@@ -185,13 +222,19 @@ class Agent:
             self.env.report_progress(f"error: {message}")
         self.complaints[part] = message
 
-    def sleep(self, seconds: float) -> None:
-        """An operator's request wakes it, for the record is longer than it was; so does a new commit."""
+    def watch(self, seconds: float) -> None:
+        """Between two turns: what serves is looked at several times a second. An operator's request ends it, for the
+        record is longer than it was; so does a new commit."""
         path = self.env.record.path
         size, deadline = path.stat().st_size, time.monotonic() + seconds
         while time.monotonic() < deadline and path.stat().st_size == size and not self.git.has_new_commit():
-            time.sleep(min(WAKE_SECONDS, seconds))
+            self.loop.wait(min(LOOK_SECONDS, seconds))
             self.git.begin()
+            self.do(self.reconcile, *([self.take_up_pin] if self.checks.action else []))
+
+
+def verify(action: Action, env: Environment) -> None:
+    check_release(env.config, str(action.release))
 
 
 def end_on_sigterm() -> None:

@@ -7,7 +7,8 @@ from configs.slots import SLOTS, SlotName
 from infra.vllm.server import reap_orphan, stop_slot
 from serve.record.environment import Environment, locked
 from serve.record.state import State
-from serve.switch.reconcile import DeployResult, act, check_release, warm_standby
+from serve.switch.failure import warm_standby
+from serve.switch.reconcile import DeployResult, act, check_release
 from serve.switch.servers import KILL_SECONDS
 
 

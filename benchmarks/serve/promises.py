@@ -6,7 +6,7 @@ import re
 import sys
 
 from benchmarks.prove import Check, Row, run, tested
-from benchmarks.serve import applications, bad_greens, record, router_cost, switches
+from benchmarks.serve import applications, bad_greens, outages, record, router_cost, switches
 
 # 50 steps each; the machine must take 20,000 steps at least.
 MACHINE_EXAMPLES = 800
@@ -74,8 +74,9 @@ def refusals() -> list[Row]:
 
 
 def agent() -> list[Row]:
-    paths = ("tests/serve/test_agent.py", "tests/serve/test_agent_faults.py")
-    return tested("crashes, hangs, a crash count, a full disk, two agents: the agent converges", *paths)
+    paths = [f"tests/serve/test_{name}.py" for name in ("agent", "agent_faults", "agent_busy", "supervise")]
+    paths.append("tests/infra/haproxy/test_servers.py")
+    return tested("crashes, hangs, a full disk, a proof that hangs, nobody but HAProxy: what serves serves on", *paths)
 
 
 CHECKS: dict[str, Check] = {
@@ -86,6 +87,7 @@ CHECKS: dict[str, Check] = {
     "applications": applications.rows,
     "bad": bad_greens.rows,
     "kills": kills,
+    "outages": outages.rows,
     "machine": machine,
     "refusals": refusals,
     "agent": agent,

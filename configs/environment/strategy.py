@@ -63,6 +63,16 @@ class Supervision(Section):
         3, ge=1, le=100, description="crashes of one release within the window before it is given up"
     )
     window_seconds: int = Field(600, ge=1, le=86_400)
+    task_deadline_seconds: float = Field(
+        3_600,
+        ge=1,
+        le=86_400,
+        description="a start, with its fetch, or a proof that takes longer is ended; beyond what it is meant to last",
+    )
+    stay: bool = Field(
+        True,
+        description="after a deploy by hand an agent stays behind and brings back what dies, until `tunegate stop`",
+    )
     backoff_seconds: float = Field(
         1, ge=0, le=3_600, description="wait before the second start again; doubled at each further one"
     )

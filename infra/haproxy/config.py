@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from configs.environment.config import DeployConfig
 from configs.environment.router import SCOPES, OpenPath, Scope
 from configs.errors import InputError
+from configs.slots import SLOTS
 from infra.haproxy.jwks import SigningKey, read_jwks
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
 # What HAProxy itself answers; everything else is refused by a rule of the template, or answered by vLLM.
@@ -57,18 +63,14 @@ NO_REQUEST = ("request_id", "key", "method", "path", "slot", "release")
 
 def render(config: DeployConfig) -> str:
     """HAProxy's configuration file; whatever a YAML may say is a number, one of a few words, or passes `word`."""
-    from jinja2 import Environment, StrictUndefined
-
     router = config.router
-    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["word"] = word
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf8"))
     return (
-        template.render(
+        template()
+        .render(
             router=router,
             address=word(f"[{router.host}]" if ":" in router.host else router.host),
             user=own_user(),
-            slots=list(zip(("blue", "green"), config.slot_ports, strict=True)),
+            slots=SLOTS,
             scopes=sorted(paths_by_scope(router.paths).items()),
             writing=sorted(WRITING),
             errors=ERRORS,
@@ -80,9 +82,20 @@ def render(config: DeployConfig) -> str:
             error_log_format=log_format(
                 ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}
             ),
-        ).strip()
+        )
+        .strip()
         + "\n"
     )
+
+
+@cache
+def template() -> Template:
+    """Compiled once a process."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["word"] = word
+    return environment.from_string(TEMPLATE.read_text(encoding="utf8"))
 
 
 def keys_of(config: DeployConfig) -> list[SigningKey]:

@@ -23,9 +23,11 @@ from infra.haproxy.runtime_api import Admin
 START_SECONDS = 15
 
 
-def start_haproxy(admin: Admin, address: str, settings: AccessLogSettings, *arguments: str) -> None:
-    """In a session of its own, its access log (stdout) and its own words (stderr) into files. Raises ExternalError when
-    it does not come up."""
+def start_haproxy(
+    admin: Admin, address: str, settings: AccessLogSettings, servers: dict[str, str], *arguments: str
+) -> None:
+    """In a session of its own, its access log (stdout) and its own words (stderr) into files. `servers`: what the
+    configuration leaves to the environment. Raises ExternalError when it does not come up."""
     folder, before = admin.folder, admin.facts().get("Pid")
     log = folder / "haproxy.log"
     begin_anew(log)
@@ -33,7 +35,7 @@ def start_haproxy(admin: Admin, address: str, settings: AccessLogSettings, *argu
         process = subprocess.Popen(
             [find_haproxy(), "-db", "-f", "haproxy.cfg", *arguments],
             cwd=folder,
-            env=own_environment(),
+            env=own_environment() | servers,
             stdin=subprocess.DEVNULL,
             stdout=access,
             stderr=words,
@@ -49,10 +51,14 @@ def start_haproxy(admin: Admin, address: str, settings: AccessLogSettings, *argu
     raise ExternalError(f"HAProxy did not start on {address}:\n{tail}", hint=f"less {log}")
 
 
-def check_haproxy(path: Path) -> None:
+def check_haproxy(path: Path, servers: dict[str, str]) -> None:
     """Raises InputError with HAProxy's own words where it would not take the file."""
     run = subprocess.run(
-        [find_haproxy(), "-c", "-f", path.name], cwd=path.parent, env=own_environment(), capture_output=True, text=True
+        [find_haproxy(), "-c", "-f", path.name],
+        cwd=path.parent,
+        env=own_environment() | servers,
+        capture_output=True,
+        text=True,
     )
     if run.returncode:
         words = "\n".join(f"  {line}" for line in run.stderr.splitlines() if "ALERT" in line)

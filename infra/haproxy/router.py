@@ -3,10 +3,8 @@ nothing restarts to switch."""
 
 from __future__ import annotations
 
-import csv
-import io
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,22 +16,12 @@ from infra.haproxy.api_keys import Keyring
 from infra.haproxy.config import TEMPLATE, keys_of, render
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.runtime_api import Admin, read_map_file
+from infra.haproxy.servers import Servers, Traffic, server_entry
 from infra.haproxy.tls import differs, renew, tls_files
 
 # Where this machine itself reaches what listens everywhere.
 ANY_ADDRESS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 LUA = ("queue.lua", "cost.lua")
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """HAProxy's own count of one slot's requests since the router started; `open` is now."""
-
-    open: int
-    total: int
-    failed: int
-    cut_by_server: int
-    left_by_client: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +49,10 @@ class Router:
         return f"{scheme}://{in_url(self.config.router.host)}:{self.config.router.port}"
 
     @property
+    def servers(self) -> Servers:
+        return Servers(self.admin, self.config.slot_ports)
+
+    @property
     def admin(self) -> Admin:
         return Admin(self.folder, hint=f"tunegate deploy {self.config.name}")
 
@@ -82,7 +74,7 @@ class Router:
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
         write_private(path, text)
-        start_haproxy(self.admin, self.public_url, self.config.router.access_log)
+        start_haproxy(self.admin, self.public_url, self.config.router.access_log, self.servers.environment())
 
     def touch_maps(self) -> None:
         for name in ("traffic.map", "releases.map", "servers.map"):
@@ -118,10 +110,10 @@ class Router:
         self.write_secrets()
         write_private(path, text)
         try:
-            check_haproxy(path)
-            start_haproxy(
-                self.admin, self.public_url, self.config.router.access_log, "-x", "admin.sock", "-sf", str(self.pid())
-            )
+            servers = self.servers.environment()
+            check_haproxy(path, servers)
+            takes_over = ("-x", "admin.sock", "-sf", str(self.pid()))
+            start_haproxy(self.admin, self.public_url, self.config.router.access_log, servers, *takes_over)
         except TunegateError:
             write_private(path, before)
             raise
@@ -157,6 +149,9 @@ class Router:
                 hint=f"tunegate status {self.config.name}",
             )
         wished: dict[SlotName, int] = {slot: weights.get(slot, 0) for slot in SLOTS}
+        for slot in SLOTS:
+            if wished[slot]:
+                self.servers.mark_up(slot)
         self.admin.set_entry("traffic.map", "green", str(wished["green"]))
         if self.weights() != wished:
             raise ExternalError(
@@ -205,33 +200,29 @@ class Router:
         """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where
         it lives in the other's server."""
         self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
+        self.servers.move(slot, port)
+
+    def standbys(self) -> set[SlotName]:
+        return self.servers.standbys()
+
+    def set_standbys(self, slots: Collection[SlotName]) -> None:
+        """The slots that HAProxy itself turns to while the other one's server is down."""
+        self.servers.set_standbys(slots)
 
     def traffic(self) -> dict[SlotName, Traffic]:
         """The streams ledger, by slot."""
-        rows = csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# ")))
-        by_name = {
-            row["svname"]: {key: int(value) for key, value in row.items() if key and value and value.isdigit()}
-            for row in rows
-            if row["pxname"] == row["svname"]
-        }
-        return {slot: read_traffic(by_name.get(slot, {})) for slot in SLOTS}
+        return self.servers.traffic()
+
+    def unanswered(self) -> int:
+        """What no slot answered: a 5xx of the router's own."""
+        return self.servers.unanswered()
 
 
 def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def server_entry(port: int, prefix: str) -> str:
-    """As servers.map has it."""
-    return f"{port}|{prefix}"
-
-
 def bucket_of(user: str) -> int:
     """0 to 99, as the router computes it: a key's name, or what the client sent as x-tunegate-sticky. Green's are those
     below its weight."""
     return zlib.crc32(user.encode()) % 100
-
-
-def read_traffic(row: dict[str, int]) -> Traffic:
-    failed = row.get("hrsp_5xx", 0) + row.get("econ", 0) + row.get("eresp", 0)
-    return Traffic(row.get("scur", 0), row.get("stot", 0), failed, row.get("srv_abrt", 0), row.get("cli_abrt", 0))

@@ -30,6 +30,7 @@ def deploy(
     retire."""
     from serve.deploy import deploy as reconcile
     from serve.preview import preview
+    from serve.supervise import supervised
 
     if plan:
         env = open_environment(context, environment)
@@ -43,7 +44,8 @@ def deploy(
             f"{environment_path(environment)}: no release is pinned",
             hint=f"tunegate deploy {environment} RELEASE   (tunegate releases list)",
         )
-    found = reconcile(env, env.config.release)
+    with supervised(env, environment):
+        found = reconcile(env, env.config.release)
     set_champion_alias(found)
     show_result(found, as_json)
 
@@ -51,8 +53,11 @@ def deploy(
 def promote(context: typer.Context, environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
     """Let a proven release take the traffic, where promotion is manual."""
     from serve.deploy import promote as let_in
+    from serve.supervise import supervised
 
-    found = let_in(open_environment(context, environment, why))
+    env = open_environment(context, environment, why)
+    with supervised(env, environment):
+        found = let_in(env)
     set_champion_alias(found)
     show_result(found, as_json)
 
@@ -61,10 +66,12 @@ def rollback(context: typer.Context, environment: EnvironmentName, why: Why = No
     """Back to the warm old slot at once, and its release pinned again: commit that line. Where an agent follows a
     branch, that commit is made."""
     from serve.deploy import rollback as go_back
+    from serve.supervise import supervised
 
     env = open_environment(context, environment, why)
-    found = go_back(env)
-    found |= pin_back(env, environment_path(environment), str(found["release"]))
+    with supervised(env, environment):
+        found = go_back(env)
+        found |= pin_back(env, environment_path(environment), str(found["release"]))
     set_champion_alias(found)
     show_result(found, as_json)
 

@@ -25,28 +25,47 @@ def pause(context: typer.Context, environment: EnvironmentName, as_json: AsJson 
 def resume(context: typer.Context, environment: EnvironmentName, as_json: AsJson = False) -> None:
     """Go on after pause, hold, or after three crashes that called for a person."""
     from serve import operate
+    from serve.supervise import supervised
 
-    show_result(operate.resume(open_environment(context, environment)), as_json)
+    env = open_environment(context, environment)
+    with supervised(env, environment):
+        found = operate.resume(env)
+    show_result(found, as_json)
 
 
 def abort(context: typer.Context, environment: EnvironmentName, as_json: AsJson = False) -> None:
     """Back to what served before, while a deploy is under way or in its bake; the new server is stopped."""
     from serve import operate
+    from serve.supervise import supervised
 
-    show_result(operate.abort(open_environment(context, environment)), as_json)
+    env = open_environment(context, environment)
+    with supervised(env, environment):
+        found = operate.abort(env)
+    show_result(found, as_json)
 
 
 def hold(context: typer.Context, environment: EnvironmentName, why: Why = None, as_json: AsJson = False) -> None:
     """Keep what serves, whatever the YAML pins, until resume."""
     from serve import operate
+    from serve.supervise import supervised
 
-    show_result(operate.hold(open_environment(context, environment, why)), as_json)
+    env = open_environment(context, environment, why)
+    with supervised(env, environment):
+        found = operate.hold(env)
+    show_result(found, as_json)
 
 
 def agent(
     context: typer.Context,
     environment: EnvironmentName,
     once: Annotated[bool, typer.Option("--once", help="one turn, then end")] = False,
+    supervise: Annotated[
+        bool,
+        typer.Option(
+            "--supervise",
+            help="only bring back what dies, and take up no change of the YAML: what a deploy leaves behind",
+        ),
+    ] = False,
     interval: Annotated[
         float | None, typer.Option(min=0.1, help="seconds between two looks; else supervision.interval_seconds")
     ] = None,
@@ -79,6 +98,8 @@ def agent(
     from serve.agent import Agent, end_on_sigterm
     from serve.gitops.follow import NoGitSync, follow
     from serve.gitops.webhook import listen
+    from serve.record.environment import SUPERVISOR
+    from serve.supervise import without_pin
     from serve.view.logs import LOGS, keeping
 
     if pull is None and (signers or webhook):
@@ -86,16 +107,20 @@ def agent(
             "--signers and --webhook are about the branch of --pull, which is not given",
             hint=f"tunegate agent {environment} --pull origin/main",
         )
+    if supervise and (pull or once):
+        raise InputError(
+            "--supervise takes up no pin: neither --pull nor --once goes with it", hint=f"tunegate agent {environment}"
+        )
     end_on_sigterm()
     git = follow(pull, environment_path(environment), signers, poll) if pull else NoGitSync()
     env = open_environment(context, environment)
     if webhook:
         listen(webhook, git.trigger)
-    Agent(
-        replace(env, report_progress=keeping(env.report_progress, env.folder / LOGS["agent"])),
-        lambda: read_environment(environment),
-        git,
-    ).run(interval, once=once)
+    kept = replace(env, report_progress=keeping(env.report_progress, env.folder / LOGS["agent"]))
+    if supervise:
+        alone = replace(kept, config=without_pin(env.config))
+        Agent(alone, lambda: alone.config).run(interval, command=SUPERVISOR)
+    Agent(kept, lambda: read_environment(environment), git).run(interval, once=once)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from configs.environment.pin import pinned_text
 from configs.errors import InputError, TunegateError
+from infra.background import LONGEST_WAIT_SECONDS, BackgroundTask
 from infra.git.command import commit_of
 from infra.git.upstream import Upstream
-from serve.gitops.background import LONGEST_WAIT_SECONDS, BackgroundTask
 from serve.gitops.gitlab_status import Report, report_of, send, unreported
 from serve.gitops.rollback import Rollback, rollback_of
 from serve.record.drift import is_rolled_back

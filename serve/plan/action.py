@@ -9,7 +9,7 @@ from configs.slots import SlotName
 
 ActionKind = Literal[
     "start_router", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse",
-    "switch", "bake", "stop", "refuse",
+    "switch", "bake", "stop", "refuse", "verify",
 ]  # fmt: skip
 EndKind = Literal["await_promotion", "refused", "paused", "paged", "done"]
 
@@ -17,7 +17,7 @@ EndKind = Literal["await_promotion", "refused", "paused", "paged", "done"]
 @dataclass(frozen=True)
 class Action:
     """A thing to do. `release` is what to start in `slot` or to fall back to; `proof` is the next thing that `slot`
-    must show; `weight` its next share."""
+    must show; `weight` its next share. `verify` is never planned: a pin is looked at before it is wanted."""
 
     kind: ActionKind
     slot: SlotName | None = None

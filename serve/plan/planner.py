@@ -13,20 +13,15 @@ from serve.plan.situation import Observed, Situation
 from serve.record.event import PROOF
 from serve.record.state import SlotState, State
 
+Rule = Callable[[Situation], Action | End | None]
+
 
 def plan(state: State, config: DeployConfig, observed: Observed) -> Action | End:
     """The one next thing towards the desired release: of these rules the first that holds. What serves is never
     stopped, nor left before its successor is proven."""
-    rules: tuple[Callable[[Situation], Action | End | None], ...] = (
+    rules: tuple[Rule, ...] = (
         # rule           holds where …                             and comes here because …
-        start_router,    # the router does not run                 nothing is seen or moved without it
-        record_crash,    # a server died or hangs                  crashes are counted, and waits begin, from the record
-        finish_switch,   # an intent to switch is on record        its traffic may have moved already
-        swap,            # a swap is under way                     requests wait in the router
-        take_over,       # what serves died, a standby is proven   first of all duties: somebody must serve
-        restart_active,  # what serves died                        the same, without a standby
-        prove_restarted, # what serves was started again           the same
-        restore_shares,  # the router gives other shares           before anything new is tried
+        duty,            # what serves needs something             somebody must serve
         clear_refused,   # the desired release is refused          what served serves on
         rest,            # nothing is desired
         bake_or_retire,  # the desired release serves
@@ -39,8 +34,28 @@ def plan(state: State, config: DeployConfig, observed: Observed) -> Action | End
         raise_share,     # a canary has a share left
         switch_or_await, # it may have all, or is to be promoted
     )  # fmt: skip
-    now = Situation(state, config, observed)
-    return next(found for rule in rules if (found := rule(now)))
+    found = first_of(rules, Situation(state, config, observed))
+    assert found is not None  # the last rule always holds
+    return found
+
+
+def duty(now: Situation) -> Action | End | None:
+    """What serves comes first, whatever else is under way."""
+    rules: tuple[Rule, ...] = (
+        start_router,    # the router does not run                 nothing is seen or moved without it
+        record_crash,    # a server died or hangs                  crashes are counted, and waits begin, from the record
+        finish_switch,   # an intent to switch is on record        its traffic may have moved already
+        swap,            # a swap is under way                     requests wait in the router
+        take_over,       # what serves died, a standby is proven   first of all repairs: it is there
+        restart_active,  # what serves died                        the same, without a standby
+        prove_restarted, # what serves was started again           the same
+        restore_shares,  # the router gives other shares           before anything new is tried
+    )  # fmt: skip
+    return first_of(rules, now)
+
+
+def first_of(rules: tuple[Rule, ...], now: Situation) -> Action | End | None:
+    return next((found for rule in rules if (found := rule(now))), None)
 
 
 def start_router(now: Situation) -> Action | None:

@@ -18,7 +18,7 @@ from configs.release import Manifest
 from configs.rules.cost import GoodputRule, LatencyRule
 from configs.rules.gate import GateConfig
 from infra.files.atomic import write_json
-from infra.haproxy.router import Traffic
+from infra.haproxy.servers import Traffic
 
 Measure = Callable[[str, Manifest, Path], dict[str, float]]
 POLL_SECONDS = 1.0

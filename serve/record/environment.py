@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from infra.vllm.server import SlotProcess, is_alive, recorded
 from serve.record.facts import Acquired, Holder, Started
 from serve.record.record import Record
 from serve.record.state import State
+
+SUPERVISOR = "supervisor"  # the agent that a deploy by hand leaves behind, and the next command takes over from
+LAST_TASK_SECONDS = 10.0  # of a holder that was ended: what it had begun is ended by then
 
 
 class BusyError(InputError):
@@ -103,14 +107,23 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
     holder's token:
 
     should a holder come back after another has taken over (a lock file removed, a network file system), every effect of
-    it refuses. `follows`: the branch that the holder takes its pins from. Raises BusyError.
+    it refuses. `follows`: the branch that the holder takes its pins from. A supervisor makes room for anybody else.
+    Raises BusyError.
     """
     from filelock import FileLock, Timeout
 
     env.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(env.folder / "lock", timeout=0)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = holder_of(env)
+            if holder and (holder["command"] != SUPERVISOR or command == SUPERVISOR):
+                raise
+            if holder:
+                os.kill(holder["pid"], signal.SIGTERM)
+            lock.acquire(timeout=LAST_TASK_SECONDS)
     except Timeout:
         raise BusyError(
             f"another command is changing {env.config.name}", hint=f"tunegate status {env.config.name}"

@@ -119,6 +119,7 @@ class Queued(TypedDict):
 
     release: str | None
     before: dict[SlotName, TrafficCounts]
+    unanswered: NotRequired[int]
 
 
 class Stepped(TypedDict):
@@ -128,6 +129,7 @@ class Stepped(TypedDict):
     release: str | None
     before: dict[SlotName, TrafficCounts]
     counted: dict[SlotName, Counters]
+    unanswered: NotRequired[int]
 
 
 class Analysed(TypedDict):
@@ -147,9 +149,10 @@ Switched = TypedDict(
         "flip_milliseconds": float,
         "first_request_milliseconds": float,
         "streams_open_at_switch": int,
+        "unanswered": NotRequired[int],
     },
 )
-"""All new requests go to the slot. `before`: the router's counters at that moment."""
+"""All new requests go to the slot. `before`: the router's counters at that moment, `unanswered`: of all slots."""
 
 
 class Serving(TypedDict):
@@ -164,7 +167,8 @@ class Receipt(Ends):
     """Of `baked`, and of a rollback; a file of its own too (serve/record/receipt.py).
 
     `streams_*`: those open on the old slot at the flip; `requests_*`: since the first share that the new release
-    got. `watch`, `breach`: of a bake, what the watch found, and what ended it."""
+    got, `requests_unanswered` by any slot: the router's own 5xx. `watch`, `breach`: of a bake, what the watch found,
+    and what ended it."""
 
     at: str
     strategy: str
@@ -182,6 +186,7 @@ class Receipt(Ends):
     requests_since: int
     requests_by_release: dict[str, int]
     requests_failed: int
+    requests_unanswered: NotRequired[int | None]
     seconds_watched: float
     watch: NotRequired[list[str]]
     breach: NotRequired[str]

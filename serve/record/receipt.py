@@ -11,7 +11,7 @@ from configs.release import short
 from configs.slots import SLOTS, SlotName, other
 from infra.boot import now
 from infra.files.atomic import write_json
-from infra.haproxy.router import Traffic
+from infra.haproxy.servers import Traffic
 from serve.record.environment import Environment
 from serve.record.event import Event
 from serve.record.facts import Receipt, TrafficCounts
@@ -27,10 +27,15 @@ def since(seen: Traffic, before: TrafficCounts) -> Traffic:
 
 
 def receipt(
-    state: State, strategy: str, traffic: Mapping[SlotName, Traffic], seconds: float, drain_seconds: float
+    state: State,
+    strategy: str,
+    traffic: Mapping[SlotName, Traffic],
+    seconds: float,
+    drain_seconds: float,
+    unanswered: int | None = None,
 ) -> Receipt:
     """Streams are counted from the flip, requests from the first share that the new release got. `drain_seconds`: until
-    the old slot's last stream ended."""
+    the old slot's last stream ended; `unanswered`: the router's count now, which begins again at zero with it."""
     switch, active = last_switch(state), state.active
     assert active is not None
     old: SlotName = other(active)
@@ -61,8 +66,15 @@ def receipt(
         "requests_since": flip[active].total,
         "requests_by_release": {name: count for name, count in releases.items() if name},
         "requests_failed": sum(one.failed for one in began.values()),
+        "requests_unanswered": since_start(unanswered, switch.get("began_unanswered")),
         "seconds_watched": round(seconds, 1),
     }
+
+
+def since_start(now: int | None, before: int | None) -> int | None:
+    if now is None or before is None:
+        return None
+    return now - before if now >= before else now
 
 
 def last_switch(state: State) -> Switch:
@@ -82,7 +94,8 @@ def receipt_of_rollback(env: Environment, state: State, drain_seconds: float = 0
     switch, traffic = last_switch(state), env.router.traffic()
     seconds = now().since(switch["moment"])
     is_open = switch["from"] and traffic[switch["from"]].open
-    return receipt(state, "rollback", traffic, seconds, seconds if is_open else drain_seconds)
+    drained = seconds if is_open else drain_seconds
+    return receipt(state, "rollback", traffic, seconds, drained, env.router.unanswered())
 
 
 def read_receipts(env: Environment) -> list[Receipt]:
@@ -121,11 +134,12 @@ def in_one_line(found: Receipt) -> str:
         f"{found['streams_completed']} completed, {found['streams_cut']} cut, "
         f"{found['streams_left_by_client']} left by client"
     )
+    lost = f", {unanswered} got no server" if (unanswered := found.get("requests_unanswered")) else ""
     streams = f"{found['streams_open_at_switch']} streams open at the flip, {ended}"
     return (
         f"{found['at'][:19]}  {found['strategy']}: {streams}, "
         f"longest drain {found['longest_drain_seconds']} s; flip {found['flip_milliseconds']} ms; "
-        f"{found['requests_failed']} requests failed"
+        f"{found['requests_failed']} requests failed{lost}"
     )
 
 

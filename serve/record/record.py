@@ -60,7 +60,7 @@ class Record:
     def provenance(self) -> dict[str, str]:
         """Who and from which commit; an agent says that it is one, for its user may be a person's as well."""
         found, holder = stamp(), self.state().holder
-        is_agent = holder and holder.get("command") == "agent" and holder["token"] == self.token
+        is_agent = holder and holder.get("command") in ("agent", "supervisor") and holder["token"] == self.token
         return found | {"by": f"agent {found['by']}"} if is_agent else found
 
     def check_token(self) -> None:

@@ -88,6 +88,7 @@ class Switch(Switched):
     at: str
     moment: Moment
     began_before: dict[SlotName, TrafficCounts]
+    began_unanswered: int | None
     queued_seconds: float | None
     drained_seconds: float
 

@@ -3,8 +3,6 @@ kill."""
 
 from __future__ import annotations
 
-import time
-
 from configs.environment.clashes import clashes
 from configs.errors import InputError
 from configs.read import environment_path, other_environments
@@ -18,7 +16,10 @@ from serve.switch.servers import crash, measure_capacity, prove_slot, start, sto
 from serve.switch.traffic import queue, step, switch
 from serve.watch.bake import analyse, bake
 
-LONGEST_WAIT_SECONDS = 5.0
+
+def perform_task(action: Action, env: Environment) -> None:
+    """In a process of its own."""
+    perform(action, env, env.record.state())
 
 
 def perform(action: Action, env: Environment, state: State) -> None:
@@ -56,8 +57,6 @@ def perform(action: Action, env: Environment, state: State) -> None:
             call_operator(env, slot, why)
         case "refuse":
             refuse(env, slot, why)
-        case "wait":
-            time.sleep(min(action.seconds, LONGEST_WAIT_SECONDS))
 
 
 def start_router(env: Environment, state: State) -> None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError, TunegateError
-from configs.slots import SlotName, other
+from configs.slots import SlotName
 from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import find_trusted
-from infra.terminal import waiting
-from serve.plan.action import Action, End, EndKind
+from serve.plan.action import End, EndKind
 from serve.plan.observe import observe
 from serve.plan.planner import plan
 from serve.record.champion import judging
 from serve.record.environment import BusyError, Environment, holder_of, locked
-from serve.record.facts import Desired, Receipt
+from serve.record.facts import Receipt
 from serve.record.state import State
-from serve.switch.effects import perform
-from serve.switch.servers import crash
+from serve.switch.effects import perform_task
+from serve.switch.loop import Loop
+from serve.switch.tasks import Tasks
 from serve.switch.verdict import check_verdict
 
 MOST_ACTIONS = 100
@@ -94,32 +95,21 @@ def reconcile(env: Environment) -> DeployResult:
     """The loop. A failure of the desired release is recorded, cleared away, and raised when what served is seen to
     serve."""
     failure: TunegateError | None = None
-    for _ in range(MOST_ACTIONS):
-        state = env.record.state()
-        found = plan(state, env.config, observe(env, state))
-        if isinstance(found, End):
-            return end(env, state, found, failure)
-        failure = attempt(env, state, found) or failure
+    actions = 0
+    with Tasks(env, perform_task) as tasks, closing(Loop(tasks)) as loop:
+        while actions < MOST_ACTIONS:
+            found = loop.advance(env)
+            if isinstance(found, End):
+                return end(env, env.record.state(), found, failure)
+            if isinstance(found, TunegateError):
+                failure = found
+            if isinstance(found, float) and found:
+                loop.wait(found)
+            else:
+                actions += 1
     raise ExternalError(
         f"{MOST_ACTIONS} actions did not reach the desired state", hint=f"tunegate status {env.config.name}"
     )
-
-
-def attempt(env: Environment, state: State, action: Action) -> TunegateError | None:
-    """Does one action. A failure is returned once the record says what follows from it; that of what serves is
-    raised."""
-    what = " ".join(word for word in (action.kind.replace("_", " "), action.slot, action.proof) if word)
-    try:
-        with waiting(what):
-            perform(action, env, state)
-    except TunegateError as error:
-        return answer_failure(env, state, action, error)
-    except OSError as error:
-        outside = ExternalError(f"{action.kind}: {error}", hint=f"df -h {env.folder}")
-        return answer_failure(env, state, action, outside)
-    if action.kind == "fall_back":
-        return RefusedError(f"{state.release_of(action.slot)}: {action.why}", hint=f"tunegate status {env.config.name}")
-    return None
 
 
 def end(env: Environment, state: State, found: End, failure: TunegateError | None) -> DeployResult:
@@ -132,41 +122,6 @@ def end(env: Environment, state: State, found: End, failure: TunegateError | Non
     if found.kind == "refused":
         raise RefusedError(f"{state.wanted.desired}: {state.refused}", hint=hint)
     return deploy_result(env, state, found.kind)
-
-
-def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
-    """What failed decides: the router's death and a lost lock condemn no release; what serves is a crash; all else
-    refuses the desired one."""
-    if isinstance(error, ExternalError) and action.kind != "start_router" and not env.router.is_running():
-        return None
-    env.record.check_token()
-    serves = action.slot is not None and action.slot in (state.active, state.moves.swapping)
-    if action.slot is None or (serves and action.kind not in ("bake", "start", "prove")):
-        raise error
-    if serves and action.kind != "bake":
-        crash(env, env.record.state(), action.slot, error.message)
-        raise error
-    give_up(env, state, error, baking=action.kind == "bake")
-    return error
-
-
-def give_up(env: Environment, state: State, error: TunegateError, *, baking: bool) -> None:
-    """A failed bake goes back to the warm standby, else to the newest release that came through its bake; before the
-    switch nothing had moved."""
-    env.report_progress(f"refused: {error.message}")
-    back = (warm_standby(env, state) or state.last_good) if baking else None
-    if back is None:
-        env.record.append("refused", why=error.message)
-        return
-    facts: Desired = {"release": back, "rollback": True, "failed": state.wanted.desired, "why": error.message}
-    env.record.append("desired", **facts)
-
-
-def warm_standby(env: Environment, state: State) -> str | None:
-    """The other slot's release, if it is proven and its server lives: traffic can go there at once."""
-    slot = other(state.active) if state.active else None
-    found = state.slots[slot] if slot else None
-    return found.release if found and found.is_proven and slot in env.alive(state) else None
 
 
 def deploy_result(env: Environment, state: State, kind: EndKind | None = None) -> DeployResult:

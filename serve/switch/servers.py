@@ -111,8 +111,15 @@ def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifes
     """Puts the intent on record, and ends whatever an earlier start may have left."""
     port = port_for(env, state, slot)
     env.record.append("starting", slot, release=manifest.reference)
+    stand_down(env, slot)
     end_server(env, state, slot, drain_seconds=0)
     reap_orphan(port, env.record.owner)
+
+
+def stand_down(env: Environment, slot: SlotName) -> None:
+    """Before its server is another one, or none."""
+    if env.router.is_running():
+        env.router.set_standbys(env.router.standbys() - {slot})
 
 
 def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manifest: Manifest) -> None:
@@ -160,6 +167,7 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
     if slot == state.moves.swapping and state.refused is None:
         env.router.pause()
         deadline = state.planned.get("drain_seconds", deadline)
+    stand_down(env, slot)
     process, began = env.process(state, slot), time.monotonic()
     open_streams = wait_for_streams(env, slot, deadline) if process and is_alive(process) else 0
     env.report_progress(f"retire {slot}, {open_streams} streams open")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from configs.errors import ExternalError
 from configs.slots import SlotName, other
-from infra.haproxy.router import Traffic
+from infra.haproxy.servers import Traffic
 from serve.record.environment import Environment
 from serve.record.facts import Counters, Queued, Stepped, Switched, TrafficCounts
 from serve.record.receipt import receipt_of_rollback, write_receipt
@@ -34,6 +34,7 @@ def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
         "weight": weight,
         "counted": count_server(env, slot) if weight else {},
         "before": count_traffic(env),
+        "unanswered": env.router.unanswered(),
         "release": state.release_of(slot),
     }
     if weight != state.moves.weight:
@@ -47,7 +48,8 @@ def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
 def queue(env: Environment, state: State, slot: SlotName) -> None:
     """The intent alone: from here on the router is held, by whichever effect comes next."""
     env.report_progress(f"swap: new requests wait in the router while {slot} is stopped")
-    facts: Queued = {"release": state.release_of(slot), "before": count_traffic(env)}
+    before, unanswered = count_traffic(env), env.router.unanswered()
+    facts: Queued = {"release": state.release_of(slot), "before": before, "unanswered": unanswered}
     env.record.append("queued", slot, **facts)
 
 
@@ -59,10 +61,11 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     old = None if state.active is None and moves.swapping is None else other(slot)
     left = moves.baseline_counters["release"] if moves.baseline_counters else None
     env.record.append("switching", slot)
-    counted, before = count_server(env, slot), count_traffic(env)
+    counted, before, unanswered = count_server(env, slot), count_traffic(env), env.router.unanswered()
     flip, first_request = flip_router(env, slot)
     facts: Switched = {
         "before": before,
+        "unanswered": unanswered,
         "counted": counted,
         "flip_milliseconds": flip,
         "first_request_milliseconds": first_request,

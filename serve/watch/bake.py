@@ -71,7 +71,10 @@ def close(watch: TrafficWatch, breach: str | None = None) -> Receipt:
     """Writes the receipt of a bake that came to its end, or to a breach."""
     env, state = watch.env, watch.state
     seconds = now().since(watch.started)
-    found = receipt(state, env.config.strategy.kind, env.router.traffic(), seconds, watch.drain_seconds)
+    router = env.router
+    found = receipt(
+        state, env.config.strategy.kind, router.traffic(), seconds, watch.drain_seconds, router.unanswered()
+    )
     found["watch"] = watch.watcher.receipt()
     if breach is not None:
         found["breach"] = breach

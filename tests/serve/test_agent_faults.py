@@ -14,7 +14,7 @@ import pytest
 
 from serve.deploy import stop_all
 from serve.operate import resume
-from serve.record.environment import Environment, locked
+from serve.record.environment import locked
 from tests.support.agent_scene import Scene, digest, folder, scene
 from tests.support.fake_servers import misbehave, publish_fake
 from tests.support.kills import kill, wait_until
@@ -45,15 +45,10 @@ def test_a_server_that_accepts_and_never_answers_is_ended_and_started_again(scen
     misbehave(folder, one="hang")
     scene.turn()
     assert scene.server("blue") == first  # one unanswered probe is not yet a verdict
-    scene.agent.liveness.misses["blue"] = 1
-    misbehave(folder, one="hang")
-    with locked(scene.env, "agent") as held:
-        scene.agent.env = Environment(scene.env.config, scene.said.append, token=held.token)
-        assert scene.agent.probe(held.record.state()) == {"blue"}
+    with scene.at_work():
+        wait_until(lambda: scene.agent.turn() or "crashed" in scene.kinds())
         misbehave(folder)
-        scene.agent.liveness.misses["blue"] = 5
-        scene.agent.probe = lambda state: frozenset({"blue"})  # type: ignore[method-assign]  # what was just seen
-        scene.agent.turn()
+        scene.agent.turn_to_end()
     assert scene.server("blue") != first and scene.serving() == digest(one)
     assert [event.facts["why"] for event in scene.env.record.read() if event.kind == "crashed"] == [
         "it accepts requests and does not answer"
@@ -66,7 +61,9 @@ def test_a_warm_server_that_hangs_is_ended_before_a_rollback_trusts_it(scene: Sc
         scene.want(release)
         scene.turn()
     misbehave(folder, one="hang")
-    scene.turn(4)
+    with scene.at_work():
+        wait_until(lambda: scene.agent.turn() or "crashed" in scene.kinds())
+        scene.agent.turn_to_end()
     state = scene.env.record.state()
     assert state.slots["blue"] is None and scene.serving() == digest(two)
     assert [event.slot for event in scene.env.record.read() if event.kind == "crashed"] == ["blue"]
@@ -101,7 +98,7 @@ def test_a_server_that_answers_with_errors_is_alive(scene: Scene, folder: Path) 
     scene.turn()
     misbehave(folder, one="error")
     scene.turn(3)
-    assert "crashed" not in scene.kinds() and scene.agent.liveness.misses["blue"] == 0
+    assert "crashed" not in scene.kinds()
 
 
 def test_the_third_crash_goes_back_to_the_last_good_release_and_stays_there(scene: Scene) -> None:
@@ -157,17 +154,19 @@ def test_a_full_disk_stops_no_one_and_is_over_when_there_is_room_again(scene: Sc
     scene.turn()
     scene.want(two)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with locked(scene.env, "agent") as held:
-        scene.agent.env = Environment(scene.env.config, scene.said.append, token=held.token)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (scene.env.record.path.stat().st_size, before[1]))
+    with scene.at_work():
+        workers = (0, scene.agent.loop.tasks.runner, scene.agent.checks.runner)
+        for pid in workers:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (scene.env.record.path.stat().st_size, before[1]))
         try:
-            scene.agent.turn()
-            scene.agent.turn()
+            scene.agent.turn_to_end()
+            scene.agent.turn_to_end()
         finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            for pid in workers:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         assert (
             scene.serving() == digest(one)
             and len([line for line in scene.said if "the record cannot be written" in line]) == 1
         )
-        scene.agent.turn()
+        scene.agent.turn_to_end()
     assert scene.serving() == digest(two)

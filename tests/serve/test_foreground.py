@@ -19,7 +19,8 @@ from infra.signing import sign
 from infra.vllm.server import SlotProcess
 from serve.foreground import serve_release
 from tests.infra.test_signing import make_pair
-from tests.support.fake_machine import World, publish, world
+from tests.support.fake_machine import World, world
+from tests.support.few_bytes import publish
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit

@@ -18,7 +18,8 @@ from configs.release import read_manifest
 from configs.verdict import Verdict
 from serve.loadtest import load_test, overridden
 from serve.record.environment import Environment
-from tests.support.fake_machine import World, do, environment, publish, world
+from tests.support.fake_machine import World, do, environment, world
+from tests.support.few_bytes import publish
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit

@@ -10,7 +10,8 @@ from configs.errors import ExternalError, RefusedError
 from serve.deploy import deploy, promote
 from serve.operate import abort, hold, pause, resume
 from serve.record.environment import BusyError, Environment, locked
-from tests.support.fake_machine import World, environment, kinds, publish, receipt_in, world
+from tests.support.fake_machine import World, environment, kinds, receipt_in, world
+from tests.support.few_bytes import publish
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit

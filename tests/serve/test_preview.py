@@ -12,7 +12,8 @@ from configs.verdict import RuleResult
 from serve.deploy import deploy
 from serve.preview import preview
 from serve.record.event import PROOF
-from tests.support.fake_machine import World, environment, publish, world
+from tests.support.fake_machine import World, environment, world
+from tests.support.few_bytes import publish
 from tests.support.judging import bound_verdict, verdict_path
 
 __all__ = ["world"]

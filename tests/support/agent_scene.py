@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -48,10 +48,18 @@ class Scene:
         self.config = self.config.model_copy(update={"release": release, **facts})
 
     def turn(self, times: int = 1) -> None:
-        with locked(self.env, "agent") as held:
-            self.agent.env = Environment(self.env.config, self.said.append, token=held.token)
+        """Each to its end: what it began is waited for."""
+        with self.at_work():
             for _ in range(times):
-                self.agent.turn()
+                self.agent.turn_to_end()
+
+    @contextmanager
+    def at_work(self) -> Iterator[Environment]:
+        """The agent holds the environment."""
+        with locked(self.env, "agent") as held:
+            mine = Environment(self.env.config, self.said.append, token=held.token)
+            with self.agent.working(mine):
+                yield mine
 
     def serving(self) -> str:
         reply = httpx.get(

@@ -3,10 +3,11 @@ any point."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ import serve.plan.observe
 import serve.record.environment
 import serve.record.record
 import serve.switch.effects
+import serve.switch.failure
+import serve.switch.loop
 import serve.switch.reconcile
 import serve.switch.servers
 import serve.switch.traffic
@@ -25,12 +28,10 @@ import serve.watch.bake
 import serve.watch.watcher
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, TunegateError
-from configs.release import Manifest, digest_of, list_files
-from configs.run.serving import Serving
+from configs.release import Manifest
 from configs.slots import SLOTS, SlotName
-from configs.verdict import Outcome, Verdict
 from infra.boot import Moment, ProcessId
-from infra.haproxy.router import Traffic
+from infra.haproxy.servers import Traffic
 from infra.vllm.server import SlotProcess
 from serve.plan.action import Action, ActionKind
 from serve.record.environment import Environment
@@ -40,7 +41,10 @@ from serve.record.state import State
 from serve.switch.effects import perform
 from serve.switch.reconcile import DeployResult
 from serve.watch.liveness import Liveness
+from serve.watch.prober import Prober
+from tests.support.few_bytes import publish
 from tests.support.record_contract import check_facts
+from tests.support.tasks_here import Killed, TasksHere
 
 APPEND = Record.append
 FAKED = (
@@ -49,6 +53,8 @@ FAKED = (
     serve.record.environment,
     serve.record.record,
     serve.switch.effects,
+    serve.switch.failure,
+    serve.switch.loop,
     serve.switch.reconcile,
     serve.switch.servers,
     serve.switch.traffic,
@@ -57,10 +63,6 @@ FAKED = (
 )
 PORTS = {"blue": 8101, "green": 8102}
 NONE = Traffic(0, 0, 0, 0, 0)
-
-
-class Killed(KeyboardInterrupt):
-    """Ctrl-C or worse: no handler of ours may swallow it."""
 
 
 @dataclass
@@ -77,6 +79,8 @@ class World:
     held: bool = False
     digests: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    lost: int = 0
+    standing_by: set[SlotName] = field(default_factory=set)
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
     counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
@@ -109,6 +113,8 @@ class World:
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
         monkeypatch.setattr(Liveness, "hung", lambda *facts: frozenset())  # no server here hangs
+        monkeypatch.setattr(Prober, "begin", lambda *facts: None)
+        monkeypatch.setattr(serve.switch.reconcile, "Tasks", partial(TasksHere, self.sleep))
         monkeypatch.setattr(Record, "append", lambda record, *event, **facts: self.append(record, *event, **facts))
         return self
 
@@ -191,6 +197,15 @@ class World:
     def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
         self.places[slot] = f"{port}{prefix}"
 
+    def unanswered(self) -> int:
+        return self.lost
+
+    def standbys(self) -> set[SlotName]:
+        return set(self.standing_by)
+
+    def set_standbys(self, slots: Collection[SlotName]) -> None:
+        self.standing_by = set(slots)
+
     def wait_for_slot(self, env: Environment, slot: SlotName, client: object) -> None:
         if self.serving() is None or self.routed != slot:
             raise ExternalError(f"the router still answers from nobody, not from {slot}")
@@ -232,21 +247,6 @@ class World:
 
     def count(self, slot: SlotName, **facts: int) -> None:
         self.counts[slot] = Traffic(**(vars(self.counts[slot]) | facts))
-
-
-def publish(name: str, outcome: Outcome = "pass") -> str:
-    """releases/NAME@DIGEST12 under the working directory, of a few bytes."""
-    folder = Path("releases") / f".{name}" / "release"
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_text(name)
-    files = list_files(folder)
-    facts: dict[str, Any] = {name: {} for name in ("base", "data", "quantization", "versions", "config")}
-    facts |= {"git_revision": "x", "created": "2026-11-24"}
-    manifest = Manifest(name=name, digest=digest_of(files), task="causal-lm", files=files, serving=Serving(), **facts)
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
-    Verdict(release=manifest.reference, outcome=outcome, results=[]).write(folder.parent / "gate" / "verdict.json")
-    folder.parent.rename(f"releases/{name}@{manifest.digest[7:19]}")
-    return manifest.reference
 
 
 def environment(folder: str = "state", **facts: Any) -> Environment:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
+from multiprocessing import Value
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
@@ -42,7 +43,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "adapter": {"capacity": "adapter"},
 }
 EFFECTS: tuple[tuple[Any, str], ...] = (
-    *((Router, name) for name in ("start", "switch", "set_weights", "pause", "resume", "set_release", "set_server")),
+    *(
+        (Router, name)
+        for name in ("start", "switch", "set_weights", "pause", "resume", "set_release", "set_server", "set_standbys")
+    ),
     *((serve.switch.servers, name) for name in ("start_slot", "stop_slot", "load_adapter", "reap_orphan", "prove")),
     *((serve.switch.shared_server, name) for name in ("stop_slot", "unload_adapter")),
     (serve.switch.traffic, "wait_for_slot"),
@@ -67,7 +71,8 @@ class Points:
     """Counts the points of a deploy in the child; at the wanted one it kills the victim."""
 
     def __init__(self, env: Environment, victim: Victim, wanted: int) -> None:
-        self.env, self.victim, self.wanted, self.seen = env, victim, wanted, 0
+        self.env, self.victim, self.wanted = env, victim, wanted
+        self.agent, self.seen = os.getpid(), Value("i", 0)  # the tasks, which are processes of their own, count on
         append = Record.append
 
         def recorded(record: Record, kind: Any, *rest: Any, **facts: Any) -> Any:
@@ -95,15 +100,17 @@ class Points:
         return wrapped
 
     def point(self, name: str) -> None:
-        self.seen += 1
-        if self.seen != self.wanted:
-            return
+        with self.seen.get_lock():
+            self.seen.value += 1
+            if self.seen.value != self.wanted:
+                return
         Path("point").write_text(name)
         if self.victim == "torn":
             with self.env.record.path.open("a") as stream:
                 stream.write('{"at": "2026')
         if self.victim in ("agent", "torn"):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(self.agent, signal.SIGKILL)
+            time.sleep(60)  # a task of it: that it was killed, and in time, is what is to be seen
         self.kill_other()
 
     def kill_other(self) -> None:

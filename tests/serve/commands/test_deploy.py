@@ -24,7 +24,7 @@ from configs.errors import ExternalError, InputError, RefusedError, TunegateErro
 from configs.verdict import EXIT_CODES, Outcome, Verdict
 from serve.pin import pin_release, resolve
 from tests.serve.conftest import LOCAL
-from tests.support.fake_machine import publish
+from tests.support.few_bytes import publish
 
 pytestmark = pytest.mark.unit
 ROWS = [("calls", "a" * 64), ("calls-v2", "b" * 64), ("twin", "c" * 12 + "0" * 52), ("twin", "c" * 12 + "1" * 52)]

@@ -12,7 +12,8 @@ from serve.deploy import deploy
 from serve.gitops.rollback import Rollback, cell, rollback_of
 from serve.record.environment import Environment
 from serve.record.receipt import read_receipts
-from tests.support.fake_machine import World, environment, publish, world
+from tests.support.fake_machine import World, environment, world
+from tests.support.few_bytes import publish
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit

@@ -24,7 +24,7 @@ from serve.plan.capacity import (
 )
 from serve.record.event import PROOF, Event
 from serve.record.fold import fold
-from tests.support.fake_machine import publish
+from tests.support.few_bytes import publish
 
 pytestmark = pytest.mark.unit
 NEED = Need(weights=0.25, key_value_cache=1.0)

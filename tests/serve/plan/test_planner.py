@@ -12,7 +12,8 @@ from configs.slots import SlotName
 from serve.plan.action import Action
 from serve.plan.situation import Observed
 from serve.record.event import PROOF
-from tests.support.planner_world import NEW, NEXT, OLD, World, deployed, names, settings_of
+from tests.support.planned import deployed, names
+from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
 
 pytestmark = pytest.mark.unit
 CANARY: dict[str, Any] = {"strategy": {"kind": "canary", "steps": [5, 25, 100]}}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from configs.slots import SlotName
-from tests.support.planner_world import NEW, OLD, World, deployed, names, settings_of
+from tests.support.planned import deployed, names
+from tests.support.planner_world import NEW, OLD, World, settings_of
 
 pytestmark = pytest.mark.unit
 

@@ -65,6 +65,11 @@ class Deployment(RuleBasedStateMachine):
             self.step()
 
     @rule(after=st.integers(1, 4))
+    def look_while_something_long_runs(self, after: int) -> None:
+        """Whatever happens next happens beside it."""
+        self.step(left_after=after)
+
+    @rule(after=st.integers(1, 4))
     def kill_the_agent_in_its_step(self, after: int) -> None:
         self.step(after)
 
@@ -137,11 +142,11 @@ class Deployment(RuleBasedStateMachine):
         """The machine's clock is wrong until somebody sets it."""
         self.world.reboot(clock_ahead)
 
-    def step(self, killed_after: int | None = None) -> None:
+    def step(self, killed_after: int | None = None, left_after: int | None = None) -> None:
         """Where a slot answered before, one answers after: only a swap, and a person's `queued` one at that, may do
         without."""
         before = self.world.serving()
-        self.world.step(killed_after=killed_after)
+        self.world.step(killed_after=killed_after, left_after=left_after)
         COUNTED["steps"] += 1
         waits = self.world.log[-1]
         assert not isinstance(waits, Action) or waits.seconds <= LONGEST_WAIT, waits

@@ -14,7 +14,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.load_test import LoadTest
 from configs.errors import RefusedError
 from infra.boot import ProcessId
-from infra.haproxy.router import Traffic
+from infra.haproxy.servers import Traffic
 from infra.vllm.server import SlotProcess
 from serve.proofs.baseline import Blue, keep_figures, kept_at, measure_baseline, needs_baseline, traffic_now
 from serve.proofs.prove import prove

@@ -17,7 +17,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, RefusedError
 from configs.verdict import RuleResult, Verdict
 from infra.boot import ProcessId
-from infra.haproxy.router import Traffic
+from infra.haproxy.servers import Traffic
 from infra.vllm.answer import Answer
 from infra.vllm.parity import ParityResult
 from infra.vllm.server import SlotProcess

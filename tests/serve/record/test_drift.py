@@ -16,7 +16,8 @@ from serve.deploy import deploy
 from serve.record.drift import check_served
 from serve.record.standing import Standing
 from serve.view.status import status
-from tests.support.fake_machine import World, environment, publish
+from tests.support.fake_machine import World, environment
+from tests.support.few_bytes import publish
 
 pytestmark = pytest.mark.unit
 OLD, NEW, FILE = "calls@sha256:" + "a" * 64, "calls@sha256:" + "b" * 64, "configs/deploy/local.yaml"

@@ -15,7 +15,8 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.slots import SlotName, other
 from infra.boot import Moment
-from infra.haproxy.router import Router, Traffic
+from infra.haproxy.router import Router
+from infra.haproxy.servers import Traffic
 from serve.record.environment import Environment
 from serve.record.receipt import (
     in_one_line,
@@ -108,6 +109,20 @@ def test_a_swap_says_how_long_the_router_was_held_and_how_long_blue_drained() ->
     assert (found["longest_queue_wait_seconds"], found["longest_drain_seconds"]) == (8.1, 2.5)
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "expected", "words"),
+    [(5, 12, 7, ", 7 got no server"), (5, 5, 0, ""), (5, 2, 2, ", 2 got no server"), (None, 12, None, "")],
+    ids=["since the switch", "none", "the router started again", "an older record"],
+)
+def test_requests_that_no_slot_answered_are_in_it(
+    before: int | None, now: int, expected: int | None, words: str
+) -> None:
+    traffic: dict[SlotName, Traffic] = {"blue": Traffic(0, 1, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    found = receipt(switched(began_unanswered=before), "blue-green", traffic, 1, 0.0, now)
+    assert found["requests_unanswered"] == expected
+    assert in_one_line(found).endswith(f"0 requests failed{words}")
+
+
 def test_a_first_deploy_has_no_one_to_drain() -> None:
     now: dict[SlotName, Traffic] = {"blue": Traffic(5, 9, 0, 0, 0), "green": Traffic(0, 7, 0, 0, 0)}
     found = receipt(switched(**{"from": None, "from_release": None}), "blue-green", now, 1, 0.0)
@@ -146,6 +161,7 @@ def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_
     state, open_streams = replace(switched(streams_open_at_switch=2), wanted=Wanted("new", rollback=True)), [2]
     monkeypatch.setattr(Record, "state", lambda record: state)
     monkeypatch.setattr(Router, "is_running", lambda router: True)
+    monkeypatch.setattr(Router, "unanswered", lambda router: 0)
     monkeypatch.setattr(
         Router,
         "traffic",

@@ -14,7 +14,8 @@ from infra.signing import sign
 from serve.plan.observe import observe
 from serve.record.environment import Environment
 from tests.infra.test_signing import make_pair
-from tests.support.fake_machine import World, do, env, environment, kinds, publish, release, world
+from tests.support.fake_machine import World, do, env, environment, kinds, release, world
+from tests.support.few_bytes import publish
 
 __all__ = ["env", "release", "world"]
 pytestmark = pytest.mark.unit

@@ -14,7 +14,9 @@ from serve.deploy import deploy, stop_all
 from serve.record.environment import locked
 from serve.record.event import PROOF
 from serve.view.status import status
-from tests.support.fake_machine import Killed, World, environment, kinds, new, old, publish, receipt_in, world
+from tests.support.fake_machine import World, environment, kinds, new, old, receipt_in, world
+from tests.support.few_bytes import publish
+from tests.support.tasks_here import Killed
 
 __all__ = ["new", "old", "world"]
 pytestmark = pytest.mark.unit

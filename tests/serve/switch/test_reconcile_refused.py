@@ -14,7 +14,8 @@ from configs.verdict import Verdict
 from serve.deploy import deploy, promote, rollback, stop_all
 from serve.record.environment import Environment, locked
 from serve.record.event import PROOF
-from tests.support.fake_machine import World, environment, kinds, new, old, publish, receipt_in, world
+from tests.support.fake_machine import World, environment, kinds, new, old, receipt_in, world
+from tests.support.few_bytes import publish
 from tunegate import compare_by
 
 __all__ = ["new", "old", "world"]

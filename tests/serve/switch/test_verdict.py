@@ -18,7 +18,8 @@ from serve.record.champion import last_served, read_judged
 from serve.switch import verdict as checked
 from serve.switch.reconcile import check_release
 from serve.switch.verdict import check_verdict
-from tests.support.fake_machine import environment, publish
+from tests.support.fake_machine import environment
+from tests.support.few_bytes import publish
 from tests.support.judging import GATE, bound_verdict, verdict_path
 
 pytestmark = pytest.mark.unit

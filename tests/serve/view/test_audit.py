@@ -21,7 +21,8 @@ from serve.record.environment import Environment, locked
 from serve.record.event import Event
 from serve.record.record import Record
 from serve.view.audit import audit
-from tests.support.fake_machine import World, environment, publish
+from tests.support.fake_machine import World, environment
+from tests.support.few_bytes import publish
 
 pytestmark = pytest.mark.unit
 YAML = "name: x\nmodel: m\nrelease: null\ngate: null\nbake_seconds: 1\ndrain_deadline_seconds: 20\nstate_dir: state\n"

@@ -19,7 +19,8 @@ from infra.vllm.counters import Counted, Histogram
 from serve.deploy import deploy
 from serve.operate import pause
 from serve.view.live import Look, View, in_one_line, picture, print_lines, show_live
-from tests.support.fake_machine import World, environment, publish
+from tests.support.fake_machine import World, environment
+from tests.support.few_bytes import publish
 
 pytestmark = pytest.mark.unit
 EDGES = [0.1, 0.2, 0.4]

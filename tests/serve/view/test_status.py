@@ -11,7 +11,8 @@ from serve.deploy import deploy
 from serve.operate import pause
 from serve.record.environment import locked
 from serve.view.status import as_tables, status
-from tests.support.fake_machine import World, environment, publish, world
+from tests.support.fake_machine import World, environment, world
+from tests.support.few_bytes import publish
 
 __all__ = ["world"]
 pytestmark = pytest.mark.unit

@@ -71,6 +71,6 @@ class BackgroundTask(Generic[Result]):
         found, self.found = self.found, None
         return found
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float | None) -> None:
         if self.thread:
             self.thread.join(seconds)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import serve.gitops.background
+import infra.background
 from configs.errors import ExternalError, RefusedError
-from serve.gitops.background import LONGEST_WAIT_SECONDS, BackgroundTask
+from infra.background import LONGEST_WAIT_SECONDS, BackgroundTask
 
 pytestmark = pytest.mark.unit
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     found = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(serve.gitops.background, "time", SimpleNamespace(monotonic=lambda: found.now))
+    monkeypatch.setattr(infra.background, "time", SimpleNamespace(monotonic=lambda: found.now))
     return found
 
 
@@ -99,7 +99,7 @@ def test_the_wait_doubles_with_each_failure_up_to_five_minutes_and_is_never_shor
 ) -> None:
     task, waits = BackgroundTask[object](every), []
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(serve.gitops.background, "time", SimpleNamespace(monotonic=lambda: 0.0))
+        monkeypatch.setattr(infra.background, "time", SimpleNamespace(monotonic=lambda: 0.0))
         for _ in range(failures):
             task.run(lambda: fail(ExternalError("no")))
             waits.append(task.due)

@@ -1,0 +1,137 @@
+"""The model servers behind HAProxy: where each is, which may stand in for another, and what each was asked.
+
+Every slot's backend knows the other slot's server as its backup: HAProxy itself sends it requests while the slot's own
+server is down, whoever else is dead, if it was named a standby.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.slots import SLOTS, SlotName, other
+from infra.files.atomic import write_private
+from infra.haproxy.runtime_api import Admin, read_map_file
+
+IN_MAINTENANCE = 0x01  # SRV_ADMF_FMAINT, of srv_admin_state
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """HAProxy's own count of one slot's requests since the router started; `open` is now."""
+
+    open: int
+    total: int
+    failed: int
+    cut_by_server: int
+    left_by_client: int
+
+
+@dataclass(frozen=True)
+class Servers:
+    """`ports`: of blue and green, as long as servers.map says nothing else."""
+
+    admin: Admin
+    ports: tuple[int, int]
+
+    def port(self, slot: SlotName) -> int:
+        said = read_map_file(self.admin.folder / "servers.map").get(slot, "").partition("|")[0]
+        return int(said) if said.isdigit() else self.ports[SLOTS.index(slot)]
+
+    def environment(self) -> dict[str, str]:
+        """What HAProxy's configuration leaves open: a process that starts now begins with what is so now."""
+        standbys = self.standbys()
+        return {f"{slot.upper()}_PORT": str(self.port(slot)) for slot in SLOTS} | {
+            f"{slot.upper()}_STANDBY": "enabled" if slot in standbys else "disabled" for slot in SLOTS
+        }
+
+    def move(self, slot: SlotName, port: int) -> None:
+        for backend in SLOTS:
+            self.admin.ask(f"set server {backend}/{slot} addr 127.0.0.1 port {port}")
+
+    def mark_up(self, slot: SlotName) -> None:
+        """Whoever gives it traffic has seen it answer: HAProxy's own next look may be a quarter of a second away."""
+        self.admin.ask(f"set server {slot}/{slot} health up")
+
+    @property
+    def standby_file(self) -> Path:
+        return self.admin.folder / "standbys"
+
+    def standbys(self) -> set[SlotName]:
+        """As they were last set."""
+        words = self.standby_file.read_text(encoding="utf8").split() if self.standby_file.exists() else []
+        return {slot for slot in SLOTS if slot in words}
+
+    def set_standbys(self, slots: Collection[SlotName]) -> None:
+        """The slots that answer in the place of the other one while that one's server is down. Open streams stay where
+        they are."""
+        write_private(self.standby_file, " ".join(sorted(slots)))
+        for slot in SLOTS:
+            self.admin.ask(f"set server {other(slot)}/{slot} state {'ready' if slot in slots else 'maint'}")
+
+    def heal(self) -> bool:
+        """Whether the running process differed from what was last set, by hand or by a lost word; it is put right."""
+        standbys, seen = self.standbys(), self.states()
+        ports = {slot: self.port(slot) for slot in SLOTS}
+        wanted = {
+            (backend, slot): (ports[slot], backend != slot and slot not in standbys)
+            for backend in SLOTS
+            for slot in SLOTS
+        }
+        if seen == wanted:
+            return False
+        for slot in SLOTS:
+            self.move(slot, ports[slot])
+            self.admin.ask(f"set server {slot}/{slot} state ready")
+        self.set_standbys(standbys)
+        return True
+
+    def states(self) -> dict[tuple[str, str], tuple[int, bool]]:
+        """By backend and server: its port, and whether it is in maintenance."""
+        _, header, *lines = self.admin.ask("show servers state").splitlines()
+        names = header.removeprefix("# ").split()
+        rows = [dict(zip(names, line.split(), strict=False)) for line in lines if line]
+        return {
+            (row["be_name"], row["srv_name"]): (
+                int(row["srv_port"]),
+                bool(int(row["srv_admin_state"]) & IN_MAINTENANCE),
+            )
+            for row in rows
+            if row["be_name"] in SLOTS
+        }
+
+    def traffic(self) -> dict[SlotName, Traffic]:
+        """What each slot's server was asked, in its own place or in the other's."""
+        sums = self.sums()
+        return {slot: read_traffic(sums[slot]) for slot in SLOTS}
+
+    def unanswered(self) -> int:
+        """Requests that got a 5xx of the router's own, since it started: no server was there, or it waited too long."""
+        sums = self.sums()
+        return max(0, sums["FRONTEND"]["hrsp_5xx"] - sum(sums[slot]["hrsp_5xx"] for slot in SLOTS))
+
+    def sums(self) -> dict[str, Counter[str]]:
+        """HAProxy's own counters: by server, whichever slot it answered for, and of all that came."""
+        sums: dict[str, Counter[str]] = {name: Counter() for name in (*SLOTS, "FRONTEND")}
+        for row in csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# "))):
+            if (row["pxname"], row["svname"]) == ("router", "FRONTEND") or {row["pxname"], row["svname"]} <= {*SLOTS}:
+                sums[row["svname"]].update(
+                    {key: int(value) for key, value in row.items() if key and value and value.isdigit()}
+                )
+        return sums
+
+
+def server_entry(port: int, prefix: str) -> str:
+    """As servers.map has it."""
+    return f"{port}|{prefix}"
+
+
+def read_traffic(row: Mapping[str, int]) -> Traffic:
+    """What went on to another server was this one's only for a moment."""
+    failed = row.get("hrsp_5xx", 0) + row.get("econ", 0) + row.get("eresp", 0)
+    total = row.get("stot", 0) - row.get("wredis", 0)
+    return Traffic(row.get("scur", 0), total, failed, row.get("srv_abrt", 0), row.get("cli_abrt", 0))
