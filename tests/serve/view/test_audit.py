@@ -89,7 +89,10 @@ def test_what_an_agent_wants_is_the_agents_and_a_persons_wish_beside_it_the_pers
     one = publish("one")
     config = environment(release=one).config
     with locked(Environment(config), "agent") as held:
-        Agent(held, lambda: config).take_up_pin()
+        agent = Agent(held, lambda: config)
+        with agent.working(held):
+            while agent.checks.action or not held.record.state().wanted.pinned:
+                agent.take_up_pin()
         Environment(config, why="look first").record.append("paused")
     assert [row for row in told(Environment(config)) if row[0].split()[0] in ("deploy", "paused")] == [
         (f"deploy one@{one[11:23]}", "agent ann@here", None),
