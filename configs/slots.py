@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 SlotName = Literal["blue", "green"]
+Server = tuple[SlotName, int]  # one of the servers of a slot, by its number from 0
 SLOTS: tuple[SlotName, SlotName] = ("blue", "green")
 
 

@@ -180,7 +180,7 @@ class Agent:
         }
         green = state.moves.weight if state.active == "blue" else 100 - state.moves.weight
         servers: dict[str, str] = {
-            slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot))
+            slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot, 0))
         }
         wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
         healed = self.env.router.self_heal(wanted)

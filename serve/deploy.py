@@ -69,14 +69,14 @@ def stop_all(env: Environment, drain_seconds: float = 0) -> None:
     with locked(env) as held:
         state = held.record.state()
         held.router.stop(drain_seconds)
-        for slot, port in zip(SLOTS, held.config.slot_ports, strict=True):
-            end_slot(held, state, slot, port)
+        for slot in SLOTS:
+            end_slot(held, state, slot)
 
 
-def end_slot(env: Environment, state: State, slot: SlotName, port: int) -> None:
-    process = env.process(state, slot)
-    if process:
+def end_slot(env: Environment, state: State, slot: SlotName) -> None:
+    for process in env.processes(state, slot):
         stop_slot(process, drain_seconds=KILL_SECONDS)
-    reap_orphan(port, env.record.owner)
+    for port in env.config.ports_of(slot):
+        reap_orphan(port, env.record.owner)
     if state.slots[slot]:
         env.record.append("stopped", slot, release=state.release_of(slot), why="stop")

@@ -51,7 +51,7 @@ def preview(env: Environment, reference: str | None) -> Preview:
     }
     if reference is None:
         return {**found, "steps": []}
-    serving = env.process(state, state.active) if state.active in env.alive(state) and state.active else None
+    serving = env.processes(state, state.active) if state.active and state.active in env.alive(state) else []
     manifest = read_manifest(check_release(env.config, reference) / "release")
     separate = why_not_shared(env, state, state.active, manifest)
     planned = measure(env.config, manifest, state.proof_seconds, serving, separate)
@@ -75,7 +75,7 @@ def steps_to(env: Environment, state: State, reference: str, planned: Planned) -
         found = plan(state, env.config, seen)
         if isinstance(found, Action):
             steps.append(describe_action(found))
-            state, seen = succeed(state, seen, found, planned)
+            state, seen = succeed(state, seen, found, planned, env.config.slots.servers)
         elif found.kind == "await_promotion":
             steps.append(describe_action(found))
             state = imagine(state, "promoted", release=state.wanted.desired)
@@ -95,16 +95,19 @@ def imagine(state: State, kind: Kind, slot: SlotName | None = None, **facts: obj
     return apply(state, Event(at=NEVER, kind=kind, slot=slot, facts=facts))
 
 
-def succeed(state: State, seen: Observed, action: Action, planned: Planned) -> tuple[State, Observed]:
-    """The state and the world after an action that went well."""
+def succeed(state: State, seen: Observed, action: Action, planned: Planned, count: int) -> tuple[State, Observed]:
+    """The state and the world after an action that went well, where a slot has `count` servers."""
     slot = action.slot
     release, before = state.release_of(slot), dict[str, object]()
     if slot is None:
         return state, seen
     match action.kind:
         case "start":
-            state = imagine(state, "starting", slot, release=action.release)
-            return imagine(state, "started", slot, pid=0), replace(seen, alive=seen.alive | {slot})
+            facts = {"server": action.server} if action.server else {"servers": count}
+            state = imagine(state, "starting", slot, release=action.release, **facts)
+            return imagine(state, "started", slot, pid=0, server=action.server), replace(
+                seen, alive=seen.alive | {slot}
+            )
         case "stop":
             return imagine(state, "stopped", slot), replace(seen, alive=seen.alive - {slot})
         case "switch":
@@ -115,7 +118,7 @@ def succeed(state: State, seen: Observed, action: Action, planned: Planned) -> t
             state = imagine(state, "stepped", slot, weight=weight, before=before, release=release)
             return state, replace(seen, weights=shares(slot, weight))
         case "prove":
-            return imagine(state, "proven", slot, proof=action.proof), seen
+            return imagine(state, "proven", slot, proof=action.proof, server=action.server), seen
         case "measure":
             return imagine(state, "planned", slot, **planned), seen
         case "analyse":
@@ -125,7 +128,7 @@ def succeed(state: State, seen: Observed, action: Action, planned: Planned) -> t
         case "queue":
             return imagine(state, "queued", slot, before=before, release=release), seen
         case "crashed":
-            return imagine(state, "crashed", slot), seen
+            return imagine(state, "crashed", slot, server=action.server), seen
     return imagine(state, "resumed"), seen
 
 

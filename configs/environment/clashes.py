@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.environment.config import DeployConfig
+from configs.slots import SLOTS
 
 
 class Claim(NamedTuple):
@@ -32,8 +33,9 @@ def claims(config: DeployConfig) -> Iterator[Claim]:
         yield Claim(("router", "tls", "local_port"), "port", str(router.tls.local_port))
     if router.metrics_port:
         yield Claim(("router", "metrics_port"), "port", str(router.metrics_port))
-    for index, port in enumerate(config.slot_ports):
-        yield Claim(("slot_ports", index), "port", str(port))
+    for index, slot in enumerate(SLOTS):
+        for port in config.ports_of(slot):
+            yield Claim(("slot_ports", index), "port", str(port))
     yield Claim(("state_dir",), "folder", str(Path(config.state_dir).resolve()))
     yield Claim(("name",), "name", config.name)
 

@@ -10,10 +10,12 @@ from configs.environment.load_test import LoadTest
 from configs.environment.router import RouterSettings
 from configs.environment.sampling import Sampling, Shadow
 from configs.environment.signing import Signing
+from configs.environment.slots import Slots
 from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervision
 from configs.environment.watch import Watch
 from configs.release import REFERENCE_PATTERN
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
+from configs.slots import SLOTS, SlotName
 
 
 class DeployConfig(Section):
@@ -31,6 +33,7 @@ class DeployConfig(Section):
     )
     router: RouterSettings = RouterSettings()
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
+    slots: Slots = Slots()
     strategy: Strategy = BlueGreen()
     promotion: Literal["auto", "manual"] = Field(
         "auto", description="manual: `tunegate promote` lets the proven release take all requests"
@@ -72,6 +75,18 @@ class DeployConfig(Section):
             )
         if self.staging_for == self.name:
             raise ValueError("staging_for another environment")
+        return self
+
+    def ports_of(self, slot: SlotName) -> tuple[int, ...]:
+        """One for each of its servers: from the slot's own every second one, so that 8101 and 8102 leave room for each
+        other."""
+        first = self.slot_ports[SLOTS.index(slot)]
+        return tuple(first + 2 * number for number in range(self.slots.servers))
+
+    @model_validator(mode="after")
+    def servers_can_be_shared(self) -> DeployConfig:
+        if self.capacity == "adapter" and self.slots.servers > 1:
+            raise ValueError("slots.servers 1 with capacity adapter: an adapter is loaded into one server")
         return self
 
     @model_validator(mode="after")

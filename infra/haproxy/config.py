@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 from configs.environment.config import DeployConfig
 from configs.environment.router import SCOPES, OpenPath, Scope
 from configs.errors import InputError
-from configs.slots import SLOTS
+from configs.slots import SLOTS, SlotName
 from infra.haproxy.jwks import SigningKey, read_jwks
+from infra.haproxy.servers import server_names
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -70,7 +72,8 @@ def render(config: DeployConfig) -> str:
             router=router,
             address=word(f"[{router.host}]" if ":" in router.host else router.host),
             user=own_user(),
-            slots=SLOTS,
+            slots=list(SLOTS),
+            servers={slot: addresses(config.ports_of(slot), slot) for slot in SLOTS},
             scopes=sorted(paths_by_scope(router.paths).items()),
             writing=sorted(WRITING),
             errors=ERRORS,
@@ -86,6 +89,12 @@ def render(config: DeployConfig) -> str:
         .strip()
         + "\n"
     )
+
+
+def addresses(ports: Sequence[int], slot: SlotName) -> dict[str, str]:
+    """By the server's name: its port, or what the environment says of it."""
+    first, *others = zip(server_names(slot, len(ports)), ports, strict=True)
+    return {first[0]: f'"${{{slot.upper()}_PORT}}"'} | {name: str(port) for name, port in others}
 
 
 @cache

@@ -50,7 +50,7 @@ class Router:
 
     @property
     def servers(self) -> Servers:
-        return Servers(self.admin, self.config.slot_ports)
+        return Servers(self.admin, {slot: self.config.ports_of(slot) for slot in SLOTS})
 
     @property
     def admin(self) -> Admin:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +33,17 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Servers:
-    """`ports`: of blue and green, as long as servers.map says nothing else."""
+    """`ports`: of each slot's servers; that of its first one as long as servers.map says nothing else."""
 
     admin: Admin
-    ports: tuple[int, int]
+    ports: Mapping[SlotName, Sequence[int]]
 
     def port(self, slot: SlotName) -> int:
         said = read_map_file(self.admin.folder / "servers.map").get(slot, "").partition("|")[0]
-        return int(said) if said.isdigit() else self.ports[SLOTS.index(slot)]
+        return int(said) if said.isdigit() else self.ports[slot][0]
+
+    def names(self, slot: SlotName) -> list[str]:
+        return server_names(slot, len(self.ports[slot]))
 
     def environment(self) -> dict[str, str]:
         """What HAProxy's configuration leaves open: a process that starts now begins with what is so now."""
@@ -55,7 +58,8 @@ class Servers:
 
     def mark_up(self, slot: SlotName) -> None:
         """Whoever gives it traffic has seen it answer: HAProxy's own next look may be a quarter of a second away."""
-        self.admin.ask(f"set server {slot}/{slot} health up")
+        for name in self.names(slot):
+            self.admin.ask(f"set server {slot}/{name} health up")
 
     @property
     def standby_file(self) -> Path:
@@ -71,22 +75,24 @@ class Servers:
         they are."""
         write_private(self.standby_file, " ".join(sorted(slots)))
         for slot in SLOTS:
-            self.admin.ask(f"set server {other(slot)}/{slot} state {'ready' if slot in slots else 'maint'}")
+            for name in self.names(slot):
+                self.admin.ask(f"set server {other(slot)}/{name} state {'ready' if slot in slots else 'maint'}")
 
     def heal(self) -> bool:
         """Whether the running process differed from what was last set, by hand or by a lost word; it is put right."""
         standbys, seen = self.standbys(), self.states()
-        ports = {slot: self.port(slot) for slot in SLOTS}
         wanted = {
-            (backend, slot): (ports[slot], backend != slot and slot not in standbys)
+            (backend, name): (port, backend != slot and slot not in standbys)
             for backend in SLOTS
             for slot in SLOTS
+            for name, port in zip(self.names(slot), (self.port(slot), *self.ports[slot][1:]), strict=True)
         }
         if seen == wanted:
             return False
-        for slot in SLOTS:
-            self.move(slot, ports[slot])
-            self.admin.ask(f"set server {slot}/{slot} state ready")
+        for (backend, name), (port, _) in wanted.items():
+            self.admin.ask(f"set server {backend}/{name} addr 127.0.0.1 port {port}")
+            if name.startswith(backend):
+                self.admin.ask(f"set server {backend}/{name} state ready")
         self.set_standbys(standbys)
         return True
 
@@ -118,11 +124,15 @@ class Servers:
         """HAProxy's own counters: by server, whichever slot it answered for, and of all that came."""
         sums: dict[str, Counter[str]] = {name: Counter() for name in (*SLOTS, "FRONTEND")}
         for row in csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# "))):
-            if (row["pxname"], row["svname"]) == ("router", "FRONTEND") or {row["pxname"], row["svname"]} <= {*SLOTS}:
-                sums[row["svname"]].update(
-                    {key: int(value) for key, value in row.items() if key and value and value.isdigit()}
-                )
+            owner = row["svname"].partition("-")[0]
+            if (row["pxname"], owner) == ("router", "FRONTEND") or {row["pxname"], owner} <= {*SLOTS}:
+                sums[owner].update({key: int(value) for key, value in row.items() if key and value and value.isdigit()})
         return sums
+
+
+def server_names(slot: SlotName, count: int) -> list[str]:
+    """As HAProxy and its statistics have them: the first is named as its slot."""
+    return [slot, *(f"{slot}-{number + 1}" for number in range(1, count))]
 
 
 def server_entry(port: int, prefix: str) -> str:

@@ -72,17 +72,23 @@ class ServedCounts(TypedDict, total=False):
     lengths: Histogram
 
 
-def read_metrics(base_url: str) -> ServedCounts:
-    """What `Counted` takes from vLLM. Empty where the server does not answer: what was not read is not judged."""
+def read_metrics(*base_urls: str) -> ServedCounts:
+    """What `Counted` takes from vLLM, of all these servers together. Empty where one does not answer: what was not read
+    is not judged."""
     import httpx
 
-    try:
-        reply = httpx.get(
-            f"{base_url}/metrics", timeout=READ_SECONDS, verify=False
-        )  # loopback; reading certificates would take 30 ms each time
-    except httpx.HTTPError:
-        return {}
-    return parse(reply.text) if reply.status_code == 200 else {}
+    texts = []
+    for base_url in base_urls:
+        try:
+            reply = httpx.get(
+                f"{base_url}/metrics", timeout=READ_SECONDS, verify=False
+            )  # loopback; reading certificates would take 30 ms each time
+        except httpx.HTTPError:
+            return {}
+        if reply.status_code != 200:
+            return {}
+        texts.append(reply.text)
+    return parse("\n".join(texts))
 
 
 def read_progress(base_url: str) -> int | None:

@@ -16,11 +16,13 @@ EndKind = Literal["await_promotion", "refused", "paused", "paged", "done"]
 
 @dataclass(frozen=True)
 class Action:
-    """A thing to do. `release` is what to start in `slot` or to fall back to; `proof` is the next thing that `slot`
-    must show; `weight` its next share. `verify` is never planned: a pin is looked at before it is wanted."""
+    """A thing to do. `server`: which one of the slot's, of a start, a proof and a crash; `release`: what to start or to
+    fall back to; `proof`: the next thing to be shown; `weight`: the slot's next share. `verify` is never planned: a pin
+    is looked at before it is wanted."""
 
     kind: ActionKind
     slot: SlotName | None = None
+    server: int = 0
     release: str | None = None
     proof: str | None = None
     weight: int | None = None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.environment.config import DeployConfig
@@ -26,26 +26,28 @@ PROOF_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Need:
-    """Memory of one server, GiB."""
+    """Memory of a slot's servers, GiB; the parts are one server's."""
 
     weights: float
     key_value_cache: float
     overhead: float = OVERHEAD_GIB
+    servers: int = 1
 
     @property
     def total(self) -> float:
-        return self.weights + self.key_value_cache + self.overhead
+        return self.servers * (self.weights + self.key_value_cache + self.overhead)
 
     def __str__(self) -> str:
         parts = (
             f"{self.weights:.2f} weights + {self.key_value_cache:.2f} key-value cache + {self.overhead:.2f} overhead"
         )
-        return f"{parts} = {self.total:.2f} GiB"
+        each = f"{self.servers} x ({parts})" if self.servers > 1 else parts
+        return f"{each} = {self.total:.2f} GiB"
 
 
-def need_of(manifest: Manifest) -> Need:
+def need_of(manifest: Manifest, servers: int = 1) -> Need:
     weights = sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
-    return Need(weights, float(manifest.serving.kv_cache_gib))
+    return Need(weights, float(manifest.serving.kv_cache_gib), servers=servers)
 
 
 def adapter_gib(manifest: Manifest) -> float:
@@ -112,7 +114,8 @@ def estimate_start(config: DeployConfig, known: Mapping[str, float]) -> float:
     """Seconds from start to the last proof: as each last took in this environment (`known`), else what was measured
     elsewhere."""
     assumed = {"healthy": START_SECONDS, "load": float(config.load_test.seconds if config.gate else 0)}
-    return sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
+    one = sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
+    return one * config.slots.servers  # they are proven one after the other
 
 
 def decide_adapter(config: DeployConfig, need_gib: float, free_gib: float) -> Planned:
@@ -139,7 +142,7 @@ def measure(
     config: DeployConfig,
     manifest: Manifest,
     known: Mapping[str, float],
-    serving: SlotProcess | None,
+    serving: Sequence[SlotProcess],
     why_not_shared: str | None,
 ) -> Planned:
     """`decide` with this machine's memory as it is now (psutil). `why_not_shared`: why its adapter cannot go into the
@@ -149,9 +152,10 @@ def measure(
     free_gib = psutil.virtual_memory().available / GIB
     if why_not_shared is None:
         return decide_adapter(config, adapter_gib(manifest), free_gib)
-    serving_gib = resident_gib(serving) if serving else None
+    serving_gib = sum(map(resident_gib, serving)) if serving else None
     why = why_not_shared if config.capacity == "adapter" and serving else None
-    return decide(config, need_of(manifest), free_gib, serving_gib, estimate_start(config, known), why)
+    need = need_of(manifest, config.slots.servers)
+    return decide(config, need, free_gib, serving_gib, estimate_start(config, known), why)
 
 
 def resident_gib(process: SlotProcess) -> float:

@@ -27,14 +27,18 @@ def more_urgent(task: Action, state: State, config: DeployConfig, observed: Obse
     """A duty towards what serves that may not wait for `task`: a short one is done beside it, a long one in its place.
     None: the task goes on.
 
-    The task itself sees to its own slot, and says better than anybody what its server died of; only a watch, which may
-    last for hours, makes room there too.
+    The task itself sees to its own server, and says better than anybody what that died of; only a watch, which may
+    last for hours, makes room for something long in its slot.
     """
-    own = {task.slot} if task.slot else set()
-    seen = replace(observed, alive=observed.alive | own, hung=observed.hung - own)
+    if task.slot is None:
+        return None
+    slot = state.slots[task.slot]
+    numbers = [task.server] if task.kind in ("start", "prove") else list(slot.servers if slot else ())
+    own = {(task.slot, number) for number in numbers}
+    seen = replace(observed, alive=observed.alive | {task.slot}, hung=observed.hung - own, died=observed.died - own)
     found = duty(Situation(state, config, seen))
     if found is None or isinstance(found, End) or found == task or found.kind == "wait":
         return None
-    if found.slot in own and found.kind not in SHORT and task.kind not in WATCHES:
+    if found.slot == task.slot and found.kind not in SHORT and task.kind not in WATCHES:
         return None
     return found

@@ -48,6 +48,7 @@ def duty(now: Situation) -> Action | End | None:
         swap,            # a swap is under way                     requests wait in the router
         take_over,       # what serves died, a standby is proven   first of all repairs: it is there
         restart_active,  # what serves died                        the same, without a standby
+        restart_server,  # it has fewer servers than it should     the rest carry its load
         prove_restarted, # what serves was started again           the same
         restore_shares,  # the router gives other shares           before anything new is tried
     )  # fmt: skip
@@ -64,12 +65,13 @@ def start_router(now: Situation) -> Action | None:
 
 def record_crash(now: Situation) -> Action | None:
     for name, slot in now.state.slots.items():
-        if not slot or not slot.process or slot.crashed:
-            continue
-        if name not in now.observed.alive:
-            return Action("crashed", name, why="its process ended")
-        if name in now.observed.hung:
-            return Action("crashed", name, why="it accepts requests and does not answer")
+        for number, server in sorted(slot.servers.items()) if slot else []:
+            if server.crashed:
+                continue
+            if name not in now.observed.alive or (name, number) in now.observed.died:
+                return Action("crashed", name, number, why="its process ended")
+            if (name, number) in now.observed.hung:
+                return Action("crashed", name, number, why="it accepts requests and does not answer")
     return None
 
 
@@ -91,7 +93,7 @@ def swap(now: Situation) -> Action | End | None:
 
 def swap_going(now: Situation, old: SlotName, new: SlotName) -> Action:
     found = now.state.slots[new]
-    if found and found.crashed:
+    if found and any(one.crashed for one in found.servers.values()):
         return Action("refuse", new, why=f"{found.release}: its server died while requests waited")
     if now.state.slots[old]:
         return Action("stop", old)
@@ -99,8 +101,10 @@ def swap_going(now: Situation, old: SlotName, new: SlotName) -> Action:
         return Action("start", new, release=now.desired)
     if not now.runs(new, now.desired):
         return Action("stop", new)
+    if found.missing:
+        return Action("start", new, found.missing[0], release=now.desired)
     missing = missing_proof(found)
-    return Action("prove", new, proof=missing) if missing else Action("switch", new)
+    return Action("prove", new, missing[1], proof=missing[0]) if missing else Action("switch", new)
 
 
 def swap_coming_back(now: Situation, old: SlotName, new: SlotName, release: str | None) -> Action | End:
@@ -109,7 +113,9 @@ def swap_coming_back(now: Situation, old: SlotName, new: SlotName, release: str 
     found = now.state.slots[old]
     if found is None or old not in now.observed.alive:
         return start_again(now, old, release) or Action("start", old, release=release)
-    return Action("switch", old) if "healthy" in found.proofs else Action("prove", old, proof="healthy")
+    if any("healthy" in one.proofs for one in found.servers.values()):
+        return Action("switch", old)  # the others follow once it serves
+    return Action("prove", old, min(found.servers), proof="healthy")
 
 
 def take_over(now: Situation) -> Action | None:
@@ -134,7 +140,16 @@ def restart_active(now: Situation) -> Action | End | None:
     return start_again(now, now.active, now.state.release_of(now.active))
 
 
-def start_again(now: Situation, slot: SlotName, release: str | None) -> Action | End | None:
+def restart_server(now: Situation) -> Action | End | None:
+    """One of several. While it waits for its next start, whatever else is to be done goes on."""
+    found = now.state.slots[now.active] if now.active and now.active_lives else None
+    if now.active is None or found is None or not found.missing or now.state.moves.switching:
+        return None
+    again = start_again(now, now.active, found.release, found.missing[0])
+    return again if isinstance(again, Action) and again.kind != "wait" else None
+
+
+def start_again(now: Situation, slot: SlotName, release: str | None, server: int = 0) -> Action | End | None:
     """With a growing wait; at the restart limit the newest other release that came through its bake is wanted, else a
     person."""
     state = now.state
@@ -151,13 +166,16 @@ def start_again(now: Situation, slot: SlotName, release: str | None) -> Action |
     wait = now.config.supervision.backoff_seconds * 2 ** (count - 2) if count > 1 else 0.0
     if waited < wait:
         return Action("wait", slot, seconds=wait - waited)
-    return Action("start", slot, release=release)
+    return Action("start", slot, server, release=release)
 
 
 def prove_restarted(now: Situation) -> Action | None:
     """It was proven before: that it answers is enough."""
     found = now.state.slots[now.active] if now.active and now.active_lives else None
-    return Action("prove", now.active, proof="healthy") if found and "healthy" not in found.proofs else None
+    for number, server in sorted(found.servers.items()) if found else []:
+        if "healthy" not in server.proofs and not server.crashed:
+            return Action("prove", now.active, number, proof="healthy")
+    return None
 
 
 def restore_shares(now: Situation) -> Action | None:
@@ -212,7 +230,8 @@ def stay_paused(now: Situation) -> End | None:
 def refuse_crashing(now: Situation) -> Action | None:
     """A candidate that keeps dying before it takes traffic."""
     found = now.state.slots[now.target]
-    if found is None or found.release != now.desired or now.target in now.observed.alive:
+    is_whole = found is not None and now.target in now.observed.alive and not found.missing
+    if found is None or found.release != now.desired or is_whole:
         return None
     if not now.crashes_too_often(now.desired):
         return None
@@ -220,15 +239,17 @@ def refuse_crashing(now: Situation) -> Action | None:
 
 
 def clear_target(now: Situation) -> Action | None:
-    is_taken = now.state.slots[now.target] is not None and not now.runs(now.target, now.desired)
+    found = now.state.slots[now.target]
+    is_taken = found is not None and not now.runs(now.target, now.desired)
     return Action("stop", now.target) if is_taken else None
 
 
 def start_candidate(now: Situation) -> Action | End | None:
     """Memory is measured first. In a swap nothing serves once it has begun, so that the promotion is asked for
     before."""
-    if now.state.slots[now.target]:
-        return None
+    found = now.state.slots[now.target]
+    if found:
+        return Action("start", now.target, found.missing[0], release=now.desired) if found.missing else None
     if now.state.capacity is None:
         return Action("measure", now.target, release=now.desired)
     if now.state.capacity == "swap" and now.active and now.active_lives:
@@ -239,11 +260,11 @@ def start_candidate(now: Situation) -> Action | End | None:
 def prove_candidate(now: Situation) -> Action | None:
     """The shadow comes last, where there is something to copy from, and not when going back."""
     found = now.state.slots[now.target]
-    if found is None:
+    if found is None or (now.state.wanted.rollback and found.is_proven):
         return None
     is_shadowed = isinstance(now.config.strategy, ShadowFirst) and now.active and not now.state.wanted.rollback
     missing = missing_proof(found, *(["shadow"] if is_shadowed else []))
-    return Action("prove", now.target, proof=missing) if missing else None
+    return Action("prove", now.target, missing[1], proof=missing[0]) if missing else None
 
 
 def watch_share(now: Situation) -> Action | None:
@@ -263,5 +284,11 @@ def switch_or_await(now: Situation) -> Action | End:
     return Action("switch", now.target) if now.may_take_all else End("await_promotion", now.target)
 
 
-def missing_proof(found: SlotState, *more: str) -> str | None:
-    return next((proof for proof in (*PROOF, *more) if proof not in found.proofs), None)
+def missing_proof(found: SlotState, *more: str) -> tuple[str, int] | None:
+    """The next proof, and the server that is to show it: each shows one before any shows the next. What is shown by a
+    shadow one server shows for all."""
+    for proof in (*PROOF, *more):
+        lacking = [number for number, one in sorted(found.servers.items()) if proof not in one.proofs]
+        if lacking and (proof not in more or len(lacking) == len(found.servers)):
+            return proof, lacking[0]
+    return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs.environment.config import DeployConfig
-from configs.slots import SLOTS, SlotName, other
+from configs.slots import SLOTS, Server, SlotName, other
 from infra.boot import Moment
 from serve.record.state import State
 
@@ -15,14 +16,15 @@ START = Moment(0.0)
 
 @dataclass(frozen=True)
 class Observed:
-    """The world now: whether the router runs, the percent of new requests it gives each slot, which recorded processes
-    live, which of them accept and never answer, and the moment."""
+    """The world now: whether the router runs, the percent of new requests it gives each slot, which slots have a server
+    that lives, which servers of theirs died all the same, which accept and never answer, and the moment."""
 
     router_running: bool
     weights: Mapping[SlotName, int]
     alive: frozenset[SlotName]
-    hung: frozenset[SlotName] = frozenset()
+    hung: frozenset[Server] = frozenset()
     now: Moment = START
+    died: frozenset[Server] = frozenset()
 
     @property
     def routed(self) -> SlotName | None:
@@ -72,15 +74,18 @@ class Situation:
         return found is not None and found.release == release and slot in self.observed.alive
 
     def is_ready(self, slot: SlotName) -> bool:
-        """Proven, and answers."""
+        """Proven, and a server of it answers."""
         found = self.state.slots[slot]
-        lives = slot in self.observed.alive and slot not in self.observed.hung
-        return found is not None and found.is_proven and lives
+        if found is None or not found.is_proven or slot not in self.observed.alive:
+            return False
+        gone = self.observed.hung | self.observed.died
+        return any((slot, number) not in gone for number, one in found.servers.items() if not one.crashed)
 
     def crash_count(self, release: str | None) -> int:
-        """Crashes of this release within the window."""
+        """Crashes of this release within the window; servers of a slot that die together are one."""
         window = self.config.supervision.window_seconds
-        return sum(one == release and self.observed.now.since(at) <= window for one, at in self.state.crashes)
+        deaths = sum(one == release and self.observed.now.since(at) <= window for one, at in self.state.crashes)
+        return math.ceil(deaths / self.config.slots.servers)
 
     def crashes_too_often(self, release: str | None) -> bool:
         return self.crash_count(release) >= self.config.supervision.max_crashes

@@ -13,7 +13,7 @@ from pathlib import Path
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, InputError
 from configs.release import Manifest, read_manifest
-from configs.slots import SLOTS, SlotName, other
+from configs.slots import SLOTS, Server, SlotName, other
 from configs.verdict import Verdict
 from infra.boot import ProcessId, identify
 from infra.dvc.releases import folder_of
@@ -55,19 +55,32 @@ class Environment:
     def router(self) -> Router:
         return Router(self.config)
 
-    def process(self, state: State, slot: SlotName) -> SlotProcess | None:
-        facts = self.facts(state, slot)
+    def process(self, state: State, slot: SlotName, number: int | None = None) -> SlotProcess | None:
+        """A server of the slot; without a number the first that nobody saw die."""
+        facts = self.facts(state, slot, number)
         return server_of(facts, self.record.owner) if facts else None
 
-    def facts(self, state: State, slot: SlotName) -> Started | None:
+    def processes(self, state: State, slot: SlotName) -> list[SlotProcess]:
+        """All of the slot's that are on record, the dead ones too."""
+        found, owner = state.slots[slot], self.record.owner
+        return [server_of(one.process, owner) for _, one in sorted(found.servers.items())] if found else []
+
+    def facts(self, state: State, slot: SlotName, number: int | None = None) -> Started | None:
         """Of its server, as they were recorded when it was started."""
         found = state.slots[slot]
-        return found.process if found else None
+        if found is None or number is None:
+            return found.process if found else None
+        return found.servers[number].process if number in found.servers else None
 
     def server_url(self, state: State, slot: SlotName) -> str:
-        """Where the slot is asked, past the router."""
+        """Where the slot is asked, past the router: at one of its servers."""
         process = self.process(state, slot)
         return process.base_url if process else f"http://127.0.0.1:{self.config.slot_ports[SLOTS.index(slot)]}"
+
+    def server_urls(self, state: State, slot: SlotName) -> list[str]:
+        """Of all that nobody saw die."""
+        found = [process.base_url for server, process in self.servers(state).items() if server[0] == slot]
+        return found or [self.server_url(state, slot)]
 
     def neighbour(self, state: State, slot: SlotName) -> SlotProcess | None:
         """The other slot's server, if it lives."""
@@ -78,21 +91,33 @@ class Environment:
         process, beside = self.process(state, slot), self.neighbour(state, slot)
         return process is not None and beside is not None and process.is_same_process(beside)
 
-    def slot_parts(self, state: State, slot: SlotName) -> tuple[SlotProcess, Path, Manifest]:
+    def slot_parts(self, state: State, slot: SlotName, number: int | None = None) -> tuple[SlotProcess, Path, Manifest]:
         """Its server, its release's directory and manifest. Raises ExternalError where the record names no server."""
-        process, reference = self.process(state, slot), state.release_of(slot)
+        process, reference = self.process(state, slot, number), state.release_of(slot)
         if process is None or reference is None:
             raise ExternalError(f"slot {slot} has no server on record", hint=f"tunegate status {self.config.name}")
         directory = folder_of(reference) / "release"
         return process, directory, read_manifest(directory)
 
+    def servers(self, state: State) -> dict[Server, SlotProcess]:
+        """Those of both slots whose crash is not on record."""
+        owner = self.record.owner
+        return {
+            (slot, number): server_of(one.process, owner)
+            for slot, found in state.slots.items()
+            if found
+            for number, one in found.servers.items()
+            if not one.crashed
+        }
+
+    def died(self, state: State) -> frozenset[Server]:
+        """Those of them that live no more."""
+        return frozenset(server for server, process in self.servers(state).items() if not is_alive(process))
+
     def alive(self, state: State) -> frozenset[SlotName]:
         """Slots with a server: one whose crash is on record has none, even where its adapter's server serves the other
         slot."""
-        processes = {
-            slot: self.process(state, slot) for slot, found in state.slots.items() if found and not found.crashed
-        }
-        return frozenset(slot for slot, process in processes.items() if process and is_alive(process))
+        return frozenset(slot for (slot, _), process in self.servers(state).items() if is_alive(process))
 
 
 def server_of(facts: Started, owner: str) -> SlotProcess:

@@ -57,10 +57,25 @@ class Failed(TypedDict):
 
 
 class ReleaseNamed(TypedDict):
-    """Of `promoted`, `starting` and `held`."""
+    """Of `promoted` and `held`."""
 
     release: str
     why: NotRequired[str]
+
+
+class Numbered(TypedDict):
+    """One of a slot's servers, by its number from 0; the first where none is named."""
+
+    server: NotRequired[int]
+
+
+class Starting(TypedDict):
+    """Of a slot that is to have so many `servers` (1 where an earlier version wrote it), the first is started; or, by
+    its number from 0, one more `server` of a slot that has others."""
+
+    release: str
+    servers: NotRequired[int]
+    server: NotRequired[int]
 
 
 class Because(TypedDict):
@@ -95,6 +110,7 @@ class Started(TypedDict):
     seconds by the wall clock, and `room` for `adapter_limits`."""
 
     pid: int
+    server: NotRequired[int]
     boot: NotRequired[str]
     ticks: NotRequired[int]
     create_time: NotRequired[float]
@@ -107,9 +123,10 @@ class Started(TypedDict):
 
 
 class Proven(TypedDict):
-    """Beside these, whatever the proof found."""
+    """Beside these, whatever the proof found. `server`: its number, 0 where none is named."""
 
     proof: str
+    server: NotRequired[int]
     seconds: float
     counted: NotRequired[dict[SlotName, Counters]]
 
@@ -203,6 +220,7 @@ class Stopped(TypedDict):
 
 class Crashed(TypedDict):
     why: str
+    server: NotRequired[int]
     release: str | None
 
 

@@ -164,7 +164,9 @@ def read_back(path: Path, block: int = 1 << 16) -> Iterator[Event]:
 @cache
 def fold_version() -> str:
     """What folds events, by its own bytes: a snapshot of another fold is not read."""
-    files = [Path(__file__).with_name(name) for name in ("event.py", "facts.py", "fold.py", "state.py")]
+    files = [
+        Path(__file__).with_name(name) for name in ("event.py", "facts.py", "fold.py", "fold_slots.py", "state.py")
+    ]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -16,12 +16,20 @@ class RouterStanding(TypedDict):
     sends_to: SlotName | None
 
 
+class ServersStanding(TypedDict):
+    """How many a slot is to have, and how many live."""
+
+    wanted: int
+    alive: int
+
+
 class SlotStanding(TypedDict):
     """`weight`: percent of new requests. `first_token_ms`: p50 and p95 of the last minute, where `--watch` looks."""
 
     release: str | None
     server: str | None
     alive: bool
+    servers: ServersStanding | None
     weight: int
     proofs: list[str]
     open_streams: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from configs.slots import SLOTS, SlotName, other
@@ -25,18 +26,51 @@ from serve.record.facts import (
 
 
 @dataclass(frozen=True)
-class SlotState:
-    """What the record says of one slot; whether its process lives is observed, not recorded, but that its death was
+class ServerState:
+    """What the record says of one server; whether its process lives is observed, not recorded, but that its death was
     seen is."""
 
-    release: str
-    process: Started | None = None
+    process: Started
     proofs: frozenset[str] = frozenset()
     crashed: bool = False
 
+
+@dataclass(frozen=True)
+class SlotState:
+    """A slot is to have `count` servers of one release; those that were started, by number from 0."""
+
+    release: str
+    count: int = 1
+    servers: Mapping[int, ServerState] = field(default_factory=dict)
+
+    @property
+    def process(self) -> Started | None:
+        """Of its first server that nobody saw die, else of the first."""
+        known = sorted(self.servers.items(), key=lambda one: (one[1].crashed, one[0]))
+        return known[0][1].process if known else None
+
+    @property
+    def crashed(self) -> bool:
+        """Whether every server that it had died."""
+        return bool(self.servers) and all(one.crashed for one in self.servers.values())
+
+    @property
+    def proofs(self) -> frozenset[str]:
+        """What every one of its servers has shown."""
+        if len(self.servers) < self.count:
+            return frozenset()
+        return frozenset.intersection(*(one.proofs for one in self.servers.values()))
+
     @property
     def is_proven(self) -> bool:
-        return self.proofs.issuperset(PROOF)
+        """Whether a server has shown everything: its release may serve here, be it with fewer servers than it should
+        have."""
+        return any(one.proofs.issuperset(PROOF) for one in self.servers.values())
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the servers that are to be started, again or for the first time."""
+        return [one for one in range(self.count) if one not in self.servers or self.servers[one].crashed]
 
 
 @dataclass(frozen=True)

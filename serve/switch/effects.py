@@ -32,11 +32,11 @@ def perform(action: Action, env: Environment, state: State) -> None:
         return
     match action.kind:
         case "start":
-            start(env, state, slot, release)
+            start(env, state, slot, release, action.server)
         case "measure":
             measure_capacity(env, state, slot, release)
         case "prove":
-            prove_slot(env, state, slot, str(action.proof))
+            prove_slot(env, state, slot, str(action.proof), action.server)
         case "step":
             step(env, state, slot, action.weight or 0)
         case "analyse":
@@ -50,7 +50,7 @@ def perform(action: Action, env: Environment, state: State) -> None:
         case "stop":
             stop(env, state, slot)
         case "crashed":
-            crash(env, state, slot, why)
+            crash(env, state, slot, why, action.server)
         case "fall_back":
             fall_back(env, state, slot, release, why)
         case "page":

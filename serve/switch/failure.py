@@ -24,7 +24,7 @@ def answer_failure(env: Environment, state: State, action: Action, error: Tunega
     if action.slot is None or (serves and action.kind not in ("bake", "start", "prove")):
         raise error
     if serves and action.kind != "bake":
-        crash(env, env.record.state(), action.slot, error.message)
+        crash(env, env.record.state(), action.slot, error.message, action.server)
         raise error
     give_up(env, env.record.state(), error, baking=action.kind == "bake")
     return error

@@ -70,7 +70,8 @@ class Loop:
             state = env.record.state()
             trusted = [slot for slot in trusted_slots(state) if slot != self.own_slot]
             self.prober.begin(env, state, trusted)
-            seen = observe(env, state, self.prober.found(state) & set(trusted))
+            hung = frozenset(server for server in self.prober.found(state) if server[0] in trusted)
+            seen = observe(env, state, hung)
             if env.record.state() is state:
                 name_standbys(env, state, seen)
                 return state, seen
@@ -158,7 +159,8 @@ def name_standbys(env: Environment, state: State, seen: Observed) -> None:
         for slot, found in state.slots.items()
         if found
         and found.is_proven
-        and slot in seen.alive - seen.hung
+        and slot in seen.alive
+        and not {(slot, number) for number in found.servers} <= seen.hung
         and found.release not in given_up
         and not env.is_shared(state, slot)
     }

@@ -13,15 +13,15 @@ from infra.dvc.releases import find, find_trusted
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter
 from infra.vllm.sampling import sampling_of
-from infra.vllm.server import SlotProcess, is_alive, reap_orphan, start_slot, stop_slot
+from infra.vllm.server import SlotProcess, reap_orphan, start_slot, stop_slot
 from serve.plan.capacity import measure
 from serve.proofs import shadow
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
 from serve.record.environment import Environment
-from serve.record.facts import Crashed, Started, Stopped
+from serve.record.facts import Crashed, Numbered, Started, Starting, Stopped
 from serve.record.state import State
-from serve.switch.shared_server import adapter_limits, end_server, port_for, shared_server, why_not_shared
+from serve.switch.shared_server import adapter_limits, end_server, port_for, ports_for, shared_server, why_not_shared
 from serve.switch.traffic import count_server, traffic_of
 from serve.watch.liveness import answers
 
@@ -29,32 +29,37 @@ KILL_SECONDS = 5
 POLL_SECONDS = 0.25
 
 
-def crash(env: Environment, state: State, slot: SlotName, why: str) -> None:
+def crash(env: Environment, state: State, slot: SlotName, why: str, number: int = 0) -> None:
     """What is left of the server is ended before its end is on record: a hung one must not come back to life.
 
     One that the other slot lives in too is left alone while that one answers: then it was the adapter.
     """
-    process = env.process(state, slot)
+    process = env.process(state, slot, number)
     if env.is_shared(state, slot) and answers(env, state, other(slot)):
         end_server(env, state, slot, drain_seconds=0)
     elif process:
         stop_slot(process, drain_seconds=0)
     env.report_progress(f"crashed: {why}")
-    facts: Crashed = {"why": why, "release": state.release_of(slot)}
+    facts: Crashed = {"why": why, "release": state.release_of(slot), **numbered(number)}
     env.record.append("crashed", slot, **facts)
+
+
+def numbered(number: int) -> Numbered:
+    """The first server of a slot is not named: a record of one server a slot reads as it always did."""
+    return {"server": number} if number else {}
 
 
 def measure_capacity(env: Environment, state: State, slot: SlotName, reference: str) -> None:
     """Surge, swap or adapter, by the memory that is there now; the arithmetic goes on record."""
     manifest = read_manifest(find(reference) / "release")
-    serving = env.process(state, state.active) if state.active else None
+    serving = env.processes(state, state.active) if state.active else []
     separate = why_not_shared(env, state, state.active, manifest)
     planned = measure(env.config, manifest, state.proof_seconds, serving, separate)
     env.report_progress(f"memory for {manifest.name}: {planned['why']}")
     env.record.append("planned", slot, **{"release": reference, **planned})
 
 
-def start(env: Environment, state: State, slot: SlotName, reference: str) -> None:
+def start(env: Environment, state: State, slot: SlotName, reference: str, number: int = 0) -> None:
     """Starts vLLM in the slot, or loads the adapter into the server that runs, once every byte and the signature are
     verified. The intent is on disk before the process is."""
     directory = find_trusted(reference, env.config.signing) / "release"  # every byte rehashed
@@ -62,15 +67,37 @@ def start(env: Environment, state: State, slot: SlotName, reference: str) -> Non
     shared = shared_server(env, state, slot, manifest)
     if shared:
         load_into_server(env, state, slot, shared, directory, manifest)
+    elif joins(env, state, slot, reference, number):
+        start_one_more(env, state, slot, directory, manifest, number)
     else:
-        start_server(env, state, slot, directory, manifest)
+        port = port_for(env, state, slot)
+        env.report_progress(f"start {manifest.reference[:40]}… in {slot}, 127.0.0.1:{port}")
+        empty_slot(env, state, slot, manifest)
+        point_router(env, slot, port, "", manifest)
+        start_server(env, slot, directory, manifest, port, 0)
 
 
-def start_server(env: Environment, state: State, slot: SlotName, directory: Path, manifest: Manifest) -> None:
-    port, log, takes_adapters = port_for(env, state, slot), env.folder / f"{slot}.log", env.config.capacity == "adapter"
-    env.report_progress(f"start {manifest.reference[:40]}… in {slot}, 127.0.0.1:{port}")
-    empty_slot(env, state, slot, manifest)
-    point_router(env, slot, port, "", manifest)
+def joins(env: Environment, state: State, slot: SlotName, reference: str, number: int) -> bool:
+    """Whether the slot has another server of this release that lives."""
+    living = env.servers(state).keys() - env.died(state)
+    return state.release_of(slot) == reference and any(one[0] == slot and one[1] != number for one in living)
+
+
+def start_one_more(
+    env: Environment, state: State, slot: SlotName, directory: Path, manifest: Manifest, number: int
+) -> None:
+    """Beside the slot's others, which serve on. The router finds it by itself, at the port that it always had."""
+    port = env.config.ports_of(slot)[number]
+    env.report_progress(f"start one more of {manifest.reference[:40]}… in {slot}, 127.0.0.1:{port}")
+    facts: Starting = {"release": manifest.reference, "server": number}
+    env.record.append("starting", slot, **facts)
+    reap_orphan(port, env.record.owner)
+    start_server(env, slot, directory, manifest, port, number)
+
+
+def start_server(env: Environment, slot: SlotName, directory: Path, manifest: Manifest, port: int, number: int) -> None:
+    takes_adapters = env.config.capacity == "adapter"
+    log = env.folder / (f"{slot}-{number + 1}.log" if number else f"{slot}.log")
     process = start_slot(
         directory,
         manifest,
@@ -85,6 +112,8 @@ def start_server(env: Environment, state: State, slot: SlotName, directory: Path
     )
     pid, boot, ticks = process.process
     facts: Started = {"pid": pid, "boot": boot, "ticks": ticks, "port": port, "log": str(log)}
+    if number:
+        facts["server"] = number
     if takes_adapters and manifest.adapter:
         facts["adapter_limits"] = adapter_limits(manifest)
     env.record.append("started", slot, **facts)
@@ -109,11 +138,15 @@ def load_into_server(
 
 def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifest) -> None:
     """Puts the intent on record, and ends whatever an earlier start may have left."""
-    port = port_for(env, state, slot)
-    env.record.append("starting", slot, release=manifest.reference)
+    ports, count = ports_for(env, state, slot), env.config.slots.servers
+    facts: Starting = {"release": manifest.reference}
+    if count > 1:
+        facts["servers"] = count
+    env.record.append("starting", slot, **facts)
     stand_down(env, slot)
     end_server(env, state, slot, drain_seconds=0)
-    reap_orphan(port, env.record.owner)
+    for port in ports:
+        reap_orphan(port, env.record.owner)
 
 
 def stand_down(env: Environment, slot: SlotName) -> None:
@@ -128,10 +161,10 @@ def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manif
     env.router.set_release(slot, manifest.digest)
 
 
-def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> None:
-    process, directory, manifest = env.slot_parts(state, slot)
+def prove_slot(env: Environment, state: State, slot: SlotName, proof: str, number: int = 0) -> None:
+    process, directory, manifest = env.slot_parts(state, slot, number)
     started = time.monotonic()
-    env.report_progress(f"prove {slot}: {proof}")
+    env.report_progress(f"prove {slot}{f', server {number + 1}' if number else ''}: {proof}")
     # Before the load test asks what serves as well: from there on its counters are not its users' alone.
     is_compared = proof == "load" and state.active not in (None, slot) and not env.is_shared(state, slot)
     counted = {"counted": count_server(env, state.active)} if is_compared and state.active else {}
@@ -141,7 +174,7 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str) -> No
         else prove(proof, process, directory, manifest, env.config, env.load_gate, what_serves(env, state, slot))
     )
     seconds = round(time.monotonic() - started, 2)
-    env.record.append("proven", slot, **{"proof": proof, "seconds": seconds, **found, **counted})
+    env.record.append("proven", slot, **{"proof": proof, "seconds": seconds, **found, **counted, **numbered(number)})
 
 
 def what_serves(env: Environment, state: State, slot: SlotName | None) -> Blue | None:
@@ -168,12 +201,13 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
         env.router.pause()
         deadline = state.planned.get("drain_seconds", deadline)
     stand_down(env, slot)
-    process, began = env.process(state, slot), time.monotonic()
-    open_streams = wait_for_streams(env, slot, deadline) if process and is_alive(process) else 0
+    began = time.monotonic()
+    open_streams = wait_for_streams(env, slot, deadline) if slot in env.alive(state) else 0
     env.report_progress(f"retire {slot}, {open_streams} streams open")
     drained = round(time.monotonic() - began, 1)
     end_server(env, state, slot, KILL_SECONDS)
-    reap_orphan(port_for(env, state, slot), env.record.owner)
+    for port in ports_for(env, state, slot):
+        reap_orphan(port, env.record.owner)
     facts: Stopped = {
         "release": state.release_of(slot),
         "streams_open": open_streams,

@@ -3,6 +3,8 @@ base."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from configs.release import ADAPTER, Manifest, read_manifest, short
 from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import folder_of
@@ -71,13 +73,23 @@ def port_for(env: Environment, state: State, slot: SlotName) -> int:
     return ports[1 - index] if beside and beside.port == ports[index] else ports[index]
 
 
+def ports_for(env: Environment, state: State, slot: SlotName) -> list[int]:
+    """Of all servers that the slot has or may have."""
+    return [port_for(env, state, slot), *env.config.ports_of(slot)[1:]]
+
+
 def end_server(env: Environment, state: State, slot: SlotName, drain_seconds: float) -> None:
-    """Its server; only its adapter, where the other slot lives in the same one or may have had it loaded by a start
-    that was killed."""
+    """Its servers, side by side; only its adapter, where the other slot lives in the same one or may have had it loaded
+    by a start that was killed."""
     process, beside = env.process(state, slot), env.neighbour(state, slot)
     takes_adapters = adapter_limits_of(env.facts(state, other(slot))) is not None
     if beside and (process.is_same_process(beside) if process else takes_adapters):
         if state.release_of(slot) != state.release_of(other(slot)):
             unload_adapter(beside, short(state.release_of(slot)))
-    elif process:
-        stop_slot(process, drain_seconds)
+        return
+    processes = env.processes(state, slot)
+    if len(processes) > 1:
+        with ThreadPoolExecutor(len(processes)) as pool:
+            list(pool.map(lambda one: stop_slot(one, drain_seconds), processes))
+    elif processes:
+        stop_slot(processes[0], drain_seconds)

@@ -74,8 +74,7 @@ class View:
 def count(env: Environment) -> dict[SlotName, Counted]:
     """vLLM's own counters of the servers that live and answer."""
     state = env.record.state()
-    urls = {slot: process.base_url for slot in env.alive(state) if (process := env.process(state, slot))}
-    found = {slot: read_metrics(url) for slot, url in urls.items()}
+    found = {slot: read_metrics(*env.server_urls(state, slot)) for slot in env.alive(state)}
     return {slot: Counted(**facts) for slot, facts in found.items() if facts}
 
 

@@ -29,12 +29,15 @@ def status(env: Environment) -> Standing:
     events = list(islice((event for event in env.record.back() if event.kind != "acquired"), LAST_EVENTS))[::-1]
     traffic, holder, receipts = env.router.traffic() if seen.router_running else {}, holder_of(env), read_receipts(env)
 
+    running = env.servers(state).keys() - seen.died
+
     def slot(name: SlotName) -> SlotStanding:
         found, server = state.slots[name], env.process(state, name)
         return {
             "release": found.release if found else None,
             "server": f"127.0.0.1:{server.port}{server.prefix}" if server else None,
             "alive": name in seen.alive,
+            "servers": {"wanted": found.count, "alive": sum(one[0] == name for one in running)} if found else None,
             "weight": seen.weights.get(name, 0),
             "proofs": [proof for proof in PROOF if found and proof in found.proofs],
             "open_streams": traffic[name].open if traffic else 0,
@@ -94,7 +97,7 @@ def as_tables(seen: Standing) -> RenderableType:
     for column in ("slot", "release", "server", *numbers, "proofs"):
         slots.add_column(column, justify="right" if column in numbers else "left")
     for name, one in seen["slots"].items():
-        server = "alive" if one["alive"] else "dead" if one["release"] else "-"
+        server = server_words(one)
         figures = [
             f"{one['weight']} %",
             str(one["open_streams"]),
@@ -115,6 +118,14 @@ def as_tables(seen: Standing) -> RenderableType:
     for label, value in standing(seen).items():
         facts.add_row(label, escape(plain(value)))  # a reason may quote a server's log, and that has brackets
     return Group(slots, facts, "", events)
+
+
+def server_words(one: SlotStanding) -> str:
+    """With the count, where a slot is to have several."""
+    if one["release"] is None:
+        return "-"
+    word, servers = "alive" if one["alive"] else "dead", one["servers"]
+    return f"{servers['alive']} of {servers['wanted']} {word}" if servers and servers["wanted"] > 1 else word
 
 
 def standing(seen: Standing) -> dict[str, str]:

@@ -143,10 +143,10 @@ class TrafficWatch:
     def check_traffic(self, *, last: bool) -> None:
         """Raises RefusedError if the slot's server died, more of its requests failed than are allowed, or it is worse
         than what served."""
-        env, process = self.env, self.env.process(self.state, self.slot)
+        env = self.env
         release, log = self.state.wanted.desired, f"less {env.folder}/{self.slot}.log"
         failed, allowed = since(env.router.traffic()[self.slot], self.before).failed, env.config.watch.failures_allowed
-        if process is None or not is_alive(process):
+        if not all(map(is_alive, env.processes(self.state, self.slot))):
             raise RefusedError(f"{release}: under traffic its server died", hint=log)
         too_many = [f"{failed} requests failed"] if allowed is not None and failed > allowed else []
         breaches = too_many or self.watcher.check(last=last)

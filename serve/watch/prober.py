@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from configs.slots import SlotName
+from configs.slots import Server, SlotName
 from infra.background import BackgroundTask
 from serve.record.environment import Environment
 from serve.record.facts import Started
 from serve.record.state import State
 from serve.watch.liveness import Liveness
 
-Servers = dict[SlotName, Started | None]
+Servers = dict[Server, Started]
 
 
 @dataclass
@@ -20,10 +20,10 @@ class Prober:
     """`hung`: what the last probes found, of the servers that were `probed`: one that was started since is another."""
 
     liveness: Liveness = field(default_factory=Liveness)
-    thread: BackgroundTask[frozenset[SlotName]] = field(default_factory=lambda: BackgroundTask(0.0))
+    thread: BackgroundTask[frozenset[Server]] = field(default_factory=lambda: BackgroundTask(0.0))
     asked: Servers = field(default_factory=dict)
     probed: Servers = field(default_factory=dict)
-    hung: frozenset[SlotName] = frozenset()
+    hung: frozenset[Server] = frozenset()
 
     def begin(self, env: Environment, state: State, slots: Collection[SlotName]) -> None:
         """The next probes, where supervision.interval_seconds have passed since the last."""
@@ -35,13 +35,19 @@ class Prober:
         """For the probes that are under way; each has a time-out of its own."""
         self.thread.wait(None)
 
-    def found(self, state: State) -> frozenset[SlotName]:
+    def found(self, state: State) -> frozenset[Server]:
         result = self.thread.result()
         if result is not None:
             self.hung, self.probed = result, self.asked
         here = servers(state)
-        return frozenset(slot for slot in self.hung if here[slot] is not None and here[slot] == self.probed.get(slot))
+        return frozenset(one for one in self.hung if one in here and here[one] == self.probed.get(one))
 
 
 def servers(state: State) -> Servers:
-    return {slot: found.process if found and not found.crashed else None for slot, found in state.slots.items()}
+    return {
+        (slot, number): one.process
+        for slot, found in state.slots.items()
+        if found
+        for number, one in found.servers.items()
+        if not one.crashed
+    }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def count_slot(env: Environment, slot: SlotName) -> Counted:
     traffic = env.router.traffic()[slot]
-    server = read_metrics(env.server_url(env.record.state(), slot))
+    server = read_metrics(*env.server_urls(env.record.state(), slot))
     return Counted(requests=traffic.total, failed=traffic.failed + traffic.cut_by_server, **server)
 
 

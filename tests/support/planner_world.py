@@ -17,6 +17,7 @@ from serve.plan.situation import Observed
 from serve.record.event import Event, Kind
 from serve.record.fold import apply
 from serve.record.state import State
+from tests.support.simulated_machine import Machine
 
 OLD, NEW, NEXT = ("old@sha256:" + "0" * 64, "new@sha256:" + "1" * 64, "next@sha256:" + "2" * 64)
 
@@ -28,29 +29,19 @@ def settings_of(keep: Any = True, promotion: Any = "auto", **facts: Any) -> Depl
 
 
 @dataclass
-class World:
-    """The events are all that survives a kill of the command. `servers` runs a release in each slot; `hung` ones do not
-    answer.
+class World(Machine):
+    """The events are all that survives a kill of the command.
 
     `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or
-    for a second adapter in the first (adapter); `joined`: both slots live in one server, which dies as one. `now`: the
-    true time, in seconds; the wall clock is `clock_ahead` of it. `task`: a long action that is under way, and what was
-    so when it began.
+    for a second adapter in the first (adapter). `now`: the true time, in seconds; the wall clock is `clock_ahead` of
+    it. `task`: a long action that is under way, and what was so when it began.
     """
 
-    config: DeployConfig
-    state: State = field(default_factory=State)
     kinds: list[str] = field(default_factory=list)
-    router_up: bool = False
-    weights: dict[SlotName, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
-    paused: bool = False
-    servers: dict[SlotName, str] = field(default_factory=dict)
-    hung: set[SlotName] = field(default_factory=set)
     proven: set[str] = field(default_factory=set)
     bad: dict[str, str] = field(default_factory=dict)
     breach: set[str] = field(default_factory=set)
     room: str = "surge"
-    joined: bool = False
     now: float = 0.0
     clock_ahead: float = 0.0
     boots: int = 1
@@ -80,11 +71,10 @@ class World:
     def observed(self) -> Observed:
         alive = frozenset(slot for slot in self.servers if self.has_process(slot))
         weights = self.weights if self.router_up else {}
-        return Observed(self.router_up, dict(weights), alive, frozenset(self.hung), self.moment)
-
-    def has_process(self, slot: SlotName) -> bool:
-        found = self.state.slots[slot]
-        return found is not None and found.process is not None and not found.crashed and slot in self.servers
+        known = [(slot, number) for slot, found in self.state.slots.items() if found for number in found.servers]
+        hung = frozenset(server for server in known if server[0] in self.hung)
+        died = frozenset(server for server in known if server in self.down or server[0] not in self.servers)
+        return Observed(self.router_up, dict(weights), alive, hung, self.moment, died)
 
     def step(self, *, killed_after: int | None = None, left_after: int | None = None) -> Action | End:
         """One look of the loop, as serve/switch/loop.py has it. `killed_after`: the command dies after so many of the
@@ -140,9 +130,9 @@ class World:
         elif slot is None:
             return
         elif action.kind == "start":
-            yield from self.start(slot, str(action.release))
+            yield from self.start(slot, action.server, str(action.release))
         elif action.kind == "prove":
-            yield from self.prove(slot, str(action.proof), state)
+            yield from self.prove(slot, action.server, str(action.proof), state)
         elif action.kind == "measure":
             self.note("planned", slot, mode=self.room if state.active in self.servers else "surge")
         elif action.kind == "step":
@@ -163,9 +153,9 @@ class World:
             yield
             self.note("stopped", slot)
         elif action.kind == "crashed":
-            self.crash(slot)
+            self.crash_server(slot, action.server)
             yield
-            self.note("crashed", slot, release=state.release_of(slot))
+            self.note("crashed", slot, release=state.release_of(slot), server=action.server)
         elif action.kind == "fall_back":
             self.note("desired", release=action.release, rollback=True, failed=state.release_of(slot))
         elif action.kind == "page":
@@ -173,7 +163,14 @@ class World:
         elif action.kind == "refuse":
             self.note("refused", slot, why=action.why)
 
-    def start(self, slot: SlotName, release: str) -> Iterator[None]:
+    def start(self, slot: SlotName, number: int, release: str) -> Iterator[None]:
+        if self.joins(Action("start", slot, number, release)):
+            self.note("starting", slot, release=release, server=number)
+            yield
+            self.down.discard((slot, number))
+            yield
+            self.note("started", slot, pid=1, server=number)
+            return
         beside = self.state.slots[other(slot)]
         joins = (
             self.state.capacity == "adapter"
@@ -181,7 +178,7 @@ class World:
             and beside is not None
             and "healthy" in beside.proofs
         )
-        self.note("starting", slot, release=release)
+        self.note("starting", slot, release=release, servers=self.config.slots.servers)
         yield
         self.end(slot)
         yield
@@ -189,24 +186,30 @@ class World:
         yield
         self.note("started", slot, pid=1)
 
-    def prove(self, slot: SlotName, proof: str, state: State) -> Iterator[None]:
+    def joins(self, action: Action) -> bool:
+        """Whether a server is started beside its slot's others."""
+        slot = action.slot
+        is_same = slot is not None and self.state.release_of(slot) == action.release
+        return action.kind == "start" and slot is not None and is_same and self.has_process(slot)
+
+    def prove(self, slot: SlotName, number: int, proof: str, state: State) -> Iterator[None]:
         release = str(state.release_of(slot))
-        if slot not in self.servers or slot in self.hung:
-            self.fail(slot, "its server does not answer", state)
+        if slot not in self.servers or slot in self.hung or (slot, number) in self.down:
+            self.fail(slot, number, "its server does not answer", state)
         elif self.bad.get(release) == proof:
-            self.fail(slot, f"{proof} is bad", state)
+            self.fail(slot, number, f"{proof} is bad", state)
         else:
             yield
-            self.note("proven", slot, proof=proof)
+            self.note("proven", slot, proof=proof, server=number)
             found = self.state.slots[slot]
             if found and found.is_proven:
                 self.proven.add(release)
 
-    def fail(self, slot: SlotName, why: str, state: State) -> None:
+    def fail(self, slot: SlotName, number: int, why: str, state: State) -> None:
         """As serve/deploy.py answers a failed proof."""
         if slot in (state.active, state.moves.swapping):
-            self.crash(slot)
-            self.note("crashed", slot, release=state.release_of(slot))
+            self.crash_server(slot, number)
+            self.note("crashed", slot, release=state.release_of(slot), server=number)
         else:
             self.note("refused", why=why)
 
@@ -238,44 +241,19 @@ class World:
         else:
             self.note("refused", why="a breach under traffic")
 
-    def end(self, slot: SlotName) -> None:
-        """The slot's server, or only its adapter."""
-        self.servers.pop(slot, None)
-        self.hung.discard(slot)
-        self.joined = False
-
-    def kill(self, slot: SlotName) -> None:
-        """Its process, whoever lives in it."""
-        for one in SLOTS if self.joined else (slot,):
-            self.end(one)
-
-    def crash(self, slot: SlotName) -> None:
-        """As serve/switch/effects.py: of what both slots live in the other one may still answer."""
-        if self.joined and other(slot) in self.servers and other(slot) not in self.hung:
-            self.end(slot)
-        else:
-            self.kill(slot)
-
-    def answering(self) -> set[SlotName]:
-        """Slots that answer new requests now, rightly or not."""
-        return {
-            slot
-            for slot, share in self.weights.items()
-            if self.router_up and not self.paused and share and slot in self.servers and slot not in self.hung
-        }
-
     def serving(self) -> set[SlotName]:
         """Those of them that were seen healthy: an orphan of a killed start may not even have come up."""
         known = {
             slot
             for slot, found in self.state.slots.items()
-            if found and found.process and not found.crashed and "healthy" in found.proofs
+            if found and any("healthy" in one.proofs and not one.crashed for one in found.servers.values())
         }
         return self.answering() & known
 
     def check(self, action: Action | End) -> None:
         """None may end the only server that answers, but a declared swap; none may let traffic to the unproven."""
-        if action.kind in ("stop", "start"):
+        joins = isinstance(action, Action) and self.joins(action)
+        if action.kind in ("stop", "start") and not joins:
             assert (
                 action.slot not in self.serving()
                 or action.slot == self.state.moves.swapping

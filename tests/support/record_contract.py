@@ -15,7 +15,7 @@ FACTS: dict[Kind, Any] = {
     "acquired": facts.Acquired,
     "desired": facts.Desired,
     "planned": facts.Planned,
-    "starting": facts.ReleaseNamed,
+    "starting": facts.Starting,
     "started": facts.Started,
     "proven": facts.Proven,
     "refused": facts.Because,

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "rows": {"section.py"},
         "training": {"section.py", "task.py"},
         "run": {"digest.py", "errors.py", "rows", "section.py", "task.py", "training"},
-        "environment": {"errors.py", "release.py", "section.py"},
+        "environment": {"errors.py", "release.py", "section.py", "slots.py"},
         "rules": {"digest.py", "run", "release.py", "section.py"},
     },
     "infra": {

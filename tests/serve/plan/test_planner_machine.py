@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from configs.slots import SLOTS, other
+from configs.slots import SLOTS, SlotName, other
 from serve.plan.action import Action
 from serve.record.event import PROOF
 from tests.support.planner_world import NEW, NEXT, OLD, World, settings_of
@@ -41,14 +41,26 @@ class Deployment(RuleBasedStateMachine):
     world: World
 
     @initialize(
-        room=st.sampled_from(ROOMS), keep=st.booleans(), promotion=st.sampled_from(["auto", "manual"]), data=st.data()
+        room=st.sampled_from(ROOMS),
+        keep=st.booleans(),
+        promotion=st.sampled_from(["auto", "manual"]),
+        servers=st.integers(1, 3),
+        begun=st.booleans(),
+        data=st.data(),
     )
-    def begin(self, room: str, keep: bool, promotion: str, data: st.DataObject) -> None:
+    def begin(self, room: str, keep: bool, promotion: str, servers: int, begun: bool, data: st.DataObject) -> None:
+        """On a machine of nothing, or one where a release serves already."""
+        servers = 1 if room == "adapter" else servers
         capacity = "adapter" if room == "adapter" else "auto"
         strategy = data.draw(
             st.sampled_from([one for one in STRATEGIES if room != "adapter" or one["kind"] != "canary"])
         )
-        self.world = World(settings_of(keep, promotion, strategy=strategy, capacity=capacity), room=room)
+        facts = {"strategy": strategy, "capacity": capacity, "slots": {"servers": servers}}
+        self.world = World(settings_of(keep, promotion, **facts), room=room)
+        if begun:
+            self.world.note("desired", release=OLD)
+            self.world.note("promoted", release=OLD)
+            assert self.world.settle().kind == "done"
 
     @rule(release=RELEASES)
     def want(self, release: str) -> None:
@@ -76,6 +88,12 @@ class Deployment(RuleBasedStateMachine):
     @rule(slot=st.sampled_from(SLOTS))
     def kill_a_server(self, slot: str) -> None:
         self.world.kill(slot)  # type: ignore[arg-type]  # one of the two slots
+
+    @rule(slot=st.sampled_from(SLOTS), number=st.integers(0, 2))
+    def kill_one_server_of_several(self, slot: SlotName, number: int) -> None:
+        found = self.world.state.slots[slot]
+        if found and number in found.servers and not found.servers[number].crashed and slot in self.world.servers:
+            self.world.kill_one(slot, number)
 
     @rule(slot=st.sampled_from(SLOTS), alone=st.booleans())
     def hang_a_server(self, slot: str, alone: bool) -> None:
@@ -132,10 +150,11 @@ class Deployment(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-3600.0, -1.0, 1.0, 3600.0]))
     def step_the_clock(self, seconds: float) -> None:
-        """It changes no plan: neither what is next nor how long it waits."""
-        before = self.world.next()
+        """It changes no plan: neither what is next nor how long it waits. Of a crash before the last reboot only the
+        wall clock knows when it was."""
+        before, boot = self.world.next(), self.world.moment.boot
         self.world.clock_ahead += seconds
-        assert self.world.next() == before
+        assert self.world.next() == before or any(at.boot != boot for _, at in self.world.state.crashes)
 
     @rule(clock_ahead=st.sampled_from([-3600.0, 0.0, 3600.0]))
     def reboot(self, clock_ahead: float) -> None:

@@ -126,6 +126,7 @@ def test_what_is_observed_comes_from_the_router_and_the_processes_never_from_the
         "alive": {"blue"},
         "hung": frozenset(),
         "now": world.moment(),
+        "died": frozenset(),
     }
     world.servers.clear()
     world.router_up = True

@@ -179,6 +179,7 @@ def test_status_reads_and_changes_nothing(world: World, old: str, new: str) -> N
         "release": old,
         "server": "127.0.0.1:8101",
         "alive": True,
+        "servers": {"wanted": 1, "alive": 1},
         "weight": 100,
         "proofs": list(PROOF),
         "open_streams": 2,

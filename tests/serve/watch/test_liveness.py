@@ -3,13 +3,16 @@ without an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 
 import pytest
 
 import serve.watch.liveness
 from configs.environment.config import DeployConfig
-from configs.slots import SLOTS, SlotName
+from configs.slots import Server, SlotName
+from infra.boot import ProcessId
+from infra.vllm.server import SlotProcess
 from serve.record.environment import Environment
 from serve.record.state import State
 from serve.watch.liveness import Liveness
@@ -17,23 +20,31 @@ from serve.watch.liveness import Liveness
 pytestmark = pytest.mark.unit
 
 
+BLUE: Server = ("blue", 0)
+GREEN: Server = ("green", 0)
+
+
 class Servers:
     """What vLLM would say: how far it has got, and whether it answers the probe; `asked` counts the probes."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, alive: frozenset[SlotName] = frozenset(SLOTS)) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, alive: Collection[Server] = (BLUE, GREEN)) -> None:
         self.progress: int | None = 0
         self.answering, self.asked = True, 0
         settings = {"name": "x", "model": "m", "gate": None, "supervision": {"probe_failures": 2}}
         self.env, self.liveness = Environment(DeployConfig.model_validate(settings)), Liveness()
-        monkeypatch.setattr(Environment, "alive", lambda env, state: alive)
+        processes = {server: SlotProcess(ProcessId(1, "", 0), 1, Path("log")) for server in {BLUE, GREEN, *alive}}
+        monkeypatch.setattr(Environment, "servers", lambda env, state: processes)
+        monkeypatch.setattr(Environment, "died", lambda env, state: frozenset(processes.keys() - set(alive)))
+        monkeypatch.setattr(Environment, "process", lambda env, state, *server: processes[server])
+        monkeypatch.setattr(Environment, "is_shared", lambda env, state, slot: False)
         monkeypatch.setattr(serve.watch.liveness, "read_progress", lambda base_url: self.progress)
-        monkeypatch.setattr(serve.watch.liveness, "answers", lambda env, state, slot: self.probe())
+        monkeypatch.setattr(serve.watch.liveness, "answers", lambda env, state, slot, number: self.probe())
 
     def probe(self) -> bool:
         self.asked += 1
         return self.answering
 
-    def look(self, *serving: SlotName) -> frozenset[SlotName]:
+    def look(self, *serving: SlotName) -> frozenset[Server]:
         return self.liveness.hung(self.env, State(), serving)
 
 
@@ -54,7 +65,7 @@ def test_one_that_answers_nobody_is_asked_and_hung_after_two_questions(servers: 
     world.look("blue")
     world.answering = False
     assert world.look("blue") == frozenset()  # once is no verdict
-    assert world.look("blue") == {"blue"}
+    assert world.look("blue") == {BLUE}
 
 
 @pytest.mark.parametrize("sign", ["an answer to a user", "an answer to the probe"])
@@ -66,7 +77,7 @@ def test_any_sign_of_life_begins_the_count_anew(servers: Callable[..., Servers],
     world.look("blue")
     world.answering = False
     assert world.look("blue") == frozenset()
-    assert world.look("blue") == {"blue"}
+    assert world.look("blue") == {BLUE}
 
 
 def test_a_server_whose_counters_cannot_be_read_is_asked_every_time(servers: Callable[..., Servers]) -> None:
@@ -78,7 +89,7 @@ def test_a_server_whose_counters_cannot_be_read_is_asked_every_time(servers: Cal
 
 
 def test_neither_the_dead_nor_one_without_traffic_is_asked(servers: Callable[..., Servers]) -> None:
-    world = servers(alive=frozenset({"green"}))
+    world = servers(alive=[GREEN])
     world.answering = False
     for _ in range(3):
         assert world.look("blue") == frozenset()
