@@ -12,6 +12,7 @@ from types import FrameType
 
 from configs.environment.config import DeployConfig
 from configs.environment.router import RouterSettings
+from configs.environment.slots import Slots
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS
 from infra.haproxy.servers import server_entry
@@ -52,7 +53,7 @@ class Agent:
     read: Callable[[], DeployConfig]
     git: GitSync | NoGitSync = field(default_factory=NoGitSync)
     complaints: dict[str, str] = field(default_factory=dict)
-    router_settings: RouterSettings | None = None
+    router_settings: tuple[RouterSettings, Slots] | None = None
     pin_check: PinCheck = field(default_factory=PinCheck)
     is_settled: bool = False
     loop: Loop = field(init=False)
@@ -194,13 +195,13 @@ class Agent:
         env, state = self.env, self.env.record.state()
         seen = observe(env, state)
         if (
-            self.router_settings == env.config.router
+            self.router_settings == (env.config.router, env.config.slots)
             or not seen.router_running
             or not isinstance(plan(state, env.config, seen), End)
         ):
             return
         changed = env.router.reload()
-        self.router_settings = env.config.router
+        self.router_settings = (env.config.router, env.config.slots)
         if changed:
             env.report_progress(f"the router read anew: {', '.join(changed)}")
 

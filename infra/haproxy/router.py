@@ -202,6 +202,9 @@ class Router:
         self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
         self.servers.move(slot, port)
 
+    def missing_servers(self) -> list[str]:
+        return self.servers.missing()
+
     def standbys(self) -> set[SlotName]:
         return self.servers.standbys()
 

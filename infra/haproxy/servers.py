@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from configs.errors import ExternalError
 from configs.slots import SLOTS, SlotName, other
 from infra.files.atomic import write_private
 from infra.haproxy.runtime_api import Admin, read_map_file
@@ -53,8 +54,16 @@ class Servers:
         }
 
     def move(self, slot: SlotName, port: int) -> None:
+        """Raises ExternalError if HAProxy does not confirm."""
         for backend in SLOTS:
             self.admin.ask(f"set server {backend}/{slot} addr 127.0.0.1 port {port}")
+        if self.states().get((slot, slot), (0, False))[0] != port:
+            raise ExternalError(f"HAProxy did not take port {port} for {slot}", hint=self.admin.hint)
+
+    def missing(self) -> list[str]:
+        """Servers that the running process does not know: it was started when a slot had fewer."""
+        seen = self.states()
+        return [name for slot in SLOTS for name in self.names(slot) if (slot, name) not in seen]
 
     def mark_up(self, slot: SlotName) -> None:
         """Whoever gives it traffic has seen it answer: HAProxy's own next look may be a quarter of a second away."""

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -147,7 +147,8 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
             if holder and (holder["command"] != SUPERVISOR or command == SUPERVISOR):
                 raise
             if holder:
-                os.kill(holder["pid"], signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.kill(holder["pid"], signal.SIGTERM)
             lock.acquire(timeout=LAST_TASK_SECONDS)
     except Timeout:
         raise BusyError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from configs.environment.strategy import ShadowFirst
+from configs.errors import InputError
 from configs.release import ADAPTER, Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import find, find_trusted
@@ -137,7 +138,15 @@ def load_into_server(
 
 
 def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifest) -> None:
-    """Puts the intent on record, and ends whatever an earlier start may have left."""
+    """Puts the intent on record, and ends whatever an earlier start may have left. Raises InputError where the router
+    does not know the slot's servers yet."""
+    unknown = env.router.missing_servers() if env.router.is_running() else []
+    if unknown:
+        raise InputError(
+            f"{env.config.name}: the router was opened before slots.servers said {env.config.slots.servers}, and does "
+            f"not know {', '.join(unknown)}",
+            hint=f"tunegate router reload {env.config.name}",
+        )
     ports, count = ports_for(env, state, slot), env.config.slots.servers
     facts: Starting = {"release": manifest.reference}
     if count > 1:

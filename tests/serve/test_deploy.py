@@ -32,7 +32,7 @@ from tests.support.fake_machine import receipt_in
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 # The command itself, killed by SIGKILL after HAProxy has switched and before the record says so.
 KILLED = """
-import os, sys
+import os, sys, time
 sys.path.insert(0, sys.argv[1])
 import serve.switch.traffic
 from pathlib import Path
@@ -42,7 +42,9 @@ from eval.rules.decide import decide_load
 from serve.deploy import deploy
 from serve.record.environment import Environment
 from tests.support.judging import judged_when_asked
-serve.switch.traffic.wait_for_slot = lambda *a: os.kill(os.getpid(), 9)
+command = os.getpid()
+# The switch is a task of the command's, which dies with it.
+serve.switch.traffic.wait_for_slot = lambda *a: (os.kill(command, 9), time.sleep(60))
 rules = read_rules(Path("load.yaml"))
 config = DeployConfig.model_validate_json(sys.argv[2])
 env = Environment(config, load_gate=lambda r, f: decide_load(rules, r, f))

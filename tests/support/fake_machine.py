@@ -79,7 +79,6 @@ class World:
     held: bool = False
     digests: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    lost: int = 0
     standing_by: set[SlotName] = field(default_factory=set)
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
@@ -198,10 +197,13 @@ class World:
         self.places[slot] = f"{port}{prefix}"
 
     def unanswered(self) -> int:
-        return self.lost
+        return 0
+
+    def missing_servers(self) -> list[str]:
+        return []
 
     def standbys(self) -> set[SlotName]:
-        return set(self.standing_by)
+        return self.standing_by
 
     def set_standbys(self, slots: Collection[SlotName]) -> None:
         self.standing_by = set(slots)

@@ -18,6 +18,8 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
+from configs.environment.slots import Slots
+from configs.errors import ExternalError
 from infra.haproxy.router import Router
 from tests.serve.conftest import free_ports
 
@@ -205,6 +207,21 @@ def test_a_router_that_starts_again_knows_ports_and_standbys_from_its_first_requ
         scene.router = Router(scene.config.model_copy(update={"router": settings}))
         assert scene.router.reload() == ["settings"]
     assert [scene.ask()[1] for _ in range(3)] == ["green"] * 3
+
+
+def test_a_router_that_was_opened_for_fewer_servers_says_which_it_does_not_know_until_it_is_reloaded(
+    scene: Scene,
+) -> None:
+    assert scene.router.missing_servers() == []
+    more = Router(scene.config.model_copy(update={"slots": Slots(servers=2), "slot_ports": (20001, 20002)}))
+    assert more.missing_servers() == ["blue-2", "green-2"]
+    assert more.reload() == ["settings"] and more.missing_servers() == []
+    assert scene.ask()[1] == "blue", "the second one, which is not there, is asked nothing"
+
+
+def test_a_port_that_is_not_taken_is_no_silence(scene: Scene) -> None:
+    with pytest.raises(ExternalError, match="HAProxy did not take port 99999 for green"):
+        scene.router.set_server("green", 99_999)
 
 
 def test_what_a_hand_changed_is_put_right_once(scene: Scene) -> None:
