@@ -81,11 +81,16 @@ def said(name: str) -> Any:
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_an_environment_has_the_status_that_it_had(old: Path, name: str) -> None:
-    """But for words: the router is called so, and what it is doing `running`; an action has another name."""
+    """But for words: the router is called so, and what it is doing `running`; an action has another name. A slot had
+    one server, which ended long ago."""
     before, now = said(f"{name}.status.json"), json.loads(tunegate("status", name, "--json"))
     assert now.pop("router") == {"url": before["door"]["url"], "running": False, "sends_to": None}
     assert (before.pop("door")["open"], before.pop("next"), now.pop("next")) == (False, "open_door", "start_router")
     del before["holder"], now["holder"]  # a living process may have that number here
+    counts = {slot: one.pop("servers") for slot, one in now["slots"].items()}
+    assert counts == {
+        slot: {"wanted": 1, "alive": 0} if one["release"] else None for slot, one in before["slots"].items()
+    }
     assert now == before
 
 
