@@ -14,11 +14,11 @@ import pytest
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, InputError
 from infra.haproxy.api_keys import api_key
-from serve.agent import Agent, end_on_sigterm
+from serve.agent import Agent
 from serve.deploy import promote, rollback, stop_all
 from serve.operate import abort, hold, pause
-from serve.record.environment import holder_of, locked
-from tests.support.agent_scene import Scene, digest, folder, scene
+from serve.record.environment import locked
+from tests.support.agent_scene import Scene, digest, folder, in_child, scene
 from tests.support.fake_servers import misbehave, publish_fake
 from tests.support.kills import kill, wait_until
 
@@ -105,19 +105,6 @@ def test_an_agent_that_was_taken_over_from_acts_no_more(scene: Scene) -> None:
     with pytest.raises(ExternalError, match="has taken over from holder 1"):
         agent.turn()
     assert "starting" not in scene.kinds()
-
-
-def in_child(scene: Scene) -> int:
-    """The agent in a process of its own, as `tunegate agent` runs it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            end_on_sigterm()
-            scene.new_agent().run(0.2, once=False)
-        finally:
-            os._exit(0)
-    wait_until(lambda: (found := holder_of(scene.env)) is not None and found["pid"] == child)
-    return child
 
 
 def ended(child: int) -> None:

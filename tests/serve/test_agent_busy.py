@@ -13,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from serve.agent import end_on_sigterm
 from serve.deploy import deploy, rollback, stop_all
 from serve.operate import abort
-from serve.record.environment import holder_of
-from tests.support.agent_scene import Scene, digest, folder
+from tests.support.agent_scene import Scene, digest, folder, in_child
 from tests.support.fake_servers import misbehave, publish_fake
 from tests.support.kills import kill, wait_until
 
@@ -28,14 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 @contextmanager
 def agent(scene: Scene) -> Iterator[int]:
     """In a process of its own, until SIGTERM, or whatever came before."""
-    child = os.fork()
-    if child == 0:
-        try:
-            end_on_sigterm()
-            scene.new_agent().run(0.2, once=False)
-        finally:
-            os._exit(0)
-    wait_until(lambda: (found := holder_of(scene.env)) is not None and found["pid"] == child)
+    child = in_child(scene)
     try:
         yield child
     finally:

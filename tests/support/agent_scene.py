@@ -16,10 +16,11 @@ from configs.environment.config import DeployConfig
 from configs.slots import SlotName
 from infra.haproxy.api_keys import api_key
 from infra.vllm.server import SlotProcess
-from serve.agent import Agent
+from serve.agent import Agent, end_on_sigterm
 from serve.deploy import stop_all
-from serve.record.environment import Environment, locked
+from serve.record.environment import Environment, holder_of, locked
 from tests.support.fake_servers import fake_environment, fake_world
+from tests.support.kills import wait_until
 
 QUICK: dict[str, Any] = {
     "interval_seconds": 0.2,
@@ -76,6 +77,19 @@ class Scene:
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.env.record.read() if event.kind not in ("acquired", "keyed")]
+
+
+def in_child(scene: Scene) -> int:
+    """The agent in a process of its own, as `tunegate agent` runs it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            end_on_sigterm()
+            scene.new_agent().run(0.2, once=False)
+        finally:
+            os._exit(0)
+    wait_until(lambda: (found := holder_of(scene.env)) is not None and found["pid"] == child)
+    return child
 
 
 def digest(reference: str) -> str:
