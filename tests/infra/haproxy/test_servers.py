@@ -119,7 +119,9 @@ def test_the_standby_answers_the_very_next_request_and_says_that_it_is_the_one(s
     scene.router.set_standbys({"blue", "green"})
     assert scene.ask() == (200, "blue", "blue", DIGESTS["blue"])
     scene.kill("blue")
+    began = time.monotonic()
     assert [scene.ask() for _ in range(5)] == [(200, "green", "green", DIGESTS["green"])] * 5
+    assert time.monotonic() - began < 1 + 5 * 0.2, "the second try comes in a quarter of a second"
     traffic = scene.router.traffic()
     assert (traffic["blue"].total, traffic["green"].total) == (1, 5) and traffic["green"].failed == 0
     scene.start("blue")
