@@ -73,7 +73,9 @@ class Loop:
             hung = frozenset(server for server in self.prober.found(state) if server[0] in trusted)
             seen = observe(env, state, hung)
             if env.record.state() is state:
-                name_standbys(env, state, seen)
+                task = self.tasks.action
+                leaving = task.slot if task and task.kind in ("start", "stop") else None
+                name_standbys(env, state, seen, leaving)
                 return state, seen
 
     @property
@@ -149,8 +151,9 @@ def trusted_slots(state: State) -> list[SlotName]:
     ]
 
 
-def name_standbys(env: Environment, state: State, seen: Observed) -> None:
-    """What is proven and lives may answer while the other slot's server is down, without anybody's help."""
+def name_standbys(env: Environment, state: State, seen: Observed, leaving: SlotName | None) -> None:
+    """What is proven and lives may answer while the other slot's server is down, without anybody's help; not the slot
+    whose server a task is about to end or to start (`leaving`)."""
     if not seen.router_running:
         return
     given_up = {state.wanted.failed, state.wanted.desired if state.refused else None}
@@ -158,6 +161,7 @@ def name_standbys(env: Environment, state: State, seen: Observed) -> None:
         slot
         for slot, found in state.slots.items()
         if found
+        and slot != leaving
         and found.is_proven
         and slot in seen.alive
         and not {(slot, number) for number in found.servers} <= seen.hung
