@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
+BACKLOG = 2048  # of vLLM's listening socket: uvicorn's default
 # What HAProxy itself answers; everything else is refused by a rule of the template, or answered by vLLM.
 ERRORS = (
     (400, "invalid_request_error", "the request is malformed"),
@@ -80,6 +81,7 @@ def render(config: DeployConfig) -> str:
             error=error,
             tls=tls(config),
             jwt_keys=keys_of(config),
+            backlog=BACKLOG,
             models=models(config.model),
             log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
             error_log_format=log_format(

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
+from infra.haproxy.config import BACKLOG
 from infra.haproxy.router import Router
 from tests.serve.conftest import free_ports
 
@@ -80,6 +81,7 @@ class Server(ThreadingHTTPServer):
     """Knows its slot; the router may hang up on it."""
 
     daemon_threads = True
+    request_queue_size = BACKLOG
 
     def __init__(self, slot: str, port: int, arrivals: list[Arrival]) -> None:
         super().__init__(("127.0.0.1", port), Recorder)

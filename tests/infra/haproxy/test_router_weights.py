@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import InputError
+from infra.haproxy import config
 from infra.haproxy.router import bucket_of
 from tests.infra.conftest import RunningProxy
+from tests.serve.conftest import free_ports
 
 USERS = [f"user-{number}" for number in range(60)]
 
@@ -103,6 +106,35 @@ def test_requests_sent_while_paused_are_all_answered_after_resume(proxy: Running
         replies = [one.result() for one in sent]
     assert {(reply.status_code, reply.headers["x-tunegate-slot"]) for reply in replies} == {(200, "green")}
     assert len(proxy.arrivals) == 24
+
+
+@pytest.mark.integration
+def test_a_crowd_that_a_model_server_is_too_slow_to_let_in_waits_and_is_not_refused(
+    start_proxy: Callable[..., RunningProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "BACKLOG", 8)
+    proxy = start_proxy()
+    (port,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", port), backlog=8) as listener, ThreadPoolExecutor(24) as pool:
+        proxy.router.set_server("green", port)
+        proxy.router.switch("green")
+        sent = [pool.submit(proxy.ask, json={}) for _ in range(24)]
+        time.sleep(1)
+        assert not any(one.done() for one in sent), "a full backlog is no outage"
+        threading.Thread(target=answer_all, args=(listener,), daemon=True).start()
+        assert {one.result().status_code for one in sent} == {200}
+
+
+def answer_all(listener: socket.socket) -> None:
+    """One after the other; a check says nothing and hangs up."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        with connection:
+            if connection.recv(65_536):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 
 
 @pytest.mark.integration
