@@ -23,9 +23,12 @@ def repro(
     push: Annotated[bool, typer.Option("--push", help="what was made into the DVC remote")] = False,
 ) -> None:
     """The stages of dvc.yaml for one config, those that are not done; what the DVC remote has is fetched."""
+    from configs.check import refuse_gate
     from infra.dvc.inputs import enlist
     from infra.dvc.reproduce import reproduce
 
+    if until in ("evaluate", "gate"):  # not after the hours of training
+        refuse_gate(read_run(config, None), config)
     ran = reproduce(enlist(config), until, push=push)
     typer.echo(f"ran {', '.join(ran) or 'nothing: all of it is done'}")
 

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from configs.errors import InputError
+from configs.errors import ConfigError, InputError
 from infra.commands.gitlab import Stage
 from infra.dvc.reproduce import STAGES
 from infra.gitlab import child_pipeline, pin
@@ -133,3 +133,12 @@ def test_another_system_gets_the_configs_on_one_line(world: World, monkeypatch: 
 
 def test_repro_knows_every_stage() -> None:
     assert get_args(Stage) == STAGES
+
+
+@pytest.mark.parametrize("until", ["evaluate", "gate"])
+def test_repro_refuses_a_gate_that_could_never_decide_before_it_trains(world: World, until: str) -> None:
+    with Path("configs/gates/smoke.yaml").open("a", encoding="utf8") as stream:
+        stream.write("  - {rule: threshold, metric: exact_match, minimum: 0.5}\n")
+    found = run("repro", "configs/finetune/smoke.yaml", "--until", until)
+    assert isinstance(found.exception, ConfigError) and "exact_match" in str(found.exception)
+    assert "tunegate check configs/finetune/smoke.yaml" in str(found.exception)
