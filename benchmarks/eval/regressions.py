@@ -105,6 +105,7 @@ HARMLESS = [
     Case(SEED, "sentiment", from_run("prove-good-sentiment-seed")),
     Case("renamed", "calls", nothing),
     Case("weights written in another order", "calls", tensors(lambda found: None)),
+    Case("renamed", "forgetting", nothing),
     Case("template with a comment", "calls", template("{% for", "{# one turn after the other #}{% for")),
 ]
 
