@@ -88,6 +88,8 @@ def train_good(family: str, variant: str = "", *sets: str) -> None:
     """From data to an evaluated release that passes; a variant stops at its release."""
     name = f"prove-good-{family}{'-' + variant if variant else ''}"
     twin = FAMILIES[family].trained_as
+    if twin and not Path(f"build/prove-good-{twin}/trained").exists():
+        train_good(twin)
     good_config(family, name)
     words = [str(FOLDER / f"good-{family}.yaml"), *(word for one in sets for word in ("--set", one))]
     for stage in ("prepare", "train", "quantize") if variant else ("prepare", "train", "quantize", "evaluate"):

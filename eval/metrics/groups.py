@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def flagged(predictions: DataFrame, column: str, label: str) -> DataFrame:
-    """Columns id, cluster where there is one, group, has (the row's label is `label`), given (the answer's is). Rows
-    without a value in `column` belong to no group."""
+    """Columns id, cluster and fold where there is one, group, has (the label of the row is `label`), given (that of the
+    answer is). Rows without a value in `column` belong to no group."""
     rows = predictions[predictions[column].notna()]
     many = "gold_labels" in rows
     gold, answer = ("gold_labels", "answer_labels") if many else ("gold", "answer")
-    kept = rows[["id", *(["cluster"] if "cluster" in rows else [])]]
+    kept = rows[[name for name in ("id", "cluster", "fold") if name in rows]]
     found: DataFrame = kept.assign(
         group=rows[column].astype(str),
         has=[label in one if many else one == label for one in rows[gold]],

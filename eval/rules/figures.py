@@ -172,7 +172,25 @@ def by_folds(
     if metric.startswith("harness") or frame is None or "fold" not in frame:
         return found
     low, high = range_of(definition_of(metric, measured))
-    limits = limits or ((low, high) if isinstance(found, Estimate) else (low - high, high - low))
+    return of_folds(
+        found,
+        frame,
+        figure_of,
+        limits or ((low, high) if isinstance(found, Estimate) else (low - high, high - low)),
+        bound,
+    )
+
+
+def of_folds(
+    found: Found,
+    frame: DataFrame,
+    figure_of: Callable[[DataFrame], float],
+    limits: tuple[float, float],
+    bound: float = math.nan,
+) -> Found:
+    """As by_folds, of what is no metric; `limits`: what the figure may be."""
+    if "fold" not in frame:
+        return found
     return widen_by_folds(found, [figure_of(rows) for _, rows in frame.groupby("fold")], limits, bound)
 
 

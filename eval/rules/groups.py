@@ -10,6 +10,7 @@ from configs.rules.behaviour import FairnessRule
 from configs.verdict import RuleEvidence, RuleResult
 from eval.metrics.groups import conditions, flagged, group_difference
 from eval.rules.evidence import Measured
+from eval.rules.figures import of_folds
 from eval.rules.interval import Limit, found_of
 from eval.rules.result import EVALUATE, decide_limits, result
 from eval.statistics.comparison import Estimate
@@ -78,4 +79,10 @@ def difference_of(rows: DataFrame, one: str, other: str, confidence: float) -> E
     first, second = ((both["group"] == name).to_numpy(dtype=float) for name in (one, other))
     found = rate_difference(both["given"].to_numpy(dtype=float), first, second)
     clusters = both["cluster"].fillna(both["id"]).to_numpy() if "cluster" in both else None
-    return estimate_figure(found, codes_of(clusters, len(both)), confidence, 0.0)
+    whole = estimate_figure(found, codes_of(clusters, len(both)), confidence, 0.0)
+    return of_folds(whole, both, lambda part: rate_of(part, one) - rate_of(part, other), (-1.0, 1.0))
+
+
+def rate_of(rows: DataFrame, group: str) -> float:
+    """How often the label is given to rows of the group; nan where there are none."""
+    return float(rows.loc[rows["group"] == group, "given"].mean())

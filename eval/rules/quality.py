@@ -8,7 +8,15 @@ from configs.rules.quality import CalibrationRule, ParityRule, QuantizationRule,
 from configs.verdict import RuleResult
 from eval.metrics.samples import select
 from eval.rules.evidence import Evidence, Measured
-from eval.rules.figures import compare_metric, estimate_metric, estimate_samples, higher_is_better, value_of
+from eval.rules.figures import (
+    compare_metric,
+    estimate_metric,
+    estimate_samples,
+    higher_is_better,
+    mean_of,
+    of_folds,
+    value_of,
+)
 from eval.rules.interval import Found, Limit, found_of
 from eval.rules.result import EVALUATE, as_object, decide_limits, finite, result
 from eval.statistics.comparison import Estimate
@@ -59,17 +67,25 @@ def decide_quantization(rule: QuantizationRule, measured: Measured, evidence: Ev
     )
 
 
-def agreement(measured: Measured, parent: Measured | None, confidence: float) -> Estimate | None:
+def agreement(measured: Measured, parent: Measured | None, confidence: float) -> Found:
     """Of the share of test rows that both answered alike."""
-    if measured.frame is None or parent is None or parent.frame is None or "answer" not in measured.frame:
+    frame = measured.frame
+    if frame is None or parent is None or parent.frame is None or "answer" not in frame:
         return None
     theirs = parent.frame.set_index("id")["answer"].astype(str)
-    if {*theirs.index} != {*measured.frame["id"]}:
+    if {*theirs.index} != {*frame["id"]}:
         return None
-    alike = measured.frame["answer"].astype(str).to_numpy() == theirs.reindex(measured.frame["id"]).to_numpy()
-    clusters = measured.frame.get("cluster")
-    samples = measured.frame[["id"]].assign(cluster=clusters, value=alike.astype(float))
-    return estimate_samples(samples, {"kind": "binary", "low": 0, "high": 1, "higher_is_better": True}, confidence)
+    alike = frame["answer"].astype(str).to_numpy() == theirs.reindex(frame["id"]).to_numpy()
+    clusters = frame.get("cluster")
+    samples = frame[["id"]].assign(cluster=clusters, value=alike.astype(float))
+    binary: MetricDefinition = {"kind": "binary", "low": 0, "high": 1, "higher_is_better": True}
+    by_id = samples.set_index("id")["value"]
+
+    def make() -> Estimate:
+        found = estimate_samples(samples, binary, confidence)
+        return of_folds(found, frame, lambda rows: mean_of(by_id, rows), (0.0, 1.0))
+
+    return found_of(make)
 
 
 def divergence(measured: Measured, parent: Measured | None, confidence: float) -> Found:

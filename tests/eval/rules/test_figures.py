@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas
@@ -90,20 +91,23 @@ def test_rows_that_share_a_document_are_counted_by_it() -> None:
 
 
 def folded(reference: str, by_fold: list[float], metric: str = "accuracy", **record: Any) -> Measured:
-    """50 rows a fold, of which so great a share is right, in the order of the rows; answers good or bad."""
+    """50 rows a fold, of which so great a share is right, in the order of the rows; labels good and bad in turn."""
     right = [place < share * 50 for share in by_fold for place in range(50)]
-    answers = ["good" if one else "bad" for one in right]
-    rows = pandas.DataFrame({"id": [str(place) for place in range(len(right))], "gold": "good", "answer": answers})
+    gold = ["good" if place % 2 else "bad" for place in range(len(right))]
+    answers = [label if one else {"good": "bad", "bad": "good"}[label] for label, one in zip(gold, right, strict=True)]
+    rows = pandas.DataFrame({"id": [f"{place:03}" for place in range(len(right))], "gold": gold, "answer": answers})
+    rows["probabilities"] = [json.dumps({one: 0.9, "good" if one == "bad" else "bad": 0.1}) for one in answers]
     rows["correct"], rows["fold"] = [float(one) for one in right], [str(place // 50) for place in range(len(right))]
     return measured(reference, rows, metrics={metric: sum(right) / len(right)}, **record)
 
 
-@pytest.mark.parametrize("metric", ["accuracy"])
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "f1:good", "recall:bad"])
 def test_folds_that_differ_widen_what_a_threshold_and_a_comparison_go_by(metric: str) -> None:
     rule = {"rule": "threshold", "metric": metric, "minimum": 0.8}
     alike, apart = [0.9] * 4, [0.8, 0.88, 0.92, 1.0]
     same = judged(rule, folded(MINE, alike, metric))
-    assert same.outcome == "pass" and same.evidence["n"] == 200 and "4 folds" in same.evidence["method"]
+    assert same.outcome == "pass" and "4 folds" in same.evidence["method"]
+    assert same.evidence["n"] == (100 if metric.startswith("recall") else 200)
     differ = judged(rule, folded(MINE, apart, metric))
     assert differ.outcome == "inconclusive" and differ.evidence["value"] == same.evidence["value"] == 0.9
     assert (differ.evidence["more_examples"] or 0) > 0
@@ -114,6 +118,17 @@ def test_folds_that_differ_widen_what_a_threshold_and_a_comparison_go_by(metric:
     known: dict[str, Any] = {"champion": OTHER, "references": {"champion": champion}}
     assert judged(paired, folded(MINE, alike, metric), **known).outcome == "pass"
     assert judged(paired, folded(MINE, apart, metric), **known).outcome == "inconclusive"
+
+
+def test_folds_that_differ_widen_how_often_the_release_answers_as_its_parent() -> None:
+    rule = {"rule": "quantization", "minimum_agreement": 0.8}
+    for by_fold, outcome in (([0.9] * 4, "pass"), ([0.8, 0.88, 0.92, 1.0], "inconclusive")):
+        mine = folded(MINE, by_fold)
+        assert mine.frame is not None
+        parent = measured(OTHER, mine.frame.assign(answer=mine.frame["gold"]))
+        mine.record["metrics"] = {"parent_agreement": 0.9}
+        found = judged(rule, mine, references={"parent": parent})
+        assert found.outcome == outcome and "4 folds" in found.evidence["method"]
 
 
 def test_a_harness_task_is_the_releases_own_and_is_not_widened() -> None:

@@ -121,3 +121,20 @@ def test_a_true_difference_of_exactly_the_bound_seldom_passes() -> None:
         frame["id"] = [f"{number:04}" for number in range(len(frame))]
         passed += decided(frame, PARITY, 0.2).outcome == "pass"
     assert passed <= 4
+
+
+def test_folds_whose_models_treat_the_groups_unlike_widen_the_difference() -> None:
+    """Each of four models answered a quarter of the rows; the mean gap is the same."""
+    alike, apart = [0.3] * 4, [0.3, 0.0, 0.6, 0.3]
+
+    def answered(gaps: list[float]) -> pandas.DataFrame:
+        parts = [
+            rows_of({"women": (0.5 + gap / 2, 0.5 + gap / 2), "men": (0.5 - gap / 2, 0.5 - gap / 2)}, 100, seed=3)
+            for gap in gaps
+        ]
+        whole = pandas.concat([part.assign(fold=str(number)) for number, part in enumerate(parts)], ignore_index=True)
+        return whole.assign(id=[f"{one:05}" for one in range(len(whole))])
+
+    same, differ = (decided(answered(gaps), maximum=0.5) for gaps in (alike, apart))
+    assert (same.outcome, differ.outcome) == ("pass", "inconclusive")
+    assert "4 folds" in same.evidence["method"] and differ.evidence["high"] > 0.6 > same.evidence["high"]
