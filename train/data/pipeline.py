@@ -198,7 +198,9 @@ def draw(rows: Path, table: RowTable, seed: int) -> NDArray[Any]:
         return table.rows_where(table.kept)
     ids = pyarrow.parquet.read_table(rows, columns=["id"])["id"]
     kept = table.rows_where(table.kept)
-    drawn: NDArray[Any] = kept[draw_order(ids.take(kept).combine_chunks(), seed)]
+    if len(kept) < len(ids):
+        ids = ids.take(kept)
+    drawn: NDArray[Any] = kept[draw_order(ids, seed)]
     return drawn
 
 

@@ -36,7 +36,7 @@ class Written:
     """What was written of one split: its rows' hashes, 32 bytes each, how often each label occurs, and what its rows
     are like (of the train rows alone)."""
 
-    hashes: list[bytes] = field(default_factory=list)
+    hashes: bytearray = field(default_factory=bytearray)
     labels: Counter[str] = field(default_factory=Counter)
     figures: RowFigures = field(default_factory=RowFigures)
 
@@ -73,7 +73,7 @@ def write_splits(rows: Path, drawn: Drawn, data: Data, target: Path, rules: Rule
                     done = tokenize(rules._replace(long="refuse"), found)
                     part = Window(found, {}, done.tokens).table(schema)
                 writers[name].write_table(part)
-                written[name].hashes.append(b"".join(map(hash_row, found)))
+                written[name].hashes += b"".join(map(hash_row, found))
                 written[name].labels.update(label for row in found for label in labels_of(row))
     return written
 
@@ -96,7 +96,7 @@ def describe(
         "test_fingerprint": fingerprints["test"],
         "labels": sorted(labels, key=lambda label: (label != "O", label)),
         "splits": {
-            name: {"rows": sum(map(len, part.hashes)) // HASH_BYTES, "sha256": fingerprints[name]}
+            name: {"rows": len(part.hashes) // HASH_BYTES, "sha256": fingerprints[name]}
             for name, part in written.items()
         },
         "sources": count_parts(drawn.table, drawn.split, config.data, source),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from configs.errors import InputError
 from configs.rows.data import Data
-from train.data.splits import TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order
+from train.data.splits import TEST, TRAIN, UNUSED, VALIDATION, assign, draw_order, shuffled
 
 pytestmark = pytest.mark.unit
 COUNTS = st.integers(min_value=30, max_value=90)
@@ -167,3 +167,9 @@ def test_rows_drawn_at_random_keep_together_where_they_must_and_are_else_drawn_a
     assert sum(map(len, members)) == len(set(groups))
     alone = split(60, data, group=range(60), grouped=True)
     assert (alone == split(60, data)).all(), "each in a group of its own"
+
+
+@given(st.integers(0, 300), st.integers(0, 2**32))
+def test_rows_are_drawn_as_by_the_standard_library(count: int, seed: int) -> None:
+    """So the splits of runs that were prepared before stay what they are."""
+    assert shuffled(count, seed).tolist() == random.Random(seed).sample(range(count), count)
