@@ -81,6 +81,7 @@ def agent() -> list[Row]:
 
 CHECKS: dict[str, Check] = {
     "switches": lambda: switches.rows("fake"),
+    "pairs": lambda: switches.rows("pairs"),
     "real": lambda: switches.rows("real"),
     "adapters": lambda: switches.rows("adapters"),
     "cost": router_cost.rows,

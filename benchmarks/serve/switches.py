@@ -3,6 +3,7 @@ answered.
 
 .venv/bin/python -m benchmarks.serve.switches fake    # 15 deploys and 15 rollbacks under 64 streams, the fake vLLM of
 the tests behind the real router
+.venv/bin/python -m benchmarks.serve.switches pairs   # the same with two servers a slot
 .venv/bin/python -m benchmarks.serve.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM
 servers
 .venv/bin/python -m benchmarks.serve.switches adapters    # 6 deploys and 5 rollbacks in one real vLLM server: each
@@ -42,7 +43,12 @@ class Load(NamedTuple):
     rollbacks: int
 
 
-LOADS = {"fake": Load(64, 60, 15, 15), "real": Load(16, 300, 3, 2), "adapters": Load(16, 300, 6, 5)}
+LOADS = {
+    "fake": Load(64, 60, 15, 15),
+    "pairs": Load(64, 60, 15, 15),
+    "real": Load(16, 300, 3, 2),
+    "adapters": Load(16, 300, 6, 5),
+}
 
 
 async def stream_until(end: Path, url: str, model: str, key: str, load: Load) -> list[dict[str, Any]]:
@@ -218,10 +224,12 @@ def rows(kind: str) -> list[Row]:
     loaded = (
         f"{len(started) - 1} adapters loaded into one real server"
         if len({one["pid"] for one in started}) == 1
+        else "two fake servers a slot"
+        if kind == "pairs"
         else f"{kind} servers"
     )
     head = f"{len(flips)} switches, {loaded}, {min(opened)} to {max(opened)} streams open at each"
-    wrong = wrong_releases(lines, golden, by_name=kind == "fake")
+    wrong = wrong_releases(lines, golden, by_name=kind in ("fake", "pairs"))
     goal = f"0, about {load.streams} open"
     return [
         Row(
@@ -249,10 +257,11 @@ def rows(kind: str) -> list[Row]:
 
 def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
     """An environment without a load gate, and releases that differ."""
-    from tests.support.fake_servers import fake_environment, fake_world, publish_fake
+    from tests.support.fake_servers import fake_environment, fake_world, publish_fake, two_servers_a_slot
 
-    settings = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
-    if kind == "fake":
+    settings: dict[str, Any] = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
+    if kind in ("fake", "pairs"):
+        settings |= two_servers_a_slot() if kind == "pairs" else {}
         os.environ |= fake_world(folder) | {
             "TUNEGATE_FAKE_PACE": "0.05"
         }  # 20 tokens a second in each stream, as a small model gives under load

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -20,31 +18,16 @@ from infra.vllm.server import SlotProcess, is_alive
 from serve.deploy import stop_all
 from serve.view.status import status
 from tests.support.agent_scene import Scene, digest, folder
-from tests.support.fake_servers import publish_fake
+from tests.support.fake_servers import publish_fake, two_servers_a_slot
 from tests.support.kills import kill, wait_until
 
 __all__ = ["folder"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
-def four_ports() -> tuple[int, int]:
-    """Two neighbours, with room for a second server of each."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        with ExitStack() as stack:
-            try:
-                for port in range(first, first + 4):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return first, first + 1
-
-
 @pytest.fixture
 def scene(folder: Path) -> Iterator[Scene]:
-    found = Scene(slots={"servers": 2}, slot_ports=four_ports())
+    found = Scene(**two_servers_a_slot())
     yield found
     stop_all(found.env)
     assert not [one for one in started(found) if is_alive(one)]

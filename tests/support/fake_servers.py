@@ -4,7 +4,9 @@ else is real."""
 from __future__ import annotations
 
 import json
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,16 @@ def fake_environment(**facts: Any) -> Environment:
         "state_dir": "state",
     }
     return Environment(DeployConfig.model_validate(settings | {"drain_deadline_seconds": 20} | facts))
+
+
+def two_servers_a_slot() -> dict[str, Any]:
+    """For fake_environment: the slots' ports are neighbours, and the second server of each has the next but one."""
+    while True:
+        (first,) = free_ports(1)
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + 4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return {"slots": {"servers": 2}, "slot_ports": (first, first + 1)}
