@@ -6,7 +6,7 @@ import re
 import sys
 
 from benchmarks.prove import Check, Row, run, tested
-from benchmarks.serve import applications, bad_greens, outages, record, router_cost, switches
+from benchmarks.serve import applications, bad_greens, clock, outages, record, router_cost, switches
 
 # 50 steps each; the machine must take 20,000 steps at least.
 MACHINE_EXAMPLES = 800
@@ -89,6 +89,7 @@ CHECKS: dict[str, Check] = {
     "bad": bad_greens.rows,
     "kills": kills,
     "outages": outages.rows,
+    "clock": clock.rows,
     "machine": machine,
     "refusals": refusals,
     "agent": agent,
