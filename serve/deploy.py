@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from configs.errors import RefusedError
 from configs.slots import SLOTS, SlotName
 from infra.vllm.server import reap_orphan, stop_slot
 from serve.record.environment import Environment, locked
 from serve.record.state import State
 from serve.switch.failure import warm_standby
-from serve.switch.reconcile import DeployResult, act, check_release
+from serve.switch.reconcile import DeployResult, act, check_release, deploy_result
 from serve.switch.servers import KILL_SECONDS
 
 
@@ -33,19 +35,47 @@ def deploy(env: Environment, reference: str) -> DeployResult:
 
 
 def rollback(env: Environment) -> DeployResult:
-    """Back to the warm other slot at once: no proof is repeated, nothing starts. Raises RefusedError where none is
-    warm."""
+    """Back to the warm other slot at once: no proof is repeated, nothing starts. A release that does not serve yet is
+    called off instead, for the proven one in the other slot is that one. Whoever holds the environment does it.
+
+    Raises RefusedError where no release is warm.
+    """
+    why = env.why or "rolled back by a person"
 
     def request(env: Environment) -> None:
-        release = warm_standby(env, env.record.state())
+        state = env.record.state()
+        if is_on_its_way(state):
+            env.record.append("aborted", why=why)
+            return
+        release = warm_standby(env, state)
         if release is None:
             raise RefusedError(
                 "no proven release is warm in the other slot",
                 hint=f"tunegate deploy {env.config.name} RELEASE   (tunegate releases list)",
             )
-        env.record.append("desired", release=release, rollback=True, why=env.why or "rolled back by a person")
+        env.record.append("desired", release=release, rollback=True, why=why)
 
-    return act(env, request)
+    return act_to_call_off(env, request, why)
+
+
+def act_to_call_off(env: Environment, request: Callable[[Environment], None], why: str) -> DeployResult:
+    """As `act`; that the release which was called off is refused is what was asked for."""
+    try:
+        return act(env, request, beside=True)
+    except RefusedError as error:
+        state = env.record.state()
+        if error.message != f"{state.wanted.desired}: {why}":
+            raise
+        return deploy_result(env, state)
+
+
+def is_on_its_way(state: State) -> bool:
+    """Whether a release is wanted that has not all of the traffic yet; one of a switch that has begun has it."""
+    serving = state.moves.switching or state.active
+    wanted = state.wanted
+    return None not in (serving, wanted.desired) and not (
+        wanted.rollback or state.refused or state.release_of(serving) == wanted.desired
+    )
 
 
 def promote(env: Environment) -> DeployResult:

@@ -4,7 +4,7 @@ does the rest."""
 from __future__ import annotations
 
 from configs.errors import RefusedError
-from serve.deploy import deploy
+from serve.deploy import act_to_call_off, deploy
 from serve.record.environment import Environment
 from serve.switch.reconcile import DeployResult, act, deploy_result
 
@@ -50,13 +50,7 @@ def abort(env: Environment) -> DeployResult:
             raise RefusedError(f"{env.config.name}: nothing is under way", hint=f"tunegate rollback {env.config.name}")
         env.record.append("aborted", why=ABORTED)
 
-    try:
-        return act(env, request, beside=True)
-    except RefusedError as error:
-        state = env.record.state()
-        if error.message != f"{state.wanted.desired}: {ABORTED}":
-            raise
-        return deploy_result(env, state)
+    return act_to_call_off(env, request, ABORTED)
 
 
 def hold(env: Environment) -> DeployResult:

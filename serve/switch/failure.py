@@ -44,6 +44,7 @@ def give_up(env: Environment, state: State, error: TunegateError, *, baking: boo
 
 def warm_standby(env: Environment, state: State) -> str | None:
     """The other slot's release, if it is proven and its server lives: traffic can go there at once."""
-    slot = other(state.active) if state.active else None
+    serving = state.moves.switching or state.active
+    slot = other(serving) if serving else None
     found = state.slots[slot] if slot else None
     return found.release if found and found.is_proven and slot in env.alive(state) else None

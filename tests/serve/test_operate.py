@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ExternalError, RefusedError
-from serve.deploy import deploy, promote
+from serve.deploy import deploy, promote, rollback
 from serve.operate import abort, hold, pause, resume
 from serve.record.environment import BusyError, Environment, locked
 from tests.support.fake_machine import World, environment, kinds, receipt_in, world
@@ -115,3 +115,26 @@ class Holders:
 
     def __call__(self, env: Environment) -> object:
         return self.found.pop(0)
+
+
+def test_a_rollback_of_what_does_not_serve_yet_calls_it_off_and_never_lets_it_in(
+    world: World, waiting: Environment
+) -> None:
+    """The proven release in the other slot is the new one."""
+    found = rollback(Environment(waiting.config, why="answers are cut short"))
+    assert str(found["release"]).startswith("old@") and world.shares == {"blue": 100, "green": 0}
+    assert list(world.servers) == [8101] and kinds(waiting).count("switched") == 1
+    aborted = next(event for event in waiting.record.read() if event.kind == "aborted")
+    assert aborted.facts["why"] == "answers are cut short"
+    with pytest.raises(RefusedError, match="no proven release is warm"):
+        rollback(waiting)
+
+
+def test_a_rollback_overtakes_the_command_that_is_deploying(
+    world: World, waiting: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(waiting):
+        monkeypatch.setattr("serve.switch.reconcile.holder_of", Holders(waiting))
+        with pytest.raises(ExternalError, match="ended before the request was carried out"):
+            rollback(waiting)
+    assert kinds(waiting)[-1] == "aborted"

@@ -160,7 +160,7 @@ def test_nothing_is_promoted_where_nothing_waits(world: World, old: str, new: st
     assert world.serving() == old
 
 
-@pytest.mark.parametrize("command", [lambda env: deploy(env, publish("one")), rollback, promote, stop_all])
+@pytest.mark.parametrize("command", [lambda env: deploy(env, publish("one")), promote, stop_all])
 def test_a_second_command_at_the_same_time_is_refused(world: World, command: Callable[[Environment], object]) -> None:
     env = environment()
     with locked(env), pytest.raises(InputError, match="another command is changing x"):
