@@ -1,8 +1,8 @@
 """The seam to sigstore's model-signing, its only user: a release is signed when it is published and verified before it
-is loaded.
+is loaded; its verdict and the evaluation behind it are signed with it, and verified before a deploy believes them.
 
-The signature is a Sigstore bundle of an in-toto statement that names every file of release/ with its SHA-256. It lies
-beside release/, for a signature cannot be among the bytes it signs: the digest stays what it was.
+A signature is a Sigstore bundle of an in-toto statement that names every file of a folder with its SHA-256. It lies
+beside the folder, for a signature cannot be among the bytes it signs: the digest stays what it was.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 
 from configs.environment.signing import is_pem
 from configs.errors import InputError, RefusedError
-from configs.release import read_manifest
 
-SIGNATURE = "model.sig"  # the library's own name for it
+SIGNATURE = "model.sig"  # of a release: the library's own name for it
 KEY, PASSWORD = "TUNEGATE_SIGNING_KEY", "TUNEGATE_SIGNING_PASSWORD"
 MOST_WORDS = 200  # the library prints raw bytes after what it has to say
 MAKE_KEY = (
@@ -27,9 +26,9 @@ MAKE_KEY = (
 )
 
 
-def signature_of(release: Path) -> Path:
-    """Beside the release's directory."""
-    return release.with_name(SIGNATURE)
+def signature_of(folder: Path) -> Path:
+    """Beside it: model.sig of release/, gate.sig of gate/."""
+    return folder.with_name(SIGNATURE if folder.name == "release" else f"{folder.name}.sig")
 
 
 def signing_key() -> Path | None:
@@ -38,7 +37,7 @@ def signing_key() -> Path | None:
     return Path(named) if named else None
 
 
-def sign(release: Path, key: Path) -> Path:
+def sign(folder: Path, key: Path) -> Path:
     """The signature's path; it is written whole or not at all. Raises InputError where the key, or its password, cannot
     be used."""
     from model_signing import signing
@@ -51,23 +50,23 @@ def sign(release: Path, key: Path) -> Path:
         config.use_elliptic_key_signer(private_key=key, password=given)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{KEY}: {key}: {error}", hint=f"{MAKE_KEY}   (an encrypted key: {PASSWORD})") from error
-    target = signature_of(release)
-    partial = release.parent.with_name(f".{release.parent.name}.{SIGNATURE}")  # outside of what DVC takes in
-    config.sign(release, partial)
+    target = signature_of(folder)
+    partial = folder.parent.with_name(f".{folder.parent.name}.{target.name}")  # outside of what DVC takes in
+    config.sign(folder, partial)
     os.replace(partial, target)
     return target
 
 
-def verify_signature(release: Path, public_key: str) -> None:
-    """`public_key`: PEM or the path of one. Rehashes every byte of `release`.
+def verify_signature(folder: Path, public_key: str, reference: str) -> None:
+    """`public_key`: PEM or the path of one. Rehashes every byte of `folder`, a part of the release `reference`.
 
-    Raises InputError where the key cannot be read, RefusedError where the release is unsigned, signed by another key,
-    or not what was signed.
+    Raises InputError where the key cannot be read, RefusedError where the folder is unsigned, signed by another key, or
+    not what was signed.
     """
     from model_signing import verifying
 
-    signature = signature_of(release)
-    hint = f"tunegate releases sign {read_manifest(release).reference}   (by the owner of the key; docs/security.md)"
+    signature = signature_of(folder)
+    hint = f"tunegate releases sign {reference}   (by the owner of the key; docs/security.md)"
     with key_file(public_key) as path:
         try:
             config = verifying.Config()  # type: ignore[no-untyped-call]
@@ -76,10 +75,10 @@ def verify_signature(release: Path, public_key: str) -> None:
             raise InputError(f"signing.public_key: {path}: {error}", hint=MAKE_KEY) from error
         if not signature.exists():
             raise RefusedError(
-                f"{release}: found no {signature}, expected a signature by the key that the environment pins", hint=hint
+                f"{folder}: found no {signature}, expected a signature by the key that the environment pins", hint=hint
             )
         try:
-            config.verify(release, signature)
+            config.verify(folder, signature)
         # What a forged file can make the parsers below raise is not bounded: whatever it is, it is no signature.
         except Exception as error:
             reason = " ".join(str(error).replace("\\", "").split())[:MOST_WORDS] or type(error).__name__

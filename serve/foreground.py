@@ -21,7 +21,7 @@ def serve_release(directory: Path, port: int, public_key: str | None = None) -> 
     dies."""
     manifest = verify_release(directory)
     if public_key:
-        verify_signature(directory, public_key)
+        verify_signature(directory, public_key, manifest.reference)
     log = Path("build/serve") / f"{port}.log"
     slot = start_slot(directory, manifest, port=port, served_name=manifest.name, log=log)
 

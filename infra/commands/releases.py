@@ -42,12 +42,13 @@ def verify(
     if public_key:
         from infra.signing import verify_signature
 
-        verify_signature(directory, public_key)
+        verify_signature(directory, public_key, manifest.reference)
     typer.echo(manifest.reference)
 
 
 def sign(reference: str) -> None:
-    """Sign a published release anew, with the key that TUNEGATE_SIGNING_KEY names; publishing signs by itself."""
+    """Sign a published release and its verdicts anew, with the key that TUNEGATE_SIGNING_KEY names; publishing signs by
+    itself."""
     from infra.dvc.releases import sign_published
     from infra.signing import KEY, MAKE_KEY, signing_key
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from configs.paths import RunPaths
 from configs.section import NAME_PATTERN
 from configs.verdict import Verdict
+from infra.signing import signature_of
 
 JUDGED = "judged"
 VERDICT = Path("gate/verdict.json")
@@ -34,6 +35,16 @@ def judged_for(target: Path) -> list[str]:
     """The environments that it has a verdict for, the newest first."""
     newest, others = environment_of(target), (target / JUDGED).glob("*")
     return [*([newest] if newest else []), *sorted(path.name for path in others if path.is_dir())]
+
+
+def judgement_folders(target: Path) -> list[Path]:
+    """Where each verdict lies with its evaluation, the newest first."""
+    return [target, *sorted(path for path in (target / JUDGED).glob("*") if path.is_dir())]
+
+
+def judged_folders(where: Path) -> list[Path]:
+    """The verdict's folder and its evaluation's, as far as they are there."""
+    return [folder for folder in (where / VERDICT.parent, where / "eval") if folder.is_dir()]
 
 
 def environment_of(folder: Path) -> str | None:
@@ -62,8 +73,10 @@ def put_judgement(paths: RunPaths, partial: Path) -> None:
     if before and before != now:
         kept = partial / JUDGED / before
         kept.mkdir(parents=True, exist_ok=True)
-        for folder in both:
-            folder.rename(kept / folder.name)
+        for path in (*both, *map(signature_of, both)):
+            if path.exists():
+                path.rename(kept / path.name)
     for source, folder in zip((paths.evaluation, paths.gate), both, strict=True):
         shutil.rmtree(folder, ignore_errors=True)
+        signature_of(folder).unlink(missing_ok=True)
         shutil.copytree(source, folder, ignore=LEFT_OUT)

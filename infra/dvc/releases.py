@@ -15,7 +15,15 @@ from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
 from configs.release import REFERENCE_PATTERN, Manifest, read_manifest, verify_release
 from configs.verdict import Verdict
-from infra.dvc.judgements import LEFT_OUT, is_judged_anew, judged_for, put_judgement, read_verdict
+from infra.dvc.judgements import (
+    LEFT_OUT,
+    is_judged_anew,
+    judged_folders,
+    judged_for,
+    judgement_folders,
+    put_judgement,
+    read_verdict,
+)
 from infra.dvc.repository import repository
 from infra.files.atomic import read_json
 from infra.signing import sign, signature_of, signing_key, verify_signature
@@ -77,9 +85,10 @@ def publish(paths: RunPaths, run_id: str | None = None) -> Path:
             copy_whole(paths, target, run_id)
         elif is_judged_anew(paths, target):
             replace_judgement(paths, target)
-        key, release = signing_key(), target / "release"
-        if key and not signature_of(release).exists():
-            sign(release, key)
+        if key := signing_key():
+            for folder in signed_folders(target):
+                if not signature_of(folder).exists():
+                    sign(folder, key)
         add(target)
     return target
 
@@ -100,20 +109,29 @@ def find_trusted(reference: str, signing: Signing | None) -> Path:
     """As `find`, and where an environment pins a key, signed by it. Raises RefusedError where it is not."""
     target = find(reference)
     if signing:
-        verify_signature(target / "release", signing.public_key)
+        verify_signature(target / "release", signing.public_key, reference)
     return target
 
 
 def sign_published(reference: str, key: Path) -> Path:
-    """The new signature of a published release, in the DVC remote too: for one published unsigned, or when the key
-    changes."""
+    """The new signature of a published release, and those of its verdicts and evaluations, in the DVC remote too: for
+    one published unsigned, or when the key changes."""
     from filelock import FileLock
 
     target = find(reference)
     with FileLock(RELEASES / ".publish.lock"):
-        found = sign(target / "release", key)
+        release, *others = signed_folders(target)
+        found = sign(release, key)
+        for folder in others:
+            sign(folder, key)
         add(target)
     return found
+
+
+def signed_folders(target: Path) -> list[Path]:
+    """The release first; then what it was judged by, for each environment."""
+    judgements = [folder for where in judgement_folders(target) for folder in judged_folders(where)]
+    return [target / "release", *judgements]
 
 
 def fetch(reference: str) -> Path:

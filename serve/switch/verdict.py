@@ -15,6 +15,8 @@ from configs.metrics import EVALUATION_VERSION
 from configs.release import short
 from configs.rules.gate import GateConfig
 from configs.verdict import NO_CHAMPION, Binding, Verdict
+from infra.dvc.judgements import judged_folders
+from infra.signing import verify_signature
 from infra.vllm.version import vllm_version
 from serve.record.champion import judging, last_served
 from serve.record.record import Record
@@ -26,11 +28,15 @@ UNBOUND = "its verdict does not say what it was judged for: an earlier tunegate 
 def check_verdict(config: DeployConfig, reference: str, path: Path) -> None:
     """Raises RefusedError that says what the verdict at `path` does not hold for, and the commands that judge anew.
 
-    What serves here, or once came through its bake here, may come back whatever its verdict was bound to.
+    What serves here, or once came through its bake here, may come back whatever its verdict was bound to. Where the
+    environment pins a key, the verdict and its evaluation must be signed by it.
     """
     verdict = read_passing(config, reference, path)
     if reference in came_through(config):
         return
+    if config.signing:
+        for folder in judged_folders(path.parents[1]):
+            verify_signature(folder, config.signing.public_key, reference)
     judged, binding = judging(config), verdict.binding
     reason = (
         UNBOUND

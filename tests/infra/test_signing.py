@@ -24,6 +24,7 @@ from configs.run.serving import Serving
 from infra.signing import KEY, PASSWORD, sign, signature_of, signing_key, verify_signature
 
 pytestmark = pytest.mark.unit
+REFERENCE = "demo@sha256:" + "0" * 64
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def release(tmp_path: Path) -> Path:
 def test_what_was_signed_is_verified_by_the_keys_file_or_its_text(tmp_path: Path, release: Path, curve: str) -> None:
     pair = make_pair(tmp_path, curve=curve)
     assert sign(release, pair.private) == tmp_path / "model.sig" == signature_of(release)
-    verify_signature(release, str(pair.public))
-    verify_signature(release, pair.public.read_text())
+    verify_signature(release, str(pair.public), REFERENCE)
+    verify_signature(release, pair.public.read_text(), REFERENCE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.sig", "release", "signing.key", "signing.pub"], (
         "nothing is left behind"
     )
@@ -97,13 +98,13 @@ def test_an_unsigned_release_is_refused_with_the_command_that_signs_it(release: 
     with pytest.raises(
         RefusedError, match=r"found no .*model\.sig, expected a signature(.|\n)*tunegate releases sign demo@sha256:"
     ):
-        verify_signature(release, str(pair.public))
+        verify_signature(release, str(pair.public), REFERENCE)
 
 
 def test_another_key_is_refused(tmp_path: Path, release: Path, pair: Pair) -> None:
     sign(release, make_pair(tmp_path, "thief").private)
     with pytest.raises(RefusedError, match="Key mismatch"):
-        verify_signature(release, str(pair.public))
+        verify_signature(release, str(pair.public), REFERENCE)
 
 
 def test_the_hint_of_another_key_does_not_make_it_ours(tmp_path: Path, release: Path, pair: Pair) -> None:
@@ -114,7 +115,7 @@ def test_the_hint_of_another_key_does_not_make_it_ours(tmp_path: Path, release: 
     for hint in hints:
         signature_of(release).write_text(json.dumps(forged | {"verificationMaterial": hint}))
         with pytest.raises(RefusedError):
-            verify_signature(release, str(pair.public))
+            verify_signature(release, str(pair.public), REFERENCE)
 
 
 def flip(release: Path) -> None:
@@ -139,14 +140,14 @@ def test_changed_bytes_are_named(release: Path, pair: Pair, spoil: Callable[[Pat
     sign(release, pair.private)
     spoil(release)
     with pytest.raises(RefusedError, match=message):
-        verify_signature(release, str(pair.public))
+        verify_signature(release, str(pair.public), REFERENCE)
 
 
 def test_the_signature_of_another_release_is_refused(tmp_path: Path, release: Path, pair: Pair) -> None:
     other = make_release(tmp_path / "other", b"other weights")
     shutil.copyfile(sign(other, pair.private), signature_of(release))
     with pytest.raises(RefusedError, match="Hash mismatch"):
-        verify_signature(release, str(pair.public))
+        verify_signature(release, str(pair.public), REFERENCE)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -166,7 +167,7 @@ def test_no_edit_of_the_signed_statement_passes(release: Path, pair: Pair, data:
     signature_of(release).write_text(json.dumps(bundle))
     try:
         with pytest.raises(RefusedError):
-            verify_signature(release, str(pair.public))
+            verify_signature(release, str(pair.public), REFERENCE)
     finally:
         signature_of(release).write_text(original)
 
@@ -178,7 +179,7 @@ def test_no_edit_of_the_signed_statement_passes(release: Path, pair: Pair, data:
 def test_what_is_no_signature_is_refused_and_no_traceback(release: Path, pair: Pair, text: str) -> None:
     signature_of(release).write_text(text)
     with pytest.raises(RefusedError):
-        verify_signature(release, str(pair.public))
+        verify_signature(release, str(pair.public), REFERENCE)
 
 
 def test_an_encrypted_key_wants_its_password(tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +191,7 @@ def test_an_encrypted_key_wants_its_password(tmp_path: Path, release: Path, monk
     assert not signature_of(release).exists()
     monkeypatch.setenv(PASSWORD, "sesame")
     sign(release, pair.private)
-    verify_signature(release, str(pair.public))
+    verify_signature(release, str(pair.public), REFERENCE)
 
 
 @pytest.mark.parametrize("name", ["absent.pem", "release/config.json", "signing.pub"])
@@ -212,13 +213,13 @@ def test_curves_and_kinds_that_the_library_does_not_take_are_input_errors(tmp_pa
         .decode()
     )
     with pytest.raises(InputError, match=r"signing\.public_key"):
-        verify_signature(release, public)
+        verify_signature(release, public, REFERENCE)
 
 
 def test_a_public_key_that_is_gone_or_private_is_an_input_error(tmp_path: Path, release: Path, pair: Pair) -> None:
     for path in (tmp_path / "absent.pub", pair.private):
         with pytest.raises(InputError, match=r"signing\.public_key"):
-            verify_signature(release, str(path))
+            verify_signature(release, str(path), REFERENCE)
 
 
 def test_the_key_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,9 @@ def judged_when_asked() -> Iterator[None]:
         if known and not known.results and known.outcome == "pass" and known.release == reference:
             gate = Path(config.release_gate) if config.release_gate else GATE
             champion = last_served(config) or (config.release if config.release != reference else None)
-            bound_verdict(reference, config.name, gate, champion).write(path)
+            judged = bound_verdict(reference, config.name, gate, champion)
+            if judged != known:  # it may be signed
+                judged.write(path)
         check_verdict(config.model_copy(update={"release_gate": config.release_gate or str(GATE)}), reference, path)
 
     with patch.object(serve.switch.reconcile, "check_verdict", judge):

@@ -9,9 +9,11 @@ import pytest
 
 from configs.environment.signing import Signing
 from configs.errors import InputError, RefusedError
+from configs.paths import RunPaths
 from infra.dvc import releases
 from infra.signing import KEY, verify_signature
 from tests.infra.test_signing import Pair, make_pair
+from tests.support.judging import bound_verdict
 from tests.support.releases import checkout, content, make_run
 
 __all__ = ["checkout"]
@@ -40,6 +42,8 @@ def test_publishing_signs_and_the_signature_travels_with_the_bytes(checkout: Pat
         "gate/verdict.json",
         "lineage.json",
         "model.sig",
+        "gate.sig",
+        "eval.sig",
     }
 
 
@@ -63,10 +67,41 @@ def test_publishing_again_signs_what_was_published_unsigned_once(
     made = make_pair(checkout)
     monkeypatch.setenv(KEY, str(made.private))
     target = releases.publish(paths)
-    first = (target / "model.sig").read_bytes()
-    verify_signature(target / "release", str(made.public))
+    first = signatures(target)
+    assert set(first) == {"model.sig", "gate.sig", "eval.sig"}
+    for folder in ("release", "gate", "eval"):
+        verify_signature(target / folder, str(made.public), "x")
     releases.publish(paths)
-    assert (target / "model.sig").read_bytes() == first, "a signature is as immutable as what it signs"
+    assert signatures(target) == first, "a signature is as immutable as what it signs"
+
+
+def signatures(target: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*.sig")}
+
+
+def judge_for(paths: RunPaths, reference: str, environment: str) -> None:
+    bound_verdict(reference, environment).write(paths.gate / "verdict.json")
+
+
+def test_each_verdict_of_a_release_is_signed_with_its_evaluation(checkout: Path, pair: Pair) -> None:
+    """Judged anew for the same environment it is signed anew, for another one the first keeps its signatures."""
+    paths, manifest = make_run()
+    judge_for(paths, manifest.reference, "one")
+    target = releases.publish(paths)
+    first = signatures(target)
+    (paths.evaluation / "metrics.json").write_text('{"metrics": {}}')
+    bound_verdict(manifest.reference, "one", changes={"look": 2}).write(paths.gate / "verdict.json")
+    releases.publish(paths)
+    again = signatures(target)
+    assert again["model.sig"] == first["model.sig"]
+    assert again["gate.sig"] != first["gate.sig"] and again["eval.sig"] != first["eval.sig"]
+    judge_for(paths, manifest.reference, "two")
+    releases.publish(paths)
+    both = signatures(target)
+    assert (both["judged/one/gate.sig"], both["judged/one/eval.sig"]) == (again["gate.sig"], again["eval.sig"])
+    for where in (target, target / "judged/one"):
+        for folder in ("gate", "eval"):
+            verify_signature(where / folder, str(pair.public), "x")
 
 
 def test_a_key_that_cannot_be_used_publishes_nothing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +119,8 @@ def test_a_new_key_signs_what_stands_and_the_old_key_signed_it_no_more(checkout:
     paths, manifest = make_run()
     target, new = releases.publish(paths), make_pair(checkout, "new")
     releases.sign_published(manifest.reference, new.private)
+    for folder in ("gate", "eval"):
+        verify_signature(target / folder, str(new.public), "x")
     shutil.rmtree(target)
     assert releases.find_trusted(manifest.reference, Signing(public_key=new.public.read_text())) == target
     with pytest.raises(RefusedError, match="Key mismatch"):

@@ -16,6 +16,7 @@ from serve.record.environment import Environment
 from tests.infra.test_signing import make_pair
 from tests.support.fake_machine import World, do, env, environment, kinds, release, world
 from tests.support.few_bytes import publish
+from tests.support.judging import bound_verdict, verdict_path
 
 __all__ = ["env", "release", "world"]
 pytestmark = pytest.mark.unit
@@ -69,7 +70,9 @@ def test_a_deploy_of_what_is_not_signed_is_refused_and_what_serves_serves_on(
     world: World, env: Environment, release: str
 ) -> None:
     pair = make_pair(Path())
-    sign(next(Path("releases").glob("one@*/release")), pair.private)
+    bound_verdict(release, "x").write(verdict_path(release))
+    for folder in ("release", "gate"):
+        sign(next(Path("releases").glob(f"one@*/{folder}")), pair.private)
     asked = environment(signing={"public_key": pair.public.read_text()})
     serve.deploy.deploy(asked, release)
     done, before = list(world.done), kinds(asked)

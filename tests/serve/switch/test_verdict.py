@@ -12,12 +12,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
+from configs.environment.signing import Signing
 from configs.errors import RefusedError
 from configs.verdict import Binding, RuleResult, Verdict
+from infra.signing import sign, signature_of
 from serve.record.champion import last_served, read_judged
 from serve.switch import verdict as checked
 from serve.switch.reconcile import check_release
 from serve.switch.verdict import check_verdict
+from tests.infra.test_signing import make_pair
 from tests.support.fake_machine import environment
 from tests.support.few_bytes import publish
 from tests.support.judging import GATE, bound_verdict, verdict_path
@@ -129,6 +132,32 @@ def test_what_serves_or_once_came_through_its_bake_here_may_come_back(new: str) 
     check(bound_verdict(new, "elsewhere", changes={"look": None}), new)
     with pytest.raises(RefusedError, match="the verdict is fail"):
         check(unbound.model_copy(update={"outcome": "fail"}), new)
+
+
+def test_where_a_key_is_pinned_what_it_was_judged_by_must_be_signed_too(new: str, tmp_path: Path) -> None:
+    """What serves or came through its bake here may come back: a publication of before has no such signature."""
+    pair = make_pair(tmp_path)
+    asked, found = config(signing=Signing(public_key=pair.public.read_text())), bound_verdict(new, "x")
+    where = verdict_path(new).parents[1]
+    (where / "eval").mkdir()
+    metrics = where / "eval/metrics.json"
+    metrics.write_text("{}")
+    sign_it = f"tunegate releases sign {new}   (by the owner of the key; docs/security.md)"
+    for folder in (where / "gate", where / "eval"):
+        with pytest.raises(RefusedError, match=rf"found no .*{folder.name}\.sig") as caught:
+            check(found, new, asked)
+        assert caught.value.hint == sign_it
+        sign(folder, pair.private)
+    check(found, new, asked)
+    for changed in (metrics, verdict_path(new)):
+        before = changed.read_bytes()
+        changed.write_bytes(before + b" ")
+        with pytest.raises(RefusedError, match=f"{changed.parent.name}.sig: "):
+            check_verdict(asked, new, verdict_path(new))
+        changed.write_bytes(before)
+    signature_of(where / "gate").unlink()
+    serve(new)
+    check(found, new, asked)
 
 
 def test_a_verdict_of_another_vllm_is_refused(new: str, monkeypatch: pytest.MonkeyPatch) -> None:
