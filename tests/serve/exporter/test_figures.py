@@ -121,7 +121,7 @@ def test_drift_is_a_figure_where_something_is_pinned_and_only_an_agent_stands_at
 
 
 def test_the_disk_and_the_certificate_that_the_router_really_shows(tmp_path: Path) -> None:
-    tls = {"router": {"tls": {"certificate": "new.crt", "key": "new.key", "local_port": 8443}}}
+    tls: dict[str, Any] = {"router": {"tls": {"certificate": "new.crt", "key": "new.key", "local_port": 8443}}}
     assert not [name for name in figures(folded(), **tls) if "state" in name or "certificate" in name]
     Path("state/router").mkdir(parents=True)
     chain = [write_certificate(name, name, days=days) for name, days in (("leaf", 20), ("authority", 10))]
