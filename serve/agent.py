@@ -16,6 +16,8 @@ from configs.environment.slots import Slots
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS
 from infra.haproxy.servers import server_entry
+from serve.exporter.exporter import Exporter
+from serve.exporter.figures import Turn
 from serve.gitops.follow import GitSync, NoGitSync
 from serve.plan.action import Action, End
 from serve.plan.observe import observe
@@ -58,6 +60,7 @@ class Agent:
     is_settled: bool = False
     loop: Loop = field(init=False)
     checks: Tasks = field(init=False)
+    exporter: Exporter = field(init=False)
 
     def run(self, interval_seconds: float | None, *, once: bool = False, command: str = "agent") -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at
@@ -74,7 +77,12 @@ class Agent:
     def working(self, held: Environment) -> Iterator[None]:
         """While it holds the environment. What runs for it ends with it."""
         self.env, self.pin_check = held, PinCheck()
-        with Tasks(held, perform_task) as tasks, Tasks(held, verify) as self.checks, closing(Loop(tasks)) as self.loop:
+        with (
+            Tasks(held, perform_task) as tasks,
+            Tasks(held, verify) as self.checks,
+            closing(Exporter(held)) as self.exporter,
+            closing(Loop(tasks, note=self.exporter.note)) as self.loop,
+        ):
             yield
 
     def turn_to_end(self) -> None:
@@ -97,6 +105,7 @@ class Agent:
         """Whatever fails is reported and tried again in the next turn; a wrong YAML keeps no server from being watched
         over. Raises ExternalError where another holder has taken over."""
         self.env.record.check_token()
+        began = time.monotonic()
         self.do(
             self.pull,
             self.take_up_pin,
@@ -107,6 +116,8 @@ class Agent:
             self.write_back,
             self.report,
         )
+        failed = self.complaints.keys() - {"advance"}  # that one is a step's, which the next one may not repeat
+        self.exporter.turn = Turn(time.monotonic() - began, len(failed), self.git.behind)
 
     def do(self, *parts: Callable[[], None]) -> None:
         for part in parts:

@@ -47,12 +47,16 @@ def test_no_secret_is_in_it_and_none_has_a_default(services: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("profile", "agent", "prometheus"), [("cpu", "agent-cpu", "prometheus-cpu"), ("gpu", "agent", "prometheus")]
+    ("profile", "agent", "watching"),
+    [("cpu", "agent-cpu", ["prometheus-cpu", "alertmanager-cpu"]), ("gpu", "agent", ["prometheus", "alertmanager"])],
 )
-def test_each_profile_is_the_whole_stack(services: dict[str, Any], profile: str, agent: str, prometheus: str) -> None:
+def test_each_profile_is_the_whole_stack(
+    services: dict[str, Any], profile: str, agent: str, watching: list[str]
+) -> None:
     runs = {name for name, service in services.items() if profile in service.get("profiles", [profile])}
-    assert runs == {agent, prometheus, "mlflow", "postgres", "s3", "buckets", "grafana"}
-    assert services[prometheus]["network_mode"] == f"service:{agent}", "figures are on loopback there, and nowhere else"
+    assert runs == {agent, *watching, "mlflow", "postgres", "s3", "buckets", "grafana"}
+    modes = [services[name]["network_mode"] for name in watching]
+    assert modes == [f"service:{agent}"] * 2, "figures and alerts are on loopback there, and nowhere else"
     assert ("deploy" in services[agent]) == (profile == "gpu"), "only the GPU's asks for one"
 
 

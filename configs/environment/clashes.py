@@ -33,6 +33,8 @@ def claims(config: DeployConfig) -> Iterator[Claim]:
         yield Claim(("router", "tls", "local_port"), "port", str(router.tls.local_port))
     if router.metrics_port:
         yield Claim(("router", "metrics_port"), "port", str(router.metrics_port))
+    if config.supervision.metrics_port:
+        yield Claim(("supervision", "metrics_port"), "port", str(config.supervision.metrics_port))
     for index, slot in enumerate(SLOTS):
         for port in config.ports_of(slot):
             yield Claim(("slot_ports", index), "port", str(port))

@@ -12,6 +12,7 @@ from configs.environment.sampling import Sampling, Shadow
 from configs.environment.signing import Signing
 from configs.environment.slots import Slots
 from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervision
+from configs.environment.tracing import Tracing
 from configs.environment.watch import Watch
 from configs.release import REFERENCE_PATTERN
 from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
@@ -49,6 +50,7 @@ class DeployConfig(Section):
     )
     watch: Watch = Watch()
     sampling: Sampling = Sampling()
+    tracing: Tracing | None = Field(None, description="where model servers send a trace of each request; null: nowhere")
     shadow: Shadow | None = Field(None, description="how sampled requests are compared on the new release")
     release_gate: ExistingPath | None = Field(
         None,

@@ -73,6 +73,13 @@ class Supervision(Section):
         True,
         description="after a deploy by hand an agent stays behind and brings back what dies, until `tunegate stop`",
     )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="what the agent does, for Prometheus: GET /metrics on 127.0.0.1, and GET /targets, which names the "
+        "router and every model server; null: none",
+    )
     backoff_seconds: float = Field(
         1, ge=0, le=3_600, description="wait before the second start again; doubled at each further one"
     )

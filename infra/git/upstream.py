@@ -58,13 +58,23 @@ class Upstream:
         assert found  # git fails where there is no commit
         return found
 
+    @property
+    def tracked(self) -> str:
+        return f"refs/remotes/{self.remote}/{self.branch}"
+
+    def behind(self) -> int:
+        """Commits of the branch that the last fetch saw and the checkout has not; 0 where none was fetched yet."""
+        try:
+            return int(git(self.folder, "rev-list", "--count", f"HEAD..{self.tracked}"))
+        except ExternalError:
+            return 0
+
     def fetch(self) -> str:
         """The remote's newest commit, if it may be taken; changes no file of the checkout. Raises ExternalError where
         the remote does not answer, RefusedError for history that lost commits which were taken, or with a commit that
         no listed key signed."""
-        tracked = f"refs/remotes/{self.remote}/{self.branch}"
-        git(self.folder, "fetch", "--quiet", "--no-tags", self.remote, f"+refs/heads/{self.branch}:{tracked}")
-        tip = git(self.folder, "rev-parse", tracked)
+        git(self.folder, "fetch", "--quiet", "--no-tags", self.remote, f"+refs/heads/{self.branch}:{self.tracked}")
+        tip = git(self.folder, "rev-parse", self.tracked)
         lost = git(self.folder, "rev-list", "HEAD", f"^{tip}").splitlines()
         if lost:
             message = (

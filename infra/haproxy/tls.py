@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from configs.environment.config import DeployConfig
@@ -51,3 +52,15 @@ def renew(admin: Admin, name: str, pem: str) -> bool:
         )
     write_private(path, pem)
     return True
+
+
+def certificate_end(folder: Path) -> datetime | None:
+    """When the first of the certificates that the router shows ends, its chain's among them; None where it has none
+    that can be read. `folder`: the router's."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        found = load_pem_x509_certificates((folder / "router.pem").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return min(one.not_valid_after_utc for one in found)

@@ -22,6 +22,7 @@ from infra.files.logs import begin_anew, end_of
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
+from infra.vllm.tracing import TraceSettings, trace_arguments, trace_environment
 from infra.vllm.usage import UsageSettings
 
 VLLM = "vllm.entrypoints.openai.api_server"
@@ -69,14 +70,15 @@ def start_slot(
     index: int | None = None,
     sampled: SamplerSettings | None = None,
     metered: UsageSettings | None = None,
+    traced: TraceSettings | None = None,
     hot: bool = False,
     owner: str | None = None,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
     `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it.
-    `metered`: where what keys use is written down. `hot`: `load_adapter` may follow. `owner`: whose `reap_orphan` may
-    end it later.
+    `metered`: where what keys use is written down. `traced`: as infra.vllm.tracing.tracing_of gives it. `hot`:
+    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later.
     """
     owner = owner or secrets.token_hex(8)
     with socket.socket() as probe:
@@ -89,8 +91,9 @@ def start_slot(
     begin_anew(log)
     middleware = {"sampled": sampled is not None, "metered": metered is not None}
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, **middleware)
+    arguments += trace_arguments(traced)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
-    environment = slot_environment(manifest) | own_cores(index)
+    environment = slot_environment(manifest) | own_cores(index) | trace_environment(traced)
     environment |= middleware_environment(manifest, served_name, sampled, metered, hot=hot)
     environment["VLLM_PROCESS_NAME_PREFIX"] = mark_of(owner)  # of the processes that vLLM starts besides
     with log.open("ab") as stream:

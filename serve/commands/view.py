@@ -104,13 +104,17 @@ def logs(
     context: typer.Context,
     environment: EnvironmentName,
     slot: Annotated[str, typer.Option(help="green, blue, router or agent", autocompletion=complete_log)],
-    lines: Annotated[int, typer.Option(min=0, help="of what is written so far only the last N")] = 100,
+    server: Annotated[
+        int | None, typer.Option(min=1, help="of the slot's servers only this one; none: all, each line after its name")
+    ] = None,
+    lines: Annotated[int, typer.Option(min=0, help="of what each has written so far only the last N")] = 100,
     follow: Follow = False,
 ) -> None:
-    """What a slot's vLLM, the router's HAProxy or the agent itself has said."""
-    from serve.view.logs import log_of, read_log
+    """What a slot's vLLM servers, the router's HAProxy or the agent itself have said."""
+    from serve.view.logs import logs_of, read_logs
 
-    print_all(read_log(log_of(open_environment(context, environment), slot), lines, follow=follow))
+    found = logs_of(open_environment(context, environment), slot, server)
+    print_all(read_logs(found, lines, follow=follow))
 
 
 def usage(
@@ -176,6 +180,7 @@ def add_commands(app: typer.Typer) -> None:
         epilog=example(
             "tunegate logs local --slot green",
             "tunegate logs local --slot blue --follow",
+            "tunegate logs local --slot blue --server 2",
             "tunegate logs local --slot agent --lines 20",
         )
     )(logs)

@@ -33,6 +33,7 @@ class NoGitSync:
     """An agent whose YAML is changed by hand."""
 
     name: str | None = None
+    behind: int = 0
 
     def begin(self) -> None: ...
 
@@ -57,13 +58,15 @@ class NoGitSync:
 
 @dataclass
 class GitSync:
-    """`path` is the environment's YAML within the checkout."""
+    """`path` is the environment's YAML within the checkout; `behind`: commits of the branch that were seen and not
+    taken."""
 
     upstream: Upstream
     path: str
     fetching: BackgroundTask[str]
     gitlab: GitLab | None = None
     head: str = ""
+    behind: int = 0
     unclean: TunegateError | None = None
     unsent: dict[str, Report] = field(default_factory=dict)
     proposing: BackgroundTask[Proposed] = field(default_factory=lambda: BackgroundTask(AT_ONCE))
@@ -117,6 +120,7 @@ class GitSync:
     def note(self, env: Environment, why: str | None) -> None:
         found = self.upstream.head()
         self.head = found.sha
+        self.behind = self.upstream.behind() if why else 0
         facts: Pulled = {"upstream": self.name, "commit": found.sha, "author": found.author}
         if why:
             facts["why"] = why

@@ -55,6 +55,10 @@ class Environment:
     def router(self) -> Router:
         return Router(self.config)
 
+    def log_path(self, slot: SlotName, number: int) -> Path:
+        """Where the slot's server of this number, from 0, writes what it has to say."""
+        return self.folder / (f"{slot}-{number + 1}.log" if number else f"{slot}.log")
+
     def process(self, state: State, slot: SlotName, number: int | None = None) -> SlotProcess | None:
         """A server of the slot; without a number the first that nobody saw die."""
         facts = self.facts(state, slot, number)

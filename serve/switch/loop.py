@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from serve.plan.action import Action, End
 from serve.plan.interrupt import SHORT, WATCHES, is_called_off, more_urgent
 from serve.plan.observe import observe
 from serve.plan.planner import plan
-from serve.plan.situation import Observed
+from serve.plan.situation import Observed, Situation
 from serve.record.environment import Environment
 from serve.record.state import State
 from serve.switch.effects import perform
@@ -31,13 +32,14 @@ SWITCH_SECONDS = 60
 @dataclass
 class Loop:
     """Short actions are done here, long ones are `tasks`. `begun`: what was so when the present one began; `lost`: how
-    often each was killed from outside, in a row."""
+    often each was killed from outside, in a row; `note`: is told at each look what is so, and the step in hand."""
 
     tasks: Tasks
     prober: Prober = field(default_factory=Prober)
     begun: State | None = None
     lost: dict[Action, int] = field(default_factory=dict)
     told: ExitStack = field(default_factory=ExitStack)
+    note: Callable[[Situation, Action | End], None] = lambda situation, step: None
 
     def advance(self, env: Environment) -> End | TunegateError | float:
         """One look and at most one thing done: the plan's end, what went wrong, or the seconds until the next look.
@@ -48,8 +50,9 @@ class Loop:
         if ended:
             return self.take(env, ended)
         state, seen = self.look(env)
+        found = self.tasks.action or plan(state, env.config, seen)
+        self.note(Situation(state, env.config, seen), found)
         if self.tasks.action is None:
-            found = plan(state, env.config, seen)
             return found if isinstance(found, End) else self.do(env, state, found)
         if is_called_off(self.begun or state, state):
             self.cancel()

@@ -13,6 +13,7 @@ from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.slots import SlotName
 from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import find_trusted
+from serve.exporter.exporter import Exporter
 from serve.plan.action import End, EndKind
 from serve.plan.observe import observe
 from serve.plan.planner import plan
@@ -96,7 +97,11 @@ def reconcile(env: Environment) -> DeployResult:
     serve."""
     failure: TunegateError | None = None
     actions = 0
-    with Tasks(env, perform_task) as tasks, closing(Loop(tasks)) as loop:
+    with (
+        Tasks(env, perform_task) as tasks,
+        closing(Exporter(env)) as exporter,
+        closing(Loop(tasks, note=exporter.note)) as loop,
+    ):
         while actions < MOST_ACTIONS:
             found = loop.advance(env)
             if isinstance(found, End):

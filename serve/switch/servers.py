@@ -15,6 +15,7 @@ from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime_adapters import load_adapter
 from infra.vllm.sampling import sampling_of
 from infra.vllm.server import SlotProcess, reap_orphan, start_slot, stop_slot
+from infra.vllm.tracing import tracing_of
 from serve.plan.capacity import measure
 from serve.proofs import shadow
 from serve.proofs.baseline import Blue
@@ -98,7 +99,7 @@ def start_one_more(
 
 def start_server(env: Environment, slot: SlotName, directory: Path, manifest: Manifest, port: int, number: int) -> None:
     takes_adapters = env.config.capacity == "adapter"
-    log = env.folder / (f"{slot}-{number + 1}.log" if number else f"{slot}.log")
+    log = env.log_path(slot, number)
     process = start_slot(
         directory,
         manifest,
@@ -108,6 +109,7 @@ def start_server(env: Environment, slot: SlotName, directory: Path, manifest: Ma
         index=SLOTS.index(slot),
         sampled=sampling_of(env.config, slot),
         metered={"folder": str((env.folder / "usage").absolute()), "slot": slot, "release": manifest.reference},
+        traced=tracing_of(env.config, slot, manifest.reference),
         hot=takes_adapters,
         owner=env.record.owner,
     )

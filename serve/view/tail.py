@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,17 @@ class Tail:
         self.inode = facts.st_ino
 
     def follow(self, ended: Callable[[], bool] = lambda: False) -> Iterator[str]:
-        """Lines as they come, until `ended` says so: asked before each look, so what was written before the end is
-        still read."""
-        last = False
-        while not last:
-            last = ended()
-            yield from self.read()
-            if not last:
-                time.sleep(POLL_SECONDS)
+        """Lines as they come, until `ended` says so."""
+        yield from (line for _, line in follow({"": self}, ended))
+
+
+def follow(tails: Mapping[str, Tail], ended: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, str]]:
+    """Lines of several files as they come, each with its file's name, until `ended` says so: asked before each look, so
+    what was written before the end is still read."""
+    last = False
+    while not last:
+        last = ended()
+        for name, tail in tails.items():
+            yield from ((name, line) for line in tail.read())
+        if not last:
+            time.sleep(POLL_SECONDS)

@@ -7,12 +7,14 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+import httpx
 import pytest
 
 from infra.haproxy.runtime_api import read_map_file
 from serve.deploy import deploy
+from tests.serve.conftest import free_ports
 from tests.support.git_remote import run_git
-from tests.support.git_story import YAML, Begin, Story, begin, digest
+from tests.support.git_story import QUICK, YAML, Begin, Story, begin, digest
 from tests.support.kills import kill
 
 __all__ = ["begin"]
@@ -151,8 +153,14 @@ def test_forced_history_is_refused_once_and_what_serves_is_still_watched_over(be
     assert story.status()["git"]["stays_because"] is None
 
 
-def test_only_what_a_listed_key_signed_is_deployed(begin: Begin) -> None:
-    story = begin()
+def test_only_what_a_listed_key_signed_is_deployed_and_prometheus_sees_that_the_branch_stays(begin: Begin) -> None:
+    (port,) = free_ports(1)
+    story = begin(supervision=QUICK | {"metrics_port": port})
+
+    def says(*lines: str) -> bool:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+        return {f"tunegate_git_{line}" for line in lines} <= set(text.splitlines())
+
     ada, eve = story.remote.key("ada", listed=True), story.remote.key("eve")
     story.agent("--signers", str(story.remote.signers))
     story.push(story.one, ada)
@@ -161,10 +169,12 @@ def test_only_what_a_listed_key_signed_is_deployed(begin: Begin) -> None:
         bad = story.push(story.two, key)
         story.eventually(partial(has_said, story, f"{bad[:12]} by Ada"), "refused")
         assert story.settled(story.one) and bad[:12] in story.status()["git"]["stays_because"]
+        story.eventually(lambda: says("stays 1.0", "commits_behind 1.0"), "Prometheus sees it")
         story.remote.rewind(1)
         story.remote.push(force=True)
     story.push(story.three, ada)
     story.eventually(lambda: story.settled(story.three), "three serves")
+    story.eventually(lambda: says("stays 0.0", "commits_behind 0.0"), "Prometheus sees it")
     assert story.two not in [event.facts.get("release") for event in story.env.record.read()]
 
 

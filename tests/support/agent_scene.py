@@ -34,7 +34,7 @@ class Scene:
     """One environment whose YAML is `config`; `turn` is one turn of an agent that starts, looks and ends."""
 
     def __init__(self, **facts: Any) -> None:
-        self.env = fake_environment(supervision=QUICK, **facts)
+        self.env = fake_environment(**{"supervision": QUICK} | facts)
         self.config: DeployConfig = self.env.config
         self.said: list[str] = []
         self.agent = self.new_agent()

@@ -48,7 +48,7 @@ class Story:
         """In the clone from here on, as the agent will be."""
         self.remote = Remote(self.folder / "git")
         self.config: DeployConfig = fake_environment(
-            supervision=QUICK, release_gate=str(RELEASE_GATE), **self.facts
+            **{"supervision": QUICK, "release_gate": str(RELEASE_GATE)} | self.facts
         ).config
         self.remote.begin(
             {YAML: self.yaml(None), str(RELEASE_GATE): GATE.read_text(), ".gitignore": "/state/\n/releases/\n"}

@@ -17,6 +17,7 @@ import pytest
 from configs.release import Manifest
 from configs.run.serving import Serving
 from infra.vllm.server import SlotProcess, free_port, start_slot, wait_healthy
+from infra.vllm.tracing import TraceSettings
 
 Start = Callable[..., SlotProcess]
 # As vLLM does, it has a helper process in its group, answers /health only after a while, and drains on SIGTERM; $MANNER
@@ -64,7 +65,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setenv("MANNER", "drains")
     started: list[SlotProcess] = []
 
-    def begin(manner: str = "drains", *, healthy: bool = True, index: int | None = None) -> SlotProcess:
+    def begin(
+        manner: str = "drains", *, healthy: bool = True, index: int | None = None, traced: TraceSettings | None = None
+    ) -> SlotProcess:
         monkeypatch.setenv("MANNER", manner)
         port = free_port()
         started.append(
@@ -75,6 +78,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
                 served_name="assistant",
                 log=tmp_path / f"logs/{port}.log",
                 index=index,
+                traced=traced,
             )
         )
         if healthy:

@@ -46,6 +46,7 @@ def made(facts: dict[str, Any], **changes: Any) -> DeployConfig:
         ({"router": {"port": 9001}}, ["router.port 9001 router.port"]),
         ({"router": {"port": 9002}}, ["router.port 9002 router.tls.local_port"]),
         ({"router": {"port": 8001, "metrics_port": 9003}}, ["router.metrics_port 9003 slot_ports.0"]),
+        ({"supervision": {"metrics_port": 9004}}, ["supervision.metrics_port 9004 slot_ports.1"]),
         ({"slot_ports": [9004, 9003]}, ["slot_ports.0 9004 slot_ports.1", "slot_ports.1 9003 slot_ports.0"]),
         ({"state_dir": "state/two"}, ["state_dir two state_dir"]),
         ({"state_dir": "state/two/inside"}, ["state_dir inside state_dir"]),
@@ -66,6 +67,8 @@ def test_one_environment_takes_no_port_twice() -> None:
         (("slot_ports", 1), "router.port"),
         (("slot_ports", 1), "slot_ports.0"),
     ]
+    (same,) = clashes(made(ONE, supervision={"metrics_port": 8002}), [])
+    assert (same.claim.key, same.theirs) == (("supervision", "metrics_port"), "router.metrics_port")
 
 
 @given(st.lists(st.integers(1, 9), min_size=6, max_size=6))

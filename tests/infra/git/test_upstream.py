@@ -36,6 +36,19 @@ def test_what_is_pushed_is_fetched_without_touching_a_file_and_taken_whole(remot
     assert upstream.head().sha == tip
 
 
+def test_how_far_behind_it_stands_is_what_was_fetched_and_not_taken(remote: Remote, upstream: Upstream) -> None:
+    assert upstream.behind() == 0
+    remote.push({"pin.yaml": "release: two\n"})
+    remote.push({"pin.yaml": "release: three\n"})
+    assert upstream.behind() == 0, "nothing was seen yet"
+    tip = upstream.fetch()
+    assert upstream.behind() == 2
+    upstream.take(tip)
+    assert upstream.behind() == 0
+    run_git(remote.clone, "update-ref", "-d", "refs/remotes/origin/main")
+    assert upstream.behind() == 0, "a clone that never fetched the branch"
+
+
 @pytest.mark.parametrize("story", ["rewound", "amended", "unrelated", "local commit"])
 def test_history_that_lost_what_was_taken_is_refused_and_nothing_moves(
     remote: Remote, upstream: Upstream, story: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 from collections.abc import Callable
@@ -11,38 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from configs.errors import InputError
 from tests.infra.conftest import SECRET, RunningProxy
 from tests.serve.conftest import free_ports
+from tests.support.certificates import write_certificate
 
 pytestmark = pytest.mark.integration
 KEYED = {"Authorization": f"Bearer {SECRET}"}
 SETTINGS = {"certificate": "router.crt", "key": "router.key", "local_port": free_ports(1)[0]}
-
-
-def write_certificate(name: str, subject: str) -> None:
-    """Self-signed, so it is its own authority: NAME.crt and NAME.key here."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(who)
-        .issuer_name(who)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, SHA256())
-    )
-    Path(f"{name}.crt").write_bytes(built.public_bytes(Encoding.PEM))
-    Path(f"{name}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 @pytest.fixture

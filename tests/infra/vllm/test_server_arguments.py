@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from configs.environment.config import DeployConfig
+from configs.environment.tracing import Tracing
 from configs.run.serving import Serving
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
+from infra.vllm.tracing import trace_arguments, trace_environment, tracing_of
+from tests.paths import ROOT
 from tests.support.slots import Start, manifest, server_of, start
 
 __all__ = ["start"]
@@ -157,3 +164,49 @@ def test_only_a_server_that_is_to_take_more_adapters_opens_the_api_for_it() -> N
     cold, hot = (middleware_environment(release, "assistant", None, hot=hot) for hot in (False, True))
     assert json.loads(cold["TUNEGATE_ADAPTER"]) == {"model": "assistant", "adapter": release.adapter}
     assert hot == cold | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+
+
+def test_traces_go_where_the_yaml_says_and_bear_the_names_of_our_figures(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"name": "shop", "model": "my model", "gate": None}
+    assert tracing_of(DeployConfig.model_validate(facts), "blue", "r") is None
+    assert trace_arguments(None) == [] and trace_environment(None) == {}
+    tracing = {"endpoint": "http://127.0.0.1:4318/v1/traces", "protocol": "http/protobuf"}
+    traced = tracing_of(DeployConfig.model_validate(facts | {"tracing": tracing}), "blue", "calls@sha256:" + "1" * 64)
+    slot = start(healthy=False, traced=traced)
+    assert server_of(slot).cmdline()[-2:] == ["--otlp-traces-endpoint", "http://127.0.0.1:4318/v1/traces"]
+    found = server_of(slot).environ()
+    assert (found["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"], found["OTEL_SERVICE_NAME"]) == ("http/protobuf", "my model")
+    said = dict(pair.split("=") for pair in found["OTEL_RESOURCE_ATTRIBUTES"].split(","))
+    assert {name: unquote(value) for name, value in said.items()} == {
+        "tunegate.environment": "shop",
+        "tunegate.slot": "blue",
+        "tunegate.release": "calls@sha256:" + "1" * 64,
+    }
+
+
+def test_the_installed_vllm_takes_the_flag_and_has_what_it_needs_for_it() -> None:
+    """By its own source; what it sends: tests/infra/vllm/test_tracing_served.py."""
+    packages = ROOT / ".venv-serve/lib/python3.11/site-packages"
+    assert '"--otlp-traces-endpoint"' in (packages / "vllm/engine/arg_utils.py").read_text(encoding="utf8")
+    for lock in ("serve.txt", "gpu-serve.txt"):
+        names = set(re.findall(r"(?m)^(opentelemetry[a-z-]+)==", (ROOT / "requirements" / lock).read_text()))
+        assert {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc"} <= names
+        assert "opentelemetry-exporter-otlp-proto-http" in names
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:4317", "http://[::1]:4317", "http://collector.example/v1/traces"]
+)
+def test_a_collector_is_an_address(endpoint: str) -> None:
+    assert Tracing(endpoint=endpoint).endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "127.0.0.1:4317", "https://x", "http://u:p@x", "http://x\n", "http://x --port 1", "http://x?y", "http://é"],
+)
+def test_what_is_none_or_bears_a_password_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValidationError):
+        Tracing(endpoint=endpoint)

@@ -32,7 +32,7 @@ from serve.preview import preview
 from serve.record.environment import Environment
 from serve.switch.servers import crash
 from serve.switch.shared_server import port_for, read_by_server, why_not_shared
-from serve.view.logs import log_of
+from serve.view.logs import logs_of
 from serve.view.status import status
 from tests.support.agent_scene import Scene, digest, folder, scene
 from tests.support.fake_machine import receipt_in
@@ -171,7 +171,7 @@ def test_the_second_adapter_is_proven_switched_to_and_rolled_back_from_in_the_sa
     assert scene.serving() == digest(new) and said(scene) == "new 0"
     rollback(scene.env)
     assert scene.serving() == digest(old) and said(scene) == "old 0"
-    assert log_of(scene.env, "green") == log_of(scene.env, "blue")
+    assert list(logs_of(scene.env, "green").values()) == list(logs_of(scene.env, "blue").values())
     seen = status(scene.env)["slots"]
     assert (
         seen["blue"]["server"] == f"127.0.0.1:{before.port}"

@@ -1,0 +1,1 @@
+"""What whoever holds an environment says of it to Prometheus."""
