@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,15 @@ class Manifest(Section):
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.digest}"
+
+    @property
+    def created_seconds(self) -> int:
+        """`created` in seconds since 1970; 0 where it is no such time."""
+        try:
+            moment = datetime.fromisoformat(self.created)
+            return max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
+        except (ValueError, OverflowError):
+            return 0
 
     @property
     def adapter(self) -> str | None:

@@ -15,7 +15,7 @@ from configs.environment.router import RouterSettings
 from configs.environment.slots import Slots
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS
-from infra.haproxy.servers import server_entry
+from infra.haproxy.servers import release_entries, server_entry
 from serve.exporter.exporter import Exporter
 from serve.exporter.figures import Turn
 from serve.gitops.follow import GitSync, NoGitSync
@@ -187,18 +187,19 @@ class Agent:
             return
         if self.loop.is_moving_traffic:
             return
-        digests: dict[str, str] = {
-            slot: found.release.partition("@")[2] for slot, found in state.slots.items() if found
-        }
+        releases: dict[str, str] = {}
+        for slot, found in state.slots.items():
+            if found:
+                releases |= release_entries(slot, found.release.partition("@")[2], self.env.created(found.release))
         green = state.moves.weight if state.active == "blue" else 100 - state.moves.weight
         servers: dict[str, str] = {
             slot: server_entry(one.port, one.prefix) for slot in SLOTS if (one := self.env.process(state, slot, 0))
         }
-        wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": digests, "servers.map": servers}
+        wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": releases, "servers.map": servers}
         healed = self.env.router.self_heal(wanted)
         healed += ["servers"] if self.env.router.servers.heal() else []
         if healed:
-            self.env.report_progress(f"changed by hand, as it was again: {', '.join(healed)}")
+            self.env.report_progress(f"not as the record has it, put right: {', '.join(healed)}")
 
     def look_at_router(self) -> None:
         """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from configs.environment.config import DeployConfig
 from configs.environment.router import SCOPES, OpenPath, Scope
 from configs.errors import InputError
+from configs.section import JsonObject
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.jwks import SigningKey, read_jwks
 from infra.haproxy.servers import server_names
@@ -60,6 +61,14 @@ ACCESS_LOG_NUMBERS = {
     "first_byte_ms": "%Tr",
     "total_ms": "%Ta",
 }
+# What /v1/models says of the release that answers.
+ANSWERED = {
+    "created": "%[var(txn.created)]",
+    "release": '"%[var(txn.release)]"',
+    "slot": '"%[var(txn.slot)]"',
+}
+# Of the page at /docs, which needs nothing but itself.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # What cannot be read as HTTP, or breaks off in TLS, has none of these.
 NO_REQUEST = ("request_id", "key", "method", "path", "slot", "release")
 
@@ -82,7 +91,10 @@ def render(config: DeployConfig) -> str:
             tls=tls(config),
             jwt_keys=keys_of(config),
             backlog=BACKLOG,
-            models=models(config.model),
+            model=config.model,
+            model_list=log_format_of({"object": "list", "data": [facts_of(config.model)]}),
+            model_facts=log_format_of(facts_of(config.model)),
+            policy=POLICY,
             log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
             error_log_format=log_format(
                 ACCESS_LOG | dict.fromkeys(NO_REQUEST, "-"), ACCESS_LOG_NUMBERS | {"held_ms": "0"}
@@ -137,12 +149,19 @@ def error(status: int, type: str, message: str) -> str:
     return quoted(json.dumps({"error": {"message": message, "type": type, "param": None, "code": status}}))
 
 
-def models(name: str) -> str:
-    """GET /v1/models as a log-format string: the stable name, and the release that answers to it."""
-    facts: dict[str, object] = {"id": name, "object": "model", "created": 0, "owned_by": "tunegate", "root": name}
-    facts["tunegate"] = {"release": "RELEASE", "slot": "SLOT"}
-    text = json.dumps({"object": "list", "data": [facts]}).replace("%", "%%")
-    return quoted(text.replace('"RELEASE"', '"%[var(txn.release)]"').replace('"SLOT"', '"%[var(txn.slot)]"'))
+def facts_of(name: str) -> JsonObject:
+    """What /v1/models says of a model: its stable name, and the release that answers to it."""
+    facts = {"id": name, "object": "model", "created": "\0created", "owned_by": "tunegate", "root": name}
+    return facts | {"tunegate": {"release": "\0release", "slot": "\0slot"}}
+
+
+def log_format_of(facts: JsonObject) -> str:
+    """As a log-format string for the inside of HAProxy's single quotes: it fills in what only it knows. No model's name
+    holds a NUL, so none is taken for such a place."""
+    text = json.dumps(facts).replace("%", "%%")
+    for name, said in ANSWERED.items():
+        text = text.replace(json.dumps(f"\0{name}"), said)
+    return quoted(text)
 
 
 def log_format(texts: dict[str, str], numbers: dict[str, str]) -> str:

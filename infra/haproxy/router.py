@@ -14,9 +14,10 @@ from configs.slots import SLOTS, SlotName
 from infra.files.atomic import write_private
 from infra.haproxy.api_keys import Keyring
 from infra.haproxy.config import TEMPLATE, keys_of, render
+from infra.haproxy.openapi import documents
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.runtime_api import Admin, read_map_file
-from infra.haproxy.servers import Servers, Traffic, server_entry
+from infra.haproxy.servers import Servers, Traffic, release_entries, server_entry
 from infra.haproxy.tls import differs, renew, tls_files
 
 # Where this machine itself reaches what listens everywhere.
@@ -82,6 +83,8 @@ class Router:
         (self.folder / "empty").mkdir(exist_ok=True)
         for name in LUA:
             write_private(self.folder / name, TEMPLATE.with_name(name).read_text(encoding="utf8"))
+        for name, text in documents(self.config).items():
+            write_private(self.folder / name, text)
 
     def write_secrets(self) -> None:
         """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
@@ -192,9 +195,11 @@ class Router:
         copies = (dict(rows), read_map_file(self.folder / name))
         return len(dict(rows)) == len(rows) and all(entries.items() <= (unset | copy).items() for copy in copies)
 
-    def set_release(self, slot: SlotName, digest: str) -> None:
-        """The digest that this slot's answers carry in x-tunegate-release."""
-        self.admin.set_entry("releases.map", slot, digest)
+    def set_release(self, slot: SlotName, digest: str, created: int = 0) -> None:
+        """The digest that this slot's answers carry in x-tunegate-release. `created` is said by /v1/models: when the
+        release was made, in seconds since 1970, 0 where nobody knows."""
+        entries = read_map_file(self.folder / "releases.map") | release_entries(slot, digest, created)
+        self.admin.write_map("releases.map", entries)
 
     def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
         """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where

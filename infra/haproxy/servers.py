@@ -149,6 +149,11 @@ def server_entry(port: int, prefix: str) -> str:
     return f"{port}|{prefix}"
 
 
+def release_entries(slot: SlotName, digest: str, created: int) -> dict[str, str]:
+    """As releases.map has a slot's release. A router of an earlier tunegate reads the first entry only."""
+    return {slot: digest, f"{slot}-created": str(created)}
+
+
 def read_traffic(row: Mapping[str, int]) -> Traffic:
     """What went on to another server was this one's only for a moment."""
     failed = row.get("hrsp_5xx", 0) + row.get("econ", 0) + row.get("eresp", 0)

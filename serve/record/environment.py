@@ -103,6 +103,13 @@ class Environment:
         directory = folder_of(reference) / "release"
         return process, directory, read_manifest(directory)
 
+    def created(self, reference: str) -> int:
+        """When the release was made, in seconds since 1970; 0 where its manifest cannot be read here."""
+        try:
+            return read_manifest(folder_of(reference) / "release").created_seconds
+        except (InputError, OSError):
+            return 0
+
     def servers(self, state: State) -> dict[Server, SlotProcess]:
         """Those of both slots whose crash is not on record."""
         owner = self.record.owner

@@ -169,7 +169,7 @@ def stand_down(env: Environment, slot: SlotName) -> None:
 def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manifest: Manifest) -> None:
     """Before the server is: no answer of it may carry the digest of the one before."""
     env.router.set_server(slot, port, prefix)
-    env.router.set_release(slot, manifest.digest)
+    env.router.set_release(slot, manifest.digest, manifest.created_seconds)
 
 
 def prove_slot(env: Environment, state: State, slot: SlotName, proof: str, number: int = 0) -> None:

@@ -38,6 +38,22 @@ def release(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("created", "seconds"),
+    [
+        ("2026-11-24T00:00:00+00:00", 1_795_478_400),
+        ("2026-11-24T02:00:00+02:00", 1_795_478_400),
+        ("2026-11-24", 1_795_478_400),
+        ("1969-01-01T00:00:00+00:00", 0),
+        ("now", 0),
+        ("", 0),
+    ],
+)
+def test_when_it_was_made_is_a_number_too(release: Path, created: str, seconds: int) -> None:
+    """0 where nobody can say: another tunegate's word for it stops nobody."""
+    assert read_manifest(release).model_copy(update={"created": created}).created_seconds == seconds
+
+
 def test_untouched_bytes_verify(release: Path) -> None:
     assert verify_release(release).reference.startswith("demo@sha256:")
 

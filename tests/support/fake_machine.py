@@ -189,7 +189,7 @@ class World:
         with self.effect(f"switch {slot}"):
             self.routed = slot
 
-    def set_release(self, slot: SlotName, digest: str) -> None:
+    def set_release(self, slot: SlotName, digest: str, created: int = 0) -> None:
         with self.effect(f"label {slot}"):
             self.digests[slot] = digest
 

@@ -7,7 +7,7 @@ ELSEWHERE = r"""
 /v1/load_lora_adapter /v1/unload_lora_adapter /v1/score /score /rerank /v1/rerank /v2/rerank /v1/audio/transcriptions
 /v1/audio/translations /v1/messages /v1/messages/count_tokens /v1/responses/resp_1 /v1/responses/resp_1/cancel
 /v1/chat/completions/render /v1/completions/render /inference/v1/generate /abort_requests /get_tokenizer_info
-/tokenizer_info /docs /redoc /openapi.json /v1 /v1/ /v1/models/ /v1/models/assistant /v1/files /v1/batches
+/tokenizer_info /docs/ /redoc /openapi.yaml /v1 /v1/ /v1/models/ /v1/models/another /v1/files /v1/batches
 /v1/fine_tuning/jobs /v1/assistants /v1/threads /v1/images/generations /v1/moderations /pooling /v1/realtime
 /update_weights /init_weight_transfer_engine /pause /resume /admin /stats /haproxy /haproxy?stats /.env /.git/config
 /server-status /v2/models /v3/models /generate /generate_stream /api/generate /api/chat /api/tags /health/ /healthz

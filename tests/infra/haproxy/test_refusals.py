@@ -21,6 +21,7 @@ BODY = '{"model": "assistant", "messages": []}'
 LENGTH = f"Content-Length: {len(BODY)}\r\n"
 PARSER = {400, 422, 501}  # not HTTP at all: HAProxy answers in its own words before any rule
 METHODS = ("PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND")
+READ = ("/v1/models", "/v1/models/assistant", "/health", "/openapi.json", "/docs")
 OPEN_POSTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/classify")
 
 
@@ -45,7 +46,7 @@ def unknown_paths() -> list[Refusal]:
             f"{method} {path} HTTP/1.1",
             KEYED + LENGTH * (method == "POST"),
             BODY * (method == "POST"),
-            404,
+            405 if method == "POST" and path == "/v1/models/another" else 404,
         )
         for path in ELSEWHERE.split()
         for method in ("GET", "POST")
@@ -60,7 +61,7 @@ def disguised_paths() -> list[Refusal]:
             KEYED + LENGTH * (method == "POST"),
             BODY * (method == "POST"),
             400,
-            404,
+            405 if method == "POST" and path.startswith("/v1/models/") else 404,
         )
         for path in DISGUISED.split()
         for method in ("GET", "POST")
@@ -68,7 +69,8 @@ def disguised_paths() -> list[Refusal]:
 
 
 def wrong_methods() -> list[Refusal]:
-    reads = [(method, path) for path in ("/v1/models", "/health") for method in (*METHODS, "POST", "get")]
+    reads = [(method, path) for path in READ for method in (*METHODS, "POST", "get")]
+    reads = [one for one in reads if one != ("HEAD", "/health")]
     writes = [(method, path) for path in OPEN_POSTS for method in (*METHODS, "GET", "post")]
     return [
         shaped(f"{method} {path}", f"{method} {path} HTTP/1.1", KEYED + "Content-Length: 0\r\n", "", 405)
