@@ -36,11 +36,13 @@ def pin_release(environment: str, release: str) -> DeployConfig:
     """Bytes and verdict are checked before the pin is touched. Raises RefusedError where the pin is a branch's, and so
     a commit's."""
     from configs.environment.pin import pin
+    from infra.state.folder import state_folder
+    from infra.state.places import RECORD
     from serve.record.record import Record
     from serve.switch.reconcile import check_release
 
     config = read_environment(environment)
-    follows = Record(Path(config.state_dir) / "events.jsonl").state().git.follows
+    follows = Record(state_folder(config) / RECORD).state().git.follows
     if follows:
         raise RefusedError(
             f"{config.name} follows {follows}: a release is pinned by a commit there",
