@@ -34,10 +34,10 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     },
     "infra": {
         "files": set(),
-        "state": {"files"},
+        "state": {"boot.py", "files"},
         "git": {"masking.py"},
-        "dvc": {"files", "git", "masking.py", "signing.py"},
-        "mlflow": {"files", "git", "masking.py"},
+        "dvc": {"files", "git", "masking.py", "signing.py", "state"},
+        "mlflow": {"files", "git", "masking.py", "state"},
         "vllm": {"boot.py", "files", "served_messages.py", "state", "terminal.py", "tokenizer.py"},
         "haproxy": {"files", "git", "state"},
         "gitlab": {"dvc", "git"},
