@@ -167,6 +167,7 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
             "ticks": me.ticks,
             "host": socket.gethostname(),
             "command": command,
+            "checkout": os.getcwd(),
         }
         if follows:
             facts["follows"] = follows
