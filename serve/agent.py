@@ -16,6 +16,8 @@ from configs.environment.slots import Slots
 from configs.errors import InputError, RefusedError, TunegateError
 from configs.slots import SLOTS
 from infra.haproxy.servers import release_entries, server_entry
+from infra.state.folder import state_folder
+from infra.state.home import settle
 from serve.exporter.exporter import Exporter
 from serve.exporter.figures import Turn
 from serve.gitops.follow import GitSync, NoGitSync
@@ -142,10 +144,7 @@ class Agent:
         self.git.check()
         config = self.read()
         if config.state_dir != self.env.config.state_dir:
-            raise InputError(
-                f"{config.name}: state_dir changed from {self.env.config.state_dir} to {config.state_dir}",
-                hint="start the agent again",
-            )
+            self.refuse_other_state(config)
         self.env = replace(self.env, config=config)
         state = self.env.record.state()
         wanted = state.wanted
@@ -159,6 +158,18 @@ class Agent:
             record.append("desired", None, **back, **by)
         elif self.is_verified((config.release, config)):
             record.append("desired", None, release=config.release, **by)
+
+    def refuse_other_state(self, config: DeployConfig) -> None:
+        """Unless it is the same folder: a YAML that no longer says where an earlier tunegate kept its state."""
+        here = self.env.folder
+        if config.state_dir is None:
+            settle(config)
+        found = state_folder(config)
+        if not found.exists() or not found.samefile(here):
+            raise InputError(
+                f"{config.name}: state_dir changed: the state would be {found}, and is {here}",
+                hint="start the agent again",
+            )
 
     def is_verified(self, asked: Asked) -> bool:
         """Every byte and the verdict are looked at by a process of its own, for hours where they are many. Raises what

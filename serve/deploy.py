@@ -10,6 +10,7 @@ from infra.vllm.server import reap_orphan, stop_slot
 from serve.record.environment import Environment, locked
 from serve.record.state import State
 from serve.switch.failure import warm_standby
+from serve.switch.hand_over import await_agent
 from serve.switch.reconcile import DeployResult, act, check_release, deploy_result
 from serve.switch.servers import KILL_SECONDS
 
@@ -17,9 +18,11 @@ from serve.switch.servers import KILL_SECONDS
 def deploy(env: Environment, reference: str) -> DeployResult:
     """Reconciles the environment to `reference`; killed at any moment, the next call goes on from the record.
 
-    Raises RefusedError where the bytes, the verdict, a proof or the bake say no: what served serves on.
+    Raises RefusedError where the bytes, the verdict, a proof or the bake say no, or the pin of an agent that takes it
+    elsewhere: what served serves on.
     """
     check_release(env.config, reference)
+    await_agent(env, reference)
 
     def request(env: Environment) -> None:
         state = env.record.state()

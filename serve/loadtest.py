@@ -38,14 +38,14 @@ def load_test(env: Environment, directory: Path | None, given: Mapping[str, obje
 
 def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
     """Served for the test; beside what serves, where a rule compares with it."""
-    manifest, folder = verify_release(directory), env.folder / "loadtest"
+    manifest, folder = verify_release(directory), reports(env)
     prompts = directory / "golden.jsonl"
     measure = measuring(env.config.model, settings, prompts)
     baseline: Figures = {}
     if needs_baseline(Path(str(env.config.gate))):
         serving = what_serves(env, env.record.state(), None)
-        baseline, _ = measure_baseline(serving, settings, prompts, folder, measure)
-    with temporary_slot(directory, manifest, served_name=env.config.model, log=env.folder / "loadtest.log") as base_url:
+        baseline, _ = measure_baseline(serving, settings, prompts, env.folder / "loadtest", measure)
+    with temporary_slot(directory, manifest, served_name=env.config.model, log=folder / "server.log") as base_url:
         return manifest.reference, measure(base_url, manifest, folder / "release"), baseline, folder / "release"
 
 
@@ -55,9 +55,14 @@ def load_router(env: Environment, settings: LoadTest) -> tuple[str, Figures, Fig
     serving = state.release_of(state.active)
     if serving is None or not env.router.is_running():
         raise RefusedError(f"{env.config.name}: nothing serves", hint=f"tunegate deploy {env.config.name} RELEASE")
-    directory, folder = find(serving) / "release", env.folder / "loadtest" / "router"
+    directory, folder = find(serving) / "release", reports(env) / "router"
     measure = measuring(env.config.model, settings, directory / "golden.jsonl", api_key(env.config))
     return serving, measure(env.router.base_url, read_manifest(directory), folder), NO_BASELINE, folder
+
+
+def reports(env: Environment) -> Path:
+    """In the checkout, where people and a job of CI look for them: a report can be made again."""
+    return Path("build/loadtest") / env.config.name
 
 
 def overridden(settings: LoadTest, given: Mapping[str, object]) -> LoadTest:

@@ -34,13 +34,17 @@ def pin_back(env: Environment, path: Path, release: str) -> DeployResult:
 
 def pin_release(environment: str, release: str) -> DeployConfig:
     """Bytes and verdict are checked before the pin is touched. Raises RefusedError where the pin is a branch's, and so
-    a commit's."""
+    a commit's, or that of an agent in another checkout."""
     from configs.environment.pin import pin
+    from infra.state.folder import state_folder
+    from infra.state.places import RECORD
+    from serve.record.environment import Environment
     from serve.record.record import Record
+    from serve.switch.hand_over import await_agent
     from serve.switch.reconcile import check_release
 
     config = read_environment(environment)
-    follows = Record(Path(config.state_dir) / "events.jsonl").state().git.follows
+    follows = Record(state_folder(config) / RECORD).state().git.follows
     if follows:
         raise RefusedError(
             f"{config.name} follows {follows}: a release is pinned by a commit there",
@@ -48,6 +52,7 @@ def pin_release(environment: str, release: str) -> DeployConfig:
         )
     reference = resolve(release)
     check_release(config, reference)
+    await_agent(Environment(config), reference)
     pin(environment_path(environment), reference)
     return read_environment(environment)
 

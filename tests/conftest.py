@@ -7,8 +7,11 @@ passes or fails wherever it is tested; HYPOTHESIS_PROFILE=search draws others, a
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
@@ -21,6 +24,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tunegate"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow: set[Path] = {item.path for item in items if item.get_closest_marker("integration")}
     items.sort(key=lambda item: item.path not in slow)  # stable: the order within a file stays
+
+
+def pytest_configure() -> None:
+    """No test may meet, or leave, an environment's state in the home of whoever runs it."""
+    os.environ["TUNEGATE_STATE_HOME"] = tempfile.mkdtemp(prefix="tunegate-state-")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["TUNEGATE_STATE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environments_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A file's `local` is not the `local` of another."""
+    with patch.dict(os.environ, TUNEGATE_STATE_HOME=str(tmp_path_factory.mktemp("state"))):
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -69,9 +69,15 @@ def test_the_agent_may_write_nothing_but_its_checkout_and_has_no_rights(services
             and service["security_opt"] == ["no-new-privileges:true"]
             and service["init"]
         )
-        assert [volume.rpartition(":")[2] for volume in service["volumes"]] == ["/srv/tunegate"] and not service.get(
-            "privileged"
-        )
+        targets = [volume.rpartition(":")[2] for volume in service["volumes"]]
+        assert targets == ["/srv/tunegate", "/var/lib/tunegate"] and not service.get("privileged")
+
+
+def test_the_state_outlives_the_container(services: dict[str, Any]) -> None:
+    """In a volume at the place that a system install has, which the image gives to its user."""
+    assert all("state:/var/lib/tunegate" in services[name]["volumes"] for name in ("agent", "agent-cpu"))
+    assert "volumes: {state: {}," in COMPOSE.read_text(encoding="utf8")
+    assert "install -d -m 700 -o tunegate -g tunegate /var/lib/tunegate" in (ROOT / "Dockerfile.gpu").read_text()
 
 
 def test_what_is_mounted_from_here_exists(services: dict[str, Any]) -> None:

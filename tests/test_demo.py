@@ -86,7 +86,12 @@ def test_the_environment_that_is_written_is_a_valid_one_of_the_demos_own(
     assert demo.make_environment() == "http://127.0.0.1:8091"
     config = load(demo.ENVIRONMENT, DeployConfig)
     assert (config.name, config.release, config.router.port, config.slot_ports) == ("demo", None, 8091, (8172, 8173))
-    assert Path(config.state_dir).is_relative_to(demo.FOLDER) and config.gate and config.promotion == "auto"
+    assert (
+        config.state_dir
+        and Path(config.state_dir).is_relative_to(demo.FOLDER)
+        and config.gate
+        and config.promotion == "auto"
+    )
     assert demo.ENVIRONMENT.read_text().startswith(f"# tunegate deploy {demo.ENVIRONMENT}\n")
 
 

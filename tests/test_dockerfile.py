@@ -112,7 +112,7 @@ def test_every_copied_file_exists() -> None:
 @pytest.mark.unit
 def test_what_must_not_enter_an_image_is_left_out() -> None:
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf8").split()
-    assert {".*", "build", "releases/*/"} <= set(ignored), "environments, git, .env files, weights"
+    assert {".*", "build", "stores", "releases/*/"} <= set(ignored), "environments, git, .env files, weights"
 
 
 @pytest.mark.unit

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from configs.environment.state import home_of
 from tests.serve.conftest import free_ports
 from tests.support.gitlab_pages import commit, copy_checkout, git, gitlab_ci_local, listed
 from tests.support.gitlab_server import gitlab_server
@@ -156,9 +157,9 @@ def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project
     reference = f"smoke@{manifest['digest']}"
     assert (project.verdict()["outcome"], project.verdict()["release"]) == ("pass", reference)
     assert (project.checkout / "build/smoke/gate/junit.xml").exists()
-    assert (project.checkout / "build/deploy/sentiment/loadtest/release/samples.jsonl").read_text(
-        encoding="utf8"
-    ).count('"ok": true') > 0
+    assert (project.checkout / "build/loadtest/sentiment/release/samples.jsonl").read_text(encoding="utf8").count(
+        '"ok": true'
+    ) > 0
     (note,) = project.gitlab.notes[1]
     assert note["body"].startswith("<!-- tunegate:gate smoke -->") and reference[:18] in note["body"]
     assert project.pinned("tune", "sentiment") == project.pinned("tune", "staging") == reference
@@ -217,7 +218,7 @@ def test_a_refused_release_ends_the_pipeline_before_any_pin_and_any_deploy(proje
     judged = project.branch(
         "configs/gates/smoke.yaml", "rules:\n", "rules:\n  - {rule: threshold, metric: accuracy, minimum: 1.01}\n"
     )
-    served = project.checkout / "build/deploy/sentiment/events.jsonl"
+    served = home_of("sentiment") / "events.jsonl"
     events = served.read_text(encoding="utf8") if served.exists() else ""
     run = project.merge_request(**DRY)
     # gitlab-ci-local's own exit code knows nothing of a child; that a child decides over its parent is a check of the

@@ -86,6 +86,7 @@ def test_an_environment_has_the_status_that_it_had(old: Path, name: str) -> None
     before, now = said(f"{name}.status.json"), json.loads(tunegate("status", name, "--json"))
     assert now.pop("router") == {"url": before["door"]["url"], "running": False, "sends_to": None}
     assert (before.pop("door")["open"], before.pop("next"), now.pop("next")) == (False, "open_door", "start_router")
+    assert now.pop("state_dir") == f"build/deploy/{name}"
     del before["holder"], now["holder"]  # a living process may have that number here
     counts = {slot: one.pop("servers") for slot, one in now["slots"].items()}
     assert counts == {
@@ -100,6 +101,27 @@ def test_every_line_of_its_record_is_whole_and_sealed(old: Path, name: str) -> N
     assert now == before
     path = Path(f"build/deploy/{name}/events.jsonl")
     assert len(Record(path).read()) == len(path.read_text(encoding="utf8").splitlines())
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_its_state_comes_home_with_the_first_command_that_changes_it(
+    old: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Once the YAML no longer says where it lay; who only looks reads it there and moves nothing."""
+    monkeypatch.setenv("TUNEGATE_STATE_HOME", str(old / "home"))
+    path, there, home = old / f"configs/deploy/{name}.yaml", old / f"build/deploy/{name}", old / f"home/{name}"
+    path.write_text(re.sub(r"(?m)^state_dir: .*\n", "", path.read_text(encoding="utf8")), encoding="utf8")
+    before = (there / "events.jsonl").read_bytes()
+    looked = json.loads(tunegate("status", name, "--json"))
+    assert looked["state_dir"] == str(there) and not home.exists()
+    tunegate("stop", name)
+    assert not there.exists() and (home / "events.jsonl").read_bytes().startswith(before)
+    now = json.loads(tunegate("audit", "verify", name, "--json"))
+    was = said(f"{name}.audit-verify.json")
+    assert now["sealed_lines"] > was["sealed_lines"] and now["lines_before_seals"] == was["lines_before_seals"]
+    assert json.loads(tunegate("status", name, "--json"))["state_dir"] == str(home)
+    if name != "old-gpt":  # which had no deploy with a receipt
+        assert json.loads(tunegate("receipt", name, "--list", "--json")) == said(f"{name}.receipts.json")
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS[:2])

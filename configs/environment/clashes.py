@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.environment.config import DeployConfig
+from configs.environment.state import declared_folder
 from configs.slots import SLOTS
 
 
@@ -38,7 +39,7 @@ def claims(config: DeployConfig) -> Iterator[Claim]:
     for index, slot in enumerate(SLOTS):
         for port in config.ports_of(slot):
             yield Claim(("slot_ports", index), "port", str(port))
-    yield Claim(("state_dir",), "folder", str(Path(config.state_dir).resolve()))
+    yield Claim(("state_dir",), "folder", str(declared_folder(config).resolve()))
     yield Claim(("name",), "name", config.name)
 
 

@@ -15,7 +15,7 @@ from configs.environment.strategy import BlueGreen, Capacity, Strategy, Supervis
 from configs.environment.tracing import Tracing
 from configs.environment.watch import Watch
 from configs.release import REFERENCE_PATTERN
-from configs.section import NAME_PATTERN, ExistingPath, InsidePath, Section
+from configs.section import NAME_PATTERN, ExistingPath, FolderPath, Section
 from configs.slots import SLOTS, SlotName
 
 
@@ -67,7 +67,11 @@ class DeployConfig(Section):
     bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")
     drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
     keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")
-    state_dir: InsidePath = Field("build/deploy/local", description="events, logs, sockets")
+    state_dir: FolderPath | None = Field(
+        None,
+        description="record, keys, logs, sockets: a folder of the checkout, or an absolute path; "
+        "null: the environment's own, outside of every checkout (docs/operator.md, Where things lie)",
+    )
 
     @model_validator(mode="after")
     def one_environment_judges(self) -> DeployConfig:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from configs.errors import ExternalError
 from eval.metrics.sketch import SKETCH, share
-from infra.dvc.looks import HERE, Look, count_here, count_in_remote, hex_of
+from infra.dvc.looks import Look, count_here, count_in_remote, hex_of
 from infra.files.atomic import read_json, write_text
+from infra.state.places import LOOKS, OLDEST_LOOKS
+from infra.state.stores import settle_looks
 from infra.terminal import waiting
 
 SHARED = 0.1
-EARLIER = Path("build/looks.jsonl")  # what an earlier tunegate kept
 
 
 def is_same_set(look: Look, sketch: list[str] | None) -> bool:
@@ -48,7 +49,8 @@ def record_look(rows: str, sketch: tuple[str, ...], release: str, gate: str) -> 
 
 def take_over_earlier() -> None:
     """Each line, and each verdict published then, as a look by an unknown gate; what a kill cut short is none."""
-    lines = EARLIER.read_text(encoding="utf8").split("\n") if EARLIER.exists() else []
+    settle_looks()
+    lines = OLDEST_LOOKS.read_text(encoding="utf8").split("\n") if OLDEST_LOOKS.exists() else []
     published = [path.read_text(encoding="utf8") for path in sorted(Path("releases").glob("*/gate/verdict.json"))]
     for text in (*lines, *published):
         try:
@@ -59,6 +61,6 @@ def take_over_earlier() -> None:
                 continue
         except (ValueError, KeyError, TypeError):
             continue
-        path = HERE / rows / f"{hex_of(digest)}-earlier"
+        path = LOOKS / rows / f"{hex_of(digest)}-earlier"
         if not path.exists():
             write_text(path, "{}")

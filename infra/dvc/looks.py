@@ -1,5 +1,5 @@
 """Looks at test rows, counted in the DVC remote, where a fresh clone sees those of all others; this machine keeps its
-own in build/looks, and hands them in when the remote answers again.
+own in stores/looks, and hands them in when the remote answers again.
 
     looks/ROWS/rows.json        a sketch of the test rows (eval/metrics/sketch.py), by which another set is known as a
     part looks/ROWS/RELEASE-GATE     one release judged by one gate: which look it was
@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from infra.dvc.evaluations import remote_folder
+from infra.state.places import LOOKS
+from infra.state.stores import settle_looks
 
-HERE = Path("build/looks")
 ROWS = "rows.json"
 
 
@@ -55,7 +55,8 @@ def count_here(look: Look, is_same: IsSame) -> int:
     """Which look this is of those that were made on this machine."""
     from dvc.fs import LocalFileSystem
 
-    return count(LocalFileSystem(), str(HERE), look, is_same)
+    settle_looks()
+    return count(LocalFileSystem(), str(LOOKS), look, is_same)
 
 
 def count(files: Any, place: str, look: Look, is_same: IsSame) -> int:
@@ -80,7 +81,7 @@ def count(files: Any, place: str, look: Look, is_same: IsSame) -> int:
 
 def hand_in(files: Any, place: str) -> None:
     """Looks of this machine that the remote does not know, without their numbers, for others may have come before."""
-    for folder in sorted(path for path in HERE.glob("*") if path.is_dir()):
+    for folder in sorted(path for path in LOOKS.glob("*") if path.is_dir()):
         there = files.join(place, folder.name)
         known = names(files, there) if files.exists(there) else []
         files.makedirs(there, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from configs.errors import ExternalError
 from infra.masking import masked, refuse_written_login
+from infra.state.stores import settle_dvc_remote
 
 
 @contextmanager
@@ -22,6 +23,7 @@ def repository() -> Iterator[Any]:
     logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)
     ui.error_console.quiet = True
 
+    settle_dvc_remote()
     try:
         with Repo(".") as repo:
             repo.scm_context.quiet = True  # its advice goes to stdout, which belongs to the command line

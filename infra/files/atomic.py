@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from configs.errors import ExternalError
+
 
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
@@ -37,6 +39,18 @@ def clear_partials(target: Path) -> None:
 
 def is_running(pid: int) -> bool:
     return pid != os.getpid() and Path(f"/proc/{pid}").exists()
+
+
+def private_directory(path: Path) -> None:
+    """Only its owner may enter it, nor any parent that has to be made for it. Raises ExternalError."""
+    try:
+        for folder in reversed((path, *path.parents)):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ExternalError(
+            f"{path}: cannot be made: {error.strerror or error}", hint=f"ls -ld {path.parent}"
+        ) from error
 
 
 @contextmanager

@@ -27,10 +27,11 @@ from configs.environment.config import DeployConfig
 from configs.environment.router import Scope
 from configs.errors import InputError
 from configs.section import NAME_PATTERN, Section
-from infra.files.atomic import write_private
+from infra.files.atomic import private_directory, write_private
 from infra.files.sealed_log import append
 from infra.git.command import stamp
 from infra.haproxy.runtime_api import Admin
+from infra.state.folder import state_folder
 
 DEFAULT = "default"
 SHORTEST_KEY = 16
@@ -73,7 +74,7 @@ class Keyring:
 
     @property
     def path(self) -> Path:
-        return Path(self.config.state_dir) / "keys.json"
+        return state_folder(self.config) / "keys.json"
 
     def read(self) -> list[Key]:
         """Raises InputError where the file was spoilt."""
@@ -144,7 +145,7 @@ class Keyring:
     def changed(self, change: str, name: str, why: str | None) -> Iterator[list[Key]]:
         """Read, change, put on record, write the file, tell the running router: one process at a time, and nothing
         where the change or the record fails."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(self.path.parent)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.read()
@@ -196,9 +197,9 @@ def api_key(config: DeployConfig) -> str:
                 hint=f"unset {name}, and one is made",
             )
         return given
-    path = Path(config.state_dir) / "api_key"
+    path = state_folder(config) / "api_key"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(secrets.token_urlsafe(32))

@@ -19,6 +19,7 @@ from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.runtime_api import Admin, read_map_file
 from infra.haproxy.servers import Servers, Traffic, release_entries, server_entry
 from infra.haproxy.tls import differs, renew, tls_files
+from infra.state.folder import state_folder
 
 # Where this machine itself reaches what listens everywhere.
 ANY_ADDRESS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
@@ -33,7 +34,7 @@ class Router:
 
     @property
     def folder(self) -> Path:
-        return Path(self.config.state_dir) / "router"
+        return state_folder(self.config) / "router"
 
     @property
     def base_url(self) -> str:

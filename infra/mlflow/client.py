@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from configs.errors import ExternalError, InputError, cause_of
 from infra.masking import masked
+from infra.state.places import STORES
+from infra.state.stores import mlflow_database
 
 # Answers that would come again: the line is given up, so that those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
@@ -55,7 +57,7 @@ def download_model(uri: str, target: Path) -> Path:
 
 
 def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('build/mlflow.db').resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlflow_database(Path.cwd())}"
 
 
 @functools.cache
@@ -79,8 +81,9 @@ def connect(uri: str) -> Any:
     from filelock import FileLock
     from mlflow.tracking import MlflowClient
 
-    Path("build").mkdir(exist_ok=True)
-    with contextlib.nullcontext() if uri.startswith("http") else FileLock("build/mlflow.lock", timeout=LOCK_SECONDS):
+    STORES.mkdir(exist_ok=True)
+    lock = STORES / "mlflow.lock"
+    with contextlib.nullcontext() if uri.startswith("http") else FileLock(lock, timeout=LOCK_SECONDS):
         return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
 
 

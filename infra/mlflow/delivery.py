@@ -9,6 +9,8 @@ from typing import Any
 
 from infra.mlflow.client import LOCK_SECONDS, REFUSALS, connect, tracking_uri, warn
 from infra.mlflow.outbox import Line, Outbox
+from infra.state.places import MLFLOW_ARTIFACTS
+from infra.state.stores import mlflow_database
 
 
 def deliver(outbox: Outbox) -> None:
@@ -86,10 +88,11 @@ def run_id_of(outbox: Outbox) -> str:
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """A store without a server keeps its artifacts under build; a server says itself where it keeps them."""
+    """A store without a server keeps its artifacts in this checkout; a server says itself where it keeps them."""
     from mlflow.exceptions import MlflowException
 
-    location = None if tracking_uri().startswith("http") else Path("build/mlartifacts").resolve().as_uri()
+    here = not tracking_uri().startswith("http")
+    location = mlflow_database(Path.cwd()).with_name(MLFLOW_ARTIFACTS).as_uri() if here else None
     try:
         found = client.get_experiment_by_name(name)
         return str(found.experiment_id if found else client.create_experiment(name, artifact_location=location))

@@ -51,10 +51,12 @@ class SamplerSettings(TypedDict):
 
 def sampling_of(config: DeployConfig, slot: str) -> SamplerSettings | None:
     """What the slot's server is told; None where nothing is sampled: then it runs without the middleware."""
+    from infra.state.folder import state_folder
+
     settings = config.sampling
     strategy = config.strategy.share / 100 if config.strategy.kind == "shadow" else 0.0
     share = max(settings.share, config.shadow.share if config.shadow else 0.0, strategy)
-    folder = str((Path(config.state_dir) / "samples").absolute())
+    folder = str((state_folder(config) / "samples").absolute())
     told = settings.model_dump() | {"share": share, "folder": folder, "slot": slot}
     return cast("SamplerSettings", told) if share else None
 

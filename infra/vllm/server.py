@@ -19,6 +19,7 @@ from configs.release import Manifest
 from infra.boot import ProcessId, bears, boot_id, identify, is_taken, members_of, words_of
 from infra.boot import is_alive as is_running
 from infra.files.logs import begin_anew, end_of
+from infra.state.serve_environment import current
 from infra.terminal import waiting
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
@@ -54,7 +55,7 @@ class SlotProcess:
 
 def serve_python() -> Path:
     """The serve environment's interpreter. Raises InputError when it is not set up."""
-    python = Path(os.environ.get("TUNEGATE_SERVE_PYTHON", ".venv-serve/bin/python"))
+    python = Path(os.environ.get("TUNEGATE_SERVE_PYTHON") or current() / "bin/python")
     if not python.exists():
         raise InputError(f"{python}: no serve environment", hint="make setup")
     return python.absolute()

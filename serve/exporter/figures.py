@@ -16,6 +16,7 @@ from configs.environment.config import DeployConfig
 from configs.release import short
 from infra.haproxy.router import Router
 from infra.haproxy.tls import certificate_end
+from infra.state.folder import state_folder
 from serve.plan.action import Action, End
 from serve.plan.situation import Situation
 from serve.record.drift import difference
@@ -118,7 +119,7 @@ def git(situation: Situation, turn: Turn | None) -> Iterator[Metric]:
 def outside(config: DeployConfig) -> Iterator[Metric]:
     """What no loop looks at: the disk and the certificate."""
     with suppress(OSError):
-        disk = os.statvfs(config.state_dir)
+        disk = os.statvfs(state_folder(config))
         yield gauge("state_free_bytes", "Room on the disk of the state folder", disk.f_bavail * disk.f_frsize)
         yield gauge("state_size_bytes", "That disk", disk.f_blocks * disk.f_frsize)
     end = certificate_end(Router(config).folder) if config.router.tls else None

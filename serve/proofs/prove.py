@@ -12,6 +12,7 @@ from pathlib import Path
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
+from infra.state.folder import state_folder
 from infra.vllm.client import ask
 from infra.vllm.parity import check_parity
 from infra.vllm.server import SlotProcess, wait_healthy
@@ -90,7 +91,7 @@ def prove_load(
     """Blue first, for green's load would slow it. Raises RefusedError with every rule that did not pass."""
     if load_gate is None or config.gate is None:
         return {"skipped": "the environment names no gate"}
-    settings, prompts, folder = config.load_test, release / "golden.jsonl", Path(config.state_dir) / "loadtest"
+    settings, prompts, folder = config.load_test, release / "golden.jsonl", state_folder(config) / "loadtest"
     measure = measuring(config.model, settings, prompts)
     baseline, how = (
         measure_baseline(blue, settings, prompts, folder, measure) if needs_baseline(Path(config.gate)) else ({}, {})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.read import environment_path, read_environment
 from infra.git.pins import last_pinned, pinned_before
+from infra.state.folder import ForeignStateError, state_folder
+from infra.state.places import RECORD
 from serve.record.record import Record
-from serve.record.releases_in_use import RECORD
 
 if TYPE_CHECKING:
     from configs.environment.config import DeployConfig
@@ -36,5 +36,10 @@ def judging(config: DeployConfig) -> DeployConfig:
 
 def last_served(config: DeployConfig) -> str | None:
     """What has all of the traffic by the record here, else what had it last; None where nothing ever had."""
-    state = Record(Path(config.state_dir) / RECORD).state()
+    try:
+        state = Record(state_folder(config) / RECORD).state()
+    except (
+        ForeignStateError
+    ):  # of a machine that serves another user's environment no more is known here than elsewhere
+        return None
     return state.release_of(state.active) or next(reversed(state.last_switched), None)

@@ -18,6 +18,8 @@ from configs.verdict import Verdict
 from infra.boot import ProcessId, identify
 from infra.dvc.releases import folder_of
 from infra.haproxy.router import Router
+from infra.state.folder import state_folder
+from infra.state.home import settle
 from infra.vllm.server import SlotProcess, is_alive, recorded
 from serve.record.facts import Acquired, Holder, Started
 from serve.record.record import Record
@@ -45,7 +47,7 @@ class Environment:
 
     @property
     def folder(self) -> Path:
-        return Path(self.config.state_dir)
+        return state_folder(self.config)
 
     @property
     def record(self) -> Record:
@@ -148,7 +150,7 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
     """
     from filelock import FileLock, Timeout
 
-    env.folder.mkdir(parents=True, exist_ok=True)
+    settle(env.config)
     lock = FileLock(env.folder / "lock", timeout=0)
     try:
         try:
@@ -176,6 +178,7 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
             "ticks": me.ticks,
             "host": socket.gethostname(),
             "command": command,
+            "checkout": os.getcwd(),
         }
         if follows:
             facts["follows"] = follows

@@ -17,7 +17,7 @@ Counters = dict[str, Any]
 
 
 class Acquired(TypedDict):
-    """A command, or the agent, holds the environment from here on."""
+    """A command, or the agent, holds the environment from here on. `checkout`: the folder that it works in."""
 
     token: int
     pid: int
@@ -25,6 +25,7 @@ class Acquired(TypedDict):
     ticks: NotRequired[int]
     host: str
     command: str
+    checkout: NotRequired[str]
     follows: NotRequired[str]
 
 

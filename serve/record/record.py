@@ -11,6 +11,7 @@ from typing import Any
 from configs.errors import ExternalError
 from configs.slots import SlotName
 from infra.boot import now
+from infra.files.atomic import private_directory
 from infra.files.sealed_log import append, first_seal
 from infra.git.command import stamp
 from serve.record.event import REQUESTS, Event, Kind
@@ -38,7 +39,7 @@ class Record:
         when = {"at": moment.iso, "boot": moment.boot, "uptime": round(moment.uptime, 3)}
         event = Event(**when, kind=kind, slot=slot, facts=facts, **provenance)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_directory(self.path.parent)
             # An operator's request and the agent's work are written by two processes.
             with FileLock(self.path.with_suffix(".lock")):
                 self.check_token()

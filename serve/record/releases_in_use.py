@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from configs.environment.state import known_homes
 from configs.read import read_environment
 from configs.release import ReleaseUse
 from configs.slots import SLOTS
+from infra.state.folder import state_folder
+from infra.state.places import RECORD
 from serve.record.event import Event
 from serve.record.fold import fold
 from serve.record.record import Record
 from serve.record.state import State
-
-RECORD = "events.jsonl"
 
 
 def releases_in_use() -> list[ReleaseUse]:
@@ -23,17 +24,17 @@ def releases_in_use() -> list[ReleaseUse]:
 
 
 def environments() -> list[tuple[str, str | None, Path]]:
-    """Name, pinned release, record. A record under build/ whose YAML is elsewhere, or gone, counts by its folder: its
-    servers may still run."""
+    """Name, pinned release, record. A record under build/ or in a home whose YAML is elsewhere, or gone, counts by its
+    folder: its servers may still run."""
     configs = [read_environment(str(path)) for path in sorted(Path("configs/deploy").glob("*.yaml"))]
     named: list[tuple[str, str | None, Path]] = [
-        (config.name, config.release, Path(config.state_dir) / RECORD) for config in configs
+        (config.name, config.release, state_folder(config) / RECORD) for config in configs
     ]
     known = {path.resolve() for _, _, path in named}
     return named + [
         (path.parent.as_posix(), None, path)
-        for path in sorted(Path("build").rglob(RECORD))
-        if path.resolve() not in known
+        for path in [*sorted(Path("build").rglob(RECORD)), *(home / RECORD for home in known_homes())]
+        if path.exists() and path.resolve() not in known
     ]
 
 

@@ -78,6 +78,7 @@ class EventShown(TypedDict):
 @final
 class Standing(TypedDict):
     environment: str
+    state_dir: str
     router: RouterStanding
     active: SlotName | None
     desired: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from configs.environment.clashes import clashes
 from configs.errors import InputError
-from configs.read import environment_path, other_environments
+from configs.read import environment_path, environments_here
 from configs.slots import SlotName
 from infra.haproxy.api_keys import api_key
 from serve.plan.action import Action
@@ -72,7 +72,7 @@ def start_router(env: Environment, state: State) -> None:
 
 def refuse_clashes(env: Environment) -> None:
     name = env.config.name
-    others = [other for other in other_environments(environment_path(name)) if other.name != name]
+    others = [other for other in environments_here(environment_path(name)) if other.name != name]
     found = [
         f"{claim.what} {claim.value} is {theirs} of {other}" for claim, other, theirs in clashes(env.config, others)
     ]

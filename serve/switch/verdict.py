@@ -17,10 +17,11 @@ from configs.rules.gate import GateConfig
 from configs.verdict import NO_CHAMPION, Binding, Verdict
 from infra.dvc.judgements import judged_folders
 from infra.signing import verify_signature
+from infra.state.folder import state_folder
+from infra.state.places import RECORD
 from infra.vllm.version import vllm_version
 from serve.record.champion import judging, last_served
 from serve.record.record import Record
-from serve.record.releases_in_use import RECORD
 
 UNBOUND = "its verdict does not say what it was judged for: an earlier tunegate wrote it"
 
@@ -68,7 +69,7 @@ def read_passing(config: DeployConfig, reference: str, path: Path) -> Verdict:
 
 def came_through(config: DeployConfig) -> set[str]:
     """What serves here, and what came through its bake here: a way back needs no new verdict."""
-    state = Record(Path(config.state_dir) / RECORD).state()
+    state = Record(state_folder(config) / RECORD).state()
     serving = state.release_of(state.active)
     return {*state.good, *([serving] if serving else [])}
 

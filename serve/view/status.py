@@ -50,6 +50,7 @@ def status(env: Environment) -> Standing:
         held = {name: value for name, value in holder.items() if name in shown} | {"since": holder["at"]}
     return {
         "environment": env.config.name,
+        "state_dir": str(env.folder),
         "router": {"url": env.router.base_url, "running": seen.router_running, "sends_to": seen.routed},
         "active": state.active,
         "desired": state.wanted.desired,
@@ -140,6 +141,7 @@ def standing(seen: Standing) -> dict[str, str]:
         "paged": seen["paged"],
         "holder": f"{holder['command']} {holder['pid']} since {holder['since'][11:19]}" if holder else None,
         "last deploy": seen["receipt"],
+        "state": seen["state_dir"],
     }
     return {name: str(value) for name, value in found.items() if value}
 

@@ -87,7 +87,7 @@ def test_a_login_that_git_would_keep_is_refused(remote: dict[str, Any]) -> None:
     [
         {"url": "s3://bucket", "endpointurl": "https://s3.example"},
         {"url": "ssh://git@host/x"},
-        {"url": "../build/dvc-remote"},
+        {"url": "../stores/dvc"},
     ],
 )
 def test_a_remote_whose_login_is_elsewhere_is_good(remote: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from configs.environment.state import SYSTEM_HOME
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
@@ -40,6 +41,13 @@ def test_it_runs_the_agent_of_its_instance_in_the_checkout_as_nobody_special(ser
         and service["User"] == "tunegate"
     )
     assert (service["NoNewPrivileges"], service["CapabilityBoundingSet"], service["UMask"]) == ("yes", "", "0077")
+
+
+def test_its_state_is_the_systems_and_nothing_that_lasts_lies_in_build(service: dict[str, str]) -> None:
+    """Others may see whose names are there, so that a job of CI by another user starts no second stack."""
+    assert Path("/var/lib") / service["StateDirectory"] == SYSTEM_HOME and service["StateDirectoryMode"] == "0711"
+    assert "HOME=/var/cache/" + service["CacheDirectory"] in service["Environment"].split()
+    assert "build" not in " ".join(service.values())
 
 
 def test_what_would_break_a_slot_that_outlives_the_agent_is_not_set(service: dict[str, str]) -> None:

@@ -147,7 +147,8 @@ def gitlab_ci_local(checkout: Path, *arguments: str, **project: str) -> subproce
         environment["PATH"] = f"{stand_in.parent}{os.pathsep}{environment['PATH']}"
     settings = checkout / ".home/.gitlab-ci-local/variables.yml"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text(yaml.safe_dump({"global": {"TESTS": "-m unit tests/configs"} | project}), encoding="utf8")
+    variables = {"TESTS": "-m unit tests/configs", "TUNEGATE_STATE_HOME": os.environ["TUNEGATE_STATE_HOME"]}
+    settings.write_text(yaml.safe_dump({"global": variables | project}), encoding="utf8")
     options = ["--force-shell-executor", "--home", str(checkout / ".home")]
     return subprocess.run(
         [NODE, GITLAB_CI_LOCAL, *options, *arguments], cwd=checkout, env=environment, capture_output=True, text=True

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import eval.rules.holdout
 from configs.errors import ExternalError
 from eval.metrics.sketch import SKETCHED_ROWS, share, sketch_of
-from eval.rules.holdout import EARLIER, record_look
+from eval.rules.holdout import record_look
 from infra.dvc.looks import Look
+from infra.state.places import OLDEST_LOOKS, earlier
 
 pytestmark = pytest.mark.unit
 GATE, OTHER_GATE = (f"sha256:{letter * 64}" for letter in "ef")
@@ -53,9 +54,10 @@ def test_added_rows_go_on_with_the_count_and_other_rows_have_their_own() -> None
 
 
 def test_looks_that_an_earlier_version_kept_or_published_count_too() -> None:
-    EARLIER.parent.mkdir(parents=True)
+    earlier(OLDEST_LOOKS).parent.mkdir(parents=True)
     rows = "sha256:40-question-0"
-    EARLIER.write_text(json.dumps({"dataset": rows, "digest": "sha256:" + "9" * 64}) + '\n{"dataset": "torn')
+    line = json.dumps({"dataset": rows, "digest": "sha256:" + "9" * 64})
+    earlier(OLDEST_LOOKS).write_text(f'{line}\n{{"dataset": "torn')
     published = Path("releases/run@bbbbbbbbbbbb/gate/verdict.json")
     published.parent.mkdir(parents=True)
     published.write_text(json.dumps({"release": "run@sha256:" + "8" * 64, "dataset": rows, "binding": None}))

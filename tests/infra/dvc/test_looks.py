@@ -10,7 +10,8 @@ import pytest
 
 from configs.errors import ExternalError
 from infra.dvc import looks
-from infra.dvc.looks import HERE, Look, count, count_here, count_in_remote
+from infra.dvc.looks import Look, count, count_here, count_in_remote
+from infra.state.places import LOOKS
 from tests.support.releases import checkout
 
 __all__ = ["checkout"]
@@ -28,7 +29,7 @@ def overlap(one: Look, sketch: list[str] | None) -> bool:
 
 def test_another_clone_goes_on_with_the_count() -> None:
     assert [count_in_remote(look(number), overlap) for number in (1, 2, 1)] == [1, 2, 1]
-    shutil.rmtree(HERE, ignore_errors=True)  # a fresh clone has nothing but the remote
+    shutil.rmtree(LOOKS, ignore_errors=True)  # a fresh clone has nothing but the remote
     assert count_in_remote(look(3), overlap) == 3
     assert count_in_remote(look(4, "sha256:more-rows", ("2", "3")), overlap) == 4
     assert count_in_remote(look(4, "sha256:others", ("8",)), overlap) == 1
@@ -37,7 +38,7 @@ def test_another_clone_goes_on_with_the_count() -> None:
 def test_what_was_looked_at_offline_is_handed_in_and_counts() -> None:
     assert [count_here(look(number), overlap) for number in (1, 2)] == [1, 2]
     assert count_in_remote(look(3), overlap) == 3
-    shutil.rmtree(HERE)
+    shutil.rmtree(LOOKS)
     assert count_in_remote(look(2), overlap) == 3, "its number in the store is not the one that it had offline"
 
 
@@ -54,7 +55,7 @@ def test_a_kill_between_two_writes_leaves_a_look_that_counts(monkeypatch: pytest
         with pytest.raises(KeyboardInterrupt):
             count_here(look(1), overlap)
     assert count_here(look(2), overlap) == 2 and count_here(look(1), overlap) == 2
-    (HERE / "rows" / look(1).file).write_text('{"lo')
+    (LOOKS / "rows" / look(1).file).write_text('{"lo')
     assert count_here(look(3), overlap) == 3
 
 

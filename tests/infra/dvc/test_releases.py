@@ -40,7 +40,7 @@ def test_publish_leaves_git_one_pointer_and_stdout_nothing(checkout: Path, capfd
 
 def test_bytes_are_in_the_remote_that_the_config_names(checkout: Path) -> None:
     releases.publish(make_run(weights=b"these very bytes")[0])
-    assert b"these very bytes" in content(checkout / "build/dvc-remote").values()
+    assert b"these very bytes" in content(checkout / "stores/dvc").values()
 
 
 def test_publishing_twice_changes_nothing(checkout: Path) -> None:
@@ -143,13 +143,22 @@ def test_a_killed_publish_is_finished_by_the_next(
 def test_lost_bytes_are_published_anew(checkout: Path) -> None:
     paths, manifest = make_run()
     target = releases.publish(paths)
-    for folder in (target, Path(".dvc/cache"), Path("build/dvc-remote")):
+    for folder in (target, Path(".dvc/cache"), Path("stores/dvc")):
         shutil.rmtree(folder)
     with pytest.raises(ExternalError, match=r"DVC(.|\n)*dvc status"):
         releases.find(manifest.reference)
     releases.publish(paths)
     shutil.rmtree(target)
     assert releases.find(manifest.reference) == target
+
+
+def test_what_an_earlier_version_pushed_into_build_is_fetched(checkout: Path) -> None:
+    paths, manifest = make_run()
+    target = releases.publish(paths)
+    Path("stores/dvc").rename("build/dvc-remote")
+    for folder in (target, Path(".dvc/cache")):
+        shutil.rmtree(folder)
+    assert releases.find(manifest.reference) == target and not Path("build/dvc-remote").exists()
 
 
 def test_a_flipped_byte_here_does_not_reach_the_cache(checkout: Path) -> None:

@@ -184,7 +184,7 @@ def test_what_is_published_but_not_committed_stays_in_the_remote(checkout: Path)
 def test_the_only_copy_stays(checkout: Path, lost: str) -> None:
     _, target = publish("only", b"weights")
     if lost == "remote":
-        shutil.rmtree("build/dvc-remote")
+        shutil.rmtree("stores/dvc")
     else:
         Path(f"{target}.dvc").unlink()
     assert prune.prune(nobody, act=True)["kept"] == {target.name: "the DVC remote does not have all of it"}
@@ -193,9 +193,7 @@ def test_the_only_copy_stays(checkout: Path, lost: str) -> None:
 
 def test_one_lost_object_is_enough_to_keep_the_folder(checkout: Path) -> None:
     _, target = publish("torn", b"weights")
-    (lost,) = [
-        path for path in Path("build/dvc-remote").rglob("*") if path.is_file() and path.read_bytes() == b"weights"
-    ]
+    (lost,) = [path for path in Path("stores/dvc").rglob("*") if path.is_file() and path.read_bytes() == b"weights"]
     lost.unlink()
     assert target.name in prune.prune(nobody, act=True)["kept"]
 
@@ -222,11 +220,11 @@ def test_the_remote_loses_what_no_commit_points_to_and_nothing_else(checkout: Pa
     paths, _ = make_run("stray", weights=b"never committed")
     stray = releases.publish(paths)
     Path(f"{stray}.dvc").unlink()
-    before = content(Path("build/dvc-remote"))
+    before = content(Path("stores/dvc"))
     told = prune.prune(nobody, remote=True)["remote_objects_that_would_go"]
-    assert told > 0 and content(Path("build/dvc-remote")) == before
+    assert told > 0 and content(Path("stores/dvc")) == before
     assert prune.prune(nobody, act=True, remote=True)["remote_objects_removed"] == told
-    left = content(Path("build/dvc-remote"))
+    left = content(Path("stores/dvc"))
     assert b"never committed" not in left.values() and b"weights" in left.values() and len(before) - len(left) == told
     assert evaluations.find_evaluation("k", checkout / "there") and releases.find(kept) == target
 

@@ -33,7 +33,7 @@ def test_cause_of_finds_what_lies_below() -> None:
 def test_a_run_on_the_default_store_stays_under_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert client.tracking_uri() == f"sqlite:///{tmp_path}/build/mlflow.db"
+    assert client.tracking_uri() == f"sqlite:///{tmp_path}/stores/mlflow.db"
 
 
 def test_a_server_of_ones_own_wins(monkeypatch: pytest.MonkeyPatch) -> None:

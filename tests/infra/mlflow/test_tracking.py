@@ -81,8 +81,26 @@ def test_a_run_holds_parameters_metrics_dataset_artifacts_and_status(mlflow: Any
         {"train": {"rows": 9}},
     )
     assert [one.path for one in mlflow.list_artifacts(tracker.run_id, "eval")] == ["eval/metrics.json"]
-    assert run.info.artifact_uri.startswith((here / "build/mlartifacts").as_uri())
-    assert {path.name for path in here.iterdir()} == {"build", "eval", "tracking"}  # no mlruns
+    assert run.info.artifact_uri.startswith((here / "stores/mlartifacts").as_uri())
+    assert {path.name for path in here.iterdir()} == {"stores", "eval", "tracking"}  # no mlruns
+
+
+@pytest.mark.integration
+def test_what_an_earlier_version_tracked_in_build_is_found_with_its_artifacts(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code = (
+        "import sys; from pathlib import Path; from mlflow.tracking import MlflowClient; import pathlib\n"
+        "Path('build').mkdir(); at = MlflowClient(f'sqlite:///{Path.cwd()}/build/mlflow.db')\n"
+        "made = at.create_experiment('x', artifact_location=(Path.cwd() / 'build/mlartifacts').as_uri())\n"
+        "run = at.create_run(made).info.run_id; at.log_text(run, 'kept', 'note.txt'); print(run)"
+    )
+    run_id = subprocess.run([sys.executable, "-c", code], cwd=here, capture_output=True, text=True).stdout.strip()
+    found = client.connect(client.tracking_uri())
+    assert client.tracking_uri() == f"sqlite:///{here}/stores/mlflow.db" and not (here / "build/mlflow.db").exists()
+    assert found.get_run(run_id).info.artifact_uri.startswith((here / "stores/mlartifacts").as_uri())
+    assert Path(found.download_artifacts(run_id, "note.txt")).read_text() == "kept"
 
 
 @pytest.mark.integration
