@@ -30,6 +30,7 @@ from serve.switch.effects import perform_task
 from serve.switch.loop import LOOK_SECONDS, Loop
 from serve.switch.reconcile import check_release
 from serve.switch.tasks import Tasks
+from serve.watch.budgets import Budgets
 
 MOST_ACTIONS_A_TURN = 100
 MOST_TASKS_AT_THE_END = 3  # that it began, that it ended, and its result
@@ -63,6 +64,7 @@ class Agent:
     loop: Loop = field(init=False)
     checks: Tasks = field(init=False)
     exporter: Exporter = field(init=False)
+    budgets: Budgets = field(init=False)
 
     def run(self, interval_seconds: float | None, *, once: bool = False, command: str = "agent") -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at
@@ -78,7 +80,7 @@ class Agent:
     @contextmanager
     def working(self, held: Environment) -> Iterator[None]:
         """While it holds the environment. What runs for it ends with it."""
-        self.env, self.pin_check = held, PinCheck()
+        self.env, self.pin_check, self.budgets = held, PinCheck(), Budgets.of(held)
         with (
             Tasks(held, perform_task) as tasks,
             Tasks(held, verify) as self.checks,
@@ -115,6 +117,7 @@ class Agent:
             self.reconcile,
             self.self_heal_router,
             self.look_at_router,
+            self.look_at_budgets,
             self.write_back,
             self.report,
         )
@@ -211,6 +214,9 @@ class Agent:
         healed += ["servers"] if self.env.router.servers.heal() else []
         if healed:
             self.env.report_progress(f"not as the record has it, put right: {', '.join(healed)}")
+
+    def look_at_budgets(self) -> None:
+        self.budgets.look(self.env)
 
     def look_at_router(self) -> None:
         """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters

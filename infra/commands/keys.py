@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from infra.haproxy.api_keys import Key, KeyLimits, Keyring
 
 KeyName = Annotated[str, typer.Argument(metavar="NAME", help="who holds the key, as in logs: team-search")]
-COLUMNS = ("name", "scopes", "rpm", "tpm", "concurrent", "created", "expires", "sha256")
+SHORT = {
+    "rpm": "requests_per_minute",
+    "tpm": "tokens_per_minute",
+    "a day": "tokens_per_day",
+    "a month": "tokens_per_month",
+}
+COLUMNS = ("name", "scopes", *SHORT, "concurrent", "created", "expires", "sha256")
 
 
 def add(
@@ -25,13 +31,22 @@ def add(
     scope: Annotated[list[str] | None, typer.Option(help="chat, classify, embeddings, models; none: all")] = None,
     rpm: Annotated[int, typer.Option(help="requests a minute; 0: no limit")] = 0,
     tpm: Annotated[int, typer.Option(help="tokens a minute, reserved from what a request asks for; 0: no limit")] = 0,
+    tokens_per_day: Annotated[int, typer.Option(help="a budget: tokens really used in a day of UTC; 0: none")] = 0,
+    tokens_per_month: Annotated[int, typer.Option(help="the same of a month; 0: none")] = 0,
     concurrent: Annotated[int, typer.Option(help="requests at once; 0: no limit")] = 0,
     expires: Annotated[str | None, typer.Option(help="valid for 30m, 12h, 90d; none: for ever")] = None,
     why: Why = None,
 ) -> None:
     """Make a key and print it, this once. The running router knows it at once."""
     ends = int(time.time()) + seconds_of(expires) if expires else 0
-    limits = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrent": concurrent, "expires": ends}
+    limits = {
+        "requests_per_minute": rpm,
+        "tokens_per_minute": tpm,
+        "tokens_per_day": tokens_per_day,
+        "tokens_per_month": tokens_per_month,
+        "concurrent": concurrent,
+        "expires": ends,
+    }
     typer.echo(keyring(environment).add(name, read_limits(limits | ({"scopes": scope} if scope else {})), why))
 
 
@@ -41,7 +56,7 @@ def list_keys(environment: EnvironmentName, as_json: AsJson = False) -> None:
     if as_json:
         show(rows, True)
         return
-    print_table([row | {"rpm": row["requests_per_minute"], "tpm": row["tokens_per_minute"]} for row in rows], COLUMNS)
+    print_table([row | {short: row[name] for short, name in SHORT.items()} for row in rows], COLUMNS)
 
 
 def revoke(environment: EnvironmentName, name: KeyName, why: Why = None) -> None:

@@ -39,11 +39,13 @@ KEY_PATTERN = rf"[A-Za-z0-9._~+/-]{{{SHORTEST_KEY - 1},}}[A-Za-z0-9._~+/=-]+"
 
 
 class KeyLimits(Section):
-    """Limits of 0 are none; `expires` is in seconds since 1970."""
+    """Limits of 0 are none; `expires` is in seconds since 1970; a day and a month are those of UTC."""
 
     scopes: list[Scope] = Field(list(get_args(Scope)))
     requests_per_minute: int = Field(0, ge=0)
     tokens_per_minute: int = Field(0, ge=0)
+    tokens_per_day: int = Field(0, ge=0)
+    tokens_per_month: int = Field(0, ge=0)
     concurrent: int = Field(0, ge=0)
     expires: int = Field(0, ge=0)
 

@@ -79,7 +79,7 @@ class Router:
         start_haproxy(self.admin, self.public_url, self.config.router.access_log, self.servers.environment())
 
     def touch_maps(self) -> None:
-        for name in ("traffic.map", "releases.map", "servers.map"):
+        for name in ("traffic.map", "releases.map", "servers.map", "spent.map"):
             (self.folder / name).touch()
         (self.folder / "empty").mkdir(exist_ok=True)
         for name in LUA:
@@ -207,6 +207,13 @@ class Router:
         it lives in the other's server."""
         self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
         self.servers.move(slot, port)
+
+    def spent(self) -> dict[str, str]:
+        return read_map_file(self.folder / "spent.map")
+
+    def set_spent(self, periods: dict[str, str]) -> None:
+        """By the name of a key: the day or month (UTC) for which it is refused, its budget being spent."""
+        self.admin.write_map("spent.map", periods)
 
     def missing_servers(self) -> list[str]:
         return self.servers.missing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -193,3 +194,22 @@ def test_a_classifier_writes_no_tokens_and_models_cost_none(proxy: RunningProxy)
     assert not refused(proxy.ask(path="/classify", key=secret, json={"input": ["x"]}))
     assert not refused(proxy.ask("GET", "/v1/models", key=secret))
     assert refused(proxy.ask(key=secret, json={}))
+
+
+def test_a_spent_budget_is_refused_for_its_day_or_month_alone(proxy: RunningProxy) -> None:
+    """The router itself knows when the period is over: whoever looks after budgets may be dead then."""
+    secret, other = key_with(proxy), key_with(proxy, "other")
+    moment = time.gmtime()
+    today, month = time.strftime("%Y-%m-%d", moment), time.strftime("%Y-%m", moment)
+    for period, words in ((today, "for this day"), (month, "for this month")):
+        proxy.router.set_spent({"team": period})
+        reply = proxy.ask(key=secret, json={})
+        assert (reply.status_code, reply.json()["error"]["type"]) == (429, "insufficient_quota")
+        assert words in reply.json()["error"]["message"]
+        assert proxy.ask(key=other, json={}).status_code == proxy.ask(json={}).status_code == 200
+        assert proxy.ask("GET", "/v1/models", key=secret).status_code == 200
+    for over in ("2020-01-01", "2020-01", today + "1", "-"):
+        proxy.router.set_spent({"team": over})
+        assert proxy.ask(key=secret, json={}).status_code == 200
+    proxy.router.set_spent({})
+    assert proxy.ask(key=secret, json={}).status_code == 200
