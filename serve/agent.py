@@ -190,8 +190,7 @@ class Agent:
             self.env.report_progress(f"changed by hand, as it was again: {', '.join(healed)}")
 
     def look_at_router(self) -> None:
-        """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters
-        anew."""
+        """Settings that changed reach the running router, once no deploy is under way."""
         env, state = self.env, self.env.record.state()
         seen = observe(env, state)
         if (

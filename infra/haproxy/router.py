@@ -11,10 +11,13 @@ from pathlib import Path
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, InputError, TunegateError
 from configs.slots import SLOTS, SlotName
+from infra.boot import Moment, ProcessId, identify
 from infra.files.atomic import write_private
 from infra.haproxy.api_keys import Keyring
 from infra.haproxy.config import TEMPLATE, keys_of, render
+from infra.haproxy.lost import LostRequests, read_lost
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
+from infra.haproxy.replaced import ReplacedProcesses
 from infra.haproxy.runtime_api import Admin, read_map_file
 from infra.haproxy.servers import Servers, Traffic, server_entry
 from infra.haproxy.tls import differs, renew, tls_files
@@ -53,6 +56,10 @@ class Router:
         return Servers(self.admin, {slot: self.config.ports_of(slot) for slot in SLOTS})
 
     @property
+    def replaced(self) -> ReplacedProcesses:
+        return ReplacedProcesses(self.folder)
+
+    @property
     def admin(self) -> Admin:
         return Admin(self.folder, hint=f"tunegate deploy {self.config.name}")
 
@@ -74,6 +81,7 @@ class Router:
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
         write_private(path, text)
+        self.replaced.begin_anew()
         start_haproxy(self.admin, self.public_url, self.config.router.access_log, self.servers.environment())
 
     def touch_maps(self) -> None:
@@ -94,17 +102,27 @@ class Router:
         """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
 
         Certificates change in the running process. For the rest a second process takes over the listening sockets, and
-        the first ends with its last stream: the counts of limits and of `traffic` start again, so not while a
-        deployment runs. Raises InputError for files that do not fit together, and changes nothing then.
+        the first ends with its last stream, which is counted on; what limits have counted is forgotten. Raises
+        InputError for files that do not fit together, or while a swap holds requests, and changes nothing then.
         """
-        if not self.is_running():
+        with self.admin.changing():
+            running = identify(self.pid() or 0)
+            if running is None:
+                raise InputError(
+                    f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
+                )
+            text, before = render(self.config), (self.folder / "haproxy.cfg").read_text(encoding="utf8")
+            if before == text:
+                return [name for name, pem in tls_files(self.config).items() if renew(self.admin, name, pem)]
+            return self.replace_process(running, text, before)
+
+    def replace_process(self, running: ProcessId, text: str, before: str) -> list[str]:
+        if self.is_paused():
             raise InputError(
-                f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
+                f"{self.config.name}: a swap holds new requests in the running router, which would never let them go",
+                hint=f"tunegate status {self.config.name}",
             )
-        text, path = render(self.config), self.folder / "haproxy.cfg"
-        before = path.read_text(encoding="utf8")
-        if before == text:
-            return [name for name, pem in tls_files(self.config).items() if renew(self.admin, name, pem)]
+        path, keeper = self.folder / "haproxy.cfg", None
         changed = [name for name, pem in tls_files(self.config).items() if differs(self.folder / name, pem)]
         self.touch_maps()
         self.write_secrets()
@@ -112,18 +130,20 @@ class Router:
         try:
             servers = self.servers.environment()
             check_haproxy(path, servers)
-            takes_over = ("-x", "admin.sock", "-sf", str(self.pid()))
+            keeper = self.replaced.keep(running)
+            takes_over = ("-x", "admin.sock", "-sf", str(running.pid))
             start_haproxy(self.admin, self.public_url, self.config.router.access_log, servers, *takes_over)
-        except TunegateError:
+        except (TunegateError, OSError):
             write_private(path, before)
+            if keeper:
+                keeper.terminate()
             raise
         return [*changed, "settings"]
 
     def stop(self, drain_seconds: float) -> None:
-        """No new connections at once; open streams get `drain_seconds`."""
+        """No new connections at once; open streams, those of replaced processes too, get `drain_seconds`."""
         pid = self.pid()
-        if pid is not None:
-            stop_haproxy(pid, drain_seconds)
+        stop_haproxy({*([pid] if pid else []), *self.replaced.alive(), *self.replaced.uncounted(pid)}, drain_seconds)
 
     def pid(self) -> int | None:
         found = self.admin.facts().get("Pid")
@@ -215,6 +235,18 @@ class Router:
     def traffic(self) -> dict[SlotName, Traffic]:
         """The streams ledger, by slot."""
         return self.servers.traffic()
+
+    def open_streams(self, slot: SlotName) -> int:
+        """On the slot, in replaced processes too. One that nobody counts has at least one stream, on whichever slot."""
+        return self.servers.open_streams(slot) + self.uncounted()
+
+    def uncounted(self) -> int:
+        """Replaced processes whose streams are in no count: an earlier tunegate's reload began them."""
+        return len(self.replaced.uncounted(self.pid()))
+
+    def lost(self, since: Moment, until: Moment) -> LostRequests:
+        """The requests whose clients stayed and got no whole answer."""
+        return read_lost(self.folder, since, until)
 
     def unanswered(self) -> int:
         """What no slot answered: a 5xx of the router's own."""

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "dvc": {"files", "git", "masking.py", "signing.py"},
         "mlflow": {"files", "git", "masking.py"},
         "vllm": {"boot.py", "files", "served_messages.py", "terminal.py", "tokenizer.py"},
-        "haproxy": {"files", "git"},
+        "haproxy": {"boot.py", "files", "git"},
         "gitlab": {"dvc", "git"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},
         "commands": {"*"},
