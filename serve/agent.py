@@ -219,8 +219,7 @@ class Agent:
         self.budgets.look(self.env)
 
     def look_at_router(self) -> None:
-        """Settings that changed reach the running router, once no deploy is under way: a reload begins its counters
-        anew."""
+        """Settings that changed reach the running router, once no deploy is under way."""
         env, state = self.env, self.env.record.state()
         seen = observe(env, state)
         if (

@@ -88,7 +88,7 @@ class RouterSettings(Section):
         86_400,
         ge=1,
         le=2_000_000,
-        description="after a reload the streams of the process before it go on, at the longest for so long",
+        description="after a reload the streams of the process before it go on, at the longest for so long; then cut",
     )
     receive_seconds: int = Field(
         10, ge=1, le=600, description="a client's headers, and then its body, must be here within this time: else 408"

@@ -79,8 +79,7 @@ def group() -> None:
 
 
 def reload(environment: EnvironmentName) -> None:
-    """Read certificates, token keys and `router:` settings anew; no stream is dropped. Not while a deployment
-    runs."""
+    """Read certificates, token keys and `router:` settings anew; no stream is dropped, and each is counted on."""
     from infra.haproxy.router import Router
 
     typer.echo(f"read anew: {', '.join(Router(read_environment(environment)).reload()) or 'nothing changed'}")

@@ -3,20 +3,25 @@ disk.
 
 python -I -S access_log.py FILE BYTES FILES < lines
 
-HAProxy itself would take O_APPEND off its stdout, and stop for good at the first write that fails. Standard library
-only, for it is started by its path.
+HAProxy itself would take O_APPEND off its stdout, and stop for good at the first write that fails. Lines of requests
+that were lost are also kept apart, in lost.jsonl, with the seconds since the boot, which no step of the clock moves:
+receipts name them (infra/haproxy/lost.py). Standard library only, for it is started by its path.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import select
 import sys
+import time
 
 MOST_WAITING = 1 << 20  # bytes that wait for room on the disk; lines beyond are dropped and counted
 RETRY_SECONDS = 1.0
+LOST, LOST_BYTES = "lost.jsonl", 1 << 20  # a file of that, and one before it: some thousand lines
+ENDED_WELL = b'"termination":"--"'
 
 
 class AccessLog:
@@ -77,14 +82,38 @@ class AccessLog:
             return False
 
 
+def is_lost(line: bytes) -> bool:
+    """Whether the client got no whole answer though it stayed: its server broke off or never came (`S`, `s`), the
+    router's process was ended (`K`, `D`, `U`) or failed (`R`, `I`), or the router itself answered with a 5xx."""
+    if ENDED_WELL in line:
+        return False
+    try:
+        found = json.loads(line)
+        return found["termination"][0] in "SsKDURI" or (found["termination"][0] in "LP" and found["status"] >= 500)
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def stamped(line: bytes, boot: bytes) -> bytes:
+    return b'{"boot":"%s","uptime":%.3f,%s\n' % (boot, time.clock_gettime(time.CLOCK_BOOTTIME), line[1:])
+
+
+def read_boot() -> bytes:
+    """As infra.boot.boot_id has it."""
+    with open("/proc/sys/kernel/random/boot_id", "rb") as stream:
+        return stream.read().replace(b"-", b"")[:12]
+
+
 def main(path: str, most_bytes: str, files: str) -> None:
     log, rest, ended = AccessLog(path, int(most_bytes), int(files)), b"", False
+    lost, boot = AccessLog(os.path.join(os.path.dirname(path), LOST), LOST_BYTES, 1), read_boot()
     while not ended:
         ready, _, _ = select.select([0], [], [], RETRY_SECONDS)
         data = os.read(0, 1 << 16) if ready else b""
         ended = bool(ready) and not data
         lines, _, rest = (rest + data).rpartition(b"\n")
         log.take(lines + b"\n" if lines else b"")
+        lost.take(b"".join(stamped(line, boot) for line in lines.split(b"\n") if is_lost(line)))
 
 
 if __name__ == "__main__":

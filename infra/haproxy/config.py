@@ -46,6 +46,7 @@ ACCESS_LOG = {
     "method": "%[method,bytes(0,32),json(utf8s)]",
     "path": "%[var(txn.path,-),bytes(0,256),json(utf8s)]",
     "slot": "%[var(txn.slot,-)]",
+    "server": "%[srv_name]",
     "release": "%[var(txn.release,-)]",
     "termination": "%ts",
 }
@@ -70,7 +71,7 @@ ANSWERED = {
 # Of the page at /docs, which needs nothing but itself.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # What cannot be read as HTTP, or breaks off in TLS, has none of these.
-NO_REQUEST = ("request_id", "key", "method", "path", "slot", "release")
+NO_REQUEST = ("request_id", "key", "method", "path", "slot", "server", "release")
 
 
 def render(config: DeployConfig) -> str:

@@ -10,17 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
 from configs.environment.router import AccessLog as AccessLogSettings
 from configs.errors import ExternalError, InputError
+from infra.boot import identify
 from infra.files.logs import begin_anew, end_of
 from infra.haproxy import access_log
 from infra.haproxy.runtime_api import Admin
 
 START_SECONDS = 15
+ARGUMENTS = ("-db", "-f", "haproxy.cfg")
 
 
 def start_haproxy(
@@ -33,7 +35,7 @@ def start_haproxy(
     begin_anew(log)
     with log.open("ab") as words, writer(folder / "access.jsonl", settings) as access:
         process = subprocess.Popen(
-            [find_haproxy(), "-db", "-f", "haproxy.cfg", *arguments],
+            [find_haproxy(), *ARGUMENTS, *arguments],
             cwd=folder,
             env=own_environment() | servers,
             stdin=subprocess.DEVNULL,
@@ -92,24 +94,23 @@ def own_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH") if name in os.environ}
 
 
-def stop_haproxy(pid: int, drain_seconds: float) -> None:
+def stop_haproxy(pids: Collection[int], drain_seconds: float) -> None:
     """No new connections at once; open streams get `drain_seconds`."""
+    left = list(pids)
     for sign, seconds in ((signal.SIGUSR1, drain_seconds), (signal.SIGTERM, 5.0), (signal.SIGKILL, 1.0)):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
         deadline = time.monotonic() + seconds
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, sign)
-            while time.monotonic() < deadline:
-                os.kill(pid, 0)
-                os.waitpid(pid, os.WNOHANG) if is_child(pid) else time.sleep(0.05)
-            continue
-        return
+        while (left := [pid for pid in left if not has_ended(pid)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
-def is_child(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return False
+def has_ended(pid: int) -> bool:
+    """One that this process started is also buried."""
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    return identify(pid) is None
 
 
 def find_haproxy() -> str:

@@ -11,11 +11,14 @@ from pathlib import Path
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, InputError, TunegateError
 from configs.slots import SLOTS, SlotName
+from infra.boot import Moment, ProcessId, identify
 from infra.files.atomic import write_private
 from infra.haproxy.api_keys import Keyring
 from infra.haproxy.config import TEMPLATE, keys_of, render
+from infra.haproxy.lost import LostRequests, read_lost
 from infra.haproxy.openapi import documents
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
+from infra.haproxy.replaced import ReplacedProcesses
 from infra.haproxy.runtime_api import Admin, read_map_file
 from infra.haproxy.servers import Servers, Traffic, release_entries, server_entry
 from infra.haproxy.tls import differs, renew, tls_files
@@ -55,6 +58,10 @@ class Router:
         return Servers(self.admin, {slot: self.config.ports_of(slot) for slot in SLOTS})
 
     @property
+    def replaced(self) -> ReplacedProcesses:
+        return ReplacedProcesses(self.folder)
+
+    @property
     def admin(self) -> Admin:
         return Admin(self.folder, hint=f"tunegate deploy {self.config.name}")
 
@@ -76,6 +83,7 @@ class Router:
         Keyring(self.config).set_default(api_key)
         self.write_secrets()
         write_private(path, text)
+        self.replaced.begin_anew()
         start_haproxy(self.admin, self.public_url, self.config.router.access_log, self.servers.environment())
 
     def touch_maps(self) -> None:
@@ -98,17 +106,27 @@ class Router:
         """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
 
         Certificates change in the running process. For the rest a second process takes over the listening sockets, and
-        the first ends with its last stream: the counts of limits and of `traffic` start again, so not while a
-        deployment runs. Raises InputError for files that do not fit together, and changes nothing then.
+        the first ends with its last stream, which is counted on; what limits have counted is forgotten. Raises
+        InputError for files that do not fit together, or while a swap holds requests, and changes nothing then.
         """
-        if not self.is_running():
+        with self.admin.changing():
+            running = identify(self.pid() or 0)
+            if running is None:
+                raise InputError(
+                    f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
+                )
+            text, before = render(self.config), (self.folder / "haproxy.cfg").read_text(encoding="utf8")
+            if before == text:
+                return [name for name, pem in tls_files(self.config).items() if renew(self.admin, name, pem)]
+            return self.replace_process(running, text, before)
+
+    def replace_process(self, running: ProcessId, text: str, before: str) -> list[str]:
+        if self.is_paused():
             raise InputError(
-                f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
+                f"{self.config.name}: a swap holds new requests in the running router, which would never let them go",
+                hint=f"tunegate status {self.config.name}",
             )
-        text, path = render(self.config), self.folder / "haproxy.cfg"
-        before = path.read_text(encoding="utf8")
-        if before == text:
-            return [name for name, pem in tls_files(self.config).items() if renew(self.admin, name, pem)]
+        path, keeper = self.folder / "haproxy.cfg", None
         changed = [name for name, pem in tls_files(self.config).items() if differs(self.folder / name, pem)]
         self.touch_maps()
         self.write_secrets()
@@ -116,18 +134,20 @@ class Router:
         try:
             servers = self.servers.environment()
             check_haproxy(path, servers)
-            takes_over = ("-x", "admin.sock", "-sf", str(self.pid()))
+            keeper = self.replaced.keep(running)
+            takes_over = ("-x", "admin.sock", "-sf", str(running.pid))
             start_haproxy(self.admin, self.public_url, self.config.router.access_log, servers, *takes_over)
-        except TunegateError:
+        except (TunegateError, OSError):
             write_private(path, before)
+            if keeper:
+                keeper.terminate()
             raise
         return [*changed, "settings"]
 
     def stop(self, drain_seconds: float) -> None:
-        """No new connections at once; open streams get `drain_seconds`."""
+        """No new connections at once; open streams, those of replaced processes too, get `drain_seconds`."""
         pid = self.pid()
-        if pid is not None:
-            stop_haproxy(pid, drain_seconds)
+        stop_haproxy({*([pid] if pid else []), *self.replaced.alive(), *self.replaced.uncounted(pid)}, drain_seconds)
 
     def pid(self) -> int | None:
         found = self.admin.facts().get("Pid")
@@ -156,7 +176,7 @@ class Router:
         for slot in SLOTS:
             if wished[slot]:
                 self.servers.mark_up(slot)
-        self.admin.set_entry("traffic.map", "green", str(wished["green"]))
+        self.admin.set_entries("traffic.map", {"green": str(wished["green"])})
         if self.weights() != wished:
             raise ExternalError(
                 f"HAProxy did not take the weights {wished}", hint=f"tunegate status {self.config.name}"
@@ -175,10 +195,10 @@ class Router:
 
     def pause(self) -> None:
         """New requests wait in the router, at most `router.queue_seconds`, until `resume`; open streams go on."""
-        self.admin.set_entry("traffic.map", "paused", "1")
+        self.admin.set_entries("traffic.map", {"paused": "1"})
 
     def resume(self) -> None:
-        self.admin.set_entry("traffic.map", "paused", "0")
+        self.admin.set_entries("traffic.map", {"paused": "0"})
 
     def is_paused(self) -> bool:
         return self.admin.read_map("traffic.map").get("paused") == "1"
@@ -199,13 +219,12 @@ class Router:
     def set_release(self, slot: SlotName, digest: str, created: int = 0) -> None:
         """The digest that this slot's answers carry in x-tunegate-release. `created` is said by /v1/models: when the
         release was made, in seconds since 1970, 0 where nobody knows."""
-        entries = read_map_file(self.folder / "releases.map") | release_entries(slot, digest, created)
-        self.admin.write_map("releases.map", entries)
+        self.admin.set_entries("releases.map", release_entries(slot, digest, created))
 
     def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
         """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where
         it lives in the other's server."""
-        self.admin.set_entry("servers.map", slot, server_entry(port, prefix))
+        self.admin.set_entries("servers.map", {slot: server_entry(port, prefix)})
         self.servers.move(slot, port)
 
     def spent(self) -> dict[str, str]:
@@ -228,6 +247,18 @@ class Router:
     def traffic(self) -> dict[SlotName, Traffic]:
         """The streams ledger, by slot."""
         return self.servers.traffic()
+
+    def open_streams(self, slot: SlotName) -> int:
+        """On the slot, in replaced processes too. One that nobody counts has at least one stream, on whichever slot."""
+        return self.servers.open_streams(slot) + self.uncounted()
+
+    def uncounted(self) -> int:
+        """Replaced processes whose streams are in no count: an earlier tunegate's reload began them."""
+        return len(self.replaced.uncounted(self.pid()))
+
+    def lost(self, since: Moment, until: Moment) -> LostRequests:
+        """The requests whose clients stayed and got no whole answer."""
+        return read_lost(self.folder, since, until)
 
     def unanswered(self) -> int:
         """What no slot answered: a 5xx of the router's own."""

@@ -4,6 +4,7 @@ are changed here."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from configs.errors import ExternalError
 from infra.files.atomic import write_private
+from infra.haproxy.counts import Counts, read_counts, read_facts
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,23 @@ class Admin:
                 f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=self.hint
             ) from error
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """One at a time writes a file and tells the process: else one that a reload starts might have read the file
+        before, and never hear of it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "changes.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def facts(self) -> dict[str, str]:
         """`show info`; empty where no process runs."""
-        return dict(line.split(": ", 1) for line in self.ask("show info", missing="").splitlines() if ": " in line)
+        return read_facts(self.ask("show info", missing=""))
+
+    def counts(self) -> tuple[int, Counts]:
+        """The process that answers, and its counters."""
+        info, _, stat = self.ask("show info;show stat").partition("# pxname")
+        return int(read_facts(info)["Pid"]), read_counts("pxname" + stat)
 
     def is_running(self) -> bool:
         return bool(self.facts())
@@ -66,6 +82,15 @@ class Admin:
 
         Raises ExternalError if the process does not hold the entries afterwards.
         """
+        with self.changing():
+            self.write_changed(name, entries)
+
+    def set_entries(self, name: str, entries: dict[str, str]) -> None:
+        """The others stay."""
+        with self.changing():
+            self.write_changed(name, read_map_file(self.folder / name) | entries)
+
+    def write_changed(self, name: str, entries: dict[str, str]) -> None:
         path = self.folder / name
         lines = "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))
         write_private(path, lines)
@@ -78,9 +103,6 @@ class Admin:
         self.ask(f"commit map @{version} {map_id}")
         if self.read_map(name) != entries:
             raise ExternalError(f"HAProxy did not take {path}", hint=f"less {self.folder}/haproxy.log")
-
-    def set_entry(self, name: str, key: str, value: str) -> None:
-        self.write_map(name, read_map_file(self.folder / name) | {key: value})
 
 
 @contextlib.contextmanager

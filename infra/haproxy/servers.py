@@ -6,8 +6,6 @@ server is down, whoever else is dead, if it was named a standby.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from pathlib import Path
 from configs.errors import ExternalError
 from configs.slots import SLOTS, SlotName, other
 from infra.files.atomic import write_private
+from infra.haproxy.counts import Counts
+from infra.haproxy.replaced import ReplacedProcesses, summed
 from infra.haproxy.runtime_api import Admin, read_map_file
 
 IN_MAINTENANCE = 0x01  # SRV_ADMF_FMAINT, of srv_admin_state
@@ -23,7 +23,7 @@ IN_MAINTENANCE = 0x01  # SRV_ADMF_FMAINT, of srv_admin_state
 
 @dataclass(frozen=True)
 class Traffic:
-    """HAProxy's own count of one slot's requests since the router started; `open` is now."""
+    """HAProxy's own count of one slot's requests since the router started, over its reloads; `open` is now."""
 
     open: int
     total: int
@@ -55,8 +55,9 @@ class Servers:
 
     def move(self, slot: SlotName, port: int) -> None:
         """Raises ExternalError if HAProxy does not confirm."""
-        for backend in SLOTS:
-            self.admin.ask(f"set server {backend}/{slot} addr 127.0.0.1 port {port}")
+        with self.admin.changing():
+            for backend in SLOTS:
+                self.admin.ask(f"set server {backend}/{slot} addr 127.0.0.1 port {port}")
         if self.states().get((slot, slot), (0, False))[0] != port:
             raise ExternalError(f"HAProxy did not take port {port} for {slot}", hint=self.admin.hint)
 
@@ -82,10 +83,11 @@ class Servers:
     def set_standbys(self, slots: Collection[SlotName]) -> None:
         """The slots that answer in the place of the other one while that one's server is down. Open streams stay where
         they are."""
-        write_private(self.standby_file, " ".join(sorted(slots)))
-        for slot in SLOTS:
-            for name in self.names(slot):
-                self.admin.ask(f"set server {other(slot)}/{name} state {'ready' if slot in slots else 'maint'}")
+        with self.admin.changing():
+            write_private(self.standby_file, " ".join(sorted(slots)))
+            for slot in SLOTS:
+                for name in self.names(slot):
+                    self.admin.ask(f"set server {other(slot)}/{name} state {'ready' if slot in slots else 'maint'}")
 
     def heal(self) -> bool:
         """Whether the running process differed from what was last set, by hand or by a lost word; it is put right."""
@@ -121,22 +123,37 @@ class Servers:
 
     def traffic(self) -> dict[SlotName, Traffic]:
         """What each slot's server was asked, in its own place or in the other's."""
-        sums = self.sums()
+        sums = sums_of(self.rows())
         return {slot: read_traffic(sums[slot]) for slot in SLOTS}
 
     def unanswered(self) -> int:
         """Requests that got a 5xx of the router's own, since it started: no server was there, or it waited too long."""
-        sums = self.sums()
+        sums = sums_of(self.rows())
         return max(0, sums["FRONTEND"]["hrsp_5xx"] - sum(sums[slot]["hrsp_5xx"] for slot in SLOTS))
 
-    def sums(self) -> dict[str, Counter[str]]:
-        """HAProxy's own counters: by server, whichever slot it answered for, and of all that came."""
-        sums: dict[str, Counter[str]] = {name: Counter() for name in (*SLOTS, "FRONTEND")}
-        for row in csv.DictReader(io.StringIO(self.admin.ask("show stat").removeprefix("# "))):
-            owner = row["svname"].partition("-")[0]
-            if (row["pxname"], owner) == ("router", "FRONTEND") or {row["pxname"], owner} <= {*SLOTS}:
-                sums[owner].update({key: int(value) for key, value in row.items() if key and value and value.isdigit()})
-        return sums
+    def open_streams(self, slot: SlotName) -> int:
+        """Of a closed router too: streams of processes that it replaced may outlive the last one."""
+        return sums_of(self.rows() if self.admin.is_running() else self.replaced.counts(0))[slot]["scur"]
+
+    @property
+    def replaced(self) -> ReplacedProcesses:
+        return ReplacedProcesses(self.admin.folder)
+
+    def rows(self) -> Counts:
+        """HAProxy's own counters, with those of the processes that a reload replaced."""
+        pid, counts = self.admin.counts()
+        return summed([counts, self.replaced.counts(pid)])
+
+
+def sums_of(rows: Counts) -> dict[str, Counter[str]]:
+    """By server, whichever slot it answered for, and of all that came."""
+    sums: dict[str, Counter[str]] = {name: Counter() for name in (*SLOTS, "FRONTEND")}
+    for name, row in rows.items():
+        proxy, _, server = name.partition("/")
+        owner = server.partition("-")[0]
+        if (proxy, owner) == ("router", "FRONTEND") or {proxy, owner} <= {*SLOTS}:
+            sums[owner].update(row)
+    return sums
 
 
 def server_names(slot: SlotName, count: int) -> list[str]:

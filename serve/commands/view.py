@@ -78,7 +78,8 @@ def receipt(
             typer.echo(in_one_line(one))
     else:
         for name, value in for_people(last_receipt(env)).items():
-            typer.echo(f"{name:>27}  {value}")
+            first, *others = value.split("\n")
+            typer.echo("\n".join([f"{name:>27}  {first}", *(f"{'':27}  {line}" for line in others)]))
 
 
 def events(

@@ -8,6 +8,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from configs.slots import SlotName
+from infra.haproxy.lost import LostRequests
 
 Mode = Literal["surge", "swap", "adapter"]
 # The router's counters of a slot (infra.haproxy.router.Traffic), by their names.
@@ -185,8 +186,9 @@ class Receipt(Ends):
     """Of `baked`, and of a rollback; a file of its own too (serve/record/receipt.py).
 
     `streams_*`: those open on the old slot at the flip; `requests_*`: since the first share that the new release
-    got, `requests_unanswered` by any slot: the router's own 5xx. `watch`, `breach`: of a bake, what the watch found,
-    and what ended it."""
+    got, `requests_unanswered` by any slot: the router's own 5xx. `lost`: those of both that got no whole answer, by
+    name (not in the record); `lost_since`: after the receipt was written. `watch`, `breach`: of a bake, what the watch
+    found, and what ended it."""
 
     at: str
     strategy: str
@@ -206,6 +208,8 @@ class Receipt(Ends):
     requests_failed: int
     requests_unanswered: NotRequired[int | None]
     seconds_watched: float
+    lost: NotRequired[LostRequests]
+    lost_since: NotRequired[LostRequests]
     watch: NotRequired[list[str]]
     breach: NotRequired[str]
 

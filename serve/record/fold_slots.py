@@ -127,6 +127,7 @@ def switched(state: State, slot: SlotName, facts: Switched, event: Event) -> Sta
     switch = {"before": {}, "from": None, **facts} | {
         **when(event),
         "began_before": began.get("before", facts.get("before")) if began else facts.get("before"),
+        "began": began["moment"] if began else event.moment,
         "began_unanswered": (began or facts).get("unanswered"),
         "queued_seconds": round(event.moment.since(began["moment"]), 1) if began and moves.swapping else None,
         "drained_seconds": began.get("drained_seconds", 0.0) if began else 0.0,

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from configs.errors import RefusedError
 from configs.release import short
 from configs.slots import SLOTS, SlotName, other
-from infra.boot import now
+from infra.boot import Moment, now
 from infra.files.atomic import write_json
+from infra.haproxy.lost import LostRequest, LostRequests
 from infra.haproxy.servers import Traffic
 from serve.record.environment import Environment
 from serve.record.event import Event
 from serve.record.facts import Receipt, TrafficCounts
 from serve.record.state import State, Switch
+
+NONE_LOST: LostRequests = {"named": [], "more": 0}
 
 
 def since(seen: Traffic, before: TrafficCounts) -> Traffic:
@@ -33,9 +37,11 @@ def receipt(
     seconds: float,
     drain_seconds: float,
     unanswered: int | None = None,
+    lost: LostRequests | None = None,
 ) -> Receipt:
     """Streams are counted from the flip, requests from the first share that the new release got. `drain_seconds`: until
-    the old slot's last stream ended; `unanswered`: the router's count now, which begins again at zero with it."""
+    the old slot's last stream ended; `unanswered`: the router's count now, which begins again at zero with it;
+    `lost`: since the moment `began`."""
     switch, active = last_switch(state), state.active
     assert active is not None
     old: SlotName = other(active)
@@ -47,7 +53,7 @@ def receipt(
         switch["from_release"]: began[old].total if switch["from"] else 0,
     }
     gone = left_open + flip[old].cut_by_server + flip[old].left_by_client
-    return {
+    found: Receipt = {
         "from": {"slot": switch["from"], "release": switch["from_release"]},
         "to": {"slot": active, "release": state.release_of(active)},
         "at": switch["at"],
@@ -69,6 +75,9 @@ def receipt(
         "requests_unanswered": since_start(unanswered, switch.get("began_unanswered")),
         "seconds_watched": round(seconds, 1),
     }
+    if lost is not None:
+        found["lost"] = lost
+    return found
 
 
 def since_start(now: int | None, before: int | None) -> int | None:
@@ -95,7 +104,12 @@ def receipt_of_rollback(env: Environment, state: State, drain_seconds: float = 0
     seconds = now().since(switch["moment"])
     is_open = switch["from"] and traffic[switch["from"]].open
     drained = seconds if is_open else drain_seconds
-    return receipt(state, "rollback", traffic, seconds, drained, env.router.unanswered())
+    return receipt(state, "rollback", traffic, seconds, drained, env.router.unanswered(), lost_of(env, state))
+
+
+def lost_of(env: Environment, state: State) -> LostRequests:
+    """Until now."""
+    return env.router.lost(last_switch(state)["began"], now())
 
 
 def read_receipts(env: Environment) -> list[Receipt]:
@@ -126,7 +140,24 @@ def last_receipt(env: Environment) -> Receipt:
         raise RefusedError(
             f"{env.config.name}: no deploy has come to its end yet", hint=f"tunegate status {env.config.name}"
         )
-    return found[-1]
+    last = found[-1]
+    if "lost" in last:
+        last["lost_since"] = without(env.router.lost(end_of(env, last), now()), last["lost"])
+    return last
+
+
+def end_of(env: Environment, found: Receipt) -> Moment:
+    """When it was written, or a little before: its seconds are rounded."""
+    switch, seconds = env.record.state().moves.switch, found["seconds_watched"] - 0.1
+    if switch and switch["at"] == found["at"]:
+        at, boot, uptime = switch["moment"]
+        return Moment(at + seconds, boot, uptime + seconds)
+    return Moment(datetime.fromisoformat(found["at"]).timestamp() + seconds)
+
+
+def without(lost: LostRequests, known: LostRequests) -> LostRequests:
+    names = [one["request_id"] for one in known["named"]]
+    return {**lost, "named": [one for one in lost["named"] if one["request_id"] not in names]}
 
 
 def in_one_line(found: Receipt) -> str:
@@ -145,12 +176,23 @@ def in_one_line(found: Receipt) -> str:
 
 def for_people(found: Mapping[str, object]) -> dict[str, str]:
     """A line a figure, in the receipt's own names; releases as short as in lists of them."""
-    return {name.replace("_", " "): format_value(value) for name, value in found.items() if value is not None}
+    return {
+        name.replace("_", " "): format_value(value) for name, value in found.items() if value not in (None, NONE_LOST)
+    }
 
 
 def format_value(value: object) -> str:
     if isinstance(value, dict) and value.keys() == {"slot", "release"}:
         return f"{value['slot']}  {short(value['release'])}" if value["slot"] else "nothing"
+    if isinstance(value, dict) and value.keys() == {"named", "more"}:
+        more = [f"and {value['more']} more"] if value["more"] else []
+        return "\n".join([*map(format_lost, value["named"]), *more])
     if isinstance(value, dict):
         return ", ".join(f"{short(name)}: {item}" for name, item in value.items())
     return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def format_lost(one: LostRequest) -> str:
+    server = one["slot"] if one["server"] == "-" else one["server"]
+    end = f"{one['termination']} {one['status']}  {one['bytes_out']} bytes"
+    return f"{one['at']}  {server}  {end}  {one['key']}  {one['request_id']}"

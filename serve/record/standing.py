@@ -9,11 +9,13 @@ from serve.record.facts import Proposed
 
 
 class RouterStanding(TypedDict):
-    """`sends_to`: the slot that gets all new requests, if one does."""
+    """`sends_to`: the slot that gets all new requests, if one does. `uncounted`: processes that a reload replaced and
+    whose open streams are in no count; only where there are any."""
 
     url: str
     running: bool
     sends_to: SlotName | None
+    uncounted: NotRequired[int]
 
 
 class ServersStanding(TypedDict):

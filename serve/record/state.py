@@ -117,9 +117,11 @@ class Share(Stepped):
 
 
 class Switch(Switched):
-    """The last switch, at its `moment`; `began_before`: the counters at the first share, or at the queue of a swap."""
+    """The last switch, at its `moment`; `began_before`: the counters at the first share, or at the queue of a swap,
+    which was at the moment `began`."""
 
     at: str
+    began: Moment
     moment: Moment
     began_before: dict[SlotName, TrafficCounts]
     began_unanswered: int | None

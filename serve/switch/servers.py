@@ -231,6 +231,6 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
 def wait_for_streams(env: Environment, slot: SlotName, seconds: float) -> int:
     """Streams still open on `slot` after at most `seconds`."""
     deadline = time.monotonic() + seconds
-    while (open_now := traffic_of(env, slot).open) and time.monotonic() < deadline:
+    while (open_now := env.router.open_streams(slot)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return open_now

@@ -13,7 +13,7 @@ from serve.record.drift import difference
 from serve.record.environment import Environment, holder_of
 from serve.record.event import PROOF, plain
 from serve.record.receipt import in_one_line, read_receipts
-from serve.record.standing import GitStanding, SlotStanding, Standing
+from serve.record.standing import GitStanding, RouterStanding, SlotStanding, Standing
 from serve.record.state import State
 
 if TYPE_CHECKING:
@@ -29,7 +29,14 @@ def status(env: Environment) -> Standing:
     events = list(islice((event for event in env.record.back() if event.kind != "acquired"), LAST_EVENTS))[::-1]
     traffic, holder, receipts = env.router.traffic() if seen.router_running else {}, holder_of(env), read_receipts(env)
 
-    running = env.servers(state).keys() - seen.died
+    running, uncounted = env.servers(state).keys() - seen.died, env.router.uncounted()
+    router: RouterStanding = {
+        "url": env.router.base_url,
+        "running": seen.router_running,
+        "sends_to": seen.routed,
+    }
+    if uncounted:
+        router["uncounted"] = uncounted
 
     def slot(name: SlotName) -> SlotStanding:
         found, server = state.slots[name], env.process(state, name)
@@ -51,7 +58,7 @@ def status(env: Environment) -> Standing:
     return {
         "environment": env.config.name,
         "state_dir": str(env.folder),
-        "router": {"url": env.router.base_url, "running": seen.router_running, "sends_to": seen.routed},
+        "router": router,
         "active": state.active,
         "desired": state.wanted.desired,
         "git": git_of(state),
@@ -139,11 +146,18 @@ def standing(seen: Standing) -> dict[str, str]:
         "next": f"{seen['next']}{'  (' + ', '.join(flags) + ')' if flags else ''}",
         "refused": seen["refused"],
         "paged": seen["paged"],
+        "not counted": uncounted_words(seen["router"].get("uncounted", 0)),
         "holder": f"{holder['command']} {holder['pid']} since {holder['since'][11:19]}" if holder else None,
         "last deploy": seen["receipt"],
         "state": seen["state_dir"],
     }
     return {name: str(value) for name, value in found.items() if value}
+
+
+def uncounted_words(processes: int) -> str | None:
+    if not processes:
+        return None
+    return f"the open streams of {processes} earlier router process{'es' if processes > 1 else ''}"
 
 
 def git_lines(seen: Standing) -> dict[str, str | None]:

@@ -13,12 +13,13 @@ from infra.boot import Moment, now
 from infra.vllm.server import is_alive
 from serve.record.environment import Environment
 from serve.record.facts import Analysed, Receipt, TrafficCounts
-from serve.record.receipt import receipt, since, write_receipt
+from serve.record.receipt import lost_of, receipt, since, write_receipt
 from serve.record.state import State
 from serve.watch.liveness import Liveness
 from serve.watch.watcher import Watcher, baseline
 
 POLL_SECONDS = 0.25
+LOG_SECONDS = 1.0  # a stream that was cut is in the access log a moment after it was counted
 
 
 def analyse(env: Environment, state: State, slot: SlotName) -> None:
@@ -58,7 +59,7 @@ def bake(env: Environment, state: State) -> None:
     try:
         while watch.until_over():
             if watch.until_drained():
-                env.record.append("baked", slot, **close(watch))
+                env.record.append("baked", slot, **without_names(close(watch)))
                 return
             if watch.has_changed():
                 return
@@ -70,16 +71,33 @@ def bake(env: Environment, state: State) -> None:
 def close(watch: TrafficWatch, breach: str | None = None) -> Receipt:
     """Writes the receipt of a bake that came to its end, or to a breach."""
     env, state = watch.env, watch.state
-    seconds = now().since(watch.started)
-    router = env.router
-    found = receipt(
-        state, env.config.strategy.kind, router.traffic(), seconds, watch.drain_seconds, router.unanswered()
-    )
+    router, deadline = env.router, time.monotonic() + LOG_SECONDS
+    while True:
+        seconds, lost = now().since(watch.started), lost_of(env, state)
+        found = receipt(
+            state,
+            env.config.strategy.kind,
+            router.traffic(),
+            seconds,
+            watch.drain_seconds,
+            router.unanswered(),
+            lost,
+        )
+        if len(lost["named"]) + lost["more"] >= found["streams_cut"] or time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
     found["watch"] = watch.watcher.receipt()
     if breach is not None:
         found["breach"] = breach
     write_receipt(env, state, found)
     return found
+
+
+def without_names(found: Receipt) -> Receipt:
+    """For the record, which is kept for ever."""
+    kept = found.copy()
+    kept.pop("lost", None)
+    return kept
 
 
 @dataclass
@@ -125,7 +143,7 @@ class TrafficWatch:
 
     def look_at_old(self) -> None:
         lives = self.old is not None and self.old in self.env.alive(self.state)
-        self.is_draining = bool(lives and self.old and self.env.router.traffic()[self.old].open)
+        self.is_draining = bool(lives and self.old and self.env.router.open_streams(self.old))
         if self.is_draining:
             self.drain_seconds = now().since(self.started)
 

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,8 +36,8 @@ class Arrival:
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """Answers as vLLM would. A body {"chunks": N} streams N chunks, 50 ms apart; {"status": S} answers with S; {"hold":
-    T} answers after T seconds."""
+    """Answers as vLLM would. A body {"chunks": N} streams N chunks, 50 ms apart, {"until": FILE} until that file is
+    there, and then says END; {"status": S} answers with S; {"hold": T} answers after T seconds."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one write an answer: else Nagle's algorithm and the delayed ACK cost 40 ms each
@@ -66,6 +67,15 @@ class Recorder(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.05)
             self.wfile.write(b"0\r\n\r\n")
+            return
+        if "until" in wishes:
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            while not Path(wishes["until"]).exists():
+                self.wfile.write(b"1\r\n.\r\n")
+                self.wfile.flush()
+                time.sleep(0.05)
+            self.wfile.write(b"3\r\nEND\r\n0\r\n\r\n")
             return
         self.send_header("content-length", "2")
         self.end_headers()
@@ -115,6 +125,39 @@ class RunningProxy:
             except OSError:
                 pass
             return answer
+
+
+class Stream:
+    """A client that reads to the end, which comes when the test says so."""
+
+    def __init__(self, proxy: RunningProxy) -> None:
+        self.id, self.end, self.last = "", Path(f"end-{uuid.uuid4()}").absolute(), ""
+        self.begun = threading.Event()
+        self.thread = threading.Thread(target=self.read, args=(proxy.router.base_url,))
+        self.thread.start()
+        assert self.begun.wait(20)
+
+    def read(self, url: str) -> None:
+        try:
+            with (
+                httpx.Client(headers={"Authorization": f"Bearer {SECRET}"}, timeout=60, verify=False) as client,
+                client.stream("POST", f"{url}/v1/chat/completions", json={"until": str(self.end)}) as reply,
+            ):
+                self.id = reply.headers["x-request-id"]
+                for part in reply.iter_text():
+                    self.last = part or self.last
+                    self.begun.set()
+        except httpx.HTTPError:
+            self.last = "lost"
+
+    def ends_whole(self) -> bool:
+        self.end.touch()
+        self.thread.join()
+        return self.last.endswith("END")
+
+    def is_lost(self) -> bool:
+        self.thread.join(30)
+        return self.last == "lost"
 
 
 @pytest.fixture

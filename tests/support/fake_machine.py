@@ -67,8 +67,7 @@ NONE = Traffic(0, 0, 0, 0, 0)
 
 @dataclass
 class World:
-    """A machine: its router (a Router's methods), its servers (infra.vllm.server's functions), its clock. `done` lists
-    every effect.
+    """A machine: a Router's methods, infra.vllm.server's functions, a clock. `done` lists every effect.
 
     An effect named in `fails` raises. The command is killed at its `kill_at`-th point; one lies before and after each
     effect and each event. `clock_ahead`: seconds by which the wall clock is wrong.
@@ -86,6 +85,10 @@ class World:
     metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
     fails: dict[str, TunegateError] = field(default_factory=dict)
     on_sleep: Callable[[], object] = lambda: None
+    unanswered: Callable[[], int] = lambda: 0
+    uncounted: Callable[[], int] = lambda: 0
+    lost: Callable[..., object] = lambda *times: {"named": [], "more": 0}
+    missing_servers: Callable[[], list[str]] = list
     now: datetime = datetime(2026, 11, 24, tzinfo=UTC)
     clock_ahead: float = 0.0
     done: list[str] = field(default_factory=list)
@@ -196,11 +199,8 @@ class World:
     def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
         self.places[slot] = f"{port}{prefix}"
 
-    def unanswered(self) -> int:
-        return 0
-
-    def missing_servers(self) -> list[str]:
-        return []
+    def open_streams(self, slot: SlotName) -> int:
+        return self.counts[slot].open if self.router_up else 0
 
     def standbys(self) -> set[SlotName]:
         return self.standing_by

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "dvc": {"files", "git", "masking.py", "signing.py", "state"},
         "mlflow": {"files", "git", "masking.py", "state"},
         "vllm": {"boot.py", "files", "served_messages.py", "state", "terminal.py", "tokenizer.py"},
-        "haproxy": {"files", "git", "state"},
+        "haproxy": {"boot.py", "files", "git", "state"},
         "gitlab": {"dvc", "git"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},
         "commands": {"*"},

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.boot import now
 from infra.haproxy import access_log
 from infra.haproxy.access_log import AccessLog
 
@@ -79,6 +80,22 @@ def test_a_full_disk_tears_no_line_and_when_there_is_room_it_goes_on(
     assert len(wait_for("meanwhile 9")) == 20
     process.stdin.close()
     assert process.wait(10) == 0
+
+
+def test_lines_of_lost_requests_are_kept_apart_too(process: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """However the pipe cuts them up."""
+    well, lost = b'{"termination":"--","status":200}\n', b'{"termination":"SD","status":200}\n'
+    assert process.stdin is not None
+    for part in (well + lost[:9], lost[9:] + well, lost):
+        process.stdin.write(part)
+        process.stdin.flush()
+        time.sleep(0.2)
+    process.stdin.close()
+    assert process.wait(20) == 0
+    kept = [json.loads(line) for line in (tmp_path / "lost.jsonl").read_text().splitlines()]
+    assert [row | json.loads(lost) for row in kept] == kept and len(kept) == 2
+    assert all(row["boot"] == now().boot and 0 <= now().uptime - row["uptime"] < 60 for row in kept)
+    assert (tmp_path / "access.jsonl").read_bytes() == (well + lost) * 2
 
 
 def test_what_waits_for_room_is_bounded_and_what_was_dropped_is_said(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from configs.errors import InputError
 from infra.haproxy.jwks import read_jwks
-from tests.infra.conftest import SECRET, RunningProxy
+from tests.infra.conftest import RunningProxy
 
 RSA, EC = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
 STRANGER = rsa.generate_private_key(65537, 2048)
@@ -182,30 +183,40 @@ def test_scope_and_limits_hold_for_subjects(proxy: RunningProxy) -> None:
 
 
 @pytest.mark.integration
-def test_a_new_key_of_the_provider_is_read_while_a_stream_runs(proxy: RunningProxy) -> None:
-    import httpx
-
-    new = token(STRANGER, {"kid": "r2"})
+def test_a_stream_open_over_rotations_of_the_providers_keys_ends_whole_and_is_in_the_ledger_all_the_while(
+    start_proxy: Callable[..., RunningProxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own key is withdrawn meanwhile, and it lasts longer than a stream may be silent."""
+    monkeypatch.chdir(tmp_path)
+    jwt = {"jwks": str(write_jwks(public(RSA, "r1"))), "issuer": ISSUER, "audience": AUDIENCE}
+    proxy, new, began = (
+        start_proxy(jwt=jwt, answer_seconds=3),
+        token(STRANGER, {"kid": "r2"}, exp=2**33),
+        time.monotonic(),
+    )
     assert proxy.ask(key=new, json={}).status_code == 401
     with httpx.stream(
         "POST",
         proxy.router.base_url + "/v1/completions",
-        json={"chunks": 60},
-        headers={"Authorization": f"Bearer {SECRET}"},
+        json={"until": str(tmp_path / "end")},
+        headers={"Authorization": f"Bearer {token()}"},
         timeout=30,
     ) as reply:
         chunks = reply.iter_text()
-        first = next(chunks)
-        write_jwks(public(EC, "e1"), public(STRANGER, "r2"))
-        assert proxy.router.reload() == ["settings"] and proxy.router.reload() == []
-        assert [proxy.ask(key=one, json={}).status_code for one in (new, token(EC), token(), SECRET)] == [
-            200,
-            200,
-            401,
-            200,
-        ]
-        assert len((first + "".join(chunks)).split()) == 60
-    assert proxy.router.weights() == {"blue": 100, "green": 0}
+        assert next(chunks)
+        for keys, statuses in (
+            ((public(RSA, "r1"), public(STRANGER, "r2")), [200, 200, 401]),
+            ((public(EC, "e1"), public(STRANGER, "r2")), [200, 401, 200]),
+        ):
+            write_jwks(*keys)
+            assert proxy.router.reload() == ["settings"] and proxy.router.reload() == []
+            assert [proxy.ask(key=one, json={}).status_code for one in (new, token(), token(EC))] == statuses
+            assert proxy.router.traffic()["blue"].open == 1
+        time.sleep(max(0, began + 5 - time.monotonic()))
+        assert proxy.router.traffic()["blue"].open == 1
+        (tmp_path / "end").touch()
+        assert "".join(chunks).endswith("END")
+    assert proxy.router.traffic()["blue"].total == 5 and proxy.router.weights() == {"blue": 100, "green": 0}
 
 
 @pytest.mark.unit

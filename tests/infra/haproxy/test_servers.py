@@ -20,6 +20,7 @@ import pytest
 from configs.environment.config import DeployConfig
 from configs.environment.slots import Slots
 from configs.errors import ExternalError
+from infra.boot import Moment, now
 from infra.haproxy.router import Router
 from tests.serve.conftest import free_ports
 
@@ -148,9 +149,15 @@ def test_streams_of_the_dead_server_are_lost_and_those_of_its_standby_end_whole(
     scene.router.set_weights({"blue": 50, "green": 50})
     begun: list[str] = []
     found: dict[str, list[bool]] = {"blue": [], "green": []}
+    lost: set[str] = set()
+    began = now()
 
     def stream(user: int) -> None:
-        headers = {"Authorization": "Bearer sesame", "x-tunegate-sticky": f"user {user}"}
+        headers = {
+            "Authorization": "Bearer sesame",
+            "x-tunegate-sticky": f"user {user}",
+            "x-request-id": f"stream-{user}",
+        }
         slot, length = "", 0
         try:
             with (
@@ -166,6 +173,8 @@ def test_streams_of_the_dead_server_are_lost_and_those_of_its_standby_end_whole(
         except httpx.HTTPError:
             length = -1
         found[slot].append(length == 50)
+        if length != 50:
+            lost.add(f"stream-{user}")
 
     threads = [threading.Thread(target=stream, args=(user,)) for user in range(64)]
     for thread in threads:
@@ -176,7 +185,26 @@ def test_streams_of_the_dead_server_are_lost_and_those_of_its_standby_end_whole(
         thread.join()
     assert sum(map(len, found.values())) == 64 and found["blue"] and len(found["green"]) > 10
     assert not any(found["blue"]) and all(found["green"])
-    assert scene.router.traffic()["blue"].cut_by_server == len(found["blue"])
+    assert scene.router.traffic()["blue"].cut_by_server == len(found["blue"]) == len(lost)
+    wait_until(lambda: len(scene.router.lost(began, now())["named"]) >= len(lost))
+    named = scene.router.lost(began, now())
+    assert {one["request_id"] for one in named["named"]} == lost and named["more"] == 0
+    assert {(one["slot"], one["server"], one["key"]) for one in named["named"]} == {("blue", "blue", "default")}
+
+
+def test_a_request_that_nobody_could_answer_is_named_and_one_that_was_refused_for_its_own_sake_is_not(
+    scene: Scene,
+) -> None:
+    scene.router.set_standbys(set())
+    began, url = now(), f"{scene.router.base_url}/v1/models"
+    assert httpx.get(url).status_code == 401
+    scene.kill("blue")
+    headers = {"Authorization": "Bearer sesame", "x-request-id": "nobody"}
+    assert httpx.get(url, headers=headers, timeout=10).status_code == 503
+    wait_until(lambda: scene.router.lost(began, now())["named"])
+    (one,) = scene.router.lost(began, now())["named"]
+    assert (one["request_id"], one["status"], one["slot"]) == ("nobody", 503, "blue")
+    assert scene.router.lost(Moment(0, began.boot, 0), began) == {"named": [], "more": 0}
 
 
 def test_a_server_that_moved_is_found_by_its_own_slot_and_by_the_other(scene: Scene) -> None:

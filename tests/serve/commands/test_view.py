@@ -127,6 +127,18 @@ def test_a_receipt_is_a_figure_a_line_with_short_releases() -> None:
     )
 
 
+def test_a_receipt_names_what_was_lost_a_line_each() -> None:
+    Path("state/receipts").mkdir(parents=True, exist_ok=True)
+    one: dict[str, object] = {"at": "2026-11-25T13:00:01Z", "key": "team", "slot": "blue", "server": "blue-2"}
+    named = [one | {"request_id": name, "status": 200, "termination": "SD", "bytes_out": 9} for name in ("r1", "r2")]
+    found = RECEIPT | {"seconds_watched": 60.0, "lost": {"named": named, "more": 5}}
+    Path("state/receipts/2026-11-25T130000.000+0000.json").write_text(json.dumps(found))
+    lines = [line.strip() for line in said("receipt", "local").splitlines()]
+    at = lines.index("lost  2026-11-25T13:00:01Z  blue-2  SD 200  9 bytes  team  r1")
+    assert lines[at + 1 : at + 3] == ["2026-11-25T13:00:01Z  blue-2  SD 200  9 bytes  team  r2", "and 5 more"]
+    assert json.loads(said("receipt", "local", "--json")) == found | {"lost_since": {"named": [], "more": 0}}
+
+
 @pytest.mark.parametrize("command", ["status", "receipt", "events", "logs"])
 def test_each_helps_with_examples(command: str) -> None:
     assert f"tunegate {command} local" in said(command, "--help").split("Examples:")[1]

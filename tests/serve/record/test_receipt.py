@@ -4,6 +4,7 @@ router."""
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.slots import SlotName, other
 from infra.boot import Moment
+from infra.haproxy.lost import LostRequests
 from infra.haproxy.router import Router
 from infra.haproxy.servers import Traffic
 from serve.record.environment import Environment
 from serve.record.receipt import (
+    for_people,
     in_one_line,
     last_receipt,
+    lost_of,
     read_receipts,
     receipt,
     receipt_of_rollback,
@@ -34,6 +38,7 @@ pytestmark = pytest.mark.unit
 COUNTS = st.integers(0, 1000)
 TRAFFIC = st.builds(Traffic, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 AT = "2026-11-25T12:00:00.000+00:00"
+NOON = datetime.fromisoformat(AT).timestamp()
 ZERO: dict[str, dict[str, int]] = {slot: vars(Traffic(0, 0, 0, 0, 0)) for slot in ("blue", "green")}
 
 
@@ -47,7 +52,8 @@ def switched(**facts: Any) -> State:
         "flip_milliseconds": 1.5,
         "first_request_milliseconds": 2.5,
         "at": AT,
-        "moment": Moment(0.0),
+        "began": Moment(NOON - 30),
+        "moment": Moment(NOON),
         "streams_open_at_switch": 0,
         "queued_seconds": None,
         "drained_seconds": 0.0,
@@ -177,3 +183,42 @@ def test_a_rollbacks_receipt_follows_its_streams_to_their_end_also_where_a_kill_
         ("rollback", 2, 0),
     ]
     assert len(read_receipts(env)) == 1
+
+
+def lost(*names: str, more: int = 0) -> LostRequests:
+    one: dict[str, Any] = {
+        "at": AT,
+        "key": "team",
+        "slot": "blue",
+        "server": "blue-2",
+        "status": 200,
+        "termination": "SD",
+    }
+    named: Any = [one | {"bytes_out": 9, "request_id": name} for name in names]
+    return {"named": named, "more": more}
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_lost_requests_are_named_from_the_first_share_on_and_those_after_the_receipt_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_last: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
+    state = switched()
+    monkeypatch.setattr(Record, "state", lambda record: state if is_last else State())
+    asked: list[Moment] = []
+
+    def read(router: Router, since: Moment, until: Moment) -> LostRequests:
+        asked.append(since)
+        return lost("a", "b") if len(asked) == 1 else lost("b", "c", more=3)
+
+    monkeypatch.setattr(Router, "lost", read)
+    now: dict[SlotName, Traffic] = {"blue": Traffic(0, 9, 0, 2, 0), "green": Traffic(0, 7, 0, 0, 0)}
+    write_receipt(env, state, receipt(state, "blue-green", now, 60.0, 0.0, lost=lost_of(env, state)))
+    found = last_receipt(env)
+    assert found["lost"] == lost("a", "b") and found["lost_since"] == lost("c", more=3)
+    assert [one.at - NOON for one in asked] == pytest.approx([-30, 60], abs=0.2)
+    shown = for_people(found)
+    assert shown["lost"].splitlines()[0] == f"{AT}  blue-2  SD 200  9 bytes  team  a"
+    assert shown["lost since"].splitlines() == [f"{AT}  blue-2  SD 200  9 bytes  team  c", "and 3 more"]
+    assert "lost" not in for_people({**found, "lost": lost()}), "what is not so is left out"

@@ -41,6 +41,15 @@ def test_what_serves_what_comes_next_and_what_went_wrong_are_named(world: World)
     assert "last deploy" in text and "0 cut" in text
 
 
+def test_router_processes_whose_streams_nobody_counts_are_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = environment()
+    deploy(env, publish("old"))
+    assert "not counted" not in printed(env) and "uncounted" not in status(env)["router"]
+    monkeypatch.setattr(world, "uncounted", lambda: 2)
+    assert "the open streams of 2 earlier router processes" in printed(env)
+    assert status(env)["router"]["uncounted"] == 2
+
+
 def test_a_pause_and_a_holder_are_shown(world: World) -> None:
     env = environment()
     deploy(env, publish("old"))
