@@ -112,7 +112,7 @@ def test_haproxy_itself_reads_odd_but_legal_values_as_words(tmp_path: Path, monk
     servers = dict.fromkeys(("BLUE_PORT", "GREEN_PORT"), "8101") | dict.fromkeys(
         ("BLUE_STANDBY", "GREEN_STANDBY"), "disabled"
     )
-    for name in ("traffic.map", "releases.map", "servers.map", "keys.map"):
+    for name in ("traffic.map", "releases.map", "servers.map", "keys.map", "spent.map"):
         (folder / name).touch()
     (folder / "empty").mkdir()
     for name, text in documents(config_of()).items():
