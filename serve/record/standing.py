@@ -77,6 +77,8 @@ class EventShown(TypedDict):
 
 @final
 class Standing(TypedDict):
+    """`inconclusive`: why the watch under way cannot tell, and what follows."""
+
     environment: str
     router: RouterStanding
     active: SlotName | None
@@ -88,6 +90,7 @@ class Standing(TypedDict):
     paused: bool
     held: bool
     paged: str | None
+    inconclusive: NotRequired[str]
     holder: Holder | None
     slots: dict[SlotName, SlotStanding]
     receipt: str | None

@@ -33,6 +33,7 @@ from configs.slots import SLOTS, SlotName
 from infra.boot import Moment, ProcessId
 from infra.haproxy.servers import Traffic
 from infra.vllm.server import SlotProcess
+from infra.vllm.strata import Strata
 from serve.plan.action import Action, ActionKind
 from serve.record.environment import Environment
 from serve.record.facts import Receipt
@@ -84,6 +85,7 @@ class World:
     runs: dict[int, str] = field(default_factory=dict)
     counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
     metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
+    strata: dict[SlotName, Strata] = field(default_factory=dict)
     fails: dict[str, TunegateError] = field(default_factory=dict)
     on_sleep: Callable[[], object] = lambda: None
     now: datetime = datetime(2026, 11, 24, tzinfo=UTC)
@@ -107,7 +109,7 @@ class World:
             "time": seconds,
             "now": self.moment,
         }
-        replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
+        replaced |= {"read_strata": lambda slot, *base_urls: self.strata.get(slot)}
         for module in FAKED:
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
@@ -252,8 +254,10 @@ class World:
 
 
 def environment(folder: str = "state", **facts: Any) -> Environment:
+    """Its watch may end inconclusive: who tests that asks for it."""
     settings = {"name": "x", "model": "m", "gate": None, "bake_seconds": 1, "drain_deadline_seconds": 20}
-    return Environment(DeployConfig.model_validate({**settings, "state_dir": folder, **facts}))
+    watch = {"on_inconclusive": "accept", **facts.pop("watch", {})}
+    return Environment(DeployConfig.model_validate({**settings, "state_dir": folder, "watch": watch, **facts}))
 
 
 def receipt_in(found: DeployResult) -> Receipt:
