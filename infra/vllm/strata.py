@@ -2,8 +2,8 @@
 traffic can still be compared (serve/watch/alike.py).
 
 Counted inside vLLM by the middleware of infra.vllm.usage, which sees users' requests and no others; so it needs nothing
-but the standard library. A stratum is named by its places in BODY_BYTES, IN_FLIGHT and MAX_TOKENS, and by whether the
-answer was streamed: `3 0 5 1`.
+but the standard library. A stratum is named by its places in BODY_BYTES, IN_FLIGHT and MAX_TOKENS, and by whether a
+stream was asked for: `3 0 5 1`. Asked for, not given: an error is no stream, and must not look like other traffic.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ COLUMNS = (
 )  # fmt: skip
 # By stratum: a value for each of COLUMNS.
 Strata = dict[str, list[float]]
-ASKED_FOR = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,9})')
+STREAM = re.compile(rb'"stream"\s*:\s*true')
+BOUND = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,9})')
 CUT_AT_LIMIT = b'"finish_reason":"length"'
 
 
@@ -43,13 +44,16 @@ class Asked:
     is_text: bool = True
     body_bytes: int = 0
     max_tokens: int | None = None
+    streams: bool = False
     first: float | None = None
     last: float = 0.0
     truncated: bool = False
+    is_counted: bool = False
 
     def read(self, body: bytes) -> None:
-        found = ASKED_FOR.search(body)
+        found = BOUND.search(body)
         self.body_bytes, self.max_tokens = len(body), int(found[1]) if found else None
+        self.streams = STREAM.search(body) is not None
 
     def on_piece(self, piece: bytes) -> None:
         if piece:
@@ -57,10 +61,11 @@ class Asked:
             self.first = self.last if self.first is None else self.first
             self.truncated = self.truncated or CUT_AT_LIMIT in piece
 
-    def stratum(self, streams: bool) -> str:
+    @property
+    def stratum(self) -> str:
         bound = len(MAX_TOKENS) if self.max_tokens is None else bisect_left(MAX_TOKENS, self.max_tokens)
-        places = bisect_left(BODY_BYTES, self.body_bytes), bisect_left(IN_FLIGHT, self.in_flight), bound, int(streams)
-        return " ".join(map(str, places))
+        body, flight = bisect_left(BODY_BYTES, self.body_bytes), bisect_left(IN_FLIGHT, self.in_flight)
+        return f"{body} {flight} {bound} {int(self.streams)}"
 
 
 @dataclass
@@ -80,29 +85,48 @@ class Tally:
         self.in_flight += 1
         return Asked(now, self.in_flight, second, len(self.arrivals), is_text)
 
-    def end(self, slot: str, one: Asked, status: int, *, streams: bool, ended: bool, tokens: int) -> None:
+    def answer(self, slot: str, one: Asked, status: int, piece: bytes) -> None:
+        """Counted when the answer begins, for a long one may outlast the watch."""
+        one.on_piece(piece)
+        if one.first is not None and not one.is_counted:
+            self.add(slot, one, begin_row(one, status))
+
+    def end(self, slot: str, one: Asked, status: int, *, ended: bool, tokens: int) -> None:
         """`status` 0: its client left before there was any answer, which says nothing of the server. `tokens`: written
         so far; `ended`: to its own end."""
         self.in_flight -= 1
-        if status:
-            found = self.strata.setdefault(slot, {}).setdefault(one.stratum(streams), [0.0] * len(COLUMNS))
-            found[:] = [a + b for a, b in zip(found, row(one, status, streams, ended, tokens), strict=True)]
+        if status and not one.is_counted:
+            self.add(slot, one, begin_row(one, status))
+        if status == 200 and ended and one.is_text:
+            self.add(slot, one, end_row(one, tokens))
+
+    def add(self, slot: str, one: Asked, row: list[float]) -> None:
+        one.is_counted = True
+        found = self.strata.setdefault(slot, {}).setdefault(one.stratum, [0.0] * len(COLUMNS))
+        found[:] = [a + b for a, b in zip(found, row, strict=True)]
 
 
-def row(one: Asked, status: int, streams: bool, ended: bool, tokens: int) -> list[float]:
-    """Of one request. Times only of what was answered; those of a text that is not streamed are its length's."""
-    answered, whole = status == 200 and one.first is not None, status == 200 and ended and one.is_text
-    first = one.first - one.begun if answered and one.first and (streams or not one.is_text) else None
-    gap = None
-    if whole and streams and one.first is not None and tokens > 1:
-        gap = (one.last - one.first) / (tokens - 1)
-    elif whole and not streams and tokens:
-        gap = (one.last - one.begun) / tokens
-    counts = (1, status >= 500, one.body_bytes, one.in_flight, one.in_second, one.in_minute)
-    ends = whole and tokens <= 1, whole and one.truncated
-    figures = (squared(value) for value in (first, gap, tokens if whole else None))
-    return [float(value) for part in (counts, ends, *figures) for value in part]
+def begin_row(one: Asked, status: int) -> list[float]:
+    """Of one request whose answer begins. A text that is not streamed begins with its end, which is its length's."""
+    timed = status == 200 and one.first is not None and (one.streams or not one.is_text)
+    first = squared(one.first - one.begun) if timed and one.first is not None else NOTHING
+    return [1.0, float(status >= 500), one.body_bytes, one.in_flight, one.in_second, one.in_minute, 0.0, 0.0,
+            *first, *NOTHING, *NOTHING]  # fmt: skip
 
 
-def squared(value: float | None) -> tuple[float, float, float]:
-    return (0.0, 0.0, 0.0) if value is None else (1.0, value, value * value)
+def end_row(one: Asked, tokens: int) -> list[float]:
+    """Of one text that came to its end."""
+    gap = NOTHING
+    if one.streams and one.first is not None and tokens > 1:
+        gap = squared((one.last - one.first) / (tokens - 1))
+    elif not one.streams and tokens:
+        gap = squared((one.last - one.begun) / tokens)
+    return [0.0] * 6 + [float(tokens <= 1), float(one.truncated), *NOTHING, *gap, *squared(tokens)]
+
+
+NOTHING = (0.0, 0.0, 0.0)
+
+
+def squared(value: float) -> tuple[float, float, float]:
+    """One observation: the number, the sum, the sum of squares."""
+    return 1.0, value, value * value

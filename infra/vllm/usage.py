@@ -157,7 +157,7 @@ class Meter:
                 body = message.get("body", b"")
                 one.note(body)
                 if asked:
-                    asked.on_piece(body)
+                    self.tally.answer(one.slot, asked, one.status, body)
                 one.ended = not message.get("more_body", False)
                 if one.streams and target.path != "/v1/responses":
                     message = {**message, "body": without_usage(body, *one.wanted)}
@@ -165,12 +165,14 @@ class Meter:
 
         try:
             await self.app(scope, tapped_receive, tapped_send)
-        except Exception:  # uvicorn answers 500 in its place
-            one.status = one.status or 500
+        except Exception:
+            if asked and not one.status:  # uvicorn answers 500 in its place
+                one.status = 500
+                asked.read(bytes(one.asked))
             raise
         finally:
             if asked:
-                self.tally.end(one.slot, asked, one.status, streams=one.streams, ended=one.ended, tokens=one.written)
+                self.tally.end(one.slot, asked, one.status, ended=one.ended, tokens=one.written)
             if key and one.status == 200:
                 self.writer.offer(one.slot, one.row())
 

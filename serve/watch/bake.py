@@ -78,9 +78,9 @@ def close(watch: TrafficWatch, breach: str | None = None) -> Receipt:
     )
     found["watch"] = watch.watcher.receipt()
     if breach is None:
-        found |= watch.result()
+        found = {**found, **watch.result()}
     else:
-        found |= {"breach": breach, "outcome": "fail", "decided_by": breach}
+        found = {**found, "breach": breach, "outcome": "fail", "decided_by": breach}
     write_receipt(env, state, found)
     return found
 

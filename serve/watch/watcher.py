@@ -76,8 +76,10 @@ class Watcher:
         if time.monotonic() - self.looked < settings.every_seconds and not is_last:
             return []
         self.looked = time.monotonic()
-        windows = [between(self.since[slot], count_slot(self.env, slot)) for slot in (self.slot, other(self.slot))]
-        users = windows[0].requests if windows[0].strata is None else requests(windows[0].strata)
+        window, beside = (
+            between(self.since[slot], count_slot(self.env, slot)) for slot in (self.slot, other(self.slot))
+        )
+        users = window.requests if window.strata is None else requests(window.strata)
         times = users // settings.minimum_requests
         if self.further is None:
             looks = 2 * (int(self.seconds / settings.every_seconds) + 1)
@@ -86,7 +88,7 @@ class Watcher:
         else:
             return []
         self.further = times if over else None
-        return self.compare(*windows, looks)
+        return self.compare(window, beside, looks)
 
     def compare(self, window: Counted, beside: Counted, looks: int) -> list[str]:
         settings, compare = self.env.config.watch, self.env.compare

@@ -102,23 +102,28 @@ def serving(fake: Fake) -> Iterator[Fake]:
                 fake.arrivals.append(arrived)
                 self.asked, self.tokens = fake.tally.begin(self.path != "/classify"), 0
             self.asked.read(content)
-            fails, streams = fake.fails(number), bool(body.get("stream"))
+            fails = fake.fails(number)
             try:
                 if fails:
                     self.reply(500, b'{"error": {"message": "planted"}}')
                 elif self.path == "/classify":
                     self.reply(200, json.dumps({"data": [{"probs": [0.25, 0.75]}]}).encode())
                 else:
-                    (self.stream if streams else self.whole)(body)
+                    (self.stream if body.get("stream") else self.whole)(body)
             finally:
-                self.count(500 if fails else 200, streams)
+                self.count(500 if fails else 200)
 
-        def count(self, status: int, streams: bool) -> None:
+        def note(self, piece: bytes, status: int = 200) -> None:
             """Users' requests bear their key's name; probes do not."""
+            if self.headers["x-tunegate-key"]:
+                with fake.lock:
+                    fake.tally.answer(fake.slot, self.asked, status, piece)
+
+        def count(self, status: int) -> None:
             asked, status = self.asked, status if self.headers["x-tunegate-key"] else 0
             asked.truncated = fake.finish == "length"
             with fake.lock:
-                fake.tally.end(fake.slot, asked, status, streams=streams, ended=not fake.cut, tokens=self.tokens)
+                fake.tally.end(fake.slot, asked, status, ended=not fake.cut, tokens=self.tokens)
 
         def whole(self, body: dict[str, Any]) -> None:
             time.sleep(fake.first_seconds)
@@ -167,7 +172,7 @@ def serving(fake: Fake) -> Iterator[Fake]:
         def chunk(self, data: bytes) -> None:
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             self.wfile.flush()
-            self.asked.on_piece(data)
+            self.note(data)
 
         def reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
             self.send_response(status)
@@ -176,7 +181,7 @@ def serving(fake: Fake) -> Iterator[Fake]:
             self.end_headers()
             self.wfile.write(body)
             if self.command == "POST":
-                self.asked.on_piece(body)
+                self.note(body, status)
 
         def log_message(self, format: str, *facts: Any) -> None:
             pass

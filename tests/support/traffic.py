@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy
 
 from infra.vllm.counters import Counted
-from infra.vllm.strata import SECONDS, Asked, Strata, row
+from infra.vllm.strata import COLUMNS, SECONDS, Asked, Strata, begin_row, end_row
 
 BEGUN = 1_000.0
 
@@ -32,8 +32,11 @@ def asked(
 ) -> Strata:
     """The table of one request. Seconds."""
     last = BEGUN + first + gap * max(0, tokens - 1)
-    one = Asked(BEGUN, in_flight, in_second, in_minute, is_text, body_bytes, max_tokens, BEGUN + first, last, truncated)
-    return {one.stratum(streams): row(one, status, streams, status == 200, tokens)}
+    one = Asked(
+        BEGUN, in_flight, in_second, in_minute, is_text, body_bytes, max_tokens, streams, BEGUN + first, last, truncated
+    )
+    whole = end_row(one, tokens) if is_text and status == 200 else [0.0] * len(COLUMNS)
+    return {one.stratum: [a + b for a, b in zip(begin_row(one, status), whole, strict=True)]}
 
 
 def counted(*tables: Strata, broken: int = 0) -> Counted:

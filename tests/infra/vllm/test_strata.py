@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(strata.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr("infra.vllm.strata.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -119,14 +120,13 @@ def test_a_label_takes_so_long_as_its_answer(server: Server) -> None:
 
 @pytest.mark.parametrize("dies", [True, False])
 def test_an_error_is_one_and_has_no_times(server: Server, dies: bool) -> None:
+    """And it is of the stream that was asked for, though it is none itself."""
     server.status, server.dies, server.pieces = 500, dies, [(0.2, b"{}")]
-    if dies:
-        with pytest.raises(RuntimeError):
-            server.ask({})
-    else:
-        server.ask({})
+    with suppress(RuntimeError):
+        server.ask({"stream": True})
     found = server.facts()
     assert (found["requests"], found["failed"]) == (1, 1) and not {"first_n", "gap_n", "tokens_n"} & found.keys()
+    assert list(server.strata["blue"]) == [f"0 0 {len(strata.MAX_TOKENS)} 1"] and found["body_bytes"] == 16
 
 
 def test_what_the_client_did_wrong_is_no_failure(server: Server) -> None:
@@ -159,7 +159,7 @@ def test_arrivals_and_requests_in_flight_are_counted_as_they_come(clock: Clock) 
         (2, 2, 2),
         (3, 1, 3),
     ]
-    tally.end("blue", first, 200, streams=False, ended=True, tokens=1)
+    tally.end("blue", first, 200, ended=True, tokens=1)
     clock.now += 30
     last = tally.begin()
     assert (last.in_flight, last.in_second, last.in_minute) == (3, 1, 2)
@@ -167,8 +167,29 @@ def test_arrivals_and_requests_in_flight_are_counted_as_they_come(clock: Clock) 
 
 def test_who_left_before_there_was_an_answer_says_nothing_of_the_server(clock: Clock) -> None:
     tally = Tally()
-    tally.end("blue", tally.begin(), 0, streams=False, ended=False, tokens=0)
+    tally.end("blue", tally.begin(), 0, ended=False, tokens=0)
     assert (tally.strata, tally.in_flight) == ({}, 0)
+
+
+def test_a_long_answer_is_counted_when_it_begins(server: Server, clock: Clock) -> None:
+    """It may outlast the watch."""
+    seen = list[dict[str, float]]()
+    tally = server.meter.tally
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        kind = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": kind})
+        clock.now += 0.3
+        await send({"type": "http.response.body", "body": usage(1), "more_body": True})
+        (row,) = tally.strata["blue"].values()
+        seen.append(dict(zip(COLUMNS, row, strict=True)))
+        await send({"type": "http.response.body", "body": usage(9), "more_body": False})
+
+    server.meter.app = app
+    server.ask({"stream": True})
+    assert (seen[0]["requests"], seen[0]["first"], seen[0]["tokens_n"]) == (1, pytest.approx(0.3), 0)
+    assert (server.facts()["requests"], server.facts()["first_n"], server.facts()["tokens"]) == (1, 1, 9)
 
 
 def test_a_stream_that_its_client_left_has_a_first_token_and_no_length(server: Server) -> None:

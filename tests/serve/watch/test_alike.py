@@ -4,6 +4,7 @@ has no like is not compared."""
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -40,13 +41,13 @@ def in_one_stratum(window: Counted) -> Counted:
 
 
 def outcomes(
-    settings: Watch, old_rate: float, *, bakes: int = BAKES, pooled: bool = False, **facts: float
+    settings: Watch, old_rate: float, mix: dict[str, Any], *, bakes: int = BAKES, pooled: bool = False
 ) -> Counter[str]:
-    """Of so many bakes, each of some looks at what `facts` say of the new window."""
+    """Of so many bakes, each of some looks at what `mix` says of the new window."""
     found: Counter[str] = Counter()
     for bake in range(bakes):
         old = counted(*simulated(bake, 1_500, rate=old_rate))
-        new = simulated(10_000 + bake, LOOKS[-1], **facts)
+        new = simulated(10_000 + bake, LOOKS[-1], **mix)
         windows = [(old, counted(*new[:n])) for n in LOOKS]
         if pooled:
             windows = [(in_one_stratum(one), in_one_stratum(other)) for one, other in windows]
@@ -57,19 +58,17 @@ def outcomes(
 
 def test_a_release_that_is_as_good_under_longer_prompts_and_more_load_fails_no_oftener_than_stated() -> None:
     heavier = {"rate": 2.2, "median_bytes": 1_600.0}
-    assert outcomes(STRICT, 1.5, bakes=100, **heavier)["fail"] <= 100 * STRICT.false_alarm  # 22 of 300, 10 of like ones
-    assert outcomes(WATCH, 1.5, **heavier)["fail"] == 0
-    assert outcomes(STRICT, 1.5, pooled=True, **heavier)["fail"] > BAKES / 2, "the mix alone would have condemned it"
+    assert outcomes(STRICT, 1.5, heavier, bakes=100)["fail"] <= 100 * STRICT.false_alarm  # 22 of 300, 10 of like ones
+    assert outcomes(WATCH, 1.5, heavier)["fail"] == 0
+    assert outcomes(STRICT, 1.5, heavier, pooled=True)["fail"] > BAKES / 2, "the mix alone would have condemned it"
 
 
 def test_a_release_that_is_slower_does_not_hide_behind_shorter_prompts_and_less_load() -> None:
     lighter = {"rate": 1.2, "median_bytes": 800.0, "slow": 1.4}
     settings = STRICT.model_copy(update={"time_to_first_token_ratio": 1.1, "inter_token_ratio": 1.1})
-    found = outcomes(settings, 3, **lighter)
+    found = outcomes(settings, 3, lighter)
     assert found["fail"] > BAKES / 2 and found["pass"] == 0, found
-    assert outcomes(settings, 3, pooled=True, **lighter)["pass"] > BAKES / 2, (
-        "by its means alone it is within its limit"
-    )
+    assert outcomes(settings, 3, lighter, pooled=True)["pass"] > BAKES / 2, "by its means alone it is within its limit"
 
 
 def test_prompts_of_another_kind_are_not_compared_and_the_reason_is_said() -> None:
@@ -121,13 +120,13 @@ def test_a_quieter_window_shows_only_what_is_bad_and_a_share_is_quieter_by_itsel
 def test_errors_that_long_prompts_make_in_both_are_no_breach_and_more_of_them_are() -> None:
     """A tenth of the prompts beyond 2 KiB fails; the new release is asked many more of these."""
 
-    def fails(bad: float) -> dict[str, object]:
+    def fails(bad: float) -> dict[str, Any]:
         return {"fails": lambda body_bytes: bad if body_bytes > 2_048 else 0.0}
 
     lenient = Watch(failures_allowed=None)
-    old = counted(*simulated(1, 3_000, rate=1, **fails(0.1)))  # type: ignore[arg-type]
+    old = counted(*simulated(1, 3_000, rate=1, **fails(0.1)))
     for bad, outcome in ((0.1, "fine"), (0.5, "breach")):
-        new = counted(*simulated(2, 400, rate=1, median_bytes=2_500, **fails(bad)))  # type: ignore[arg-type]
+        new = counted(*simulated(2, 400, rate=1, median_bytes=2_500, **fails(bad)))
         found = {one.figure: one for one in compare_window(old, new, lenient, COMPARE)}
         assert found["error rate"].outcome == outcome, found["error rate"]
     pooled = compare_window(in_one_stratum(old), in_one_stratum(new), lenient, COMPARE)

@@ -51,9 +51,18 @@ def mode(served: Served) -> str:
     return str(json.loads(path.read_text(encoding="utf8")).get(served.manifest["name"], "")) if path.is_file() else ""
 
 
+@dataclass(frozen=True)
+class User:
+    """Whose request is being answered."""
+
+    slot: str
+    asked: Asked
+    status: int
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    asked: Asked | None = None
+    user: User | None = None
 
     def send(self, body: dict[str, Any], status: int = 200) -> None:
         content = json.dumps(body).encode()
@@ -62,8 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-        if self.asked:
-            self.asked.on_piece(content)
+        self.note(content)
 
     def do_GET(self) -> None:
         if target_of(self.path).path == PATH:
@@ -84,18 +92,19 @@ class Handler(BaseHTTPRequestHandler):
             self.serve(served, body)
 
     def serve_user(self, served: Served, body: dict[str, Any], slot: str) -> None:
-        streams, status = bool(body.get("stream")), 500 if mode(served) == "error" else 200
+        status = 500 if mode(served) == "error" else 200
         with LOCK:
-            asked = self.asked = TALLY.begin()
+            asked = TALLY.begin()
         asked.read(json.dumps(body).encode())
+        self.user = User(slot, asked, status)
         ended = False
         try:
             self.serve(served, body)
             ended = True
         finally:
-            self.asked = None
+            self.user = None
             with LOCK:
-                TALLY.end(slot, asked, status, streams=streams, ended=ended, tokens=body.get("max_tokens", 2))
+                TALLY.end(slot, asked, status, ended=ended, tokens=body.get("max_tokens", 2))
 
     def change(self, path: str, body: dict[str, str]) -> None:
         known = body["lora_name"] in SERVED
@@ -153,8 +162,12 @@ class Handler(BaseHTTPRequestHandler):
         line = f"data: {text}\n\n".encode()
         self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
         self.wfile.flush()
-        if self.asked:
-            self.asked.on_piece(line)
+        self.note(line)
+
+    def note(self, piece: bytes) -> None:
+        if self.user:
+            with LOCK:
+                TALLY.answer(self.user.slot, self.user.asked, self.user.status, piece)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silence."""
