@@ -129,6 +129,10 @@ def test_errors_that_long_prompts_make_in_both_are_no_breach_and_more_of_them_ar
         new = counted(*simulated(2, 400, rate=1, median_bytes=2_500, **fails(bad)))
         found = {one.figure: one for one in compare_window(old, new, lenient, COMPARE)}
         assert found["error rate"].outcome == outcome, found["error rate"]
+    weighted = standardise_shares(old.strata or {}, new.strata or {}, LOADED, "failed", "requests")
+    assert weighted and weighted.old.mean > 3 * old.failed / old.requests, (
+        "as often as the new one's users would have had"
+    )
     pooled = compare_window(in_one_stratum(old), in_one_stratum(new), lenient, COMPARE)
     assert {one.figure: one.outcome for one in pooled}["error rate"] == "breach"
 
