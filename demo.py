@@ -75,6 +75,7 @@ def make_environment() -> str:
         "release_gate: configs/gates/calls.yaml\n"
         f"router: {{port: {router_port}}}\nslot_ports: [{blue}, {green}]\n"
         f"load_test: {{users: 4, seconds: 12, max_tokens: 24}}\nbake_seconds: 10\n"
+        "watch: {on_inconclusive: accept}\n"  # a demo's few streams need not be enough
         f"start_timeout_seconds: 600\nstate_dir: {FOLDER}/deploy\n",
         encoding="utf8",
     )

@@ -241,7 +241,7 @@ class Agent:
             if isinstance(found, TunegateError):
                 self.complain(found, "advance")
             elif isinstance(found, End) or found:
-                self.is_settled = isinstance(found, End)
+                self.is_settled = isinstance(found, End) or self.env.record.state().awaits_person is not None
                 return
 
     def complain(self, error: TunegateError | OSError, part: str) -> None:

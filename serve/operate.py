@@ -21,12 +21,13 @@ def pause(env: Environment) -> DeployResult:
 
 
 def resume(env: Environment) -> DeployResult:
-    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, what crashed too often is tried again."""
+    """Ends a pause, a hold, or a page: what the YAML pins is wanted again, what crashed too often is tried again, and
+    what a watch could not tell is accepted."""
     was_held = env.record.state().wanted.held
 
     def request(env: Environment) -> None:
         state = env.record.state()
-        if not (state.wanted.paused or state.wanted.held or state.paged):
+        if not (state.wanted.paused or state.wanted.held or state.paged or state.awaits_person):
             raise RefusedError(
                 f"{env.config.name} is neither paused, held nor waiting for a person",
                 hint=f"tunegate status {env.config.name}",

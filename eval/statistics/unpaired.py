@@ -6,12 +6,15 @@ from __future__ import annotations
 import math
 
 
-def share_difference(count: int, n: int, other_count: int, other_n: int, confidence: float) -> tuple[float, float]:
+def share_difference(
+    count: float, n: float, other_count: float, other_n: float, confidence: float
+) -> tuple[float, float]:
     """Of one share minus the other: exact bounds (Clopper and Pearson 1934) of each, half of what may err spent on
     either.
 
     Wider than a score interval, and never wrong oftener than it says: failures are rare, and the normal tail that a
     score interval relies on takes 2 failures of 20 against none for a chance of 3 in 100,000 where it is 2 in 100.
+    Counts that were standardised need not be whole.
     """
     (low, high), (other_low, other_high) = (
         clopper_pearson(count, n, (1 + confidence) / 2),
@@ -20,7 +23,7 @@ def share_difference(count: int, n: int, other_count: int, other_n: int, confide
     return low - other_high, high - other_low
 
 
-def clopper_pearson(count: int, n: int, confidence: float) -> tuple[float, float]:
+def clopper_pearson(count: float, n: float, confidence: float) -> tuple[float, float]:
     from scipy.special import (
         betainccinv,
         betaincinv,
@@ -35,10 +38,10 @@ def clopper_pearson(count: int, n: int, confidence: float) -> tuple[float, float
 def mean_difference(
     mean: float,
     variance: float,
-    n: int,
+    n: float,
     other_mean: float,
     other_variance: float,
-    other_n: int,
+    other_n: float,
     ratio: float,
     confidence: float,
 ) -> tuple[float, float]:

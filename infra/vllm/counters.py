@@ -1,5 +1,5 @@
-"""What one slot has counted since its server started: vLLM's /metrics, read through its Prometheus text. Differences of
-two readings are a window."""
+"""What one slot has counted since its server started: vLLM's /metrics, read through its Prometheus text, and what our
+middleware in it sums up by how alike requests are. Differences of two readings are a window."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypedDict, cast
 from pydantic import Field
 
 from configs.section import Section
+from infra.vllm.strata import COLUMNS, PATH, Strata
 
 # Per request, not per token: the tokens of one answer are no independent observations.
 HISTOGRAMS = {
@@ -47,14 +48,15 @@ class Histogram(Section):
 
 
 class Counted(Section):
-    """Requests and failures as the router counts them, the rest as vLLM does; None where there is no such figure (a
-    classifier has no tokens).
+    """Requests and failures as the router counts them, `strata` as our middleware does, the rest as vLLM; None where
+    there is no such figure (a classifier has no tokens).
 
-    `answers` is None where the server was not read: a window that begins or ends there holds nothing of it.
+    `strata` or `answers` is None where the server was not read: a window that begins or ends there holds nothing of it.
     """
 
     requests: int = 0
-    failed: int = 0
+    failed: int = Field(0, description="answered 5xx, refused, broken off or cut")
+    strata: Strata | None = Field(None, description="users' requests alone, by how alike they are")
     answers: int | None = None
     truncated: int = Field(0, description="ended at max_tokens")
     first: Histogram | None = Field(None, description="seconds to the first token")
@@ -89,6 +91,34 @@ def read_metrics(*base_urls: str) -> ServedCounts:
             return {}
         texts.append(reply.text)
     return parse("\n".join(texts))
+
+
+def read_strata(slot: str, *base_urls: str) -> Strata | None:
+    """What the slot's servers together say of their users' requests. None where one does not answer, or was started by
+    a tunegate that did not sum them up."""
+    import httpx
+
+    found: Strata = {}
+    for base_url in base_urls:
+        try:
+            reply = httpx.get(f"{base_url}{PATH}", timeout=READ_SECONDS, verify=False)
+            one = reply.json() if reply.status_code == 200 else None
+        except (httpx.HTTPError, ValueError):
+            return None
+        if not isinstance(one, dict):
+            return None
+        found = sum_of(found, one.get(slot, {}))
+    return found
+
+
+def sum_of(one: Strata, other: Strata, sign: int = 1) -> Strata:
+    """`sign` -1: the one less the other. A stratum without a request is left out."""
+    nothing = [0.0] * len(COLUMNS)
+    rows = {
+        name: [a + sign * b for a, b in zip(one.get(name, nothing), other.get(name, nothing), strict=True)]
+        for name in sorted({*one, *other})
+    }
+    return {name: row for name, row in rows.items() if row[0]}
 
 
 def read_progress(base_url: str) -> int | None:
@@ -149,7 +179,14 @@ def between(earlier: Counted, later: Counted) -> Counted:
     router = {name: getattr(later, name) - getattr(earlier, name) for name in ("requests", "failed")}
     if min(router.values()) < 0:
         router = {"requests": later.requests, "failed": later.failed}
-    return Counted(**router, **served_between(earlier, later))
+    return Counted(**router, strata=strata_between(earlier.strata, later.strata), **served_between(earlier, later))
+
+
+def strata_between(earlier: Strata | None, later: Strata | None) -> Strata | None:
+    if earlier is None or later is None:
+        return None
+    grown = sum_of(later, earlier, -1)
+    return later if any(row[0] < 0 for row in grown.values()) else grown
 
 
 def served_between(earlier: Counted, later: Counted) -> ServedCounts:
@@ -158,7 +195,7 @@ def served_between(earlier: Counted, later: Counted) -> ServedCounts:
     counts = {"answers": later.answers - earlier.answers, "truncated": later.truncated - earlier.truncated}
     grown = {name: growth(getattr(earlier, name), getattr(later, name)) for name in HISTOGRAMS}
     anew = min(counts.values()) < 0 or any(one is None for name, one in grown.items() if getattr(later, name))
-    return cast("ServedCounts", later.model_dump(exclude={"requests", "failed"}) if anew else counts | grown)
+    return cast("ServedCounts", later.model_dump(exclude={"requests", "failed", "strata"}) if anew else counts | grown)
 
 
 def growth(earlier: Histogram | None, later: Histogram | None) -> Histogram | None:

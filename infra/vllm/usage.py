@@ -2,8 +2,9 @@
 
 The server runs with `--enable-force-include-usage`, which puts the usage so far into every chunk of a stream: so that
 one which its client left is known as well. What the client did not ask for (`stream_options`) is taken out again, event
-by event; nothing waits for anything. Lines are written by a thread. Loaded by vLLM's `--middleware
-infra.vllm.usage.Meter`, so it needs nothing but the standard library and `infra.vllm.adapter_names`.
+by event; nothing waits for anything. Lines are written by a thread. Beside them it sums up how users were answered
+(infra.vllm.strata), for the watch under traffic to read. Loaded by vLLM's `--middleware infra.vllm.usage.Meter`, so it
+needs nothing but the standard library and its neighbours here.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
+from infra.vllm import strata
 from infra.vllm.adapter_names import target_of
 
 VARIABLE = "TUNEGATE_USAGE"
 MIDDLEWARE = "infra.vllm.usage.Meter"
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/classify", "/pooling")
+TEXTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
+PATHS = (*TEXTS, "/v1/embeddings", "/classify", "/pooling")
 # vLLM writes compact JSON, and within a string a quote is escaped: these bytes stand where the key does.
 USAGE = re.compile(rb',?"usage":(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 INDEX = re.compile(rb'"choices":\[\{"index":(\d+)')
@@ -79,15 +82,21 @@ class Metered:
                 self.used[index[1] if index else None] = usage
         self.tail = b"" if self.streams else seen[-LONGEST_USAGE:]
 
+    @property
+    def parts(self) -> list[dict[str, int]]:
+        """Of a stream that came to its end the total, else each of its choices."""
+        return [self.used[None]] if None in self.used else list(self.used.values())
+
+    @property
+    def written(self) -> int:
+        return sum(read(one, "completion_tokens", "output_tokens") for one in self.parts)
+
     def row(self) -> dict[str, object]:
-        """Of a stream that came to its end the total, else the sum over its choices."""
-        parts = [self.used[None]] if None in self.used else list(self.used.values())
-        prompt = max((read(one, "prompt_tokens", "input_tokens") for one in parts), default=0)
-        written = sum(read(one, "completion_tokens", "output_tokens") for one in parts)
+        prompt = max((read(one, "prompt_tokens", "input_tokens") for one in self.parts), default=0)
         return {
             "at": round(self.at, 3), "key": self.key, "release": self.release, "path": self.path,
             "request_id": self.request_id, "status": self.status, "ended": self.ended,
-            "prompt_tokens": prompt, "completion_tokens": written,
+            "prompt_tokens": prompt, "completion_tokens": self.written,
         }  # fmt: skip
 
 
@@ -114,9 +123,12 @@ class Meter:
         self.app = app
         self.settings: UsageSettings = settings if settings is not None else json.loads(os.environ[VARIABLE])
         self.writer = Writer(Path(self.settings["folder"]))
+        self.tally = strata.Tally()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         target = target_of(scope.get("path", ""))
+        if scope["type"] == "http" and target.path == strata.PATH:
+            return await send_json(send, self.tally.strata)
         if scope["type"] != "http" or target.path not in PATHS:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
@@ -128,6 +140,7 @@ class Meter:
             target.adapter or self.settings["release"],
             target.slot or self.settings["slot"],
         )
+        asked = self.tally.begin(target.path in TEXTS) if key else None
 
         async def tapped_receive() -> Message:
             message = await receive()
@@ -137,10 +150,14 @@ class Meter:
 
         async def tapped_send(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if asked:
+                    asked.read(bytes(one.asked))
                 one.on_start(message)
             elif message["type"] == "http.response.body":
                 body = message.get("body", b"")
                 one.note(body)
+                if asked:
+                    self.tally.answer(one.slot, asked, one.status, body)
                 one.ended = not message.get("more_body", False)
                 if one.streams and target.path != "/v1/responses":
                     message = {**message, "body": without_usage(body, *one.wanted)}
@@ -148,9 +165,21 @@ class Meter:
 
         try:
             await self.app(scope, tapped_receive, tapped_send)
+        except Exception:
+            if asked and not one.status:  # uvicorn answers 500 in its place
+                one.status = 500
+                asked.read(bytes(one.asked))
+            raise
         finally:
+            if asked:
+                self.tally.end(one.slot, asked, one.status, ended=one.ended, tokens=one.written)
             if key and one.status == 200:
                 self.writer.offer(one.slot, one.row())
+
+
+async def send_json(send: Send, value: object) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(value).encode()})
 
 
 def without_usage(body: bytes, at_end: bool, always: bool) -> bytes:

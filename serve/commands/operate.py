@@ -23,7 +23,7 @@ def pause(context: typer.Context, environment: EnvironmentName, as_json: AsJson 
 
 
 def resume(context: typer.Context, environment: EnvironmentName, as_json: AsJson = False) -> None:
-    """Go on after pause, hold, or after three crashes that called for a person."""
+    """Go on after pause, hold, an inconclusive watch, or after three crashes that called for a person."""
     from serve import operate
     from serve.supervise import supervised
 

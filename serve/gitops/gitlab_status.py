@@ -34,10 +34,11 @@ def report_of(state: State) -> Report | None:
     serves = state.release_of(state.active)
     if serves == state.wanted.pinned == state.wanted.desired:
         is_done = state.baked or state.wanted.rollback
+        waits = ", inconclusive: a person is waited for" if state.awaits_person else ""
         return Report(
             state.wanted.commit,
             "success" if is_done else "running",
-            f"{short(serves)} {'serves' if is_done else 'is watched under traffic'}",
+            f"{short(serves)} {'serves' if is_done else f'is watched under traffic{waits}'}",
         )
     failed = (
         state.wanted.held

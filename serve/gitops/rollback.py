@@ -31,7 +31,8 @@ NUMBERS = (
     "watch",
 )
 SHOWN_KINDS = (
-    "desired", "refused", "stepped", "analysed", "switched", "baked", "crashed", "aborted", "paged", "failed",
+    "desired", "refused", "stepped", "analysed", "switched", "baked", "inconclusive", "crashed", "aborted", "paged",
+    "failed",
 )  # fmt: skip
 MOST_LINES = 20
 

@@ -209,5 +209,5 @@ Interval = tuple[float, float]
 class Compare:
     """The gate's statistics (eval/statistics/unpaired.py), handed over by the front door: unknown in this room."""
 
-    shares: Callable[[int, int, int, int, float], Interval]
-    means: Callable[[float, float, int, float, float, int, float, float], Interval]
+    shares: Callable[[float, float, float, float, float], Interval]
+    means: Callable[[float, float, float, float, float, float, float, float], Interval]

@@ -11,6 +11,7 @@ from configs.slots import SlotName
 from infra.haproxy.lost import LostRequests
 
 Mode = Literal["surge", "swap", "adapter"]
+Outcome = Literal["pass", "fail", "inconclusive"]
 # The router's counters of a slot (infra.haproxy.router.Traffic), by their names.
 TrafficCounts = dict[str, int]
 # vLLM's counters of a slot (infra.vllm.counters.Counted), as JSON.
@@ -139,6 +140,7 @@ class Queued(TypedDict):
     release: str | None
     before: dict[SlotName, TrafficCounts]
     unanswered: NotRequired[int]
+    counted: NotRequired[dict[SlotName, Counters]]
 
 
 class Stepped(TypedDict):
@@ -151,11 +153,29 @@ class Stepped(TypedDict):
     unanswered: NotRequired[int]
 
 
-class Analysed(TypedDict):
+class Watched(TypedDict):
+    """What a watch came to. `decided_by`: the figures that decided, in words; `accepted_by`: who let an inconclusive
+    one pass."""
+
+    outcome: NotRequired[Outcome]
+    decided_by: NotRequired[str]
+    accepted_by: NotRequired[str]
+
+
+class Analysed(Watched):
     weight: int
     requests: int
     failed: int
     watch: list[str]
+
+
+class Inconclusive(TypedDict):
+    """A watch came to its end and cannot tell, which is `why`. `then`: what follows, for `seconds` at most; `pause` is
+    until a person says more. In a State `accept` says that one did."""
+
+    why: str
+    then: Literal["extend", "pause", "accept"]
+    seconds: NotRequired[float]
 
 
 Switched = TypedDict(
@@ -182,13 +202,13 @@ class Serving(TypedDict):
 Ends = TypedDict("Ends", {"from": Serving, "to": Serving})
 
 
-class Receipt(Ends):
+class Receipt(Ends, Watched):
     """Of `baked`, and of a rollback; a file of its own too (serve/record/receipt.py).
 
     `streams_*`: those open on the old slot at the flip; `requests_*`: since the first share that the new release
     got, `requests_unanswered` by any slot: the router's own 5xx. `lost`: those of both that got no whole answer, by
     name (not in the record); `lost_since`: after the receipt was written. `watch`, `breach`: of a bake, what the watch
-    found, and what ended it."""
+    found, and what ended it; what it came to, none of an earlier tunegate."""
 
     at: str
     strategy: str

@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.slots import other
 from serve.record.event import Event
-from serve.record.facts import Acquired, Because, Desired, Failed, Holder, ReleaseNamed
+from serve.record.facts import Acquired, Because, Desired, Failed, Holder, Inconclusive, ReleaseNamed
 from serve.record.fold_slots import apply_to_slot, refused, without_share
 from serve.record.state import State
 
@@ -109,7 +109,7 @@ def aborted(state: State, facts: Because) -> State:
         return refused(state, facts["why"])
     standby = state.release_of(other(serving))
     if standby is None:
-        return replace(state, refused=facts["why"])
+        return replace(state, refused=facts["why"], inconclusive=None)
     failed = state.wanted.desired
     return with_wanted(call_off(state), desired=standby, rollback=True, failed=failed, why=facts["why"])
 
@@ -119,12 +119,16 @@ def held(state: State, facts: ReleaseNamed) -> State:
 
 
 def resumed(state: State) -> State:
-    """A hold kept the YAML's pin back: forget it, so that it is read as a new one."""
+    """A hold kept the YAML's pin back: forget it, so that it is read as a new one. What a watch could not tell a person
+    has accepted."""
     pinned = None if state.wanted.held else state.wanted.pinned
     crashes = () if state.paged else state.crashes
+    if state.inconclusive and state.awaits_person:
+        accepted: Inconclusive = {**state.inconclusive, "then": "accept"}
+        state = replace(state, inconclusive=accepted)
     return with_wanted(replace(state, paged=None, crashes=crashes), paused=False, held=False, pinned=pinned)
 
 
 def call_off(state: State) -> State:
     """Whatever was under way is not any more; the slots stay as they are."""
-    return replace(without_share(state), refused=None, planned={}, paged=None)
+    return replace(without_share(state), refused=None, planned={}, paged=None, inconclusive=None)

@@ -42,7 +42,9 @@ def apply_to_slot(state: State, slot: SlotName, event: Event) -> State:
         case "stepped":
             return stepped(with_counted(state, slot, facts), facts, event)
         case "analysed":
-            return with_moves(state, analysed=state.moves.weight)
+            return with_moves(replace(state, inconclusive=None), analysed=state.moves.weight)
+        case "inconclusive":
+            return replace(state, inconclusive=facts)
         case "switching":
             return with_moves(state, switching=slot)
         case "switched":
@@ -103,6 +105,9 @@ def with_slot(state: State, slot: SlotName, found: SlotState | None) -> State:
 
 
 def queued(state: State, slot: SlotName, facts: Queued, event: Event) -> State:
+    """Its server will be gone when its figures are asked for."""
+    counted = state.counted_before_load | facts.get("counted", {})
+    state = replace(state, counted_before_load=counted)
     return with_moves(replace(state, active=None), swapping=slot, baseline_counters={**facts, **when(event)})
 
 
@@ -136,13 +141,13 @@ def switched(state: State, slot: SlotName, facts: Switched, event: Event) -> Sta
     earlier = {name: when for name, when in state.last_switched.items() if name != release}
     latest = dict(list(earlier.items())[1 - MOST_RELEASES :]) | ({release: event.at} if release else {})
     moves = Moves(switch=switch)  # type: ignore[arg-type]  # as built
-    return replace(state, active=slot, baked=False, moves=moves, last_switched=latest)
+    return replace(state, active=slot, baked=False, moves=moves, last_switched=latest, inconclusive=None)
 
 
 def baked(state: State, slot: SlotName, facts: Receipt) -> State:
     release = str(state.release_of(slot))
     good = [one for one in state.good if one != release][1 - MOST_RELEASES :]
-    return replace(state, baked=True, receipt=facts, good=(*good, release))
+    return replace(state, baked=True, receipt=facts, good=(*good, release), inconclusive=None)
 
 
 def crashed(state: State, slot: SlotName, facts: Crashed, at: Moment) -> State:
@@ -168,6 +173,7 @@ def crashed(state: State, slot: SlotName, facts: Crashed, at: Moment) -> State:
 def stopped(state: State, slot: SlotName, facts: Stopped) -> State:
     """Of what a swap stops the drain is kept for its receipt; `tunegate stop` calls everything off."""
     if facts.get("why") == "stop":
+        state = replace(state, inconclusive=None)
         state = with_moves(state, switching=None, swapping=None, baseline_counters=None, weight=0)
     if slot == state.moves.swapping and state.moves.baseline_counters:
         drained: BaselineCounters = {
@@ -181,7 +187,7 @@ def stopped(state: State, slot: SlotName, facts: Stopped) -> State:
 
 
 def refused(state: State, why: str) -> State:
-    return replace(without_share(state), refused=why)
+    return replace(without_share(state), refused=why, inconclusive=None)
 
 
 def without_share(state: State) -> State:

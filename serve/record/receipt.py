@@ -165,12 +165,13 @@ def in_one_line(found: Receipt) -> str:
         f"{found['streams_completed']} completed, {found['streams_cut']} cut, "
         f"{found['streams_left_by_client']} left by client"
     )
+    doubt = f"; inconclusive, accepted by {by}" if (by := found.get("accepted_by")) else ""
     lost = f", {unanswered} got no server" if (unanswered := found.get("requests_unanswered")) else ""
     streams = f"{found['streams_open_at_switch']} streams open at the flip, {ended}"
     return (
         f"{found['at'][:19]}  {found['strategy']}: {streams}, "
         f"longest drain {found['longest_drain_seconds']} s; flip {found['flip_milliseconds']} ms; "
-        f"{found['requests_failed']} requests failed{lost}"
+        f"{found['requests_failed']} requests failed{lost}{doubt}"
     )
 
 

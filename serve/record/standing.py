@@ -79,6 +79,8 @@ class EventShown(TypedDict):
 
 @final
 class Standing(TypedDict):
+    """`inconclusive`: why the watch under way cannot tell, and what follows."""
+
     environment: str
     state_dir: str
     router: RouterStanding
@@ -91,6 +93,7 @@ class Standing(TypedDict):
     paused: bool
     held: bool
     paged: str | None
+    inconclusive: NotRequired[str]
     holder: Holder | None
     slots: dict[SlotName, SlotStanding]
     receipt: str | None

@@ -11,6 +11,7 @@ from serve.record.event import PROOF
 from serve.record.facts import (
     Counters,
     Holder,
+    Inconclusive,
     Mode,
     Planned,
     Proposed,
@@ -150,8 +151,8 @@ class State:
     through their bake, the newest last; `crashes`: release and moment of each of the last day. `last_switched`: when
     each release last got all of the traffic, the newest last; `proof_seconds`: how long each proof took last.
 
-    `counted`: vLLM's counters of a slot when traffic last came to it; `counted_before_load`: when others than users
-    began to ask it. `receipt`: of the last bake.
+    `counted`: the counters of a slot when traffic last came to it; `counted_before_load`: when its candidate's load
+    test began to take its time. `receipt`: of the last bake; `inconclusive`: the watch under way could not tell.
     """
 
     holder: Holder | None = None
@@ -171,6 +172,13 @@ class State:
     counted: dict[SlotName, Counters] = field(default_factory=dict)
     counted_before_load: dict[SlotName, Counters] = field(default_factory=dict)
     receipt: Receipt | None = None
+    inconclusive: Inconclusive | None = None
+
+    @property
+    def awaits_person(self) -> str | None:
+        """Why a watch that could not tell goes on until a person resumes, aborts or rolls back."""
+        found = self.inconclusive
+        return found["why"] if found and found["then"] == "pause" else None
 
     @property
     def token(self) -> int:

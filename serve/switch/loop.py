@@ -57,8 +57,7 @@ class Loop:
         if is_called_off(self.begun or state, state):
             self.cancel()
             return 0.0
-        overdue = self.tasks.seconds > deadline_of(self.tasks.action, env.config)
-        if overdue:
+        if is_overdue(self.tasks.action, self.tasks.seconds, state, env.config):
             return self.take(env, self.overdue(env))
         urgent = more_urgent(self.tasks.action, state, env.config, seen)
         if urgent is None:
@@ -180,6 +179,12 @@ def words(action: Action) -> str:
     return " ".join(word for word in (action.kind.replace("_", " "), action.slot, action.proof) if word)
 
 
+def is_overdue(action: Action, seconds: float, state: State, config: DeployConfig) -> bool:
+    """A watch that waits for a person waits for as long as it takes."""
+    waits = action.kind in WATCHES and (state.wanted.paused or state.awaits_person is not None)
+    return not waits and seconds > deadline_of(action, config)
+
+
 def deadline_of(action: Action, config: DeployConfig) -> float:
     """Seconds that a task may take: what it is meant to last, and supervision.task_deadline_seconds for the rest."""
     rest = config.supervision.task_deadline_seconds
@@ -187,9 +192,10 @@ def deadline_of(action: Action, config: DeployConfig) -> float:
     if action.kind == "switch":
         return SWITCH_SECONDS
     if action.kind == "analyse":
-        return rest + (strategy.bake_seconds if isinstance(strategy, Canary) else 0)
+        share_seconds = strategy.bake_seconds if isinstance(strategy, Canary) else 0
+        return rest + share_seconds + config.watch.extend_seconds
     if action.kind == "bake":
-        return rest + config.bake_seconds + config.drain_deadline_seconds
+        return rest + config.bake_seconds + config.watch.extend_seconds + config.drain_deadline_seconds
     if action.kind == "stop":
         return rest + config.drain_deadline_seconds
     if action.proof == "healthy":

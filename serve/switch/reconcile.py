@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from configs.environment.config import DeployConfig
-from configs.errors import ExternalError, RefusedError, TunegateError
+from configs.errors import ExternalError, InconclusiveError, RefusedError, TunegateError
 from configs.slots import SlotName
 from infra.dvc.judgements import verdict_path
 from infra.dvc.releases import find_trusted
@@ -85,6 +85,7 @@ def follow(env: Environment, holder: str) -> DeployResult:
         found = plan(state, env.config, observe(env, state))
         if isinstance(found, End):
             return end(env, state, found, None)
+        check_decided(env, state)
         if holder_of(env) is None:
             raise ExternalError(
                 f"{holder} ended before the request was carried out", hint=f"tunegate deploy {env.config.name}"
@@ -104,17 +105,30 @@ def reconcile(env: Environment) -> DeployResult:
     ):
         while actions < MOST_ACTIONS:
             found = loop.advance(env)
+            state = env.record.state()
             if isinstance(found, End):
-                return end(env, env.record.state(), found, failure)
+                return end(env, state, found, failure)
             if isinstance(found, TunegateError):
                 failure = found
             if isinstance(found, float) and found:
+                check_decided(env, state)
                 loop.wait(found)
             else:
                 actions += 1
     raise ExternalError(
         f"{MOST_ACTIONS} actions did not reach the desired state", hint=f"tunegate status {env.config.name}"
     )
+
+
+def check_decided(env: Environment, state: State) -> None:
+    """A command does not wait for a person; whoever holds the environment after it watches on. Raises InconclusiveError
+    where a watch could not tell."""
+    if state.awaits_person:
+        name = env.config.name
+        raise InconclusiveError(
+            f"{state.wanted.desired}: under traffic nothing was shown, and it is watched on: {state.awaits_person}",
+            hint=f"tunegate resume {name} accepts it, tunegate abort {name} goes back",
+        )
 
 
 def end(env: Environment, state: State, found: End, failure: TunegateError | None) -> DeployResult:

@@ -23,9 +23,9 @@ def count_traffic(env: Environment) -> dict[SlotName, TrafficCounts]:
 
 
 def count_server(env: Environment, slot: SlotName) -> dict[SlotName, Counters]:
-    """vLLM's own counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a
+    """The counters of one slot. At a switch of the one that traffic comes to alone: the other may hang, and a
     rollback waits for nobody."""
-    return {slot: count_slot(env, slot).model_dump(mode="json")}
+    return {slot: count_slot(env, slot).model_dump(mode="json", exclude_none=True)}
 
 
 def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
@@ -48,8 +48,10 @@ def step(env: Environment, state: State, slot: SlotName, weight: int) -> None:
 def queue(env: Environment, state: State, slot: SlotName) -> None:
     """The intent alone: from here on the router is held, by whichever effect comes next."""
     env.report_progress(f"swap: new requests wait in the router while {slot} is stopped")
-    before, unanswered = count_traffic(env), env.router.unanswered()
-    facts: Queued = {"release": state.release_of(slot), "before": before, "unanswered": unanswered}
+    before, unanswered, counted = count_traffic(env), env.router.unanswered(), count_server(env, slot)
+    facts: Queued = {
+        "release": state.release_of(slot), "before": before, "unanswered": unanswered, "counted": counted,
+    }  # fmt: skip
     env.record.append("queued", slot, **facts)
 
 

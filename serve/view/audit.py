@@ -14,7 +14,7 @@ from serve.record.environment import Environment
 from serve.record.event import REQUESTS, Event
 
 # Beside the requests: what moved traffic or keys, was refused, was taken from a branch or proposed to it.
-OUTCOMES = ("switched", "baked", "refused", "failed", "crashed", "paged", "keyed", "pulled", "proposed")
+OUTCOMES = ("switched", "baked", "inconclusive", "refused", "failed", "crashed", "paged", "keyed", "pulled", "proposed")
 
 
 class Row(TypedDict):

@@ -101,7 +101,7 @@ def in_one_line(seen: Look) -> str:
     if "error" in seen:
         return f"{moment}  error: {' '.join(seen['error'].split())}"
     slots = [one_slot(f"{name}*" if name == seen["active"] else name, slot) for name, slot in seen["slots"].items()]
-    states = {"paused": seen["paused"], "held": seen["held"], "paged": seen["paged"], "refused": seen["refused"]}
+    states = {name: seen.get(name) for name in ("paused", "inconclusive", "held", "paged", "refused")}
     flags = [name for name, so in states.items() if so]
     return "  ".join(
         [moment, f"router {'up' if seen['router']['running'] else 'down'}", *slots, f"next {seen['next']}", *flags]

@@ -51,6 +51,7 @@ def status(env: Environment) -> Standing:
             "requests": traffic[name].total if traffic else 0,
         }
 
+    doubt: dict[str, str] = {"inconclusive": doubt_of(state)} if state.inconclusive else {}
     held: Any = None
     if holder:
         shown = ("token", "pid", "host", "command", "follows")
@@ -65,9 +66,10 @@ def status(env: Environment) -> Standing:
         "difference": difference(state, env.config.release),
         "refused": state.refused,
         "next": plan(state, env.config, seen).kind,
-        "paused": state.wanted.paused,
+        "paused": state.wanted.paused or state.awaits_person is not None,
         "held": state.wanted.held,
         "paged": state.paged,
+        **doubt,  # type: ignore[typeddict-item]  # a key that is there only where it says something
         "holder": held,
         "slots": {name: slot(name) for name in SLOTS},
         "receipt": in_one_line(receipts[-1]) if receipts else None,
@@ -75,6 +77,14 @@ def status(env: Environment) -> Standing:
             {"at": event.at, "kind": event.kind, "slot": event.slot, "why": event.facts.get("why")} for event in events
         ],
     }
+
+
+def doubt_of(state: State) -> str:
+    found = state.inconclusive
+    assert found is not None
+    if found["then"] == "extend":
+        return f"{found['why']}; watched for {found.get('seconds', 0):g} s more at most"
+    return found["why"] + ("; tunegate resume accepts it" if found["then"] == "pause" else "; accepted by a person")
 
 
 def git_of(state: State) -> GitStanding | None:
@@ -146,6 +156,7 @@ def standing(seen: Standing) -> dict[str, str]:
         "next": f"{seen['next']}{'  (' + ', '.join(flags) + ')' if flags else ''}",
         "refused": seen["refused"],
         "paged": seen["paged"],
+        "inconclusive": seen.get("inconclusive"),
         "not counted": uncounted_words(seen["router"].get("uncounted", 0)),
         "holder": f"{holder['command']} {holder['pid']} since {holder['since'][11:19]}" if holder else None,
         "last deploy": seen["receipt"],

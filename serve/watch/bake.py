@@ -1,5 +1,5 @@
 """The watch over a release under traffic: at each share of a canary, and after the switch. A breach raises; a change of
-mind ends it."""
+mind ends it; where it cannot tell, `watch.on_inconclusive` says what follows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from configs.slots import SlotName, other
 from infra.boot import Moment, now
 from infra.vllm.server import is_alive
 from serve.record.environment import Environment
-from serve.record.facts import Analysed, Receipt, TrafficCounts
+from serve.record.facts import Analysed, Inconclusive, Receipt, TrafficCounts, Watched
 from serve.record.receipt import lost_of, receipt, since, write_receipt
 from serve.record.state import State
 from serve.watch.liveness import Liveness
@@ -29,7 +29,7 @@ def analyse(env: Environment, state: State, slot: SlotName) -> None:
     seconds = strategy.bake_seconds if isinstance(strategy, Canary) else 0
     assert share is not None
     env.report_progress(f"watch {slot} at {state.moves.weight} % for {seconds} s")
-    watcher = Watcher(env, slot, baseline(env, other(slot)), seconds)
+    watcher = Watcher(env, slot, baseline(env, other(slot)), seconds, is_share=True)
     before = share["before"][slot]
     watch = TrafficWatch(env, state, slot, watcher, before, share["moment"], seconds)
     if not watch.until_over():
@@ -40,6 +40,7 @@ def analyse(env: Environment, state: State, slot: SlotName) -> None:
         "requests": counted.total,
         "failed": counted.failed,
         "watch": watcher.receipt(),
+        **watch.result(),
     }
     env.record.append("analysed", slot, **facts)
 
@@ -54,7 +55,7 @@ def bake(env: Environment, state: State) -> None:
     assert slot is not None and switch is not None
     env.report_progress(f"bake {slot} for {seconds} s")
     old, before, started = switch["from"], switch["before"][slot], switch["moment"]
-    watcher = Watcher(env, slot, baseline(env, old) if old else None)
+    watcher = Watcher(env, slot, baseline(env, old) if old else None, seconds)
     watch = TrafficWatch(env, state, slot, watcher, before, started, seconds, old)
     try:
         while watch.until_over():
@@ -87,8 +88,10 @@ def close(watch: TrafficWatch, breach: str | None = None) -> Receipt:
             break
         time.sleep(POLL_SECONDS)
     found["watch"] = watch.watcher.receipt()
-    if breach is not None:
-        found["breach"] = breach
+    if breach is None:
+        found = {**found, **watch.result()}
+    else:
+        found = {**found, "breach": breach, "outcome": "fail", "decided_by": breach}
     write_receipt(env, state, found)
     return found
 
@@ -123,12 +126,50 @@ class TrafficWatch:
             self.look_at_old()
             last = self.is_over()
             self.liveness.check(self.env, self.state, self.slot)
-            self.check_traffic(last=last)
+            self.check_traffic()
             if self.has_changed():
                 return False
-            if last:
+            if last and self.may_end():
                 return True
             time.sleep(POLL_SECONDS)
+
+    def may_end(self) -> bool:
+        """Not as long as it cannot tell: it is extended once, then a person is waited for, who has the last word."""
+        outcome, why = self.watcher.outcome()
+        if outcome != "inconclusive" or self.accepted_by():
+            return True
+        settings, extended = self.env.config.watch, self.env.record.state().inconclusive
+        left = self.seconds + settings.extend_seconds - now().since(self.started)
+        if settings.on_inconclusive == "extend" and left > 0:
+            if extended is None:
+                self.note({"why": why, "then": "extend", "seconds": settings.extend_seconds})
+            return False
+        self.note({"why": why, "then": "pause"})
+        if self.state.active == self.slot:
+            close(self)
+        return False
+
+    def note(self, facts: Inconclusive) -> None:
+        goes_on = f"paused, a person is needed: tunegate resume {self.env.config.name}"
+        if "seconds" in facts:
+            goes_on = f"watched for {facts['seconds']:g} s more at most"
+        self.env.report_progress(f"inconclusive: {facts['why']}: {goes_on}")
+        self.env.record.append("inconclusive", self.slot, **facts)
+
+    def accepted_by(self) -> str | None:
+        """Who says that an inconclusive watch may end. One of no seconds was never meant to tell anything."""
+        found = self.env.record.state().inconclusive
+        if found and found["then"] == "accept":
+            return "a person"
+        if self.seconds == 0:
+            return "bake_seconds: 0"
+        return "on_inconclusive: accept" if self.env.config.watch.on_inconclusive == "accept" else None
+
+    def result(self) -> Watched:
+        outcome, why = self.watcher.outcome()
+        found: Watched = {"outcome": outcome, "decided_by": why}
+        by = self.accepted_by()
+        return {**found, "accepted_by": by} if outcome == "inconclusive" and by else found
 
     def until_drained(self) -> bool:
         """At most until the deadline; False as soon as something else is wanted, or a person pauses. Raises
@@ -147,9 +188,14 @@ class TrafficWatch:
         if self.is_draining:
             self.drain_seconds = now().since(self.started)
 
+    @property
+    def time_is_up(self) -> bool:
+        return now().since(self.started) >= self.seconds
+
     def is_over(self) -> bool:
-        """Not while an operator has paused."""
-        return now().since(self.started) >= self.seconds and not self.env.record.state().wanted.paused
+        """Not while an operator has paused, or is waited for."""
+        state = self.env.record.state()
+        return self.time_is_up and not state.wanted.paused and state.awaits_person is None
 
     def has_changed(self) -> bool:
         """True once an operator, or a new pin, wants something else than what is being watched."""
@@ -158,7 +204,7 @@ class TrafficWatch:
             getattr(here.wanted, name) != getattr(was.wanted, name) for name in ("desired", "held")
         )
 
-    def check_traffic(self, *, last: bool) -> None:
+    def check_traffic(self) -> None:
         """Raises RefusedError if the slot's server died, more of its requests failed than are allowed, or it is worse
         than what served."""
         env = self.env
@@ -167,6 +213,6 @@ class TrafficWatch:
         if not all(map(is_alive, env.processes(self.state, self.slot))):
             raise RefusedError(f"{release}: under traffic its server died", hint=log)
         too_many = [f"{failed} requests failed"] if allowed is not None and failed > allowed else []
-        breaches = too_many or self.watcher.check(last=last)
+        breaches = too_many or self.watcher.check(over=self.time_is_up)
         if breaches:
             raise RefusedError(f"{release}: under traffic {'; '.join(breaches)}", hint=log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,7 +41,7 @@ class Scene:
         self.agent = self.new_agent()
 
     def new_agent(self) -> Agent:
-        return Agent(Environment(self.env.config, self.said.append), self.read)
+        return Agent(replace(self.env, report_progress=self.said.append), self.read)
 
     def read(self) -> DeployConfig:
         return self.config
@@ -58,7 +59,7 @@ class Scene:
     def at_work(self) -> Iterator[Environment]:
         """The agent holds the environment."""
         with locked(self.env, "agent") as held:
-            mine = Environment(self.env.config, self.said.append, token=held.token)
+            mine = replace(held, report_progress=self.said.append)
             with self.agent.working(mine):
                 yield mine
 

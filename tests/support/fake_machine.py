@@ -33,6 +33,7 @@ from configs.slots import SLOTS, SlotName
 from infra.boot import Moment, ProcessId
 from infra.haproxy.servers import Traffic
 from infra.vllm.server import SlotProcess
+from infra.vllm.strata import Strata
 from serve.plan.action import Action, ActionKind
 from serve.record.environment import Environment
 from serve.record.facts import Receipt
@@ -82,7 +83,7 @@ class World:
     servers: dict[int, SlotProcess] = field(default_factory=dict)
     runs: dict[int, str] = field(default_factory=dict)
     counts: dict[SlotName, Traffic] = field(default_factory=lambda: dict.fromkeys(SLOTS, NONE))
-    metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
+    strata: dict[SlotName, Strata] = field(default_factory=dict)
     fails: dict[str, TunegateError] = field(default_factory=dict)
     on_sleep: Callable[[], object] = lambda: None
     unanswered: Callable[[], int] = lambda: 0
@@ -100,17 +101,14 @@ class World:
         seconds = SimpleNamespace(
             sleep=self.sleep, monotonic=lambda: self.now.timestamp(), perf_counter=lambda: self.now.timestamp()
         )
-        replaced = {
-            name: getattr(self, name)
-            for name in ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")
-        }
-        replaced |= {
+        names = ("start_slot", "stop_slot", "is_alive", "reap_orphan", "prove", "wait_for_slot")
+        replaced = {name: getattr(self, name) for name in names} | {
             "Router": lambda config: self,
             "api_key": lambda config: "key",
             "time": seconds,
             "now": self.moment,
+            "read_strata": lambda slot, *base_urls: self.strata.get(slot),
         }
-        replaced |= {"read_metrics": lambda base_url: self.metrics.get(int(base_url.rpartition(":")[2]), {})}
         for module in FAKED:
             for name in replaced.keys() & vars(module).keys():
                 monkeypatch.setattr(module, name, replaced[name])
@@ -253,7 +251,8 @@ class World:
 
 def environment(folder: str = "state", **facts: Any) -> Environment:
     settings = {"name": "x", "model": "m", "gate": None, "bake_seconds": 1, "drain_deadline_seconds": 20}
-    return Environment(DeployConfig.model_validate({**settings, "state_dir": folder, **facts}))
+    watch = {"on_inconclusive": "accept", **facts.pop("watch", {})}  # who tests what follows asks for it
+    return Environment(DeployConfig.model_validate({**settings, "state_dir": folder, "watch": watch, **facts}))
 
 
 def receipt_in(found: DeployResult) -> Receipt:

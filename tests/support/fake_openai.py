@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from infra.vllm.strata import PATH, Asked, Tally
+
 # vLLM's own edges
 FIRSTS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0)
 GAPS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0)
@@ -21,7 +23,7 @@ LENGTHS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 @dataclass
 class Fake:
     """`answer` makes the words of an answer from the request's body; `fails` says which requests (by number, from 0)
-    get a 500."""
+    get a 500. Of users' requests it sums up what our middleware would, of its `slot`."""
 
     answer: Callable[[dict[str, Any]], list[str]] = lambda body: ["one", " two", " three"]
     fails: Callable[[int], bool] = lambda number: False
@@ -35,6 +37,8 @@ class Fake:
     firsts: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    slot: str = ""
+    tally: Tally = field(default_factory=Tally)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -77,29 +81,54 @@ def histogram(name: str, values: list[float], edges: tuple[float, ...]) -> str:
 def serving(fake: Fake) -> Iterator[Fake]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        asked: Asked
         disable_nagle_algorithm = (
             True  # else the first chunk waits 40 ms for the client's acknowledgement of the headers
         )
 
         def do_GET(self) -> None:
+            if self.path == PATH:
+                with fake.lock:
+                    return self.reply(200, json.dumps(fake.tally.strata).encode())
             text = fake.metrics() if self.path == "/metrics" else "{}"
             self.reply(200, text.encode(), "text/plain")
 
         def do_POST(self) -> None:
-            arrived, body = time.perf_counter(), json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            arrived, content = time.perf_counter(), self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.loads(content)
             with fake.lock:
                 number = len(fake.bodies)
                 fake.bodies.append((self.path, body))
                 fake.arrivals.append(arrived)
-            if fake.fails(number):
-                return self.reply(500, b'{"error": {"message": "planted"}}')
-            if self.path == "/classify":
-                return self.reply(200, json.dumps({"data": [{"probs": [0.25, 0.75]}]}).encode())
-            return self.stream(body) if body.get("stream") else self.whole(body)
+                self.asked, self.tokens = fake.tally.begin(self.path != "/classify"), 0
+            self.asked.read(content)
+            fails = fake.fails(number)
+            try:
+                if fails:
+                    self.reply(500, b'{"error": {"message": "planted"}}')
+                elif self.path == "/classify":
+                    self.reply(200, json.dumps({"data": [{"probs": [0.25, 0.75]}]}).encode())
+                else:
+                    (self.stream if body.get("stream") else self.whole)(body)
+            finally:
+                self.count(500 if fails else 200)
+
+        def note(self, piece: bytes, status: int = 200) -> None:
+            """Users' requests bear their key's name; probes do not."""
+            if self.headers["x-tunegate-key"]:
+                with fake.lock:
+                    fake.tally.answer(fake.slot, self.asked, status, piece)
+
+        def count(self, status: int) -> None:
+            asked, status = self.asked, status if self.headers["x-tunegate-key"] else 0
+            asked.truncated = fake.finish == "length"
+            with fake.lock:
+                fake.tally.end(fake.slot, asked, status, ended=not fake.cut, tokens=self.tokens)
 
         def whole(self, body: dict[str, Any]) -> None:
             time.sleep(fake.first_seconds)
             words = fake.answer(body)
+            self.tokens = len(words)
             fake.lengths.append(len(words))
             choice = {
                 "index": 0,
@@ -116,6 +145,7 @@ def serving(fake: Fake) -> Iterator[Fake]:
 
         def stream(self, body: dict[str, Any]) -> None:
             words = fake.answer(body)
+            self.tokens = len(words)
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
@@ -142,6 +172,7 @@ def serving(fake: Fake) -> Iterator[Fake]:
         def chunk(self, data: bytes) -> None:
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             self.wfile.flush()
+            self.note(data)
 
         def reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
             self.send_response(status)
@@ -149,6 +180,8 @@ def serving(fake: Fake) -> Iterator[Fake]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+            if self.command == "POST":
+                self.note(body, status)
 
         def log_message(self, format: str, *facts: Any) -> None:
             pass

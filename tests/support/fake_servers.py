@@ -96,6 +96,7 @@ def publish_fake(name: str, *, base: str | None = None) -> str:
 
 
 def fake_environment(**facts: Any) -> Environment:
+    """Without the gate's statistics, so that its watch can show nothing."""
     router_port, *slots = free_ports(3)
     settings = {
         "name": "x",
@@ -104,6 +105,7 @@ def fake_environment(**facts: Any) -> Environment:
         "router": {"port": router_port},
         "slot_ports": tuple(slots),
         "bake_seconds": 0,
+        "watch": {"on_inconclusive": "accept"},
         "state_dir": "state",
     }
     return Environment(DeployConfig.model_validate(settings | {"drain_deadline_seconds": 20} | facts))

@@ -38,6 +38,7 @@ FACTS: dict[Kind, Any] = {
     "proposed": facts.Proposed,
     "reported": facts.Reported,
     "keyed": facts.Keyed,
+    "inconclusive": facts.Inconclusive,
 }
 assert set(FACTS) == set(get_args(Kind))
 ADAPTERS = {kind: TypeAdapter(shape) for kind, shape in FACTS.items()}

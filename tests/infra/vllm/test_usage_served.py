@@ -20,7 +20,9 @@ import pytest
 
 from configs.release import read_manifest
 from infra.dvc.releases import folder_of
+from infra.vllm.counters import read_strata
 from infra.vllm.server import free_port, start_slot, stop_slot, wait_healthy
+from infra.vllm.strata import COLUMNS
 from serve.view.usage import read_usage, summed
 from tests.serve.conftest import checkout, publish
 
@@ -102,6 +104,11 @@ def test_the_sum_by_key_is_what_the_clients_counted(base_url: str) -> None:
     assert {key: row["completion_tokens"] for key, row in found.items()} == written
     assert {key: row["prompt_tokens"] for key, row in found.items()} == prompts
     assert {key: row["requests"] for key, row in found.items()} == requests
+    strata = read_strata("blue", base_url)
+    assert strata is not None
+    sums = dict(zip(COLUMNS, map(sum, zip(*strata.values(), strict=True)), strict=True))
+    assert (sums["requests"], sums["tokens_n"], sums["failed"]) == (COUNT, COUNT, 0)
+    assert sums["tokens"] == sum(written.values()) and 0 < sums["first_n"] < COUNT and sums["first"] > 0
     print(f"usage: {COUNT} requests of {len(found)} keys, {sum(prompts.values()) + sum(written.values())} tokens")
 
 

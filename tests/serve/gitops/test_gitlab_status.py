@@ -25,6 +25,12 @@ pytestmark = pytest.mark.unit
     [
         (GOOD, "c1", "success", "serves"),
         (GOOD[:-1], "c1", "running", "is watched under traffic"),
+        (
+            [*GOOD[:-1], event("inconclusive", "green", why="few", then="pause")],
+            "c1",
+            "running",
+            "a person is waited for",
+        ),
         ([*GOOD, event("desired", release=NEW, commit="c2")], "c2", "running", "under way; "),
         (
             [*GOOD, event("desired", release=NEW, commit="c2"), event("refused", why="parity is bad")],

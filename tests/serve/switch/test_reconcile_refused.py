@@ -106,8 +106,10 @@ def test_too_little_traffic_to_compare_rolls_nothing_back_and_the_receipt_says_s
     found = deploy(env, new)
     assert world.serving() == new and receipt_in(found)["watch"] == [
         "error rate is inconclusive: 3 observations, 0 of the old release, at least 20 of each are needed",
-        "vLLM's counters were not read: only the error rate is compared",
+        "traffic is inconclusive: the old release's server does not say what its users asked: "
+        "only the router's error rate is compared",
     ]
+    assert receipt_in(found)["accepted_by"] == "on_inconclusive: accept"
 
 
 def test_a_rollback_returns_to_the_warm_slot_and_starts_and_proves_nothing(world: World, old: str, new: str) -> None:

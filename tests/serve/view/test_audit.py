@@ -25,7 +25,10 @@ from tests.support.fake_machine import World, environment
 from tests.support.few_bytes import publish
 
 pytestmark = pytest.mark.unit
-YAML = "name: x\nmodel: m\nrelease: null\ngate: null\nbake_seconds: 1\ndrain_deadline_seconds: 20\nstate_dir: state\n"
+YAML = (
+    "name: x\nmodel: m\nrelease: null\ngate: null\nbake_seconds: 1\ndrain_deadline_seconds: 20\nstate_dir: state\n"
+    "watch: {on_inconclusive: accept}\n"
+)
 
 
 @pytest.fixture

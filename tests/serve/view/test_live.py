@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,18 @@ def first(*counts: int) -> dict[str, Any]:
     return {"answers": sum(counts), "first": Histogram(edges=EDGES, counts=[*counts, 0], total=1.0)}
 
 
+@dataclass
+class Measured(World):
+    """`metrics`: what vLLM says, by port."""
+
+    metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measured:
     monkeypatch.chdir(tmp_path)
-    world = World().install(monkeypatch)
+    world = Measured()
+    world.install(monkeypatch)
     monkeypatch.setattr(
         serve.view.live, "read_metrics", lambda base_url: world.metrics.get(int(base_url.rpartition(":")[2]), {})
     )
@@ -60,7 +69,7 @@ def first_token(seen: Look) -> dict[str, float] | None:
     return seen["slots"]["blue"]["first_token_ms"]
 
 
-def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_events(world: World) -> None:
+def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_events(world: Measured) -> None:
     env, old, new = environment(), publish("old"), publish("new")
     deploy(env, old)
     world.fails = {"prove parity": RefusedError("parity [/is] bad\n[bold]very")}
@@ -89,7 +98,7 @@ def test_one_look_shows_slots_shares_streams_times_what_is_next_and_the_last_eve
     )
 
 
-def test_a_server_that_is_down_or_says_nothing_has_no_times_and_the_rest_is_shown(world: World) -> None:
+def test_a_server_that_is_down_or_says_nothing_has_no_times_and_the_rest_is_shown(world: Measured) -> None:
     env = environment()
     deploy(env, publish("old"))
     assert first_token(View(lambda: env).look()) is None
@@ -100,7 +109,7 @@ def test_a_server_that_is_down_or_says_nothing_has_no_times_and_the_rest_is_show
 
 
 def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_started(
-    world: World, clock: Callable[[float], None]
+    world: Measured, clock: Callable[[float], None]
 ) -> None:
     env = environment()
     deploy(env, publish("old"))
@@ -115,7 +124,7 @@ def test_times_are_those_of_the_last_minute_and_at_first_those_since_the_server_
 
 
 def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(
-    world: World, clock: Callable[[float], None]
+    world: Measured, clock: Callable[[float], None]
 ) -> None:
     env = environment()
     deploy(env, publish("old"))
@@ -129,7 +138,7 @@ def test_a_server_that_began_anew_meanwhile_counts_from_its_own_start(
 @pytest.mark.parametrize(
     "error", [InputError("a wrong\nYAML", hint="mend it"), ExternalError("no answer"), PermissionError("not yours")]
 )
-def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: World, error: Exception) -> None:
+def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: Measured, error: Exception) -> None:
     env, fails = environment(), [error]
 
     def read() -> Any:
@@ -144,7 +153,7 @@ def test_whatever_fails_is_shown_and_the_next_look_goes_on(world: World, error: 
 
 
 def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
@@ -154,7 +163,7 @@ def test_without_a_terminal_it_is_a_line_a_look_for_people_or_machines(
 
 
 def test_on_a_terminal_it_is_drawn_anew_until_ctrl_c_which_gives_the_terminal_back(
-    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: Measured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     looks = iter(range(3))
 

@@ -18,9 +18,11 @@ from configs.slots import SLOTS, SlotName
 from infra.vllm.counters import Counted
 from serve.record.environment import Environment
 from serve.record.record import Record
+from serve.watch.alike import requests
 from serve.watch.watcher import Watcher, baseline, count_slot
 from tests.serve.conftest import free_ports
 from tests.support.fake_openai import Fake, serving
+from tests.support.traffic import asked, counted
 from tunegate import compare_by
 
 COMPARE = compare_by()
@@ -55,7 +57,7 @@ def deployed(
     """The real HAProxy before two small servers; blue has served for a while, and traffic has just moved to green."""
     monkeypatch.chdir(tmp_path)
     router_port, *slots = free_ports(3)
-    blue, green.port = Fake(port=slots[0], gap_seconds=0.005), slots[1]
+    blue, green.port, green.slot = Fake(port=slots[0], slot="blue", gap_seconds=0.005), slots[1], "green"
     config = DeployConfig.model_validate(
         {
             "name": "x",
@@ -96,22 +98,36 @@ def wait_for(done: Any, seconds: float = 30) -> None:
 
 @pytest.mark.unit
 @pytest.mark.parametrize("has_candidate", [True, False])
-def test_what_a_load_test_asked_of_the_old_release_is_no_part_of_its_baseline(
+def test_what_users_waited_for_during_a_load_test_is_no_part_of_the_baseline(
     has_candidate: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Blue served 60 users, then its candidate's load test asked it 500 times; an earlier reading, from before blue
-    itself took over, is none of it."""
+    """Blue served 60 users, and 40 more while its candidate's load test asked it too; an earlier reading, from before
+    blue itself took over, is none of it."""
     monkeypatch.chdir(tmp_path)
     env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
-    monkeypatch.setattr(serve.watch.watcher, "count_slot", lambda env, slot: Counted(requests=60, answers=560))
-    reading = {"counted": {"blue": Counted(requests=60, answers=60).model_dump(mode="json")}}
+    monkeypatch.setattr(serve.watch.watcher, "count_slot", lambda env, slot: counted(*[asked()] * 100))
+    reading = {"counted": {"blue": counted(*[asked()] * 60).model_dump(mode="json")}}
     if not has_candidate:
         env.record.append("proven", "green", proof="load", **reading)
-    env.record.append("switched", "blue", counted={"blue": Counted(answers=0).model_dump(mode="json")})
+    env.record.append("switched", "blue", counted={"blue": counted().model_dump(mode="json")})
     if has_candidate:
         env.record.append("proven", "green", proof="load", **reading)
-    found = baseline(env, "blue")
-    assert (found["requests"], found["answers"]) == (60, 60 if has_candidate else 560)
+    found = Counted.model_validate(baseline(env, "blue"))
+    assert found.strata is not None
+    assert (found.requests, requests(found.strata)) == ((60, 60) if has_candidate else (100, 100))
+
+
+@pytest.mark.unit
+def test_of_a_server_that_a_swap_ended_the_figures_are_those_from_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "state_dir": "state"}))
+    monkeypatch.setattr(serve.watch.watcher, "count_slot", lambda env, slot: Counted())
+    env.record.append("switched", "blue", counted={"blue": counted().model_dump(mode="json")})
+    last = counted(*[asked()] * 30).model_dump(mode="json")
+    env.record.append("queued", "blue", release=None, before={}, counted={"blue": last})
+    assert Counted.model_validate(baseline(env, "blue")) == counted(*[asked()] * 30)
 
 
 BAD: dict[str, Fake] = {
@@ -130,7 +146,7 @@ def test_a_release_that_is_bad_only_under_traffic_is_seen_through_the_real_route
 ) -> None:
     with deployed(BAD[start], monkeypatch, tmp_path) as (env, held_against):
         assert held_against["requests"] >= 55 and held_against["failed"] == 0
-        watcher, found = Watcher(env, "green", held_against), list[str]()
+        watcher, found = Watcher(env, "green", held_against, 15), list[str]()
 
         def breaches() -> list[str]:
             found.extend(watcher.check())
@@ -146,37 +162,86 @@ def test_a_release_that_is_as_good_is_left_alone_and_the_receipt_says_what_was_c
 ) -> None:
     green = Fake(gap_seconds=0.005)
     with deployed(green, monkeypatch, tmp_path) as (env, held_against):
-        watcher = Watcher(env, "green", held_against)
-        assert watcher.check() == [] and any("inconclusive" in sentence for sentence in watcher.receipt())
+        watcher = Watcher(env, "green", held_against, 15)
+        assert watcher.check() == [] and watcher.outcome()[0] == "inconclusive"
         wait_for(lambda: watcher.check() == [] and len(green.bodies) >= 60)
         time.sleep(0.6)
-        assert watcher.check() == [] and not any("inconclusive" in sentence for sentence in watcher.receipt())
+        assert watcher.check() == [] and watcher.outcome()[0] == "pass", watcher.receipt()
         assert any("error rate 0.0% of" in sentence for sentence in watcher.receipt())
 
 
-@pytest.mark.unit
-def test_a_first_release_has_nothing_to_be_compared_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Environment:
+    """Green has just taken over; `slots` is what each has counted since."""
     monkeypatch.chdir(tmp_path)
-    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "state_dir": "state"}), compare=COMPARE)
-    monkeypatch.setattr("serve.watch.watcher.count_slot", lambda env, slot: Counted(requests=99, failed=99))
-    watcher = Watcher(env, "blue", None)
-    assert watcher.check() == [] and watcher.receipt() == ["nothing was compared: no release served before"]
+    Record(Path("state/events.jsonl")).append("switched", "green", counted={"green": counted().model_dump()})
+    settings = {"name": "x", "model": "m", "state_dir": "state", "watch": {"every_seconds": 1}}
+    return Environment(DeployConfig.model_validate(settings), compare=COMPARE)
+
+
+@pytest.fixture
+def slots(monkeypatch: pytest.MonkeyPatch) -> dict[SlotName, Counted]:
+    found: dict[SlotName, Counted] = dict.fromkeys(SLOTS, counted())
+    monkeypatch.setattr("serve.watch.watcher.count_slot", lambda env, slot: found[slot])
+    return found
+
+
+def traffic_of(n: int, failed: int = 0) -> Counted:
+    return counted(*[asked()] * (n - failed), *[asked(status=500)] * failed)
+
+
+@pytest.mark.unit
+def test_a_first_release_has_nothing_to_be_worse_than(env: Environment, slots: dict[SlotName, Counted]) -> None:
+    slots["green"] = traffic_of(99, 99)
+    watcher = Watcher(env, "green", None, 1)
+    assert watcher.check(over=True) == [] and watcher.receipt() == ["nothing was compared: no release served before"]
+    assert watcher.outcome() == ("pass", "nothing was compared: no release served before")
 
 
 @pytest.mark.unit
 def test_while_both_serve_the_other_ones_own_figures_are_the_measure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    env: Environment, slots: dict[SlotName, Counted]
 ) -> None:
     """A bad hour for both: the baseline of a better hour would have alarmed."""
-    monkeypatch.chdir(tmp_path)
-    env = Environment(DeployConfig.model_validate({"name": "x", "model": "m", "state_dir": "state"}), compare=COMPARE)
-    now = {"blue": Counted(), "green": Counted()}
-    monkeypatch.setattr("serve.watch.watcher.count_slot", lambda env, slot: now[slot])
-    Record(Path("state/events.jsonl")).append("switched", "green", counted={"green": Counted().model_dump()})
-    held_against = Counted(requests=500).model_dump()
-    watcher = Watcher(env, "green", held_against)
-    now |= {"green": Counted(requests=60, failed=20), "blue": Counted(requests=400, failed=130)}
+    watcher = Watcher(env, "green", traffic_of(500).model_dump(), 15)
+    slots |= {"green": traffic_of(60, 20), "blue": traffic_of(400, 130)}
     assert watcher.check() == []
     watcher.looked = -1e9
-    now["blue"] = Counted(requests=3, failed=1)
+    slots["blue"] = traffic_of(3, 1)
     assert watcher.check()[0].startswith("error rate 33.3% of 60 against 0.0% of 500")
+
+
+@pytest.mark.unit
+def test_a_neighbour_that_is_asked_for_other_things_is_no_measure(
+    env: Environment, slots: dict[SlotName, Counted]
+) -> None:
+    watcher = Watcher(env, "green", traffic_of(500).model_dump(), 15)
+    slots |= {"green": traffic_of(60, 20), "blue": counted(*[asked(body_bytes=90_000, status=500)] * 60)}
+    assert watcher.check()[0].startswith("error rate 33.3% of 60 against 0.0% of 500")
+
+
+@pytest.mark.unit
+def test_all_looks_together_spend_what_may_alarm_falsely_once_however_long_it_is_watched(
+    env: Environment, slots: dict[SlotName, Counted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it for the looks of the bake, and of the other half ever less."""
+    spent: list[float] = []
+
+    def note(old: Counted, new: Counted, settings: object, compare: object, looks: int, **facts: bool) -> list[object]:
+        spent.append(1 / looks)
+        return []
+
+    monkeypatch.setattr("serve.watch.watcher.compare_window", note)
+    seconds = iter(range(10, 10_000))
+    monkeypatch.setattr("serve.watch.watcher.time.monotonic", lambda: float(next(seconds)) * 2)
+    watcher = Watcher(env, "green", traffic_of(500).model_dump(), 15)
+    for _ in range(15):
+        watcher.check()
+    watcher.check(over=True)
+    assert len(spent) == 16 and sum(spent) == pytest.approx(0.5)
+    watcher.check(over=True)
+    assert len(spent) == 16, "no more came: no further look"
+    for n in range(0, 2_000, 7):
+        slots["green"] = traffic_of(n)
+        watcher.check(over=True)
+    assert len(spent) > 80 and sum(spent) < 1

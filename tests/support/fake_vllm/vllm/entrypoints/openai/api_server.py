@@ -2,8 +2,8 @@
 release that it was given.
 
 Of unmerged adapters it serves one for each name that it was started with or was told of, as our middleware has vLLM do
-it. Its behaviour is read at each request from the file that TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" |
-"empty" | "error" | "slow"}.
+it. Of users' requests it sums up what that middleware would. Its behaviour is read at each request from the file that
+TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error" | "slow"}.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.vllm.adapter_names import LOAD, UNLOAD, target_of
+from infra.vllm.strata import PATH, Asked, Tally
 
 ARGUMENTS = {word: sys.argv[at + 1] for at, word in enumerate(sys.argv[:-1]) if word.startswith("--")}
 
@@ -38,6 +40,8 @@ def read(release: Path) -> Served:
 
 OWN = ARGUMENTS.get("--lora-modules", "").partition("=")[0] or None
 SERVED = {OWN: read(Path(ARGUMENTS["--model"]))}
+METERED = json.loads(os.environ.get("TUNEGATE_USAGE", "{}"))
+TALLY, LOCK = Tally(), threading.Lock()
 TOKEN_SECONDS = float(os.environ.get("TUNEGATE_FAKE_PACE", "0.002"))
 SLOWER = 50
 
@@ -47,8 +51,18 @@ def mode(served: Served) -> str:
     return str(json.loads(path.read_text(encoding="utf8")).get(served.manifest["name"], "")) if path.is_file() else ""
 
 
+@dataclass(frozen=True)
+class User:
+    """Whose request is being answered."""
+
+    slot: str
+    asked: Asked
+    status: int
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    user: User | None = None
 
     def send(self, body: dict[str, Any], status: int = 200) -> None:
         content = json.dumps(body).encode()
@@ -57,8 +71,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+        self.note(content)
 
     def do_GET(self) -> None:
+        if target_of(self.path).path == PATH:
+            with LOCK:
+                return self.send(TALLY.strata)
         self.send({"object": "list", "data": [{"id": ARGUMENTS["--served-model-name"]}]})
 
     def do_POST(self) -> None:
@@ -68,8 +86,25 @@ class Handler(BaseHTTPRequestHandler):
             self.change(target.path, body)
         elif (served := SERVED.get(target.adapter or OWN)) is None:
             self.send({"error": {"message": "no such model"}}, 404)
+        elif self.headers["x-tunegate-key"]:
+            self.serve_user(served, body, target.slot or METERED["slot"])
         else:
             self.serve(served, body)
+
+    def serve_user(self, served: Served, body: dict[str, Any], slot: str) -> None:
+        status = 500 if mode(served) == "error" else 200
+        with LOCK:
+            asked = TALLY.begin()
+        asked.read(json.dumps(body).encode())
+        self.user = User(slot, asked, status)
+        ended = False
+        try:
+            self.serve(served, body)
+            ended = True
+        finally:
+            self.user = None
+            with LOCK:
+                TALLY.end(slot, asked, status, ended=ended, tokens=body.get("max_tokens", 2))
 
     def change(self, path: str, body: dict[str, str]) -> None:
         known = body["lora_name"] in SERVED
@@ -127,6 +162,12 @@ class Handler(BaseHTTPRequestHandler):
         line = f"data: {text}\n\n".encode()
         self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
         self.wfile.flush()
+        self.note(line)
+
+    def note(self, piece: bytes) -> None:
+        if self.user:
+            with LOCK:
+                TALLY.answer(self.user.slot, self.user.asked, self.user.status, piece)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silence."""
