@@ -145,7 +145,7 @@ def security_schemes(router: RouterSettings) -> JsonObject:
 
 def response_of(status: str, error: JsonObject) -> JsonObject:
     """OpenAI's shape. Where the model server may answer so as well, the type is its own."""
-    said = {"type": {"const": error["type"]}, "code": {"const": int(status)}}
+    said = {"type": {"enum": [error["type"], *error.get("also", [])]}, "code": {"const": int(status)}}
     exactly = {} if error.get("also_servers") else {"properties": {"error": {"properties": said}}}
     headers = ["x-request-id", *error.get("headers", [])]
     return {
@@ -195,7 +195,8 @@ def sentences(router: RouterSettings) -> list[str]:
         else "`MODEL` stands for the model's name, which the operator tells you.",
         "Nothing else exists here: another path is 404 and another method 405, whatever the model server could do. "
         "The query is not read. A body states its `Content-Length`. What is not HTTP at all gets a short HTML page.",
-        "Your key has limits of its own, by its operator: requests a minute, tokens a minute, requests at once.",
+        "Your key may have limits of its own: requests a minute, tokens a minute, requests at once, and a budget of "
+        "tokens by day or month. Its operator knows them.",
         f"Calls from a browser: {browsers}.",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,35 @@ def test_the_machines_own_requests_need_no_certificate_but_a_key(
     proxy = start_proxy(tls=SETTINGS | {"client_ca": "friend.crt"})
     assert proxy.router.base_url == f"http://127.0.0.1:{SETTINGS['local_port']}"
     assert (proxy.ask(json={}).status_code, proxy.ask(key=None, json={}).status_code) == (200, 401)
+
+
+def over_http_2(proxy: RunningProxy, path: str, *words: str) -> str:
+    """The version and the status of the answer, or what curl says of none."""
+    address = f"https://localhost:{proxy.router.config.router.port}{path}"
+    shown = ["--silent", "--show-error", "--output", "body", "--write-out", "%{http_version} %{http_code}"]
+    done = subprocess.run(
+        ["curl", "--http2", "--path-as-is", "--cacert", "router.crt", *shown, *words, address], capture_output=True
+    )
+    return (done.stdout if done.returncode == 0 else done.stderr).decode()
+
+
+def test_http_2_is_answered_as_http_1_is(here: Path, start_proxy: Callable[..., RunningProxy]) -> None:
+    """Its requests name scheme and host beside the path, as browsers and curl send them."""
+    proxy, keyed = start_proxy(tls=SETTINGS), ("-H", f"Authorization: Bearer {SECRET}")
+    body = ("-H", "Content-Type: application/json", "--data", "{}")
+    assert over_http_2(proxy, "/v1/chat/completions?x", *keyed, *body) == "2 200"
+    assert over_http_2(proxy, "/health", "--head") == "2 200"
+    assert over_http_2(proxy, "/v1/models/assistant", *keyed) == "2 200"
+    assert over_http_2(proxy, "/docs") == "2 200" and Path("body").read_text().startswith("<!doctype html>")
+    paths = ["/v1/chat/completions", "/health", "/v1/models"]
+    assert [arrival.path for arrival in proxy.arrivals] == paths
+    assert [over_http_2(proxy, path, *keyed) for path in ("/metrics", "//v1/models", "/v1/models/../../metrics")] == [
+        "2 404"
+    ] * 3
+    assert over_http_2(proxy, "/v1/models") == "2 401" and over_http_2(proxy, "/classify", *keyed) == "2 405"
+    for target in ("http://127.0.0.1/v1/models", "v1/models", "*", "https://localhost/health"):
+        assert "2 200" not in over_http_2(proxy, "/", "--request-target", target, *keyed), target
+    assert [arrival.path for arrival in proxy.arrivals] == paths
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")

@@ -72,6 +72,7 @@ def test_it_opens_with_the_first_look_follows_the_yaml_and_closes_for_good(scene
     scene.note(one)
     scene.exporter.close()
     assert not answers(one) and scene.said == []
+    socket.create_server(("127.0.0.1", one)).close()  # it is free for the next holder
 
 
 def test_what_is_asked_there_is_text_or_json_and_nothing_else(scene: Scene) -> None:
