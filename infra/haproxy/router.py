@@ -185,7 +185,7 @@ class Router:
 
     def unanswered(self) -> int:
         """What no slot answered: a 5xx of the router's own."""
-        return self.servers.unanswered(is_shared=bool(self.suffix or self.process.members()))
+        return self.servers.unanswered(is_shared=self.process.is_shared)
 
 
 def bucket_of(user: str) -> int:

@@ -132,6 +132,10 @@ class SharedProcess:
         """An entry of a map by slot: `green` or `green-created`, and the suffix."""
         return key.partition(".")[2] == self.suffix[1:]
 
+    @property
+    def is_shared(self) -> bool:
+        return bool(self.suffix or self.members())
+
     def members(self) -> dict[str, Member]:
         return read_members(self.folder)
 

@@ -105,7 +105,10 @@ def test_each_is_listed_and_found_with_its_release(both: Shared) -> None:
         found = both.proxy.ask("GET", f"/v1/models/{name}")
         assert found.status_code == 200 and found.json()["id"] == name.replace("%2F", "/")
     assert both.proxy.ask("GET", "/v1/models/other").status_code == 404
-    assert both.proxy.ask("GET", "/health", key=None).status_code == 200
+    for name, slot in (("search", "blue"), ("speech", "green")):
+        assert both.proxy.ask("GET", f"/health/{name}", key=None).headers["x-tunegate-slot"] == slot
+    assert both.proxy.ask("GET", "/health", key=None).headers["x-tunegate-slot"] == "blue"
+    assert both.proxy.ask("GET", "/health/other", key=None).status_code == 404
 
 
 def test_what_has_no_release_is_not_listed_and_answers_that_none_is_deployed(shared: Shared) -> None:

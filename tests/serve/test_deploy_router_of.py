@@ -40,7 +40,7 @@ class Pair:
         facts.pop("router")
         self.y = Scene()
         self.y.config = DeployConfig.model_validate(facts).behind(self.x.config)
-        self.y.env = Environment(self.y.config, print)
+        self.y.env = Environment(self.y.config)
         self.y.agent = self.y.new_agent()
 
     def ask(self, scene: Scene, tokens: int = 2) -> httpx.Response:
