@@ -52,7 +52,7 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
             if isinstance(config, RunConfig):
                 problems += check_gate(config)
             if isinstance(config, DeployConfig):
-                problems += check_clashes(path, config)
+                problems += check_clashes(path, read_environment(str(path)) if config.router_of else config)
                 if config.smoke:
                     load(Path(config.smoke), SmokeConfig)
         except ConfigError as error:

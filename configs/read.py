@@ -24,10 +24,25 @@ def environment_path(name: str) -> Path:
 
 
 def read_environment(name: str) -> DeployConfig:
+    """With the router that it is behind. Raises ConfigError, also where that one is not here, or is behind another
+    itself."""
     from configs.environment.config import DeployConfig
+    from configs.errors import ConfigError, Problem
     from configs.loader import load
 
-    return load(environment_path(name), DeployConfig)
+    found = load(environment_path(name), DeployConfig)
+    if found.router_of is None:
+        return found
+    path, wrong = environment_path(found.router_of), None
+    host = load(path, DeployConfig) if path.exists() else None
+    if host is None:
+        wrong = f"an environment of this checkout: there is no {path}"
+    elif host.router_of is not None:
+        wrong = f"an environment with a router of its own: that one is behind {host.router_of}'s"
+    if host is None or wrong:
+        problem = Problem(str(environment_path(name)), None, "router_of", found.router_of, wrong or "")
+        raise ConfigError([problem], hint=f"tunegate check {environment_path(name)}")
+    return found.behind(host)
 
 
 def environments_here(but: Path | None = None) -> list[DeployConfig]:

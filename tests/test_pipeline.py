@@ -28,6 +28,7 @@ PLUMBING = (
     "infra/mlflow/",
     "infra/processes.py",
     "infra/signing.py",
+    "infra/state/",
     "infra/terminal.py",
 )
 

@@ -29,11 +29,13 @@ class Clash(NamedTuple):
 
 def claims(config: DeployConfig) -> Iterator[Claim]:
     router = config.router
-    yield Claim(("router", "port"), "port", str(router.port))
-    if router.tls:
-        yield Claim(("router", "tls", "local_port"), "port", str(router.tls.local_port))
-    if router.metrics_port:
-        yield Claim(("router", "metrics_port"), "port", str(router.metrics_port))
+    if config.router_of is None:
+        yield Claim(("router", "port"), "port", str(router.port))
+        if router.tls:
+            yield Claim(("router", "tls", "local_port"), "port", str(router.tls.local_port))
+        if router.metrics_port:
+            yield Claim(("router", "metrics_port"), "port", str(router.metrics_port))
+    yield Claim(("model",), f"model behind the router of {config.host.name}", config.model)
     if config.supervision.metrics_port:
         yield Claim(("supervision", "metrics_port"), "port", str(config.supervision.metrics_port))
     for index, slot in enumerate(SLOTS):

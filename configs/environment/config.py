@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from configs.environment.load_test import LoadTest
 from configs.environment.router import RouterSettings
@@ -33,6 +33,11 @@ class DeployConfig(Section):
         None, description="the key whose signature a release must bear; null: none is asked for"
     )
     router: RouterSettings = RouterSettings()
+    router_of: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="the environment whose router this one's model is behind, beside that one's; null: its own router",
+    )
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     slots: Slots = Slots()
     strategy: Strategy = BlueGreen()
@@ -72,6 +77,27 @@ class DeployConfig(Section):
         description="record, keys, logs, sockets: a folder of the checkout, or an absolute path; "
         "null: the environment's own, outside of every checkout (docs/operator.md, Where things lie)",
     )
+
+    _host: DeployConfig | None = PrivateAttr(None)
+
+    @property
+    def host(self) -> DeployConfig:
+        """Whose router it is: its own, or that of the environment that `router_of` names."""
+        return self._host or self
+
+    def behind(self, host: DeployConfig) -> DeployConfig:
+        """With the router of another environment, which `router_of` names."""
+        found = self.model_copy(update={"router": host.router})
+        found._host = host
+        return found
+
+    @model_validator(mode="after")
+    def one_router(self) -> DeployConfig:
+        if self.router_of is not None and "router" in self.model_fields_set:
+            raise ValueError("router or router_of: a router of its own, or another environment's")
+        if self.router_of == self.name:
+            raise ValueError("router_of another environment")
+        return self
 
     @model_validator(mode="after")
     def one_environment_judges(self) -> DeployConfig:

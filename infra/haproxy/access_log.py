@@ -111,9 +111,10 @@ def main(path: str, most_bytes: str, files: str) -> None:
         ready, _, _ = select.select([0], [], [], RETRY_SECONDS)
         data = os.read(0, 1 << 16) if ready else b""
         ended = bool(ready) and not data
-        lines, _, rest = (rest + data).rpartition(b"\n")
-        log.take(lines + b"\n" if lines else b"")
-        lost.take(b"".join(stamped(line, boot) for line in lines.split(b"\n") if is_lost(line)))
+        text, _, rest = (rest + data).rpartition(b"\n")
+        lines = [line for line in text.split(b"\n") if line.startswith(b"{")]  # not what HAProxy says of itself
+        log.take(b"".join(line + b"\n" for line in lines))
+        lost.take(b"".join(stamped(line, boot) for line in lines if is_lost(line)))
 
 
 if __name__ == "__main__":

@@ -70,13 +70,14 @@ KEYS: TypeAdapter[list[Key]] = TypeAdapter(list[Key])
 
 @dataclass(frozen=True)
 class Keyring:
-    """The keys of one environment: a file under its state_dir, and the running router's map of it."""
+    """The keys of one router: a file under the state of the environment whose it is, and the running router's map of
+    it."""
 
     config: DeployConfig
 
     @property
     def path(self) -> Path:
-        return state_folder(self.config) / "keys.json"
+        return state_folder(self.config.host) / "keys.json"
 
     def read(self) -> list[Key]:
         """Raises InputError where the file was spoilt."""
@@ -199,7 +200,7 @@ def api_key(config: DeployConfig) -> str:
                 hint=f"unset {name}, and one is made",
             )
         return given
-    path = state_folder(config) / "api_key"
+    path = state_folder(config.host) / "api_key"
     if not path.exists():
         private_directory(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from configs.errors import InputError
 from configs.section import JsonObject
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.jwks import SigningKey, read_jwks
-from infra.haproxy.servers import server_names
+from infra.haproxy.members import Member
+from infra.haproxy.servers import server_names, variable
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -45,6 +47,7 @@ ACCESS_LOG = {
     "key": "%[var(txn.name,-),json(utf8s)]",
     "method": "%[method,bytes(0,32),json(utf8s)]",
     "path": "%[var(txn.path,-),bytes(0,256),json(utf8s)]",
+    "environment": "%[var(txn.environment,-)]",
     "slot": "%[var(txn.slot,-)]",
     "server": "%[srv_name]",
     "release": "%[var(txn.release,-)]",
@@ -71,12 +74,35 @@ ANSWERED = {
 # Of the page at /docs, which needs nothing but itself.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # What cannot be read as HTTP, or breaks off in TLS, has none of these.
-NO_REQUEST = ("request_id", "key", "method", "path", "slot", "server", "release")
+NO_REQUEST = ("request_id", "key", "method", "path", "environment", "slot", "server", "release")
 
 
-def render(config: DeployConfig) -> str:
-    """HAProxy's configuration file; whatever a YAML may say is a number, one of a few words, or passes `word`."""
+@dataclass(frozen=True)
+class Behind:
+    """One environment behind the router. `suffix`: of its backends, servers and entries of maps; `servers`: by slot and
+    name, where each is; `facts`: what /v1/models says of its model, as a log-format string."""
+
+    name: str
+    model: str
+    suffix: str
+    servers: dict[SlotName, dict[str, str]]
+    facts: str
+
+    @classmethod
+    def of(cls, name: str, model: str, suffix: str, ports: Mapping[SlotName, Sequence[int]]) -> Behind:
+        servers = {slot: addresses(ports[slot], slot, suffix) for slot in SLOTS}
+        return cls(name, model, suffix, servers, log_format_of(facts_of(model)))
+
+    def variable(self, slot: SlotName) -> str:
+        return variable(slot, self.suffix, "STANDBY")
+
+
+def render(config: DeployConfig, members: Mapping[str, Member] | None = None) -> str:
+    """HAProxy's configuration file; whatever a YAML may say is a number, one of a few words, or passes `word`.
+    `members`: the environments behind it beside its own."""
     router = config.router
+    own = Behind.of(config.name, config.model, "", {slot: config.ports_of(slot) for slot in SLOTS})
+    others = [Behind.of(name, one["model"], f".{name}", one["ports"]) for name, one in sorted((members or {}).items())]
     return (
         template()
         .render(
@@ -84,7 +110,7 @@ def render(config: DeployConfig) -> str:
             address=word(f"[{router.host}]" if ":" in router.host else router.host),
             user=own_user(),
             slots=list(SLOTS),
-            servers={slot: addresses(config.ports_of(slot), slot) for slot in SLOTS},
+            environments=[own, *others],
             scopes=sorted(paths_by_scope(router.paths).items()),
             writing=sorted(WRITING),
             errors=ERRORS,
@@ -92,9 +118,6 @@ def render(config: DeployConfig) -> str:
             tls=tls(config),
             jwt_keys=keys_of(config),
             backlog=BACKLOG,
-            model=config.model,
-            model_list=log_format_of({"object": "list", "data": [facts_of(config.model)]}),
-            model_facts=log_format_of(facts_of(config.model)),
             policy=POLICY,
             log_format=log_format(ACCESS_LOG, ACCESS_LOG_NUMBERS),
             error_log_format=log_format(
@@ -106,10 +129,10 @@ def render(config: DeployConfig) -> str:
     )
 
 
-def addresses(ports: Sequence[int], slot: SlotName) -> dict[str, str]:
+def addresses(ports: Sequence[int], slot: SlotName, suffix: str) -> dict[str, str]:
     """By the server's name: its port, or what the environment says of it."""
-    first, *others = zip(server_names(slot, len(ports)), ports, strict=True)
-    return {first[0]: f'"${{{slot.upper()}_PORT}}"'} | {name: str(port) for name, port in others}
+    first, *others = zip(server_names(slot + suffix, len(ports)), ports, strict=True)
+    return {first[0]: f'"${{{variable(slot, suffix, "PORT")}}}"'} | {name: str(port) for name, port in others}
 
 
 @cache

@@ -35,10 +35,16 @@ class LostRequests(TypedDict):
     more: int
 
 
-def read_lost(folder: Path, since: Moment, until: Moment) -> LostRequests:
-    """Those that ended in [since, until), in the order of the log. What it reads is at most some thousand lines,
-    whatever the traffic was: of more the oldest are not known any more."""
-    rows = [row for row in rows_in(folder) if not is_before(moment(row), since) and is_before(moment(row), until)]
+def read_lost(folder: Path, since: Moment, until: Moment, environment: str) -> LostRequests:
+    """Those of one environment that ended in [since, until), in the order of the log. What it reads is at most some
+    thousand lines, whatever the traffic was: of more the oldest are not known any more."""
+    rows = [
+        row
+        for row in rows_in(folder)
+        if row.get("environment", environment) == environment
+        and not is_before(moment(row), since)
+        and is_before(moment(row), until)
+    ]
     return {"named": [lost_request(row) for row in rows[:MOST_NAMED]], "more": len(rows[MOST_NAMED:])}
 
 

@@ -7,7 +7,8 @@ core.register_action("wait_while_paused", { "http-req" }, function(txn)
     local now = core.now()
     local began = now.sec + now.usec / 1e6
     local waited = 0
-    while traffic:lookup("paused") == "1" and waited < tonumber(seconds) do
+    local key = txn:get_var("txn.paused_key") or "paused"
+    while traffic:lookup(key) == "1" and waited < tonumber(seconds) do
         core.msleep(25)
         now = core.now()
         waited = now.sec + now.usec / 1e6 - began

@@ -9,154 +9,73 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.environment.config import DeployConfig
-from configs.errors import ExternalError, InputError, TunegateError
+from configs.errors import ExternalError, InputError
 from configs.slots import SLOTS, SlotName
-from infra.boot import Moment, ProcessId, identify
-from infra.files.atomic import write_private
-from infra.haproxy.api_keys import Keyring
-from infra.haproxy.config import TEMPLATE, keys_of, render
+from infra.boot import Moment
 from infra.haproxy.lost import LostRequests, read_lost
-from infra.haproxy.openapi import documents
-from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.replaced import ReplacedProcesses
 from infra.haproxy.runtime_api import Admin, read_map_file
 from infra.haproxy.servers import Servers, Traffic, release_entries, server_entry
-from infra.haproxy.tls import differs, renew, tls_files
-from infra.state.folder import state_folder
-
-# Where this machine itself reaches what listens everywhere.
-ANY_ADDRESS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
-LUA = ("queue.lua", "cost.lua")
+from infra.haproxy.shared_process import SharedProcess
 
 
 @dataclass(frozen=True)
 class Router:
-    """One environment's HAProxy; its identity is its admin socket, so no pid is kept anywhere."""
+    """One environment's, or its part of another one's."""
 
     config: DeployConfig
 
     @property
+    def process(self) -> SharedProcess:
+        return SharedProcess(self.config)
+
+    @property
+    def suffix(self) -> str:
+        return self.process.suffix
+
+    @property
     def folder(self) -> Path:
-        return state_folder(self.config) / "router"
+        return self.process.folder
 
     @property
     def base_url(self) -> str:
-        """For this machine's own requests: plain HTTP, whatever the network is shown."""
-        tls = self.config.router.tls
-        if tls:
-            return f"http://127.0.0.1:{tls.local_port}"
-        host = ANY_ADDRESS.get(self.config.router.host) or in_url(self.config.router.host)
-        return f"http://{host}:{self.config.router.port}"
+        return self.process.base_url
 
     @property
     def public_url(self) -> str:
-        scheme = "https" if self.config.router.tls else "http"
-        return f"{scheme}://{in_url(self.config.router.host)}:{self.config.router.port}"
+        return self.process.public_url
 
     @property
     def servers(self) -> Servers:
-        return Servers(self.admin, {slot: self.config.ports_of(slot) for slot in SLOTS})
+        return self.process.servers
 
     @property
     def replaced(self) -> ReplacedProcesses:
-        return ReplacedProcesses(self.folder)
+        return self.process.replaced
 
     @property
     def admin(self) -> Admin:
-        return Admin(self.folder, hint=f"tunegate deploy {self.config.name}")
+        return self.process.admin
 
     def is_running(self) -> bool:
-        return self.admin.is_running()
+        return self.process.is_running()
 
     def start(self, api_key: str) -> None:
-        """Starts the router; `api_key` is the key `default`. Raises ExternalError when HAProxy does not come up,
-        InputError when one of other settings runs."""
-        text, path = render(self.config), self.folder / "haproxy.cfg"
-        if self.is_running():
-            if path.read_text(encoding="utf8") != text:
-                raise InputError(
-                    "the router's settings changed while it is open", hint=f"tunegate router reload {self.config.name}"
-                )
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.touch_maps()
-        Keyring(self.config).set_default(api_key)
-        self.write_secrets()
-        write_private(path, text)
-        self.replaced.begin_anew()
-        start_haproxy(self.admin, self.public_url, self.config.router.access_log, self.servers.environment())
-
-    def touch_maps(self) -> None:
-        for name in ("traffic.map", "releases.map", "servers.map", "spent.map"):
-            (self.folder / name).touch()
-        (self.folder / "empty").mkdir(exist_ok=True)
-        for name in LUA:
-            write_private(self.folder / name, TEMPLATE.with_name(name).read_text(encoding="utf8"))
-        for name, text in documents(self.config).items():
-            write_private(self.folder / name, text)
-
-    def write_secrets(self) -> None:
-        """The files of TLS and of tokens that the configuration names, as HAProxy wants them."""
-        for name, text in tls_files(self.config).items():
-            write_private(self.folder / name, text)
-        for key in keys_of(self.config):
-            write_private(self.folder / key.file, key.pem)
+        self.process.start(api_key)
 
     def reload(self) -> list[str]:
-        """Reads certificates, token keys and settings anew, and says what changed. Not one stream is dropped.
-
-        Certificates change in the running process. For the rest a second process takes over the listening sockets, and
-        the first ends with its last stream, which is counted on; what limits have counted is forgotten. Raises
-        InputError for files that do not fit together, or while a swap holds requests, and changes nothing then.
-        """
-        with self.admin.changing():
-            running = identify(self.pid() or 0)
-            if running is None:
-                raise InputError(
-                    f"the router of {self.config.name} is not open", hint=f"tunegate deploy {self.config.name}"
-                )
-            text, before = render(self.config), (self.folder / "haproxy.cfg").read_text(encoding="utf8")
-            if before == text:
-                return [name for name, pem in tls_files(self.config).items() if renew(self.admin, name, pem)]
-            return self.replace_process(running, text, before)
-
-    def replace_process(self, running: ProcessId, text: str, before: str) -> list[str]:
-        if self.is_paused():
-            raise InputError(
-                f"{self.config.name}: a swap holds new requests in the running router, which would never let them go",
-                hint=f"tunegate status {self.config.name}",
-            )
-        path, keeper = self.folder / "haproxy.cfg", None
-        changed = [name for name, pem in tls_files(self.config).items() if differs(self.folder / name, pem)]
-        self.touch_maps()
-        self.write_secrets()
-        write_private(path, text)
-        try:
-            servers = self.servers.environment()
-            check_haproxy(path, servers)
-            keeper = self.replaced.keep(running)
-            takes_over = ("-x", "admin.sock", "-sf", str(running.pid))
-            start_haproxy(self.admin, self.public_url, self.config.router.access_log, servers, *takes_over)
-        except (TunegateError, OSError):
-            write_private(path, before)
-            if keeper:
-                keeper.terminate()
-            raise
-        return [*changed, "settings"]
+        return self.process.reload()
 
     def stop(self, drain_seconds: float) -> None:
-        """No new connections at once; open streams, those of replaced processes too, get `drain_seconds`."""
-        pid = self.pid()
-        stop_haproxy({*([pid] if pid else []), *self.replaced.alive(), *self.replaced.uncounted(pid)}, drain_seconds)
+        self.process.stop(drain_seconds)
 
     def pid(self) -> int | None:
-        found = self.admin.facts().get("Pid")
-        return int(found) if found else None
+        return self.process.pid()
 
     def weights(self) -> dict[SlotName, int]:
         """Percent of the users whose new requests go to each slot, as HAProxy itself says; both 0 while nothing is
         deployed."""
-        green = self.admin.read_map("traffic.map").get("green")
+        green = self.admin.read_map("traffic.map").get(f"green{self.suffix}")
         return {"blue": 0, "green": 0} if green is None else {"blue": 100 - int(green), "green": int(green)}
 
     def set_weights(self, weights: Mapping[SlotName, int]) -> None:
@@ -176,7 +95,7 @@ class Router:
         for slot in SLOTS:
             if wished[slot]:
                 self.servers.mark_up(slot)
-        self.admin.set_entries("traffic.map", {"green": str(wished["green"])})
+        self.admin.set_entries("traffic.map", {f"green{self.suffix}": str(wished["green"])})
         if self.weights() != wished:
             raise ExternalError(
                 f"HAProxy did not take the weights {wished}", hint=f"tunegate status {self.config.name}"
@@ -195,36 +114,40 @@ class Router:
 
     def pause(self) -> None:
         """New requests wait in the router, at most `router.queue_seconds`, until `resume`; open streams go on."""
-        self.admin.set_entries("traffic.map", {"paused": "1"})
+        self.admin.set_entries("traffic.map", {f"paused{self.suffix}": "1"})
 
     def resume(self) -> None:
-        self.admin.set_entries("traffic.map", {"paused": "0"})
+        self.admin.set_entries("traffic.map", {f"paused{self.suffix}": "0"})
 
     def is_paused(self) -> bool:
-        return self.admin.read_map("traffic.map").get("paused") == "1"
+        return self.admin.read_map("traffic.map").get(f"paused{self.suffix}") == "1"
 
     def self_heal(self, wanted: Mapping[str, dict[str, str]]) -> list[str]:
-        """By map: entries that must be there, once, in the running process and in the file that a restart reads. The
-        maps that were not so, put right."""
-        changed = [name for name, entries in wanted.items() if not self.holds(name, entries)]
+        """By map: entries that must be there, once, in the running process and in the file that a restart reads, named
+        without the suffix. The maps that were not so, put right; what is another environment's stays."""
+        suffixed = {name: {key + self.suffix: one for key, one in rows.items()} for name, rows in wanted.items()}
+        changed = [name for name, entries in suffixed.items() if not self.holds(name, entries)]
         for name in changed:
-            self.admin.write_map(name, wanted[name])
+            with self.admin.changing():
+                before = read_map_file(self.folder / name).items()
+                others = {key: one for key, one in before if not self.process.owns(key)}
+                self.admin.write_changed(name, others | suffixed[name])
         return changed
 
     def holds(self, name: str, entries: dict[str, str]) -> bool:
-        rows, unset = self.admin.read_rows(name), {"paused": "0"}  # as long as nobody ever paused
+        rows, unset = self.admin.read_rows(name), {f"paused{self.suffix}": "0"}  # as long as nobody ever paused
         copies = (dict(rows), read_map_file(self.folder / name))
         return len(dict(rows)) == len(rows) and all(entries.items() <= (unset | copy).items() for copy in copies)
 
     def set_release(self, slot: SlotName, digest: str, created: int = 0) -> None:
         """The digest that this slot's answers carry in x-tunegate-release. `created` is said by /v1/models: when the
         release was made, in seconds since 1970, 0 where nobody knows."""
-        self.admin.set_entries("releases.map", release_entries(slot, digest, created))
+        self.admin.set_entries("releases.map", release_entries(slot, digest, created, self.suffix))
 
     def set_server(self, slot: SlotName, port: int, prefix: str = "") -> None:
         """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where
         it lives in the other's server."""
-        self.admin.set_entries("servers.map", {slot: server_entry(port, prefix)})
+        self.admin.set_entries("servers.map", {slot + self.suffix: server_entry(port, prefix)})
         self.servers.move(slot, port)
 
     def spent(self) -> dict[str, str]:
@@ -258,15 +181,11 @@ class Router:
 
     def lost(self, since: Moment, until: Moment) -> LostRequests:
         """The requests whose clients stayed and got no whole answer."""
-        return read_lost(self.folder, since, until)
+        return read_lost(self.folder, since, until, self.config.name)
 
     def unanswered(self) -> int:
         """What no slot answered: a 5xx of the router's own."""
-        return self.servers.unanswered()
-
-
-def in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+        return self.servers.unanswered(is_shared=self.process.is_shared)
 
 
 def bucket_of(user: str) -> int:

@@ -34,46 +34,52 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Servers:
-    """`ports`: of each slot's servers; that of its first one as long as servers.map says nothing else."""
+    """`ports`: of each slot's servers; that of its first one as long as servers.map says nothing else. `suffix`: what
+    tells an environment behind another one's router from that one (infra/haproxy/members.py)."""
 
     admin: Admin
     ports: Mapping[SlotName, Sequence[int]]
+    suffix: str = ""
 
     def port(self, slot: SlotName) -> int:
-        said = read_map_file(self.admin.folder / "servers.map").get(slot, "").partition("|")[0]
+        said = read_map_file(self.admin.folder / "servers.map").get(slot + self.suffix, "").partition("|")[0]
         return int(said) if said.isdigit() else self.ports[slot][0]
 
+    def backend(self, slot: SlotName) -> str:
+        return slot + self.suffix
+
     def names(self, slot: SlotName) -> list[str]:
-        return server_names(slot, len(self.ports[slot]))
+        return server_names(self.backend(slot), len(self.ports[slot]))
 
     def environment(self) -> dict[str, str]:
         """What HAProxy's configuration leaves open: a process that starts now begins with what is so now."""
         standbys = self.standbys()
-        return {f"{slot.upper()}_PORT": str(self.port(slot)) for slot in SLOTS} | {
-            f"{slot.upper()}_STANDBY": "enabled" if slot in standbys else "disabled" for slot in SLOTS
+        return {variable(slot, self.suffix, "PORT"): str(self.port(slot)) for slot in SLOTS} | {
+            variable(slot, self.suffix, "STANDBY"): "enabled" if slot in standbys else "disabled" for slot in SLOTS
         }
 
     def move(self, slot: SlotName, port: int) -> None:
         """Raises ExternalError if HAProxy does not confirm."""
         with self.admin.changing():
             for backend in SLOTS:
-                self.admin.ask(f"set server {backend}/{slot} addr 127.0.0.1 port {port}")
-        if self.states().get((slot, slot), (0, False))[0] != port:
+                server = f"{self.backend(backend)}/{self.backend(slot)}"
+                self.admin.ask(f"set server {server} addr 127.0.0.1 port {port}")
+        if self.states().get((self.backend(slot), self.backend(slot)), (0, False))[0] != port:
             raise ExternalError(f"HAProxy did not take port {port} for {slot}", hint=self.admin.hint)
 
     def missing(self) -> list[str]:
         """Servers that the running process does not know: it was started when a slot had fewer."""
         seen = self.states()
-        return [name for slot in SLOTS for name in self.names(slot) if (slot, name) not in seen]
+        return [name for slot in SLOTS for name in self.names(slot) if (self.backend(slot), name) not in seen]
 
     def mark_up(self, slot: SlotName) -> None:
         """Whoever gives it traffic has seen it answer: HAProxy's own next look may be a quarter of a second away."""
         for name in self.names(slot):
-            self.admin.ask(f"set server {slot}/{name} health up")
+            self.admin.ask(f"set server {self.backend(slot)}/{name} health up")
 
     @property
     def standby_file(self) -> Path:
-        return self.admin.folder / "standbys"
+        return self.admin.folder / f"standbys{self.suffix}"
 
     def standbys(self) -> set[SlotName]:
         """As they were last set."""
@@ -87,13 +93,14 @@ class Servers:
             write_private(self.standby_file, " ".join(sorted(slots)))
             for slot in SLOTS:
                 for name in self.names(slot):
-                    self.admin.ask(f"set server {other(slot)}/{name} state {'ready' if slot in slots else 'maint'}")
+                    server, state = f"{self.backend(other(slot))}/{name}", "ready" if slot in slots else "maint"
+                    self.admin.ask(f"set server {server} state {state}")
 
     def heal(self) -> bool:
         """Whether the running process differed from what was last set, by hand or by a lost word; it is put right."""
         standbys, seen = self.standbys(), self.states()
         wanted = {
-            (backend, name): (port, backend != slot and slot not in standbys)
+            (self.backend(backend), name): (port, backend != slot and slot not in standbys)
             for backend in SLOTS
             for slot in SLOTS
             for name, port in zip(self.names(slot), (self.port(slot), *self.ports[slot][1:]), strict=True)
@@ -118,22 +125,38 @@ class Servers:
                 bool(int(row["srv_admin_state"]) & IN_MAINTENANCE),
             )
             for row in rows
-            if row["be_name"] in SLOTS
+            if row["be_name"] in map(self.backend, SLOTS)
         }
 
     def traffic(self) -> dict[SlotName, Traffic]:
         """What each slot's server was asked, in its own place or in the other's."""
-        sums = sums_of(self.rows())
+        sums = self.sums_of(self.rows())
         return {slot: read_traffic(sums[slot]) for slot in SLOTS}
 
-    def unanswered(self) -> int:
-        """Requests that got a 5xx of the router's own, since it started: no server was there, or it waited too long."""
-        sums = sums_of(self.rows())
-        return max(0, sums["FRONTEND"]["hrsp_5xx"] - sum(sums[slot]["hrsp_5xx"] for slot in SLOTS))
+    def unanswered(self, *, is_shared: bool = False) -> int:
+        """Requests that got a 5xx of the router's own, since it started: no server was there, or it waited too long.
+        Behind a router that is shared, of those that were meant for this environment: not what waited too long."""
+        rows = self.rows()
+        asked = sum(rows.get(f"{self.backend(slot)}/BACKEND", {}).get("hrsp_5xx", 0) for slot in SLOTS)
+        if not is_shared:
+            asked = rows.get("router/FRONTEND", {}).get("hrsp_5xx", 0)
+        sums = self.sums_of(rows)
+        return max(0, asked - sum(sums[slot]["hrsp_5xx"] for slot in SLOTS))
 
     def open_streams(self, slot: SlotName) -> int:
         """Of a closed router too: streams of processes that it replaced may outlive the last one."""
-        return sums_of(self.rows() if self.admin.is_running() else self.replaced.counts(0))[slot]["scur"]
+        return self.sums_of(self.rows() if self.admin.is_running() else self.replaced.counts(0))[slot]["scur"]
+
+    def sums_of(self, rows: Counts) -> dict[SlotName, Counter[str]]:
+        """By slot, whichever backend its servers answered in."""
+        sums: dict[SlotName, Counter[str]] = {slot: Counter() for slot in SLOTS}
+        backends = {self.backend(slot): slot for slot in SLOTS}
+        for name, row in rows.items():
+            backend, _, server = name.partition("/")
+            owner = next((slot for one, slot in backends.items() if is_server_of(server, one)), None)
+            if backend in backends and owner:
+                sums[owner].update(row)
+        return sums
 
     @property
     def replaced(self) -> ReplacedProcesses:
@@ -145,20 +168,21 @@ class Servers:
         return summed([counts, self.replaced.counts(pid)])
 
 
-def sums_of(rows: Counts) -> dict[str, Counter[str]]:
-    """By server, whichever slot it answered for, and of all that came."""
-    sums: dict[str, Counter[str]] = {name: Counter() for name in (*SLOTS, "FRONTEND")}
-    for name, row in rows.items():
-        proxy, _, server = name.partition("/")
-        owner = server.partition("-")[0]
-        if (proxy, owner) == ("router", "FRONTEND") or {proxy, owner} <= {*SLOTS}:
-            sums[owner].update(row)
-    return sums
+def is_server_of(server: str, backend: str) -> bool:
+    """By its name, also of a slot that had more servers once."""
+    first, _, number = server.rpartition("-")
+    return server == backend or (first == backend and number.isdigit())
 
 
-def server_names(slot: SlotName, count: int) -> list[str]:
-    """As HAProxy and its statistics have them: the first is named as its slot."""
-    return [slot, *(f"{slot}-{number + 1}" for number in range(1, count))]
+def server_names(backend: str, count: int) -> list[str]:
+    """As HAProxy and its statistics have them: the first is named as its slot's backend."""
+    return [backend, *(f"{backend}-{number + 1}" for number in range(1, count))]
+
+
+def variable(slot: SlotName, suffix: str, what: str) -> str:
+    """Of HAProxy's environment, whose names are of letters, digits and _."""
+    own = f"_{suffix[1:].encode().hex().upper()}" if suffix else ""
+    return f"{slot.upper()}{own}_{what}"
 
 
 def server_entry(port: int, prefix: str) -> str:
@@ -166,9 +190,9 @@ def server_entry(port: int, prefix: str) -> str:
     return f"{port}|{prefix}"
 
 
-def release_entries(slot: SlotName, digest: str, created: int) -> dict[str, str]:
+def release_entries(slot: SlotName, digest: str, created: int, suffix: str = "") -> dict[str, str]:
     """As releases.map has a slot's release. A router of an earlier tunegate reads the first entry only."""
-    return {slot: digest, f"{slot}-created": str(created)}
+    return {slot + suffix: digest, f"{slot}-created{suffix}": str(created)}
 
 
 def read_traffic(row: Mapping[str, int]) -> Traffic:

@@ -20,7 +20,7 @@ def targets_of(config: DeployConfig, state: State) -> list[Target]:
     """The router's own figures, and every server of both slots, whether it runs or not."""
     where = {"environment": config.name}
     found: list[Target] = []
-    if config.router.metrics_port:
+    if config.router.metrics_port and config.router_of is None:
         found.append({"targets": [f"127.0.0.1:{config.router.metrics_port}"], "labels": {**where, "job": "router"}})
     for slot in SLOTS:
         labels = {**where, "job": "slot", "slot": slot}

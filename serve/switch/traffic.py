@@ -106,11 +106,12 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
     /health wants no key and has no limit, and is open whatever router.paths says."""
     import httpx
 
+    path = "/health" + (f"/{env.config.name}" if env.router.process.is_shared else "")
     deadline = time.monotonic() + seconds
     seen: object = None
     while time.monotonic() < deadline:
         try:
-            seen = client.get("/health").headers.get("x-tunegate-slot")
+            seen = client.get(path).headers.get("x-tunegate-slot")
         except httpx.HTTPError as error:
             seen = type(error).__name__
         if seen == slot:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,9 +33,10 @@ class Read(NamedTuple):
 
 @dataclass
 class UsedTokens:
-    """`folder`: of the usage files; `snapshot`: what was read of those of this month, so that a month is read once."""
+    """`folders`: of usage files, one an environment behind the router; `snapshot`: what was read of those of this
+    month, so that a month is read once."""
 
-    folder: Path
+    folders: Callable[[], list[Path]]
     snapshot: Path
     files: dict[str, Read] = field(default_factory=dict)
     is_restored: bool = False
@@ -44,8 +46,8 @@ class UsedTokens:
         if not self.is_restored:
             self.restore()
         before, self.files = self.files, {}
-        for path in sorted(self.folder.glob(f"{month}-??-*.jsonl")):
-            self.files[path.name] = read_on(path, before.get(path.name, Read(0, {})))
+        for path in sorted(path for folder in self.folders() for path in folder.glob(f"{month}-??-*.jsonl")):
+            self.files[str(path)] = read_on(path, before.get(str(path), Read(0, {})))
         if self.files != before:
             with suppress(OSError):  # a full disk: then the next one that starts reads more
                 write_private(self.snapshot, json.dumps(self.files))
@@ -61,7 +63,8 @@ class UsedTokens:
 
     def tokens(self, key: str, period: str) -> int:
         """`period`: a day, 2026-11-28, or a month."""
-        return sum(found.tokens.get(key, 0) for name, found in self.files.items() if name.startswith(period))
+        found = (one for path, one in self.files.items() if Path(path).name.startswith(period))
+        return sum(one.tokens.get(key, 0) for one in found)
 
 
 def read_on(path: Path, found: Read) -> Read:
@@ -108,10 +111,16 @@ class Budgets:
 
     @classmethod
     def of(cls, env: Environment) -> Budgets:
-        return cls(UsedTokens(env.folder / "usage", env.folder / "budgets.snapshot.json"))
+        def folders() -> list[Path]:
+            behind = [Path(one["state"]) for one in env.router.process.members().values()]
+            return [folder / "usage" for folder in (env.folder, *behind)]
+
+        return cls(UsedTokens(folders, env.folder / "budgets.snapshot.json"))
 
     def look(self, env: Environment) -> None:
-        """Raises what the last reading failed with."""
+        """Raises what the last reading failed with. Behind another environment's router that one's holder looks."""
+        if env.config.router_of:
+            return
         found = self.task.result()
         if found is not None and env.router.is_running() and found != env.router.spent():
             env.router.set_spent(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def made(facts: dict[str, Any], **changes: Any) -> DeployConfig:
         ({"state_dir": "state/two/inside"}, ["state_dir inside state_dir"]),
         ({"state_dir": "./state/two"}, ["state_dir two state_dir"]),
         ({"state_dir": "state/twofold"}, []),
-        ({"name": "two"}, ["name two name"]),
+        ({"name": "two"}, ["model m model", "name two name"]),
     ],
 )
 def test_each_port_folder_and_name_is_one_environments(changes: dict[str, Any], seen: list[str]) -> None:
@@ -82,6 +83,44 @@ def test_a_clash_is_seen_from_both_sides(ports: list[int]) -> None:
         == {value for value, _ in there}
         == {str(p) for p in ports[:3]} & {str(p) for p in ports[3:]}
     )
+
+
+def test_an_environment_behind_anothers_router_shares_its_ports_and_not_its_models_name() -> None:
+    host = made(ONE)
+    guest = {name: value for name, value in TWO.items() if name != "router"} | {"router_of": "one"}
+    assert clashes(made(guest, model="other").behind(host), [host]) == []
+    (clash,) = clashes(made(guest).behind(host), [host])
+    assert (clash.claim.key, clash.other) == (("model",), "one")
+    assert [
+        one.claim.key for one in clashes(made(guest, model="other", slot_ports=[8001, 9]).behind(host), [host])
+    ] == [("slot_ports", 0)]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"router_of": "none"}, "expected an environment of this checkout: there is no configs/deploy/none.yaml"),
+        ({"router_of": "two"}, "router_of another environment"),
+        ({"router_of": "three"}, "expected an environment with a router of its own: that one is behind one's"),
+        ({"router_of": "one", "router": {"port": 1}}, "router or router_of"),
+    ],
+)
+def test_whose_router_it_is_must_be_one(
+    facts: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("configs/deploy")
+    folder.mkdir(parents=True)
+    base = {"gate": None, "slot_ports": [9003, 9004]}
+    (folder / "one.yaml").write_text(json.dumps(ONE))
+    (folder / "three.yaml").write_text(
+        json.dumps({"name": "three", "model": "c", "gate": None, "slot_ports": [9005, 9006], "router_of": "one"})
+    )
+    (folder / "two.yaml").write_text(json.dumps({"name": "two", "model": "b"} | base | facts))
+    found = [str(problem) for problem in check_files([folder / "two.yaml"], [])]
+    assert len(found) == 1 and words in found[0]
+    assert check_files([folder / "one.yaml", folder / "three.yaml"], []) == []
+    assert read_environment("three").router.port == 8001 and read_environment("three").host.name == "one"
 
 
 def test_the_shipped_environments_leave_each_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:

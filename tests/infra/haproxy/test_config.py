@@ -85,7 +85,10 @@ def test_no_text_of_a_yaml_is_syntax(name: str, text: str) -> None:
         if before != after
     ]
     for before, after in changed:
-        assert after in (text, f"[{text}]:8080", f"{text}:8080", f"/v1/models/{text}") or "tunegate" in before, (
+        assert (
+            after in (text, f"str({text})", f"[{text}]:8080", f"{text}:8080", f"/v1/models/{text}")
+            or "tunegate" in before
+        ), (
             before,
             after,
         )

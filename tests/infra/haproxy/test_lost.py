@@ -66,7 +66,7 @@ def test_lost_is_who_stayed_and_got_no_whole_answer(termination: str, status: in
 def test_a_line_that_is_none_is_not_lost_and_stops_nobody(text: bytes, tmp_path: Path) -> None:
     assert not is_lost(text)
     (tmp_path / "lost.jsonl").write_bytes(text + b"\n" + line(1))
-    assert [one["request_id"] for one in read_lost(tmp_path, Moment(0), Moment(10))["named"]] == ["r1"]
+    assert [one["request_id"] for one in read_lost(tmp_path, Moment(0), Moment(10), "x")["named"]] == ["r1"]
 
 
 def test_nobody_can_talk_a_line_out_of_it(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_first_hundred_of_a_window_are_named_and_the_rest_is_counted(
     half = len(ends) // 2
     (folder / "lost.jsonl.1").write_bytes(b"".join(line(end) for end in ends[:half]))
     (folder / "lost.jsonl").write_bytes(b"".join(line(end) for end in ends[half:]))
-    found = read_lost(folder, Moment(since), Moment(since + seconds))
+    found = read_lost(folder, Moment(since), Moment(since + seconds), "x")
     expected = [end for end in ends if since <= end < since + seconds]
     assert [one["request_id"] for one in found["named"]] == [f"r{end}" for end in expected[:MOST_NAMED]]
     assert found["more"] == max(0, len(expected) - MOST_NAMED)
@@ -91,9 +91,9 @@ def test_within_a_boot_a_step_of_the_wall_clock_moves_nothing(tmp_path: Path) ->
     """It was set back by an hour after the first, and the last is of another boot."""
     rows = [line(5000, boot="b", uptime=10), line(1410, boot="b", uptime=20), line(1420, boot="c", uptime=1)]
     (tmp_path / "lost.jsonl").write_bytes(b"".join(rows))
-    found = read_lost(tmp_path, Moment(5001, "b", 11), Moment(1415, "b", 25))
+    found = read_lost(tmp_path, Moment(5001, "b", 11), Moment(1415, "b", 25), "x")
     assert [one["request_id"] for one in found["named"]] == ["r1410"]
-    found = read_lost(tmp_path, Moment(1415, "c", 0.5), Moment(1425, "c", 5))
+    found = read_lost(tmp_path, Moment(1415, "c", 0.5), Moment(1425, "c", 5), "x")
     assert [one["request_id"] for one in found["named"]] == ["r1420"]
 
 
@@ -101,7 +101,7 @@ def test_a_line_of_an_earlier_version_names_no_server(tmp_path: Path) -> None:
     row = json.loads(line(1))
     del row["server"]
     (tmp_path / "lost.jsonl").write_text(json.dumps(row))
-    (found,) = read_lost(tmp_path, Moment(0), Moment(10))["named"]
+    (found,) = read_lost(tmp_path, Moment(0), Moment(10), "x")["named"]
     assert (found["server"], found["slot"], found["bytes_out"]) == ("-", "blue", 345)
 
 
@@ -110,5 +110,5 @@ def test_what_is_kept_apart_is_bounded(tmp_path: Path) -> None:
     for number in range(40):
         log.take(b"".join(line(number * 1000 + at) for at in range(1000)))
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 3 * access_log.LOST_BYTES
-    newest = read_lost(tmp_path, Moment(39_000), Moment(40_000))
+    newest = read_lost(tmp_path, Moment(39_000), Moment(40_000), "x")
     assert newest["named"][0]["request_id"] == "r39000" and newest["more"] == 1000 - MOST_NAMED
