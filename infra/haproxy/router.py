@@ -57,6 +57,11 @@ class Router:
     def admin(self) -> Admin:
         return self.process.admin
 
+    @property
+    def health_path(self) -> str:
+        """Answered by the slot that this environment's users get."""
+        return f"/health/{self.config.name}" if self.process.is_shared else "/health"
+
     def is_running(self) -> bool:
         return self.process.is_running()
 

@@ -106,7 +106,7 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
     /health wants no key and has no limit, and is open whatever router.paths says."""
     import httpx
 
-    path = "/health" + (f"/{env.config.name}" if env.router.process.is_shared else "")
+    path = env.router.health_path
     deadline = time.monotonic() + seconds
     seen: object = None
     while time.monotonic() < deadline:

@@ -132,3 +132,22 @@ def test_what_serves_from_the_old_place_serves_on_and_moves_once_it_has_ended(
     assert "was moved from" in capsys.readouterr().err
     assert not Path(OLD).exists() and not home_of("x").is_symlink()
     assert copies.env.record.path.stat().st_ino == inode and copies.answers() == digest(copies.one)
+
+
+def test_an_agent_whose_yaml_no_longer_says_the_old_place_goes_on_there(copies: Copies) -> None:
+    """And another copy then finds what it serves; a YAML that says another folder is another environment."""
+    scene = Scene(state_dir=OLD)
+    scene.env, scene.config = copies.moved_to(OLD), copies.moved_to(OLD).config
+    scene.agent = scene.new_agent()
+    scene.want(copies.one)
+    with scene.at_work():
+        scene.agent.turn_to_end()
+        scene.want(copies.two, state_dir=None)
+        scene.agent.turn_to_end()
+        assert copies.answers() == digest(copies.two) and Path(OLD).is_dir()
+        with chdir(copies.there):
+            assert copies.env.record.state().active
+        scene.want(copies.one, state_dir="elsewhere")
+        scene.agent.turn_to_end()
+        assert copies.answers() == digest(copies.two) and not Path("elsewhere").exists()
+    assert any("state_dir changed: the state would be elsewhere" in line for line in scene.said)

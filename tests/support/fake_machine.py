@@ -96,6 +96,7 @@ class World:
     points: int = 0
     kill_at: int = 0
     base_url: str = "http://router"
+    health_path: str = "/health"
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
         seconds = SimpleNamespace(
