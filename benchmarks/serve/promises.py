@@ -6,7 +6,7 @@ import re
 import sys
 
 from benchmarks.prove import Check, Row, run, tested
-from benchmarks.serve import applications, bad_greens, clock, outages, record, router_cost, switches
+from benchmarks.serve import applications, bad_greens, clock, outages, record, router_cost, switches, two_models
 
 # 50 steps each; the machine must take 20,000 steps at least.
 MACHINE_EXAMPLES = 800
@@ -82,6 +82,7 @@ def agent() -> list[Row]:
 CHECKS: dict[str, Check] = {
     "switches": lambda: switches.rows("fake"),
     "pairs": lambda: switches.rows("pairs"),
+    "models": two_models.rows,
     "real": lambda: switches.rows("real"),
     "adapters": lambda: switches.rows("adapters"),
     "cost": router_cost.rows,
