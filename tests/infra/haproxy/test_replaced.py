@@ -250,7 +250,7 @@ def test_a_switch_waits_for_a_reload_that_goes_on(proxy: RunningProxy, monkeypat
         change.join(0.5)
         assert change.is_alive()
 
-    monkeypatch.setattr("infra.haproxy.router.start_haproxy", start)
+    monkeypatch.setattr("infra.haproxy.shared_process.start_haproxy", start)
     reload(proxy)
     change.join()
     assert proxy.router.active() == "green" and not proxy.router.servers.heal()
