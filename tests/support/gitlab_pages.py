@@ -147,7 +147,8 @@ def gitlab_ci_local(checkout: Path, *arguments: str, **project: str) -> subproce
         environment["PATH"] = f"{stand_in.parent}{os.pathsep}{environment['PATH']}"
     settings = checkout / ".home/.gitlab-ci-local/variables.yml"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    variables = {"TESTS": "-m unit tests/configs", "TUNEGATE_STATE_HOME": os.environ["TUNEGATE_STATE_HOME"]}
+    # TUNEGATE_STATE_HOME reaches the jobs by the environment: a variable that is a path is taken for a file.
+    variables = {"TESTS": "-m unit tests/configs"}
     settings.write_text(yaml.safe_dump({"global": variables | project}), encoding="utf8")
     options = ["--force-shell-executor", "--home", str(checkout / ".home")]
     return subprocess.run(
