@@ -46,7 +46,7 @@ def rows() -> list[Row]:
     ):
         first, second = environments()
         try:
-            releases = [publish_fake(name) for name in ("one", "two", "three")]
+            releases = [publish_fake(name) for name in ("one", "two", "three", "four")]
             deploy(first, releases[0])
             deploy(second, releases[1])
             found = [moved(second, first, releases), moved(first, second, releases)]
@@ -93,9 +93,9 @@ def moved(env: Environment, asked: Environment, releases: list[str]) -> Moved:
     with clients(Path.cwd(), asked.router.base_url, asked.config.model, LOAD) as close:
         for number in range(LOAD.deploys):
             wait_for_streams(asked, LOAD.streams)
-            state = env.record.state()
-            here = state.release_of(state.active)
-            deploy(env, next(one for one in releases if one not in (here, serves)))
+            slots = env.record.state().slots.values()
+            here = {slot.release for slot in slots if slot}  # one that is warm would only be switched to
+            deploy(env, next(one for one in releases if one not in {*here, serves}))
             rollback(env)
             fewest = min(fewest, sum(one.open for one in asked.router.traffic().values()))
             console.print(f"{env.config.name}: deploy and rollback {number + 1} of {LOAD.deploys}")
