@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from configs.environment.config import DeployConfig
+from configs.environment.slots import Slots
 from configs.errors import InputError
 from infra.haproxy.api_keys import KeyLimits, Keyring
 from infra.haproxy.router import Router
@@ -178,7 +179,16 @@ def test_streams_of_one_flow_whole_while_the_other_comes_switches_and_goes(share
         thread.join()
     assert whole == [True] * 8
     assert shared.search.traffic()["blue"].cut_by_server == 0 and shared.search.traffic()["blue"].total == 8
-    assert shared.ask("speech/small").status_code == 404 or len(shared.search.process.members()) == 0
+    assert shared.search.process.members() == {} and "speech" not in (shared.search.folder / "haproxy.cfg").read_text()
+    assert [one["id"] for one in shared.proxy.ask("GET", "/v1/models").json()["data"]] == ["search"]
+
+
+def test_one_that_gets_a_second_server_joins_anew_and_the_other_never_notices(both: Shared) -> None:
+    more = Router(both.guest.model_copy(update={"slots": Slots(servers=2)}))
+    assert more.missing_servers() == ["blue.speech-2", "green.speech-2"] and not more.is_running()
+    more.start(SECRET)
+    assert more.is_running() and both.search.is_running() and more.missing_servers() == []
+    assert both.answered_by("speech/small")[0] == "speech blue" and both.answered_by("search")[0] == "search blue"
 
 
 def test_the_router_ends_with_the_last_one_behind_it(both: Shared) -> None:
