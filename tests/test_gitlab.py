@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from infra.gitlab.child_pipeline import CODE, Run, pipeline, write
+from infra.gitlab.publish import PIN, TRAIN
 from tests.paths import ROOT
 from tests.support.gitlab_pages import CHILD, DEPLOYS, MAIN, PAGES, all_jobs, child_jobs, conditions, jobs, page, read
 
@@ -22,11 +23,11 @@ pytestmark = pytest.mark.unit
 # What each command reads of the folders that an earlier job wrote.
 READS = {
     "loadtest": {"release"},
-    "publish": {"release", "eval", "gate"},
-    "pin": {"release", "dvc.lock"},
-    "note": {"gate"},
+    "pin": {"release", "eval", "gate", "dvc.lock"},
 }
 SECRET = ("TUNEGATE_GITLAB_TOKEN", "TUNEGATE_SIGNING_KEY")
+# Of the command line, those that use a secret, and so run the default branch's code alone.
+TRUSTED = {"publish", "report", "deploy", "rollback", "stop"}
 
 
 def lines() -> Iterator[tuple[str, str]]:
@@ -179,7 +180,6 @@ def test_a_failed_gate_still_shows_its_report_in_the_merge_request() -> None:
         "junit": "build/$CONFIG/gate/junit.xml",
         "metrics": "build/$CONFIG/gate/metrics.txt",
     }
-    assert [rule["when"] for rule in found["note smoke"]["rules"]] == ["always"]
 
 
 def test_a_failing_gate_is_before_every_pin_and_the_child_decides_over_its_parent() -> None:
@@ -234,14 +234,13 @@ def test_a_change_of_documents_alone_starts_no_child_and_any_other_that_counts_d
     assert matches("data/mine/rows.jsonl", rule["changes"][-1]) and matches("rows.csv", rule["changes"][-1])
 
 
-def test_what_the_bot_pushes_starts_no_pipeline() -> None:
-    first = page(MAIN)["workflow"]["rules"][0]
-    assert first["when"] == "never"
-    assert "$GITLAB_USER_LOGIN == $TUNEGATE_BOT" in first["if"], (
-        "who pushed, not who is named as the author: that can be written by anybody"
-    )
-    assert first["if"].startswith("$TUNEGATE_BOT &&"), "unset, it must not match an unset login"
-    assert "merge_request_event" in first["if"], "on the default branch the same commit has to be deployed"
+def test_what_is_published_after_the_merge_is_in_the_artifacts_of_the_jobs_that_it_is_taken_from() -> None:
+    found = child_jobs()
+    kept = {name: found[f"{name} smoke"]["artifacts"] for name in (TRAIN, PIN)}
+    assert {"build/$CONFIG/release", "build/$CONFIG/data", "build/$CONFIG/trained"} <= set(kept[TRAIN]["paths"])
+    assert kept[PIN]["paths"] == ["releases/"]
+    assert kept[PIN]["exclude"] == ["releases/*@*/release/**/*"], "the train job has it"
+    assert {one["expire_in"] for one in kept.values()} == {"4 weeks"}, "until the merge"
 
 
 # Secrets
@@ -255,20 +254,42 @@ def test_no_secret_is_written_in_the_pages() -> None:
         )
 
 
-def test_a_forks_merge_request_meets_no_job_that_wants_a_secret() -> None:
+def is_default_branch(condition: str) -> bool:
+    """GitLab runs a pipeline of these with the default branch's own pages and code."""
+    return "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" in condition or condition == '$CI_PIPELINE_SOURCE == "schedule"'
+
+
+def test_what_uses_a_secret_runs_the_default_branchs_code_alone() -> None:
     found = all_jobs()
-    wanting = {
-        name for name, job in found.items() if command_of((job.get("script") or ["make"])[-1]) in ("note", "pin")
-    }
-    assert {name.split()[0] for name in wanting} == {"note", "pin"}
-    for name in wanting:
-        for condition in conditions(found[name]):
-            assert "$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID" in condition, name
-            assert condition.startswith("$TUNEGATE_GITLAB_TOKEN &&"), name
-    for name in DEPLOYS:
-        assert all("$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" in condition for condition in conditions(found[name])), (
-            name
-        )
+    trusted = {name for name, job in found.items() for line in job.get("script", []) if command_of(line) in TRUSTED}
+    assert {name.split()[0] for name in trusted} >= {"publish", "report", "staging", "production", "rollback", "stop"}
+    for name in trusted:
+        assert conditions(found[name]) and all(map(is_default_branch, conditions(found[name]))), name
+    assert set(DEPLOYS) <= trusted
+    for name, job in child_jobs().items():
+        assert not any(command_of(line) in TRUSTED for line in job["script"]), name
+
+
+def test_no_job_of_a_merge_request_asks_for_a_secret() -> None:
+    """A variable that a job names, its rules or its script, is one that it would want to be given there."""
+    for name, job in (jobs(page(MAIN)) | child_jobs()).items():
+        if not (job.get("rules") and all(map(is_default_branch, conditions(job)))):
+            assert not any(secret in str(job) for secret in SECRET), name
+
+
+def test_a_forks_merge_request_pins_nothing() -> None:
+    pins = [job for name, job in child_jobs().items() if name.startswith("pin ")]
+    assert pins
+    for job in pins:
+        assert conditions(job) == ["$CI_MERGE_REQUEST_SOURCE_PROJECT_ID == $CI_PROJECT_ID"]
+
+
+def test_nothing_serves_before_it_is_published() -> None:
+    found, stages = jobs(page(MAIN)), page(MAIN)["stages"]
+    assert stages.index("publish") < stages.index(found["staging"]["stage"]) and "needs" not in found["staging"]
+    assert {"job": "publish", "optional": True} in found["production"]["needs"]
+    (rule,) = found["publish"]["rules"]
+    assert set(rule["changes"]) == {"configs/deploy/*.yaml", "releases/*.dvc"}
 
 
 def test_tokens_come_from_the_project_and_no_job_mints_one() -> None:

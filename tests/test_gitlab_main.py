@@ -30,9 +30,9 @@ def test_traffic_moves_only_on_the_default_branch_one_job_at_a_time(name: str) -
 def test_production_comes_after_a_load_test_in_staging() -> None:
     found = jobs(page(MAIN))
     assert found["load staging"]["needs"] == ["staging"]
-    assert [need["job"] for need in found["production"]["needs"]] == ["load staging"]
+    assert [need["job"] for need in found["production"]["needs"]] == ["publish", "load staging"]
     order = page(MAIN)["stages"]
-    assert [order.index(found[name]["stage"]) for name in ("staging", "load staging", "production")] == [3, 4, 5]
+    assert [order.index(found[name]["stage"]) for name in ("staging", "load staging", "production")] == [4, 5, 6]
 
 
 def test_production_is_by_hand_until_the_project_says_automatic() -> None:
@@ -51,7 +51,7 @@ def test_only_a_changed_pin_is_deployed() -> None:
     assert {tuple(rule["changes"]) for rule in found["production"]["rules"][1:]} == {
         ("configs/deploy/$PRODUCTION.yaml",)
     }
-    assert found["production"]["needs"] == [{"job": "load staging", "optional": True}], (
+    assert {"job": "load staging", "optional": True} in found["production"]["needs"], (
         "a rollback's commit changes production alone"
     )
 
@@ -79,22 +79,23 @@ def test_environments_have_a_url_a_tier_and_a_job_that_stops_them() -> None:
         assert [rule["when"] for rule in stop["rules"]] == ["manual"]
 
 
-def test_a_schedule_asks_whether_what_runs_is_what_git_says_and_does_nothing_else() -> None:
+def test_a_schedule_asks_whether_what_runs_is_what_git_says_and_reports_to_merge_requests() -> None:
     found = jobs(page(MAIN))
-    verifying = {name: job for name, job in found.items() if job.get("stage") == "verify"}
-    assert {name: job["script"] for name, job in verifying.items()} == {
+    scheduled = {name: job for name, job in found.items() if job.get("stage") == "verify"}
+    assert {name: job["script"] for name, job in scheduled.items()} == {
         "verify staging": [".venv/bin/tunegate status $STAGING --check"],
         "verify production": [".venv/bin/tunegate status $PRODUCTION --check"],
+        "report": [".venv/bin/tunegate gitlab report"],
     }
-    assert all(job["environment"]["action"] == "verify" for job in verifying.values())
+    assert all(scheduled[name]["environment"]["action"] == "verify" for name in scheduled if name != "report")
     for name, job in found.items():
-        scheduled = [condition for condition in conditions(job) if condition == '$CI_PIPELINE_SOURCE == "schedule"']
+        own = [condition for condition in conditions(job) if condition == '$CI_PIPELINE_SOURCE == "schedule"']
         other = [
             condition
             for condition in conditions(job)
             if "merge_request_event" in condition or '!= "schedule"' in condition
         ]
-        assert (len(scheduled), len(other)) == ((1, 0) if name in verifying else (0, len(conditions(job)))), name
+        assert (len(own), len(other)) == ((1, 0) if name in scheduled else (0, len(conditions(job)))), name
 
 
 # Runners
@@ -110,7 +111,7 @@ def test_a_newer_push_ends_what_is_under_way_except_what_writes_or_serves() -> N
     assert page(MAIN)["workflow"]["auto_cancel"] == {"on_new_commit": "interruptible"}
     assert page(MAIN)["default"]["interruptible"] is True
     lasting = {name.split()[0] for name, job in all_jobs().items() if job.get("interruptible") is False}
-    assert lasting == {"pin", "staging", "load", "production", "rollback", "stop"}
+    assert lasting == {"pin", "publish", "staging", "load", "production", "rollback", "stop"}
     assert "interruptible" not in child_jobs()["load smoke"]
 
 
@@ -140,7 +141,8 @@ def test_the_gpu_path_is_a_matter_of_variables() -> None:
 
 
 def test_artifacts_expire_and_environments_are_cached_by_their_locks() -> None:
-    assert all(job["artifacts"]["expire_in"] == "1 week" for job in all_jobs().values() if "artifacts" in job)
+    kept = {job["artifacts"]["expire_in"] for job in all_jobs().values() if "artifacts" in job}
+    assert kept == {"1 week", "4 weeks"}
     cache = page(MAIN)["default"]["cache"]
     assert cache["key"]["files"] == ["requirements/train.txt", "requirements/serve.txt"]
     assert all((ROOT / name).exists() for name in cache["key"]["files"])

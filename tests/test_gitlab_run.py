@@ -1,10 +1,11 @@
-"""The pipeline run for real by gitlab-ci-local on the smoke config: judged and pinned in a merge request, served by
-vLLM on the default branch."""
+"""The pipeline run for real by gitlab-ci-local on the smoke config: judged and pinned in a merge request,
+published and served by vLLM on the default branch."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ import pytest
 import yaml
 
 from configs.environment.state import home_of
+from tests.infra.test_signing import make_pair
 from tests.serve.conftest import free_ports
-from tests.support.gitlab_pages import commit, copy_checkout, git, gitlab_ci_local, listed
+from tests.support.gitlab_pages import child_jobs, commit, copy_checkout, git, gitlab_ci_local, listed
 from tests.support.gitlab_server import gitlab_server
 from tests.support.gitlab_world import TOKEN, World
 
@@ -32,16 +34,16 @@ class Project:
     checkout: Path
     bare: Path
     gitlab: World
+    key: Path
 
     def variables(self, **others: str) -> dict[str, str]:
-        """What GitLab tells the jobs of merge request !1 from the branch `tune` of this project."""
+        """What GitLab tells the jobs of merge request !1 from the branch `tune` of this project: no secret."""
         return {
             "CI_SERVER_URL": self.gitlab.url,
             "CI_PROJECT_ID": "35",
             "CI_PROJECT_URL": f"file://{self.bare}".removesuffix(
                 ".git"
             ),  # a bare path would be a file variable to gitlab-ci-local
-            "TUNEGATE_GITLAB_TOKEN": TOKEN,
             "CI_MERGE_REQUEST_IID": "1",
             "CI_MERGE_REQUEST_SOURCE_PROJECT_ID": "35",
             "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "tune",
@@ -54,6 +56,30 @@ class Project:
         return gitlab_ci_local(
             self.checkout, *jobs, "--variable", "CI_PIPELINE_SOURCE=merge_request_event", **self.variables(**others)
         )
+
+    def protected(self, **others: str) -> dict[str, str]:
+        """The same on the default branch, with the variables that only its jobs see."""
+        return self.variables(TUNEGATE_GITLAB_TOKEN=TOKEN, TUNEGATE_SIGNING_KEY=str(self.key), **others, **DRY)
+
+    def left(self, number: int, judged: str, status: str = "success") -> None:
+        """GitLab keeps what the jobs of the child pipeline `number` left in this folder."""
+        git(self.checkout, "push", "-qf", str(self.bare), "tune:refs/merge-requests/1/head")
+        self.gitlab.merge_requests[0]["sha"] = git(self.bare, "rev-parse", "tune")
+        parent = self.gitlab.add_pipeline(judged, merge_request=1, status=status)
+        self.gitlab.add_pipeline(judged, id=number, parent=parent, status=status)
+        for name, job in child_jobs().items():
+            if name.endswith(" smoke"):
+                kept = [path.replace("$CONFIG", "smoke") for path in job.get("artifacts", {}).get("paths", [])]
+                self.gitlab.add_job(number, name, self.files(kept))
+
+    def files(self, folders: list[str]) -> dict[str, bytes]:
+        found = {}
+        for folder in folders:
+            for path in (self.checkout / folder).rglob("*"):
+                name = path.relative_to(self.checkout).as_posix()
+                if path.is_file() and not (name.startswith("releases/") and "/release/" in name):
+                    found[name] = path.read_bytes()
+        return found
 
     def branch(self, path: str, old: str, new: str) -> str:
         """`tune`, from `main`, with one edit, pushed."""
@@ -92,6 +118,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         path.write_text(re.sub(r"slot_ports: .*", f"slot_ports: [{next(ports)}, {next(ports)}]", text), encoding="utf8")
         url = rf"(?<={kind}_URL: http://127\.0\.0\.1:)\d+"  # as the pages' own tests ask, which `make check` runs
         variables.write_text(re.sub(url, str(router), variables.read_text(encoding="utf8")), encoding="utf8")
+    pair = make_pair(folder)
+    for name in ("sentiment", "staging"):
+        with (checkout / f"configs/deploy/{name}.yaml").open("a", encoding="utf8") as stream:
+            stream.write(yaml.safe_dump({"signing": {"public_key": pair.public.read_text(encoding="utf8")}}))
     production = checkout / "configs/deploy/sentiment.yaml"
     text = re.sub(r"release_gate: .*", "release_gate: configs/gates/smoke.yaml", production.read_text(encoding="utf8"))
     production.write_text(text, encoding="utf8")
@@ -109,7 +139,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     assert ready.returncode == 0, f"make setup first: {ready.stdout}{ready.stderr}"
     with gitlab_server() as world:
         world.add_merge_request(source_branch="tune", target_branch="main")
-        yield Project(checkout, bare, world)
+        yield Project(checkout, bare, world, pair.private)
         for name in ("sentiment", "staging"):
             subprocess.run([".venv/bin/python", "tunegate.py", "stop", name], cwd=checkout, capture_output=True)
 
@@ -131,12 +161,14 @@ def test_the_rules_choose_the_jobs_of_each_kind_of_pipeline(project: Project) ->
     project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
     assert listed(project.checkout, *request, *nowhere) == always | tuned
     git(project.checkout, "checkout", "-q", "main")
-    assert listed(project.checkout, every) == always | by_hand | automatic | {"production": "manual"}
-    assert listed(project.checkout, every, PRODUCTION_DEPLOY="automatic") == always | by_hand | automatic
-    assert listed(project.checkout, every, CI_DEPLOY_FREEZE="true") == always | by_hand
+    merged = always | by_hand | {"publish": "on_success"}
+    assert listed(project.checkout, every) == merged | automatic | {"production": "manual"}
+    assert listed(project.checkout, every, PRODUCTION_DEPLOY="automatic") == merged | automatic
+    assert listed(project.checkout, every, CI_DEPLOY_FREEZE="true") == merged
     assert listed(project.checkout, "--variable", "CI_PIPELINE_SOURCE=schedule") == {
         "verify staging": "on_success",
         "verify production": "on_success",
+        "report": "on_success",
     }
 
 
@@ -149,7 +181,7 @@ def test_everything_is_checked_first(project: Project) -> None:
     assert spelt.returncode == 1 and "max_stepps" in spelt.stdout + spelt.stderr
 
 
-def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project) -> None:
+def test_a_good_config_is_judged_and_pinned_on_its_branch_without_any_secret(project: Project) -> None:
     judged = project.branch(SMOKE, "max_steps: 30", "max_steps: 32")
     run = project.merge_request(**DRY)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
@@ -160,8 +192,6 @@ def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project
     assert (project.checkout / "build/loadtest/sentiment/release/samples.jsonl").read_text(encoding="utf8").count(
         '"ok": true'
     ) > 0
-    (note,) = project.gitlab.notes[1]
-    assert note["body"].startswith("<!-- tunegate:gate smoke -->") and reference[:18] in note["body"]
     assert project.pinned("tune", "sentiment") == project.pinned("tune", "staging") == reference
     changed = git(project.bare, "diff", "--name-only", judged, "tune").splitlines()
     assert changed == [
@@ -170,11 +200,27 @@ def test_a_good_config_is_judged_noted_and_pinned_on_its_branch(project: Project
         "dvc.lock",
         f"releases/smoke@{manifest['digest'][7:19]}.dvc",
     ]
-    assert [status["sha"] for status in project.gitlab.statuses] == [git(project.bare, "rev-parse", "tune")]
     assert project.pinned("main", "sentiment") is None, "nothing serves that no merge request brought"
+    assert project.gitlab.requests == [], "its jobs have no token to ask GitLab with"
+    objects = project.checkout / "stores/dvc/files/md5"
+    pointer = yaml.safe_load(git(project.bare, "show", f"tune:releases/smoke@{manifest['digest'][7:19]}.dvc"))
+    listing = pointer["outs"][0]["md5"]
+    assert not (objects / listing[:2] / listing[2:]).exists(), "it is published after the merge"
+    project.left(pointer["meta"]["pipeline"], judged)
 
 
-def test_merged_it_serves_in_staging_and_then_in_production(project: Project) -> None:
+def test_a_schedule_reports_to_the_merge_request(project: Project) -> None:
+    head = project.gitlab.merge_requests[0].get("sha") or pytest.fail("nothing was pinned; the test before says why")
+    git(project.checkout, "checkout", "-qf", "main")
+    scheduled = ("report", "--variable", "CI_PIPELINE_SOURCE=schedule")
+    run = gitlab_ci_local(project.checkout, *scheduled, **project.protected())
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+    (note,) = project.gitlab.notes[1]
+    assert note["body"].startswith("<!-- tunegate:gate smoke -->") and "Gate: pass" in note["body"]
+    assert [(status["sha"], status["status"]) for status in project.gitlab.statuses] == [(head, "success")]
+
+
+def test_merged_it_is_published_signed_and_serves_in_staging_and_then_in_production(project: Project) -> None:
     if project.pinned("tune", "sentiment") is None:
         pytest.fail("nothing was pinned; the test before says why")
     git(project.checkout, "fetch", "-q", str(project.bare), "tune")
@@ -182,17 +228,22 @@ def test_merged_it_serves_in_staging_and_then_in_production(project: Project) ->
         project.checkout, "checkout", "-qf", "-B", "main", "FETCH_HEAD"
     )  # the jobs of a shell runner left their files here
     git(project.checkout, "push", "-q", str(project.bare), "main")
+    folders = [path for path in project.checkout.glob("releases/*@*") if path.is_dir()]
+    for made in (project.checkout / "build/smoke", project.checkout / ".dvc/cache", *folders):  # by another machine
+        shutil.rmtree(made)
     run = gitlab_ci_local(
         project.checkout,
+        "publish",
         "staging",
         "load staging",
         "production",
-        **project.variables(PRODUCTION_DEPLOY="automatic", **DRY),
+        **project.protected(PRODUCTION_DEPLOY="automatic"),
     )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-6000:]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)
-    begun = re.findall(r"(?m)^(staging|load staging|production) +starting", plain)
-    assert begun == ["staging", "load staging", "production"]
+    begun = re.findall(r"(?m)^(publish|staging|load staging|production) +starting", plain)
+    assert begun == ["publish", "staging", "load staging", "production"]
+    assert (project.checkout / "build/smoke/trained").exists(), "what its stages made is as dvc.lock has it"
     scheduled = gitlab_ci_local(
         project.checkout,
         "verify staging",
@@ -230,6 +281,9 @@ def test_a_refused_release_ends_the_pipeline_before_any_pin_and_any_deploy(proje
     assert project.verdict()["outcome"] == "fail"
     junit = (project.checkout / "build/smoke/gate/junit.xml").read_text(encoding="utf8")
     assert "<failure" in junit and "accuracy" in junit
+    project.left(4711, judged, status="failed")
+    git(project.checkout, "checkout", "-q", "main")
+    gitlab_ci_local(project.checkout, "report", "--variable", "CI_PIPELINE_SOURCE=schedule", **project.protected())
     (note,) = project.gitlab.notes[1]
     assert "Gate: fail" in note["body"]
     assert git(project.bare, "rev-parse", "tune") == judged and git(project.bare, "rev-parse", "main") == before

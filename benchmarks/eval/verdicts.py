@@ -165,7 +165,7 @@ def judge(case: Case, model: Model, champion: str | None) -> Verdict:
 
 def publish(case: Case) -> str:
     from configs.release import read_manifest
-    from infra.dvc.releases import publish as publish_release
+    from infra.dvc.publish import publish as publish_release
 
     return read_manifest(publish_release(RunPaths.of(case.name)) / "release").reference
 

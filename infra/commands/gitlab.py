@@ -1,10 +1,9 @@
-"""Options of `gitlab` (choose the child pipeline, keep the note, pin the release) and of `repro`, which the pipeline
-runs as people do."""
+"""Options of `gitlab` (choose the child pipeline, pin the release, publish what was merged, report to merge requests)
+and of `repro`, which the pipeline runs as people do."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ import typer
 
 from configs.errors import InputError
 from configs.read import read_run
-from infra.terminal import Config, example
+from infra.terminal import Config, example, waiting
 
 Stage = Literal["prepare", "train", "quantize", "evaluate", "gate"]
 
@@ -62,42 +61,66 @@ def children(
         typer.echo(f"{output}: {', '.join(run.name for run in runs) or 'no config changed'}")
 
 
-def note(
-    config: Config,
-    merge_request: Annotated[int, typer.Option(envvar="CI_MERGE_REQUEST_IID", help="its number, as !N")],
-) -> None:
-    """The gate's report as the config's one note in the merge request, edited in place."""
-    put_report(read_run(config, None).name, merge_request)
-
-
 def pin(
     config: Config,
     environments: Annotated[list[str], typer.Argument(metavar="ENV...", help="names under configs/deploy")],
+    pipeline: Annotated[
+        int | None, typer.Option(envvar="CI_PIPELINE_ID", help="whose artifacts have the release's bytes")
+    ] = None,
 ) -> None:
-    """Commit the published release's digest and pointer, and dvc.lock, to the merge request's branch, as a bot and
-    without a pipeline of its own."""
-    from infra.gitlab.api import GitLab
+    """Commit the judged release's digest and pointer, and dvc.lock, to the merge request's branch. No secret is used:
+    it pushes with the job's own token, and its bytes are published after the merge."""
+    from configs.paths import RunPaths
+    from infra.commands.releases import trained_by
+    from infra.dvc.publish import prepare_pin
+    from infra.dvc.releases import PIPELINE
     from infra.gitlab.pin import Branch, pin_release
 
-    name = read_run(config, None).name
-    commit = pin_release(name, environments, Branch.from_environment())
-    gitlab = GitLab.from_environment()
-    if commit and gitlab:  # the commit has no pipeline, and GitLab may ask for one that passed before it merges
-        gitlab.set_status(
-            commit,
-            "success",
-            f"tunegate/{name}",
-            "judged and pinned by the pipeline before",
-            os.environ.get("CI_PIPELINE_URL"),
-        )
+    name, branch = read_run(config, None).name, Branch.from_environment()
+    paths = RunPaths.of(name)
+    with waiting("DVC takes the release"):
+        prepare_pin(paths, trained_by(paths), {PIPELINE: pipeline} if pipeline else {})
+    commit = pin_release(name, environments, branch)
     typer.echo(f"pushed {commit}" if commit else "nothing to pin: the branch says so already")
+
+
+def publish() -> None:
+    """Put what the environments pin into the DVC remote, from the artifacts of the pipelines that pinned it, and sign
+    it: a job of the default branch, after the merge. Nothing is published that is not what git says."""
+    from infra.gitlab.api import GitLab
+    from infra.gitlab.publish import pinned, publish_pinned
+
+    references = pinned()
+    with waiting("the DVC remote takes what is pinned"):
+        done = publish_pinned(GitLab.from_environment(), references)
+    for reference, what in done.items():
+        typer.echo(f"{reference}: {what}")
+    if not done:
+        typer.echo("no environment pins a release")
+
+
+def report() -> None:
+    """Keep the gate's reports as notes of the open merge requests, one a config, edited in place, and give a pinned
+    head the status of the pipeline that judged it: a scheduled job of the default branch."""
+    from infra.gitlab.api import GitLab
+    from infra.gitlab.report import report_all
+
+    gitlab = GitLab.from_environment()
+    if gitlab is None:
+        raise InputError(
+            "no GitLab to write to: expected CI_SERVER_URL, CI_PROJECT_ID and TUNEGATE_GITLAB_TOKEN",
+            hint="docs/ci.md says where the token comes from",
+        )
+    with waiting("GitLab is asked for open merge requests"):
+        done = report_all(gitlab)
+    typer.echo("\n".join(done) or "no open merge request has a report")
 
 
 def add_commands(app: typer.Typer) -> None:
     gitlab = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Steps of the merge request's pipeline, as in: tunegate gitlab children",
+        help="Steps of the pipelines in GitLab, as in: tunegate gitlab children",
     )
     app.add_typer(gitlab, name="gitlab")
     app.command(
@@ -106,31 +129,6 @@ def add_commands(app: typer.Typer) -> None:
         )
     )(repro)
     gitlab.command("children", epilog=example("tunegate gitlab children --base origin/main"))(children)
-    gitlab.command("note", epilog=example("tunegate gitlab note configs/finetune/smoke.yaml"))(note)
     gitlab.command("pin", epilog=example("tunegate gitlab pin configs/finetune/smoke.yaml sentiment staging"))(pin)
-
-
-def put_report(name: str, merge_request: int) -> None:
-    """Raises InputError without a report or without GitLab."""
-    from configs.paths import RunPaths
-    from infra.gitlab.api import GitLab
-
-    report = RunPaths.of(name).gate / "report.md"
-    if not report.exists():
-        raise InputError(
-            f"{report}: missing, expected the gate's report", hint=f"tunegate gate configs/finetune/{name}.yaml"
-        )
-    gitlab = GitLab.from_environment()
-    if gitlab is None:
-        raise InputError(
-            "no GitLab to write to: expected CI_SERVER_URL, CI_PROJECT_ID and TUNEGATE_GITLAB_TOKEN",
-            hint="docs/ci.md says where the token comes from",
-        )
-    job = os.environ.get("CI_JOB_URL")
-    facts = " · ".join(
-        part
-        for part in (f"`{name}`", f"commit {os.environ.get('CI_COMMIT_SHA', '')[:12]}", f"[job]({job})" if job else "")
-        if part
-    )
-    gitlab.put_note(merge_request, f"gate {name}", f"{report.read_text(encoding='utf8')}\n\n{facts}\n")
-    typer.echo(f"the note of {name} in !{merge_request} stands")
+    gitlab.command("publish", epilog=example("tunegate gitlab publish"))(publish)
+    gitlab.command("report", epilog=example("tunegate gitlab report"))(report)

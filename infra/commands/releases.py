@@ -49,15 +49,15 @@ def verify(
 def sign(reference: str) -> None:
     """Sign a published release and its verdicts anew, with the key that TUNEGATE_SIGNING_KEY names; publishing signs by
     itself."""
-    from infra.dvc.releases import sign_published
+    from infra.dvc.publish import sign_published
     from infra.signing import KEY, MAKE_KEY, signing_key
 
     key = signing_key()
     if key is None:
         raise InputError(f"{KEY} names no private key", hint=f"{MAKE_KEY}; export {KEY}=signing.key")
-    with waiting("DVC takes the signature"):
-        signature = sign_published(reference, key)
-    typer.echo(str(signature))
+    with waiting("DVC's remote takes the signatures"):
+        sign_published(reference, key)
+    typer.echo(f"signed {reference}")
 
 
 def publish_release(config: Config) -> None:
@@ -178,7 +178,7 @@ def run_publish(run: RunConfig) -> Path:
     """Bytes to the DVC remote, name to the MLflow registry."""
     from configs.paths import RunPaths
     from configs.release import read_manifest
-    from infra.dvc.releases import publish
+    from infra.dvc.publish import publish
     from infra.mlflow.registry import register
 
     paths = RunPaths.of(run.name)

@@ -3,6 +3,8 @@ what."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from configs.errors import ExternalError, InconclusiveError, InputError, RefusedError, TunegateError
@@ -34,14 +36,41 @@ def reproduce(name: str, until: str, *, push: bool = False) -> list[str]:
     return ran
 
 
+def push_stages(name: str, artifacts: Path) -> list[str]:
+    """What the stages in dvc.lock put out, from `artifacts`, which another pipeline's jobs left, into the DVC remote:
+    whoever has the lock from git need not train. Returns the paths; what is not there as the lock has it is left
+    out."""
+    if name not in known_configs():
+        return []
+    with repository() as repo:
+        with repo.lock:
+            outs = [out for out in outs_of(repo, f"gate@{name}") if out.use_cache and out.hash_info]
+            for out in outs:
+                place = Path(out.fs_path)
+                found = artifacts / place.relative_to(repo.root_dir)
+                if found.exists() and not place.exists():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(found, place)
+                    if out.changed_checksum():  # not what was reviewed
+                        out.remove()
+        adopt(repo, f"gate@{name}")
+        whole = [str(out) for out in outs if not out.changed_cache()]
+        if whole:
+            repo.push(targets=whole)
+    return whole
+
+
+def outs_of(repo: Any, target: str) -> list[Any]:
+    return [out for stage in repo.stage.collect(target, with_deps=True) for out in stage.outs]
+
+
 def adopt(repo: Any, target: str) -> None:
     """Outs that are here as the lock has them, brought by another job's artifacts, into DVC's cache: what that lacks is
     made again, and never pushed."""
     with repo.lock:
-        for stage in repo.stage.collect(target, with_deps=True):
-            for out in stage.outs:
-                if out.exists and out.hash_info and not out.changed_checksum() and out.changed_cache():
-                    out.commit()
+        for out in outs_of(repo, target):
+            if out.exists and out.hash_info and not out.changed_checksum() and out.changed_cache():
+                out.commit()
 
 
 def run(repo: Any, name: str, until: str) -> list[str]:

@@ -146,7 +146,6 @@ def jobs_of(run: Run, pin: Pin, environments: list[str]) -> dict[str, Job]:
     found = {
         train: job(".train", machine=where),
         evaluate: job(".evaluate", train, machine=where),
-        f"note {run.name}": job(".note", evaluate),
     }
     if environments:
         found[load] = job(".load", train, evaluate, machine=where, ENVIRONMENT=environments[0])

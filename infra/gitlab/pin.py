@@ -55,7 +55,7 @@ class Branch:
 def pin_release(name: str, environments: list[str], branch: Branch) -> str | None:
     """The commit that was pushed, without a pipeline of its own; None where the branch says so already.
 
-    Raises InputError for a release that was not published, RefusedError where the branch has moved on, ExternalError
+    Raises InputError for a release without a pointer, RefusedError where the branch has moved on, ExternalError
     where git fails.
     """
     from configs.release import read_manifest
@@ -65,8 +65,8 @@ def pin_release(name: str, environments: list[str], branch: Branch) -> str | Non
     pointer = pointer_of(folder_of(reference))
     if not pointer.exists():
         raise InputError(
-            f"{reference}: not published, expected {pointer}",
-            hint=f"tunegate releases publish configs/finetune/{name}.yaml",
+            f"{reference}: no pointer to it, expected {pointer}",
+            hint=f"tunegate gate configs/finetune/{name}.yaml",
         )
     for _ in range(ATTEMPTS):  # another config's job may push in between
         head = fetch(branch)
@@ -168,7 +168,9 @@ def push(tree: Path, branch: Branch) -> bool:
     except ExternalError as error:
         if "[rejected]" in error.message or "fetch first" in error.message or "failed to update ref" in error.message:
             return False
-        raise ExternalError(error.message, hint="may the job's token write to this repository?") from error
+        raise ExternalError(
+            error.message, hint="Settings > CI/CD > Job token permissions: allow Git push requests to the repository"
+        ) from error
     return True
 
 
@@ -184,14 +186,12 @@ def git(folder: Path, *arguments: str, secret: bool = False) -> str:
 
 
 def authorization() -> dict[str, str]:
-    """The bot's token, else the job's own (it pushes where the project allows that, and GitLab starts no pipeline for
-    it)."""
-    server = os.environ.get("CI_SERVER_URL")
-    token = os.environ.get("TUNEGATE_GITLAB_TOKEN") or os.environ.get("CI_JOB_TOKEN")
+    """The job's own token: it pushes where the project allows that, for as long as the job runs, and GitLab starts no
+    pipeline for it."""
+    server, token = os.environ.get("CI_SERVER_URL"), os.environ.get("CI_JOB_TOKEN")
     if not (server and token):
         return {}
-    user = "oauth2" if os.environ.get("TUNEGATE_GITLAB_TOKEN") else "gitlab-ci-token"
-    secret = base64.b64encode(f"{user}:{token}".encode()).decode()
+    secret = base64.b64encode(f"gitlab-ci-token:{token}".encode()).decode()
     return {
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": f"http.{server}/.extraHeader",

@@ -16,7 +16,8 @@ from configs.release import short
 from configs.rules.gate import GateConfig
 from configs.verdict import NO_CHAMPION, Binding, Verdict
 from infra.dvc.judgements import judged_folders
-from infra.signing import verify_signature
+from infra.dvc.releases import folder_of
+from infra.dvc.signatures import verify_published
 from infra.state.folder import state_folder
 from infra.state.places import RECORD
 from infra.vllm.version import vllm_version
@@ -37,7 +38,7 @@ def check_verdict(config: DeployConfig, reference: str, path: Path) -> None:
         return
     if config.signing:
         for folder in judged_folders(path.parents[1]):
-            verify_signature(folder, config.signing.public_key, reference)
+            verify_published(folder_of(reference), folder, config.signing.public_key, reference)
     judged, binding = judging(config), verdict.binding
     reason = (
         UNBOUND

@@ -1,9 +1,10 @@
 """A server on loopback that has what `infra/gitlab/api.py` uses of GitLab's API, and fails as planned.
 
 After GitLab's published descriptions, https://docs.gitlab.com/api/: notes, commits (statuses, merge requests of a
-commit), merge requests, deployments, environments, users (`GET /user`), rest (pagination by `Link`, bearer tokens,
-status codes), read as doc/api/*.md of gitlabhq/gitlabhq. What those pages leave out is as others met it: a status that
-is pending or running refuses the same again with a 400, a finished one gets a successor.
+commit), merge requests and their pipelines, pipelines (bridges), jobs, job artifacts, deployments, environments, users
+(`GET /user`), rest (pagination by `Link`, bearer tokens, status codes), read as doc/api/*.md of gitlabhq/gitlabhq. What
+those pages leave out is as others met it: a status that is pending or running refuses the same again with a 400, a
+finished one gets a successor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.gitlab_world import Refused, World
+from tests.support.gitlab_pipelines import Refused
+from tests.support.gitlab_world import World
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,7 +68,8 @@ class Handler(BaseHTTPRequestHandler):
                 rest = "&".join(f"{name}={value}" for name, value in query.items() if name != "page")
                 headers["Link"] = f'<{self.server.world.url}{path}?{rest}&page={page + 1}>; rel="next"'  # type: ignore[attr-defined]
             body = body[(page - 1) * size : page * size]
-        self.send(status, b"" if status == 204 else json.dumps(body).encode(), headers)
+        raw = body if isinstance(body, bytes) else b"" if status == 204 else json.dumps(body).encode()
+        self.send(status, raw, headers)
 
     def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

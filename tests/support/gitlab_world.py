@@ -9,6 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from tests.support.gitlab_pipelines import (
+    Refused,
+    archive_of,
+    archive_with,
+    bridges_of,
+    file_of,
+    jobs_of,
+    pipelines_of_request,
+)
+
 TOKEN = "glpat-of-the-tests-0123456789"
 BOT = {
     "id": 7,
@@ -42,12 +52,6 @@ class Failure:
     times: int = 1
 
 
-class Refused(Exception):
-    def __init__(self, status: int, message: Any) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
 @dataclass
 class World:
     """Project 35 and all that was done to it; `requests` is every request that came, as "METHOD path"."""
@@ -59,6 +63,9 @@ class World:
     statuses: list[dict[str, Any]] = field(default_factory=list)
     deployments: list[dict[str, Any]] = field(default_factory=list)
     environments: list[dict[str, Any]] = field(default_factory=list)
+    pipelines: list[dict[str, Any]] = field(default_factory=list)
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    archives: dict[int, bytes] = field(default_factory=dict)  # of jobs; an expired one is gone
     failures: list[Failure] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     on_request: Callable[[str], None] = lambda _: None
@@ -94,6 +101,22 @@ class World:
         self.merge_requests.append(found)
         self.notes.setdefault(iid, [])
         return found
+
+    def add_pipeline(self, sha: str, *, parent: int | None = None, **facts: Any) -> int:
+        """Of a merge request, or started by the pipeline `parent`."""
+        number = len(self.pipelines) + 900
+        url = f"{self.url}/group/project/-/pipelines/{number}"
+        found = {"id": number, "sha": sha, "status": "success", "project_id": 35, "web_url": url, "parent": parent}
+        self.pipelines.append(found | facts)
+        return number
+
+    def add_job(self, pipeline: int, name: str, files: dict[str, bytes] | None = None, status: str = "success") -> int:
+        """`files`: its artifacts."""
+        number = len(self.jobs) + 5000
+        self.jobs.append({"id": number, "name": name, "status": status, "pipeline": {"id": pipeline}})
+        if files is not None:
+            self.archives[number] = archive_with(files)
+        return number
 
     def answer(self, method: str, path: str, query: dict[str, str], facts: dict[str, Any]) -> Any:
         """The JSON of the answer. Raises Refused."""
@@ -252,6 +275,11 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("DELETE", rf"{PROJECT}/merge_requests/(\d+)/notes/(\d+)", delete_note),
     ("POST", rf"{PROJECT}/statuses/([0-9a-f]+)", create_status),
     ("GET", rf"{PROJECT}/repository/commits/([0-9a-f]+)/merge_requests", merge_requests_of),
+    ("GET", rf"{PROJECT}/merge_requests/(\d+)/pipelines", pipelines_of_request),
+    ("GET", rf"{PROJECT}/pipelines/(\d+)/bridges", bridges_of),
+    ("GET", rf"{PROJECT}/pipelines/(\d+)/jobs", jobs_of),
+    ("GET", rf"{PROJECT}/jobs/(\d+)/artifacts", archive_of),
+    ("GET", rf"{PROJECT}/jobs/(\d+)/artifacts/(.+)", file_of),
     ("GET", f"{PROJECT}/merge_requests", list_merge_requests),
     ("POST", f"{PROJECT}/merge_requests", create_merge_request),
     ("GET", f"{PROJECT}/deployments", list_deployments),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from configs.verdict import Verdict
 from infra.dvc import releases
 from infra.dvc.judgements import judged_for, put_judgement, verdict_path
+from infra.dvc.publish import publish
 from tests.support.judging import bound_verdict
 from tests.support.releases import checkout, make_run
 
@@ -33,7 +34,7 @@ def test_each_environment_keeps_its_verdict_and_its_evaluation(checkout: Path) -
     for name, verdict in found.items():
         verdict.write(paths.gate / "verdict.json")
         (paths.evaluation / "metrics.json").write_text(f'{{"judged": "{name}"}}')
-        target = releases.publish(paths)
+        target = publish(paths)
     shutil.rmtree(target)
     assert releases.find(manifest.reference) == target, "the remote has them all"
     for name, verdict in found.items():
@@ -48,10 +49,10 @@ def test_each_environment_keeps_its_verdict_and_its_evaluation(checkout: Path) -
 def test_a_verdict_that_names_no_environment_is_replaced(checkout: Path) -> None:
     """That of an earlier tunegate, say."""
     paths, manifest = make_run()
-    target = releases.publish(paths)
+    target = publish(paths)
     assert judged_for(target) == []
     bound_verdict(manifest.reference, "production").write(paths.gate / "verdict.json")
-    releases.publish(paths)
+    publish(paths)
     assert judged_for(target) == ["production"] and not (target / "judged").exists()
 
 

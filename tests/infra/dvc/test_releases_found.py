@@ -11,6 +11,7 @@ import pytest
 
 from configs.errors import ExternalError, InputError, RefusedError
 from infra.dvc import evaluations, releases
+from infra.dvc.publish import publish
 from tests.support.releases import Killed, checkout, content, evaluation, make_run, untracked
 
 __all__ = ["checkout"]
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.filterwarnings("ignore:_NoneStep.val
 
 def test_find_fetches_from_the_remote_what_only_git_knows(checkout: Path) -> None:
     paths, manifest = make_run()
-    target = releases.publish(paths)
+    target = publish(paths)
     published = content(target)
     for folder in (target, Path(".dvc/cache"), paths.root):
         shutil.rmtree(folder)
@@ -29,14 +30,14 @@ def test_find_fetches_from_the_remote_what_only_git_knows(checkout: Path) -> Non
 
 def test_find_needs_no_dvc_for_what_is_here(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, manifest = make_run()
-    target = releases.publish(paths)
+    target = publish(paths)
     monkeypatch.setattr(releases, "repository", lambda: pytest.fail("asked DVC"))
     assert releases.find(manifest.reference) == target
 
 
 def test_find_refuses_a_flipped_byte_and_fetch_mends_it(checkout: Path) -> None:
     paths, manifest = make_run()
-    target = releases.publish(paths)
+    target = publish(paths)
     (target / "release/model.safetensors").write_bytes(b"wEights")
     with pytest.raises(RefusedError, match=r"model\.safetensors(.|\n)*tunegate releases fetch"):
         releases.find(manifest.reference)
@@ -46,7 +47,7 @@ def test_find_refuses_a_flipped_byte_and_fetch_mends_it(checkout: Path) -> None:
 
 def test_an_unknown_release_names_the_known_ones(checkout: Path) -> None:
     _, manifest = published = make_run()
-    releases.publish(published[0])
+    publish(published[0])
     with pytest.raises(InputError, match=f"known:\n  {manifest.reference}(.|\n)*tunegate releases list"):
         releases.find(f"demo@sha256:{'0' * 64}")
 
@@ -61,7 +62,7 @@ def test_what_is_no_reference_is_an_input_error(checkout: Path, reference: str) 
 
 def test_a_reference_that_shares_twelve_digits_is_refused(checkout: Path) -> None:
     paths, manifest = make_run()
-    releases.publish(paths)
+    publish(paths)
     twin = manifest.digest[:-1] + ("0" if manifest.digest[-1] != "0" else "1")
     with pytest.raises(RefusedError, match=f"digest {manifest.digest}, expected {twin}"):
         releases.find(f"demo@{twin}")
@@ -73,9 +74,9 @@ def test_list_is_empty_before_the_first(checkout: Path) -> None:
 
 def test_list_shows_what_is_here_and_what_only_has_a_pointer(checkout: Path) -> None:
     _, late = published = make_run("late", created="2026-11-24")
-    releases.publish(published[0])
+    publish(published[0])
     paths, early = make_run("early", created="2026-11-23", weights=b"others")
-    shutil.rmtree(releases.publish(paths))
+    shutil.rmtree(publish(paths))
     rows = releases.list_releases()
     assert [(row["reference"], row["here"]) for row in rows] == [(early.reference, False), (late.reference, True)]
     assert json.loads(json.dumps(rows)) == rows
@@ -139,7 +140,7 @@ def test_errors_of_a_remotes_own_kind_are_the_outsides(checkout: Path, monkeypat
 def test_kept_evaluations_and_published_releases_leave_each_other_alone(checkout: Path) -> None:
     paths, manifest = make_run()
     evaluations.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
-    target = releases.publish(paths)
+    target = publish(paths)
     for folder in (target, Path(".dvc/cache")):
         shutil.rmtree(folder)
     assert releases.find(manifest.reference) == target and evaluations.find_evaluation("k", checkout / "there")
@@ -149,7 +150,7 @@ def test_without_a_dvc_repository_the_outside_is_named(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     paths, _ = make_run()
     for act in (
-        lambda: releases.publish(paths),
+        lambda: publish(paths),
         lambda: evaluations.keep_evaluation("k", tmp_path),
         lambda: evaluations.find_evaluation("k", tmp_path),
     ):

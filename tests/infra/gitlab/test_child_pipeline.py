@@ -79,11 +79,10 @@ def test_every_path_of_the_code_is_there() -> None:
 
 def test_a_config_of_the_pipeline_becomes_a_row_of_jobs() -> None:
     jobs = jobs_of(SMOKE, "pin", ["sentiment", "staging"])
-    assert list(jobs) == ["train smoke", "evaluate smoke", "note smoke", "load smoke", "pin smoke"]
+    assert list(jobs) == ["train smoke", "evaluate smoke", "load smoke", "pin smoke"]
     assert {name: job["needs"] for name, job in jobs.items()} == {
         "train smoke": [],
         "evaluate smoke": ["train smoke"],
-        "note smoke": ["evaluate smoke"],
         "load smoke": ["train smoke", "evaluate smoke"],
         "pin smoke": ["train smoke", "evaluate smoke", "load smoke"],
     }
@@ -110,8 +109,8 @@ def test_who_pins(pin: str, template: str | None) -> None:
     assert (jobs["pin sentiment"]["extends"][1] if "pin sentiment" in jobs else None) == template
 
 
-def test_a_config_that_names_no_environment_is_judged_and_reported_only() -> None:
-    assert list(jobs_of(CALLS[0], "prove", [])) == ["train calls-v1", "evaluate calls-v1", "note calls-v1"]
+def test_a_config_that_names_no_environment_is_judged_only() -> None:
+    assert list(jobs_of(CALLS[0], "prove", [])) == ["train calls-v1", "evaluate calls-v1"]
 
 
 def test_staging_goes_before_production_and_before_nothing_else() -> None:

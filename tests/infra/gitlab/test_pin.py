@@ -191,10 +191,10 @@ def test_a_branch_that_moved_on_by_more_than_pins_is_left_to_its_newer_pipeline(
     assert git("-C", str(bare), "rev-parse", "tune") == head
 
 
-def test_a_release_that_was_not_published_is_not_pinned(bare: Path) -> None:
+def test_a_release_without_a_pointer_is_not_pinned(bare: Path) -> None:
     reference = release("smoke")
     Path(f"releases/smoke@{reference[13:25]}.dvc").unlink()
-    with pytest.raises(InputError, match=r"tunegate releases publish configs/finetune/smoke\.yaml"):
+    with pytest.raises(InputError, match=r"no pointer to it"):
         pin_release("smoke", ["sentiment"], branch_of(bare))
 
 
@@ -247,11 +247,11 @@ def test_the_push_asks_for_no_pipeline(bare: Path) -> None:
 
 def test_an_error_of_git_shows_no_token(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI_SERVER_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("TUNEGATE_GITLAB_TOKEN", "a-token")
+    monkeypatch.setenv("CI_JOB_TOKEN", "a-token")
     release("smoke")
     branch = Branch("http://127.0.0.1:9/group/project.git", "tune", git("rev-parse", "HEAD"))
     with pytest.raises(ExternalError) as caught:
         pin_release("smoke", ["sentiment"], branch)
-    secret = base64.b64encode(b"oauth2:a-token").decode()
+    secret = base64.b64encode(b"gitlab-ci-token:a-token").decode()
     assert "a-token" not in str(caught.value) and secret not in str(caught.value)
     assert os.environ.get("GIT_CONFIG_COUNT") is None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from configs.errors import ExternalError, RefusedError
 from configs.release import ReleaseUse
 from infra.dvc import evaluations, releases
+from infra.dvc.publish import publish as publish_run
 from infra.dvc.repository import repository
 from infra.lineage import prune
 from infra.lineage.prune import Copy, plan_prune
@@ -71,7 +72,7 @@ def git(*arguments: str) -> str:
 def publish(name: str, weights: bytes) -> tuple[str, Path]:
     """Its reference, its folder; the pointer committed."""
     paths, manifest = make_run(name, weights=weights)
-    target = releases.publish(paths)
+    target = publish_run(paths)
     git("add", "-A")
     git("commit", "-qm", name)
     return manifest.reference, target
@@ -175,7 +176,7 @@ def test_what_is_published_but_not_committed_stays_in_the_remote(checkout: Path)
     git("add", "-A")
     git("commit", "-qm", "old")
     paths, manifest = make_run("fresh", weights=b"weights")
-    target = releases.publish(paths)
+    target = publish_run(paths)
     assert prune.prune(nobody, act=True, remote=True)["remote_objects_removed"] == 0
     assert releases.find(manifest.reference) == target
 
@@ -218,7 +219,7 @@ def test_the_remote_loses_what_no_commit_points_to_and_nothing_else(checkout: Pa
     evaluations.keep_evaluation("k", evaluation(checkout / "eval", "metrics.json"))
     kept, target = publish("kept", b"weights")
     paths, _ = make_run("stray", weights=b"never committed")
-    stray = releases.publish(paths)
+    stray = publish_run(paths)
     Path(f"{stray}.dvc").unlink()
     before = content(Path("stores/dvc"))
     told = prune.prune(nobody, remote=True)["remote_objects_that_would_go"]

@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.release import digest_of, list_files
-from infra.dvc.releases import publish
+from infra.dvc.publish import publish
 from infra.lineage.rows import rows_of_release
 from tests.support.releases import checkout, make_run
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from configs.release import ReleaseUse
-from infra.dvc import releases
+from infra.dvc.publish import publish
 from infra.lineage import trace as chain
 from infra.lineage.trace import Link, catalogue, for_machines, for_people, identify, trace
 from infra.mlflow import registry
@@ -67,7 +67,7 @@ def release(name: str = "demo", **facts: Any) -> tuple[str, Path]:
     }
     (paths.gate / "verdict.json").write_text(json.dumps(verdict))
     (paths.evaluation / "metrics.json").write_text(json.dumps({"metrics": {"exact_match": 0.41234567, "loss": 2.0}}))
-    target = releases.publish(paths, "run-7")
+    target = publish(paths, "run-7")
     git("add", "-A")
     git("commit", "-qm", f"Release {name}")
     return manifest.reference, target
@@ -190,7 +190,7 @@ def test_where_mlflow_does_not_answer_the_runs_name_is_still_known(checkout: Pat
 
 def test_a_run_that_only_the_registry_knows_is_found(checkout: Path, mlflow: dict[str, Version]) -> None:
     paths, manifest = make_run()
-    releases.publish(paths)
+    publish(paths)
     assert by_name(trace(identify(manifest.reference), []))["run"].bring == (
         "tunegate sync demo; then tunegate releases publish configs/finetune/demo.yaml"
     )
