@@ -28,7 +28,7 @@ from configs.read import read_run
 from eval.commands import Production, run_evaluate, run_gate
 from infra.commands.releases import run_publish
 from infra.masking import masked
-from infra.terminal import AsJson, Config, Sets, example, print_verdict, show
+from infra.terminal import AsJson, Config, Sets, example, print_problems, print_verdict, show
 from train.commands import run_folds, run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
@@ -107,18 +107,14 @@ def check(
     ] = False,
     plan: Annotated[
         bool,
-        typer.Option(
-            "--plan",
-            help="memory and time of each run; of an environment the steps of its next deploy, "
-            "and whether there is room",
-        ),
+        typer.Option("--plan", help="memory and time of each run; of an environment its next deploy, and its room"),
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="plan for cpu, h100-80gb, a100-80gb, l4-24gb, ...; default: what is here")
     ] = None,
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
-    from configs.check import check_files, export
+    from configs.check import are_of_gates, check_files, export
     from train.check_base import check_bases
 
     if export_schemas:
@@ -128,9 +124,11 @@ def check(
     if against and not data:
         raise InputError("--against without --data", hint="tunegate check CONFIG --data --against NAME@DIGEST")
     paths = files or []
-    problems = check_files(paths, overrides or []) or check_bases(paths, overrides or [])
-    if problems or not (data or plan or show_count):
-        show_problems(problems, len(paths), as_json)
+    problems = check_files(paths, overrides or [])
+    bases = check_bases(paths, overrides or []) if (readable := are_of_gates(problems, paths, overrides or [])) else []
+    if (bases or not readable or not (data or show_count)) and (problems or bases or not plan):
+        show_problems(problems + bases, len(paths), as_json)
+    print_problems(problems)  # of gates: the rows come after them
     if show_count:
         from train.show_rows import show_files
 
@@ -140,6 +138,8 @@ def check(
 
         if not check_files_rows(paths, overrides, against, as_json):
             raise typer.Exit(1)
+    if problems:
+        raise typer.Exit(2)
     if plan:
         check_plans(paths, overrides, device, as_json)
 
@@ -149,8 +149,7 @@ def show_problems(problems: list[Problem], files: int, as_json: bool) -> None:
     if as_json:
         show([vars(problem) for problem in problems], True)
     else:
-        for problem in problems:
-            typer.secho(str(problem), err=True, fg="red")
+        print_problems(problems)
         if files and not problems:
             typer.echo(f"{files} file{'s' if files != 1 else ''} good")
     if problems:

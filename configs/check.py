@@ -60,6 +60,18 @@ def check_files(paths: list[Path], overrides: list[str]) -> list[Problem]:
     return problems
 
 
+def are_of_gates(problems: list[Problem], paths: list[Path], overrides: list[str]) -> bool:
+    """Whether all that `check_files` found is of the runs' gates: rows and bases can be looked at all the same."""
+    found: list[Problem] = []
+    for path in paths if problems else []:
+        try:
+            config = load(path, kind_of(path), overrides)
+            found += check_gate(config) if isinstance(config, RunConfig) else []
+        except ConfigError:
+            return False
+    return problems == found
+
+
 def check_clashes(path: Path, config: DeployConfig) -> list[Problem]:
     """Whatever the environment would take from another one of this checkout."""
     document = read_document(path, [])

@@ -9,7 +9,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import get_terminal_size
@@ -116,6 +116,11 @@ def shorten(text: str, width: int) -> str:
         return text
     end = (width - 1) // 2
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+
+
+def print_problems(problems: Iterable[object]) -> None:
+    for problem in problems:
+        typer.secho(str(problem), err=True, fg="red")
 
 
 def print_verdict(verdict: Verdict, headline: str | None = None) -> None:

@@ -57,6 +57,24 @@ def test_a_bad_row_ends_with_1_and_is_named(checkout: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("rows", "code"), [([*ROWS, {"text": "no label"}], 1), (ROWS, 2)], ids=["bad row", "good"])
+def test_a_gate_that_the_run_cannot_pass_hides_no_row(checkout: Path, rows: list[dict[str, Any]], code: int) -> None:
+    write(rows)
+    Path("gates/gate.yaml").write_text("rules: [{rule: threshold, metric: exact_match, minimum: 0.5}]\n")
+    found = check()
+    assert found.exit_code == code
+    assert "gates/gate.yaml:1: rules.0.metric" in found.output
+    assert ("rows.jsonl:31: missing_field" in found.output) is (code == 1)
+    assert f"{len(rows)} rows read" in found.output
+
+
+def test_a_gate_file_that_cannot_be_read_is_told_before_any_row(checkout: Path) -> None:
+    write([*ROWS, {"text": "no label"}])
+    Path("gates/gate.yaml").write_text("rules: [{rule: nothing}]\n")
+    found = check()
+    assert found.exit_code == 2 and "rows.jsonl" not in found.output
+
+
 def test_machines_get_counts_examples_and_the_place_of_the_whole_list(checkout: Path) -> None:
     write([*ROWS, ROWS[3]])
     found = check("--json")
