@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ONE_MODEL = "/v1/models/{model}"
+ONE_HEALTH = "/health/{environment}"
+HEALTH = ("/health", ONE_HEALTH)
 PUBLIC = ("/health", "/openapi.json", "/docs")
 PARTS = re.compile(r"#/components/(\w+)/([\w-]+)")
 LIMITS = ("max_body_kib", "max_header_kib", "receive_seconds", "queue_seconds", "answer_seconds", "default_max_tokens")
@@ -36,22 +38,26 @@ client = OpenAI(base_url=os.environ["TUNEGATE_URL"] + "/v1", api_key=os.environ[
 """
 
 
-def documents(config: DeployConfig) -> dict[str, str]:
-    """The files that HAProxy answers with, by name. Pure: the same settings give the same bytes."""
-    document = describe(config)
+def documents(config: DeployConfig, *, is_shared: bool = False) -> dict[str, str]:
+    """The files that HAProxy answers with, by name. Pure: the same settings give the same bytes. `is_shared`: it is of
+    several environments."""
+    document = describe(config, is_shared=is_shared)
     return {
         "openapi.json": json.dumps(document, separators=(",", ":")) + "\n",
         "docs.html": page().render(document=document) + "\n",
     }
 
 
-def describe(config: DeployConfig) -> JsonObject:
+def describe(config: DeployConfig, *, is_shared: bool = False) -> JsonObject:
     """The OpenAPI document of this router."""
     router, document = config.router, copy.deepcopy(every_path())
     errors, components = document.pop("errors"), document["components"]
     document["info"]["description"] = "\n\n".join(sentences(router))
     document["x-tunegate-limits"] = limits_of(router)
-    document["paths"] = {path: item for path, item in document["paths"].items() if is_open(path, router)}
+    opened = (*PUBLIC, ONE_HEALTH) if is_shared else PUBLIC
+    document["paths"] = {
+        path: item for path, item in document["paths"].items() if path in opened or setting_of(path) in router.paths
+    }
     for path, item in document["paths"].items():
         for method, operation in item.items():
             complete(operation, path, method, router, errors)
@@ -77,10 +83,6 @@ def scope_of(path: str) -> str | None:
     return next((scope for one, scope in SCOPES.items() if one == setting_of(path)), None)
 
 
-def is_open(path: str, router: RouterSettings) -> bool:
-    return path in PUBLIC or setting_of(path) in router.paths
-
-
 def setting_of(path: str) -> str:
     """What `router.paths` calls it."""
     return "/v1/models" if path == ONE_MODEL else path
@@ -89,7 +91,7 @@ def setting_of(path: str) -> str:
 def complete(operation: JsonObject, path: str, method: str, router: RouterSettings, errors: JsonObject) -> None:
     """Adds what follows from the path: scope, headers, errors, examples."""
     scope = scope_of(path)
-    is_served = scope is not None or path == "/health"
+    is_served = scope is not None or path in HEALTH
     kinds = {"every", "served" if is_served else "", "keyed" if scope else ""}
     kinds |= {"posted", "named"} if method == "post" else {"named"} if path == ONE_MODEL else set()
     sent = ["request_id"] + ["sticky"] * (scope is not None)
@@ -169,8 +171,9 @@ def limits_of(router: RouterSettings) -> JsonObject:
 
 def samples(operation: JsonObject, path: str, method: str, *, is_keyed: bool) -> list[JsonObject]:
     """With curl, and where the openai client has a way, with that."""
-    shows_head = {"head": " -I", "get": " -i"}.get(method, "") if path == "/health" else ""
-    words = [f'curl{shows_head} "$TUNEGATE_URL{path.replace("{model}", "MODEL")}"']
+    shows_head = {"head": " -I", "get": " -i"}.get(method, "") if path in HEALTH else ""
+    place = path.replace("{model}", "MODEL").replace("{environment}", "ENVIRONMENT")
+    words = [f'curl{shows_head} "$TUNEGATE_URL{place}"']
     words += ['-H "Authorization: Bearer $TUNEGATE_API_KEY"'] * is_keyed
     if "requestBody" in operation:
         example = operation["requestBody"]["content"]["application/json"]["example"]

@@ -11,7 +11,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, InputError, TunegateError
 from configs.slots import SLOTS
 from infra.boot import ProcessId, identify
-from infra.files.atomic import write_private
+from infra.files.atomic import read_json, write_private
 from infra.haproxy.api_keys import Keyring
 from infra.haproxy.config import TEMPLATE, keys_of, render
 from infra.haproxy.members import Member, member_of, read_members, suffix_of, write_members
@@ -26,6 +26,7 @@ from infra.state.folder import state_folder
 # Where this machine itself reaches what listens everywhere.
 ANY_ADDRESS = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 LUA = ("queue.lua", "cost.lua")
+HOST = "host.json"
 MAPS = ("traffic.map", "releases.map", "servers.map")  # by slot
 
 
@@ -38,8 +39,10 @@ class SharedProcess:
 
     @property
     def host(self) -> DeployConfig:
-        """The environment whose it is."""
-        return self.config.host
+        """The environment whose it is, as its own command opened the router: another one's checkout may have another
+        copy of its YAML, and two copies would take turns."""
+        opened = read_json(self.folder / HOST) if self.suffix else None
+        return DeployConfig.model_validate(opened) if opened else self.config.host
 
     @property
     def suffix(self) -> str:
@@ -47,7 +50,7 @@ class SharedProcess:
 
     @property
     def folder(self) -> Path:
-        return state_folder(self.host) / "router"
+        return state_folder(self.config.host) / "router"
 
     @property
     def servers(self) -> Servers:
@@ -71,16 +74,15 @@ class SharedProcess:
     @property
     def base_url(self) -> str:
         """For this machine's own requests: plain HTTP, whatever the network is shown."""
-        tls = self.config.router.tls
-        if tls:
-            return f"http://127.0.0.1:{tls.local_port}"
-        host = ANY_ADDRESS.get(self.config.router.host) or in_url(self.config.router.host)
-        return f"http://{host}:{self.config.router.port}"
+        router = self.host.router
+        if router.tls:
+            return f"http://127.0.0.1:{router.tls.local_port}"
+        return f"http://{ANY_ADDRESS.get(router.host) or in_url(router.host)}:{router.port}"
 
     @property
     def public_url(self) -> str:
-        scheme = "https" if self.config.router.tls else "http"
-        return f"{scheme}://{in_url(self.config.router.host)}:{self.config.router.port}"
+        router = self.host.router
+        return f"{'https' if router.tls else 'http'}://{in_url(router.host)}:{router.port}"
 
     def start(self, api_key: str) -> None:
         """Starts the router, or joins the one that is shared; `api_key` is the key `default`. Raises ExternalError when
@@ -93,6 +95,7 @@ class SharedProcess:
             if self.admin.is_running():
                 before = path.read_text(encoding="utf8")
                 if before == text:
+                    self.keep_host()
                     return
                 if not self.suffix:
                     raise InputError(
@@ -108,6 +111,11 @@ class SharedProcess:
             write_private(path, text)
             self.replaced.begin_anew()
             start_haproxy(self.admin, self.public_url, self.config.router.access_log, self.environment())
+            self.keep_host()
+
+    def keep_host(self) -> None:
+        if not self.suffix:
+            write_private(self.folder / HOST, self.config.model_dump_json())
 
     def join(self) -> None:
         if self.suffix:
@@ -155,7 +163,7 @@ class SharedProcess:
         (self.folder / "empty").mkdir(exist_ok=True)
         for name in LUA:
             write_private(self.folder / name, TEMPLATE.with_name(name).read_text(encoding="utf8"))
-        for name, text in documents(self.host).items():
+        for name, text in documents(self.host, is_shared=self.is_shared).items():
             write_private(self.folder / name, text)
 
     def write_secrets(self) -> None:
@@ -181,7 +189,8 @@ class SharedProcess:
             self.join()
             text, before = self.render(), (self.folder / "haproxy.cfg").read_text(encoding="utf8")
             if before == text:
-                return [name for name, pem in tls_files(self.host).items() if renew(self.admin, name, pem)]
+                files = {} if self.suffix else tls_files(self.host)
+                return [name for name, pem in files.items() if renew(self.admin, name, pem)]
             return self.replace_process(running, text, before)
 
     def replace_process(self, running: ProcessId, text: str, before: str) -> list[str]:
@@ -191,9 +200,11 @@ class SharedProcess:
                 hint=f"tunegate status {self.config.name}",
             )
         path, keeper = self.folder / "haproxy.cfg", None
-        changed = [name for name, pem in tls_files(self.host).items() if differs(self.folder / name, pem)]
+        changed = []
         self.touch_maps()
-        self.write_secrets()
+        if not self.suffix:  # whose files they are; their paths are relative to the checkout
+            changed = [name for name, pem in tls_files(self.host).items() if differs(self.folder / name, pem)]
+            self.write_secrets()
         write_private(path, text)
         try:
             servers = self.environment()
@@ -206,6 +217,7 @@ class SharedProcess:
             if keeper:
                 keeper.terminate()
             raise
+        self.keep_host()
         return [*changed, "settings"]
 
     def stop(self, drain_seconds: float) -> None:
@@ -223,6 +235,7 @@ class SharedProcess:
             )
         pid = self.pid()
         stop_haproxy({*([pid] if pid else []), *self.replaced.alive(), *self.replaced.uncounted(pid)}, drain_seconds)
+        (self.folder / HOST).unlink(missing_ok=True)
 
     def wait_for_streams(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -147,8 +147,9 @@ def test_no_text_and_no_port_of_a_yaml_changes_a_byte_of_it(
 
 @pytest.mark.parametrize("paths", [[], list(get_args(OpenPath))])
 @pytest.mark.parametrize("kinds", [NONE, dict.fromkeys(NONE, True)])
-def test_it_is_a_valid_document_of_openapi_3_1(paths: list[str], kinds: dict[str, bool]) -> None:
-    document = describe(config_of({"paths": paths}, kinds))
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_it_is_a_valid_document_of_openapi_3_1(paths: list[str], kinds: dict[str, bool], is_shared: bool) -> None:
+    document = describe(config_of({"paths": paths}, kinds), is_shared=is_shared)
     assert [error.message for error in Draft202012Validator(OPENAPI_31).iter_errors(document)] == []
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)

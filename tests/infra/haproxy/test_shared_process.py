@@ -214,6 +214,55 @@ def test_whoever_opens_it_again_knows_both(both: Shared) -> None:
         assert (both.search.standbys(), both.speech.standbys()) == (set(), {"green"})
 
 
+def test_each_has_its_own_health_and_the_document_says_so(shared: Shared) -> None:
+    def paths() -> set[str]:
+        return set(shared.proxy.ask("GET", "/openapi.json").json()["paths"])
+
+    shared.open(shared.search, "search")
+    assert "/health/{environment}" not in paths()
+    shared.open(shared.speech, "speech")
+    assert "/health/{environment}" in paths()
+    for name in DIGESTS:
+        reply = shared.proxy.ask("GET", f"/health/{name}")
+        assert (reply.status_code, reply.headers["x-tunegate-release"]) == (200, DIGESTS[name])
+
+
+def test_another_copy_of_the_hosts_yaml_changes_nothing(both: Shared) -> None:
+    """An agent in another checkout holds the one behind: two copies that differ would take turns at the router."""
+    other = both.host.model_copy(update={"router": both.host.router.model_copy(update={"max_body_kib": 7})})
+    elsewhere = Router(both.guest.behind(other))
+    config = Path("search/router/haproxy.cfg")
+    before, pid = config.read_text(encoding="utf8"), both.search.pid()
+    elsewhere.start(SECRET)
+    assert elsewhere.reload() == []
+    assert (config.read_text(encoding="utf8"), both.search.pid()) == (before, pid)
+    os.kill(pid or 0, signal.SIGKILL)
+    while both.search.is_running():
+        time.sleep(0.02)
+    elsewhere.start(SECRET)
+    assert config.read_text(encoding="utf8") == before
+    both.search.start(SECRET)
+    assert both.answered_by("search")[0] == "search blue"
+
+
+def test_the_hosts_own_reload_is_what_the_other_goes_by_from_then_on(both: Shared) -> None:
+    changed = both.host.model_copy(update={"router": both.host.router.model_copy(update={"max_body_kib": 7})})
+    assert Router(changed).reload() == ["settings"]
+    config = Path("search/router/haproxy.cfg")
+    after = config.read_text(encoding="utf8")
+    both.speech.start(SECRET)
+    assert config.read_text(encoding="utf8") == after
+
+
+def test_after_a_stop_the_one_behind_opens_it_by_what_its_own_checkout_says(both: Shared) -> None:
+    both.speech.stop(0)
+    both.search.stop(0)
+    other = both.host.model_copy(update={"router": both.host.router.model_copy(update={"max_body_kib": 7})})
+    Router(both.guest.behind(other)).start(SECRET)
+    Router(other).start(SECRET)
+    assert both.search.is_running()
+
+
 def test_keys_are_the_routers_whoever_is_asked_for_them(both: Shared) -> None:
     secret = Keyring(both.guest).add("team", KeyLimits.model_validate({}))
     assert [key.name for key in Keyring(both.host).read()] == ["default", "team"]
