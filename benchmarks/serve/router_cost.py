@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,28 +73,42 @@ def process(*command: str, url: str, **environment: str) -> Iterator[str]:
         server.wait(30)
 
 
+Way = tuple[str, str]  # a base URL and its key
+
+
 @contextlib.contextmanager
-def tunegate_router(upstream: int) -> Iterator[str]:
-    """The product's own, with its key, its limits and its log."""
+def tunegate_routers(upstream: int) -> Iterator[dict[str, Way]]:
+    """The product's own, with checks of its servers and its log: by a key without limits; by one with limits, whose
+    bodies it reads; and one that two environments share, where the body's model decides."""
     from configs.environment.config import DeployConfig
+    from infra.haproxy.api_keys import KeyLimits, Keyring
     from infra.haproxy.router import Router
 
-    port = free_port()
-    settings = {
-        "name": "prove",
-        "model": MODEL,
-        "router": {"port": port},
-        "slot_ports": [upstream, free_port()],
-        "state_dir": "build/prove/router-cost",
-    }
-    router = Router(DeployConfig.model_validate(settings))
-    router.start(KEY)
-    try:
-        router.set_release("blue", f"sha256:{0:064x}")
-        router.switch("blue")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        router.stop(5)
+    folder = tempfile.mkdtemp(dir=FOLDER)
+
+    def config_of(name: str, ports: list[int], **others: Any) -> DeployConfig:
+        facts = {"name": name, "model": MODEL, "slot_ports": ports, "state_dir": f"{folder}/{name}"}
+        return DeployConfig.model_validate(facts | others)
+
+    alone = config_of("alone", [upstream, free_port()], router={"port": free_port()})
+    host = config_of("host", [upstream, free_port()], router={"port": free_port()})
+    behind = {"model": "another", "router_of": "host"}
+    guest = config_of("guest", [free_port(), free_port()], **behind).behind(host)
+    routers = [Router(config) for config in (alone, host, guest)]
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        for router in routers:
+            router.start(KEY)
+            stack.callback(router.stop, 5)
+            router.set_release("blue", f"sha256:{0:064x}")
+            router.switch("blue")
+        limits = KeyLimits.model_validate({"tokens_per_minute": 10**9, "requests_per_minute": 10**6})
+        limited = Keyring(alone).add("limited", limits)
+        yield {
+            "router": (routers[0].base_url, KEY),
+            "with limits": (routers[0].base_url, limited),
+            "shared": (routers[1].base_url, KEY),
+        }
 
 
 @contextlib.contextmanager
@@ -186,12 +202,13 @@ def measure() -> dict[tuple[str, int], dict[int, float]]:
     with contextlib.ExitStack() as stack:
         words = (PYTHON, "-m", "benchmarks.serve.streams_server", str(upstream), "blue")
         stack.enter_context(process(*words, url=f"http://127.0.0.1:{upstream}/health"))
-        urls = {"direct": f"http://127.0.0.1:{upstream}"}
-        urls |= {way.__name__: stack.enter_context(way(upstream)) for way in (tunegate_router, vllm_router, litellm)}
+        ways = {"direct": (f"http://127.0.0.1:{upstream}", KEY)}
+        ways |= stack.enter_context(tunegate_routers(upstream))
+        ways["vllm_router"] = stack.enter_context(vllm_router(upstream)), KEY
+        ways["litellm"] = stack.enter_context(litellm(upstream)), f"sk-{KEY}"
         for turn in range(ROUNDS):
             for clients, (requests, gap) in LOADS.items():
-                for name, url in list(urls.items())[:: 1 if turn % 2 == 0 else -1]:
-                    key = f"sk-{KEY}" if name == "litellm" else KEY
+                for name, (url, key) in list(ways.items())[:: 1 if turn % 2 == 0 else -1]:
                     asyncio.run(first_tokens(url, clients, 3, gap, key))
                     samples.setdefault((name, clients), []).extend(
                         asyncio.run(first_tokens(url, clients, requests, gap, key))
@@ -208,13 +225,13 @@ def rows() -> list[Row]:
     for clients, (_, gap) in LOADS.items():
         for percent, goal in GOALS.items():
             direct = found["direct", clients][percent]
-            added: dict[str, Any] = {
-                name: round(found[name, clients][percent] - direct, 2) for name in ("router", "vllm_router", "litellm")
-            }
+            added = {name: round(one[percent] - direct, 2) for (name, of), one in found.items() if of == clients}
             others = f"vllm-router adds {added['vllm_router']}, LiteLLM's proxy {added['litellm']}"
             load = f"{clients} client{'s' if clients > 1 else ''}, a token each {1000 * gap:.0f} ms"
             name = f"time to first token that the router adds, p{percent}, {load} ({direct:.2f} ms direct; {others})"
             table.append(Row(name, added["router"], f"below {goal:g} ms", added["router"] < goal))
+            for more, what in (("with limits", "for a key with limits"), ("shared", "shared by two environments")):
+                table.append(Row(f"the same {what}, p{percent}, {load}", added[more], "measured", True))
     return table
 
 
