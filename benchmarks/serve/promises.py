@@ -84,6 +84,7 @@ CHECKS: dict[str, Check] = {
     "pairs": lambda: switches.rows("pairs"),
     "models": two_models.rows,
     "real": lambda: switches.rows("real"),
+    "real-pairs": lambda: switches.rows("real-pairs"),
     "adapters": lambda: switches.rows("adapters"),
     "cost": router_cost.rows,
     "applications": applications.rows,

@@ -6,6 +6,7 @@ the tests behind the real router
 .venv/bin/python -m benchmarks.serve.switches pairs   # the same with two servers a slot
 .venv/bin/python -m benchmarks.serve.switches real    # 3 deploys and 2 rollbacks under 16 streams, two real vLLM
 servers
+.venv/bin/python -m benchmarks.serve.switches real-pairs    # 2 deploys and 1 rollback, two real vLLM servers a slot
 .venv/bin/python -m benchmarks.serve.switches adapters    # 6 deploys and 5 rollbacks in one real vLLM server: each
 deploy loads another adapter into it
 """
@@ -47,6 +48,7 @@ LOADS = {
     "fake": Load(64, 60, 15, 15),
     "pairs": Load(64, 60, 15, 15),
     "real": Load(16, 300, 3, 2),
+    "real-pairs": Load(16, 300, 2, 1),
     "adapters": Load(16, 300, 6, 5),
 }
 
@@ -224,8 +226,8 @@ def rows(kind: str) -> list[Row]:
     loaded = (
         f"{len(started) - 1} adapters loaded into one real server"
         if len({one["pid"] for one in started}) == 1
-        else "two fake servers a slot"
-        if kind == "pairs"
+        else f"two {'real' if kind == 'real-pairs' else 'fake'} servers a slot"
+        if "pairs" in kind
         else f"{kind} servers"
     )
     head = f"{len(flips)} switches, {loaded}, {min(opened)} to {max(opened)} streams open at each"
@@ -260,8 +262,8 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
     from tests.support.fake_servers import fake_environment, fake_world, publish_fake, two_servers_a_slot
 
     settings: dict[str, Any] = {"bake_seconds": 1, "drain_deadline_seconds": 600, "keep_old_slot": True}
+    settings |= two_servers_a_slot() if "pairs" in kind else {}
     if kind in ("fake", "pairs"):
-        settings |= two_servers_a_slot() if kind == "pairs" else {}
         os.environ |= fake_world(folder) | {
             "TUNEGATE_FAKE_PACE": "0.05"
         }  # 20 tokens a second in each stream, as a small model gives under load
