@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,10 +72,15 @@ def test_the_first_release_has_nothing_to_be_worse_than_and_its_receipt_says_so(
 def test_without_traffic_it_is_extended_once_then_a_person_is_waited_for_and_resume_accepts(
     world: World, served: Environment, new: str
 ) -> None:
+    said: list[str] = []
+    served = replace(served, report_progress=said.append)
     began = world.now
     world.on_sleep = ends_when(served, lambda: served.record.state().awaits_person is not None)
     with pytest.raises(Killed):
         deploy(served, new)
+    first, second = (line for line in said if line.startswith("inconclusive: "))
+    assert first.endswith("watched for 30 s more at most")
+    assert second.endswith(f"paused, a person is needed: tunegate resume {served.config.name}")
     assert 34 <= (world.now - began).total_seconds() < 45 and doubts(served) == [("extend", 30.0), ("pause", None)]
     assert world.serving() == new and "baked" not in kinds(served)[-4:]
     seen = status(served)
