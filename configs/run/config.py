@@ -12,7 +12,6 @@ from configs.run.base import BaseWeights, input_columns, read_config
 from configs.run.behaviour import incompatibilities as behaviour_incompatibilities
 from configs.run.evaluate import Evaluate
 from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
-from configs.run.launch import Launch
 from configs.run.quantize import Quantize, choose_group_size
 from configs.run.servability import adapter_refusal, device_here, parser_refusal, refusal, refusal_here
 from configs.run.serving import Serving
@@ -20,6 +19,7 @@ from configs.run.sweep import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
 from configs.task import Problem, Task, served_task, writes_text
 from configs.training.defaults import default_learning_rate
+from configs.training.launch import Launch
 from configs.training.lora import CHANGES_BASE, Lora
 from configs.training.reward import Grpo
 from configs.training.train import Train
@@ -112,6 +112,8 @@ class RunConfig(Section):
             raise ValueError("serving.max_model_len of at least data.max_tokens")
         if self.serving.tool_parser and not writes_text(self.task):
             raise ValueError(f"no serving.tool_parser with task {self.task}: it writes no text")
+        if self.serving.reasoning_parser and not writes_text(self.task):
+            raise ValueError(f"no serving.reasoning_parser with task {self.task}: it writes no text")
         labelled = self.task == "token-classification" or (
             self.task == "sequence-classification" and self.problem != "regression"
         )
@@ -261,7 +263,7 @@ class RunConfig(Section):
         if (
             (reason := self.base_refusal(read_config(self.base, root)))
             or (reason := refusal(self.kind(root), self.quantize, self.serving.dtype, device))
-            or (reason := parser_refusal(self.serving.tool_parser))
+            or (reason := parser_refusal(self.serving.tool_parser, self.serving.reasoning_parser))
         ):
             raise ValueError(reason)
         if self.task == "grpo" and self.train.grpo.generate == "vllm" and device_here() == "cpu":

@@ -12,6 +12,7 @@ from typing import Literal
 
 from configs.run.family import Kind
 from configs.run.quantize import Quantize, Scheme
+from configs.run.vllm_flags import known
 from configs.section import nearest
 from configs.task import writes_text
 from configs.training.lora import CHANGES_BASE, Lora
@@ -28,18 +29,6 @@ NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
     ("int8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
     ("fp8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
 }
-
-# vllm/tool_parsers/__init__.py, which tests/configs/run/test_servability.py holds it against.
-TOOL_PARSERS = frozenset(
-    str.split(
-        "apertus cohere_command3 cohere_command4 deepseek_v3 deepseek_v31 deepseek_v32 deepseek_v4 deepseek_v41 "
-        "dots ernie45 functiongemma gemma4 gigachat3 glm45 glm47 granite granite-20b-fc granite4 hermes hf "
-        "hunyuan_a13b hy_v3 hy_v4 inkling internlm jamba k2_horizon kimi_k2 kimi_k3 lfm2 ling3 llama3_json "
-        "llama4_json llama4_pythonic longcat mimo minicpm5 minimax_m2 minimax_m3 mistral muse_glimmer olmo3 "
-        "openai phi4_mini_json plamo3 poolside_v1 pythonic qwen3_coder qwen3_json qwen3_xml seed_oss step3 "
-        "step3p5 xlam"
-    )
-)
 
 MOST_RANK = 512  # of an unmerged adapter: vllm/config/lora.py, MaxLoRARanks
 
@@ -76,12 +65,16 @@ def refusal_here(settings: Quantize) -> str | None:
     )
 
 
-def parser_refusal(name: str | None) -> str | None:
-    """What is expected instead of this `serving.tool_parser`; None where vLLM has it."""
-    if name is None or name in TOOL_PARSERS:
-        return None
-    near = nearest(name, sorted(TOOL_PARSERS))
-    return f"serving.tool_parser {near or 'one of ' + ', '.join(sorted(TOOL_PARSERS))} instead of {name}"
+def parser_refusal(tools: str | None, thoughts: str | None) -> str | None:
+    """What is expected instead of this `serving.tool_parser` or `reasoning_parser`; None where vLLM has both."""
+    asked = (
+        ("tool_parser", tools, known()["tool_parsers"]),
+        ("reasoning_parser", thoughts, known()["reasoning_parsers"]),
+    )
+    for key, name, names in asked:
+        if name is not None and name not in names:
+            return f"serving.{key} {nearest(name, names) or 'one of ' + ', '.join(names)} instead of {name}"
+    return None
 
 
 def refusal(kind: Kind, settings: Quantize, dtype: str, device: Device) -> str | None:

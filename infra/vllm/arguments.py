@@ -6,7 +6,11 @@ import json
 import os
 from pathlib import Path
 
+from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
+from configs.run.servability import device_here
+from configs.run.serving import Serving
+from configs.run.vllm_flags import arguments_of, refusal_of
 from infra.vllm.adapter_names import MIDDLEWARE as ADAPTERS
 from infra.vllm.adapter_names import VARIABLE as ADAPTERS_VARIABLE
 from infra.vllm.sampling import MIDDLEWARE as SAMPLER
@@ -54,13 +58,50 @@ def vllm_arguments(
         str(serving.max_num_seqs),
     ]
     # 0, the default, cuts open streams on SIGTERM.
-    arguments += ["--shutdown-timeout", str(DRAIN_SECONDS), "--enforce-eager"]
+    arguments += ["--shutdown-timeout", str(DRAIN_SECONDS)]
+    arguments += engine_arguments(serving)
     arguments += adapter_arguments(release, manifest)
     # The last is the outermost: it sees what applications see.
     arguments += ["--enable-force-include-usage", "--middleware", METER] if metered else []
     arguments += ["--middleware", SAMPLER] if sampled else []
     arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
-    return arguments + (["--runner", "pooling"] if manifest.task != "causal-lm" else [])
+    arguments += ["--runner", "pooling"] if manifest.task != "causal-lm" else []
+    return arguments + further_arguments(manifest)
+
+
+def engine_arguments(serving: Serving) -> list[str]:
+    """What is left out is vLLM's own choice."""
+    device = device_here() if serving.device == "auto" else serving.device
+    is_eager = device == "cpu" if serving.enforce_eager is None else serving.enforce_eager
+    arguments = ["--enforce-eager"] if is_eager else []
+    for name, value, usual in (
+        ("--gpu-memory-utilization", serving.gpu_memory_utilization, None),
+        ("--tensor-parallel-size", serving.tensor_parallel_size, 1),
+        ("--pipeline-parallel-size", serving.pipeline_parallel_size, 1),
+        ("--kv-cache-dtype", serving.kv_cache_dtype, "auto"),
+        ("--max-num-batched-tokens", serving.max_num_batched_tokens, None),
+        ("--reasoning-parser", serving.reasoning_parser, None),
+    ):
+        arguments += [name, str(value)] if value != usual else []
+    if serving.prefix_caching is not None:
+        arguments.append("--enable-prefix-caching" if serving.prefix_caching else "--no-enable-prefix-caching")
+    if guessed := serving.speculative:
+        facts = {"method": "ngram", "num_speculative_tokens": guessed.tokens}
+        facts |= {"prompt_lookup_max": guessed.longest_match, "prompt_lookup_min": guessed.shortest_match}
+        arguments += ["--speculative-config", json.dumps(facts)]
+    return arguments
+
+
+def further_arguments(manifest: Manifest) -> list[str]:
+    """`serving.vllm`. Raises RefusedError for what nobody may set: a manifest may come from anywhere."""
+    given = manifest.serving.vllm
+    refused = [f"{flag}: expected {why}" for flag in given if (why := refusal_of(flag))]
+    if refused:
+        raise RefusedError(
+            f"{manifest.reference}: serving.vllm in its manifest: {'; '.join(refused)}",
+            hint="tunegate quantize CONFIG, without them",
+        )
+    return arguments_of(given)
 
 
 def adapter_arguments(release: Path, manifest: Manifest) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
@@ -20,7 +19,7 @@ from configs.run import servability
 from configs.run.base import BaseWeights, input_columns
 from configs.run.config import RunConfig
 from configs.run.quantize import Quantize
-from configs.run.servability import NO_FLOAT32, TOOL_PARSERS, adapter_refusal, refusal
+from configs.run.servability import NO_FLOAT32, adapter_refusal, parser_refusal, refusal
 from configs.training.lora import Lora
 from tests.paths import ROOT
 
@@ -185,18 +184,17 @@ def test_a_cpu_without_the_kernel_is_told_so_unless_another_machine_is_to_serve(
     assert problems(device="auto", scheme="int8") == problems(device="cpu", scheme="w4a16") == []
 
 
-PARSERS = ROOT / ".venv-serve/lib/python3.11/site-packages/vllm/tool_parsers/__init__.py"
-
-
-def test_tool_parsers_are_vllms_own() -> None:
-    if not PARSERS.exists():
-        pytest.skip("the serve environment is not here: make setup")
-    (table,) = [
-        node.value
-        for node in ast.parse(PARSERS.read_text(encoding="utf8")).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
-    ]
-    assert {key.value for key in table.keys if isinstance(key, ast.Constant)} == TOOL_PARSERS
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("qwen3", None),
+        ("quen3", "serving.reasoning_parser qwen3 instead of quen3"),
+        ("hermes", "deepseek_r1,"),
+        (None, None),
+    ],
+)
+def test_a_reasoning_parser_that_vllm_does_not_have_is_refused_as_well(name: str | None, expected: str | None) -> None:
+    assert (found := parser_refusal(None, name)) == expected or (expected and found and expected in found)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from configs.environment.config import DeployConfig
 from configs.environment.tracing import Tracing
+from configs.errors import RefusedError
 from configs.run.serving import Serving
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.tracing import trace_arguments, trace_environment, tracing_of
@@ -33,12 +34,62 @@ GPT = (
     "--dtype float32 --max-model-len 512 --max-num-seqs 32 --shutdown-timeout 30 --enforce-eager"
 )
 CLASSIFIER = f"{GPT} --runner pooling"
+CUDA: dict[str, Any] = {"device": "cuda"}
 SECRETS = (
     "TUNEGATE_API_KEY TUNEGATE_ROUTER_KEY MLFLOW_TRACKING_PASSWORD MLFLOW_TRACKING_TOKEN MLFLOW_TRACKING_URI "
     "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY "
     "AWS_SESSION_TOKEN HF_TOKEN HUGGING_FACE_HUB_TOKEN OPENAI_API_KEY PGPASSWORD "
     "CI_JOB_TOKEN CI_REPOSITORY_URL GITLAB_TOKEN my_secret_word"
 )
+
+
+def words(**serving: Any) -> list[str]:
+    """Those beyond what every server gets."""
+    made = manifest("causal-lm").model_copy(update={"serving": Serving.model_validate(serving)})
+    return vllm_arguments(Path("/releases/demo"), made, port=8101, served_name="assistant")[16:]
+
+
+@pytest.mark.parametrize(
+    ("serving", "expected"),
+    [
+        ({"device": "cpu"}, ["--enforce-eager"]),
+        (CUDA, []),
+        (CUDA | {"enforce_eager": True}, ["--enforce-eager"]),
+        ({"device": "cpu", "enforce_eager": False}, []),
+        (
+            CUDA | {"gpu_memory_utilization": 0.45, "tensor_parallel_size": 4, "pipeline_parallel_size": 2},
+            ["--gpu-memory-utilization", "0.45", "--tensor-parallel-size", "4", "--pipeline-parallel-size", "2"],
+        ),
+        (
+            CUDA | {"kv_cache_dtype": "fp8", "max_num_batched_tokens": 8192, "reasoning_parser": "qwen3"},
+            ["--kv-cache-dtype", "fp8", "--max-num-batched-tokens", "8192", "--reasoning-parser", "qwen3"],
+        ),
+        (CUDA | {"prefix_caching": True}, ["--enable-prefix-caching"]),
+        (CUDA | {"prefix_caching": False}, ["--no-enable-prefix-caching"]),
+        (CUDA | {"vllm": {"block-size": 32, "async-scheduling": False}}, ["--block-size=32", "--no-async-scheduling"]),
+    ],
+)
+def test_what_serving_says_reaches_vllm_and_the_rest_is_vllms_choice(
+    serving: dict[str, Any], expected: list[str]
+) -> None:
+    assert words(**serving) == expected
+
+
+def test_tokens_are_guessed_from_the_prompt(tmp_path: Path) -> None:
+    flag, value = words(**CUDA, speculative={"tokens": 3})
+    assert flag == "--speculative-config"
+    assert json.loads(value) == {
+        "method": "ngram",
+        "num_speculative_tokens": 3,
+        "prompt_lookup_max": 4,
+        "prompt_lookup_min": 2,
+    }
+
+
+def test_a_manifest_that_asks_for_what_nobody_may_set_is_not_served() -> None:
+    """`check` saw no such YAML: it may come from anywhere."""
+    with pytest.raises(RefusedError, match=r"trust-remote-code: .*runs code from elsewhere"):
+        words(vllm={"trust-remote-code": True, "block-size": 32})
 
 
 @pytest.mark.parametrize(("task", "expected"), [("causal-lm", GPT), ("sequence-classification", CLASSIFIER)])

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from configs.run.config import RunConfig
-from configs.run.launch import Launch
+from configs.training.launch import Launch
 
 pytestmark = pytest.mark.unit
 GOOD: dict[str, Any] = {
