@@ -1,0 +1,114 @@
+"""The seam to NVML, its only user: which GPUs are here, what is free on each, who holds it, which are linked.
+
+nvidia-ml-py comes with the locks; the library that it loads comes with the driver. Without that there is no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from configs.errors import ExternalError
+
+GIB = 2**30
+
+
+class Device(NamedTuple):
+    """A GPU, or an instance of one (MIG). `held`: GiB by the process that holds them; `linked`: the same for GPUs that
+    NVLink connects, or that all are without it."""
+
+    uuid: str
+    name: str
+    total_gib: float
+    free_gib: float
+    held: dict[int, float]
+    linked: str = ""
+    is_instance: bool = False
+
+    def usable_gib(self, ours: set[int]) -> float:
+        """What there is beside what others hold. `ours`: processes that make room, or are the question."""
+        return self.free_gib + sum(gib for pid, gib in self.held.items() if pid in ours)
+
+
+@contextmanager
+def nvml() -> Iterator[Any]:
+    """The library, loaded; None where no driver is."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    except pynvml.NVMLError as error:
+        raise ExternalError(f"NVML: {error}", hint="nvidia-smi") from error
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def devices() -> list[Device]:
+    """Those that CUDA may use, in the driver's order; none without a driver. Raises ExternalError where it fails."""
+    with nvml() as library:
+        if library is None:
+            return []
+        handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
+        links = links_of(library, handles)
+        return [one for handle, link in zip(handles, links, strict=True) for one in parts_of(library, handle, link)]
+
+
+def parts_of(library: Any, handle: Any, link: str) -> Iterator[Device]:
+    """The GPU; where it is split, its instances in its place."""
+    if not is_split(library, handle):
+        yield describe(library, handle, link, is_instance=False)
+        return
+    for index in range(library.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            instance = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except library.NVMLError:  # as many as there may be, not as there are
+            continue
+        yield describe(library, instance, "", is_instance=True)
+
+
+def is_split(library: Any, handle: Any) -> bool:
+    try:
+        return bool(library.nvmlDeviceGetMigMode(handle)[0])
+    except library.NVMLError:  # a GPU that cannot be
+        return False
+
+
+def describe(library: Any, handle: Any, link: str, *, is_instance: bool) -> Device:
+    memory = library.nvmlDeviceGetMemoryInfo(handle)
+    held = {
+        int(one.pid): (one.usedGpuMemory or 0) / GIB for one in library.nvmlDeviceGetComputeRunningProcesses(handle)
+    }
+    uuid, name = library.nvmlDeviceGetUUID(handle), library.nvmlDeviceGetName(handle)
+    return Device(uuid, name, memory.total / GIB, memory.free / GIB, held, link, is_instance)
+
+
+def links_of(library: Any, handles: list[Any]) -> list[str]:
+    """By GPU the name of those that it is linked with: the lowest of their numbers. Where NVLink connects none, layers
+    go over the bus, to any of them."""
+    pairs = [
+        (one, other)
+        for one in range(len(handles))
+        for other in range(one)
+        if has_link(library, handles[one], handles[other])
+    ]
+    if not pairs:
+        return [""] * len(handles)
+    lowest = list(range(len(handles)))
+    for _ in handles:
+        for one, other in pairs:
+            lowest[one] = lowest[other] = min(lowest[one], lowest[other])
+    return [str(number) for number in lowest]
+
+
+def has_link(library: Any, one: Any, other: Any) -> bool:
+    try:
+        status = library.nvmlDeviceGetP2PStatus(one, other, library.NVML_P2P_CAPS_INDEX_NVLINK)
+    except library.NVMLError:
+        return False
+    return bool(status == library.NVML_P2P_STATUS_OK)
