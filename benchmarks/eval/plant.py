@@ -127,10 +127,12 @@ def nothing(folder: Path, _: RunPaths) -> None:
 
 
 def from_run(run: str) -> Change:
-    """The release of another run in place of this one."""
+    """The release of another run in place of this one, with the parent that it was quantized from."""
 
     def change(folder: Path, _: RunPaths) -> None:
-        shutil.rmtree(folder)
-        shutil.copytree(RunPaths.of(run).release, folder)
+        other = RunPaths.of(run)
+        for source, target in ((other.release, folder), (other.parent, folder.with_name(other.parent.name))):
+            shutil.rmtree(target)
+            shutil.copytree(source, target)
 
     return change

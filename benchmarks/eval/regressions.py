@@ -85,7 +85,12 @@ FAULTS = [
         "one layer's scales a channel off", "sentiment", rolled("layer.3.intermediate.dense.weight_scale"), ("parity",)
     ),
     Case("another end of turn in the template", "calls", template("<|im_end|>", "</s>"), ("parity", "non_inferior_to")),
-    Case("one layer's scales a channel off", "calls", rolled("layers.12.mlp.down_proj.weight_scale"), ("parity",)),
+    Case(
+        "one layer's scales a channel off",
+        "calls",
+        rolled("layers.12.mlp.down_proj.weight_scale"),
+        ("parity", "non_inferior_to"),
+    ),
     Case("a fifth refused", "calls", answers=refuse(5), hoped=("threshold",)),
     Case("cut to half", "calls", answers=halve, hoped=("drift",)),
     Case("in fences", "calls", answers=fence, hoped=("threshold",)),

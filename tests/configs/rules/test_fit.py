@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, get_args
 
 import pytest
 import yaml
 
 from configs.check import check_files
+from configs.loader import load
+from configs.read import release_gate_of
 from configs.rules.fit import misfits
 from configs.rules.gate import GateConfig
+from configs.rules.paired import NonInferiorRule
 from configs.run.config import RunConfig
 from configs.task import Task
+from eval.statistics.looks import confidence_at
 
 pytestmark = pytest.mark.unit
 SECTIONS: dict[str, Any] = {
@@ -192,3 +197,21 @@ def test_the_safety_gate_fits_a_run_as_the_docs_write_it_and_the_harness_has_its
 def test_every_shipped_run_can_be_decided_by_its_gate() -> None:
     paths = sorted(Path("configs/finetune").glob("*.yaml"))
     assert len(paths) >= 6 and [str(one) for one in check_files(paths, [])] == []
+
+
+@pytest.mark.parametrize(
+    ("run", "gate"),
+    [
+        *((path.stem, None) for path in sorted(Path("configs/finetune").glob("*.yaml"))),
+        ("calls-v2", "configs/gates/forgetting.yaml"),  # as benchmarks/eval/judged.py asks it
+    ],
+)
+def test_a_copy_of_the_champion_passes_by_the_rows_of_the_shipped_run(run: str, gate: str | None) -> None:
+    """Of rows that are all alike, right or wrong, the interval at the first look still reaches z^2 / (n + z^2) down
+    (Tango 1998, no row that differs): a margin within it passes nothing but what is better."""
+    config = load(Path(f"configs/finetune/{run}.yaml"), RunConfig)
+    rows = config.data.test_rows
+    z = NormalDist().inv_cdf(1 - (1 - confidence_at(0.95, 1)) / 2)
+    for rule in load(Path(gate or release_gate_of(config.production) or config.gate), GateConfig).rules:
+        if isinstance(rule, NonInferiorRule) and ":" not in rule.metric and rule.margin:
+            assert rule.margin > z**2 / (rows + z**2), rule.name
