@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
 
 from configs.section import Section
+from configs.slots import SLOTS, SlotName
+
+MOST_SERVERS = 16
+# By the number that nvidia-smi gives it, or by its UUID: a GPU's, or an instance's of one.
+Number = Annotated[int, Field(strict=True, ge=0, le=99)]
+Gpu = Number | Annotated[str, StringConstraints(pattern=r"^(\d{1,2}|(GPU|MIG)-[0-9A-Za-z-]{4,64})$")]
+Gpus = Annotated[list[Gpu], Field(min_length=1, max_length=64)]
+
+
+class Devices(Section):
+    """By slot, for each of its servers, the GPUs that it sees: no others."""
+
+    blue: list[Gpus] = Field(max_length=MOST_SERVERS)
+    green: list[Gpus] = Field(max_length=MOST_SERVERS)
+
+    def of(self, slot: SlotName) -> list[list[str]]:
+        return [[str(gpu) for gpu in one] for one in (self.blue if slot == "blue" else self.green)]
 
 
 class Slots(Section):
@@ -13,7 +32,27 @@ class Slots(Section):
     servers: int = Field(
         1,
         ge=1,
-        le=16,
+        le=MOST_SERVERS,
         description="model servers of a slot; the router sends a request to the one with the fewest, and goes on with "
         "the others when one dies",
     )
+    devices: Devices | None = Field(
+        None, description="which GPUs each server sees, by number or UUID; null: all of them, as CUDA has them"
+    )
+
+    @model_validator(mode="after")
+    def each_server_has_its_own(self) -> Slots:
+        if self.devices is None:
+            return self
+        for slot in SLOTS:
+            lists = self.devices.of(slot)
+            if len(lists) != self.servers:
+                raise ValueError(f"{self.servers} lists in devices.{slot}, one for each server, not {len(lists)}")
+            named = [gpu for one in lists for gpu in one]
+            if twice := sorted({gpu for gpu in named if named.count(gpu) > 1}):
+                raise ValueError(f"each GPU once in devices.{slot}, not {', '.join(twice)} twice")
+        return self
+
+    def devices_of(self, slot: SlotName, server: int) -> list[str]:
+        """Empty: all that are here."""
+        return self.devices.of(slot)[server] if self.devices else []

@@ -71,6 +71,11 @@ class Serving(Section):
         {}, description="further arguments of vLLM, by their names without the dashes in front: `block-size: 32`"
     )
 
+    @property
+    def gpus(self) -> int:
+        """That one server is spread over."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
     @field_validator("vllm")
     @classmethod
     def flags_are_vllms(cls, given: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import RefusedError
@@ -128,8 +129,9 @@ def padded_rank(manifest: Manifest) -> int:
     return next(rank for rank in RANKS if rank >= manifest.adapter_rank)
 
 
-def slot_environment(manifest: Manifest) -> dict[str, str]:
-    """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in two or three processes."""
+def slot_environment(manifest: Manifest, devices: Sequence[str] = ()) -> dict[str, str]:
+    """Ours without secrets; offline. Bytecode may be written, for vLLM imports its world in two or three processes.
+    `devices`: the GPUs that it may see, by UUID or by nvidia-smi's numbers; none named: as ours."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {
@@ -137,6 +139,7 @@ def slot_environment(manifest: Manifest) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        **({"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if devices else {}),
     }
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +74,13 @@ def start_slot(
     traced: TraceSettings | None = None,
     hot: bool = False,
     owner: str | None = None,
+    devices: Sequence[str] = (),
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
     `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it.
     `metered`: where what keys use is written down. `traced`: as infra.vllm.tracing.tracing_of gives it. `hot`:
-    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later.
+    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later. `devices`: the GPUs that it alone sees.
     """
     owner = owner or secrets.token_hex(8)
     with socket.socket() as probe:
@@ -94,7 +95,7 @@ def start_slot(
     arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, **middleware)
     arguments += trace_arguments(traced)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
-    environment = slot_environment(manifest) | own_cores(index) | trace_environment(traced)
+    environment = slot_environment(manifest, devices) | own_cores(index) | trace_environment(traced)
     environment |= middleware_environment(manifest, served_name, sampled, metered, hot=hot)
     environment["VLLM_PROCESS_NAME_PREFIX"] = mark_of(owner)  # of the processes that vLLM starts besides
     with log.open("ab") as stream:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
+from configs.run.servability import Device, device_here
+from configs.slots import SLOTS
 from infra.vllm.server import SlotProcess
 from serve.record.event import PROOF
 from serve.record.facts import Planned
@@ -17,6 +19,8 @@ GIB = 2**30
 # SmolLM2-135M in bf16, 0.25 GiB of weights and 1 GiB of key-value cache: about 3.6 GiB resident over vLLM's three
 # processes (vLLM 0.32.0 on a CPU).
 OVERHEAD_GIB = 2.35
+# Of the host for each GPU of a server: a process, CUDA's context and pinned buffers. An assumption; none was measured.
+HOST_GIB = 4.0
 # For the router, the agent and the page cache.
 RESERVE_GIB = 0.5
 # The same model was healthy 35 to 50 s after its start; the other proofs are a few requests and the load test.
@@ -46,8 +50,31 @@ class Need:
 
 
 def need_of(manifest: Manifest, servers: int = 1) -> Need:
+    """Of the host's memory: where a GPU serves, weights and key-value cache lie there."""
+    if device_of(manifest) == "cuda":
+        return Need(0.0, 0.0, HOST_GIB * manifest.serving.gpus, servers)
     weights = sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
     return Need(weights, float(manifest.serving.kv_cache_gib), servers=servers)
+
+
+def device_of(manifest: Manifest) -> Device:
+    given = manifest.serving.device
+    return device_here() if given == "auto" else given
+
+
+def check_devices(config: DeployConfig, manifest: Manifest) -> None:
+    """Raises RefusedError where a server sees another number of GPUs than the release is spread over."""
+    wanted, serving = manifest.serving.gpus, manifest.serving
+    for slot in SLOTS:
+        for server in range(config.slots.servers):
+            found = config.slots.devices_of(slot, server)
+            if found and len(found) != wanted:
+                raise RefusedError(
+                    f"{config.name}: slots.devices gives {slot}'s server {server + 1} {', '.join(found)}; "
+                    f"{manifest.reference} is spread over {wanted}: serving.tensor_parallel_size "
+                    f"{serving.tensor_parallel_size}, pipeline_parallel_size {serving.pipeline_parallel_size}",
+                    hint=f"tunegate check configs/deploy/{config.name}.yaml",
+                )
 
 
 def adapter_gib(manifest: Manifest) -> float:
@@ -149,6 +176,7 @@ def measure(
     server that runs (serve/switch/shared_server.py)."""
     import psutil
 
+    check_devices(config, manifest)
     free_gib = psutil.virtual_memory().available / GIB
     if why_not_shared is None:
         return decide_adapter(config, adapter_gib(manifest), free_gib)

@@ -112,6 +112,7 @@ def start_server(env: Environment, slot: SlotName, directory: Path, manifest: Ma
         traced=tracing_of(env.config, slot, manifest.reference),
         hot=takes_adapters,
         owner=env.record.owner,
+        devices=env.config.slots.devices_of(slot, number),
     )
     pid, boot, ticks = process.process
     facts: Started = {"pid": pid, "boot": boot, "ticks": ticks, "port": port, "log": str(log)}

@@ -196,3 +196,28 @@ def test_a_slot_is_not_stopped_under_the_streams_of_a_router_process_that_a_relo
     facts = scene.env.record.read()[-1].facts
     assert (facts["streams_open"], facts["why"]) == (0, "streams zero") and facts["drain_seconds"] > 1
     assert not [process for process in started(scene) if is_alive(process)]
+
+
+def seen_devices(process: SlotProcess) -> str | None:
+    """Of the server as the kernel has it."""
+    words = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    found = [word.partition(b"=")[2].decode() for word in words if word.startswith(b"CUDA_VISIBLE_DEVICES=")]
+    return found[0] if found else None
+
+
+def test_each_server_sees_its_own_gpus_and_no_others_after_a_crash_too(folder: Path) -> None:
+    facts = two_servers_a_slot()
+    facts["slots"] |= {"devices": {"blue": [["GPU-aaaa"], ["GPU-bbbb"]], "green": [["GPU-cccc"], ["MIG-dddd"]]}}
+    scene = Scene(**facts)
+    try:
+        scene.want(publish_fake("one"))
+        scene.turn()
+        assert list(map(seen_devices, started(scene))) == ["GPU-aaaa", "GPU-bbbb"]
+        kill(started(scene)[1])
+        scene.turn()
+        assert list(map(seen_devices, started(scene))) == ["GPU-aaaa", "GPU-bbbb"]
+        scene.want(publish_fake("two"))
+        scene.turn()
+        assert list(map(seen_devices, started(scene, "green"))) == ["GPU-cccc", "MIG-dddd"]
+    finally:
+        stop_all(scene.env)

@@ -261,3 +261,11 @@ def test_a_collector_is_an_address(endpoint: str) -> None:
 def test_what_is_none_or_bears_a_password_is_refused(endpoint: str) -> None:
     with pytest.raises(ValidationError):
         Tracing(endpoint=endpoint)
+
+
+def test_a_server_sees_the_gpus_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    made = manifest("causal-lm")
+    assert slot_environment(made)["CUDA_VISIBLE_DEVICES"] == "7", "as CUDA has it for us"
+    own = slot_environment(made, ["GPU-1", "GPU-2"])
+    assert (own["CUDA_VISIBLE_DEVICES"], own["CUDA_DEVICE_ORDER"]) == ("GPU-1,GPU-2", "PCI_BUS_ID")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,18 @@ from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
+from configs.release import Manifest, read_manifest
+from configs.run.serving import Serving
 from infra.boot import ProcessId
+from infra.dvc.releases import folder_of
 from infra.vllm.server import SlotProcess
 from serve.plan.capacity import (
+    HOST_GIB,
     OVERHEAD_GIB,
     RESERVE_GIB,
     START_SECONDS,
     Need,
+    check_devices,
     decide,
     estimate_start,
     need_of,
@@ -141,3 +147,44 @@ def test_what_serves_would_free_its_own_pages_and_nothing_once_it_is_gone(tmp_pa
 
     assert 0 < resident_gib(SlotProcess(ProcessId(os.getpid(), "", 0), 1, tmp_path)) < 8
     assert resident_gib(SlotProcess(ProcessId(2**22 + 1, "", 0), 1, tmp_path)) == 0.0
+
+
+def test_where_a_gpu_serves_the_hosts_memory_holds_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """140 GB of weights on a host of 128 GB fit two GPUs of 80 GB."""
+    monkeypatch.chdir(tmp_path)
+    manifest = spread(read_manifest(folder_of(publish("demo")) / "release"), device="cuda", tensor_parallel_size=4)
+    need = need_of(manifest, 2)
+    assert (need.weights, need.key_value_cache, need.total) == (0.0, 0.0, 2 * 4 * HOST_GIB)
+
+
+def spread(manifest: Manifest, **serving: Any) -> Manifest:
+    return manifest.model_copy(update={"serving": Serving.model_validate(serving)})
+
+
+@pytest.mark.parametrize(
+    ("serving", "devices", "refused"),
+    [
+        ({}, None, None),
+        ({}, [["0"], ["1"]], None),
+        ({"tensor_parallel_size": 2}, None, None),
+        ({"tensor_parallel_size": 2}, [["0"], ["1", "2"]], "blue's server 1 0; .* spread over 2"),
+        (
+            {"tensor_parallel_size": 2, "pipeline_parallel_size": 2},
+            [["0", "1", "2", "3"], ["4", "5"]],
+            "green's server 1",
+        ),
+        ({"tensor_parallel_size": 2}, [["0", "1"], ["2", "3"]], None),
+    ],
+)
+def test_a_server_sees_as_many_gpus_as_its_release_is_spread_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving: dict[str, Any], devices: Any, refused: str | None
+) -> None:
+    """Refused before anything is started; vLLM itself would say so minutes later."""
+    monkeypatch.chdir(tmp_path)
+    manifest = spread(read_manifest(folder_of(publish("demo")) / "release"), device="cuda", **serving)
+    slots = {"devices": {"blue": devices[:1], "green": devices[1:]}} if devices else {}
+    if refused is None:
+        check_devices(config(slots=slots), manifest)
+        return
+    with pytest.raises(RefusedError, match=refused):
+        check_devices(config(slots=slots), manifest)
