@@ -42,7 +42,9 @@ def prepare_chats() -> Path:
     from ruamel.yaml import YAML
 
     config = YAML(typ="safe").load(Path("configs/finetune/calls-v2.yaml").read_text(encoding="utf8"))
+    # Asked, not judged: a gate that compares with a base that is not measured would be refused.
     config |= {"name": "prove-chats", "quantize": {"scheme": "none"}}
+    config |= {"gate": "configs/gates/smoke.yaml", "production": None}
     config["data"] |= {"test_rows": CHATS, "max_tokens": 256}
     config["evaluate"] |= {"baseline": False}
     path = FOLDER / "chats.yaml"
