@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from configs.environment.strategy import Canary
 from configs.release import read_manifest
-from configs.slots import SlotName, other
+from configs.slots import SLOTS, SlotName, other
 from serve.plan.action import Action, End
 from serve.plan.capacity import measure
 from serve.plan.observe import observe
@@ -20,6 +20,7 @@ from serve.record.event import Event, Kind
 from serve.record.facts import Mode, Planned
 from serve.record.fold import apply
 from serve.record.state import State
+from serve.switch.gpus import plan_gpus
 from serve.switch.reconcile import check_release
 from serve.switch.shared_server import why_not_shared
 
@@ -55,6 +56,7 @@ def preview(env: Environment, reference: str | None) -> Preview:
     manifest = read_manifest(check_release(env.config, reference) / "release")
     separate = why_not_shared(env, state, state.active, manifest)
     planned = measure(env.config, manifest, state.proof_seconds, serving, separate)
+    planned = plan_gpus(env, state, other(state.active) if state.active else SLOTS[0], manifest, planned)
     steps = steps_to(env, state, reference, planned)
     return {**found, "capacity": planned["why"], "mode": planned["mode"], "steps": steps}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -36,13 +36,15 @@ class Slots(Section):
         description="model servers of a slot; the router sends a request to the one with the fewest, and goes on with "
         "the others when one dies",
     )
-    devices: Devices | None = Field(
-        None, description="which GPUs each server sees, by number or UUID; null: all of them, as CUDA has them"
+    devices: Literal["auto"] | Devices | None = Field(
+        None,
+        description="which GPUs each server sees, by number or UUID; auto: those that its release needs, and a share "
+        "of their memory, so that both slots fit where they can; null: all of them, as CUDA has them",
     )
 
     @model_validator(mode="after")
     def each_server_has_its_own(self) -> Slots:
-        if self.devices is None:
+        if not isinstance(self.devices, Devices):
             return self
         for slot in SLOTS:
             lists = self.devices.of(slot)
@@ -54,5 +56,5 @@ class Slots(Section):
         return self
 
     def devices_of(self, slot: SlotName, server: int) -> list[str]:
-        """Empty: all that are here."""
-        return self.devices.of(slot)[server] if self.devices else []
+        """As named; empty where none are."""
+        return self.devices.of(slot)[server] if isinstance(self.devices, Devices) else []

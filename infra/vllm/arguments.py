@@ -35,9 +35,17 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py, MaxLoRARanks
 
 
 def vllm_arguments(
-    release: Path, manifest: Manifest, *, port: int, served_name: str, sampled: bool = False, metered: bool = False
+    release: Path,
+    manifest: Manifest,
+    *,
+    port: int,
+    served_name: str,
+    sampled: bool = False,
+    metered: bool = False,
+    utilization: float | None = None,
 ) -> list[str]:
-    """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build)."""
+    """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build).
+    `utilization`: of the GPUs' memory, in place of the release's own."""
     serving = manifest.serving
     name = f"{served_name}-base" if manifest.adapter else served_name
     arguments = [
@@ -60,7 +68,7 @@ def vllm_arguments(
     ]
     # 0, the default, cuts open streams on SIGTERM.
     arguments += ["--shutdown-timeout", str(DRAIN_SECONDS)]
-    arguments += engine_arguments(serving)
+    arguments += engine_arguments(serving, utilization)
     arguments += adapter_arguments(release, manifest)
     # The last is the outermost: it sees what applications see.
     arguments += ["--enable-force-include-usage", "--middleware", METER] if metered else []
@@ -70,13 +78,13 @@ def vllm_arguments(
     return arguments + further_arguments(manifest)
 
 
-def engine_arguments(serving: Serving) -> list[str]:
+def engine_arguments(serving: Serving, utilization: float | None) -> list[str]:
     """What is left out is vLLM's own choice."""
     device = device_here() if serving.device == "auto" else serving.device
     is_eager = device == "cpu" if serving.enforce_eager is None else serving.enforce_eager
     arguments = ["--enforce-eager"] if is_eager else []
     for name, value, usual in (
-        ("--gpu-memory-utilization", serving.gpu_memory_utilization, None),
+        ("--gpu-memory-utilization", utilization or serving.gpu_memory_utilization, None),
         ("--tensor-parallel-size", serving.tensor_parallel_size, 1),
         ("--pipeline-parallel-size", serving.pipeline_parallel_size, 1),
         ("--kv-cache-dtype", serving.kv_cache_dtype, "auto"),

@@ -75,12 +75,14 @@ def start_slot(
     hot: bool = False,
     owner: str | None = None,
     devices: Sequence[str] = (),
+    utilization: float | None = None,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
     `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it.
     `metered`: where what keys use is written down. `traced`: as infra.vllm.tracing.tracing_of gives it. `hot`:
-    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later. `devices`: the GPUs that it alone sees.
+    `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later. `devices`: the GPUs that it sees;
+    `utilization`: the share of their memory that it may take, in place of the release's own.
     """
     owner = owner or secrets.token_hex(8)
     with socket.socket() as probe:
@@ -92,7 +94,9 @@ def start_slot(
     log.parent.mkdir(parents=True, exist_ok=True)
     begin_anew(log)
     middleware = {"sampled": sampled is not None, "metered": metered is not None}
-    arguments = vllm_arguments(release, manifest, port=port, served_name=served_name, **middleware)
+    arguments = vllm_arguments(
+        release, manifest, port=port, served_name=served_name, utilization=utilization, **middleware
+    )
     arguments += trace_arguments(traced)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
     environment = slot_environment(manifest, devices) | own_cores(index) | trace_environment(traced)

@@ -87,8 +87,16 @@ class Because(TypedDict):
     why: str
 
 
+class Placed(TypedDict):
+    """A server's GPUs, by UUID, and the share of their memory that it may take."""
+
+    gpus: list[str]
+    utilization: float
+
+
 class Planned(TypedDict, total=False):
-    """The arithmetic of memory, GiB, and how long a swap lets open streams drain."""
+    """The arithmetic of memory, GiB, and how long a swap lets open streams drain. `places`: of the slot's servers, in
+    order, where `slots.devices` is auto and GPUs are here."""
 
     release: str
     mode: Mode
@@ -99,6 +107,7 @@ class Planned(TypedDict, total=False):
     leaving_gib: float
     start_seconds: float
     drain_seconds: float
+    places: list[Placed]
 
 
 class AdapterLimits(TypedDict):
@@ -123,6 +132,7 @@ class Started(TypedDict):
     adapter_limits: NotRequired[AdapterLimits]
     room: NotRequired[AdapterLimits]
     counted: NotRequired[dict[SlotName, Counters]]
+    place: NotRequired[Placed]
 
 
 class Proven(TypedDict):
@@ -288,8 +298,3 @@ class Nothing(TypedDict):
     """Of `paused`, `resumed` and `switching`."""
 
     why: NotRequired[str]
-
-
-def adapter_limits_of(started: Started | None) -> AdapterLimits | None:
-    """None: its server takes no further adapter."""
-    return (started.get("adapter_limits") or started.get("room")) if started else None

@@ -21,8 +21,9 @@ from serve.proofs import shadow
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
 from serve.record.environment import Environment
-from serve.record.facts import Crashed, Numbered, Started, Starting, Stopped
+from serve.record.facts import Crashed, Numbered, Placed, Started, Starting, Stopped
 from serve.record.state import State
+from serve.switch.gpus import place_for, plan_gpus
 from serve.switch.shared_server import adapter_limits, end_server, port_for, ports_for, shared_server, why_not_shared
 from serve.switch.traffic import count_server, traffic_of
 from serve.watch.liveness import answers
@@ -57,6 +58,7 @@ def measure_capacity(env: Environment, state: State, slot: SlotName, reference: 
     serving = env.processes(state, state.active) if state.active else []
     separate = why_not_shared(env, state, state.active, manifest)
     planned = measure(env.config, manifest, state.proof_seconds, serving, separate)
+    planned = plan_gpus(env, state, slot, manifest, planned)
     env.report_progress(f"memory for {manifest.name}: {planned['why']}")
     env.record.append("planned", slot, **{"release": reference, **planned})
 
@@ -76,7 +78,7 @@ def start(env: Environment, state: State, slot: SlotName, reference: str, number
         env.report_progress(f"start {manifest.reference[:40]}… in {slot}, 127.0.0.1:{port}")
         empty_slot(env, state, slot, manifest)
         point_router(env, slot, port, "", manifest)
-        start_server(env, slot, directory, manifest, port, 0)
+        start_server(env, slot, directory, manifest, port, 0, place_for(env, state, slot, reference, 0))
 
 
 def joins(env: Environment, state: State, slot: SlotName, reference: str, number: int) -> bool:
@@ -94,10 +96,13 @@ def start_one_more(
     facts: Starting = {"release": manifest.reference, "server": number}
     env.record.append("starting", slot, **facts)
     reap_orphan(port, env.record.owner)
-    start_server(env, slot, directory, manifest, port, number)
+    place = place_for(env, state, slot, manifest.reference, number)
+    start_server(env, slot, directory, manifest, port, number, place)
 
 
-def start_server(env: Environment, slot: SlotName, directory: Path, manifest: Manifest, port: int, number: int) -> None:
+def start_server(
+    env: Environment, slot: SlotName, directory: Path, manifest: Manifest, port: int, number: int, place: Placed | None
+) -> None:
     takes_adapters = env.config.capacity == "adapter"
     log = env.log_path(slot, number)
     process = start_slot(
@@ -112,12 +117,15 @@ def start_server(env: Environment, slot: SlotName, directory: Path, manifest: Ma
         traced=tracing_of(env.config, slot, manifest.reference),
         hot=takes_adapters,
         owner=env.record.owner,
-        devices=env.config.slots.devices_of(slot, number),
+        devices=place["gpus"] if place else env.config.slots.devices_of(slot, number),
+        utilization=place["utilization"] if place else None,
     )
     pid, boot, ticks = process.process
     facts: Started = {"pid": pid, "boot": boot, "ticks": ticks, "port": port, "log": str(log)}
     if number:
         facts["server"] = number
+    if place:
+        facts["place"] = place
     if takes_adapters and manifest.adapter:
         facts["adapter_limits"] = adapter_limits(manifest)
     env.record.append("started", slot, **facts)

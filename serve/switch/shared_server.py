@@ -12,7 +12,7 @@ from infra.vllm.arguments import padded_rank
 from infra.vllm.runtime_adapters import unload_adapter
 from infra.vllm.server import SlotProcess, stop_slot
 from serve.record.environment import Environment
-from serve.record.facts import AdapterLimits, adapter_limits_of
+from serve.record.facts import AdapterLimits, Started
 from serve.record.state import State
 
 # Of a release, what a server does not read.
@@ -93,3 +93,8 @@ def end_server(env: Environment, state: State, slot: SlotName, drain_seconds: fl
             list(pool.map(lambda one: stop_slot(one, drain_seconds), processes))
     elif processes:
         stop_slot(processes[0], drain_seconds)
+
+
+def adapter_limits_of(started: Started | None) -> AdapterLimits | None:
+    """None: its server takes no further adapter."""
+    return (started.get("adapter_limits") or started.get("room")) if started else None

@@ -14,12 +14,13 @@ import pytest
 from configs.release import short
 from infra.files.sealed_log import check
 from serve.record.event import Event, in_one_line
-from serve.record.facts import Started, adapter_limits_of
+from serve.record.facts import Started
 from serve.record.fold import apply
 from serve.record.receipt import for_people
 from serve.record.receipt import in_one_line as receipt_in_one_line
 from serve.record.record import Record
 from serve.record.state import State
+from serve.switch.shared_server import adapter_limits_of
 from tests.paths import ROOT
 from tests.support.record_contract import check_facts
 

@@ -1,0 +1,95 @@
+"""Memory of GPUs for a release: what one server needs, and where the servers of a slot find it beside what serves.
+Pure: `here` is what infra/nvml.py found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from configs.environment.config import DeployConfig
+from configs.errors import RefusedError
+from configs.release import Manifest
+from configs.run.family import kind_of, size_of, text_config
+from configs.slots import SlotName
+from infra.nvml import Device
+from serve.plan.devices import BESIDE_GIB, Gpu, Need, Place, assign, plan_slots
+from serve.record.facts import Placed, Planned
+
+GIB = 2**30
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
+BATCHED_TOKENS = 8192  # vLLM's own for a server of requests (vllm/engine/arg_utils.py)
+
+
+def need_on_gpus(model: Mapping[str, Any], manifest: Manifest) -> tuple[Need, str]:
+    """Of one server, and its arithmetic. `model`: the release's config.json. Raises KeyError where a size is missing.
+
+    The key-value cache must hold one sequence of max_model_len; what is left holds more of them (Kwon et al. 2023,
+    arXiv:2309.06180, section 3). Activations: one step's widest tensors and the logits, in two bytes and in four.
+    """
+    text, serving = text_config(model), manifest.serving
+    heads, hidden = size_of(text, "num_attention_heads"), size_of(text, "hidden_size")
+    head = int(text.get("head_dim") or hidden // heads)
+    width = WIDTHS[serving.dtype if serving.kv_cache_dtype == "auto" else serving.kv_cache_dtype]
+    token = 2 * size_of(text, "num_hidden_layers") * int(text.get("num_key_value_heads") or heads) * head * width
+    one = token * serving.max_model_len / GIB if kind_of(model) == "decoder" else 0.0
+    weights = sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
+    step = serving.max_num_batched_tokens or max(BATCHED_TOKENS, serving.max_model_len)
+    inner = 2 * size_of(text, "intermediate_size") // serving.tensor_parallel_size + 4 * hidden
+    logits = serving.max_num_seqs * size_of(text, "vocab_size") * 8
+    need = Need(weights, one, (step * inner * 2 + logits) / GIB, serving.gpus)
+    many = (
+        f"{serving.max_num_seqs} sequences of {serving.max_model_len} would fill {one * serving.max_num_seqs:.1f} GiB"
+    )
+    return need, f"{need} on each{f'; {many}' if one else ''}"
+
+
+def plan_places(
+    config: DeployConfig,
+    slot: SlotName,
+    need: Need,
+    arithmetic: str,
+    here: Sequence[Device],
+    ours: Collection[int],
+    serving: Sequence[Placed],
+    host_gib: float,
+) -> Planned:
+    """`ours`: processes of this environment's servers, whatever they hold; `serving`: the places of what serves.
+
+    Raises RefusedError where there is none beside what serves nor in its place.
+    """
+    gpus = [Gpu(one.uuid, one.total_gib, one.usable_gib(set(ours)), one.linked, one.is_instance) for one in here]
+    seen = ", ".join(f"{one.uuid[:12]} {one.usable_gib:.1f} of {one.total_gib:.1f} GiB" for one in gpus)
+    stated, servers = f"{arithmetic}; {seen}", config.slots.servers
+    if not serving:
+        plan = plan_slots(gpus, need, servers, host_gib)
+        if plan is None:
+            raise refused(config, f"no GPUs for it: {stated}")
+        how = {"own": "each slot has GPUs of its own", "shared": "both slots share GPUs"}
+        found, mode = plan.slots[slot], how.get(plan.mode, "one slot at a time")
+        return {"mode": "surge", "why": f"surge: {mode}: {stated}", "places": as_facts(found)}
+    beside = assign([less(gpu, serving) for gpu in gpus], need, servers) if config.capacity != "swap" else None
+    if beside is not None:
+        return {"mode": "surge", "why": f"surge: beside what serves: {stated}", "places": as_facts(beside.values())}
+    alone = assign(gpus, need, servers)
+    if alone is None:
+        raise refused(config, f"no GPUs for it even in place of what serves: {stated}")
+    if config.capacity == "surge":
+        raise refused(config, f"no GPUs for it beside what serves: {stated}")
+    return {"mode": "swap", "why": f"swap: in place of what serves: {stated}", "places": as_facts(alone.values())}
+
+
+def less(gpu: Gpu, serving: Sequence[Placed]) -> Gpu:
+    """Without what the servers that serve have taken, or may take yet."""
+    taken = [one["utilization"] * gpu.total_gib + BESIDE_GIB for one in serving if gpu.uuid in one["gpus"]]
+    return gpu._replace(usable_gib=gpu.usable_gib - sum(taken))
+
+
+def as_facts(places: Collection[Place]) -> list[Placed]:
+    return [{"gpus": [*one.gpus], "utilization": one.utilization} for one in places]
+
+
+def refused(config: DeployConfig, why: str) -> RefusedError:
+    return RefusedError(
+        f"{config.name}: {why}",
+        hint="serving.tensor_parallel_size, kv_cache_dtype or max_model_len; a smaller quantization; or capacity: swap",
+    )

@@ -1,0 +1,118 @@
+"""What a release needs of a GPU, and where its servers find it beside what serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.environment.config import DeployConfig
+from configs.errors import RefusedError
+from configs.release import Manifest, read_manifest
+from configs.run.serving import Serving
+from infra.dvc.releases import folder_of
+from infra.nvml import Device
+from serve.plan.devices import Need
+from serve.plan.gpu_memory import need_on_gpus, plan_places
+from serve.record.facts import Placed
+from tests.support.few_bytes import publish
+
+pytestmark = pytest.mark.unit
+# Llama-3.1-8B's config.json (Meta, 2024), sizes only.
+LLAMA_8B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+}
+
+
+def device(number: int, free: float = 79.0, **facts: Any) -> Device:
+    return Device(f"GPU-{number:04}", "NVIDIA H100 80GB HBM3", 80.0, free, **({"held": {}} | facts))
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    monkeypatch.chdir(tmp_path)
+    return read_manifest(folder_of(publish("demo")) / "release")
+
+
+def serving(manifest: Manifest, **facts: Any) -> Manifest:
+    return manifest.model_copy(
+        update={"serving": Serving.model_validate({"device": "cuda", "dtype": "bfloat16"} | facts)}
+    )
+
+
+def test_the_cache_of_a_token_is_what_the_model_has_of_keys_and_values(manifest: Manifest) -> None:
+    """Llama-3.1-8B: 32 layers, 8 heads of 128, a key and a value in bf16: 128 KiB a token, a GiB for 8,192."""
+    need, said = need_on_gpus(LLAMA_8B, serving(manifest, max_model_len=8192, max_num_seqs=64))
+    assert need.cache == 1.0 and "64 sequences of 8192 would fill 64.0 GiB" in said
+    half, _ = need_on_gpus(LLAMA_8B, serving(manifest, max_model_len=8192, kv_cache_dtype="fp8"))
+    assert half.cache == 0.5
+    spread, _ = need_on_gpus(LLAMA_8B, serving(manifest, max_model_len=8192, tensor_parallel_size=4))
+    assert spread.width == 4 and spread.activations < need.activations
+
+
+def test_a_classifier_keeps_no_cache(manifest: Manifest) -> None:
+    sizes = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12}
+    need, said = need_on_gpus(sizes | {"model_type": "bert", "vocab_size": 30522}, serving(manifest))
+    assert need.cache == 0 and "sequences" not in said
+
+
+def test_sizes_that_are_not_there_are_no_guess(manifest: Manifest) -> None:
+    with pytest.raises(KeyError):
+        need_on_gpus({"model_type": "llama"}, serving(manifest))
+
+
+def config(**facts: Any) -> DeployConfig:
+    return DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "slots": {"devices": "auto"}} | facts)
+
+
+def plan(need: Need, here: list[Device], serving: list[Placed], ours: set[int] | None = None, **facts: Any) -> Any:
+    return plan_places(config(**facts), "green", need, str(need), here, ours or set(), serving, host_gib=100)
+
+
+EIGHT = Need(16, 8, 2)
+
+
+def test_the_first_release_leaves_room_for_the_next_one() -> None:
+    alone = plan(EIGHT, [device(0), device(1)], [])
+    assert alone["mode"] == "surge" and "GPUs of its own" in alone["why"]
+    (shared,) = plan(EIGHT, [device(0)], [])["places"]
+    assert shared["gpus"] == ["GPU-0000"] and shared["utilization"] < 0.5
+
+
+def test_the_next_one_takes_what_the_first_left() -> None:
+    first: Placed = {"gpus": ["GPU-0000"], "utilization": 0.45}
+    found = plan(EIGHT, [device(0, free=42.0, held={5: 37.0})], [first], ours={5})
+    (place,) = found["places"]
+    assert found["mode"] == "surge" and first["utilization"] + place["utilization"] < 1
+    assert "beside what serves" in found["why"]
+
+
+def test_in_place_of_what_serves_it_has_the_whole_gpu() -> None:
+    first: Placed = {"gpus": ["GPU-0000"], "utilization": 0.9}
+    found = plan(Need(40, 20, 2), [device(0, free=5.0, held={5: 74.0})], [first], ours={5})
+    assert found["mode"] == "swap" and found["places"][0]["utilization"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("need", "here", "serving", "capacity", "why"),
+    [
+        (Need(140, 8, 2), [device(0)], [], "auto", "no GPUs for it"),
+        (EIGHT, [device(0, free=5.0, held={99: 74.0})], [], "auto", "GPU-0000 5.0 of 80.0 GiB"),
+        (Need(140, 8, 2), [device(0)], [{"gpus": ["GPU-0000"], "utilization": 0.9}], "auto", "even in place"),
+        (Need(60, 8, 2), [device(0)], [{"gpus": ["GPU-0000"], "utilization": 0.9}], "surge", "beside what serves"),
+    ],
+    ids=["too large", "others hold it", "too large even in place", "no swap wanted"],
+)
+def test_what_cannot_be_is_refused_with_its_arithmetic(
+    need: Need, here: list[Device], serving: list[Placed], capacity: str, why: str
+) -> None:
+    with pytest.raises(RefusedError, match=why) as refused:
+        plan(need, here, serving, capacity=capacity)
+    assert "weights" in str(refused.value) and "GiB" in str(refused.value)
