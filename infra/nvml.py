@@ -34,8 +34,11 @@ class Device(NamedTuple):
 @contextmanager
 def nvml() -> Iterator[Any]:
     """The library, loaded; None where no driver is."""
-    import pynvml
-
+    try:
+        import pynvml
+    except ImportError:  # the agent's lock has it not
+        yield None
+        return
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
