@@ -146,6 +146,8 @@ class Agent:
         """A YAML that is wrong changes nothing; nor does one that moves the record: that is another environment."""
         self.git.check()
         config = self.read()
+        if config != self.env.config:  # read as a hand may have changed it since the branch was pulled
+            self.git.check_clean()
         if config.state_dir != self.env.config.state_dir:
             self.refuse_other_state(config)
         self.env = replace(self.env, config=config)

@@ -50,6 +50,8 @@ def publish_pinned(gitlab: GitLab | None, references: Iterable[str]) -> dict[str
     Raises InputError where they are nowhere, RefusedError where they are not what git says.
     """
     targets, key = {reference: target_of(reference) for reference in references}, signing_key()
+    if not targets:
+        return {}
     there = in_remote(targets.values())
     done = {}
     for reference, target in targets.items():

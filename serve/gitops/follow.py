@@ -48,6 +48,8 @@ class NoGitSync:
 
     def check(self) -> None: ...
 
+    def check_clean(self) -> None: ...
+
     def pinned_by(self) -> dict[str, str]:
         return {}
 
@@ -111,6 +113,7 @@ class GitSync:
         self.note(env, None)
 
     def check_clean(self) -> None:
+        """As `check`, of the files as they are now."""
         try:
             self.upstream.check_clean()
         except TunegateError as error:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import httpx
 import pytest
 
+from configs.environment.config import DeployConfig
+from configs.read import read_environment
 from infra.haproxy.runtime_api import read_map_file
+from serve.agent import Agent
 from serve.deploy import deploy
+from serve.gitops.follow import follow
 from tests.serve.conftest import free_ports
 from tests.support.git_remote import run_git
 from tests.support.git_story import QUICK, YAML, Begin, Story, begin, digest
@@ -228,5 +233,23 @@ def test_a_yaml_that_a_hand_changed_in_the_clone_is_nobodys_wish(begin: Begin) -
     run_git(story.remote.clone, "checkout", "--", YAML)
     story.eventually(lambda: story.settled(story.three), "three serves")
     assert story.said().count("changed by hand: configs") == 1 and story.two not in [
+        event.facts.get("release") for event in story.env.record.read()
+    ]
+
+
+def test_a_hand_that_is_quicker_than_a_turn_is_seen_before_what_it_wrote_is_taken_up(begin: Begin) -> None:
+    """It writes after the branch was pulled and found clean, before the YAML is read."""
+    story = begin()
+    story.push(story.one)
+    story.agent("--once").wait()
+    path = story.remote.clone / YAML
+
+    def changed_at_this_moment() -> DeployConfig:
+        path.write_text(story.yaml(story.two))
+        return read_environment("x")
+
+    env = replace(story.env, config=read_environment("x"))
+    Agent(env, changed_at_this_moment, follow("origin/main", path, None, 0.5)).run(0.5, once=True)
+    assert story.settled(story.one) and story.two not in [
         event.facts.get("release") for event in story.env.record.read()
     ]

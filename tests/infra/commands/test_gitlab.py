@@ -1,4 +1,4 @@
-"""The pipeline's own commands, through the front door: child pipeline, note, pin."""
+"""The pipeline's own commands, through the front door: child pipeline, pin, publish, report."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from configs.errors import ConfigError, InputError
 from infra.commands.gitlab import Stage
+from infra.dvc import publish
 from infra.dvc.reproduce import STAGES
 from infra.gitlab import child_pipeline, pin
 from infra.gitlab.pin import Branch
@@ -59,52 +60,40 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         yield found
 
 
-def test_the_note_has_the_report_the_commit_and_the_job_and_is_one(world: World) -> None:
-    for text in ("# Gate: fail\n", "# Gate: pass\n"):
-        Path("build/smoke/gate/report.md").write_text(text, encoding="utf8")
-        assert run("gitlab", "note", "configs/finetune/smoke.yaml").exit_code == 0
-    (note,) = world.notes[1]
-    assert note["body"].startswith("<!-- tunegate:gate smoke -->\n# Gate: pass\n")
-    assert "`smoke` · commit a91957a85832 · [job](https://gitlab.example.com/-/jobs/5)" in note["body"]
+@pytest.mark.parametrize("command", ["report", "publish"])
+def test_without_a_token_a_job_after_the_merge_says_what_is_missing(world: World, command: str) -> None:
+    environment = Path("configs/deploy/sentiment.yaml")
+    environment.parent.mkdir(parents=True)
+    environment.write_text(f"release: demo@sha256:{'a' * 64}\n", encoding="utf8")
+    found = run("gitlab", command, TUNEGATE_GITLAB_TOKEN="")
+    assert isinstance(found.exception, InputError) and world.requests == []
+    if command == "report":
+        assert "TUNEGATE_GITLAB_TOKEN" in str(found.exception)
 
 
-def test_without_a_report_there_is_no_note(world: World) -> None:
-    Path("build/smoke/gate/report.md").unlink()
-    found = run("gitlab", "note", "configs/finetune/smoke.yaml")
-    assert isinstance(found.exception, InputError) and "tunegate gate configs/finetune/smoke.yaml" in str(
-        found.exception
-    )
-    assert world.requests == []
+def test_reports_of_open_merge_requests_are_kept_as_notes(world: World) -> None:
+    assert run("gitlab", "report").output == "no open merge request has a report\n"
+    world.add_merge_request(source_branch="tune", target_branch="main", sha="a" * 40)
+    child = world.add_pipeline("a" * 40, parent=world.add_pipeline("a" * 40, merge_request=1))
+    world.add_job(child, "evaluate smoke", {"build/smoke/gate/report.md": b"# Gate: pass\n"})
+    assert run("gitlab", "report").output == "!1: the note of smoke stands\n"
 
 
-def test_without_a_token_the_note_says_what_is_missing(world: World) -> None:
-    found = run("gitlab", "note", "configs/finetune/smoke.yaml", TUNEGATE_GITLAB_TOKEN="")
-    assert isinstance(found.exception, InputError) and "TUNEGATE_GITLAB_TOKEN" in str(found.exception)
+def test_where_nothing_is_pinned_nothing_is_published(world: World) -> None:
+    assert run("gitlab", "publish").output == "no environment pins a release\n" and world.requests == []
 
 
-def test_what_was_pinned_gets_the_status_that_its_missing_pipeline_would_give(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("commit", "said"), [(SHA, f"pushed {SHA}\n"), (None, "nothing to pin: ")])
+def test_a_pin_says_what_it_pushed_and_writes_to_no_merge_request(
+    world: World, monkeypatch: pytest.MonkeyPatch, commit: str | None, said: str
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(Branch, "from_environment", lambda: "the branch")
-    monkeypatch.setattr(pin, "pin_release", lambda *given: asked.append(given) or SHA)
-    found = run("gitlab", "pin", "configs/finetune/smoke.yaml", "sentiment", "staging")
-    assert (found.exit_code, found.output) == (0, f"pushed {SHA}\n")
-    assert asked == [("smoke", ["sentiment", "staging"], "the branch")]
-    (status,) = world.statuses
-    facts = {
-        "sha": SHA,
-        "name": "tunegate/smoke",
-        "status": "success",
-        "target_url": "https://gitlab.example.com/-/pipelines/4",
-    }
-    assert status.items() >= facts.items()
-
-
-def test_a_pin_that_changes_nothing_says_so_and_sets_no_status(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Branch, "from_environment", lambda: "the branch")
-    monkeypatch.setattr(pin, "pin_release", lambda *given: None)
-    assert "nothing to pin" in run("gitlab", "pin", "configs/finetune/smoke.yaml", "sentiment").output
+    monkeypatch.setattr(publish, "prepare_pin", lambda paths, by, facts: asked.append((paths.root.name, facts)))
+    monkeypatch.setattr(pin, "pin_release", lambda *given: asked.append(given) or commit)
+    found = run("gitlab", "pin", "configs/finetune/smoke.yaml", "sentiment", "staging", "--pipeline", "7")
+    assert found.exit_code == 0 and found.output.startswith(said)
+    assert asked == [("smoke", {"pipeline": 7}), ("smoke", ["sentiment", "staging"], "the branch")]
     assert world.requests == []
 
 
