@@ -112,6 +112,10 @@ def succeed(state: State, seen: Observed, action: Action, planned: Planned, coun
             )
         case "stop":
             return imagine(state, "stopped", slot), replace(seen, alive=seen.alive - {slot})
+        case "sleep":
+            return imagine(state, "slept", slot), seen
+        case "wake":
+            return imagine(state, "woken", slot), seen
         case "switch":
             state = imagine(imagine(state, "switching", slot), "switched", slot, before=before, release=release)
             return state, replace(seen, weights=shares(slot, 100))

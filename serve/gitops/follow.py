@@ -21,7 +21,7 @@ from serve.gitops.gitlab_status import Report, report_of, send, unreported
 from serve.gitops.rollback import Rollback, rollback_of
 from serve.record.drift import is_rolled_back
 from serve.record.environment import Environment
-from serve.record.facts import Proposed, Pulled, Reported
+from serve.record.git_facts import Proposed, Pulled, Reported
 
 if TYPE_CHECKING:
     from infra.gitlab.api import GitLab

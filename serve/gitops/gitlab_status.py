@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from configs.release import short
 from serve.record.drift import reason
-from serve.record.facts import Reported
+from serve.record.git_facts import Reported
 from serve.record.state import State
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from configs.slots import SlotName
 
 ActionKind = Literal[
     "start_router", "crashed", "fall_back", "page", "wait", "measure", "queue", "start", "prove", "step", "analyse",
-    "switch", "bake", "stop", "refuse", "verify",
+    "switch", "bake", "stop", "sleep", "wake", "refuse", "verify",
 ]  # fmt: skip
 EndKind = Literal["await_promotion", "refused", "paused", "paged", "done"]
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
-from configs.run.servability import Device, device_here
 from configs.slots import SLOTS
+from infra.vllm.arguments import device_of
 from infra.vllm.server import SlotProcess
+from serve.plan.gpu_memory import weights_gib
 from serve.record.event import PROOF
 from serve.record.facts import Planned
 
@@ -51,15 +52,9 @@ class Need:
 
 def need_of(manifest: Manifest, servers: int = 1) -> Need:
     """Of the host's memory: where a GPU serves, weights and key-value cache lie there."""
-    if device_of(manifest) == "cuda":
+    if device_of(manifest.serving) == "cuda":
         return Need(0.0, 0.0, HOST_GIB * manifest.serving.gpus, servers)
-    weights = sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
-    return Need(weights, float(manifest.serving.kv_cache_gib), servers=servers)
-
-
-def device_of(manifest: Manifest) -> Device:
-    given = manifest.serving.device
-    return device_here() if given == "auto" else given
+    return Need(weights_gib(manifest), float(manifest.serving.kv_cache_gib), servers=servers)
 
 
 def check_devices(config: DeployConfig, manifest: Manifest) -> None:

@@ -7,8 +7,9 @@ start in any order.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, NamedTuple
@@ -65,30 +66,73 @@ class Plan(NamedTuple):
     slots: dict[SlotName, list[Place]]
 
 
-def plan_slots(gpus: Sequence[Gpu], need: Need, servers: int, host_gib: float) -> Plan | None:
+# By slot and number, the servers that are to have a place.
+Servers = Sequence[tuple[SlotName, int]]
+# A place for each of them, on these GPUs; None where there is no way at all to place them.
+Choose = Callable[[Sequence[Gpu], Servers], list[Place] | None]
+
+
+def plan_slots(gpus: Sequence[Gpu], need: Need, servers: int, host_gib: float, choose: Choose) -> Plan | None:
     """Both slots of `servers` each, in the order of what a switch costs: on GPUs of their own; sharing the memory of
     some; one asleep while the other serves, its weights in the host's memory (`host_gib` free); one in place of the
     other. None where not even one slot fits."""
-    both = assign(gpus, need, 2 * servers)
+    of_slot: dict[SlotName, Servers] = {slot: [(slot, number) for number in range(servers)] for slot in SLOTS}
+    both = choose(gpus, [*of_slot["blue"], *of_slot["green"]])
     if both is not None:
-        places = [*both.values()]
-        used = [uuid for place in places for uuid in place.gpus]
+        used = [uuid for place in both for uuid in place.gpus]
         mode: Mode = "own" if len(used) == len(set(used)) else "shared"
-        return Plan(mode, {"blue": places[:servers], "green": places[servers:]})
-    left = [one._replace(usable_gib=one.usable_gib - BESIDE_GIB) for one in gpus]  # a sleeper keeps its context
-    asleep = assign(left, need, servers) if host_gib >= need.weights * servers else None
-    one = asleep or assign(gpus, need, servers)
-    return Plan("sleep" if asleep else "swap", {slot: [*one.values()] for slot in SLOTS}) if one else None
+        return Plan(mode, {"blue": both[:servers], "green": both[servers:]})
+    asleep = host_gib >= need.weights * servers
+    left = with_sleepers(gpus) if asleep else gpus
+    one = {slot: choose(left, of_slot[slot]) for slot in SLOTS}
+    if asleep and not all(one.values()):
+        asleep, one = False, {slot: choose(gpus, of_slot[slot]) for slot in SLOTS}
+    found = {slot: places for slot, places in one.items() if places}
+    return Plan("sleep" if asleep else "swap", found) if len(found) == len(SLOTS) else None
 
 
-def assign(gpus: Sequence[Gpu], need: Need, count: int) -> dict[int, Place] | None:
-    """A place for each of so many servers; None where there is no way at all to place them."""
+def with_sleepers(gpus: Sequence[Gpu]) -> list[Gpu]:
+    """A sleeper keeps its CUDA context."""
+    return [one._replace(usable_gib=one.usable_gib - BESIDE_GIB) for one in gpus]
+
+
+def anywhere(need: Need) -> Choose:
+    """Wherever there is room (`slots.devices: auto`)."""
+    return lambda gpus, servers: assign(gpus, need, len(servers))
+
+
+def assign(gpus: Sequence[Gpu], need: Need, count: int) -> list[Place] | None:
     found = [group for kind in kinds_of(gpus, need.width) for group in groups_of(kind, need, count)]
-    if len(found) < count:
-        return None
-    groups = emptiest(found)[:count]
+    return share(emptiest(found)[:count], need) if len(found) >= count else None
+
+
+def listed(lists: Mapping[tuple[SlotName, int], Sequence[str]], need: Need) -> Choose:
+    """On the GPUs of their lists, by UUID, and no others."""
+
+    def choose(gpus: Sequence[Gpu], servers: Servers) -> list[Place] | None:
+        known = {one.uuid: one for one in gpus}
+        return share([tuple(known[uuid] for uuid in lists[server]) for server in servers], need)
+
+    return choose
+
+
+def share(groups: Sequence[tuple[Gpu, ...]], need: Need) -> list[Place] | None:
+    """Of each GPU's memory: what each server needs at least, and an equal part of what is left. A server asks the same
+    share of all of its GPUs, be they of different sizes. None where one is too full."""
     guests = Counter(one.uuid for group in groups for one in group)
-    return {number: place_of(group, guests) for number, group in enumerate(groups)}
+    left = {one.uuid: one.usable_gib - BESIDE_GIB * guests[one.uuid] for group in groups for one in group}
+    least = [max(math.ceil(1000 * need.each / one.total_gib) / 1000 for one in group) for group in groups]
+    for group, part in zip(groups, least, strict=True):
+        for one in group:
+            left[one.uuid] -= part * one.total_gib
+    if any(gib < 0 for gib in left.values()):
+        return None
+    places = []
+    for group, part in zip(groups, least, strict=True):
+        more = min(left[one.uuid] / guests[one.uuid] / one.total_gib for one in group)
+        most = math.floor(1000 * (part + more) + 1e-6) / 1000
+        places.append(Place(tuple(one.uuid for one in group), max(part, min(MOST_SHARE, most))))
+    return places
 
 
 def emptiest(groups: list[tuple[Gpu, ...]]) -> list[tuple[Gpu, ...]]:
@@ -151,9 +195,3 @@ def fullest_first(room: dict[Gpu, int], width: int, count: int) -> list[tuple[Gp
             room[one] -= 1
         groups.append(group)
     return groups
-
-
-def place_of(group: tuple[Gpu, ...], guests: Counter[str]) -> Place:
-    """The same share for whoever is on a GPU, rounded down: all of them together take no more than there is."""
-    shares = [(one.usable_gib / guests[one.uuid] - BESIDE_GIB) / one.total_gib for one in group]
-    return Place(tuple(one.uuid for one in group), min(MOST_SHARE, int(min(shares) * 1000) / 1000))

@@ -1,9 +1,10 @@
 """Memory of GPUs for a release: what one server needs, and where the servers of a slot find it beside what serves.
-Pure: `here` is what infra/nvml.py found."""
+Pure: infra/nvml.py says what is there."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from configs.environment.config import DeployConfig
@@ -11,8 +12,7 @@ from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.run.family import kind_of, size_of, text_config
 from configs.slots import SlotName
-from infra.nvml import Device
-from serve.plan.devices import BESIDE_GIB, Gpu, Need, Place, assign, plan_slots
+from serve.plan.devices import BESIDE_GIB, Choose, Gpu, Need, Place, Servers, plan_slots, with_sleepers
 from serve.record.facts import Placed, Planned
 
 GIB = 2**30
@@ -32,7 +32,7 @@ def need_on_gpus(model: Mapping[str, Any], manifest: Manifest) -> tuple[Need, st
     width = WIDTHS[serving.dtype if serving.kv_cache_dtype == "auto" else serving.kv_cache_dtype]
     token = 2 * size_of(text, "num_hidden_layers") * int(text.get("num_key_value_heads") or heads) * head * width
     one = token * serving.max_model_len / GIB if kind_of(model) == "decoder" else 0.0
-    weights = sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
+    weights = weights_gib(manifest)
     step = serving.max_num_batched_tokens or max(BATCHED_TOKENS, serving.max_model_len)
     inner = 2 * size_of(text, "intermediate_size") // serving.tensor_parallel_size + 4 * hidden
     logits = serving.max_num_seqs * size_of(text, "vocab_size") * 8
@@ -43,39 +43,55 @@ def need_on_gpus(model: Mapping[str, Any], manifest: Manifest) -> tuple[Need, st
     return need, f"{need} on each{f'; {many}' if one else ''}"
 
 
-def plan_places(
-    config: DeployConfig,
-    slot: SlotName,
-    need: Need,
-    arithmetic: str,
-    here: Sequence[Device],
-    ours: Collection[int],
-    serving: Sequence[Placed],
-    host_gib: float,
-) -> Planned:
-    """`ours`: processes of this environment's servers, whatever they hold; `serving`: the places of what serves.
+def weights_gib(manifest: Manifest) -> float:
+    return sum(file.size for file in manifest.files if file.path.endswith(".safetensors")) / GIB
 
-    Raises RefusedError where there is none beside what serves nor in its place.
-    """
-    gpus = [Gpu(one.uuid, one.total_gib, one.usable_gib(set(ours)), one.linked, one.is_instance) for one in here]
-    seen = ", ".join(f"{one.uuid[:12]} {one.usable_gib:.1f} of {one.total_gib:.1f} GiB" for one in gpus)
-    stated, servers = f"{arithmetic}; {seen}", config.slots.servers
-    if not serving:
-        plan = plan_slots(gpus, need, servers, host_gib)
-        if plan is None:
+
+@dataclass(frozen=True)
+class Here:
+    """What there is for a release's servers: `gpus` without what others hold; `host_gib` of the host's memory;
+    `choose`: how servers come to their GPUs. `serving`: the places of what serves, whose weights are
+    `serving_weights_gib`."""
+
+    gpus: Sequence[Gpu]
+    host_gib: float
+    choose: Choose
+    serving: Sequence[Placed] = ()
+    serving_weights_gib: float = 0.0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{one.uuid[:12]} {one.usable_gib:.1f} of {one.total_gib:.1f} GiB" for one in self.gpus)
+
+
+def plan_places(config: DeployConfig, slot: SlotName, need: Need, arithmetic: str, here: Here) -> Planned:
+    """Raises RefusedError where there is no place beside what serves nor in its place."""
+    stated, count = f"{arithmetic}; {here}", config.slots.servers
+    servers: Servers = [(slot, number) for number in range(count)]
+    both = plan_slots(here.gpus, need, count, here.host_gib, here.choose)
+    sleeps = both is not None and both.mode == "sleep" and config.capacity != "swap"
+    if not here.serving:
+        if both is None:
             raise refused(config, f"no GPUs for it: {stated}")
         how = {"own": "each slot has GPUs of its own", "shared": "both slots share GPUs"}
-        found, mode = plan.slots[slot], how.get(plan.mode, "one slot at a time")
-        return {"mode": "surge", "why": f"surge: {mode}: {stated}", "places": as_facts(found)}
-    beside = assign([less(gpu, serving) for gpu in gpus], need, servers) if config.capacity != "swap" else None
+        mode = how.get(both.mode, "one slot at a time, the other asleep" if sleeps else "one slot at a time")
+        return {"mode": "surge", "why": f"surge: {mode}: {stated}", "places": as_facts(both.slots[slot], sleeps=sleeps)}
+    beside = here.choose([less(gpu, here.serving) for gpu in here.gpus], servers) if config.capacity != "swap" else None
     if beside is not None:
-        return {"mode": "surge", "why": f"surge: beside what serves: {stated}", "places": as_facts(beside.values())}
-    alone = assign(gpus, need, servers)
-    if alone is None:
-        raise refused(config, f"no GPUs for it even in place of what serves: {stated}")
+        return {"mode": "surge", "why": f"surge: beside what serves: {stated}", "places": as_facts(beside)}
     if config.capacity == "surge":
         raise refused(config, f"no GPUs for it beside what serves: {stated}")
-    return {"mode": "swap", "why": f"swap: in place of what serves: {stated}", "places": as_facts(alone.values())}
+    fits_host = here.host_gib >= here.serving_weights_gib and all(one.get("sleeps") for one in here.serving)
+    asleep = here.choose(with_sleepers(here.gpus), servers) if sleeps and fits_host else None
+    if asleep is not None:
+        why = (
+            f"sleep: while what serves sleeps, {here.serving_weights_gib:.1f} GiB of it in the host's memory: {stated}"
+        )
+        return {"mode": "sleep", "why": why, "places": as_facts(asleep, sleeps=True)}
+    alone = here.choose(here.gpus, servers)
+    if alone is None:
+        raise refused(config, f"no GPUs for it even in place of what serves: {stated}")
+    why = f"swap: in place of what serves: {stated}"
+    return {"mode": "swap", "why": why, "places": as_facts(alone, sleeps=sleeps)}
 
 
 def less(gpu: Gpu, serving: Sequence[Placed]) -> Gpu:
@@ -84,8 +100,9 @@ def less(gpu: Gpu, serving: Sequence[Placed]) -> Gpu:
     return gpu._replace(usable_gib=gpu.usable_gib - sum(taken))
 
 
-def as_facts(places: Collection[Place]) -> list[Placed]:
-    return [{"gpus": [*one.gpus], "utilization": one.utilization} for one in places]
+def as_facts(places: Sequence[Place], *, sleeps: bool = False) -> list[Placed]:
+    more: dict[str, bool] = {"sleeps": True} if sleeps else {}
+    return [{"gpus": [*one.gpus], "utilization": one.utilization, **more} for one in places]  # type: ignore[typeddict-item]
 
 
 def refused(config: DeployConfig, why: str) -> RefusedError:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
-from configs.slots import SlotName, other
+from configs.slots import other
 from serve.plan.action import Action, End
 from serve.plan.situation import Observed, Situation
-from serve.record.event import PROOF
-from serve.record.state import SlotState, State
+from serve.plan.swap import missing_proof, start_again, swap
+from serve.record.state import State
 
 Rule = Callable[[Situation], Action | End | None]
 
@@ -47,6 +47,7 @@ def duty(now: Situation) -> Action | End | None:
         finish_switch,   # an intent to switch is on record        its traffic may have moved already
         swap,            # a swap is under way                     requests wait in the router
         take_over,       # what serves died, a standby is proven   first of all repairs: it is there
+        wake_standby,    # what serves died, a standby sleeps      it is there in seconds
         restart_active,  # what serves died                        the same, without a standby
         restart_server,  # it has fewer servers than it should     the rest carry its load
         prove_restarted, # what serves was started again           the same
@@ -79,45 +80,6 @@ def finish_switch(now: Situation) -> Action | None:
     return Action("switch", now.state.moves.switching) if now.state.moves.switching else None
 
 
-def swap(now: Situation) -> Action | End | None:
-    """No memory for two. Going: the old server stops, the new one starts and is proven. Coming back, where the new one
-    failed or is not wanted any more: the old one starts again."""
-    moves = now.state.moves
-    if moves.swapping is None:
-        return None
-    old_release = moves.baseline_counters["release"] if moves.baseline_counters else None
-    if now.state.refused is None and now.desired not in (None, old_release):
-        return swap_going(now, moves.swapping, other(moves.swapping))
-    return swap_coming_back(now, moves.swapping, other(moves.swapping), old_release)
-
-
-def swap_going(now: Situation, old: SlotName, new: SlotName) -> Action:
-    found = now.state.slots[new]
-    if found and any(one.crashed for one in found.servers.values()):
-        return Action("refuse", new, why=f"{found.release}: its server died while requests waited")
-    if now.state.slots[old]:
-        return Action("stop", old)
-    if found is None:
-        return Action("start", new, release=now.desired)
-    if not now.runs(new, now.desired):
-        return Action("stop", new)
-    if found.missing:
-        return Action("start", new, found.missing[0], release=now.desired)
-    missing = missing_proof(found)
-    return Action("prove", new, missing[1], proof=missing[0]) if missing else Action("switch", new)
-
-
-def swap_coming_back(now: Situation, old: SlotName, new: SlotName, release: str | None) -> Action | End:
-    if now.state.slots[new]:
-        return Action("stop", new)
-    found = now.state.slots[old]
-    if found is None or old not in now.observed.alive:
-        return start_again(now, old, release) or Action("start", old, release=release)
-    if any("healthy" in one.proofs for one in found.servers.values()):
-        return Action("switch", old)  # the others follow once it serves
-    return Action("prove", old, min(found.servers), proof="healthy")
-
-
 def take_over(now: Situation) -> Action | None:
     """A release that died in its bake, or too often, is given up for the standby, or it would be brought back only to
     die again."""
@@ -134,6 +96,14 @@ def take_over(now: Situation) -> Action | None:
     return Action("switch", other(now.active))
 
 
+def wake_standby(now: Situation) -> Action | None:
+    """Its memory is there again: the dead one's."""
+    if now.active is None or now.active_lives or not now.rests(other(now.active)):
+        return None
+    found = now.state.slots[other(now.active)]
+    return Action("wake", other(now.active)) if found and found.is_proven and not found.missing else None
+
+
 def restart_active(now: Situation) -> Action | End | None:
     if now.active is None or now.active_lives:
         return None
@@ -147,26 +117,6 @@ def restart_server(now: Situation) -> Action | End | None:
         return None
     again = start_again(now, now.active, found.release, found.missing[0])
     return again if isinstance(again, Action) and again.kind != "wait" else None
-
-
-def start_again(now: Situation, slot: SlotName, release: str | None, server: int = 0) -> Action | End | None:
-    """With a growing wait; at the restart limit the newest other release that came through its bake is wanted, else a
-    person."""
-    state = now.state
-    if state.paged:
-        return End("paged", slot, why=state.paged)
-    if release == state.wanted.failed and state.refused is None:
-        return None  # given up for the desired release, which starts in the other slot
-    if now.crashes_too_often(release):
-        if state.last_good not in (None, release) and state.refused is None:
-            return Action("fall_back", slot, release=state.last_good, why=now.restart_limit)
-        return Action("page", slot, why=f"{release}: {now.restart_limit}, and there is no release to go back to")
-    count = now.crash_count(release)
-    waited = min((now.observed.now.since(at) for one, at in state.crashes if one == release), default=0.0)
-    wait = now.config.supervision.backoff_seconds * 2 ** (count - 2) if count > 1 else 0.0
-    if waited < wait:
-        return Action("wait", slot, seconds=wait - waited)
-    return Action("start", slot, server, release=release)
 
 
 def prove_restarted(now: Situation) -> Action | None:
@@ -240,7 +190,9 @@ def refuse_crashing(now: Situation) -> Action | None:
 
 def clear_target(now: Situation) -> Action | None:
     found = now.state.slots[now.target]
-    is_taken = found is not None and not now.runs(now.target, now.desired)
+    is_taken = found is not None and (
+        not now.runs(now.target, now.desired) or (found.rest is not None and bool(found.missing))
+    )
     return Action("stop", now.target) if is_taken else None
 
 
@@ -248,13 +200,21 @@ def start_candidate(now: Situation) -> Action | End | None:
     """Memory is measured first. In a swap nothing serves once it has begun, so that the promotion is asked for
     before."""
     found = now.state.slots[now.target]
+    if found and found.rest:
+        return in_its_place(now) or Action("wake", now.target)
     if found:
         return Action("start", now.target, found.missing[0], release=now.desired) if found.missing else None
     if now.state.capacity is None:
         return Action("measure", now.target, release=now.desired)
-    if now.state.capacity == "swap" and now.active and now.active_lives:
-        return Action("queue", now.active) if now.may_take_all else End("await_promotion", now.target)
-    return Action("start", now.target, release=now.desired)
+    swaps = in_its_place(now) if now.state.capacity in ("swap", "sleep") else None
+    return swaps or Action("start", now.target, release=now.desired)
+
+
+def in_its_place(now: Situation) -> Action | End | None:
+    """Of what serves, if anything does."""
+    if now.active is None or not now.active_lives:
+        return None
+    return Action("queue", now.active) if now.may_take_all else End("await_promotion", now.target)
 
 
 def prove_candidate(now: Situation) -> Action | None:
@@ -282,13 +242,3 @@ def raise_share(now: Situation) -> Action | None:
 
 def switch_or_await(now: Situation) -> Action | End:
     return Action("switch", now.target) if now.may_take_all else End("await_promotion", now.target)
-
-
-def missing_proof(found: SlotState, *more: str) -> tuple[str, int] | None:
-    """The next proof, and the server that is to show it: each shows one before any shows the next. What is shown by a
-    shadow one server shows for all."""
-    for proof in (*PROOF, *more):
-        lacking = [number for number, one in sorted(found.servers.items()) if proof not in one.proofs]
-        if lacking and (proof not in more or len(lacking) == len(found.servers)):
-            return proof, lacking[0]
-    return None

@@ -73,10 +73,15 @@ class Situation:
         found = self.state.slots[slot]
         return found is not None and found.release == release and slot in self.observed.alive
 
-    def is_ready(self, slot: SlotName) -> bool:
-        """Proven, and a server of it answers."""
+    def rests(self, slot: SlotName) -> bool:
+        """Whether it lives and sleeps, or is on the way there or back."""
         found = self.state.slots[slot]
-        if found is None or not found.is_proven or slot not in self.observed.alive:
+        return found is not None and found.rest is not None and slot in self.observed.alive
+
+    def is_ready(self, slot: SlotName) -> bool:
+        """Proven and awake, and a server of it answers."""
+        found = self.state.slots[slot]
+        if found is None or found.rest or not found.is_proven or slot not in self.observed.alive:
             return False
         gone = self.observed.hung | self.observed.died
         return any((slot, number) not in gone for number, one in found.servers.items() if not one.crashed)

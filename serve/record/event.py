@@ -39,7 +39,7 @@ def plain(value: Any) -> str:
 Kind = Literal[
     "acquired", "desired", "planned", "starting", "started", "proven", "refused", "promoted", "stepped", "analysed",
     "queued", "switching", "switched", "baked", "stopped", "paused", "resumed", "aborted", "held", "crashed", "paged",
-    "failed", "pulled", "proposed", "reported", "keyed", "inconclusive",
+    "failed", "pulled", "proposed", "reported", "keyed", "inconclusive", "sleeping", "slept", "waking", "woken",
 ]  # fmt: skip
 
 

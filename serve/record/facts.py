@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from configs.slots import SlotName
 from infra.haproxy.lost import LostRequests
 
-Mode = Literal["surge", "swap", "adapter"]
+Mode = Literal["surge", "swap", "sleep", "adapter"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 # The router's counters of a slot (infra.haproxy.router.Traffic), by their names.
 TrafficCounts = dict[str, int]
@@ -88,10 +88,11 @@ class Because(TypedDict):
 
 
 class Placed(TypedDict):
-    """A server's GPUs, by UUID, and the share of their memory that it may take."""
+    """A server's GPUs, by UUID, and the share of their memory that it may take; and, if it `sleeps`, give back."""
 
     gpus: list[str]
     utilization: float
+    sleeps: NotRequired[bool]
 
 
 class Planned(TypedDict, total=False):
@@ -245,7 +246,7 @@ class Receipt(Ends, Watched):
 
 
 class Stopped(TypedDict):
-    """`why`: `stop` is `tunegate stop`."""
+    """Of `slept` as well. `why`: `stop` is `tunegate stop`."""
 
     release: str | None
     why: str
@@ -253,38 +254,16 @@ class Stopped(TypedDict):
     drain_seconds: NotRequired[float]
 
 
+class Woken(TypedDict):
+    """`seconds` from the request to the first answer."""
+
+    seconds: float
+
+
 class Crashed(TypedDict):
     why: str
     server: NotRequired[int]
     release: str | None
-
-
-class Pulled(TypedDict, total=False):
-    """Where the followed branch stands; `why` it was not taken any further."""
-
-    upstream: str
-    commit: str
-    author: str
-    why: str
-
-
-class Proposed(TypedDict, total=False):
-    """The commit that writes a rollback back, and the merge request's `url`."""
-
-    replaces: str
-    release: str
-    branch: str
-    commit: str
-    url: str | None
-
-
-class Reported(TypedDict, total=False):
-    """What GitLab was told last."""
-
-    commit: str
-    status: str
-    description: str
-    merge_request: Any
 
 
 class Keyed(TypedDict):
@@ -295,6 +274,6 @@ class Keyed(TypedDict):
 
 
 class Nothing(TypedDict):
-    """Of `paused`, `resumed` and `switching`."""
+    """Of `paused`, `resumed`, and the intents `switching`, `sleeping` and `waking`."""
 
     why: NotRequired[str]

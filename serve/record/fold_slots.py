@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from configs.slots import SlotName, other
 from infra.boot import Moment
@@ -55,6 +55,12 @@ def apply_to_slot(state: State, slot: SlotName, event: Event) -> State:
             return crashed(state, slot, facts, event.moment)
         case "stopped":
             return stopped(state, slot, facts)
+        case "sleeping" | "waking":
+            return with_rest(state, slot, "between")
+        case "slept":
+            return with_rest(drained(state, slot, facts), slot, "asleep")
+        case "woken":
+            return with_rest(state, slot, None)
     return state
 
 
@@ -170,17 +176,25 @@ def crashed(state: State, slot: SlotName, facts: Crashed, at: Moment) -> State:
     return state
 
 
+def with_rest(state: State, slot: SlotName, rest: Literal["asleep", "between"] | None) -> State:
+    found = state.slots[slot]
+    return with_slot(state, slot, replace(found, rest=rest)) if found else state
+
+
+def drained(state: State, slot: SlotName, facts: Stopped) -> State:
+    """Of what a swap stops, or lays to sleep, the drain is kept for its receipt."""
+    if slot != state.moves.swapping or not state.moves.baseline_counters:
+        return state
+    counters: BaselineCounters = {**state.moves.baseline_counters, "drained_seconds": facts.get("drain_seconds", 0.0)}
+    return with_moves(state, baseline_counters=counters)
+
+
 def stopped(state: State, slot: SlotName, facts: Stopped) -> State:
-    """Of what a swap stops the drain is kept for its receipt; `tunegate stop` calls everything off."""
+    """`tunegate stop` calls everything off."""
     if facts.get("why") == "stop":
         state = replace(state, inconclusive=None)
         state = with_moves(state, switching=None, swapping=None, baseline_counters=None, weight=0)
-    if slot == state.moves.swapping and state.moves.baseline_counters:
-        drained: BaselineCounters = {
-            **state.moves.baseline_counters,
-            "drained_seconds": facts.get("drain_seconds", 0.0),
-        }
-        state = with_moves(state, baseline_counters=drained)
+    state = drained(state, slot, facts)
     if slot == state.active:
         state = with_moves(replace(state, active=None), switching=None)
     return with_slot(state, slot, None)

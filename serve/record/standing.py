@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict, final
 
 from configs.slots import SlotName
-from serve.record.facts import Proposed
+from serve.record.git_facts import Proposed
 
 
 class RouterStanding(TypedDict):
@@ -31,6 +31,7 @@ class SlotStanding(TypedDict):
     release: str | None
     server: str | None
     alive: bool
+    asleep: NotRequired[bool]
     servers: ServersStanding | None
     weight: int
     proofs: list[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from configs.slots import SLOTS, SlotName, other
 from infra.boot import Moment
@@ -14,16 +15,14 @@ from serve.record.facts import (
     Inconclusive,
     Mode,
     Planned,
-    Proposed,
-    Pulled,
     Queued,
     Receipt,
-    Reported,
     Started,
     Stepped,
     Switched,
     TrafficCounts,
 )
+from serve.record.git_facts import Proposed, Pulled, Reported
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,13 @@ class ServerState:
 
 @dataclass(frozen=True)
 class SlotState:
-    """A slot is to have `count` servers of one release; those that were started, by number from 0."""
+    """A slot is to have `count` servers of one release; those that were started, by number from 0. `rest`: asleep, or
+    on the way there or back, where nobody knows."""
 
     release: str
     count: int = 1
     servers: Mapping[int, ServerState] = field(default_factory=dict)
+    rest: Literal["asleep", "between"] | None = None
 
     @property
     def process(self) -> Started | None:
@@ -67,6 +68,11 @@ class SlotState:
         """Whether a server has shown everything: its release may serve here, be it with fewer servers than it should
         have."""
         return any(one.proofs.issuperset(PROOF) for one in self.servers.values())
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether all of its servers are there and were started so."""
+        return not self.missing and all(one.process.get("place", {}).get("sleeps") for one in self.servers.values())
 
     @property
     def missing(self) -> list[int]:

@@ -13,6 +13,7 @@ from serve.record.environment import Environment
 from serve.record.facts import Desired
 from serve.record.state import State
 from serve.switch.servers import crash, measure_capacity, prove_slot, start, stop
+from serve.switch.sleep import sleep, wake
 from serve.switch.traffic import queue, step, switch
 from serve.watch.bake import analyse, bake
 
@@ -49,6 +50,10 @@ def perform(action: Action, env: Environment, state: State) -> None:
             bake(env, state)
         case "stop":
             stop(env, state, slot)
+        case "sleep":
+            sleep(env, state, slot)
+        case "wake":
+            wake(env, state, slot)
         case "crashed":
             crash(env, state, slot, why, action.server)
         case "fall_back":

@@ -14,13 +14,19 @@ from serve.switch.servers import crash
 
 def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
     """What failed decides: the router's death and a lost lock condemn no release, nor does what nobody wants any more;
-    what serves is a crash; all else refuses the desired one. `state`: when the action was begun."""
+    what serves is a crash, and what does not wake for it; all else refuses the desired one. `state`: when the
+    action was begun."""
     if isinstance(error, ExternalError) and action.kind != "start_router" and not env.router.is_running():
         return None
     if is_called_off(state, env.record.state()):
         return None
     env.record.check_token()
     serves = action.slot is not None and action.slot in (state.active, state.moves.swapping)
+    if action.kind == "wake" and action.slot and (serves or state.release_of(action.slot) != state.wanted.desired):
+        found = state.slots[action.slot]
+        for number in sorted(found.servers) if found else []:
+            crash(env, env.record.state(), action.slot, error.message, number)
+        return error
     if action.slot is None or (serves and action.kind not in ("bake", "start", "prove")):
         raise error
     if serves and action.kind != "bake":

@@ -27,6 +27,7 @@ from serve.watch.prober import Prober
 LOOK_SECONDS = 0.1  # between two looks while something is under way, or waited for
 MOST_LOST = 3
 SWITCH_SECONDS = 60
+MOVES_SERVERS = ("start", "stop", "sleep", "wake")
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Loop:
             seen = observe(env, state, hung)
             if env.record.state() is state:
                 task = self.tasks.action
-                leaving = task.slot if task and task.kind in ("start", "stop") else None
+                leaving = task.slot if task and task.kind in MOVES_SERVERS else None
                 name_standbys(env, state, seen, leaving)
                 return state, seen
 
@@ -124,7 +125,7 @@ class Loop:
         assert action is not None
         self.tasks.cancel()
         late = f"{words(action)} did not end within {seconds:.0f} s"
-        kind = LostError if action.kind in (*WATCHES, "stop") else ExternalError
+        kind = LostError if action.kind in (*WATCHES, "stop", "sleep") else ExternalError
         return Ended(action, kind(late, hint=f"tunegate logs {env.config.name}"))
 
     def cancel(self) -> None:
@@ -141,7 +142,7 @@ class Loop:
     @property
     def is_moving_traffic(self) -> bool:
         """Whether a task changes what the router's maps say."""
-        return self.tasks.action is not None and self.tasks.action.kind in ("start", "switch", "stop")
+        return self.tasks.action is not None and self.tasks.action.kind in ("switch", *MOVES_SERVERS)
 
 
 def trusted_slots(state: State) -> list[SlotName]:
@@ -149,7 +150,9 @@ def trusted_slots(state: State) -> list[SlotName]:
     return [
         slot
         for slot, found in state.slots.items()
-        if found and (slot == state.active or found.is_proven or (slot == state.candidate and state.moves.weight))
+        if found
+        and not found.rest
+        and (slot == state.active or found.is_proven or (slot == state.candidate and state.moves.weight))
     ]
 
 
@@ -165,6 +168,7 @@ def name_standbys(env: Environment, state: State, seen: Observed, leaving: SlotN
         if found
         and slot != leaving
         and found.is_proven
+        and not found.rest
         and slot in seen.alive
         and not {(slot, number) for number in found.servers} <= seen.hung
         and found.release not in given_up
@@ -196,7 +200,7 @@ def deadline_of(action: Action, config: DeployConfig) -> float:
         return rest + share_seconds + config.watch.extend_seconds
     if action.kind == "bake":
         return rest + config.bake_seconds + config.watch.extend_seconds + config.drain_deadline_seconds
-    if action.kind == "stop":
+    if action.kind in ("stop", "sleep"):
         return rest + config.drain_deadline_seconds
     if action.proof == "healthy":
         return rest + config.start_timeout_seconds

@@ -10,9 +10,10 @@ from configs.environment.strategy import ShadowFirst
 from configs.errors import InputError
 from configs.release import ADAPTER, Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
+from infra.boot import members_of
 from infra.dvc.releases import find, find_trusted
 from infra.vllm.adapter_names import prefix_of
-from infra.vllm.runtime_adapters import load_adapter
+from infra.vllm.runtime import load_adapter
 from infra.vllm.sampling import sampling_of
 from infra.vllm.server import SlotProcess, reap_orphan, start_slot, stop_slot
 from infra.vllm.tracing import tracing_of
@@ -23,12 +24,13 @@ from serve.proofs.prove import prove
 from serve.record.environment import Environment
 from serve.record.facts import Crashed, Numbered, Placed, Started, Starting, Stopped
 from serve.record.state import State
-from serve.switch.gpus import place_for, plan_gpus
+from serve.switch.gpus import await_memory, await_release, place_for, places_of, plan_gpus
 from serve.switch.shared_server import adapter_limits, end_server, port_for, ports_for, shared_server, why_not_shared
 from serve.switch.traffic import count_server, traffic_of
 from serve.watch.liveness import answers
 
 KILL_SECONDS = 5
+WAKING_SECONDS = 15  # an assumption, generous: goal 5 s of an 8B
 POLL_SECONDS = 0.25
 
 
@@ -103,6 +105,7 @@ def start_one_more(
 def start_server(
     env: Environment, slot: SlotName, directory: Path, manifest: Manifest, port: int, number: int, place: Placed | None
 ) -> None:
+    await_memory(place)
     takes_adapters = env.config.capacity == "adapter"
     log = env.log_path(slot, number)
     process = start_slot(
@@ -119,6 +122,7 @@ def start_server(
         owner=env.record.owner,
         devices=place["gpus"] if place else env.config.slots.devices_of(slot, number),
         utilization=place["utilization"] if place else None,
+        sleeps=bool(place and place.get("sleeps")),
     )
     pid, boot, ticks = process.process
     facts: Started = {"pid": pid, "boot": boot, "ticks": ticks, "port": port, "log": str(log)}
@@ -214,18 +218,15 @@ def prove_shadow(env: Environment, slot: SlotName) -> Mapping[str, object]:
 
 
 def stop(env: Environment, state: State, slot: SlotName) -> None:
-    """Retires a slot once its open streams are zero or the deadline has passed; the record says which. Where a swap
-    stops what serves, the router holds new requests from here on."""
-    deadline: float = env.config.drain_deadline_seconds
-    if slot == state.moves.swapping and state.refused is None:
-        env.router.pause()
-        deadline = state.planned.get("drain_seconds", deadline)
-    stand_down(env, slot)
-    began = time.monotonic()
-    open_streams = wait_for_streams(env, slot, deadline) if slot in env.alive(state) else 0
+    """Retires a slot once its open streams are zero or the deadline has passed; the record says which. It is over when
+    the memory of its GPUs is back."""
+    drained, open_streams = drain(env, state, slot)
     env.report_progress(f"retire {slot}, {open_streams} streams open")
-    drained = round(time.monotonic() - began, 1)
+    places, pids = places_of(env, state, slot), [one.pid for one in env.processes(state, slot)]
+    family = [pid for one in pids for pid in members_of(one)]
     end_server(env, state, slot, KILL_SECONDS)
+    if not await_release(places, family):
+        env.report_progress(f"{slot} has ended, and its GPUs' memory is not back")
     for port in ports_for(env, state, slot):
         reap_orphan(port, env.record.owner)
     facts: Stopped = {
@@ -235,6 +236,20 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
         "drain_seconds": drained,
     }
     env.record.append("stopped", slot, **facts)
+
+
+def drain(env: Environment, state: State, slot: SlotName) -> tuple[float, int]:
+    """Seconds that it took, and the streams that are open still. Where a swap stops what serves, or lays it to sleep,
+    the router holds new requests from here on."""
+    deadline: float = env.config.drain_deadline_seconds
+    if slot == state.moves.swapping and state.refused is None:
+        env.router.pause()
+        longest = max(0.0, env.config.router.queue_seconds - WAKING_SECONDS)  # what waits is answered by what wakes
+        deadline = state.planned.get("drain_seconds", min(deadline, longest))
+    stand_down(env, slot)
+    began = time.monotonic()
+    open_streams = wait_for_streams(env, slot, deadline) if slot in env.alive(state) else 0
+    return round(time.monotonic() - began, 1), open_streams
 
 
 def wait_for_streams(env: Environment, slot: SlotName, seconds: float) -> int:

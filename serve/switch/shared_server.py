@@ -9,7 +9,7 @@ from configs.release import ADAPTER, Manifest, read_manifest, short
 from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import folder_of
 from infra.vllm.arguments import padded_rank
-from infra.vllm.runtime_adapters import unload_adapter
+from infra.vllm.runtime import unload_adapter
 from infra.vllm.server import SlotProcess, stop_slot
 from serve.record.environment import Environment
 from serve.record.facts import AdapterLimits, Started

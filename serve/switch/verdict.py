@@ -20,7 +20,7 @@ from infra.dvc.releases import folder_of
 from infra.dvc.signatures import verify_published
 from infra.state.folder import state_folder
 from infra.state.places import RECORD
-from infra.vllm.version import vllm_version
+from infra.vllm.server import vllm_version
 from serve.record.champion import judging, last_served
 from serve.record.record import Record
 

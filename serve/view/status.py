@@ -44,6 +44,7 @@ def status(env: Environment) -> Standing:
             "release": found.release if found else None,
             "server": f"127.0.0.1:{server.port}{server.prefix}" if server else None,
             "alive": name in seen.alive,
+            **({"asleep": True} if found and found.rest else {}),  # type: ignore[typeddict-item]  # only where it is so
             "servers": {"wanted": found.count, "alive": sum(one[0] == name for one in running)} if found else None,
             "weight": seen.weights.get(name, 0),
             "proofs": [proof for proof in PROOF if found and proof in found.proofs],
@@ -142,7 +143,8 @@ def server_words(one: SlotStanding) -> str:
     """With the count, where a slot is to have several."""
     if one["release"] is None:
         return "-"
-    word, servers = "alive" if one["alive"] else "dead", one["servers"]
+    servers, living = one["servers"], "asleep" if one.get("asleep") else "alive"
+    word = living if one["alive"] else "dead"
     return f"{servers['alive']} of {servers['wanted']} {word}" if servers and servers["wanted"] > 1 else word
 
 

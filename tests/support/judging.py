@@ -15,7 +15,7 @@ from configs.metrics import EVALUATION_VERSION
 from configs.rules.gate import GateConfig
 from configs.verdict import NO_CHAMPION, Binding, Verdict
 from infra.dvc.releases import folder_of
-from infra.vllm.version import vllm_version
+from infra.vllm.server import vllm_version
 from serve.record.champion import last_served
 from serve.switch.verdict import check_verdict
 

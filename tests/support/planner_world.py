@@ -32,13 +32,12 @@ def settings_of(keep: Any = True, promotion: Any = "auto", **facts: Any) -> Depl
 class World(Machine):
     """The events are all that survives a kill of the command.
 
-    `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap), or
-    for a second adapter in the first (adapter). `now`: the true time, in seconds; the wall clock is `clock_ahead` of
-    it. `task`: a long action that is under way, and what was so when it began.
+    `bad` releases fail at the named proof, those in `breach` under traffic. `room`: for two servers, for one (swap),
+    for one that is awake (sleep), or for a second adapter in the first (adapter). `now`: the true time, in seconds; the
+    wall clock is `clock_ahead` of it. `task`: a long action that is under way, and what was so when it began.
     """
 
     kinds: list[str] = field(default_factory=list)
-    proven: set[str] = field(default_factory=set)
     bad: dict[str, str] = field(default_factory=dict)
     breach: set[str] = field(default_factory=set)
     room: str = "surge"
@@ -152,6 +151,10 @@ class World(Machine):
             self.end(slot)
             yield
             self.note("stopped", slot)
+        elif action.kind == "sleep":
+            yield from self.sleep(slot)
+        elif action.kind == "wake":
+            yield from self.wake(slot, state)
         elif action.kind == "crashed":
             self.crash_server(slot, action.server)
             yield
@@ -163,13 +166,36 @@ class World(Machine):
         elif action.kind == "refuse":
             self.note("refused", slot, why=action.why)
 
+    def sleep(self, slot: SlotName) -> Iterator[None]:
+        self.paused = True
+        yield
+        self.note("sleeping", slot)
+        yield
+        if slot in self.hung or slot not in self.servers:
+            self.end(slot)
+            self.note("stopped", slot)
+            return
+        self.asleep.add(slot)
+        yield
+        self.note("slept", slot)
+
+    def wake(self, slot: SlotName, state: State) -> Iterator[None]:
+        self.note("waking", slot)
+        yield
+        if slot not in self.servers or slot in self.hung:
+            self.fail(slot, 0, "its server does not wake", state, wakes=True)
+            return
+        self.asleep.discard(slot)
+        yield
+        self.note("woken", slot)
+
     def start(self, slot: SlotName, number: int, release: str) -> Iterator[None]:
         if self.joins(Action("start", slot, number, release)):
             self.note("starting", slot, release=release, server=number)
             yield
             self.down.discard((slot, number))
             yield
-            self.note("started", slot, pid=1, server=number)
+            self.note("started", slot, pid=1, server=number, **self.place)
             return
         beside = self.state.slots[other(slot)]
         joins = (
@@ -184,13 +210,11 @@ class World(Machine):
         yield
         self.servers[slot], self.joined = release, joins
         yield
-        self.note("started", slot, pid=1)
+        self.note("started", slot, pid=1, **self.place)
 
-    def joins(self, action: Action) -> bool:
-        """Whether a server is started beside its slot's others."""
-        slot = action.slot
-        is_same = slot is not None and self.state.release_of(slot) == action.release
-        return action.kind == "start" and slot is not None and is_same and self.has_process(slot)
+    @property
+    def place(self) -> dict[str, object]:
+        return {"place": {"gpus": ["GPU-0"], "utilization": 0.9, "sleeps": True}} if self.room == "sleep" else {}
 
     def prove(self, slot: SlotName, number: int, proof: str, state: State) -> Iterator[None]:
         release = str(state.release_of(slot))
@@ -205,11 +229,13 @@ class World(Machine):
             if found and found.is_proven:
                 self.proven.add(release)
 
-    def fail(self, slot: SlotName, number: int, why: str, state: State) -> None:
-        """As serve/deploy.py answers a failed proof."""
-        if slot in (state.active, state.moves.swapping):
-            self.crash_server(slot, number)
-            self.note("crashed", slot, release=state.release_of(slot), server=number)
+    def fail(self, slot: SlotName, number: int, why: str, state: State, *, wakes: bool = False) -> None:
+        """As serve/switch/failure.py answers a failed proof, or a server that does not wake."""
+        if slot in (state.active, state.moves.swapping) or (wakes and state.release_of(slot) != state.wanted.desired):
+            found = state.slots[slot]
+            for one in sorted(found.servers) if wakes and found else [number]:
+                self.crash_server(slot, one)
+                self.note("crashed", slot, release=state.release_of(slot), server=one)
         else:
             self.note("refused", why=why)
 
@@ -241,17 +267,9 @@ class World(Machine):
         else:
             self.note("refused", why="a breach under traffic")
 
-    def serving(self) -> set[SlotName]:
-        """Those of them that were seen healthy: an orphan of a killed start may not even have come up."""
-        known = {
-            slot
-            for slot, found in self.state.slots.items()
-            if found and any("healthy" in one.proofs and not one.crashed for one in found.servers.values())
-        }
-        return self.answering() & known
-
     def check(self, action: Action | End) -> None:
-        """None may end the only server that answers, but a declared swap; none may let traffic to the unproven."""
+        """None may end the only server that answers, but a declared swap; none may let traffic to the unproven, nor to
+        what sleeps; and nothing starts or wakes beside what a swap is to take the memory of."""
         joins = isinstance(action, Action) and self.joins(action)
         if action.kind in ("stop", "start") and not joins:
             assert (
@@ -259,15 +277,16 @@ class World(Machine):
                 or action.slot == self.state.moves.swapping
                 or self.weights[action.slot] < 100
             ), f"{action} ends what serves"
+        if action.kind in ("start", "wake") and self.state.moves.swapping and action.slot:
+            beside = other(action.slot)
+            assert beside not in self.servers or beside in self.asleep, f"{action} beside {beside}, which is awake"
+        if action.kind == "sleep":
+            assert action.slot == self.state.moves.swapping, f"{action} of what is not swapped"
+        if action.kind == "switch":
+            assert action.slot not in self.asleep, f"{action}, which sleeps"
         if isinstance(action, Action) and action.kind in ("switch", "step") and action.slot and action.weight != 0:
             release = self.state.release_of(action.slot)
             assert release in self.proven, f"{action} lets traffic to {release}, never proven"
-
-    def check_world(self) -> None:
-        """Never two at full weight; never a share for a digest that was not proven."""
-        assert sum(self.weights.values()) in (0, 100)
-        for slot in self.answering():
-            assert self.servers[slot] in self.proven, f"{slot} answers from {self.servers[slot]}, never proven"
 
     def settle(self, most: int = 120) -> End:
         """Until nothing is left to do: it always ends."""

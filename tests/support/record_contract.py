@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from serve.record import facts
+from serve.record import facts, git_facts
 from serve.record.event import Event, Kind
 from serve.record.facts import Receipt
 
@@ -34,11 +34,15 @@ FACTS: dict[Kind, Any] = {
     "crashed": facts.Crashed,
     "paged": facts.Because,
     "failed": facts.Failed,
-    "pulled": facts.Pulled,
-    "proposed": facts.Proposed,
-    "reported": facts.Reported,
+    "pulled": git_facts.Pulled,
+    "proposed": git_facts.Proposed,
+    "reported": git_facts.Reported,
     "keyed": facts.Keyed,
     "inconclusive": facts.Inconclusive,
+    "sleeping": facts.Nothing,
+    "slept": facts.Stopped,
+    "waking": facts.Nothing,
+    "woken": facts.Woken,
 }
 assert set(FACTS) == set(get_args(Kind))
 ADAPTERS = {kind: TypeAdapter(shape) for kind, shape in FACTS.items()}

@@ -1,5 +1,5 @@
-"""A real vLLM with our middleware inside: it streams as before, what it said is on disk, is replayed as a load, and its
-counters are read."""
+"""A real vLLM with our middleware inside: it streams as before, what it said is on disk, is replayed as a load, its
+counters are read, and it sleeps and wakes (a CPU's gives no memory back by that)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from configs.environment.load_test import LoadTest
 from configs.release import read_manifest
 from infra.dvc.releases import folder_of
 from infra.vllm.counters import Counted, between, read_metrics
+from infra.vllm.runtime import lay_to_sleep, wake
 from infra.vllm.sampling import sampling_of
-from infra.vllm.server import free_port, start_slot, stop_slot, wait_healthy
+from infra.vllm.server import SlotProcess, free_port, start_slot, stop_slot, wait_healthy
+from infra.vllm.sleep import PATH
 from serve.load.run import run_load_test
 from serve.load.samples import read_trace
 from tests.serve.conftest import checkout, publish
@@ -30,8 +32,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def served(publish: Callable[..., str]) -> Iterator[tuple[str, Path]]:
-    """Base URL and release directory of a slot that samples everything."""
+def server(publish: Callable[..., str]) -> Iterator[tuple[SlotProcess, Path]]:
+    """A slot that samples everything and can sleep, and its release's directory."""
     directory = folder_of(publish("sampled", 3)) / "release"
     config = DeployConfig.model_validate(
         {"name": "x", "model": "assistant", "state_dir": "sampled", "sampling": {"share": 1.0}}
@@ -43,12 +45,19 @@ def served(publish: Callable[..., str]) -> Iterator[tuple[str, Path]]:
         served_name="assistant",
         log=Path("sampled/blue.log"),
         sampled=sampling_of(config, "blue"),
+        sleeps=True,
     )
     try:
         wait_healthy(slot, 600)
-        yield f"http://127.0.0.1:{slot.port}", directory
+        yield slot, directory
     finally:
         stop_slot(slot, drain_seconds=5)
+
+
+@pytest.fixture
+def served(server: tuple[SlotProcess, Path]) -> tuple[str, Path]:
+    slot, directory = server
+    return slot.base_url, directory
 
 
 def sampled(count: int) -> list[Any]:
@@ -122,3 +131,29 @@ def test_the_samples_are_a_load_and_vllm_counts_it(served: tuple[str, Path]) -> 
     assert window.answers == window.truncated == many - figures["failures"]
     assert window.first is not None and window.per_token is not None and window.lengths is not None
     assert window.first.n == window.lengths.n == window.answers and window.lengths.total == 6 * window.answers
+
+
+def test_asleep_it_answers_nobody_and_awake_it_says_the_same(server: tuple[SlotProcess, Path]) -> None:
+    slot, _ = server
+    message = {"role": "user", "content": "still there?"}
+    body = {"model": "assistant", "messages": [message], "max_tokens": 6, "temperature": 0}
+
+    def answer() -> str:
+        reply = httpx.post(f"{slot.base_url}/v1/chat/completions", json=body, timeout=120).json()
+        return str(reply["choices"][0]["message"]["content"])
+
+    before = answer()
+    for _ in range(2):  # a command that was killed lays it to sleep again
+        lay_to_sleep(slot, 60)
+    assert httpx.get(f"{slot.base_url}{PATH}", timeout=60).json() == {"asleep": True}
+    assert httpx.get(f"{slot.base_url}/health", timeout=60).status_code == 200
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{slot.base_url}/v1/chat/completions", json=body, timeout=2)
+    for _ in range(2):
+        wake(slot, 60)
+    assert answer() == before
+
+
+@pytest.mark.parametrize("path", ["/sleep", "/wake_up", "/collective_rpc", "/server_info"])
+def test_vllms_development_server_stays_shut(served: tuple[str, Path], path: str) -> None:
+    assert httpx.post(f"{served[0]}{path}", json={}, timeout=60).status_code == 404

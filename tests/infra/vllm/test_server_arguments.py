@@ -75,6 +75,18 @@ def test_what_serving_says_reaches_vllm_and_the_rest_is_vllms_choice(
     assert words(**serving) == expected
 
 
+@pytest.mark.parametrize(("device", "flags"), [("cuda", ["--enable-sleep-mode"]), ("cpu", [])])
+def test_a_server_that_can_sleep_has_our_path_for_it_and_vllms_mode_where_there_is_a_gpu(
+    device: str, flags: list[str]
+) -> None:
+    made = manifest("causal-lm").model_copy(update={"serving": Serving.model_validate({"device": device})})
+    given = vllm_arguments(Path("/releases/demo"), made, port=8101, served_name="m", sleeps=True)
+    assert given[-2 - len(flags) :] == ["--middleware", "infra.vllm.sleep.Sleep", *flags]
+    told = middleware_environment(made, "m", None, hot=False, sleeps=True)
+    assert told["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+    assert "VLLM_SERVER_DEV_MODE" not in told
+
+
 def test_tokens_are_guessed_from_the_prompt(tmp_path: Path) -> None:
     flag, value = words(**CUDA, speculative={"tokens": 3})
     assert flag == "--speculative-config"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from serve.gitops.gitlab_status import Report, report_of, send, unreported
 from serve.record.event import Event
-from serve.record.facts import Reported
 from serve.record.fold import fold
+from serve.record.git_facts import Reported
 from serve.record.state import State
 from tests.serve.record.test_drift_reasons import BACK, BROKEN, GOOD, event
 from tests.support.planner_world import NEW, OLD

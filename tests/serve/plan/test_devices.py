@@ -11,7 +11,20 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from serve.plan.devices import BESIDE_GIB, Gpu, Need, Place, Plan, assign, capacity, kinds_of, plan_slots
+from configs.slots import SLOTS, SlotName
+from serve.plan.devices import (
+    BESIDE_GIB,
+    Gpu,
+    Need,
+    Place,
+    Plan,
+    anywhere,
+    assign,
+    capacity,
+    kinds_of,
+    listed,
+    plan_slots,
+)  # fmt: skip
 
 pytestmark = pytest.mark.unit
 SIZES = (24.0, 48.0, 80.0)
@@ -76,7 +89,7 @@ def places_of(plan: Plan) -> list[Place]:
 @settings(max_examples=400, deadline=None)
 @given(machines(), NEEDS, st.integers(1, 3), st.integers(0, 10**6))
 def test_what_is_admitted_starts_in_any_order(gpus: list[Gpu], need: Need, servers: int, seed: int) -> None:
-    plan = plan_slots(gpus, need, servers, host_gib=500)
+    plan = plan_slots(gpus, need, servers, 500, anywhere(need))
     assume(plan is not None)
     assert plan is not None
     assert {slot: len(places) for slot, places in plan.slots.items()} == {"blue": servers, "green": servers}
@@ -87,6 +100,34 @@ def test_what_is_admitted_starts_in_any_order(gpus: list[Gpu], need: Need, serve
         assert machine.starts(place, need)
     used = [uuid for place in places for uuid in place.gpus]
     assert (len(used) == len(set(used))) or plan.mode != "own"
+
+
+@settings(max_examples=300, deadline=None)
+@given(machines(), NEEDS, st.data())
+def test_on_the_gpus_of_lists_both_slots_start_or_take_turns(gpus: list[Gpu], need: Need, data: st.DataObject) -> None:
+    """Lists of one slot or of both may name the same GPU."""
+    assume(len(gpus) >= need.width)
+    named = st.lists(st.sampled_from([one.uuid for one in gpus]), min_size=need.width, max_size=need.width, unique=True)
+    lists: dict[tuple[SlotName, int], list[str]] = {(slot, 0): data.draw(named) for slot in SLOTS}
+    plan = plan_slots(gpus, need, 1, 500, listed(lists, need))
+    known = {one.uuid: one for one in gpus}
+
+    def fits(*slots: SlotName) -> bool:
+        """With the smallest share that is enough on the smallest of each server's GPUs, in thousandths."""
+        taken = dict.fromkeys(known, 0.0)
+        for slot in slots:
+            part = max(need.each / known[uuid].total_gib for uuid in lists[slot, 0]) + 0.001
+            for uuid in lists[slot, 0]:
+                taken[uuid] += part * known[uuid].total_gib + BESIDE_GIB
+        return all(gib <= known[uuid].usable_gib for uuid, gib in taken.items())
+
+    assert not fits(*SLOTS) or (plan is not None and plan.mode in ("own", "shared"))
+    if plan is None:
+        assert not all(fits(slot) for slot in SLOTS)
+        return
+    machine, places = Machine(gpus), places_of(plan)
+    assert {slot: list(plan.slots[slot][0].gpus) for slot in SLOTS} == {slot: lists[slot, 0] for slot in SLOTS}
+    assert all(machine.starts(place, need) for place in data.draw(st.permutations(places)))
 
 
 def is_possible(gpus: list[Gpu], need: Need, count: int) -> bool:
@@ -121,7 +162,7 @@ def test_what_is_refused_has_no_assignment_at_all(gpus: list[Gpu], need: Need, c
 def test_a_server_is_alone_on_its_gpus_where_that_can_be(gpus: list[Gpu], need: Need, servers: int) -> None:
     """One for one: with a width of one GPU it can be wherever enough of them hold a server."""
     assume(need.width == 1 and sum(capacity(one, need) > 0 for one in gpus) >= 2 * servers)
-    plan = plan_slots(gpus, need, servers, host_gib=0)
+    plan = plan_slots(gpus, need, servers, 0, anywhere(need))
     assert plan is not None and plan.mode == "own"
 
 
@@ -130,10 +171,10 @@ def test_a_server_is_alone_on_its_gpus_where_that_can_be(gpus: list[Gpu], need: 
 def test_the_order_in_which_gpus_are_named_changes_no_mode(
     gpus: list[Gpu], need: Need, servers: int, shuffle: random.Random
 ) -> None:
-    plan = plan_slots(gpus, need, servers, host_gib=0)
+    plan = plan_slots(gpus, need, servers, 0, anywhere(need))
     again = list(gpus)
     shuffle.shuffle(again)
-    found = plan_slots(again, need, servers, host_gib=0)
+    found = plan_slots(again, need, servers, 0, anywhere(need))
     assert (plan and plan.mode) == (found and found.mode)
 
 
@@ -169,10 +210,11 @@ def test_the_order_in_which_gpus_are_named_changes_no_mode(
     ],
 )
 def test_the_worlds_of_owners(gpus: list[Gpu], need: Need, host_gib: float, mode: str | None) -> None:
-    plan = plan_slots(gpus, need, 1, host_gib)
+    plan = plan_slots(gpus, need, 1, host_gib, anywhere(need))
     assert (plan.mode if plan else None) == mode
 
 
 def test_what_others_hold_is_left_to_them() -> None:
-    (place,) = plan_slots([gpu(0, held=40.0)], Need(16, 8, 2), 1, 0).slots["blue"]  # type: ignore[union-attr]
+    need = Need(16, 8, 2)
+    (place,) = plan_slots([gpu(0, held=40.0)], need, 1, 0, anywhere(need)).slots["blue"]  # type: ignore[union-attr]
     assert place.utilization * 80 <= 40 - BESIDE_GIB

@@ -12,9 +12,8 @@ from configs.errors import RefusedError
 from configs.release import Manifest, read_manifest
 from configs.run.serving import Serving
 from infra.dvc.releases import folder_of
-from infra.nvml import Device
-from serve.plan.devices import Need
-from serve.plan.gpu_memory import need_on_gpus, plan_places
+from serve.plan.devices import Gpu, Need, anywhere
+from serve.plan.gpu_memory import Here, need_on_gpus, plan_places
 from serve.record.facts import Placed
 from tests.support.few_bytes import publish
 
@@ -29,10 +28,6 @@ LLAMA_8B = {
     "num_key_value_heads": 8,
     "vocab_size": 128_256,
 }
-
-
-def device(number: int, free: float = 79.0, **facts: Any) -> Device:
-    return Device(f"GPU-{number:04}", "NVIDIA H100 80GB HBM3", 80.0, free, **({"held": {}} | facts))
 
 
 @pytest.fixture
@@ -72,23 +67,27 @@ def config(**facts: Any) -> DeployConfig:
     return DeployConfig.model_validate({"name": "x", "model": "m", "gate": None, "slots": {"devices": "auto"}} | facts)
 
 
-def plan(need: Need, here: list[Device], serving: list[Placed], ours: set[int] | None = None, **facts: Any) -> Any:
-    return plan_places(config(**facts), "green", need, str(need), here, ours or set(), serving, host_gib=100)
+def plan(need: Need, gpus: list[Gpu], serving: list[Placed], weights: float = 16, **facts: Any) -> Any:
+    return plan_places(config(**facts), "green", need, str(need), Here(gpus, 100, anywhere(need), serving, weights))
+
+
+def gpu(number: int, usable: float = 80.0) -> Gpu:
+    return Gpu(f"GPU-{number:04}", 80.0, usable)
 
 
 EIGHT = Need(16, 8, 2)
 
 
 def test_the_first_release_leaves_room_for_the_next_one() -> None:
-    alone = plan(EIGHT, [device(0), device(1)], [])
+    alone = plan(EIGHT, [gpu(0), gpu(1)], [])
     assert alone["mode"] == "surge" and "GPUs of its own" in alone["why"]
-    (shared,) = plan(EIGHT, [device(0)], [])["places"]
+    (shared,) = plan(EIGHT, [gpu(0)], [])["places"]
     assert shared["gpus"] == ["GPU-0000"] and shared["utilization"] < 0.5
 
 
 def test_the_next_one_takes_what_the_first_left() -> None:
     first: Placed = {"gpus": ["GPU-0000"], "utilization": 0.45}
-    found = plan(EIGHT, [device(0, free=42.0, held={5: 37.0})], [first], ours={5})
+    found = plan(EIGHT, [gpu(0)], [first])
     (place,) = found["places"]
     assert found["mode"] == "surge" and first["utilization"] + place["utilization"] < 1
     assert "beside what serves" in found["why"]
@@ -96,22 +95,47 @@ def test_the_next_one_takes_what_the_first_left() -> None:
 
 def test_in_place_of_what_serves_it_has_the_whole_gpu() -> None:
     first: Placed = {"gpus": ["GPU-0000"], "utilization": 0.9}
-    found = plan(Need(40, 20, 2), [device(0, free=5.0, held={5: 74.0})], [first], ours={5})
+    found = plan(Need(40, 20, 2), [gpu(0)], [first])
     assert found["mode"] == "swap" and found["places"][0]["utilization"] > 0.9
+
+
+BIG = Need(16, 48, 2)  # two fit no GPU, each by itself does
+AWAKE: Placed = {"gpus": ["GPU-0000"], "utilization": 0.9, "sleeps": True}
+
+
+def test_where_one_at_a_time_fits_the_first_is_started_so_that_it_can_sleep_and_the_next_lays_it_to_sleep() -> None:
+    (first,) = plan(BIG, [gpu(0)], [])["places"]
+    assert first["sleeps"]
+    found = plan(BIG, [gpu(0)], [first])
+    assert (found["mode"], found["places"][0]["sleeps"]) == ("sleep", True)
+    assert "16.0 GiB of it in the host's memory" in found["why"]
+
+
+@pytest.mark.parametrize(
+    ("serving", "weights", "capacity"),
+    [
+        ({"gpus": ["GPU-0000"], "utilization": 0.9}, 16.0, "auto"),
+        (AWAKE, 101.0, "auto"),
+        (AWAKE, 16.0, "swap"),
+    ],
+    ids=["what serves was started without it", "no memory of the host for its weights", "no sleep wanted"],
+)
+def test_what_cannot_sleep_is_stopped_for_the_next(serving: Placed, weights: float, capacity: str) -> None:
+    assert plan(BIG, [gpu(0)], [serving], weights, capacity=capacity)["mode"] == "swap"
 
 
 @pytest.mark.parametrize(
     ("need", "here", "serving", "capacity", "why"),
     [
-        (Need(140, 8, 2), [device(0)], [], "auto", "no GPUs for it"),
-        (EIGHT, [device(0, free=5.0, held={99: 74.0})], [], "auto", "GPU-0000 5.0 of 80.0 GiB"),
-        (Need(140, 8, 2), [device(0)], [{"gpus": ["GPU-0000"], "utilization": 0.9}], "auto", "even in place"),
-        (Need(60, 8, 2), [device(0)], [{"gpus": ["GPU-0000"], "utilization": 0.9}], "surge", "beside what serves"),
+        (Need(140, 8, 2), [gpu(0)], [], "auto", "no GPUs for it"),
+        (EIGHT, [gpu(0, 5.0)], [], "auto", "GPU-0000 5.0 of 80.0 GiB"),
+        (Need(140, 8, 2), [gpu(0)], [{"gpus": ["GPU-0000"], "utilization": 0.9}], "auto", "even in place"),
+        (Need(60, 8, 2), [gpu(0)], [{"gpus": ["GPU-0000"], "utilization": 0.9}], "surge", "beside what serves"),
     ],
     ids=["too large", "others hold it", "too large even in place", "no swap wanted"],
 )
 def test_what_cannot_be_is_refused_with_its_arithmetic(
-    need: Need, here: list[Device], serving: list[Placed], capacity: str, why: str
+    need: Need, here: list[Gpu], serving: list[Placed], capacity: str, why: str
 ) -> None:
     with pytest.raises(RefusedError, match=why) as refused:
         plan(need, here, serving, capacity=capacity)

@@ -124,3 +124,16 @@ def test_a_wait_for_the_next_start_interrupts_nothing(slot: SlotName) -> None:
     world.servers.pop("blue")
     found = urgent(world)
     assert found is None or found.kind != "wait"
+
+
+def test_what_comes_back_after_a_failed_swap_is_let_start() -> None:
+    """Its slot is on record before its server is."""
+    world = deployed()
+    world.room = "swap"
+    world.bad = {NEW: "smoke"}
+    world.note("desired", release=NEW)
+    while not (world.log and isinstance(world.log[-1], Action) and world.log[-1].kind == "start" and world.log[-1].slot == "blue"):
+        world.step(left_after=2)
+    found = world.state.slots["blue"]
+    assert world.state.moves.swapping == "blue" and found and not found.servers
+    assert urgent(world) is None

@@ -29,7 +29,7 @@ STRATEGIES: list[dict[str, Any]] = [
     {"kind": "canary", "steps": [5, 25, 100]},
     {"kind": "shadow", "share": 10, "seconds": 5},
 ]
-ROOMS = ["surge", "swap", "adapter"]
+ROOMS = ["surge", "swap", "sleep", "adapter"]
 RELEASES = st.sampled_from([OLD, NEW, NEXT])
 COUNTED = {"steps": 0}
 LONGEST_WAIT = 1.0  # backoff_seconds: at the third crash nobody waits, a person is called

@@ -24,7 +24,7 @@ from infra.boot import identify
 from infra.dvc.releases import folder_of
 from infra.haproxy.api_keys import api_key
 from infra.vllm.adapter_names import prefix_of
-from infra.vllm.runtime_adapters import load_adapter, unload_adapter
+from infra.vllm.runtime import load_adapter, unload_adapter
 from infra.vllm.server import SlotProcess, is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.plan.capacity import GIB, adapter_gib, decide_adapter

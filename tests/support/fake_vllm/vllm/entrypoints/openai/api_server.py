@@ -3,7 +3,7 @@ release that it was given.
 
 Of unmerged adapters it serves one for each name that it was started with or was told of, as our middleware has vLLM do
 it. Of users' requests it sums up what that middleware would. Its behaviour is read at each request from the file that
-TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error" | "slow"}.
+TUNEGATE_FAKE names: {"RELEASE NAME": "hang" | "wrong" | "empty" | "error" | "slow" | "insomnia" | "coma"}.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.vllm.adapter_names import LOAD, UNLOAD, target_of
+from infra.vllm.sleep import MIDDLEWARE as SLEEP
+from infra.vllm.sleep import PATH as SLEEP_PATH
 from infra.vllm.strata import PATH, Asked, Tally
 
 ARGUMENTS = {word: sys.argv[at + 1] for at, word in enumerate(sys.argv[:-1]) if word.startswith("--")}
@@ -42,6 +44,8 @@ OWN = ARGUMENTS.get("--lora-modules", "").partition("=")[0] or None
 SERVED = {OWN: read(Path(ARGUMENTS["--model"]))}
 METERED = json.loads(os.environ.get("TUNEGATE_USAGE", "{}"))
 TALLY, LOCK = Tally(), threading.Lock()
+AWAKE = threading.Event()
+AWAKE.set()
 TOKEN_SECONDS = float(os.environ.get("TUNEGATE_FAKE_PACE", "0.002"))
 SLOWER = 50
 
@@ -73,15 +77,33 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         self.note(content)
 
+    def do_DELETE(self) -> None:
+        self.rest(asleep=False)
+
+    def rest(self, *, asleep: bool) -> None:
+        """As the middleware that it was started with, or was not. Beside a server that is awake no GPU has room for
+        its memory: that is the test's to see."""
+        if SLEEP not in sys.argv:
+            return self.send({"detail": "Not Found"}, 404)
+        if mode(SERVED[OWN]) == ("insomnia" if asleep else "coma"):
+            return self.send({"error": "no"}, 500)
+        (AWAKE.clear if asleep else AWAKE.set)()
+        self.send({"asleep": asleep})
+
     def do_GET(self) -> None:
+        if self.path == SLEEP_PATH:
+            return self.send({"asleep": not AWAKE.is_set()})
         if target_of(self.path).path == PATH:
             with LOCK:
                 return self.send(TALLY.strata)
         self.send({"object": "list", "data": [{"id": ARGUMENTS["--served-model-name"]}]})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])) or b"{}")
         target = target_of(self.path)
+        if target.path == SLEEP_PATH:
+            return self.rest(asleep=True)
+        AWAKE.wait()  # as vLLM's scheduler: whoever asks a sleeper waits
         if target.path in (LOAD, UNLOAD):
             self.change(target.path, body)
         elif (served := SERVED.get(target.adapter or OWN)) is None:

@@ -1,5 +1,5 @@
-"""The seam to a running vLLM's adapters: one more is loaded beside the first, or taken away, by its runtime API on
-loopback."""
+"""The seam to a vLLM that runs: one more adapter is loaded beside the first, or taken away; it sleeps and wakes. Over
+its own loopback, never through the router."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from configs.errors import ExternalError
 from infra.vllm.adapter_names import LOAD, UNLOAD
 from infra.vllm.server import SlotProcess
+from infra.vllm.sleep import PATH
 
 if TYPE_CHECKING:
     import httpx
@@ -40,3 +41,28 @@ def tell_engine(engine: SlotProcess, path: str, body: dict[str, str], seconds: f
         return httpx.post(f"http://127.0.0.1:{engine.port}{path}", json=body, timeout=seconds)
     except httpx.HTTPError:
         return None
+
+
+def lay_to_sleep(server: SlotProcess, seconds: float) -> None:
+    """Whatever it still answers is cut short. Raises ExternalError where it does not sleep within `seconds`."""
+    ask(server, "POST", seconds, asleep=True)
+
+
+def wake(server: SlotProcess, seconds: float) -> None:
+    """Raises ExternalError where it is not awake within `seconds`."""
+    ask(server, "DELETE", seconds, asleep=False)
+
+
+def ask(server: SlotProcess, method: str, seconds: float, *, asleep: bool) -> None:
+    import httpx
+
+    try:
+        said = httpx.request(method, f"http://127.0.0.1:{server.port}{PATH}", timeout=seconds).json()
+    except (httpx.HTTPError, ValueError) as error:
+        said = {"error": f"{type(error).__name__}: {error}"}
+    if said != {"asleep": asleep}:
+        what = "sleep" if asleep else "wake"
+        raise ExternalError(
+            f"the server on port {server.port} did not {what}: {str(said.get('error', said))[:300]}",
+            hint=f"less {server.log}",
+        )
