@@ -132,7 +132,7 @@ def test_what_comes_back_after_a_failed_swap_is_let_start() -> None:
     world.room = "swap"
     world.bad = {NEW: "smoke"}
     world.note("desired", release=NEW)
-    while not (world.log and isinstance(world.log[-1], Action) and world.log[-1].kind == "start" and world.log[-1].slot == "blue"):
+    while Action("start", "blue", release=OLD) not in world.log:
         world.step(left_after=2)
     found = world.state.slots["blue"]
     assert world.state.moves.swapping == "blue" and found and not found.servers
