@@ -173,6 +173,18 @@ def own_cores(index: int | None) -> dict[str, str]:
     )
 
 
+def cores_of_workers(serving: Serving, nodes: Path = Path("/sys/devices/system/node")) -> dict[str, str]:
+    """Cores for each of the processes that layers are split over on a CPU. vLLM itself gives each a NUMA node, and does
+    not start where there are fewer (vllm/utils/ompmultiprocessing.py)."""
+    count, name = serving.gpus, "VLLM_CPU_OMP_THREADS_BIND"
+    if count == 1 or device_of(serving) != "cpu" or name in os.environ or len([*nodes.glob("node[0-9]*")]) >= count:
+        return {}
+    cores = sorted(os.sched_getaffinity(0))
+    each = max(1, len(cores) // count)
+    groups = [[cores[(first + one) % len(cores)] for one in range(each)] for first in range(0, each * count, each)]
+    return {name: "|".join(",".join(map(str, group)) for group in groups)}
+
+
 def middleware_environment(
     manifest: Manifest,
     served_name: str,

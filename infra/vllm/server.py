@@ -22,7 +22,7 @@ from infra.boot import is_alive as is_running
 from infra.files.logs import begin_anew, end_of
 from infra.state.serve_environment import current
 from infra.terminal import waiting
-from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
+from infra.vllm.arguments import cores_of_workers, middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
 from infra.vllm.tracing import TraceSettings, trace_arguments, trace_environment
 from infra.vllm.usage import UsageSettings
@@ -133,7 +133,8 @@ def start_slot(
     )
     arguments += trace_arguments(traced)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
-    environment = slot_environment(manifest, devices) | own_cores(index) | trace_environment(traced)
+    environment = slot_environment(manifest, devices) | own_cores(index) | cores_of_workers(manifest.serving)
+    environment |= trace_environment(traced)
     environment |= middleware_environment(manifest, served_name, sampled, metered, hot=hot, sleeps=sleeps)
     environment["VLLM_PROCESS_NAME_PREFIX"] = mark_of(owner)  # of the processes that vLLM starts besides
     with log.open("ab") as stream:

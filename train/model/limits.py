@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from configs.errors import InputError
 from configs.run.base import BaseWeights
 from configs.run.config import RunConfig
-from configs.run.family import text_config, true_attention
+from configs.run.family import size_of, text_config, true_attention
 from infra.files.atomic import read_json
 from train.model.base_files import weight_files
 from train.model.find_base import find_weights
@@ -80,6 +80,7 @@ def limits_of(config: RunConfig, directory: Path) -> list[Limit]:
     limits = limits_of_tokens(architecture, directory)
     if config.train.attention == "sdpa" and true_attention(architecture):
         limits.append(Limit("train.attention", "sdpa, which leaves out the base's cap on the scores", "auto or eager"))
+    limits += limits_of_split(architecture, config.serving.tensor_parallel_size)
     positions = positions_of(architecture, read_json(directory / "tokenizer_config.json") or {})
     wanted = {"data.max_tokens": config.data.max_tokens, "serving.max_model_len": config.serving.max_model_len}
     return limits + [
@@ -87,6 +88,16 @@ def limits_of(config: RunConfig, directory: Path) -> list[Limit]:
         for key, length in wanted.items()
         if positions is not None and length > positions
     ]
+
+
+def limits_of_split(architecture: dict[str, Any], split: int) -> list[Limit]:
+    """vLLM gives each of the processes as many heads (vllm/config/model.py, verify_with_parallel_config)."""
+    try:
+        heads = size_of(architecture, "num_attention_heads")
+    except KeyError:
+        return []
+    expected = f"a divisor of {heads}, the base's attention heads"
+    return [Limit("serving.tensor_parallel_size", str(split), expected)] if heads % split else []
 
 
 def limits_of_tokens(architecture: dict[str, Any], directory: Path) -> list[Limit]:

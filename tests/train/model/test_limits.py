@@ -142,6 +142,16 @@ def test_rows_and_serving_longer_than_the_positions_are_both_named(tmp_path: Pat
     assert limits_of(config(serving={"max_model_len": 256}), base) == []
 
 
+@pytest.mark.parametrize("heads", ["num_attention_heads", "n_head"])
+@pytest.mark.parametrize(("split", "fits"), [(1, True), (3, True), (2, False), (8, False)])
+def test_heads_that_cannot_be_split_evenly_are_named(tmp_path: Path, heads: str, split: int, fits: bool) -> None:
+    sizes: dict[str, Any] = {heads: 9}
+    base = write_base(tmp_path / "base", **sizes)
+    found = limits_of(config(serving={"tensor_parallel_size": split}), base)
+    expected = "a divisor of 9, the base's attention heads"
+    assert found == ([] if fits else [("serving.tensor_parallel_size", str(split), expected)])
+
+
 @pytest.mark.parametrize("cap", [None, 50.0])
 @pytest.mark.parametrize("attention", ["auto", "eager", "sdpa"])
 def test_an_attention_that_would_leave_out_a_cap_on_the_scores_is_named(
