@@ -62,6 +62,7 @@ class Scene:
             mine = replace(held, report_progress=self.said.append)
             with self.agent.working(mine):
                 yield mine
+            self.agent.loop.prober.wait()  # the next turn forks, and a thread that imports would keep its lock there
 
     def serving(self) -> str:
         reply = httpx.get(
