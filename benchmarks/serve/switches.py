@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 from benchmarks.prove import FOLDER, Row, console
+from benchmarks.serve.gpus import four_gpus, gpus_seen, rows_of_gpus
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -208,7 +209,7 @@ def rows(kind: str) -> list[Row]:
     folder = FOLDER.absolute() / f"switches-{kind}"
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     folder.mkdir(parents=True)
-    with chdir(folder), patch.dict(os.environ), judged_when_asked():
+    with chdir(folder), patch.dict(os.environ), judged_when_asked(), four_gpus(kind):
         env, releases = world(kind, folder)
         try:
             flips, lines, rollbacks = switch_often(env, releases, load)
@@ -216,6 +217,7 @@ def rows(kind: str) -> list[Row]:
                 golden_answers(releases),
                 [event.facts for event in env.record.read() if event.kind == "started"],
             )
+            sees = gpus_seen(env)
         finally:
             from serve.deploy import stop_all
 
@@ -254,6 +256,7 @@ def rows(kind: str) -> list[Row]:
             max(rollbacks) < ROLLBACK_SECONDS,
         ),
         Row(f"{kind}: answers with a wrong x-tunegate-release", wrong, "0", wrong == 0),
+        *rows_of_gpus(kind, sees),
     ]
 
 
@@ -276,9 +279,13 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
         return fake_environment(capacity="adapter", **settings), tuple(
             write_release(folder, name, 1, adapter_seed=seed) for seed, name in enumerate(names)
         )
+    planned: dict[str, Any] = {}
+    if kind == "real-pairs":
+        settings["slots"] = {"servers": 2, "devices": "auto"}
+        planned = {"enforce_eager": True}  # on a CPU, whatever it is told
     return fake_environment(**settings), (
-        write_release(folder, "one", 1, "pass"),
-        write_release(folder, "two", 2, "pass"),
+        write_release(folder, "one", 1, "pass", **planned),
+        write_release(folder, "two", 2, "pass", **planned),
     )
 
 
