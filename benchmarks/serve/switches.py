@@ -203,6 +203,7 @@ def golden_answers(releases: tuple[str, ...]) -> dict[str, str]:
 def rows(kind: str) -> list[Row]:
     import numpy
 
+    from serve.deploy import stop_all
     from tests.support.judging import judged_when_asked
 
     load = LOADS[kind]
@@ -213,14 +214,10 @@ def rows(kind: str) -> list[Row]:
         env, releases = world(kind, folder)
         try:
             flips, lines, rollbacks = switch_often(env, releases, load)
-            golden, started = (
-                golden_answers(releases),
-                [event.facts for event in env.record.read() if event.kind == "started"],
-            )
+            golden = golden_answers(releases)
+            started = [event.facts for event in env.record.read() if event.kind == "started"]
             sees = gpus_seen(env)
         finally:
-            from serve.deploy import stop_all
-
             stop_all(env)
     count = {outcome: sum(one["outcome"] == outcome for one in lines) for outcome in ("completed", "cut", "failed")}
     opened = [one["open"] for one in flips]
@@ -279,13 +276,11 @@ def world(kind: str, folder: Path) -> tuple[Any, tuple[str, ...]]:
         return fake_environment(capacity="adapter", **settings), tuple(
             write_release(folder, name, 1, adapter_seed=seed) for seed, name in enumerate(names)
         )
-    planned: dict[str, Any] = {}
     if kind == "real-pairs":
         settings["slots"] = {"servers": 2, "devices": "auto"}
-        planned = {"enforce_eager": True}  # on a CPU, whatever it is told
     return fake_environment(**settings), (
-        write_release(folder, "one", 1, "pass", **planned),
-        write_release(folder, "two", 2, "pass", **planned),
+        write_release(folder, "one", 1, enforce_eager=True),
+        write_release(folder, "two", 2, enforce_eager=True),
     )
 
 
