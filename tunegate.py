@@ -29,6 +29,7 @@ from eval.commands import Production, run_evaluate, run_gate
 from infra.commands.releases import run_publish
 from infra.masking import masked
 from infra.terminal import AsJson, Config, Sets, example, print_problems, print_verdict, show
+from serve.commands.context import refuse_unservable, used_releases
 from train.commands import run_folds, run_prepare, run_quantize, run_train
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from configs.environment.config import DeployConfig
     from configs.errors import Problem
-    from configs.release import ReleaseUse
     from configs.run.config import RunConfig
     from configs.verdict import Verdict
     from serve.preview import Preview
@@ -67,8 +67,8 @@ def front(
     Start with: tunegate run configs/finetune/smoke.yaml
     """
     context.color = COLOURS
-    handed_over = (judge_of, judged_for, compare_by, used_releases, make_rewards, run_folds)
-    context.obj = SimpleNamespace(**{one.__name__: one for one in handed_over})
+    for_rooms = (judge_of, judged_for, compare_by, used_releases, make_rewards, run_folds, refuse_unservable)
+    context.obj = SimpleNamespace(**{one.__name__: one for one in for_rooms})
 
 
 def judged_for(name: str | None) -> DeployConfig | None:
@@ -115,6 +115,7 @@ def check(
 ) -> None:
     """Check YAML files: every problem at once, with file, line and key. Loads no weights."""
     from configs.check import are_of_gates, check_files, export
+    from serve.plan.stated import refusal
     from train.check_base import check_bases
 
     if export_schemas:
@@ -124,8 +125,9 @@ def check(
     if against and not data:
         raise InputError("--against without --data", hint="tunegate check CONFIG --data --against NAME@DIGEST")
     paths = files or []
-    problems = check_files(paths, overrides or [])
-    bases = check_bases(paths, overrides or []) if (readable := are_of_gates(problems, paths, overrides or [])) else []
+    sets = overrides or []
+    problems = check_files(paths, sets)
+    bases = check_bases(paths, sets, refusal) if (readable := are_of_gates(problems, paths, sets)) else []
     if (bases or not readable or not (data or show_count)) and (problems or bases or not plan):
         show_problems(problems + bases, len(paths), as_json)
     print_problems(problems)  # of gates: the rows come after them
@@ -181,8 +183,7 @@ def plan_environment(path: Path) -> Preview:
     from serve.preview import preview
     from serve.record.environment import Environment
 
-    config = read_environment(str(path))
-    return preview(Environment(config), config.release)
+    return preview(Environment(config := read_environment(str(path))), config.release)
 
 
 def compare_by() -> Compare:
@@ -200,12 +201,6 @@ def make_rewards(run: RunConfig) -> Rewards | None:
     from eval.measure.rewards import make_rewards
 
     return make_rewards(run)
-
-
-def used_releases() -> list[ReleaseUse]:
-    from serve.record.releases_in_use import releases_in_use
-
-    return releases_in_use()
 
 
 def run(config: Config, overrides: Sets = None, production: Production = None) -> None:
@@ -227,6 +222,7 @@ def run(config: Config, overrides: Sets = None, production: Production = None) -
     typer.secho(f"evaluate {settings.name}", err=True, bold=True)
     run_evaluate(settings, environment := judged_for(production or settings.production), run_folds)
     typer.secho(f"gate {settings.name}", err=True, bold=True)
+    refuse_unservable(environment, settings)
     verdict = run_gate(settings, environment)
     print_verdict(verdict, headline(verdict))
     if verdict.outcome == "pass":

@@ -88,7 +88,9 @@ def gate(
         raise InputError("gate: found no config, expected one", hint="tunegate gate configs/finetune/smoke.yaml")
     run = read_run(config, overrides)
     refuse_gate(run, config, production)
-    verdict = run_gate(run, context.obj.judged_for(production or run.production))
+    environment = context.obj.judged_for(production or run.production)
+    context.obj.refuse_unservable(environment, run)
+    verdict = run_gate(run, environment)
     typer.echo(verdict.model_dump_json(indent=2)) if as_json else print_verdict(verdict, headline(verdict))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 

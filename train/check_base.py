@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from configs.check import kind_of
 from configs.document import read_document
-from configs.errors import Problem
+from configs.errors import InputError, Problem
 from configs.read import read_run
 from configs.run.config import RunConfig
+from configs.run.serving import Serving
+from infra.files.atomic import read_json
 from infra.reporters import not_installed
-from train.model.limits import Limit, limits_here
+from train.estimate.devices import GIB
+from train.estimate.memory import serving_memory
+from train.estimate.workload import find_shape
+from train.model.limits import Limit, directory_here, limits_here
+
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
+# Environment, serving, config.json, GiB of weights: why it does not fit.
+Refusal = Callable[[str | None, Serving, Mapping[str, Any], float], str | None]
 
 
 def missing_packages(run: RunConfig) -> list[Limit]:
@@ -21,8 +32,23 @@ def missing_packages(run: RunConfig) -> list[Limit]:
     ]
 
 
-def check_bases(paths: list[Path], overrides: list[str]) -> list[Problem]:
-    """One problem for each thing that a run asks and its base or this machine cannot do, at the key's line.
+def not_servable(run: RunConfig, refusal: Refusal | None) -> list[Limit]:
+    """Where its base lies here: with the weights that quantizing will leave of it."""
+    base = directory_here(run.base)
+    if refusal is None or run.production is None or base is None:
+        return []
+    try:
+        shape = find_shape(run)
+    except InputError:  # none that can be planned: the machine that is to serve will say
+        return []
+    weights = serving_memory(shape, run.quantize.scheme, WIDTHS[run.serving.dtype], 0)["weights"]
+    why = refusal(run.production, run.serving, read_json(base / "config.json") or {}, weights / GIB)
+    return [Limit("serving", why, "what fits there")] if why else []
+
+
+def check_bases(paths: list[Path], overrides: list[str], refusal: Refusal | None = None) -> list[Problem]:
+    """One problem for each thing that a run asks and its base, this machine or the one that is to serve cannot do, at
+    the key's line. `refusal`: why the GPUs of an environment hold no such model (serve/plan/stated.py).
 
     Raises InputError or RefusedError where what lies there is no base.
     """
@@ -31,7 +57,7 @@ def check_bases(paths: list[Path], overrides: list[str]) -> list[Problem]:
         if kind_of(path) is RunConfig:
             document = read_document(path, overrides)
             run = read_run(path, overrides)
-            for limit in (*limits_here(run), *missing_packages(run)):
+            for limit in (*limits_here(run), *missing_packages(run), *not_servable(run, refusal)):
                 file, line = document.file_and_line(tuple(limit.key.split(".")))
                 problems.append(Problem(file, line, *limit))
     return problems

@@ -26,6 +26,13 @@ class Devices(Section):
         return [[str(gpu) for gpu in one] for one in (self.blue if slot == "blue" else self.green)]
 
 
+class StatedGpus(Section):
+    """As nvidia-smi has them: so many, each with so much memory in all."""
+
+    count: int = Field(ge=1, le=64)
+    gib: float = Field(gt=0, le=1000)
+
+
 class Slots(Section):
     """Each of the two slots is a set of servers of one release."""
 
@@ -40,6 +47,11 @@ class Slots(Section):
         None,
         description="which GPUs each server sees, by number or UUID; auto: those that its release needs, and a share "
         "of their memory, so that both slots fit where they can; null: all of them, as CUDA has them",
+    )
+    gpus: StatedGpus | None = Field(
+        None,
+        description="GPUs of the machine that it serves on, for machines that have none: `check` and `gate` refuse "
+        "there what would not fit, before it is trained",
     )
 
     @model_validator(mode="after")

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from configs.paths import RunPaths
 from configs.read import read_environment
 from infra.terminal import show
 
 if TYPE_CHECKING:
+    from configs.environment.config import DeployConfig
+    from configs.release import ReleaseUse
+    from configs.run.config import RunConfig
     from serve.record.environment import Environment
     from serve.switch.reconcile import DeployResult
 
@@ -28,6 +32,20 @@ def open_environment(context: typer.Context, name: str, why: str | None = None) 
         context.obj.compare_by(),
         why=why,
     )
+
+
+def refuse_unservable(environment: DeployConfig | None, run: RunConfig) -> None:
+    """For the gate: raises RefusedError for a release that its environment's GPUs would never hold."""
+    from serve.plan import stated
+
+    stated.refuse_unservable(environment, RunPaths.of(run.name).release)
+
+
+def used_releases() -> list[ReleaseUse]:
+    """For `tunegate releases`."""
+    from serve.record.releases_in_use import releases_in_use
+
+    return releases_in_use()
 
 
 def show_result(found: DeployResult, as_json: bool) -> None:

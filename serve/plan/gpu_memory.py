@@ -11,6 +11,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.run.family import kind_of, size_of, text_config
+from configs.run.serving import Serving
 from configs.slots import SlotName
 from serve.plan.devices import BESIDE_GIB, Choose, Gpu, Need, Place, Servers, plan_slots, with_sleepers
 from serve.record.facts import Placed, Planned
@@ -21,18 +22,22 @@ BATCHED_TOKENS = 8192  # vLLM's own for a server of requests (vllm/engine/arg_ut
 
 
 def need_on_gpus(model: Mapping[str, Any], manifest: Manifest) -> tuple[Need, str]:
-    """Of one server, and its arithmetic. `model`: the release's config.json. Raises KeyError where a size is missing.
+    """Of one server, and its arithmetic. `model`: the release's config.json. Raises KeyError where one lacks a size."""
+    return need_of_serving(model, manifest.serving, weights_gib(manifest))
+
+
+def need_of_serving(model: Mapping[str, Any], serving: Serving, weights: float) -> tuple[Need, str]:
+    """The same of weights (GiB) that may not be made yet.
 
     The key-value cache must hold one sequence of max_model_len; what is left holds more of them (Kwon et al. 2023,
     arXiv:2309.06180, section 3). Activations: one step's widest tensors and the logits, in two bytes and in four.
     """
-    text, serving = text_config(model), manifest.serving
+    text = text_config(model)
     heads, hidden = size_of(text, "num_attention_heads"), size_of(text, "hidden_size")
     head = int(text.get("head_dim") or hidden // heads)
     width = WIDTHS[serving.dtype if serving.kv_cache_dtype == "auto" else serving.kv_cache_dtype]
     token = 2 * size_of(text, "num_hidden_layers") * int(text.get("num_key_value_heads") or heads) * head * width
     one = token * serving.max_model_len / GIB if kind_of(model) == "decoder" else 0.0
-    weights = weights_gib(manifest)
     step = serving.max_num_batched_tokens or max(BATCHED_TOKENS, serving.max_model_len)
     inner = 2 * size_of(text, "intermediate_size") // serving.tensor_parallel_size + 4 * hidden
     logits = serving.max_num_seqs * size_of(text, "vocab_size") * 8

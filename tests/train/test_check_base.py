@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import RefusedError
+from configs.run.serving import Serving
 from tests.support.safetensors_files import write_weights
 from train.check_base import check_bases
 
@@ -60,3 +61,23 @@ def test_packages_that_training_would_miss_are_named_before_it(
     problems = check_bases([run], ["train.report_to=[tensorboard, wandb]"])
     found = [problem.found for problem in problems if problem.key == "train.report_to"]
     assert found == [f"{name}, which is not installed" for name in lacking]
+
+
+def test_what_the_gpus_of_the_runs_environment_do_not_hold_is_named_at_its_serving(run: Path) -> None:
+    """Asked with the weights that quantizing leaves of the base; how it is reckoned is the room's that serves."""
+    sizes = {"hidden_size": 2, "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    shapes = {"model.embed_tokens.weight": [8, 2], "model.layers.0.weight": [40, 1]}  # 40: its linear modules'
+    write_weights(Path("weights/model.safetensors"), shapes)
+    config = Path("weights/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | sizes))
+    Path("run.yaml").write_text(f"{RUN}production: x\nserving: {{max_model_len: 512}}\n")
+    asked: list[tuple[str | None, float]] = []
+
+    def refusal(environment: str | None, serving: Serving, model: object, weights: float) -> str | None:
+        asked.append((environment, weights))
+        return "too large"
+
+    found = [(one.line, one.found) for one in check_bases([run], [], refusal) if one.key == "serving"]
+    assert found == [(8, "too large")]
+    ((environment, weights),) = asked
+    assert environment == "x" and round(weights * 2**30) == 16 * 4 + 40, "int8, and the embedding in float32"

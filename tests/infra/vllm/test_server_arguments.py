@@ -21,7 +21,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.tracing import Tracing
 from configs.errors import RefusedError
 from configs.run.serving import Serving
-from infra.vllm.arguments import cores_of_workers, middleware_environment, own_cores, slot_environment, vllm_arguments
+from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.tracing import trace_arguments, trace_environment, tracing_of
 from tests.paths import ROOT
 from tests.support.slots import Start, manifest, server_of, start
@@ -85,36 +85,6 @@ def test_a_server_that_can_sleep_has_our_path_for_it_and_vllms_mode_where_there_
     told = middleware_environment(made, "m", None, hot=False, sleeps=True)
     assert told["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
     assert "VLLM_SERVER_DEV_MODE" not in told
-
-
-@pytest.mark.parametrize(
-    ("cores", "serving", "nodes", "bound"),
-    [
-        ({0, 1}, {"tensor_parallel_size": 2}, 1, "0|1"),
-        ({0, 1}, {"tensor_parallel_size": 3}, 1, "0|1|0"),
-        ({0, 1, 2, 3, 8}, {"tensor_parallel_size": 2}, 1, "0,1|2,3"),
-        ({0, 1, 2, 3}, {"tensor_parallel_size": 2}, 2, None),
-        ({0, 1}, {}, 1, None),
-        ({0, 1}, {"tensor_parallel_size": 2, "device": "cuda", "dtype": "bfloat16"}, 1, None),
-    ],
-    ids=["two cores", "fewer cores than parts", "one too many", "a node each: vLLM's choice", "not split", "a GPU"],
-)
-def test_a_model_that_is_split_over_a_cpus_cores_has_some_for_each_part(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    cores: set[int],
-    serving: dict[str, Any],
-    nodes: int,
-    bound: str | None,
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
-    for number in range(nodes):
-        (tmp_path / f"node{number}").mkdir()
-    (tmp_path / "node_state").touch()
-    given = Serving.model_validate({"device": "cpu"} | serving)
-    assert cores_of_workers(given, tmp_path).get("VLLM_CPU_OMP_THREADS_BIND") == bound
-    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "1|0")
-    assert cores_of_workers(given, tmp_path) == {}, "an owner's own choice"
 
 
 def test_tokens_are_guessed_from_the_prompt(tmp_path: Path) -> None:
