@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 
 import pytest
 
@@ -132,6 +133,14 @@ def test_the_agents_lock_is_a_part_of_what_is_tested_and_nothing_that_trains_or_
     assert {name: version for name, version in agent.items() if tested.get(name, version) != version} == {}
     assert agent.keys() - tested.keys() <= ADDED
     assert not agent.keys() & {"torch", "vllm", "transformers", "peft", "datasets", "mlflow"}
+
+
+@pytest.mark.unit
+def test_the_agent_can_ask_which_gpus_are_here() -> None:
+    """`slots.devices: auto` is the agent's to decide; without NVML's binding it would find none, and say nothing."""
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        stated = tomllib.load(stream)["project"]["dependencies"]
+    assert "nvidia-ml-py" in stated and "nvidia-ml-py" in pins("agent.txt")
 
 
 @pytest.mark.unit
