@@ -89,10 +89,10 @@ def faults_of(service: dict[str, Any], volumes: dict[str, Any]) -> list[str]:
         folder = next(
             (one for one in [Path(places[name]), *Path(places[name]).parents] if str(one) in mounts | tmpfs), None
         )
-        source, options = mounts.get(str(folder), ("", ""))
-        if source not in volumes:
+        volume, how = mounts.get(str(folder), ("", ""))
+        if volume not in volumes:
             faults.append(f"{name}: {places[name]} lasts in no volume")
-        elif volumes[source] or options:
+        elif volumes[volume] or how:
             faults.append(f"{name}: {places[name]} lies on a mount with options")
     if "exec" not in tmpfs.get("/tmp", []):
         faults.append("/tmp is noexec")

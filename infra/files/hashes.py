@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from configs.digest import sha256_of
 from configs.release import Manifest, verify_release
@@ -96,7 +97,7 @@ def key_of_file(state: os.stat_result) -> str:
     return f"{state.st_dev}:{state.st_ino}"
 
 
-def is_entry(state: object) -> bool:
+def is_entry(state: object) -> TypeGuard[State]:
     """Not one of an older form, nor half of one."""
     return (
         isinstance(state, list)
