@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
-from configs.digest import sha256_of
+from configs.digest import hash_files, sha256_of
 from configs.errors import InputError, RefusedError
 from configs.run.serving import Serving
 from configs.section import JsonObject, Section
@@ -82,18 +80,12 @@ class Manifest(Section):
 
 
 def list_files(directory: Path, hash_file: Callable[[Path], str] = sha256_of) -> list[ReleaseFile]:
-    """Every file of a release but the manifest, sorted by path. Hashed by a thread for each core, the largest first:
-    hashlib works without Python's lock, and holds one block of a file at a time."""
-    sizes = {
-        path: path.stat().st_size for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST
-    }
-    paths = sorted(sizes, key=lambda path: -sizes[path])
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as threads:
-        found = zip(paths, threads.map(hash_file, paths), strict=True)
-        return [
-            ReleaseFile(path=path.relative_to(directory).as_posix(), size=sizes[path], sha256=digest)
-            for path, digest in sorted(found)
-        ]
+    """Every file of a release but the manifest, sorted by path."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
+    return [
+        ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=digest)
+        for path, digest in zip(paths, hash_files(paths, hash_file), strict=True)
+    ]
 
 
 def digest_of(files: list[ReleaseFile]) -> str:
