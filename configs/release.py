@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
-from configs.digest import sha256_of
+from configs.digest import hash_files, sha256_of
 from configs.errors import InputError, RefusedError
 from configs.run.serving import Serving
 from configs.section import JsonObject, Section
@@ -83,8 +83,8 @@ def list_files(directory: Path, hash_file: Callable[[Path], str] = sha256_of) ->
     """Every file of a release but the manifest, sorted by path."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / MANIFEST)
     return [
-        ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=hash_file(path))
-        for path in paths
+        ReleaseFile(path=path.relative_to(directory).as_posix(), size=path.stat().st_size, sha256=digest)
+        for path, digest in zip(paths, hash_files(paths, hash_file), strict=True)
     ]
 
 
@@ -112,9 +112,9 @@ def read_manifest(directory: Path) -> Manifest:
 def verify_release(
     directory: Path, expected_digest: str | None = None, hash_file: Callable[[Path], str] = sha256_of
 ) -> Manifest:
-    """Rehashes every byte. Raises RefusedError naming each file that differs, is missing or is extra.
+    """Raises RefusedError naming each file that differs, is missing or is extra.
 
-    `hash_file`: for base weights, which never leave this machine, a hash that is remembered (infra/files/hashes.py).
+    `hash_file`: by default every byte is read; what this machine has read already it may know (infra/files/hashes.py).
     """
     manifest = read_manifest(directory)
     found = {file.path: file for file in list_files(directory, hash_file)}

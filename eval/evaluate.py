@@ -16,7 +16,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from configs.metrics import BehaviourFigures, HarnessFigures, Metrics, ParityFigures, read_metrics
 from configs.paths import RunPaths
-from configs.release import MANIFEST, Manifest, read_manifest, verify_release
+from configs.release import MANIFEST, Manifest, read_manifest
 from configs.run.config import RunConfig
 from configs.run.evaluate import Evaluate
 from configs.run.metrics import REPORTED
@@ -44,6 +44,7 @@ from eval.metrics.samples import samples_of_predictions, write_samples
 from eval.metrics.score import kind_of, score
 from eval.metrics.sketch import SKETCH, sketch_of
 from infra.files.atomic import write_text
+from infra.files.hashes import verify_known
 from infra.terminal import waiting
 from infra.tokenizer import with_tokens
 from infra.vllm.answer import Answer
@@ -163,14 +164,14 @@ def measure(
     release, which has been trained on them.
     """
     with waiting(f"the bytes of {release} are checked"):
-        manifest = verify_release(release)
+        manifest = verify_known(release)
     dataset, settings = dataset_of(paths), config.evaluate
     key = evaluation_key(manifest.digest, dataset, config, answering is not None)
     finished = cache.get(key, target, manifest.reference, probed)
     if finished is not None:
         return finished
     subject = Subject(release, manifest, paths.data / "test.parquet", target, answering() if answering else [])
-    made = [verify_release(fold.release) for fold in subject.folds]
+    made = [verify_known(fold.release) for fold in subject.folds]
     digest = json_digest([manifest.digest, *(one.digest for one in made)]) if made else manifest.digest
     kept = paths.root / "answers" / f"{answers_key(digest, dataset, config)}.jsonl"
     answers = Answers.open(kept, read_ids(subject.test))

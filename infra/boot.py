@@ -64,6 +64,11 @@ def read_stat(pid: int) -> list[str] | None:
         return None
 
 
+def age_of(process: ProcessId) -> float:
+    """Seconds since its start, to a clock tick (10 ms)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.ticks / os.sysconf("SC_CLK_TCK")
+
+
 def is_alive(process: ProcessId) -> bool:
     return identify(process.pid) == process
 

@@ -31,6 +31,8 @@ CAUTIOUS = [
     "/tmp:exec",
     "--tmpfs",
     "/home/tunegate:uid=10001",
+    "-v",
+    "/var/cache/tunegate",
     "--cap-drop",
     "ALL",
 ]
@@ -41,6 +43,17 @@ FIND_HAPROXY = """
 import subprocess
 from infra.haproxy.process import find_haproxy
 print(subprocess.check_output([find_haproxy(), '-v'], text=True))
+"""
+# As Triton does: compiled against Python.h into its cache, and loaded from there.
+COMPILE = """
+import ctypes, os, subprocess, sysconfig
+folder = os.environ['TRITON_CACHE_DIR']
+os.makedirs(folder, exist_ok=True)
+with open(f'{folder}/probe.c', 'w') as stream:
+    stream.write('#include <Python.h>\\nint probe(void) { return PY_MAJOR_VERSION; }\\n')
+headers = f"-I{sysconfig.get_path('include')}"
+subprocess.run(['gcc', '-shared', '-fPIC', headers, f'{folder}/probe.c', '-o', f'{folder}/probe.so'], check=True)
+print('compiled', ctypes.CDLL(f'{folder}/probe.so').probe())
 """
 WRITE = """
 try:
@@ -109,9 +122,12 @@ def try_agent(image: str) -> None:
 
 
 def try_serve(image: str, release: Path, port: int) -> None:
-    """A real vLLM in it serves `release` until docker calls it healthy, then answers one prompt. Raises RefusedError
-    where it does not."""
+    """What is compiled in it can be loaded. A real vLLM serves `release` until docker calls it healthy, then answers
+    one prompt. Raises RefusedError where it does not."""
     manifest = read_manifest(release)
+    python = ["--rm", "--entrypoint", "/opt/tunegate/.venv-serve/bin/python"]
+    if docker("run", *CAUTIOUS, *python, image, "-c", COMPILE) != "compiled 3":
+        raise RefusedError(f"{image}: what is compiled at run time cannot be loaded", hint=f"less {DOCKERFILE}")
     # A volume takes the owner of the image's folder, and what the server said can be fetched from it when the container
     # has ended.
     mounts = [

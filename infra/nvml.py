@@ -36,7 +36,7 @@ def nvml() -> Iterator[Any]:
     """The library, loaded; None where no driver is."""
     try:
         import pynvml
-    except ImportError:  # the agent's lock has it not
+    except ImportError:  # an environment of an earlier lock
         yield None
         return
     try:

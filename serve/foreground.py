@@ -9,17 +9,17 @@ from types import FrameType
 
 import typer
 
-from configs.release import verify_release
+from infra.files.hashes import verify_known
 from infra.signing import verify_signature
-from infra.vllm.server import is_alive, start_slot, stop_slot, wait_healthy
+from infra.vllm.server import is_alive, start_slot, stop_slot, wait_healthy, wait_started
 
-START_SECONDS = 600
+LEAST_START_SECONDS = 600.0
 
 
 def serve_release(directory: Path, port: int, public_key: str | None = None) -> None:
     """Blocks. Raises RefusedError on wrong bytes or a missing signature, ExternalError if vLLM does not come up or
     dies."""
-    manifest = verify_release(directory)
+    manifest = verify_known(directory)
     if public_key:
         verify_signature(directory, public_key, manifest.reference)
     log = Path("build/serve") / f"{port}.log"
@@ -31,7 +31,7 @@ def serve_release(directory: Path, port: int, public_key: str | None = None) -> 
     signal.signal(signal.SIGTERM, end)
     try:
         typer.echo(f"starting {manifest.reference}, log in {log}", err=True)
-        wait_healthy(slot, START_SECONDS)
+        wait_started(slot, manifest, least=LEAST_START_SECONDS)
         path = {"sequence-classification": "/classify", "token-classification": "/pooling"}.get(
             manifest.task, "/v1/chat/completions"
         )

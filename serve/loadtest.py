@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from configs.environment.load_test import LoadTest
 from configs.errors import InputError, RefusedError
-from configs.release import read_manifest, verify_release
+from configs.release import read_manifest
 from configs.verdict import Verdict
 from infra.dvc.releases import find
+from infra.files.hashes import verify_known
 from infra.haproxy.api_keys import api_key
 from infra.vllm.server import temporary_slot
 from serve.load.run import measuring
@@ -38,14 +39,17 @@ def load_test(env: Environment, directory: Path | None, given: Mapping[str, obje
 
 def load_release(env: Environment, directory: Path, settings: LoadTest) -> tuple[str, Figures, Figures, Path]:
     """Served for the test; beside what serves, where a rule compares with it."""
-    manifest, folder = verify_release(directory), reports(env)
+    manifest, folder = verify_known(directory), reports(env)
     prompts = directory / "golden.jsonl"
     measure = measuring(env.config.model, settings, prompts)
     baseline: Figures = {}
     if needs_baseline(Path(str(env.config.gate))):
         serving = what_serves(env, env.record.state(), None)
         baseline, _ = measure_baseline(serving, settings, prompts, env.folder / "loadtest", measure)
-    with temporary_slot(directory, manifest, served_name=env.config.model, log=folder / "server.log") as base_url:
+    log, seconds = folder / "server.log", env.config.start_timeout_seconds
+    with temporary_slot(
+        directory, manifest, served_name=env.config.model, log=log, timeout_seconds=seconds
+    ) as base_url:
         return manifest.reference, measure(base_url, manifest, folder / "release"), baseline, folder / "release"
 
 

@@ -19,6 +19,7 @@ from hypothesis import settings
 settings.register_profile("tunegate", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tunegate"))
+HOMES = ("TUNEGATE_STATE_HOME", "TUNEGATE_CACHE_HOME")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,12 +28,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """No test may meet, or leave, an environment's state in the home of whoever runs it."""
-    os.environ["TUNEGATE_STATE_HOME"] = tempfile.mkdtemp(prefix="tunegate-state-")
+    """No test may meet, or leave, an environment's state, or what a command remembers, in the home of its user."""
+    for name in HOMES:
+        os.environ[name] = tempfile.mkdtemp(prefix="tunegate-")
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["TUNEGATE_STATE_HOME"], ignore_errors=True)
+    for name in HOMES:
+        shutil.rmtree(os.environ[name], ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

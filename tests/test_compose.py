@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.paths import ROOT
+from tests.test_dockerfile import CACHE, CACHES, environment_of
 
 pytestmark = pytest.mark.unit
 COMPOSE = ROOT / "infra/compose.yaml"
+GPUS, SLOTS = 8, 2  # of one machine: a GB of shared memory for each of a server's GPUs
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,68 @@ def test_the_agent_may_write_nothing_but_its_checkout_and_has_no_rights(services
             and service["init"]
         )
         targets = [volume.rpartition(":")[2] for volume in service["volumes"]]
-        assert targets == ["/srv/tunegate", "/var/lib/tunegate"] and not service.get("privileged")
+        assert targets == ["/srv/tunegate", "/var/lib/tunegate", CACHE] and not service.get("privileged")
+
+
+def faults_of(service: dict[str, Any], volumes: dict[str, Any]) -> list[str]:
+    """What keeps model servers on GPUs from running in this container. Docker mounts a tmpfs noexec unless told."""
+    places = environment_of("serve") | {str(name): str(value) for name, value in service["environment"].items()}
+    mounts = {}
+    for volume in service.get("volumes", []):
+        source, target, *options = re.sub(r"\$\{[^}]*\}", "checkout", volume).split(":")
+        mounts[target] = (source, ",".join(options))
+    tmpfs = {path: options.split(",") for path, _, options in (one.partition(":") for one in service["tmpfs"])}
+    faults = []
+    for name in CACHES:
+        folder = next(
+            (one for one in [Path(places[name]), *Path(places[name]).parents] if str(one) in mounts | tmpfs), None
+        )
+        volume, how = mounts.get(str(folder), ("", ""))
+        if volume not in volumes:
+            faults.append(f"{name}: {places[name]} lasts in no volume")
+        elif volumes[volume] or how:
+            faults.append(f"{name}: {places[name]} lies on a mount with options")
+    if "exec" not in tmpfs.get("/tmp", []):
+        faults.append("/tmp is noexec")
+    size = re.fullmatch(r"(?:\$\{\w+:-)?(\d+)gb?\}?", str(service.get("shm_size", "")))
+    if service.get("ipc") != "host" and (size is None or int(size[1]) < GPUS * SLOTS):
+        faults.append(f"shm_size: {service.get('shm_size')}")
+    return faults
+
+
+@pytest.mark.parametrize("name", ["agent", "agent-cpu"])
+def test_kernels_are_loaded_from_where_they_were_compiled_and_gpus_have_memory_to_share(
+    services: dict[str, Any], name: str
+) -> None:
+    assert faults_of(services[name], volumes_of()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"volumes": []}, "TRITON_CACHE_DIR: /var/cache/tunegate/triton lasts in no volume"),
+        ({"volumes": ["/srv/caches:/var/cache/tunegate"]}, "HOME: /var/cache/tunegate lasts in no volume"),
+        ({"volumes": ["caches:/var/cache/tunegate:noexec"]}, "HOME: /var/cache/tunegate lies on a mount with options"),
+        ({"environment": {"HOME": "/home/tunegate"}}, "HOME: /home/tunegate lasts in no volume"),
+        ({"environment": {"TRITON_CACHE_DIR": "/tmp/triton"}}, "TRITON_CACHE_DIR: /tmp/triton lasts in no volume"),
+        ({"tmpfs": ["/tmp"]}, "/tmp is noexec"),
+        ({"tmpfs": ["/tmp:exec", "/var/cache/tunegate/triton"]}, "TRITON_CACHE_DIR: /var/cache/tunegate/triton …"),
+        ({"shm_size": "1gb"}, "shm_size: 1gb"),
+        ({"shm_size": None}, "shm_size: None"),
+    ],
+)  # fmt: skip
+def test_each_of_those_faults_would_be_seen(services: dict[str, Any], change: dict[str, Any], fault: str) -> None:
+    found = faults_of(services["agent"] | change, volumes_of())
+    assert any(one.startswith(fault.removesuffix("…")) for one in found), found
+
+
+def test_the_hosts_shared_memory_is_as_good_as_enough_of_its_own(services: dict[str, Any]) -> None:
+    assert faults_of(services["agent"] | {"shm_size": None, "ipc": "host"}, volumes_of()) == []
+
+
+def volumes_of() -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load(COMPOSE.read_text(encoding="utf8"))["volumes"]
+    return found
 
 
 def test_the_state_outlives_the_container(services: dict[str, Any]) -> None:

@@ -3,11 +3,15 @@ Docker."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 
+from infra.vllm.arguments import SECRET_WORDS
 from tests.paths import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile.gpu"
@@ -15,6 +19,8 @@ LOCKS = ["gpu-train.txt", "gpu-serve.txt", "agent.txt"]
 FINAL = ["agent", "serve", "train"]
 # Of the full mlflow the train environment has the parts, not the name.
 ADDED = {"mlflow-skinny", "dvc-s3", "python-gitlab", "requests-toolbelt"}
+CACHE = "/var/cache/tunegate"
+CACHES = ("HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # HOME: vLLM's, FlashInfer's, the driver's
 HOST = re.compile(r"https?://(?!127\.0\.0\.1)|--(?:index-url|extra-index-url|find-links)|\bgit\+")
 
 
@@ -26,6 +32,12 @@ def targets() -> dict[str, str]:
     """Stage name to its lines."""
     parts = re.split(r"(?m)^FROM \S+ AS (\S+)$", text())[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def environment_of(name: str) -> dict[str, str]:
+    """What a target's ENV sets, that of its own lines."""
+    lines = " ".join(re.findall(r"(?ms)^ENV (.*?[^\\])$", targets()[name])).replace("\\\n", " ")
+    return dict(word.split("=", 1) for word in lines.split())
 
 
 def pins(name: str) -> dict[str, str]:
@@ -135,10 +147,62 @@ def test_the_agents_lock_is_a_part_of_what_is_tested_and_nothing_that_trains_or_
 
 
 @pytest.mark.unit
+def test_the_agent_can_ask_which_gpus_are_here() -> None:
+    """`slots.devices: auto` is the agent's to decide; without NVML's binding it would find none, and say nothing."""
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        stated = tomllib.load(stream)["project"]["dependencies"]
+    assert "nvidia-ml-py" in stated and "nvidia-ml-py" in pins("agent.txt")
+
+
+@pytest.mark.unit
 def test_the_serving_image_holds_vllm_apart_from_the_agent() -> None:
     assert "TUNEGATE_SERVE_PYTHON=/opt/tunegate/.venv-serve/bin/python" in targets()["serve"]
     assert "torch" in pins("gpu-serve.txt") and "torch" not in pins("agent.txt")
     assert "libnuma1" in targets()["serve"], "vLLM on a CPU ends without it: no slim base has it"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("name", ["serve", "train"])
+def test_kernels_can_be_compiled_whatever_the_base(name: str) -> None:
+    """Triton and torch need a compiler, libc's headers and Python's: those of a base with Debian's Python are apt's."""
+    (step,) = (run for run in re.findall(r"(?ms)^RUN (.*?[^\\])$", targets()[name]) if "apt-get" in run)
+    installed = {
+        word
+        for found in re.findall(r"apt-get install -y --no-install-recommends ([^\\&;]*)", step)
+        for word in found.split()
+    }
+    assert {"gcc", "g++", "libc6-dev", "python3.11-dev"} <= installed
+    assert re.search(r'test -e "\$\(python3\.11 -c .*sysconfig.*\)/Python\.h"', step)
+    assert step.index("apt-get update") < step.index("Python.h") < step.index("rm -rf /var/lib/apt/lists")
+
+
+@pytest.mark.unit
+def test_what_is_compiled_goes_to_a_folder_of_the_users_that_a_server_is_told_of() -> None:
+    """The agent hands no variable to its servers that sounds like a secret."""
+    places = environment_of("serve")
+    assert {name: Path(places[name]).is_relative_to(CACHE) for name in CACHES} == dict.fromkeys(CACHES, True)
+    assert f"-o tunegate -g tunegate /var/lib/tunegate {CACHE}" in targets()["base"]
+    assert not any(word in name for name in CACHES for word in SECRET_WORDS)
+    assert {"compute", "utility"} <= set(places["NVIDIA_DRIVER_CAPABILITIES"].split(",")), "CUDA, and NVML"
+
+
+@pytest.mark.integration
+def test_the_libraries_themselves_put_what_they_compile_there() -> None:
+    """Asked in the serve environment, with the image's variables."""
+    code = (
+        "import triton.knobs, vllm.envs as vllm\n"
+        "from torch._inductor.runtime.cache_dir_utils import cache_dir\n"
+        "print(triton.knobs.cache.dir, cache_dir(), vllm.VLLM_CACHE_ROOT, sep='\\n')"
+    )
+    places = {name: value.replace(CACHE, f"/tmp{CACHE}") for name, value in environment_of("serve").items()}
+    run = subprocess.run(
+        [ROOT / ".venv-serve/bin/python", "-c", code],
+        env={"PATH": os.environ["PATH"]} | {name: places[name] for name in CACHES},
+        capture_output=True,
+        text=True,
+    )
+    found = run.stdout.splitlines()[-3:]
+    assert len(found) == 3 and all(line.startswith(f"/tmp{CACHE}/") for line in found), run.stdout + run.stderr[-900:]
 
 
 @pytest.mark.unit

@@ -12,12 +12,13 @@ from configs.data_card import DATA_CARD, DataCard, released
 from configs.digest import key_of
 from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
-from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest, verify_release
+from configs.release import ADAPTER, MANIFEST, Manifest, digest_of, list_files, read_manifest
 from configs.run.config import RunConfig
 from configs.run.quantize import Prune
 from configs.task import served_problem, served_task
 from configs.training_record import TrainingRecord, read_training_record
 from infra.files.atomic import new_directory, read_json, write_json, write_text
+from infra.files.hashes import remembered, verify_known
 from infra.git.command import head_revision
 from train.data.prepared import first_rows, read_card
 from train.loop.constant import refuse_nothing_learnt
@@ -130,7 +131,7 @@ def read_finished(config: RunConfig, paths: RunPaths, key: str) -> Manifest | No
     """The release of this very key, if it (and the parent, where wanted) is there and whole."""
     wanted = [paths.release, paths.parent] if config.quantize.compare_parent else [paths.release]
     try:
-        manifests = [verify_release(directory) for directory in wanted]
+        manifests = [verify_known(directory) for directory in wanted]
     except (InputError, RefusedError):
         return None
     return manifests[0] if all(manifest.quantization.get("key") == key for manifest in manifests) else None
@@ -140,7 +141,8 @@ def write_manifest(
     directory: Path, config: RunConfig, base: Path, card: DataCard, quantization: QuantizationFacts
 ) -> Manifest:
     """Last of all: a directory without it is no release."""
-    files, origin = list_files(directory), read_manifest(base)
+    with remembered() as hash_file:
+        files, origin = list_files(directory, hash_file), read_manifest(base)
     manifest = Manifest(
         name=config.name,
         digest=digest_of(files),

@@ -69,7 +69,11 @@ class DeployConfig(Section):
         description="the environment whose releases serve here first: a verdict for that one holds here",
     )
     gate: ExistingPath | None = Field("configs/gates/load.yaml", description="load rules that green must pass")
-    start_timeout_seconds: int = Field(300, ge=10)
+    start_timeout_seconds: int | None = Field(
+        None,
+        ge=10,
+        description="until a server is healthy; null: by its release's bytes and the last start here, 300 at least",
+    )
     bake_seconds: int = Field(15, ge=0, description="watch green under traffic before blue may retire")
     drain_deadline_seconds: int = Field(120, ge=1, description="blue's open streams get this long")
     keep_old_slot: bool = Field(True, description="leave the old slot warm for instant rollback")

@@ -42,7 +42,7 @@ def verify(
     if public_key:
         from infra.signing import verify_signature
 
-        verify_signature(directory, public_key, manifest.reference)
+        verify_signature(directory, public_key, manifest.reference, afresh=True)
     typer.echo(manifest.reference)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
-from configs.release import Manifest, verify_release
+from configs.release import Manifest
 from configs.verdict import Verdict
 from infra.dvc.judgements import LEFT_OUT, is_judged_anew, put_judgement
 from infra.dvc.releases import (
@@ -29,6 +29,7 @@ from infra.dvc.releases import (
 )
 from infra.dvc.repository import repository
 from infra.dvc.signatures import bring_signatures, keep_signatures, sign_folders
+from infra.files.hashes import verify_known
 from infra.signing import signing_key
 
 
@@ -69,8 +70,8 @@ def publishing() -> Iterator[None]:
 
 
 def proven(paths: RunPaths) -> Manifest:
-    """Every byte rehashed. Raises RefusedError where they differ, or without a verdict that passes."""
-    manifest = verify_release(paths.release)
+    """Raises RefusedError where the bytes differ, or without a verdict that passes."""
+    manifest = verify_known(paths.release)
     refuse_unproven(paths.gate, manifest)
     return manifest
 
@@ -119,7 +120,7 @@ def restored(target: Path, manifest: Manifest) -> bool:
         return False
     try:
         pull(target)
-        check_bytes(target, manifest.reference)
+        check_bytes(target, manifest.reference, afresh=True)
         bring_signatures(target)
     except (InputError, ExternalError, RefusedError):  # its bytes are lost everywhere: publish them anew
         return False
@@ -133,7 +134,7 @@ def copy_whole(paths: RunPaths, target: Path, run_id: str | None) -> None:
     for source in (paths.release, paths.evaluation, paths.gate):
         shutil.copytree(source, partial / source.name, ignore=LEFT_OUT)
     (partial / LINEAGE).write_text(json.dumps({"run": run_id}) + "\n", encoding="utf8")
-    verify_release(partial / "release")
+    verify_known(partial / "release")
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
 
@@ -145,7 +146,7 @@ def replace_judgement(paths: RunPaths, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(target, partial)
     put_judgement(paths, partial)
-    verify_release(partial / "release")
+    verify_known(partial / "release")
     shutil.rmtree(target)
     os.replace(partial, target)
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 
 from configs.environment.signing import Signing
 from configs.errors import InputError, RefusedError
-from configs.release import REFERENCE_PATTERN, read_manifest, verify_release
+from configs.release import REFERENCE_PATTERN, read_manifest
 from configs.verdict import Verdict
 from infra.dvc.judgements import (
     judged_for,
@@ -18,6 +18,7 @@ from infra.dvc.judgements import (
 from infra.dvc.repository import repository
 from infra.dvc.signatures import bring_signatures, verify_published
 from infra.files.atomic import read_json
+from infra.files.hashes import verify_known
 
 RELEASES = Path("releases")
 PIPELINE = "pipeline"  # in a pointer's facts: GitLab's number of the pipeline whose artifacts have its bytes
@@ -60,7 +61,7 @@ UNKNOWN: dict[str, object] = {
 
 
 def find(reference: str) -> Path:
-    """The folder of NAME@sha256:DIGEST, fetched if absent, every byte of its release rehashed.
+    """The folder of NAME@sha256:DIGEST, fetched if absent, every file of its release that is not known yet hashed.
 
     Raises InputError for an unknown reference, RefusedError where the bytes here differ, ExternalError where DVC fails.
     """
@@ -80,13 +81,13 @@ def find_trusted(reference: str, signing: Signing | None) -> Path:
 
 
 def fetch(reference: str) -> Path:
-    """As `find`, but what is here is repaired from the DVC remote first."""
+    """As `find`, but what is here is repaired from the DVC remote first, and every byte is read."""
     target = folder_of(reference)
     if not pointer_of(target).exists():
         known = "".join(f"\n  {row['reference']}" for row in list_releases()) or " none"
         raise InputError(f"{reference}: no such release was published; known:{known}", hint="tunegate releases list")
     pull(target)
-    check_bytes(target, reference)
+    check_bytes(target, reference, afresh=True)
     bring_signatures(target)
     return target
 
@@ -172,9 +173,9 @@ def pointer_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.dvc")
 
 
-def check_bytes(target: Path, reference: str) -> None:
+def check_bytes(target: Path, reference: str, *, afresh: bool = False) -> None:
     name, digest = reference.split("@")
-    manifest = verify_release(target / "release", digest)
+    manifest = verify_known(target / "release", digest, afresh=afresh)
     if manifest.name != name:
         raise RefusedError(
             f"{target}: found the release {manifest.reference}, expected {reference}",

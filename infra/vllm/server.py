@@ -17,10 +17,11 @@ from pathlib import Path
 
 from configs.errors import ExternalError, InputError
 from configs.release import Manifest
-from infra.boot import ProcessId, bears, boot_id, identify, is_taken, members_of, words_of
+from infra.boot import ProcessId, age_of, bears, boot_id, identify, is_taken, members_of, words_of
 from infra.boot import is_alive as is_running
 from infra.files.logs import begin_anew, end_of
 from infra.state.serve_environment import current
+from infra.state.start_time import LEAST_SECONDS, note_start, timeout_of, usual_seconds
 from infra.terminal import waiting
 from infra.vllm.arguments import cores_of_workers, middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.sampling import SamplerSettings
@@ -166,12 +167,25 @@ def is_alive(slot: SlotProcess) -> bool:
     return is_running(slot.process)
 
 
-def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
-    """Waits for GET /health 200. Raises ExternalError with the log's tail when the server dies or is late."""
+def wait_started(
+    slot: SlotProcess,
+    manifest: Manifest,
+    stated: float | None = None,
+    last: float | None = None,
+    least: float = LEAST_SECONDS,
+) -> None:
+    """As `wait_healthy`, for as long as `timeout_of` allows; how long it took is known to the next one."""
+    usual = usual_seconds(manifest) or USUAL_START_SECONDS
+    note_start(manifest, wait_healthy(slot, timeout_of(manifest, stated, last, least), usual))
+
+
+def wait_healthy(slot: SlotProcess, timeout_seconds: float, usual_seconds: float = USUAL_START_SECONDS) -> float | None:
+    """Waits for GET /health 200. Returns the seconds from its start to then; None where it may have been healthy for
+    long. Raises ExternalError with the log's tail when the server dies or is late."""
     import httpx
 
-    deadline = time.monotonic() + timeout_seconds
-    with waiting("vLLM starts", USUAL_START_SECONDS):
+    deadline, was_seen_to_start = time.monotonic() + timeout_seconds, False
+    with waiting("vLLM starts", usual_seconds):
         while time.monotonic() < deadline:
             if not is_alive(slot):
                 raise ExternalError(
@@ -180,7 +194,8 @@ def wait_healthy(slot: SlotProcess, timeout_seconds: float) -> None:
                 )
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{slot.base_url}/health", timeout=5).status_code == 200:
-                    return
+                    return age_of(slot.process) if was_seen_to_start else None
+            was_seen_to_start = True
             time.sleep(0.25)
     raise ExternalError(
         f"the server on port {slot.port} was not healthy in {timeout_seconds:g} s:\n{log_tail(slot.log)}",
@@ -251,10 +266,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def temporary_slot(
-    release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float = 300
+    release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float | None = None
 ) -> Iterator[str]:
     """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended
-    first."""
+    first. `timeout_seconds`: of its start; None: by its size and its last start (infra/state/start_time.py)."""
     note = log.with_suffix(".pid")
     with contextlib.suppress(OSError, ValueError, TypeError):
         *process, port, owner = json.loads(note.read_text(encoding="utf8"))
@@ -264,7 +279,7 @@ def temporary_slot(
     slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log)
     note.write_text(json.dumps([*slot.process, slot.port, slot.owner]), encoding="utf8")
     try:
-        wait_healthy(slot, timeout_seconds)
+        wait_started(slot, manifest, timeout_seconds)
         yield slot.base_url
     finally:
         stop_slot(slot, drain_seconds=5)

@@ -15,7 +15,7 @@ from configs.release import Manifest
 from infra.state.folder import state_folder
 from infra.vllm.client import ask
 from infra.vllm.parity import check_parity
-from infra.vllm.server import SlotProcess, wait_healthy
+from infra.vllm.server import SlotProcess, wait_started
 from serve.load.run import measuring
 from serve.proofs.baseline import Blue, keep_figures, measure_baseline, needs_baseline
 from serve.proofs.smoke import run_smoke
@@ -32,12 +32,13 @@ def prove(
     config: DeployConfig,
     load_gate: LoadGate | None,
     blue: Blue | None = None,
+    last_start: float | None = None,
 ) -> Mapping[str, object]:
     """`proof` is one of serve.record.event.PROOF; asked straight at the slot, never through the router. `blue`: what
-    serves meanwhile."""
+    serves meanwhile; `last_start`: seconds that the environment's last start took."""
     base_url = process.base_url
     if proof == "healthy":
-        wait_healthy(process, config.start_timeout_seconds)
+        wait_started(process, manifest, config.start_timeout_seconds, last_start)
         return {}
     if proof == "warm":
         return {"answers": len(ask_golden(base_url, release, manifest, config, WARM_REQUESTS))}

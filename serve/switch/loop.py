@@ -11,6 +11,7 @@ from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
 from configs.errors import ExternalError, RefusedError, TunegateError
 from configs.slots import SlotName
+from infra.state.start_time import LONGEST_SECONDS
 from infra.terminal import waiting
 from serve.plan.action import Action, End
 from serve.plan.interrupt import SHORT, WATCHES, is_called_off, more_urgent
@@ -203,5 +204,5 @@ def deadline_of(action: Action, config: DeployConfig) -> float:
     if action.kind in ("stop", "sleep"):
         return rest + config.drain_deadline_seconds
     if action.proof == "healthy":
-        return rest + config.start_timeout_seconds
+        return rest + (config.start_timeout_seconds or LONGEST_SECONDS)  # the proof has its own, by the release's size
     return rest + (strategy.seconds if isinstance(strategy, ShadowFirst) and action.proof == "shadow" else 0)

@@ -68,7 +68,7 @@ def measure_capacity(env: Environment, state: State, slot: SlotName, reference: 
 def start(env: Environment, state: State, slot: SlotName, reference: str, number: int = 0) -> None:
     """Starts vLLM in the slot, or loads the adapter into the server that runs, once every byte and the signature are
     verified. The intent is on disk before the process is."""
-    directory = find_trusted(reference, env.config.signing) / "release"  # every byte rehashed
+    directory = find_trusted(reference, env.config.signing) / "release"  # each file hashed, unless it is known
     manifest = read_manifest(directory)
     shared = shared_server(env, state, slot, manifest)
     if shared:
@@ -195,7 +195,16 @@ def prove_slot(env: Environment, state: State, slot: SlotName, proof: str, numbe
     found = (
         prove_shadow(env, slot)
         if proof == "shadow"
-        else prove(proof, process, directory, manifest, env.config, env.load_gate, what_serves(env, state, slot))
+        else prove(
+            proof,
+            process,
+            directory,
+            manifest,
+            env.config,
+            env.load_gate,
+            what_serves(env, state, slot),
+            state.proof_seconds.get("healthy"),
+        )
     )
     seconds = round(time.monotonic() - started, 2)
     env.record.append("proven", slot, **{"proof": proof, "seconds": seconds, **found, **counted, **numbered(number)})

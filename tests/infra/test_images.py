@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from infra.git.command import head_revision
+from infra.images import COMPILE
 from tests.paths import ROOT
 from tests.support.fake_openai import Fake, serving
 from tests.support.fake_servers import publish_fake
@@ -22,6 +23,7 @@ FAKE = """#!/bin/sh
 echo "$@" >> {folder}/asked
 case "$*" in
   *--entrypoint*tunegate.py*) echo {writes} ;;
+  *--entrypoint*Python.h*) echo {compiles} ;;
   *--entrypoint*) echo 'HAProxy version 2.8.25' ;;
   'image inspect --format'*) echo 100000000 ;;
   'image inspect'*) cat {folder}/image.json ;;
@@ -40,6 +42,7 @@ def run(
     user: str = "10001",
     revision: str | None = None,
     writes: str = "refused",
+    compiles: str = "compiled 3",
     fails: str = "nothing",
     state: str = "running healthy",
 ) -> subprocess.CompletedProcess[str]:
@@ -47,7 +50,7 @@ def run(
     (folder / "image.json").write_text(
         json.dumps([{"Config": {"Labels": labels, "User": user, "Healthcheck": {"Test": ["CMD", "python"]}}}])
     )
-    path.write_text(FAKE.format(folder=folder, writes=writes, fails=fails, state=state))
+    path.write_text(FAKE.format(folder=folder, writes=writes, compiles=compiles, fails=fails, state=state))
     path.chmod(0o755)
     environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"}
     return subprocess.run(
@@ -124,6 +127,33 @@ def test_a_release_is_served_with_cpu_locks_until_docker_calls_it_healthy_and_is
         and started.endswith(f"tunegate-serve serve /release --port {server.port}")
     )
     assert server.bodies[0][1]["model"] == "m" and asked[-1] == "rm -f -v c0ffee"
+
+
+def test_an_image_that_cannot_load_what_it_compiled_is_refused_before_a_server_is_tried(
+    tmp_path: Path, release: str
+) -> None:
+    found = run(tmp_path, "--release", release, compiles="")
+    assert found.returncode == 1 and "compiled at run time cannot be loaded" in found.stderr
+    asked = (tmp_path / "asked").read_text()
+    tried = next(line for line in asked.splitlines() if ".venv-serve/bin/python" in line)
+    assert "--read-only" in tried and "-v /var/cache/tunegate" in tried and "tunegate-serve" in tried
+    assert "run -d" not in asked
+
+
+def test_what_is_compiled_in_an_image_is_loaded_again_or_refused(tmp_path: Path) -> None:
+    """The very code, by this interpreter, in a folder that may be executed, and in one that cannot be."""
+    (tmp_path / "file").write_text("")
+    ran = [
+        subprocess.run(
+            [sys.executable, "-c", COMPILE],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TRITON_CACHE_DIR": str(folder)},
+        )
+        for folder in (tmp_path / "cache", tmp_path / "file/cache")
+    ]
+    assert ran[0].stdout == "compiled 3\n", ran[0].stderr
+    assert ran[1].returncode != 0
 
 
 def test_a_server_that_ends_is_refused_with_its_last_words_its_log_fetched_and_itself_taken_away(

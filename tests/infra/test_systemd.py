@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from configs.environment.state import SYSTEM_HOME
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.unit
+CACHES = ("HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # HOME: vLLM's, FlashInfer's, the driver's
 UNIT = ROOT / "infra/systemd/tunegate-agent@.service"
 
 
@@ -48,6 +50,25 @@ def test_its_state_is_the_systems_and_nothing_that_lasts_lies_in_build(service: 
     assert Path("/var/lib") / service["StateDirectory"] == SYSTEM_HOME and service["StateDirectoryMode"] == "0711"
     assert "HOME=/var/cache/" + service["CacheDirectory"] in service["Environment"].split()
     assert "build" not in " ".join(service.values())
+
+
+def test_root_makes_the_gpus_files_that_no_new_privileges_keeps_cuda_from_making(service: dict[str, str]) -> None:
+    """With full rights (+); without a driver it fails unheeded (-). nvidia-persistenced, where it is, comes first."""
+    assert service["NoNewPrivileges"] == "yes"
+    how, tool, *options = re.fullmatch(r"([-+]+)(\S+) (.*)", service["ExecStartPre"]).groups()  # type: ignore[union-attr]
+    assert (set(how), tool) == ({"-", "+"}, "/usr/bin/nvidia-modprobe")
+    assert options[0].split() == ["-u", *(f"-c{number}" for number in range(8))]
+    assert "nvidia-persistenced.service" in UNIT.read_text(encoding="utf8").split("[Service]")[0]
+
+
+def test_a_gpu_can_be_reached_and_what_is_compiled_for_it_can_be_loaded(service: dict[str, str]) -> None:
+    """Each of these hides the devices, or makes the caches no place for code."""
+    hides = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "BindReadOnlyPaths", "InaccessiblePaths", "PrivateUsers"}
+    no_code = {"NoExecPaths", "MemoryDenyWriteExecute", "TemporaryFileSystem", "SystemCallFilter"}
+    assert (hides | no_code) & service.keys() == set()
+    places = dict(one.split("=") for one in service["Environment"].split())
+    lasting = Path("/var/cache") / service["CacheDirectory"]
+    assert all(Path(places[name]).is_relative_to(lasting) for name in CACHES)
 
 
 def test_what_would_break_a_slot_that_outlives_the_agent_is_not_set(service: dict[str, str]) -> None:

@@ -40,10 +40,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch, *, alive: int, end: type[BaseExcep
         done.append(f"start {served_name} on {port}")
         return SlotProcess(ProcessId(7, "", 0), port, log)
 
+    def wait_started(slot: SlotProcess, manifest: Any, *, least: float) -> None:
+        done.append("healthy")
+        assert least == 600
+
     def wait_healthy(slot: SlotProcess, seconds: float) -> None:
-        done.append("healthy" if seconds else "dead")
-        if not seconds:
-            raise ExternalError("the server ended")
+        done.append("dead")
+        raise ExternalError("the server ended")
 
     def is_alive(slot: SlotProcess) -> bool:
         done.append("look")
@@ -53,6 +56,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, *, alive: int, end: type[BaseExcep
 
     replaced = {
         "start_slot": start_slot,
+        "wait_started": wait_started,
         "wait_healthy": wait_healthy,
         "is_alive": is_alive,
         "stop_slot": lambda slot, drain_seconds: done.append("stop"),

@@ -46,20 +46,25 @@ def judged(**facts: Any) -> Environment:
 
 
 seen: list[dict[str, float]] = []
+waits: list[float | None] = []  # for the server of a release's own
 
 
 @pytest.fixture
 def runs(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     seen.clear()
+    waits.clear()
 
     def run_load_test(base_url: str, model: str, manifest: Any, **facts: Any) -> dict[str, float]:
         found.append(facts | {"base_url": base_url, "release": manifest.reference})
         return {"requests": 1.0}
 
     @contextlib.contextmanager
-    def temporary_slot(directory: Path, manifest: Any, *, served_name: str, log: Path) -> Iterator[str]:
+    def temporary_slot(
+        directory: Path, manifest: Any, *, served_name: str, log: Path, timeout_seconds: float | None
+    ) -> Iterator[str]:
         world.done.append(f"temporary {served_name}")
+        waits.append(timeout_seconds)
         yield "http://slot"
         world.done.append("ended")
 
@@ -68,6 +73,14 @@ def runs(world: World, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(serve.load.run, "run_load_test", run_load_test)
     monkeypatch.setattr(serve.proofs.baseline, "POLL_SECONDS", 0.01)
     return found
+
+
+@pytest.mark.parametrize("stated", [None, 1234])
+def test_its_server_is_waited_for_as_long_as_the_environments_own(
+    world: World, release: Path, runs: list[dict[str, Any]], stated: int | None
+) -> None:
+    load_test(judged(start_timeout_seconds=stated), release, {})
+    assert waits == [stated]
 
 
 def test_a_release_of_its_own_is_served_for_the_test_and_the_router_left_alone(

@@ -49,7 +49,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Health).s
 
 
 def manifest(task: str = "causal-lm", **serving: Any) -> Manifest:
-    fields: Any = {"name": "demo", "digest": "sha256:" + "0" * 64, "task": task, "quantization": {}}
+    fields: Any = {"name": "demo", "digest": "sha256:" + "0" * 64, "task": task, "files": [], "quantization": {}}
     return Manifest.model_construct(serving=Serving(**serving), **fields)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.digest import key_of, sha256_of
+from configs.digest import hash_files, key_of
 from configs.errors import RefusedError
 from configs.run.config import RunConfig
 from configs.run.family import HEADS
+from infra.files.hashes import remembered
 from train.model.added_tokens import token_indices
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
@@ -154,7 +155,9 @@ def save_trained(trainer: Any, config: RunConfig, base: Path, target: Path) -> N
 
 def trained_key(trained: Path) -> str:
     """What training left, in one word, over the bytes of its safetensors."""
-    return key_of([(file.name, sha256_of(file)) for file in sorted(trained.glob("*.safetensors"))])
+    files = sorted(trained.glob("*.safetensors"))
+    with remembered() as hash_file:
+        return key_of([(file.name, digest) for file, digest in zip(files, hash_files(files, hash_file), strict=True)])
 
 
 def load_trained(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> Any:

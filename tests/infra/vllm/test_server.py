@@ -16,6 +16,7 @@ import pytest
 
 from configs.errors import ExternalError, InputError
 from infra.boot import ProcessId, boot_id, identify, is_taken
+from infra.vllm import server
 from infra.vllm.server import (
     SlotProcess,
     free_port,
@@ -102,6 +103,37 @@ def test_a_server_that_dies_is_told_at_once_with_the_end_of_its_log(start: Start
 def test_a_server_that_is_late_is_given_up(start: Start) -> None:
     with pytest.raises(ExternalError, match=r"not healthy in 0\.6 s"):
         wait_healthy(start("mute", healthy=False), 0.6)
+
+
+def test_how_long_a_start_took_is_counted_from_the_servers_own_and_only_where_it_was_seen(start: Start) -> None:
+    """The command that started it may have been killed meanwhile; one that has long been healthy says nothing."""
+    slot, began = start(healthy=False), time.monotonic()
+    time.sleep(0.5)
+    seconds = wait_healthy(slot, 60)
+    assert seconds is not None and 0.5 <= seconds <= time.monotonic() - began + 1
+    assert wait_healthy(slot, 60) is None
+
+
+def test_a_temporary_servers_start_is_known_to_the_next_and_decides_how_long_it_may_take(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEGATE_CACHE_HOME", str(tmp_path / "cache"))
+    waited: list[tuple[float, float]] = []
+    real = server.wait_healthy
+
+    def wait_healthy(slot: SlotProcess, timeout_seconds: float, usual_seconds: float) -> float | None:
+        waited.append((timeout_seconds, usual_seconds))
+        found = real(slot, 60)
+        assert found is not None
+        return found + 1000
+
+    monkeypatch.setattr(server, "wait_healthy", wait_healthy)
+    for stated in (None, None, 50):
+        with temporary_slot(tmp_path, manifest(), served_name="m", log=tmp_path / "eval.log", timeout_seconds=stated):
+            pass
+    (first, usual), (second, known), (third, _) = waited
+    assert 300 <= first < 301 and usual == server.USUAL_START_SECONDS
+    assert known > 1000 and second == pytest.approx(3 * known) and third == 50
 
 
 def test_the_end_of_any_log_is_short_and_none_is_said_to_be_none(tmp_path: Path) -> None:

@@ -79,8 +79,16 @@ def test_health_is_waited_for_as_long_as_the_environment_says(
     process: SlotProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[object] = []
-    monkeypatch.setattr(serve.proofs.prove, "wait_healthy", lambda *facts: waited.append(facts))
-    assert show("healthy", process) == {} and waited == [(process, 77)]
+    monkeypatch.setattr(serve.proofs.prove, "wait_started", lambda *facts: waited.append(facts))
+    assert show("healthy", process) == {} and waited == [(process, MANIFEST, 77, None)]
+
+
+def test_where_it_says_nothing_its_last_start_has_a_say(process: SlotProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+    monkeypatch.setattr(serve.proofs.prove, "wait_started", lambda *facts: waited.append(facts))
+    config = config_of().model_copy(update={"start_timeout_seconds": None})
+    prove("healthy", process, process.log.parent, MANIFEST, config, None, last_start=812.0)
+    assert waited == [(process, MANIFEST, None, 812.0)]
 
 
 def test_the_slot_is_warmed_by_golden_prompts_asked_at_the_slot_itself(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from infra.state.start_time import LONGEST_SECONDS
 from serve.plan.action import Action
 from serve.plan.interrupt import WATCHES
 from serve.record.fold import fold
@@ -23,6 +24,15 @@ def test_a_bake_has_its_time_its_extension_and_the_drain() -> None:
     rest = CONFIG.supervision.task_deadline_seconds
     assert not is_overdue(Action("bake", "green"), 1_119 + rest, State(), CONFIG)
     assert is_overdue(Action("bake", "green"), 1_121 + rest, State(), CONFIG)
+
+
+def test_a_start_is_ended_by_its_proof_never_before_it_by_the_loop() -> None:
+    """The proof knows the release's size; the loop is there for a proof that hangs."""
+    healthy, rest = Action("prove", "green", proof="healthy"), CONFIG.supervision.task_deadline_seconds
+    assert not is_overdue(healthy, LONGEST_SECONDS + rest - 1, State(), CONFIG)
+    assert is_overdue(healthy, LONGEST_SECONDS + rest + 1, State(), CONFIG)
+    stated = CONFIG.model_copy(update={"start_timeout_seconds": 100})
+    assert is_overdue(healthy, 101 + rest, State(), stated)
 
 
 @pytest.mark.parametrize("state", [WAITS, PAUSED], ids=["inconclusive", "paused"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,7 +165,9 @@ def test_a_weight_is_read_once_for_all_stages(
         return sha256_of(path)
 
     monkeypatch.setattr("infra.files.hashes.sha256_of", hashed)
+    monkeypatch.setattr("infra.files.hashes.SETTLED_SECONDS", 0.05)
     os.utime("tiny-bert/model.safetensors", (1, 1))
+    time.sleep(0.1)
     for _ in range(3):
         make_base(classifier())
     assert read.count("model.safetensors") == 1
