@@ -13,13 +13,20 @@ from train.estimate.duration import START_SECONDS, Rates, evaluation_seconds, ra
 from train.estimate.memory import training_memory
 from train.estimate.model_shape import ModelShape
 from train.estimate.probe import measure_rates
-from train.estimate.release_memory import gpu_serving_memory, quantizing_memory, serving_memory
+from train.estimate.release_memory import (
+    gpu_quantizing_memory,
+    gpu_serving_memory,
+    host_bytes,
+    quantizing_memory,
+    serving_memory,
+)
 from train.estimate.workload import Workload, describe_workload, find_shape
 
 
 class Plan(TypedDict):
     """`memory`: of each stage the bytes of each part and their `peak`, on one of the `devices`; `measured`: by rates of
-    this machine and not by a data sheet; `levers`: what to set instead where it does not fit."""
+    this machine and not by a data sheet; `host_bytes`: of the host, while a GPU quantizes;
+    `levers`: what to set instead where it does not fit."""
 
     name: str
     device: str
@@ -27,6 +34,7 @@ class Plan(TypedDict):
     devices: int
     measured: bool
     memory: dict[str, dict[str, int]]
+    host_bytes: int
     seconds: dict[str, float] | None
     steps: int
     longest_tokens: int
@@ -49,6 +57,7 @@ def make_plan(config: RunConfig, device_name: str | None) -> Plan:
         "devices": device.count,
         "measured": load.compute.on_cpu,
         "memory": memory,
+        "host_bytes": 0 if load.compute.on_cpu else host_bytes(shape),
         "seconds": estimate_seconds(config, shape, load, device) if fits else None,
         "steps": load.compute.steps,
         "longest_tokens": load.rows.longest,
@@ -69,10 +78,16 @@ def refuse_too_few(config: RunConfig, device: Device) -> None:
 
 
 def stage_memory(config: RunConfig, shape: ModelShape, load: Workload) -> dict[str, dict[str, int]]:
-    """`quantize` runs on the CPU's memory wherever training runs, so a GPU plan leaves it out."""
+    """Of one device. What `quantize` holds beside a GPU, in the host's memory, is the plan's `host_bytes`."""
     scheme, wanted = config.quantize.scheme, config.serving
     if not load.compute.on_cpu:
-        return {"train": training_memory(shape, load), "serve": gpu_serving_memory(shape, scheme, wanted)}
+        quantizing = gpu_quantizing_memory(shape, config.quantize, load.rows.longest)
+        stages = {"quantize": quantizing} if scheme not in ("none", "adapter") else {}
+        return {
+            "train": training_memory(shape, load),
+            **stages,
+            "serve": gpu_serving_memory(shape, scheme, wanted),
+        }
     return {
         "train": training_memory(shape, load),
         "quantize": quantizing_memory(shape),
@@ -195,3 +210,5 @@ def print_plan(plan: Plan) -> None:
         f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB{each}; {plan['steps']} steps, "
         f"rows of up to {plan['longest_tokens']} tokens; {took} ({kind})"
     )
+    if plan["host_bytes"]:
+        console.print(f"quantize holds the merged model in the host's memory: {plan['host_bytes'] / GIB:.1f} GiB")

@@ -72,8 +72,13 @@ def test_folds_are_trained_and_served_too(chat: Callable[..., RunConfig], quick:
 def test_a_named_gpu_needs_no_measurement(chat: Callable[..., RunConfig]) -> None:
     made = plan.make_plan(chat(), "h100-80gb")
     assert (
-        not made["measured"] and made["seconds"] and made["seconds"]["train"] >= 0 and "quantize" not in made["memory"]
+        not made["measured"]
+        and made["seconds"]
+        and made["seconds"]["train"] >= 0
+        and made["memory"]["quantize"]["layer"]
     )
+    assert made["host_bytes"] > 0
+    assert "quantize" not in plan.make_plan(chat(quantize={"scheme": "none"}), "h100-80gb")["memory"]
 
 
 @pytest.mark.unit

@@ -11,6 +11,7 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.task import PAIRED
+from configs.training.lora import CHANGES_BASE
 from infra.hub import fetch_config
 from train.batches.order import total_steps
 from train.estimate.devices import Device
@@ -129,8 +130,9 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
     # every GPU of the table multiplies bfloat16
     dtype = choose_dtype(settings.dtype, lambda: device.name != "cpu" or cpu_multiplies_bfloat16())
     on_cpu, processes = device.name == "cpu", config.launch.world_size
-    stored_narrow = shape.stored_width == 2 and not shape.float16
-    held_narrow = dtype == "bfloat16" and shape.family == "decoder" and (stored_narrow or not on_cpu)
+    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and not shape.float16
+    held_narrow = shape.family == "decoder" and (stored_narrow if on_cpu else dtype != "float32")
+    held_narrow = held_narrow and settings.lora.initialization not in CHANGES_BASE
     fusable = is_padding_free(config) and not shape.capped
     rows = settings.batch_size if on_cpu else settings.batch_size // processes  # one machine's CPU is all processes'
     of_a_row = 2 if config.task in PAIRED else 1

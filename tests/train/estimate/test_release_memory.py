@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from configs.run.quantize import Quantize
 from configs.run.serving import Serving
 from tests.support.published import SHAPES
 from train.estimate.devices import DEVICES, GIB
 from train.estimate.model_shape import ModelShape
-from train.estimate.release_memory import gpu_serving_memory, key_value_bytes, quantizing_memory, serving_memory
+from train.estimate.release_memory import (
+    SHARD_BYTES,
+    gpu_quantizing_memory,
+    gpu_serving_memory,
+    host_bytes,
+    key_value_bytes,
+    quantizing_memory,
+    serving_memory,
+)
+from train.release import merge
 
 pytestmark = pytest.mark.unit
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
@@ -20,7 +32,32 @@ def test_serving_holds_the_scheme_and_the_reserved_cache() -> None:
     assert none["weights"] == 2 * SMOLLM2.parameters and none["weights"] - int8["weights"] == SMOLLM2.linear_parameters
     assert key_value_bytes(SMOLLM2, 2) == 23_040 and none["cached_tokens"] == 2**30 // 23_040
     assert serving_memory(MINILM, "int8", 4, 1)["kv_cache"] == 0
-    assert quantizing_memory(SMOLLM2)["peak"] > 8 * SMOLLM2.parameters
+
+
+def test_on_a_cpu_the_merged_model_is_float32_and_its_file_comes_back_by_the_shard() -> None:
+    assert merge.SHARD_BYTES == SHARD_BYTES
+    assert quantizing_memory(SMOLLM2)["peak"] > 8 * SMOLLM2.parameters, "a small model is one shard"
+    assert quantizing_memory(SHAPES["Llama-3.1-8B"])["peak"] < 38 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "host"), [("Llama-3.1-8B", "l4-24gb", 26), ("Llama-3.3-70B", "h100-80gb", 142)]
+)
+@pytest.mark.parametrize("recipe", [{"scheme": "fp8"}, {"scheme": "int8"}, {"scheme": "w4a16", "algorithm": "gptq"}])
+def test_a_gpu_quantizes_by_the_layer(name: str, device: str, host: int, recipe: dict[str, str]) -> None:
+    memory = gpu_quantizing_memory(SHAPES[name], Quantize.model_validate(recipe), tokens=2048)
+    assert memory["peak"] <= DEVICES[device].memory_bytes, "an 8B in 24 GiB, a 70B in 80 GiB"
+    assert memory["layer"] >= 2 * SHAPES[name].linear_parameters // SHAPES[name].layers
+    assert (memory["hessians"] > 0) is ("algorithm" in recipe)
+    assert host_bytes(SHAPES[name]) < host * GIB
+
+
+def test_quantizing_more_layers_takes_no_more_of_a_gpu() -> None:
+    settings = Quantize(scheme="w4a16", algorithm="gptq")
+    shape = SHAPES["Llama-3.1-8B"]
+    one_layer = shape.linear_parameters // shape.layers
+    deeper = replace(shape, layers=64, parameters=shape.parameters + 32 * one_layer)
+    assert gpu_quantizing_memory(deeper, settings, 512) == gpu_quantizing_memory(shape, settings, 512)
 
 
 def on_gpus(name: str, scheme: str, gpus: int = 1, **keys: object) -> dict[str, int]:
