@@ -16,6 +16,7 @@ from train.estimate.workload import Workload
 FLOAT32, BFLOAT16 = 4, 2  # bytes of a number
 NF4_BITS = 4.127  # a weight with its share of the scales (arXiv:2305.14314, section 3)
 MEBIBYTE = 2**20
+HEAD_TILE = (4096, 32_768)  # tokens and words of the logits that a GPU holds at a time
 RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of SmolLM2 held beyond all that is counted here
 # glibc's heap keeps freed blocks between live ones: measured as a share of what a step keeps, on a CPU. With
 # MALLOC_MMAP_THRESHOLD_ fixed at 128 KiB it is none, for many page faults more.
@@ -180,11 +181,16 @@ def cast_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def logits_bytes(shape: ModelShape, load: Workload) -> int:
-    """Of the target tokens, as transformers/loss/loss_utils.py:ForCausalLMLoss computes them; with the fused head
-    (train/layers/linear_cross_entropy.py) the logits of a few at a time."""
+    """Of the target tokens, as transformers/loss/loss_utils.py:ForCausalLMLoss computes them; with the fused head of a
+    few at a time (train/layers/linear_cross_entropy.py), on a GPU a tile of some tokens and words
+    (trl/kernels/chunked_logprob.py)."""
     if shape.family == "encoder":
         return 0
     targets = math.ceil(load.compute.batch * load.rows.longest * load.rows.target_token_share)
+    if load.compute.fused_head and not load.compute.on_cpu:
+        rows, words = HEAD_TILE
+        tile = min(targets, rows) * min(shape.vocabulary, words)
+        return load.compute.width * tile + FLOAT32 * targets * shape.hidden
     if load.compute.fused_head:
         multiplied = 0 if load.compute.dtype == "float32" else load.compute.width
         return (FLOAT32 + multiplied) * min(targets, HEAD_ROWS) * shape.vocabulary
