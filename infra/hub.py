@@ -36,6 +36,18 @@ def fetch_snapshot(repository: str, revision: str) -> Path:
         raise translate(error, f"base.hub: {repository}@{revision[:12]}") from error
 
 
+def fetch_config(repository: str, revision: str) -> Path:
+    """That commit's config.json in the hub's own cache, fetched where absent; raises as `fetch_snapshot`."""
+    from httpx import HTTPError
+    from huggingface_hub import hf_hub_download
+
+    try:
+        endpoint = os.environ.get("HF_ENDPOINT")
+        return Path(hf_hub_download(repository, "config.json", revision=revision, endpoint=endpoint))
+    except (OSError, ValueError, HTTPError) as error:
+        raise translate(error, f"base.hub: {repository}@{revision[:12]}") from error
+
+
 def list_repository(repository: str, revision: str) -> list[str]:
     """Every file name of that commit, those that are never fetched included; raises as `fetch_snapshot`."""
     from httpx import HTTPError

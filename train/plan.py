@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypedDict
 
-from configs.errors import RefusedError
+from configs.errors import InputError, RefusedError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from train.estimate.devices import ASSUMED_UTILIZATION, GIB, Device, find_device
 from train.estimate.duration import START_SECONDS, Rates, evaluation_seconds, rates_of, training_seconds
-from train.estimate.memory import quantizing_memory, serving_memory, training_memory
+from train.estimate.memory import training_memory
 from train.estimate.model_shape import ModelShape
 from train.estimate.probe import measure_rates
+from train.estimate.release_memory import (
+    gpu_quantizing_memory,
+    gpu_serving_memory,
+    host_bytes,
+    quantizing_memory,
+    serving_memory,
+)
 from train.estimate.workload import Workload, describe_workload, find_shape
 
 
 class Plan(TypedDict):
-    """`memory`: of each stage the bytes of each part, and their `peak`; `measured`: by rates of this machine and not by
-    a data sheet; `levers`: what to set instead where it does not fit."""
+    """`memory`: of each stage the bytes of each part and their `peak`, on one of the `devices`; `measured`: by rates of
+    this machine and not by a data sheet; `host_bytes`: of the host, while a GPU quantizes;
+    `levers`: what to set instead where it does not fit."""
 
     name: str
     device: str
     device_bytes: int
+    devices: int
     measured: bool
     memory: dict[str, dict[str, int]]
+    host_bytes: int
     seconds: dict[str, float] | None
     steps: int
     longest_tokens: int
@@ -35,6 +46,7 @@ def make_plan(config: RunConfig, device_name: str | None) -> Plan:
     """Bytes by stage and part, seconds, whether it fits. Raises InputError for an unknown device or a base that is not
     here."""
     device, shape, paths = find_device(device_name), find_shape(config), RunPaths.of(config.name)
+    refuse_too_few(config, device)
     load = describe_workload(config, shape, paths, device)
     memory = stage_memory(config, shape, load)
     fits = all(stage["peak"] <= device.memory_bytes for stage in memory.values())
@@ -42,25 +54,45 @@ def make_plan(config: RunConfig, device_name: str | None) -> Plan:
         "name": config.name,
         "device": device.name,
         "device_bytes": device.memory_bytes,
+        "devices": device.count,
         "measured": load.compute.on_cpu,
         "memory": memory,
+        "host_bytes": 0 if load.compute.on_cpu else host_bytes(shape),
         "seconds": estimate_seconds(config, shape, load, device) if fits else None,
         "steps": load.compute.steps,
         "longest_tokens": load.rows.longest,
         "fits": fits,
-        "levers": [] if fits else find_levers(shape, load, device.memory_bytes),
+        "levers": [] if fits else find_levers(shape, load, device),
     }
 
 
+def refuse_too_few(config: RunConfig, device: Device) -> None:
+    """Raises InputError where `--device` names several, but fewer than a node's processes or a server's GPUs. One is
+    each of as many as there have to be."""
+    for key, wanted in (("launch.processes", config.launch.processes), ("serving's GPUs", config.serving.gpus)):
+        if 1 < device.count < wanted:
+            raise InputError(
+                f"--device {device.name}: found {device.count}, expected {key}: at least {wanted}",
+                hint=f"--device {wanted}x{device.name.partition('x')[2]}",
+            )
+
+
 def stage_memory(config: RunConfig, shape: ModelShape, load: Workload) -> dict[str, dict[str, int]]:
-    """`quantize` runs on the CPU's memory wherever training runs, so a GPU plan leaves it out."""
-    serving = serving_memory(
-        shape, config.quantize.scheme, 4 if config.serving.dtype == "float32" else 2, config.serving.kv_cache_gib
-    )
-    stages = {"train": training_memory(shape, load)} | (
-        {"quantize": quantizing_memory(shape)} if load.compute.on_cpu else {}
-    )
-    return stages | {"serve": serving}
+    """Of one device. What `quantize` holds beside a GPU, in the host's memory, is the plan's `host_bytes`."""
+    scheme, wanted = config.quantize.scheme, config.serving
+    if not load.compute.on_cpu:
+        quantizing = gpu_quantizing_memory(shape, config.quantize, load.rows.longest)
+        stages = {"quantize": quantizing} if scheme not in ("none", "adapter") else {}
+        return {
+            "train": training_memory(shape, load),
+            **stages,
+            "serve": gpu_serving_memory(shape, scheme, wanted),
+        }
+    return {
+        "train": training_memory(shape, load),
+        "quantize": quantizing_memory(shape),
+        "serve": serving_memory(shape, scheme, 4 if wanted.dtype == "float32" else 2, wanted.kv_cache_gib),
+    }
 
 
 def estimate_seconds(config: RunConfig, shape: ModelShape, load: Workload, device: Device) -> dict[str, float] | None:
@@ -85,27 +117,45 @@ def find_rates(shape: ModelShape, load: Workload, device: Device) -> Rates | Non
     return rates_of(shape, load, device.flops * ASSUMED_UTILIZATION, device.bytes_per_second)
 
 
-def find_levers(shape: ModelShape, load: Workload, room: int) -> list[str]:
-    """Each change that would let training fit into `room` bytes by itself; all of them together where none does."""
-    compute = load.compute
+def find_levers(shape: ModelShape, load: Workload, device: Device) -> list[str]:
+    """Each change that would let training fit by itself; all of them together where none does."""
+    compute, room = load.compute, device.memory_bytes
 
     def fits(**changes: object) -> bool:
         return peak(shape, load.computed_with(**changes)) <= room
 
     found = []
-    if smaller := [batch for batch in halves(compute.batch) if fits(batch=batch)]:
+    if smaller := [batch for batch in halves(compute.batch) if batch >= compute.of_a_row and fits(batch=batch)]:
+        sharers = 1 if compute.on_cpu else compute.processes
         accumulation = compute.accumulation * compute.batch // smaller[0]
-        found.append(f"train.batch_size={smaller[0]} train.gradient_accumulation_steps={accumulation}")
+        rows = smaller[0] * sharers // compute.of_a_row
+        found.append(f"train.batch_size={rows} train.gradient_accumulation_steps={accumulation}")
     if not compute.checkpointing and fits(checkpointing=True):
         found.append("train.gradient_checkpointing=true")
     if ranks := [rank for rank in halves(compute.rank) if compute.adapted and fits(rank=rank)]:
         found.append(f"train.lora.rank={ranks[0]}")
-    if not compute.adapted and fits(adapted=True):
+    narrow = not compute.on_cpu and compute.dtype == "bfloat16"
+    if not compute.adapted and fits(adapted=True, narrow_base=narrow):
         found.append("train.method=lora")
+    if not compute.on_cpu:
+        found += gpu_levers(load, device, fits)
     rank = min(compute.rank, 8)
-    if not found and fits(batch=1, checkpointing=True, rank=rank, adapted=True):
+    if not found and fits(batch=compute.of_a_row, checkpointing=True, rank=rank, adapted=True):
         smallest = "train.batch_size=1 train.gradient_checkpointing=true"
         found.append(f"{smallest} train.method=lora train.lora.rank={rank}")
+    return found
+
+
+def gpu_levers(load: Workload, device: Device, fits: Callable[..., bool]) -> list[str]:
+    """Of those that no CPU has."""
+    compute, found = load.compute, []
+    if not compute.four_bit and fits(adapted=True, four_bit=True, narrow_base=False):
+        found.append("train.method=qlora")
+    if compute.optimizer in ("adamw", "paged_adamw") and fits(optimizer="adamw_8bit"):
+        found.append("train.optimizer=adamw_8bit")
+    if device.count > compute.shards and fits(processes=device.count, sharded=True):
+        rows = compute.batch // compute.of_a_row * device.count
+        found.append(f"launch.processes={device.count} launch.strategy=fsdp train.batch_size={rows}")
     return found
 
 
@@ -154,8 +204,11 @@ def print_plan(plan: Plan) -> None:
         if plan["measured"]
         else "estimate from the data sheet, unmeasured"
     )
+    each = " on each" if plan["devices"] > 1 else ""
     took = ", ".join(f"{name} {value:,.0f} s" for name, value in (plan["seconds"] or {}).items()) or "unknown"
     console.print(
-        f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB; {plan['steps']} steps, "
+        f"{plan['device']}: {plan['device_bytes'] / GIB:.1f} GiB{each}; {plan['steps']} steps, "
         f"rows of up to {plan['longest_tokens']} tokens; {took} ({kind})"
     )
+    if plan["host_bytes"]:
+        console.print(f"quantize holds the merged model in the host's memory: {plan['host_bytes'] / GIB:.1f} GiB")

@@ -26,6 +26,7 @@ from train.model.adapter import trained_key
 from train.model.base import library_versions, make_base, weights_size
 from train.model.dtype import stored_dtype
 from train.release.calibration import calibration_rows, describe, encoded, loader
+from train.release.device import dispatched, held_dtype
 from train.release.facts import PruneFacts, QuantizationFacts
 from train.release.generation import taken_out
 from train.release.golden import write_golden
@@ -44,7 +45,7 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
     finished = read_finished(config, paths, key)
     if finished is not None:
         return finished
-    model, tokenizer = merge(config, base, paths.trained, card["labels"])
+    model, tokenizer = merge(config, base, paths.trained, card["labels"], held_dtype(config, base))
     golden = first_rows(paths, "validation", config.evaluate.parity.golden_prompts)
     with new_directory(paths.parent) as parent, new_directory(paths.release) as partial:
         if config.quantize.scheme == "adapter":  # its golden answers are those of the sum that nobody rounds
@@ -52,7 +53,8 @@ def quantize(config: RunConfig, paths: RunPaths) -> Manifest:
             write_golden(config, model, tokenizer, golden, partial / "golden.jsonl")
         round_weights(model, stored_dtype(base))  # the golden answers are those of the stored bytes
         save(model, tokenizer, parent, stored_dtype(base))
-        write_golden(config, model, tokenizer, golden, parent / "golden.jsonl")
+        with dispatched(model):
+            write_golden(config, model, tokenizer, golden, parent / "golden.jsonl")
         facts = make_smaller(config, paths, model, tokenizer, card["labels"], parent, partial)
         if taken := taken_out(base):
             facts["generation_removed"] = taken

@@ -178,6 +178,7 @@ def gguf_config(fields: Mapping[str, Any]) -> dict[str, Any]:
         "num_attention_heads": "attention.head_count",
         "num_key_value_heads": "attention.head_count_kv",
         "head_dim": "attention.key_length",
+        "max_position_embeddings": "context_length",
         "final_logit_softcapping": "final_logit_softcapping",
     }
     found = {ours: fields.get(f"{architecture}.{theirs}") for ours, theirs in names.items()}

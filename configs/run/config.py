@@ -13,7 +13,7 @@ from configs.run.behaviour import incompatibilities as behaviour_incompatibiliti
 from configs.run.evaluate import Evaluate
 from configs.run.family import Kind, kind_of, kind_of_task, uncompressed, unserved
 from configs.run.quantize import Quantize, choose_group_size
-from configs.run.servability import adapter_refusal, device_here, parser_refusal, refusal, refusal_here
+from configs.run.servability import adapter_refusal, device_here, gpu_defaults, parser_refusal, refusal, refusal_here
 from configs.run.serving import Serving
 from configs.run.sweep import Sweep, check_search
 from configs.section import NAME_PATTERN, ExistingPath, Section
@@ -71,19 +71,26 @@ class RunConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def resolve_defaults(self) -> RunConfig:
+    def resolve_defaults(self, info: ValidationInfo) -> RunConfig:
         """Past fields_set: what was not given stays so, for a sweep's trial of another method."""
-        settings = self.train
+        settings, split = self.train, self.data.split
         if settings.learning_rate is None:
             rate = default_learning_rate(self.task, settings.method, settings.preference.method)
             resolved = settings.model_copy()
             resolved.__dict__["learning_rate"] = rate
             self.__dict__["train"] = resolved
-        split = self.data.split
         if self.evaluate.cluster is None and split.method == "grouped":
             clustered = self.evaluate.model_copy()
             clustered.__dict__["cluster"] = split.by
             self.__dict__["evaluate"] = clustered
+        if self.serving.device == "cuda" or (
+            info.context and self.serving.device == "auto" and device_here() == "cuda"
+        ):
+            root = Path(info.context["root"]) if info.context else None
+            found = read_config(self.base, root) if root else None
+            kind = self.kind(root) if root else kind_of_task(self.task)
+            served, smaller = gpu_defaults(self.serving, self.quantize, kind, found)
+            self.__dict__ |= {"serving": served, "quantize": smaller}
         return self
 
     @model_validator(mode="after")

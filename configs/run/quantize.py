@@ -45,7 +45,8 @@ class Quantize(Section):
     scheme: Scheme = Field(
         "int8",
         description="int8: W8A8, weights per channel, activations per token; fp8: the same in float8 e4m3; "
-        "w4a16: 4-bit weights in groups; none; adapter: nothing is merged, base and adapter are served as they are",
+        "w4a16: 4-bit weights in groups; none; adapter: nothing is merged, base and adapter are served as they are. "
+        "For a GPU by default fp8, or none for a BERT",
     )
     algorithm: Literal["rtn", "gptq", "awq"] = Field(
         "rtn",

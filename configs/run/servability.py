@@ -1,4 +1,5 @@
-"""What the pinned vLLM 0.32.0 serves: a table of facts, and the rule by which `check` refuses what it does not.
+"""What the pinned vLLM 0.32.0 serves: a table of facts, the rule by which `check` refuses what it does not, and what a
+GPU gets where a YAML says nothing.
 
 CPU rows were served, or refused by vLLM itself, in benchmarks/models/servability.py. CUDA rows are read in vLLM's
 source and were not run here.
@@ -7,17 +8,20 @@ source and were not run here.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from configs.run.family import Kind
+from configs.run.family import Kind, text_config, uncompressed
 from configs.run.quantize import Quantize, Scheme
+from configs.run.serving import Serving
 from configs.run.vllm_flags import known
-from configs.section import nearest
+from configs.section import Section, nearest
 from configs.task import writes_text
 from configs.training.lora import CHANGES_BASE, Lora
 
 Device = Literal["cpu", "cuda"]
+Given = TypeVar("Given", bound=Section)
 # vLLM picks a library by the CPU's features (vllm/platforms/cpu.py); the one for AVX2 lacks a kernel that the one for
 # AVX-512 has.
 AVX2_LACKS: dict[Scheme, str] = {"w4a16": "cpu_gemm_wna16"}
@@ -30,6 +34,11 @@ NO_FLOAT32: dict[tuple[Scheme, Device], str] = {
     ("fp8", "cuda"): "vLLM's cutlass_scaled_mm gives bfloat16 or float16 (vllm/_custom_ops.py)",
 }
 
+# Where a YAML says nothing of them, a GPU serves a language model so; RunConfig resolves them as it is read, so that
+# every record and manifest holds the value itself.
+CONTEXT = 8192  # tokens, or its own positions where they are fewer
+# Each of these says how weights are to be rounded, so a scheme beside it was chosen with it.
+OF_THE_SCHEME = frozenset({"scheme", "algorithm", "group_size", "smoothquant"})
 MOST_RANK = 512  # of an unmerged adapter: vllm/config/lora.py, MaxLoRARanks
 
 
@@ -107,3 +116,25 @@ def adapter_refusal(task: str, method: str, lora: Lora) -> str | None:
     }
     missing = [words for words, met in wanted.items() if not met]
     return f"{', '.join(missing)} with quantize.scheme adapter: vLLM serves no other unmerged" if missing else None
+
+
+def gpu_defaults(
+    serving: Serving, quantize: Quantize, kind: Kind, base: Mapping[str, Any] | None
+) -> tuple[Serving, Quantize]:
+    """bfloat16, for no GPU kernel multiplies quantized layers with float32, and a language model's context; fp8, or
+    none where this family cannot be made smaller, or is a BERT, whose weights are few. `base`: its config.json, where
+    it is here."""
+    found = text_config(base or {}).get("max_position_embeddings") or CONTEXT
+    context = {"max_model_len": min(CONTEXT, int(found))} if kind == "decoder" else {}
+    served = with_defaults(serving, {"dtype": "bfloat16"} | context)
+    if OF_THE_SCHEME & quantize.model_fields_set:
+        return served, quantize
+    scheme: Scheme = "none" if kind == "encoder" or uncompressed(base or {}, Quantize(scheme="fp8")) else "fp8"
+    return served, with_defaults(quantize, {"scheme": scheme})
+
+
+def with_defaults(given: Given, defaults: Mapping[str, Any]) -> Given:
+    """Past fields_set: what was not given stays so, for a copy that is resolved anew."""
+    resolved = given.model_copy()
+    resolved.__dict__.update({key: value for key, value in defaults.items() if key not in given.model_fields_set})
+    return resolved

@@ -30,10 +30,16 @@ class Speculative(Section):
 class Serving(Section):
     """The vLLM arguments that evaluation and production share; they travel in the manifest."""
 
-    max_model_len: int = Field(512, ge=16, le=1_048_576)
+    max_model_len: int = Field(
+        512,
+        ge=16,
+        le=1_048_576,
+        description="tokens of a prompt and its answer; of a language model on a GPU by default 8192, or what its base "
+        "can where that is less",
+    )
     max_num_seqs: int = Field(32, ge=1, le=4096)
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "float32", description="activations; auto: what vLLM picks"
+        "float32", description="activations; auto: what vLLM picks; on a GPU by default bfloat16"
     )
     kv_cache_gib: int = Field(
         1, ge=1, le=4096, description="on a CPU; on a GPU it is what gpu_memory_utilization leaves"

@@ -132,7 +132,9 @@ def problem(path: KeyPath, found: Any, expected: str) -> InitErrorDetails:
 
 def with_values(config: Config, values: Mapping[str, Scalar]) -> Config:
     """`config` of one trial: dotted keys set, no sweep of its own. Raises pydantic's ValidationError."""
-    raw = config.model_dump(exclude_unset=True) | {"sweep": None}  # what was not given may hang on what a trial sets
+    # what was not given may hang on what a trial sets; but for what hangs on the device alone
+    raw = config.model_dump(exclude_unset=True) | {"sweep": None}
+    raw |= config.model_dump(include={"serving", "quantize"})
     for key, value in values.items():
         *sections, last = key.split(".")
         target = raw

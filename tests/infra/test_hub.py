@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ExternalError, InputError
-from infra.hub import fetch_snapshot, list_repository
+from infra.hub import fetch_config, fetch_snapshot, list_repository
 
 pytestmark = pytest.mark.unit
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -81,6 +81,13 @@ def test_a_pinned_commit_comes_without_pickles_and_without_code() -> None:
     folder = fetch_snapshot("owner/name", REVISION)
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
     assert (folder / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_of_a_config_nothing_else_is_fetched() -> None:
+    found = fetch_config("owner/name", REVISION)
+    assert found.read_bytes() == b"{}" and [path.name for path in found.parent.iterdir()] == ["config.json"]
+    with pytest.raises(InputError, match="found no such revision"):
+        fetch_config("owner/name", "f" * 40)
 
 
 def test_the_list_names_what_is_never_fetched() -> None:

@@ -28,6 +28,7 @@ from train.finetune import finetune
 from train.model.base import make_base
 from train.prepare import prepare
 from train.quantize import quantize
+from train.release import device
 
 pytestmark = pytest.mark.integration
 KILLED = """
@@ -201,6 +202,28 @@ def test_a_flipped_byte_in_a_finished_release_is_made_anew(classifier: Callable[
     (paths.release / "model.safetensors").write_bytes(weights)
     assert quantize(config, paths).digest == manifest.digest
     assert verify_release(paths.release).digest == manifest.digest
+
+
+@pytest.mark.parametrize("quantization", [{"scheme": "fp8"}, {"scheme": "w4a16", "algorithm": "gptq"}])
+def test_on_a_gpus_machine_the_parent_has_the_bytes_that_it_has_without_one(
+    chat: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, quantization: dict[str, Any]
+) -> None:
+    """A stand-in for the accelerator that is this CPU: nothing here says that CUDA's kernels agree."""
+    import torch
+
+    config = chat(train={"max_steps": 1}, quantize=quantization | {"compare_parent": True})
+    paths = RunPaths.of(config.name)
+    _, plain = make_release(config)
+    bytes_ = (paths.parent / "model.safetensors").read_bytes()
+    (paths.release / "manifest.json").unlink()
+    monkeypatch.setattr(device, "has_accelerator", lambda: True)
+    monkeypatch.setattr(device, "free_memory", lambda: {torch.device("cpu"): 4_000_000_000})
+    narrow = quantize(config, paths)
+    assert (paths.parent / "model.safetensors").read_bytes() == bytes_
+    assert verify_release(paths.release).digest == narrow.digest
+    assert narrow.quantization["scheme"] == plain.quantization["scheme"]
+    sizes = [manifest.quantization["size_bytes"] for manifest in (plain, narrow)]
+    assert max(sizes) - min(sizes) < sizes[0] / 10, "scales of two bytes or of four"
 
 
 def test_quantize_before_train_names_the_command(classifier: Callable[..., RunConfig]) -> None:

@@ -29,6 +29,17 @@ from train.estimate.workload import describe_workload, find_shape
 from train.model.base import make_base
 
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
+LLAMA_8B = {
+    "model_type": "llama",
+    "dtype": "bfloat16",
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128_256,
+    "tie_word_embeddings": False,
+}
 RATES = Rates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3)
 
 
@@ -61,8 +72,13 @@ def test_folds_are_trained_and_served_too(chat: Callable[..., RunConfig], quick:
 def test_a_named_gpu_needs_no_measurement(chat: Callable[..., RunConfig]) -> None:
     made = plan.make_plan(chat(), "h100-80gb")
     assert (
-        not made["measured"] and made["seconds"] and made["seconds"]["train"] >= 0 and "quantize" not in made["memory"]
+        not made["measured"]
+        and made["seconds"]
+        and made["seconds"]["train"] >= 0
+        and made["memory"]["quantize"]["layer"]
     )
+    assert made["host_bytes"] > 0
+    assert "quantize" not in plan.make_plan(chat(quantize={"scheme": "none"}), "h100-80gb")["memory"]
 
 
 @pytest.mark.unit
@@ -73,7 +89,7 @@ def test_what_does_not_fit_is_refused_with_levers_that_do(
     load = describe_workload(config, find_shape(config), RunPaths.of(config.name), find_device("l4-24gb"))
     room = training_memory(find_shape(config), load.computed_with(batch=16))["peak"]
     monkeypatch.setattr(plan, "find_device", lambda name: Device("small", room, 1e14, 1e12))
-    monkeypatch.setattr(plan, "serving_memory", lambda *_: {"peak": 0})
+    monkeypatch.setattr(plan, "gpu_serving_memory", lambda *_: {"peak": 0})
     made = plan.make_plan(config, "small")
     assert not made["fits"] and made["seconds"] is None
     assert made["levers"] == ["train.batch_size=16 train.gradient_accumulation_steps=4"]
@@ -91,7 +107,9 @@ def test_what_does_not_fit_is_refused_with_levers_that_do(
     [
         (2048, {"batch": 1}, {"checkpointing": True}, "train.gradient_checkpointing=true"),
         (160, {"rank": 256, "batch": 1}, {"rank": 64}, "train.lora.rank=64"),
-        (160, {"adapted": False, "batch": 1}, {"adapted": True}, "train.method=lora"),
+        (160, {"adapted": False, "narrow_base": False, "batch": 1}, {"adapted": True}, "train.method=lora"),
+        (160, {"batch": 1}, {"four_bit": True, "narrow_base": False}, "train.method=qlora"),
+        (160, {"adapted": False, "narrow_base": False}, {"optimizer": "adamw_8bit"}, "train.optimizer=adamw_8bit"),
         (
             4096,
             {"batch": 1},
@@ -107,7 +125,46 @@ def test_each_lever_is_named_where_it_suffices(
     load = describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device("l4-24gb"))
     load = replace(load, rows=replace(load.rows, longest=longest)).computed_with(**changes)
     room = training_memory(SMOLLM2, load.computed_with(**eased))["peak"]
-    assert lever in plan.find_levers(SMOLLM2, load, room)
+    assert lever in plan.find_levers(SMOLLM2, load, Device("small", room))
+
+
+@pytest.mark.unit
+def test_several_gpus_are_a_lever_where_a_shard_on_each_fits(chat: Callable[..., RunConfig]) -> None:
+    load = describe_workload(chat(), SMOLLM2, RunPaths.of("none"), find_device("l4-24gb"))
+    full = load.computed_with(adapted=False, narrow_base=False, batch=2, checkpointing=True)
+    room = training_memory(SMOLLM2, full.computed_with(processes=8, sharded=True))["peak"]
+    levers = plan.find_levers(SMOLLM2, full, Device("8xsmall", room, count=8))
+    assert "launch.processes=8 launch.strategy=fsdp train.batch_size=16" in levers
+    assert not any("launch" in lever for lever in plan.find_levers(SMOLLM2, full, Device("small", room)))
+
+
+@pytest.mark.unit
+def test_rows_are_split_over_the_processes_of_gpus(chat: Callable[..., RunConfig]) -> None:
+    config = chat(train={"batch_size": 16}, launch={"processes": 4})
+    gpus, cpu = (
+        describe_workload(config, SMOLLM2, RunPaths.of("none"), find_device(name)) for name in ("4xl4-24gb", "cpu")
+    )
+    assert (gpus.compute.batch, gpus.compute.processes, gpus.compute.shards) == (4, 4, 1)
+    assert cpu.compute.batch == 16, "one machine's memory holds the rows of all of them"
+
+
+@pytest.mark.unit
+def test_fewer_gpus_than_the_launch_wants_are_an_input_error(chat: Callable[..., RunConfig]) -> None:
+    config = chat(train={"batch_size": 16}, launch={"processes": 4})
+    with pytest.raises(InputError, match=r"found 2, expected launch\.processes: at least 4") as caught:
+        plan.make_plan(config, "2xl4-24gb")
+    assert caught.value.hint == "--device 4xl4-24gb"
+    assert plan.make_plan(config, "4xl4-24gb")["devices"] == 4 and plan.make_plan(config, "l4-24gb")["fits"]
+
+
+@pytest.mark.unit
+def test_the_lever_of_pairs_counts_rows_and_not_answers(chat: Callable[..., RunConfig]) -> None:
+    load = describe_workload(chat(), SMOLLM2, RunPaths.of("none"), find_device("l4-24gb"))
+    pairs = load.computed_with(batch=16, of_a_row=2)
+    room = training_memory(SMOLLM2, pairs.computed_with(batch=8))["peak"]
+    assert "train.batch_size=4 train.gradient_accumulation_steps=2" in plan.find_levers(
+        SMOLLM2, pairs, Device("small", room)
+    )
 
 
 @pytest.mark.unit
@@ -156,11 +213,28 @@ def test_auto_is_bfloat16_where_the_device_multiplies_it_fast(
 @pytest.mark.unit
 def test_a_base_that_must_be_fetched_first_is_an_input_error(chat: Callable[..., RunConfig]) -> None:
     config = chat()
-    config = config.model_copy(
-        update={"base": config.base.model_copy(update={"path": None, "hub": "owner/name", "revision": "a" * 40})}
-    )
-    with pytest.raises(InputError, match=r"build/base/owner-name-[0-9a-f]{8}: the base weights are not here yet"):
-        find_shape(config)
+    found = config.base.model_copy(update={"path": None, "mlflow": "models:/name/3"})
+    with pytest.raises(InputError, match=r"build/base/models-name-3: the base weights are not here yet"):
+        find_shape(config.model_copy(update={"base": found}))
+
+
+@pytest.mark.unit
+def test_of_a_base_on_the_hub_the_config_alone_is_fetched(
+    chat: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetch(repository: str, revision: str) -> Path:
+        asked.append((repository, revision))
+        (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
+        return tmp_path / "config.json"
+
+    monkeypatch.setattr(workload, "fetch_config", fetch)
+    config = chat()
+    found = config.base.model_copy(update={"path": None, "hub": "owner/name", "revision": "a" * 40})
+    shape = find_shape(config.model_copy(update={"base": found}))
+    assert asked == [("owner/name", "a" * 40)]
+    assert (shape.parameters, shape.stored_bytes) == (8_030_261_248, 2 * 8_030_261_248)
 
 
 REAL = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.errors import InputError
@@ -17,46 +18,51 @@ ASSUMED_UTILIZATION = 0.4
 @dataclass(frozen=True)
 class Device:
     """Memory in bytes; dense bf16 rate in FLOP/s and memory rate in bytes/s, None where they must be measured (a
-    CPU)."""
+    CPU); all of one of `count`."""
 
     name: str
     memory_bytes: int
     flops: float | None = None
     bytes_per_second: float | None = None
     source: str = ""
+    count: int = 1
 
 
-def sheet(name: str, gib: int, teraflops: float, gigabytes_per_second: float, source: str) -> Device:
-    return Device(name, gib * GIB, teraflops * 1e12, gigabytes_per_second * 1e9, source)
+def sheet(name: str, mebibytes: int, teraflops: float, gigabytes_per_second: float, source: str) -> Device:
+    return Device(name, mebibytes * 2**20, teraflops * 1e12, gigabytes_per_second * 1e9, source)
 
 
-# Dense rates: where NVIDIA prints "with sparsity", half of it.
+# Memory as nvidia-smi shows it, less than the name says: error correction and the driver take theirs. Dense rates:
+# where NVIDIA prints "with sparsity", half of it.
 DEVICES = {
     device.name: device
     for device in (
-        sheet("h200-141gb", 131, 989, 4800, "NVIDIA H200 data sheet, SXM"),
-        sheet("h100-80gb", 80, 989, 3350, "NVIDIA H100 data sheet, SXM"),
-        sheet("a100-80gb", 80, 312, 2039, "NVIDIA A100 data sheet, SXM"),
-        sheet("a100-40gb", 40, 312, 1555, "NVIDIA A100 data sheet, SXM"),
-        sheet("l40s-48gb", 48, 362, 864, "NVIDIA L40S data sheet"),
-        sheet("l4-24gb", 24, 121, 300, "NVIDIA L4 data sheet"),
-        sheet("a10-24gb", 24, 125, 600, "NVIDIA A10 data sheet"),
+        sheet("h200-141gb", 134_144, 989, 4800, "NVIDIA H200 data sheet, SXM"),
+        sheet("h100-80gb", 81_559, 989, 3350, "NVIDIA H100 data sheet, SXM"),
+        sheet("a100-80gb", 81_920, 312, 2039, "NVIDIA A100 data sheet, SXM"),
+        sheet("a100-40gb", 40_960, 312, 1555, "NVIDIA A100 data sheet, SXM"),
+        sheet("l40s-48gb", 46_068, 362, 864, "NVIDIA L40S data sheet"),
+        sheet("l4-24gb", 23_034, 121, 300, "NVIDIA L4 data sheet"),
+        sheet("a10-24gb", 23_028, 125, 600, "NVIDIA A10 data sheet"),
     )
 }
 
 
 def find_device(name: str | None) -> Device:
-    """Raises InputError naming the devices known. None: the GPU here, else this machine's CPU."""
+    """By its name, `8xh100-80gb` for so many. Raises InputError naming the devices known. None: the GPU here, else this
+    machine's CPU."""
     if name is None:
         return present_gpu() or this_cpu()
     if name == "cpu":
         return this_cpu()
-    if name not in DEVICES:
+    several = re.fullmatch(r"([1-9][0-9]{0,3})x(.+)", name)
+    one = several[2] if several else name
+    if one not in DEVICES:
         raise InputError(
-            f"--device: found {name}, expected cpu, {', '.join(DEVICES)}",
+            f"--device: found {name}, expected cpu, {', '.join(DEVICES)}; or several, as 8xh100-80gb",
             hint="tunegate check CONFIG --plan --device h100-80gb",
         )
-    return DEVICES[name]
+    return replace(DEVICES[one], name=name, count=int(several[1]) if several else 1)
 
 
 def this_cpu(meminfo: Path = Path("/proc/meminfo")) -> Device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from train.estimate.memory import BFLOAT16, adapter_parameters
 from train.estimate.model_shape import ModelShape
@@ -32,8 +32,9 @@ def rates_of(shape: ModelShape, load: Workload, flops: float, bytes_per_second: 
     """For a GPU of a data sheet, `flops` of which are reached. A product of a token with a weight, or with another
     token, is 2 FLOPs (Kaplan et al. 2020, arXiv:2001.08361, section 2.1); decoding reads every weight once a step."""
     frozen, trained = 2 * FLOPS, 3 * FLOPS  # forward and for the input's gradient; and for the weight's own
-    layer = shape.linear_parameters / shape.layers
-    adapters = adapter_parameters(shape, load.compute.rank) / shape.layers if load.compute.adapted else 0.0
+    layer = shape.active_parameters / shape.layers
+    active = replace(shape, experts=shape.active_experts)
+    adapters = adapter_parameters(active, load.compute.rank) / shape.layers if load.compute.adapted else 0.0
     base = (frozen if load.compute.adapted else trained) * layer
     # Scores and sums of values over every pair of tokens, forward and twice backward; a decoder sees half the pairs.
     pairs = 3 * 2 * FLOPS * load.rows.longest * shape.heads * shape.head_size / (2 if shape.family == "decoder" else 1)
@@ -55,7 +56,8 @@ def training_seconds(shape: ModelShape, load: Workload, rates: Rates) -> float:
     head = rates.head_seconds_per_token * rows.target_token_share if shape.family == "decoder" else 0.0
     row = (layers + rates.once_seconds_per_token) * load.row_tokens + head * rows.mean
     trained = compute.steps * compute.batch * compute.accumulation
-    validated = math.ceil(compute.steps / compute.eval_every) * rows.validation
+    sharers = 1 if compute.on_cpu else compute.processes
+    validated = math.ceil(compute.steps / compute.eval_every) * rows.validation / sharers
     return TRAINING_START_SECONDS + row * (trained + validated * compute.forward_share)
 
 

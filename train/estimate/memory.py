@@ -14,22 +14,31 @@ from train.estimate.model_shape import ModelShape
 from train.estimate.workload import Workload
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes of a number
-ADAM_BYTES = 2 * FLOAT32  # two moments a parameter (Kingma & Ba 2015, arXiv:1412.6980)
 NF4_BITS = 4.127  # a weight with its share of the scales (arXiv:2305.14314, section 3)
 MEBIBYTE = 2**20
+HEAD_TILE = (4096, 32_768)  # tokens and words of the logits that a GPU holds at a time
 RUNTIME_BYTES = 67 * MEBIBYTE  # rows, threads, kernels: what a training of SmolLM2 held beyond all that is counted here
 # glibc's heap keeps freed blocks between live ones: measured as a share of what a step keeps, on a CPU. With
 # MALLOC_MMAP_THRESHOLD_ fixed at 128 KiB it is none, for many page faults more.
 HEAP_SHARE = 0.27
+OPTIONAL = ("gathered", "merged experts", "backward", "heap")  # parts that many trainings are without
 GPU_RUNTIME_BYTES = 1024 * MEBIBYTE  # CUDA context, kernels and workspaces: an assumption, not measured
-# w4a16: with a 16-bit scale for each group of 64 weights or so
-SCHEME_BITS = {"none": None, "int8": 8, "fp8": 8, "w4a16": 4.25, "adapter": None}
+# Of two moments a parameter; in 8 bits with a float32 scale for each 256 of them (Dettmers et al. 2021,
+# arXiv:2110.02861). What is paged counts as if it were here. Adafactor keeps a row and a column of each matrix (Shazeer
+# & Stern 2018, arXiv:1804.04235): of the narrow matrices of adapters no more than this.
+OPTIMIZER_BYTES = {"adamw": 8.0, "paged_adamw": 8.0, "adamw_8bit": 2.04, "paged_adamw_8bit": 2.04, "adafactor": 1.0}
 
 
 def adapter_parameters(shape: ModelShape, rank: int) -> int:
     """A (rank x inputs) and B (outputs x rank) beside every linear module of every layer (arXiv:2106.09685, section
-    4.1)."""
-    return shape.layers * sum(rank * (inputs + outputs) for inputs, outputs in shape.linears)
+    4.1). Of a mixture beside the router and every expert too; gate and up are one matrix there, of twice the rank
+    (transformers/integrations/peft.py)."""
+    of_linears = sum(rank * (inputs + outputs) for inputs, outputs in shape.linears)
+    if not shape.experts:
+        return shape.layers * of_linears
+    of_router = rank * (shape.hidden + shape.experts)
+    of_expert = 2 * rank * (shape.hidden + 2 * shape.intermediate) + rank * (shape.intermediate + shape.hidden)
+    return shape.layers * (of_linears + of_router + shape.experts * of_expert)
 
 
 def trained_parameters(shape: ModelShape, load: Workload) -> int:
@@ -37,16 +46,40 @@ def trained_parameters(shape: ModelShape, load: Workload) -> int:
 
 
 def base_width(load: Workload) -> int:
-    """Bytes in which a weight of the base is held, where it is not packed in 4 bits."""
-    return BFLOAT16 if load.compute.narrow_base else FLOAT32
+    """Bytes in which a weight of the base is held, where it is not packed in 4 bits; of what goes from layer to layer
+    too."""
+    return BFLOAT16 if load.compute.narrow_base or load.compute.four_bit else FLOAT32
 
 
 def weight_bytes(shape: ModelShape, load: Workload) -> int:
-    """The base in memory: its linear modules in 4 bits and the rest in bfloat16, or all of it in one dtype."""
+    """The base in memory: its linear modules in 4 bits and the rest in bfloat16, or all of it in one dtype. Experts are
+    packed in none (transformers/quantizers/quantizer_bnb_4bit.py: linear modules alone)."""
     if load.compute.four_bit:
         dense = shape.parameters - shape.linear_parameters
         return int(shape.linear_parameters * NF4_BITS / 8) + BFLOAT16 * dense
     return shape.parameters * base_width(load)
+
+
+def gathered_bytes(shape: ModelShape, load: Workload) -> int:
+    """Whole on each process under FSDP2, at one moment: the layer at work, the next one, and what lies around the
+    layers; with them the gradients of a layer and of that, where every weight learns
+    (torch/distributed/fsdp/_fully_shard)."""
+    compute = load.compute
+    if compute.shards == 1:
+        return 0
+    held = NF4_BITS / 8 if compute.four_bit else compute.width
+    layer = (held * shape.linear_parameters + compute.width * shape.expert_parameters) / shape.layers
+    outer = compute.width * shape.outer_parameters
+    return int((2 * layer + outer) if compute.adapted else (3 * layer + 2 * outer))
+
+
+def merged_expert_bytes(shape: ModelShape, load: Workload) -> int:
+    """An adapter of experts is added to all of a layer's for each pass, and the sum is kept for the backward pass, its
+    gradient beside it (peft/tuners/lora/layer.py:ParamWrapper)."""
+    if not shape.experts or not load.compute.adapted:
+        return 0
+    kept = 1 if load.compute.checkpointing else shape.layers
+    return load.compute.width * (kept + 1) * shape.expert_parameters // shape.layers
 
 
 def layer_bytes(shape: ModelShape, load: Workload) -> int:
@@ -58,6 +91,8 @@ def layer_bytes(shape: ModelShape, load: Workload) -> int:
 def decoder_layer(shape: ModelShape, load: Workload) -> dict[str, int]:
     """Bytes a token of what transformers/models/llama/modeling_llama.py keeps, by tensor."""
     width, heads = load.compute.width, shape.heads * shape.head_size
+    times = shape.active_experts or 1
+    of_experts = shape.active_experts * width * (shape.hidden + shape.intermediate)
     return {
         "attention norm's input": FLOAT32 * shape.hidden,
         "queries": width * heads,
@@ -65,9 +100,10 @@ def decoder_layer(shape: ModelShape, load: Workload) -> dict[str, int]:
         "values": width * shape.key_value_width,
         "attention's output": width * heads,
         "feed-forward norm's input": FLOAT32 * shape.hidden,
-        "gate": width * shape.intermediate,
-        "gate's activation": width * shape.intermediate,
-        "up": width * shape.intermediate,
+        "gate": times * width * shape.intermediate,
+        "gate's activation": times * width * shape.intermediate,
+        "up": times * width * shape.intermediate,
+        "experts' inputs": of_experts,
     }
 
 
@@ -106,8 +142,8 @@ def adapter_bytes(shape: ModelShape, load: Workload) -> int:
         (
             shape.hidden,  # of q, k and v
             shape.heads * shape.head_size,  # of the attention's output
-            shape.hidden,  # of gate and up
-            shape.intermediate,  # of down
+            0 if shape.experts else shape.hidden,  # of gate and up
+            0 if shape.experts else shape.intermediate,  # of down
         )
     )
     of_a = for_each if load.compute.width == BFLOAT16 else shared
@@ -117,19 +153,27 @@ def adapter_bytes(shape: ModelShape, load: Workload) -> int:
 
 def activation_bytes(shape: ModelShape, load: Workload) -> int:
     """Kept by all layers for the largest micro-batch; with checkpointing each layer's input and one layer whole
-    (arXiv:1604.06174)."""
+    (arXiv:1604.06174). Offloaded inputs wait in the host's memory, but for two on their way."""
     kept = layer_bytes(shape, load)
     if load.compute.checkpointing:
-        layer_inputs = shape.layers * shape.hidden * base_width(load)
-        return load.tokens * (layer_inputs + kept)
+        inputs = min(2, shape.layers) if load.compute.offloading else shape.layers
+        return load.tokens * (inputs * shape.hidden * base_width(load) + kept)
     return load.tokens * shape.layers * kept
+
+
+def backward_bytes(shape: ModelShape, load: Workload) -> int:
+    """Of a GPU, which has no heap's share for it: the gradients inside one layer, and a weight of 4 bits unpacked."""
+    inner = (shape.active_experts or 1) * shape.intermediate
+    gradients = load.tokens * load.compute.width * 2 * (inner + shape.hidden)
+    unpacked = BFLOAT16 * max(inputs * outputs for inputs, outputs in shape.linears) if load.compute.four_bit else 0
+    return gradients + unpacked
 
 
 def cast_bytes(shape: ModelShape, load: Workload) -> int:
     """Autocast's bfloat16 copies of float32 weights, adapters among them, are kept for the backward pass through them
     (torch/amp/autocast_mode.py)."""
     compute = load.compute
-    if compute.dtype == "float32":
+    if compute.dtype == "float32" or compute.shards > 1:  # FSDP2 gathers in the dtype that multiplies
         return 0
     base = 0 if compute.narrow_base or compute.four_bit else shape.linear_parameters
     adapters = adapter_parameters(shape, compute.rank) if compute.adapted else 0
@@ -137,11 +181,16 @@ def cast_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def logits_bytes(shape: ModelShape, load: Workload) -> int:
-    """Of the target tokens, as transformers/loss/loss_utils.py:ForCausalLMLoss computes them; with the fused head
-    (train/layers/linear_cross_entropy.py) the logits of a few at a time."""
+    """Of the target tokens, as transformers/loss/loss_utils.py:ForCausalLMLoss computes them; with the fused head of a
+    few at a time (train/layers/linear_cross_entropy.py), on a GPU a tile of some tokens and words
+    (trl/kernels/chunked_logprob.py)."""
     if shape.family == "encoder":
         return 0
     targets = math.ceil(load.compute.batch * load.rows.longest * load.rows.target_token_share)
+    if load.compute.fused_head and not load.compute.on_cpu:
+        rows, words = HEAD_TILE
+        tile = min(targets, rows) * min(shape.vocabulary, words)
+        return load.compute.width * tile + FLOAT32 * targets * shape.hidden
     if load.compute.fused_head:
         multiplied = 0 if load.compute.dtype == "float32" else load.compute.width
         return (FLOAT32 + multiplied) * min(targets, HEAD_ROWS) * shape.vocabulary
@@ -155,51 +204,25 @@ def logits_bytes(shape: ModelShape, load: Workload) -> int:
 
 
 def training_memory(shape: ModelShape, load: Workload) -> dict[str, int]:
-    """Bytes by what holds them; `peak` is the most at one moment: loading, or the start of a backward pass."""
-    trained, on_cpu = trained_parameters(shape, load), load.compute.on_cpu
+    """Bytes of one device by what holds them; `peak` is the most at one moment: loading (on a GPU tensor by tensor, so
+    never the most), or the start of a backward pass."""
+    trained, compute = trained_parameters(shape, load), load.compute
+    state = OPTIMIZER_BYTES[compute.optimizer]
     parts = {
-        "weights": weight_bytes(shape, load),
-        "adapter": FLOAT32 * trained if load.compute.adapted else 0,
-        "gradients": FLOAT32 * trained,
-        "optimizer": ADAM_BYTES * trained,
+        "weights": weight_bytes(shape, load) // compute.shards,
+        "adapter": FLOAT32 * trained // compute.shards if compute.adapted else 0,
+        "gradients": FLOAT32 * trained // compute.shards,
+        "optimizer": int(state * trained) // compute.shards,
+        "gathered": gathered_bytes(shape, load),
+        "merged experts": merged_expert_bytes(shape, load),
         "activations": activation_bytes(shape, load),
         "casts": cast_bytes(shape, load),
         "logits": logits_bytes(shape, load),
-        "runtime": RUNTIME_BYTES if on_cpu else GPU_RUNTIME_BYTES,
+        "backward": 0 if compute.on_cpu else backward_bytes(shape, load),
+        "runtime": RUNTIME_BYTES if compute.on_cpu else GPU_RUNTIME_BYTES,
     }
-    parts["heap"] = int(HEAP_SHARE * (parts["activations"] + parts["casts"] + parts["logits"])) if on_cpu else 0
-    loading = parts["weights"] + shape.stored_bytes + parts["runtime"]
-    return parts | {"peak": max(loading, sum(parts.values()))}
-
-
-def quantizing_memory(shape: ModelShape) -> dict[str, int]:
-    """train/quantize.py: the merged model in float32, its saved file read back, and that rounded to the stored
-    width."""
-    parts = {
-        "merged": FLOAT32 * shape.parameters,
-        "read_back": FLOAT32 * shape.parameters,
-        "rounded": shape.stored_width * shape.parameters,
-        "runtime": RUNTIME_BYTES,
-    }
-    return parts | {"peak": sum(parts.values())}
-
-
-def serving_memory(shape: ModelShape, scheme: str, dtype_width: int, kv_cache_gib: int) -> dict[str, int]:
-    """vLLM: quantized linear modules, the rest in the serving dtype, the cache that the config reserves;
-    `cached_tokens` fit into it (no bytes)."""
-    bits = SCHEME_BITS[scheme]
-    dense = dtype_width * (shape.parameters - shape.linear_parameters)
-    linear = int(shape.linear_parameters * bits / 8) if bits else dtype_width * shape.linear_parameters
-    cache = kv_cache_gib * 2**30 if shape.family == "decoder" else 0
-    return {
-        "weights": dense + linear,
-        "kv_cache": cache,
-        "peak": dense + linear + cache,
-        "cached_tokens": cache // key_value_bytes(shape, dtype_width),
-    }
-
-
-def key_value_bytes(shape: ModelShape, dtype_width: int) -> int:
-    """Of one token: a key and a value in each layer (Kwon et al. 2023, arXiv:2309.06180, section 3)."""
-    key = value = shape.key_value_width * dtype_width
-    return shape.layers * (key + value)
+    kept = parts["activations"] + parts["casts"] + parts["logits"]
+    parts["heap"] = int(HEAP_SHARE * kept) if compute.on_cpu else 0
+    loading = parts["weights"] + shape.stored_bytes + parts["runtime"] if compute.on_cpu else 0
+    shown = {name: value for name, value in parts.items() if value or name not in OPTIONAL}
+    return shown | {"peak": max(loading, sum(parts.values()))}

@@ -1,5 +1,5 @@
-"""The shape of a base model, read from config.json and safetensors headers or from GGUF metadata: no weights, no
-torch."""
+"""The shape of a base model, read from config.json and safetensors headers (or config.json alone) or from GGUF
+metadata: no weights, no torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from configs.run.family import TEXT_PARTS, is_gated, kind_of, size_of, text_conf
 from configs.run.gguf import read_gguf_header
 from infra.files.atomic import read_json
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # transformers' names of their number
 HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HEADER_SIZE)
 
 
@@ -40,35 +41,65 @@ class ModelShape:
     capped: bool = False  # Gemma 2's final_logit_softcapping
     gated: bool | None = None  # gate, up and down; or up and down; None: as Llama and BERT have it
     float16: bool = False  # stored in it: held in float32 while it is trained
+    experts: int = 0  # of a layer of a mixture, each as wide as `intermediate`; 0: it is dense
+    active_experts: int = 0  # that one token goes through
 
     @property
     def key_value_width(self) -> int:
         return self.key_value_heads * self.head_size
 
     @property
-    def linears(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of the linear modules of one layer: q, k, v, o and the feed-forward (gate, up, down; or up,
-        down)."""
+    def attention(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of q, k, v and o of one layer."""
         width = self.heads * self.head_size
-        attention = [
+        return [
             (self.hidden, width),
             (self.hidden, self.key_value_width),
             (self.hidden, self.key_value_width),
             (width, self.hidden),
         ]
+
+    @property
+    def feed_forward(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of gate, up, down (or up, down) of one layer, or of one expert."""
         gated = self.family == "decoder" if self.gated is None else self.gated
-        inner = [(self.hidden, self.intermediate)] * (2 if gated else 1)
-        return [*attention, *inner, (self.intermediate, self.hidden)]
+        return [(self.hidden, self.intermediate)] * (2 if gated else 1) + [(self.intermediate, self.hidden)]
+
+    @property
+    def linears(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of the linear modules of one layer; experts are none (transformers 5 holds all of a layer
+        in one parameter, models/mixtral/modeling_mixtral.py:MixtralExperts)."""
+        return self.attention if self.experts else [*self.attention, *self.feed_forward]
 
     @property
     def linear_parameters(self) -> int:
+        return self.layers * weights_of(self.linears)
+
+    @property
+    def expert_parameters(self) -> int:
+        return self.layers * self.experts * weights_of(self.feed_forward)
+
+    @property
+    def active_parameters(self) -> int:
         """Weights multiplied for every token, the head and the embedding apart."""
-        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
+        return self.linear_parameters + self.layers * self.active_experts * weights_of(self.feed_forward)
+
+    @property
+    def outer_parameters(self) -> int:
+        """Around the layers: embedding and head."""
+        return self.parameters - self.linear_parameters - self.expert_parameters
+
+
+def weights_of(linears: list[tuple[int, int]]) -> int:
+    return sum(inputs * outputs for inputs, outputs in linears)
 
 
 def read_shape(source: Path) -> ModelShape:
-    """Of a directory or a GGUF file. Raises InputError where the architecture is none that can be planned."""
+    """Of a directory, a GGUF file, or a config.json whose weights are not here. Raises InputError where the
+    architecture is none that can be planned."""
     try:
+        if source.suffix == ".json":
+            return read_config(read_json(source) or {})
         return read_gguf(source) if source.suffix == ".gguf" else read_directory(source)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -91,6 +122,19 @@ def read_directory(directory: Path) -> ModelShape:
         tied=bool(whole.get("tie_word_embeddings", config.get("tie_word_embeddings", True))),
     )
     return replace(shape, gated=is_gated(whole), float16=is_float16(files[0]))
+
+
+def read_config(whole: Mapping[str, Any]) -> ModelShape:
+    """Of a config.json whose weights are not here: its matrices and norms, without biases."""
+    config = text_config(whole)
+    tied = bool(whole.get("tie_word_embeddings", config.get("tie_word_embeddings", True)))
+    width = 4 if str(config.get("dtype") or config.get("torch_dtype") or "float32") == "float32" else 2
+    shape = shape_of(config, kind_of(whole), parameters=0, stored_bytes=0, stored_width=width, tied=tied)
+    shape = replace(shape, gated=is_gated(whole), float16="float16" in (config.get("dtype"), config.get("torch_dtype")))
+    norms = shape.hidden + shape.layers * (2 * shape.hidden + shape.experts * shape.hidden)  # the router's with them
+    outer = shape.vocabulary * shape.hidden * (1 if tied else 2)
+    parameters = shape.linear_parameters + shape.expert_parameters + outer + norms
+    return replace(shape, parameters=parameters, stored_bytes=width * parameters)
 
 
 def read_gguf(file: Path) -> ModelShape:
@@ -121,10 +165,12 @@ def shape_of(
 ) -> ModelShape:
     """`config`: sizes by their transformers names. Raises KeyError, TypeError or ValueError where one is missing."""
     heads, hidden = size_of(config, "num_attention_heads"), size_of(config, "hidden_size")
+    experts = next((int(config[name]) for name in EXPERTS if config.get(name)), 0)
+    inner = config.get("moe_intermediate_size") if experts else None
     return ModelShape(
         family=family,
         hidden=hidden,
-        intermediate=size_of(config, "intermediate_size"),
+        intermediate=int(inner or size_of(config, "intermediate_size")),
         layers=size_of(config, "num_hidden_layers"),
         heads=heads,
         key_value_heads=int(config.get("num_key_value_heads") or heads),
@@ -135,6 +181,8 @@ def shape_of(
         stored_width=stored_width,
         tied=tied,
         capped=config.get("final_logit_softcapping") is not None,
+        experts=experts,
+        active_experts=int(config["num_experts_per_tok"]) if experts else 0,
     )
 
 

@@ -11,6 +11,8 @@ from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.task import PAIRED
+from configs.training.lora import CHANGES_BASE
+from infra.hub import fetch_config
 from train.batches.order import total_steps
 from train.estimate.devices import Device
 from train.estimate.model_shape import ModelShape, read_shape
@@ -26,7 +28,9 @@ class Computation:
     """How rows are computed. `batch`: sequences that go through together; `accumulation`: micro-batches a step.
 
     `adapted`: the base is frozen, adapters of `rank` learn. `four_bit`, `narrow_base`: the base is held in 4 bits, in
-    bfloat16; else in float32. `fused_head`: train/layers/linear_cross_entropy.py.
+    bfloat16; else in float32. `fused_head`: the loss is computed of some rows at a time, never of all logits
+    (train/layers/linear_cross_entropy.py, on a GPU Liger's). `sharded`: FSDP2 over `processes`; else each holds all.
+    `offloading`: checkpointed layers' inputs wait in the host's memory. On a GPU `batch` is that of one process.
     """
 
     batch: int
@@ -41,6 +45,16 @@ class Computation:
     checkpointing: bool
     on_cpu: bool
     fused_head: bool
+    optimizer: str = "adamw"
+    processes: int = 1
+    sharded: bool = False
+    offloading: bool = False
+    of_a_row: int = 1  # sequences: chosen and rejected go through together
+
+    @property
+    def shards(self) -> int:
+        """Processes that hold a part each of weights, gradients and the optimizer's state."""
+        return self.processes if self.sharded else 1
 
     @property
     def width(self) -> int:
@@ -77,11 +91,15 @@ class Workload:
 
 
 def find_shape(config: RunConfig, root: Path = BASES) -> ModelShape:
-    """Of the base that `prepare` made, else of where it would come from. Raises InputError where that would have to be
-    fetched first."""
+    """Of the base that `prepare` made, else of where it would come from: of the hub's its config.json alone is fetched.
+
+    Raises InputError where the weights would have to be fetched first, as `fetch_config` where the hub has no answer.
+    """
     made = root / config.base.folder.name
     if (made / "config.json").exists():
         return read_shape(made)
+    if config.base.hub and config.base.revision:
+        return read_shape(fetch_config(config.base.hub, config.base.revision))
     if config.base.pin:
         raise InputError(
             f"{made}: the base weights are not here yet, so their shape is unknown", hint="tunegate prepare CONFIG"
@@ -111,10 +129,15 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
     steps = total_steps(settings, train_rows)
     # every GPU of the table multiplies bfloat16
     dtype = choose_dtype(settings.dtype, lambda: device.name != "cpu" or cpu_multiplies_bfloat16())
-    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and not shape.float16 and shape.family == "decoder"
+    on_cpu, processes = device.name == "cpu", config.launch.world_size
+    stored_narrow = dtype == "bfloat16" and shape.stored_width == 2 and not shape.float16
+    held_narrow = shape.family == "decoder" and (stored_narrow if on_cpu else dtype != "float32")
+    held_narrow = held_narrow and settings.lora.initialization not in CHANGES_BASE
     fusable = is_padding_free(config) and not shape.capped
+    rows = settings.batch_size if on_cpu else settings.batch_size // processes  # one machine's CPU is all processes'
+    of_a_row = 2 if config.task in PAIRED else 1
     return Computation(
-        batch=settings.batch_size * (2 if config.task in PAIRED else 1),  # chosen and rejected go through together
+        batch=rows * of_a_row,
         accumulation=settings.gradient_accumulation_steps,
         steps=steps,
         eval_every=settings.eval_interval(steps),
@@ -122,8 +145,12 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
         adapted=settings.method != "full",
         four_bit=settings.method == "qlora",
         dtype=dtype,
-        narrow_base=settings.method == "lora" and stored_narrow,
+        narrow_base=settings.method == "lora" and held_narrow,
         checkpointing=settings.gradient_checkpointing,
-        on_cpu=device.name == "cpu",
-        fused_head=settings.method == "lora" and fusable,
+        on_cpu=on_cpu,
+        fused_head=fusable and (settings.method == "lora" or not on_cpu),
+        optimizer=settings.optimizer,
+        processes=processes,
+        sharded=config.launch.strategy == "fsdp",
+        of_a_row=of_a_row,
     )

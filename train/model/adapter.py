@@ -3,7 +3,8 @@ loads by the same config."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,17 +161,39 @@ def trained_key(trained: Path) -> str:
         return key_of([(file.name, digest) for file, digest in zip(files, hash_files(files, hash_file), strict=True)])
 
 
-def load_trained(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> Any:
-    """The trained model in float32 with its adapter merged.
+def load_trained(config: RunConfig, base: Path, trained: Path, labels: list[str], dtype: Any = None) -> Any:
+    """The trained model with its adapter merged, in float32; of a language model rounded to the torch `dtype`, where
+    one is given, layer by layer: no more of it is ever float32 than a layer.
 
     PiSSA and LoftQ changed the base when they began: peft does the same again here, from the same weights, before it
     loads what was trained.
     """
     if config.train.method == "full":
-        model = new_model(config, trained, labels)
+        model = new_model(config, trained, labels, dtype)
         model.config._name_or_path = model.name_or_path = base.as_posix()  # the tokenizer is there
         return model
     require_device(config)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(new_model(config, base, labels), trained).merge_and_unload()
+    model = PeftModel.from_pretrained(new_model(config, base, labels, dtype), trained)
+    if dtype is not None:
+        sum_in_float32(model)
+    return model.merge_and_unload()
+
+
+def sum_in_float32(model: Any) -> None:
+    """A layer's weights are float32 while its adapter is added to them, then again what they were."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.merge = partial(merge_in_float32, layer, layer.merge)
+
+
+def merge_in_float32(layer: Any, merge: Callable[..., None], *given: Any, **named: Any) -> None:
+    held = [(parameter, parameter.dtype) for parameter in layer.get_base_layer().parameters()]
+    for parameter, _ in held:
+        parameter.data = parameter.data.float()
+    merge(*given, **named)
+    for parameter, dtype in held:
+        parameter.data = parameter.data.to(dtype)

@@ -40,7 +40,7 @@ def classify(model: Any, tokenizer: Any, rows: list[Row], problem: Problem) -> l
     for row in rows:
         text = texts.classified_text(row)
         with torch.inference_mode():
-            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].float()
+            logits = model(**tokenizer(text, return_tensors="pt").to(model.device)).logits[0].float()
         if problem == "regression":
             lines.append(
                 {
@@ -73,7 +73,7 @@ def reward(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
     for row in rows:
         ids = ours.ids(ours.chat.render(row["messages"], row.get("tools"))[0], special=False)
         with torch.inference_mode():
-            value = float(model(input_ids=torch.tensor([ids])).logits[0, 0])
+            value = float(model(input_ids=torch.tensor([ids], device=model.device)).logits[0, 0])
         asked: Row = {name: row[name] for name in ("messages", "tools") if name in row}
         lines.append({"id": row["id"], **asked, "answer": f"{value:.6g}", "value": round(value, 6)})
     return lines
@@ -88,7 +88,8 @@ def tag(model: Any, tokenizer: Any, rows: list[Row]) -> list[Row]:
     for row in rows:
         ids, first = words.words(row["tokens"])
         with torch.inference_mode():
-            probs = torch.softmax(model(input_ids=torch.tensor([ids])).logits[0].float(), dim=-1)
+            inputs = torch.tensor([ids], device=model.device)
+            probs = torch.softmax(model(input_ids=inputs).logits[0].float(), dim=-1)
         reply = {"data": [{"data": probs.tolist()}]}
         found = read_tags(reply, list(model.config.id2label.values()), {"input_ids": ids, "first_subwords": first}, 0.0)
         confidences = [round(value, 6) for value in found.confidences or []]
@@ -113,7 +114,7 @@ def answer(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> 
     asked = [question(row) for row in rows]
     ours = read_tokenizer(Path(tokenizer.name_or_path))
     prompts = [prompt_ids(ours, row, one) for row, one in zip(rows, asked, strict=True)]
-    batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
+    batch = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left").to(model.device)
     ends = end_ids(model, tokenizer)
     with torch.inference_mode():
         found = model.generate(

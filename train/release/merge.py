@@ -1,5 +1,5 @@
-"""Adapter and base into one model: merged in float32, rounded to the stored dtype, saved as a server loads it. Or side
-by side, unmerged."""
+"""Adapter and base into one model: merged in float32, rounded to the stored dtype, saved as a server loads it, shard by
+shard. Or side by side, unmerged."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from train.release.generation import settle_generation
 from train.tasks.reward import last_token, padding_beside
 
 INDEX = ".safetensors.index.json"
+SHARD_BYTES = 5_000_000_000  # of a file as it is first written: so much is read back at a time
 
 
-def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tuple[Any, Any]:
-    """Model, merged in float32 and not yet rounded, and tokenizer."""
-    model, tokenizer = load_trained(config, base, trained, labels).eval(), load_tokenizer(base)
+def merge(config: RunConfig, base: Path, trained: Path, labels: list[str], dtype: Any = None) -> tuple[Any, Any]:
+    """Model, merged in float32 and not yet rounded, but for a `dtype` in which it is held; and tokenizer."""
+    model, tokenizer = load_trained(config, base, trained, labels, dtype).eval(), load_tokenizer(base)
     settle_generation(model, tokenizer)
     if config.task == "reward":  # else transformers takes the token at which the number is read for padding
         model.config.get_text_config().pad_token_id = padding_beside(tokenizer, last_token(base))
@@ -30,13 +31,13 @@ def merge(config: RunConfig, base: Path, trained: Path, labels: list[str]) -> tu
 
 
 def round_weights(model: Any, dtype: Any) -> None:
-    """Still float32 in memory, but every value one that `dtype` holds."""
+    """In memory what it was, but every value one that `dtype` holds."""
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype).float()
+        parameter.data = parameter.data.to(dtype).to(parameter.dtype)
 
 
 def save(model: Any, tokenizer: Any, target: Path, dtype: Any) -> None:
-    model.save_pretrained(target)
+    model.save_pretrained(target, max_shard_size=SHARD_BYTES)
     tokenizer.save_pretrained(target)
     finalize_directory(target, dtype)
 
@@ -48,15 +49,19 @@ def finalize_directory(directory: Path, dtype: Any) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
+    size = 0
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, framework="pt") as found:
             metadata, tensors = found.metadata(), {name: found.get_tensor(name) for name in sorted(found.keys())}
-        rounded = {
-            name: tensor.to(dtype) if tensor.dtype == torch.float32 and not name.endswith("_scale") else tensor
-            for name, tensor in tensors.items()
-        }
-        save_file(rounded, file, metadata=metadata)
+        for name, tensor in tensors.items():
+            if tensor.dtype == torch.float32 and not name.endswith("_scale"):
+                tensors[name] = tensor.to(dtype)
+        save_file(tensors, file, metadata=metadata)
         file.chmod(0o644)
+        size += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    for path in directory.glob(f"*{INDEX}"):
+        index = read_json(path) or {}
+        write_json(path, index | {"metadata": index.get("metadata", {}) | {"total_size": size}})
     write_json(
         directory / "config.json",
         (read_json(directory / "config.json") or {}) | {"dtype": str(dtype).removeprefix("torch.")},

@@ -12,6 +12,7 @@ from configs.errors import InputError
 from configs.run.family import is_outer
 from configs.run.quantize import Quantize, choose_group_size
 from train.release.facts import QuantizationFacts
+from train.release.merge import SHARD_BYTES
 
 PRESETS = {"int8": "W8A8", "fp8": "FP8_DYNAMIC"}
 
@@ -25,7 +26,7 @@ def compress(model: Any, settings: Quantize, loader: Any, target: Path) -> Quant
     facts = describe(model, settings)
     with quiet():
         run(model, recipe(settings, facts.get("group_size"), plain_layers(model)), loader)
-        model.save_pretrained(target, save_compressed=True)
+        model.save_pretrained(target, save_compressed=True, max_shard_size=SHARD_BYTES)
     return facts
 
 

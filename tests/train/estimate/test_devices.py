@@ -29,6 +29,14 @@ def test_an_unknown_device_names_the_known_ones() -> None:
         find_device("tpu")
 
 
+def test_several_of_a_device_are_named_by_their_number() -> None:
+    eight, one = find_device("8xh100-80gb"), find_device("h100-80gb")
+    assert (eight.name, eight.count, eight.memory_bytes) == ("8xh100-80gb", 8, one.memory_bytes) and one.count == 1
+    for name in ("0xh100-80gb", "xh100-80gb", "8xtpu", "8xcpu"):
+        with pytest.raises(InputError, match=f"found {name}"):
+            find_device(name)
+
+
 @pytest.mark.parametrize(
     ("line", "flops", "gib"),
     [

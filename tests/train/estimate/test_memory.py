@@ -21,11 +21,8 @@ from train.estimate.duration import (
 from train.estimate.memory import (
     activation_bytes,
     adapter_parameters,
-    key_value_bytes,
     layer_bytes,
     logits_bytes,
-    quantizing_memory,
-    serving_memory,
     training_memory,
 )
 from train.estimate.model_shape import ModelShape
@@ -148,14 +145,6 @@ def test_full_training_pays_for_every_weight() -> None:
 def test_four_bits_are_an_eighth_of_float32_and_their_scales() -> None:
     four, full = (training_memory(SMOLLM2, load(four_bit=flag))["weights"] for flag in (True, False))
     assert four < full / 4 and four > SMOLLM2.linear_parameters / 2
-
-
-def test_serving_holds_the_scheme_and_the_reserved_cache() -> None:
-    none, int8 = (serving_memory(SMOLLM2, scheme, 2, 1) for scheme in ("none", "int8"))
-    assert none["weights"] == 2 * SMOLLM2.parameters and none["weights"] - int8["weights"] == SMOLLM2.linear_parameters
-    assert key_value_bytes(SMOLLM2, 2) == 23_040 and none["cached_tokens"] == 2**30 // 23_040
-    assert serving_memory(MINILM, "int8", 4, 1)["kv_cache"] == 0
-    assert quantizing_memory(SMOLLM2)["peak"] > 8 * SMOLLM2.parameters
 
 
 def test_what_all_rows_begin_with_is_computed_once_a_micro_batch() -> None:

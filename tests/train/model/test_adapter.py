@@ -15,6 +15,7 @@ from configs.run.config import RunConfig
 from train.model.adapter import (
     adapted_model,
     load_trained,
+    lora_config,
     require_device,
     save_trained,
     trained_key,
@@ -84,6 +85,48 @@ def test_the_merged_model_answers_as_the_trained_one_did(
     assert (trained - before).abs().max() > 1e-2, "two steps have changed the answers"
     torch.testing.assert_close(merged, trained, atol=2e-5, rtol=1e-4)
     assert not (tmp_path / "adapter" / "README.md").exists()
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "pissa" not in name])
+def test_what_is_rounded_layer_by_layer_is_the_float32_sum_rounded_bit_for_bit(
+    chat: Callable[..., RunConfig], tmp_path: Path, variant: str
+) -> None:
+    import torch
+
+    config, ids = chat(train={"lora": {"rank": 4, "alpha": 8} | VARIANTS[variant]}), torch.arange(5, 21).reshape(2, 8)
+    merged_and_trained(config, Path("tiny-gpt"), [], {"input_ids": ids, "labels": ids}, tmp_path / "adapter")
+    whole, narrow = (
+        load_trained(config, Path("tiny-gpt"), tmp_path / "adapter", [], dtype).state_dict()
+        for dtype in (None, torch.bfloat16)
+    )
+    assert whole.keys() == narrow.keys() and {tensor.dtype for tensor in narrow.values()} == {torch.bfloat16}
+    assert all(torch.equal(whole[name].bfloat16(), narrow[name]) for name in whole)
+
+
+def test_experts_are_summed_in_float32_and_rounded_too(
+    chat: Callable[..., RunConfig], tokenizer: Any, tmp_path: Path
+) -> None:
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM, MixtralConfig
+
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 300}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2}
+    torch.manual_seed(0)
+    base, config = tmp_path / "base", chat(train={"lora": {"rank": 4, "alpha": 8}})
+    AutoModelForCausalLM.from_config(MixtralConfig(**sizes)).to(torch.bfloat16).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    plain = new_model(config, base, [])
+    adapted = get_peft_model(plain, lora_config(config))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    whole, narrow = (
+        load_trained(config, base, tmp_path / "adapter", [], dtype).state_dict() for dtype in (None, torch.bfloat16)
+    )
+    assert any("experts" in name for name in narrow)
+    assert all(torch.equal(whole[name].bfloat16(), narrow[name]) for name in whole)
 
 
 @pytest.mark.parametrize("task", ["sequence-classification", "token-classification"])

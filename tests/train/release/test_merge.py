@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from configs.errors import RefusedError
-from train.release.merge import complete, save_unmerged
+from train.release import merge
+from train.release.merge import complete, round_weights, save, save_unmerged
 
 pytestmark = pytest.mark.unit
 INDEX = "model.safetensors.index.json"
@@ -85,3 +87,42 @@ def test_an_adapter_on_head_or_embedding_is_refused_before_anything_is_copied(tm
             release,
         )
     assert list(release.iterdir()) == []
+
+
+def test_a_large_model_lies_in_shards_of_the_same_tensors(
+    tiny_gpt: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=torch.float32)
+    save(model, tokenizer, tmp_path / "one", torch.bfloat16)
+    monkeypatch.setattr(merge, "SHARD_BYTES", 100_000)
+    save(model, tokenizer, tmp_path / "many", torch.bfloat16)
+    shards = sorted((tmp_path / "many").glob("*.safetensors"))
+    assert len(shards) > 2 and [file.name for file in (tmp_path / "one").glob("*.safetensors")] == ["model.safetensors"]
+    one, many = (
+        load_file(tmp_path / "one/model.safetensors"),
+        {name: tensor for file in shards for name, tensor in load_file(file).items()},
+    )
+    assert one.keys() == many.keys() and all(torch.equal(one[name], many[name]) for name in one)
+    index = json.loads((tmp_path / "many" / INDEX).read_text())
+    assert index["metadata"]["total_size"] == sum(2 * tensor.numel() for tensor in one.values())
+    assert index["weight_map"].keys() == one.keys()
+    AutoModelForCausalLM.from_pretrained(tmp_path / "many")
+
+
+def test_a_model_held_in_its_stored_dtype_gives_the_bytes_of_one_held_in_float32(
+    tiny_gpt: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    for name, held in (("wide", torch.float32), ("narrow", torch.bfloat16)):
+        model = AutoModelForCausalLM.from_pretrained(tiny_gpt, dtype=held)
+        round_weights(model, torch.bfloat16)
+        assert {parameter.dtype for parameter in model.parameters()} == {held}
+        save(model, tokenizer, tmp_path / name, torch.bfloat16)
+    for file in ("model.safetensors", "config.json"):
+        assert (tmp_path / "wide" / file).read_bytes() == (tmp_path / "narrow" / file).read_bytes()
