@@ -15,11 +15,10 @@ from configs.run.serving import Serving
 from infra.files.atomic import read_json
 from infra.reporters import not_installed
 from train.estimate.devices import GIB
-from train.estimate.memory import serving_memory
+from train.estimate.release_memory import WIDTHS, released_bytes
 from train.estimate.workload import find_shape
 from train.model.limits import Limit, directory_here, limits_here
 
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
 # Environment, serving, config.json, GiB of weights: why it does not fit.
 Refusal = Callable[[str | None, Serving, Mapping[str, Any], float], str | None]
 
@@ -41,7 +40,7 @@ def not_servable(run: RunConfig, refusal: Refusal | None) -> list[Limit]:
         shape = find_shape(run)
     except InputError:  # none that can be planned: the machine that is to serve will say
         return []
-    weights = serving_memory(shape, run.quantize.scheme, WIDTHS[run.serving.dtype], 0)["weights"]
+    weights = released_bytes(shape, run.quantize.scheme, WIDTHS.get(run.serving.dtype, 2))
     why = refusal(run.production, run.serving, read_json(base / "config.json") or {}, weights / GIB)
     return [Limit("serving", why, "what fits there")] if why else []
 

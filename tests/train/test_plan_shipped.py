@@ -13,7 +13,7 @@ import tunegate
 from configs.check import check_files
 from configs.read import read_run
 from configs.run.config import RunConfig
-from serve.plan.devices import Gpu, Need, plan_slots
+from serve.plan.devices import Gpu, Need, anywhere, plan_slots
 from tests.paths import ROOT
 from tests.support.published import PUBLISHED
 from train import plan
@@ -81,7 +81,7 @@ def test_two_slots_of_the_shipped_8b_share_one_gpu_of_80_gb() -> None:
     served = plan.make_plan(eight(), "h100-80gb")["memory"]["serve"]
     need = Need(served["weights"] / GIB, served["kv_cache"] / GIB, served["activations"] / GIB)
     memory = DEVICES["h100-80gb"].memory_bytes / GIB
-    found = plan_slots([Gpu("GPU-1", memory, memory)], need, servers=1, host_gib=0)
+    found = plan_slots([Gpu("GPU-1", memory, memory)], need, servers=1, host_gib=0, choose=anywhere(need))
     assert found and found.mode == "shared" and sum(one.utilization for (one,) in found.slots.values()) < 1
 
 
