@@ -73,6 +73,7 @@ HARMLESS_GENERATION = frozenset(
 UNGATED = frozenset(str.split("bloom falcon gpt2 gpt_bigcode gpt_neox gptj nemotron opt phi starcoder2"))
 
 # transformers' own names of one size, the commonest first.
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # transformers' names of their number
 SIZES: dict[str, tuple[str, ...]] = {
     "hidden_size": ("hidden_size", "n_embd", "dim", "d_model", "word_embed_proj_dim"),
     "intermediate_size": ("intermediate_size", "n_inner", "hidden_dim", "ffn_dim", "ffn_hidden_size"),
@@ -165,6 +166,16 @@ def size_of(config: Mapping[str, Any], name: str) -> int:
     if name == "intermediate_size" and "n_embd" in config:
         return 4 * int(config["n_embd"])
     raise KeyError(name)
+
+
+def active_width(config: Mapping[str, Any]) -> int:
+    """Of the feed-forward that one token goes through: of a mixture all of the experts that it is sent to. Raises
+    KeyError where the config has no such size."""
+    if not any(config.get(name) for name in EXPERTS):
+        return size_of(config, "intermediate_size")
+    return int(config["num_experts_per_tok"]) * (
+        int(config.get("moe_intermediate_size") or 0) or size_of(config, "intermediate_size")
+    )
 
 
 def stand_in_for_padding(special: Iterable[str], unknown: str | None, end: str | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
-from configs.run.family import kind_of, size_of, text_config
+from configs.run.family import active_width, kind_of, size_of, text_config
 from configs.run.serving import Serving
 from configs.slots import SlotName
 from serve.plan.devices import BESIDE_GIB, Choose, Gpu, Need, Place, Servers, plan_slots, with_sleepers
@@ -39,7 +39,7 @@ def need_of_serving(model: Mapping[str, Any], serving: Serving, weights: float) 
     token = 2 * size_of(text, "num_hidden_layers") * int(text.get("num_key_value_heads") or heads) * head * width
     one = token * serving.max_model_len / GIB if kind_of(model) == "decoder" else 0.0
     step = serving.max_num_batched_tokens or max(BATCHED_TOKENS, serving.max_model_len)
-    inner = 2 * size_of(text, "intermediate_size") // serving.tensor_parallel_size + 4 * hidden
+    inner = 2 * active_width(text) // serving.tensor_parallel_size + 4 * hidden
     logits = serving.max_num_seqs * size_of(text, "vocab_size") * 8
     need = Need(weights, one, (step * inner * 2 + logits) / GIB, serving.gpus)
     many = (

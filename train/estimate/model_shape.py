@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from configs.errors import InputError
 from configs.run.base import gguf_config
-from configs.run.family import TEXT_PARTS, is_gated, kind_of, size_of, text_config
+from configs.run.family import EXPERTS, TEXT_PARTS, is_gated, kind_of, size_of, text_config
 from configs.run.gguf import read_gguf_header
 from infra.files.atomic import read_json
 
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")  # transformers' names of their number
 HEADER_LIMIT = 100_000_000  # safetensors' own (safetensors/src/tensor.rs:MAX_HEADER_SIZE)
 
 

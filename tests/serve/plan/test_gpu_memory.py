@@ -12,10 +12,12 @@ from configs.errors import RefusedError
 from configs.release import Manifest, read_manifest
 from configs.run.serving import Serving
 from infra.dvc.releases import folder_of
-from serve.plan.devices import Gpu, Need, anywhere
-from serve.plan.gpu_memory import Here, need_on_gpus, plan_places
+from serve.plan.devices import BESIDE_GIB, Gpu, Need, anywhere
+from serve.plan.gpu_memory import GIB, Here, need_of_serving, need_on_gpus, plan_places
 from serve.record.facts import Placed
 from tests.support.few_bytes import publish
+from tests.support.published import PUBLISHED, SHAPES
+from train.estimate.release_memory import gpu_serving_memory, released_bytes
 
 pytestmark = pytest.mark.unit
 # Llama-3.1-8B's config.json (Meta, 2024), sizes only.
@@ -50,6 +52,18 @@ def test_the_cache_of_a_token_is_what_the_model_has_of_keys_and_values(manifest:
     assert half.cache == 0.5
     spread, _ = need_on_gpus(LLAMA_8B, serving(manifest, max_model_len=8192, tensor_parallel_size=4))
     assert spread.width == 4 and spread.activations < need.activations
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("split", [1, 4])
+def test_a_plan_before_training_and_the_machine_that_serves_reckon_alike(name: str, split: int) -> None:
+    """Two rooms, which do not know each other, of the same model."""
+    facts = {"device": "cuda", "dtype": "bfloat16", "max_model_len": 8192, "tensor_parallel_size": split}
+    serving = Serving.model_validate(facts)
+    planned = gpu_serving_memory(SHAPES[name], "fp8", serving)
+    weights = released_bytes(SHAPES[name], "fp8", 2) / GIB
+    need, _ = need_of_serving(PUBLISHED[name]["config"], serving, weights)
+    assert planned["peak"] / GIB == pytest.approx(need.each + BESIDE_GIB, abs=0.01)
 
 
 def test_a_classifier_keeps_no_cache(manifest: Manifest) -> None:
