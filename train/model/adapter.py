@@ -28,14 +28,12 @@ PEFT_TASKS = {
 def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
     """What training starts from. Raises RefusedError where the hardware cannot do the method."""
     from train.layers.lora import fuse_adapters
-    from train.layers.rms_norm import fuse_norms
 
     require_device(config)
     quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
     plain = new_model(config, base, labels, base_dtype(config, base), **quantization)
     model = wrap_model(plain, config, token_indices(plain, base, config.base.add_tokens))
     fuse_adapters(model)
-    fuse_norms(model)
     return model
 
 
