@@ -144,6 +144,8 @@ def test_validation_that_stands_still_stops_the_training(watched: Any, last: flo
     control = SimpleNamespace(should_training_stop=False, should_save=False)
     callback.on_evaluate(arguments, at(4, {"eval_loss": 2.0}, {"eval_loss": last}), control)
     assert control.should_training_stop is stops and control.should_save, "the best one, or the one to end at"
+    made = Path(arguments.output_dir, "checkpoint-4").exists()
+    assert made is not stops, "the best one's folder is there before its parts are: transformers looks for it first"
 
 
 def test_a_validation_that_is_not_the_best_is_not_saved_for_it(watched: Any) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from train.batches.collate import HEAD_ROWS, IGNORED, flatten
+from train.layers.ranks import as_rank_0
 
 VOCABULARY_CHUNK = 32_768  # of TRL's kernel, as its own trainers have it (trl/trainer/utils.py)
 
@@ -145,15 +146,6 @@ def fuse_head(model: Any, smoothing: float = 0.0, dtype: str = "float32") -> boo
     if not same:
         fused.remove()
     return same
-
-
-def as_rank_0(found: bool) -> bool:
-    """Of a model that is to be sharded the other processes hold zeros yet: what the first one finds holds for all."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return found
-    told = [found]
-    torch.distributed.broadcast_object_list(told, src=0)
-    return told[0]
 
 
 def smooth_loss(model: Any, smoothing: float) -> None:

@@ -88,10 +88,13 @@ def loading(config: RunConfig) -> dict[str, Any]:
     packed in 4 bits it is packed by each process on its own GPU first."""
     import torch
 
-    packed = config.train.method == "qlora"
+    packed, rank = config.train.method == "qlora", os.environ.get("LOCAL_RANK", "0")
     found: dict[str, Any] = {"quantization_config": packed_in_four_bits(config)} if packed else {}
-    if torch.cuda.is_available() and (packed or not config.launch.shards):
-        found["device_map"] = {"": f"cuda:{os.environ.get('LOCAL_RANK', '0')}"}
+    if config.launch.shards and not packed:
+        # transformers reads all files in every process, and drops what it read in all but the first (5.17.0)
+        return {} if rank == "0" else {"state_dict": {}}
+    if torch.cuda.is_available():
+        found["device_map"] = {"": f"cuda:{rank}"}
     return found
 
 

@@ -12,6 +12,7 @@ from configs.run.family import BLOCK, HEADS, TEXT_PARTS, true_attention
 from configs.task import Problem, served_problem, served_task
 from infra.files.atomic import read_json
 from infra.tokenizer import load_tokenizer
+from train.layers.ranks import as_rank_0
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py
@@ -91,8 +92,12 @@ def load(kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype:
     if shape.model_type in TEXT_PARTS:
         shape, names = shape.get_text_config(), {"key_mapping": TEXT_NAMES}
         shape.update(outputs or {})
+    source: Path | None = weights
+    if "state_dict" in loading:  # transformers takes no folder beside it, and its Auto classes none but a folder
+        with torch.device("meta"):
+            kind, source = type(kind.from_config(shape)), None
     model, found = kind.from_pretrained(
-        weights,
+        source,
         config=shape,
         dtype=dtype or torch.float32,
         attn_implementation=true_attention(shape.to_dict()),
@@ -103,7 +108,7 @@ def load(kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype:
     )
     if names:
         model._weight_conversions = None  # saved by its own names: transformers would write back the whole's
-    drawn = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    drawn = as_rank_0([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
     model.new_layers = outermost({name.rpartition(".")[0] for name in drawn})
     if lacking := [name for name in model.new_layers if BLOCK.search(f".{name}.") or "embed" in name]:
         raise RefusedError(

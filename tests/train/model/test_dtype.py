@@ -84,7 +84,7 @@ def test_what_is_trained_over_a_base_in_half_precision_is_float32(tiny_gpt: Path
     [
         (None, {}, {}, "cuda:0"),
         ("3", {"processes": 4}, {}, "cuda:3"),
-        ("3", {"processes": 4, "strategy": "fsdp"}, {}, None),
+        ("0", {"processes": 4, "strategy": "fsdp"}, {}, None),
         ("3", {"processes": 4, "strategy": "fsdp"}, {"method": "qlora"}, "cuda:3"),
     ],
 )
@@ -107,6 +107,32 @@ def test_tensors_go_straight_to_the_gpu_of_their_process(
 
 def test_on_a_cpu_nothing_is_placed() -> None:
     assert loading(config()) == {}
+
+
+@pytest.mark.parametrize(("rank", "reads"), [("0", True), ("1", False), ("3", False)])
+def test_of_a_model_that_is_to_be_sharded_one_process_reads_the_files(
+    monkeypatch: pytest.MonkeyPatch, tiny_gpt: Path, rank: str, reads: bool
+) -> None:
+    """The others hold zeros, which cost nothing until they are written to."""
+    from safetensors import safe_open as plain
+    from transformers import modeling_utils
+
+    opened: list[str] = []
+    monkeypatch.setattr(
+        modeling_utils, "safe_open", lambda *given, **named: opened.append(given[0]) or plain(*given, **named)
+    )
+    monkeypatch.setattr(modeling_utils, "is_fsdp_enabled", lambda: True)
+    monkeypatch.setattr(modeling_utils, "is_local_dist_rank_0", lambda: rank == "0")
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    settings = config(launch={"processes": 4, "strategy": "fsdp"})
+    given = loading(settings)
+    if not reads:  # what rank 0 tells of its own
+        monkeypatch.setattr("train.model.heads.as_rank_0", lambda _: [])
+    model = new_model(settings, tiny_gpt, [], torch.bfloat16, **given)
+    weights = torch.cat([one.flatten() for one in model.parameters()])
+    assert bool(weights.any()) is reads and weights.dtype == torch.bfloat16
+    assert any("model.safetensors" in name for name in opened) is reads
+    assert model.model.rotary_emb.inv_freq.any(), "no weight, so no process gets it from another"
 
 
 def test_weights_are_loaded_where_and_as_they_are_trained(
