@@ -68,7 +68,7 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of
     # processes.
     counts_items = config.task == "causal-lm"
-    sharded = sharding_arguments() if config.launch.shards else {}
+    sharded = sharding_arguments(config) if config.launch.shards else {}
     return sharded | {
         "accelerator_config": {"split_batches": True},
         "average_tokens_across_devices": counts_items,

@@ -13,20 +13,26 @@ from typing import Any
 from configs.run.config import RunConfig
 
 
-def sharding_arguments() -> dict[str, Any]:
+def sharding_arguments(config: RunConfig) -> dict[str, Any]:
     """For transformers' TrainingArguments. The environment tells transformers, which loads before it has any, that
-    rank 0 alone reads the weights (transformers/distributed/fsdp.py:is_fsdp_enabled)."""
+    rank 0 alone reads the weights (transformers/distributed/fsdp.py:is_fsdp_enabled): all but packed ones, which
+    accelerate sends to nobody, so that each process must have all of them, new heads too."""
     import torch
     from accelerate import PartialState
 
-    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "FSDP_VERSION": "2"}
+    sent = config.train.method != "qlora"
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": str(sent).lower(),
+        "FSDP_VERSION": "2",
+    }
     PartialState(cpu=not torch.cuda.is_available())  # the processes meet before the weights are read
     return {
         "fsdp": True,
         "fsdp_config": {
             "version": 2,
             "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",  # a shard of each layer
-            "cpu_ram_efficient_loading": True,
+            "cpu_ram_efficient_loading": sent,
             "state_dict_type": "SHARDED_STATE_DICT",
         },
     }

@@ -25,7 +25,7 @@ from train.loop.record import describe_course, describe_learning
 from train.loop.sharding import shard_layers, whole_state
 from train.loop.stopping import BY_LOSS, Goal, has_stalled
 from train.loop.validation import use_whole_validation
-from train.model.adapter import save_trained
+from train.model.adapter import in_float32, save_trained
 from train.tasks.grpo import Rewards
 
 
@@ -131,6 +131,7 @@ def change_model(model: Any, config: RunConfig) -> None:
     from train.layers.neftune import add_embedding_noise
 
     settings = config.train
+    in_float32(model)  # TRL's trainers make their adapters themselves
     if settings.attention != "auto" and config.task != "causal-lm":
         set_attention(model, settings.attention)
     if settings.compile:

@@ -43,15 +43,21 @@ def wrap_model(model: Any, config: RunConfig, new_rows: dict[str, list[int]] | N
     the model itself. Whatever is trained is float32."""
     if config.train.method == "full":
         return model
-    import torch
     from peft import get_peft_model
 
     # not prepare_model_for_kbit_training: it holds in float32 what is not packed, gigabytes of embeddings
-    adapted = get_peft_model(model, lora_config(config, model.new_layers, new_rows))
-    for parameter in adapted.parameters():  # a bias, a head or an embedding of a base in half precision
+    return in_float32(get_peft_model(model, lora_config(config, model.new_layers, new_rows)))
+
+
+def in_float32(model: Any) -> Any:
+    """`model`, whatever it trains held in float32: the biases, heads or embeddings of a base in half precision, whose
+    steps it would round away."""
+    import torch
+
+    for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
             parameter.data = parameter.data.float()
-    return adapted
+    return model
 
 
 def lora_config(config: RunConfig, new_layers: Sequence[str] = (), new_rows: dict[str, list[int]] | None = None) -> Any:

@@ -19,12 +19,14 @@ import pytest
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from tests.paths import ROOT
+from tests.support.run_yaml import GOOD
 from train.finetune import finetune
 from train.loop.checkpoints import whole_checkpoints
+from train.loop.sharding import sharding_arguments
 from train.model.base import make_base
 from train.prepare import prepare
 
-pytestmark = pytest.mark.integration
+unit, integration = pytest.mark.unit, pytest.mark.integration
 QUIET = SimpleNamespace(run_id=None, log_metrics=lambda *_: None)
 FSDP = {"processes": 2, "strategy": "fsdp"}
 LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8}}
@@ -44,6 +46,24 @@ def weights(paths: RunPaths) -> dict[str, Any]:
     return load_file(file)
 
 
+@unit
+@pytest.mark.parametrize(("method", "sent"), [("lora", True), ("full", True), ("qlora", False)])
+def test_weights_come_from_one_process_but_where_they_are_packed(
+    monkeypatch: pytest.MonkeyPatch, method: str, sent: bool
+) -> None:
+    """accelerate sends no packed weights: a head that is new beside them would be another in each process."""
+    from transformers.distributed import fsdp
+
+    for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING", "FSDP_VERSION"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("accelerate.PartialState", lambda **_: None)
+    monkeypatch.setattr(fsdp, "_is_torch_distributed_initialized", lambda: True)
+    raw = GOOD | {"train": {"max_steps": 4, "method": method}, "launch": FSDP}
+    found = sharding_arguments(RunConfig.model_validate(raw))
+    assert fsdp.is_fsdp_enabled() is found["fsdp_config"]["cpu_ram_efficient_loading"] is sent
+
+
+@integration
 @pytest.mark.parametrize(
     ("family", "section"),
     [
@@ -102,6 +122,7 @@ def kill_between_checkpoints(config: RunConfig, paths: RunPaths) -> None:
     assert process.returncode == -signal.SIGKILL, "it was still at work"
 
 
+@integration
 def test_killed_and_resumed_they_end_with_the_same_bytes(chat: Callable[..., RunConfig]) -> None:
     settings = {"max_steps": 40, "eval_every_steps": 4, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
     straight, killed = (chat(name=name, train=settings, launch=FSDP) for name in ("straight", "killed"))

@@ -61,6 +61,21 @@ def test_noise_is_in_training_alone(method: str, tiny_gpt: Path) -> None:
     assert torch.equal(said[0], said[1]) and not torch.equal(said[2], said[3])
 
 
+def test_what_trl_trains_is_held_in_float32_too(tiny_gpt: Path) -> None:
+    """A reward model's head, new in a base of half precision, is trained by TRL's own adapter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_gpt, num_labels=1, dtype=torch.bfloat16)
+    model: Any = get_peft_model(plain, LoraConfig(task_type="SEQ_CLS", target_modules="all-linear"))
+    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    assert {one.dtype for one in trained.values()} == {torch.float32, torch.bfloat16}, "the head is not"
+    change_model(model, config("reward"))
+    assert {one.dtype for one in trained.values()} == {torch.float32}, "and the optimizer's are the same ones"
+    assert {one.dtype for one in model.parameters() if not one.requires_grad} == {torch.bfloat16}
+
+
 def test_what_a_step_keeps_waits_where_trls_context_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole step, backward included, as TRL's own trainers do it."""
     from contextlib import contextmanager
