@@ -69,7 +69,10 @@ def attend_packed(
     if dropout:
         raise ValueError(f"{PACKED} found dropout {dropout}, which it would leave out")
     queries, keys, values = (one[0].transpose(0, 1).to(dtype) for one in (query, key, value))
-    bounds, longest, grouped = cu_seq_lens_q, max_length_q or 0, keys.shape[1] != queries.shape[1]
+    bounds, longest = cu_seq_lens_q, max_length_q or 0
+    # of fewer heads of keys than of queries torch wants to be told; torch 2.11 knows no word for it, and takes them
+    grouped = {"enable_gqa": keys.shape[1] != queries.shape[1]}
+    told = grouped if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
     found: Any = varlen_attn(
         queries,
         keys,
@@ -80,7 +83,7 @@ def attend_packed(
         longest,
         scale=scaling,
         window_size=(-1, 0),  # causal
-        enable_gqa=grouped,
+        **told,
     )
     return found[None].to(query.dtype), None
 

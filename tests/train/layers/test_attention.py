@@ -70,11 +70,11 @@ def test_a_model_with_a_sliding_window_is_padded_unless_packing_is_asked_for() -
         use_attention(window, Train(max_steps=1, packing="sequence"))
 
 
-def varlen(query: Any, key: Any, value: Any, bounds: Any, *_: Any, **named: Any) -> Any:
+def varlen(query: Any, key: Any, value: Any, bounds: Any, *_: Any, enable_gqa: bool = False, **named: Any) -> Any:
     """What torch's kernel gives, by a mask; query (tokens, heads, head size)."""
     import torch
 
-    assert named["window_size"] == (-1, 0) and named["enable_gqa"] and query.dtype == torch.bfloat16
+    assert named["window_size"] == (-1, 0) and enable_gqa and query.dtype == torch.bfloat16
     rows = torch.bucketize(torch.arange(len(query)), bounds[1:-1], right=True)
     mask = (rows[:, None] == rows) & torch.ones(len(query), len(query), dtype=torch.bool).tril()
     queries, keys, values = (one.transpose(0, 1)[None].float() for one in (query, key, value))
@@ -97,10 +97,13 @@ def test_packed_rows_go_through_one_call_and_never_back_to_the_host(monkeypatch:
     import torch
     import torch.nn.attention.varlen
 
-    calls = []
-    monkeypatch.setattr(
-        torch.nn.attention.varlen, "varlen_attn", lambda *given, **named: calls.append(given) or varlen(*given, **named)
-    )
+    calls: list[Any] = []
+
+    def kernel(*given: Any, enable_gqa: bool = False, **named: Any) -> Any:
+        calls.append(given)
+        return varlen(*given, enable_gqa=enable_gqa, **named)
+
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)
     query, key, value = packed_inputs()
     bounds = torch.tensor([0, 4, 9], dtype=torch.int32)
     expected, _ = attend_by_row(None, query, key, value, None, 0.3, cu_seq_lens_q=bounds)
@@ -174,3 +177,20 @@ def test_a_model_answers_alike_through_the_packed_path(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen)
     use_attention(model, Train(max_steps=1), "bfloat16")
     assert torch.allclose(model(**flatten(rows)).loss, by_row, rtol=1e-3)
+
+
+def test_a_torch_that_knows_no_word_for_grouped_heads_is_told_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11, as on a machine that cannot fetch another."""
+    import torch
+    import torch.nn.attention.varlen
+
+    def older(
+        query: Any, key: Any, value: Any, cu_seq_q: Any, cu_seq_k: Any, max_q: int, max_k: int, **more: Any
+    ) -> Any:
+        assert more.keys() == {"scale", "window_size"}
+        return query
+
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", older)
+    bounds = torch.tensor([0, 9], dtype=torch.int32)
+    given: Any = {"cu_seq_lens_q": bounds, "max_length_q": 9, "dtype": torch.bfloat16}
+    assert attend_packed(None, *packed_inputs(), None, **given)[0].shape == (1, 9, 4, 8)
