@@ -4,6 +4,7 @@ where memory runs out."""
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 from configs.digest import key_of
 from configs.errors import ExternalError, RefusedError
@@ -32,8 +33,12 @@ def finetune(
     """
     die_with_launcher()
     base, card = make_base(config), read_card(paths)
-    settings = config.train.model_dump(exclude={"accept_constant", "report_to"})
-    asked = [config.evaluate.model_dump()] if config.task == "grpo" else []  # its answers are scored as evaluate scores
+    settings = config.train.model_dump(exclude={"accept_constant", "report_to", "activation_offload"})
+    if not config.train.compile:
+        del settings["compile"]  # it was no key once: what was trained then is trained
+    asked: list[Any] = [config.evaluate.model_dump()] if config.task == "grpo" else []  # scored as evaluate scores
+    if config.launch.shards:  # its checkpoints are those of so many processes
+        asked.append(config.launch.model_dump())
     key = key_of(
         config.task,
         config.problem,

@@ -251,6 +251,8 @@ class RunConfig(Section):
                 f"train.batch_size of at least {self.least_rows} for each process with train.preference.method kto, "
                 "which judges an answer by those beside it"
             )
+        if reasons := self.launch.incompatibilities(self.task, self.train, bool(self.base.add_tokens)):
+            raise ValueError("; ".join(reasons))
         if self.sweep and self.launch.world_size > 1:
             raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
         if self.sweep:

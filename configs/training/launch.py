@@ -1,4 +1,4 @@
-"""Launch: how many processes train together."""
+"""Launch: how many processes train together, and what of the model each of them holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.section import Section
+from configs.task import Task
+from configs.training.lora import CHANGES_BASE
+from configs.training.train import BITSANDBYTES, Train
+
+SHARDED_TASKS = ("causal-lm", "sequence-classification", "token-classification")
 
 
 class Launch(Section):
@@ -20,18 +25,44 @@ class Launch(Section):
         description="more than one: the same command on each, TUNEGATE_RENDEZVOUS=HOST:PORT, one shared file system",
     )
     strategy: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="ddp: each process holds the whole model; fsdp, a shard of it, is refused yet"
+        "ddp",
+        description="ddp: each process holds the whole model; fsdp: a shard of every weight, gradient and moment "
+        "(FSDP2, arXiv:2304.11277), for a model that one GPU cannot hold",
     )
 
     @model_validator(mode="after")
-    def strategy_is_proven(self) -> Launch:
-        """On CPUs accelerate ignores it (accelerate/state.py: MULTI_CPU is not among the types that shard); two GPUs to
-        prove it on were not to be had."""
-        if self.strategy == "fsdp":
-            raise ValueError("strategy ddp: accelerate does not shard on CPUs, and fsdp was never run on two GPUs")
+    def shards_among_some(self) -> Launch:
+        if self.strategy == "fsdp" and self.world_size == 1:
+            raise ValueError("processes of at least 2 with strategy fsdp, which shares a model among them")
         return self
 
     @property
     def world_size(self) -> int:
         """Processes of all nodes."""
         return self.processes * self.nodes
+
+    @property
+    def shards(self) -> bool:
+        """Whether each process holds a part of the model."""
+        return self.strategy == "fsdp"
+
+    def incompatibilities(self, task: Task, train: Train, adds_tokens: bool) -> list[str]:
+        """What is expected instead where the model cannot be sharded so."""
+        if not self.shards:
+            return []
+        rules = {
+            f"launch.strategy ddp with task {task}: TRL's trainers hold the model to a reference, or generate, "
+            "outside of the pass that is sharded": task in SHARDED_TASKS,
+            f"train.optimizer adamw with launch.strategy fsdp: {train.optimizer} knows no sharded tensors "
+            "(bitsandbytes#1633)": train.optimizer not in BITSANDBYTES,
+            "train.optimizer adamw with launch.strategy fsdp: adafactor's moments are of whole rows and "
+            "columns": train.optimizer != "adafactor",
+            "train.dtype bfloat16 or float32 with launch.strategy fsdp: float16's scaler reads gradients that are "
+            "elsewhere": train.dtype != "float16",
+            f"train.lora.initialization default or gaussian with launch.strategy fsdp: {train.lora.initialization} "
+            "begins with weights that rank 0 alone has read": train.lora.initialization not in CHANGES_BASE,
+            "no base.add_tokens with launch.strategy fsdp: their rows are written into a whole embedding": not (
+                adds_tokens
+            ),
+        }
+        return [expected for expected, holds in rules.items() if not holds]

@@ -106,6 +106,14 @@ class Train(Section):
     )
     length_grouping: bool = Field(True, description="padded batches of rows of like length: less padding")
     gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
+    activation_offload: bool = Field(
+        False,
+        description="with gradient_checkpointing: what is kept of each layer waits in the host's memory, GPU only",
+    )
+    compile: bool = Field(
+        False,
+        description="torch.compile of each layer: minutes at the start, faster steps in a long training; GPU only",
+    )
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     liger: Literal["auto", "always", "never"] = Field(
         "auto", description="Liger kernels; auto: on a GPU where liger-kernel is installed"
@@ -163,15 +171,25 @@ class Train(Section):
             raise ValueError("dtype auto, bfloat16 or float16 with attention flash_attention_2, which has no float32")
         return self
 
+    @model_validator(mode="after")
+    def offload_has_something_to_offload(self) -> Train:
+        if self.activation_offload and not self.gradient_checkpointing:
+            raise ValueError("gradient_checkpointing true with activation_offload: it says what of a layer is kept")
+        return self
+
     @property
     def needs_gpu(self) -> list[str]:
         """The keys whose value no CPU can have, as `train.method qlora`."""
         return [
             f"train.{key} {value}"
             for key, value, gpu_only in (
+                ("method", self.method, self.method == "qlora"),
+                ("lora.initialization", self.lora.initialization, self.lora.initialization == "loftq"),
                 ("optimizer", self.optimizer, self.optimizer in BITSANDBYTES),
                 ("dtype", self.dtype, self.dtype == "float16"),
                 ("attention", self.attention, self.attention == "flash_attention_2"),
+                ("activation_offload", "true", self.activation_offload),
+                ("compile", "true", self.compile),
             )
             if gpu_only
         ]

@@ -119,7 +119,6 @@ def build_layers(shape: ModelShape, rank: int | None, dtype: Any) -> Any:
     from transformers import AutoModel, BertConfig, LlamaConfig
 
     from train.layers.lora import fuse_adapters
-    from train.layers.rms_norm import fuse_norms
 
     sizes: Any = {
         "vocab_size": shape.vocabulary,
@@ -138,7 +137,6 @@ def build_layers(shape: ModelShape, rank: int | None, dtype: Any) -> Any:
         return model.train()
     adapted = get_peft_model(model.to(dtype), LoraConfig(r=rank, target_modules="all-linear")).train()
     fuse_adapters(adapted)
-    fuse_norms(adapted)
     return adapted
 
 

@@ -1,1 +1,1 @@
-"""Layers whose gradient is written out: attention by row, LoRA, RMSNorm, fused cross-entropy."""
+"""Layers whose gradient is written out: attention by row or packed, LoRA, fused cross-entropy; what is compiled."""

@@ -4,6 +4,8 @@ and not by a mask."""
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from configs.errors import InputError
 from configs.training.train import Train
 
 NAME = "sdpa_by_row"
+PACKED = "varlen"
 
 
 def attend_by_row(
@@ -33,10 +36,7 @@ def attend_by_row(
     """
     import torch
 
-    if unknown := [name for name in ("softcap", "s_aux", "sliding_window") if named.get(name) is not None]:
-        raise ValueError(f"{NAME} found {', '.join(unknown)}, which it would leave out")
-    if cu_seq_lens_q is None:
-        raise ValueError(f"{NAME} found no cu_seq_lens_q: without the rows' bounds it would let them see each other")
+    require_plain(NAME, cu_seq_lens_q, named)
     bounds = cu_seq_lens_q.tolist()
     shared, lengths = bounds[0], [end - start for start, end in pairwise(bounds)]
     heads, *rows = zip(*(one.split([shared, *lengths], dim=2) for one in (query, key, value)), strict=True)
@@ -48,13 +48,61 @@ def attend_by_row(
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
-def register() -> str:
+def attend_packed(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Any = None,
+    max_length_q: int | None = None,
+    dtype: Any = None,
+    **named: Any,
+) -> tuple[Any, None]:
+    """The same of rows that share no prefix, all in one call of torch's own FlashAttention (torch.nn.attention.varlen):
+    no loop, and no bound is read back from the GPU. In `dtype`, a half precision, for the kernel knows no other."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    require_plain(PACKED, cu_seq_lens_q, named)
+    if dropout:
+        raise ValueError(f"{PACKED} found dropout {dropout}, which it would leave out")
+    queries, keys, values = (one[0].transpose(0, 1).to(dtype) for one in (query, key, value))
+    bounds, longest = cu_seq_lens_q, max_length_q or 0
+    # of fewer heads of keys than of queries torch wants to be told; torch 2.11 knows no word for it, and takes them
+    grouped = {"enable_gqa": keys.shape[1] != queries.shape[1]}
+    told = grouped if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+    found: Any = varlen_attn(
+        queries,
+        keys,
+        values,
+        bounds,
+        bounds,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(-1, 0),  # causal
+        **told,
+    )
+    return found[None].to(query.dtype), None
+
+
+def require_plain(name: str, bounds: Any, named: Mapping[str, Any]) -> None:
+    """Raises ValueError where rows would be attended to otherwise than their model means."""
+    if unknown := [key for key in ("softcap", "s_aux", "sliding_window") if named.get(key) is not None]:
+        raise ValueError(f"{name} found {', '.join(unknown)}, which it would leave out")
+    if bounds is None:
+        raise ValueError(f"{name} found no cu_seq_lens_q: without the rows' bounds it would let them see each other")
+
+
+def register(name: str = NAME, attend: Callable[..., Any] = attend_by_row) -> str:
     """Makes the name known to transformers. It asks for no mask: the bounds come with the batch."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    AttentionInterface.register(NAME, attend_by_row)
-    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
-    return NAME
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, lambda *_, **__: None)
+    return name
 
 
 def why_not_flattened(model: Any) -> str | None:
@@ -76,23 +124,44 @@ def why_not_flattened(model: Any) -> str | None:
     return None
 
 
-def use_attention(model: Any, settings: Train) -> Literal["padded", "flattened", "shared"]:
-    """Sets the attention of a causal language model that is to be trained; whether batches may be padding-free, and
-    whether their rows may share a prefix.
+def use_attention(model: Any, settings: Train, dtype: str = "float32") -> Literal["padded", "flattened", "shared"]:
+    """Sets the attention of a causal language model that is to be trained in `dtype`; whether batches may be
+    padding-free, and whether their rows may share a prefix. The one place where it is chosen.
 
     Raises InputError where packing is asked for and this model cannot have it.
     """
+    import torch
+
     problem = why_not_flattened(model)
     if problem and settings.packing in ("batch", "sequence"):
         raise InputError(
             f"train.packing: found {problem}, expected full attention for {settings.packing}",
             hint="--set train.packing=none",
         )
-    flattened = problem is None and settings.packing != "none"
     chosen = settings.attention if settings.attention != "auto" else model.config._attn_implementation
-    shared = flattened and chosen == "sdpa"
-    set_attention(model, register() if shared else chosen)
-    return "shared" if shared else "flattened" if flattened else "padded"
+    if problem is not None or settings.packing == "none":
+        set_attention(model, chosen)
+        return "padded"
+    if chosen != "sdpa":
+        set_attention(model, chosen)
+        return "flattened"
+    if torch.cuda.is_available():
+        set_attention(model, attention_on_gpu(model, dtype))
+        return "flattened"
+    set_attention(model, register())
+    return "shared"
+
+
+def attention_on_gpu(model: Any, dtype: str) -> str:
+    """Of padding-free rows on a GPU: FlashAttention by the rows' bounds, in half precision and without dropout. Else
+    transformers' SDPA, which makes a mask of the position ids and pays for the square of all rows' tokens."""
+    import torch
+
+    config = model.config.get_text_config()
+    if dtype == "float32" or getattr(config, "attention_dropout", None):
+        return "sdpa"
+    half: Any = getattr(torch, dtype)
+    return register(PACKED, partial(attend_packed, dtype=half))
 
 
 def set_attention(model: Any, name: str) -> None:

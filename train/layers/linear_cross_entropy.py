@@ -1,7 +1,8 @@
 """The loss of a language model at its target tokens without holding their logits: some rows at a time, gradient at
 once.
 
-What Liger calls fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, section 3.2), here for frozen heads.
+What Liger calls fused linear cross-entropy (Hsu et al. 2024, arXiv:2410.10989, section 3.2): by hand for frozen heads
+on a CPU, by TRL's kernel on a GPU.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from train.batches.collate import HEAD_ROWS, IGNORED, flatten
+from train.layers.ranks import as_rank_0
+
+VOCABULARY_CHUNK = 32_768  # of TRL's kernel, as its own trainers have it (trl/trainer/utils.py)
 
 
 class HeadLoss(torch.autograd.Function):
@@ -55,6 +59,27 @@ class HeadLoss(torch.autograd.Function):
         return of_hidden * gradient.to(of_hidden.dtype), None, None, None, None
 
 
+def sum_at_targets(hidden: Any, weight: Any, targets: Any, smoothing: float = 0.0) -> Any:
+    """Of a frozen W by HeadLoss, the CPU's; on a GPU by TRL's kernel, which knows no smoothing. The one place where it
+    is chosen."""
+    device = weight.device.type
+    if device == "cuda" and not smoothing:
+        return sum_by_trl(hidden, weight, targets)
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    given = hidden, weight, targets, smoothing, dtype
+    return HeadLoss.apply(*given)  # type: ignore[no-untyped-call]
+
+
+def sum_by_trl(hidden: Any, weight: Any, targets: Any) -> Any:
+    """The same sum by TRL's kernel (trl/kernels/chunked_logprob.py), which also gives a trained W its gradient; in
+    autocast's dtype where that is on."""
+    from trl.kernels import ChunkedLogProbFunction
+
+    given = hidden, weight, None, targets, 1.0, VOCABULARY_CHUNK, None, 1.0, ()
+    logprobs, *_ = ChunkedLogProbFunction.apply(*given)  # type: ignore[no-untyped-call]
+    return -logprobs.sum()
+
+
 class FusedHead:
     """A model whose head hands the hidden states on to the loss, whenever it is asked for the loss of a padding-free
     batch."""
@@ -82,11 +107,8 @@ class FusedHead:
         if not self.asked:
             return self.plain_loss(logits, labels, vocab_size, **named)
         shift_labels, count = named["shift_labels"], named.get("num_items_in_batch")
-        weight, device = self.head.weight, self.head.weight.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         smoothing = self.smoothing if torch.is_grad_enabled() else 0.0  # validation's loss is the plain one
-        given = logits.flatten(0, -2), weight, shift_labels.flatten(), smoothing, dtype
-        total: Any = HeadLoss.apply(*given)  # type: ignore[no-untyped-call]
+        total = sum_at_targets(logits.flatten(0, -2), self.head.weight, shift_labels.flatten(), smoothing)
         return total / (shift_labels.numel() if count is None else count)
 
     def remove(self) -> None:
@@ -96,9 +118,9 @@ class FusedHead:
         self.model.loss_function = self.plain_loss
 
 
-def fuse_head(model: Any, smoothing: float = 0.0) -> bool:
-    """Whether the loss is computed so from now on: a frozen head in float32 or bfloat16, and a model that does nothing
-    to its logits but to scale them.
+def fuse_head(model: Any, smoothing: float = 0.0, dtype: str = "float32") -> bool:
+    """Whether the loss is computed so from now on: a head in float32 or bfloat16, frozen where no GPU trains it, and a
+    model that does nothing to its logits but to scale them. `dtype`: in which it will be multiplied.
 
     Gemma caps them. Whatever else another may do is found out by asking before and after.
     """
@@ -108,17 +130,18 @@ def fuse_head(model: Any, smoothing: float = 0.0) -> bool:
     if (
         type(head) is not torch.nn.Linear
         or head.bias is not None
-        or head.weight.requires_grad
+        or (head.weight.requires_grad and (smoothing or not torch.cuda.is_available()))
         or head.weight.dtype not in (torch.float32, torch.bfloat16)
     ):
         return False
-    question = flatten([{"input_ids": [0, 1, 2, 3], "loss_mask": [False, True, True, True]}])
-    training = model.training
+    found = flatten([{"input_ids": [0, 1, 2, 3], "loss_mask": [False, True, True, True]}])
+    question = {name: one.to(head.weight.device) if torch.is_tensor(one) else one for name, one in found.items()}
+    training, autocast = model.training, torch.cuda.is_available() and dtype != "float32"
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(head.weight.device.type, getattr(torch, dtype), enabled=autocast):
         before = model(**question).loss
         fused = FusedHead(model, head, smoothing)
-        same = torch.allclose(model(**question).loss, before, rtol=1e-4)
+        same = as_rank_0(torch.allclose(model(**question).loss, before, rtol=1e-4))
     model.train(training)
     if not same:
         fused.remove()

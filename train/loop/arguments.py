@@ -53,7 +53,7 @@ def trainer_arguments(config: RunConfig, paths: RunPaths, micro_batch: int) -> d
         "fp16": dtype == "float16",
         "use_cpu": not on_gpu,
         "use_liger_kernel": choose_liger(settings.liger, on_gpu, find_spec("liger_kernel") is not None),
-        # the fused head of liger would compute every token; train/batches/collate.py keeps the targets
+        # the head's loss is that of train/layers/linear_cross_entropy.py
         "liger_kernel_config": {"fused_linear_cross_entropy": False},
         "train_sampling_strategy": "sequential",
         "dataloader_pin_memory": on_gpu,

@@ -107,7 +107,10 @@ class Watcher(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         stalled = has_stalled(state.log_history, self.settings.early_stopping_patience, self.goal)
         control.should_training_stop |= stalled
-        control.should_save |= stalled or is_new_best(state.log_history, self.goal)
+        best = is_new_best(state.log_history, self.goal)
+        if best:  # of sharded weights transformers looks for the best one's folder before it writes it (5.17.0)
+            Path(args.output_dir, f"checkpoint-{state.global_step}").mkdir(parents=True, exist_ok=True)
+        control.should_save |= stalled or best
         self.clock.start()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

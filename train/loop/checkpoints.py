@@ -17,7 +17,7 @@ COMPLETE = "complete"
 RUN = "run.json"
 # What only going on needs: of the best checkpoint that is not the newest it is thrown away (an optimizer is twice the
 # trained weights).
-RESUMED_FROM = ("optimizer.pt", "scheduler.pt", "rng_state*.pth", "scaler.pt")
+RESUMED_FROM = ("optimizer.pt", "optimizer_0", "scheduler.pt", "rng_state*.pth", "scaler.pt")
 
 
 def open_run(folder: Path, fresh: RunFacts) -> RunFacts:
@@ -50,7 +50,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     whole = whole_checkpoints(folder)
     for path in folder.glob("checkpoint-*"):
         if path not in whole:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # other processes of this training may be at it too
     return whole[-1] if whole else None
 
 
@@ -60,7 +60,7 @@ def complete_checkpoint(folder: Path, step: int, best_step: int | None) -> None:
     for path in whole_checkpoints(folder)[:-1]:
         if step_of(path) == best_step:
             for file in (file for pattern in RESUMED_FROM for file in path.glob(pattern)):
-                file.unlink()
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
         else:
             (path / COMPLETE).unlink()
             shutil.rmtree(path)

@@ -1,9 +1,10 @@
-"""What to do when memory runs out, and how many threads compute."""
+"""What to do when memory runs out, what waits outside of the GPU's, and how many threads compute."""
 
 from __future__ import annotations
 
 import gc
 import sys
+from typing import Any
 
 from configs.errors import ExternalError
 from train.loop.stopping import smaller_micro_batch
@@ -33,6 +34,20 @@ def next_micro_batch(micro_batch: int, processes: int = 1, least: int = 1) -> in
         file=sys.stderr,
     )
     return smaller
+
+
+def offload_activations(trainer: Any) -> None:
+    """What a training step keeps for its backward pass waits in the host's memory, but for its last few tensors: TRL's
+    context, which copies beside the computation."""
+    from trl.models.activation_offloading import get_act_offloading_ctx_manager
+
+    context, step = get_act_offloading_ctx_manager(trainer.model, warn_if_no_head=False), trainer.training_step
+
+    def training_step(*given: Any, **named: Any) -> Any:
+        with context:
+            return step(*given, **named)
+
+    trainer.training_step = training_step
 
 
 def thread_count() -> int:

@@ -24,6 +24,7 @@ from configs.run.config import RunConfig
 from configs.training_record import TrainingProcess, TrainingRecord, read_training_record
 from infra.files.atomic import write_json
 from infra.processes import die_with
+from train.loop.sharding import sharding_arguments
 
 Gathered = TypeVar("Gathered")
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
@@ -67,7 +68,8 @@ def launch_arguments(config: RunConfig) -> dict[str, Any]:
     # A classifier's loss is a mean whatever the number of items: the trainer would multiply it by the number of
     # processes.
     counts_items = config.task == "causal-lm"
-    return {
+    sharded = sharding_arguments(config) if config.launch.shards else {}
+    return sharded | {
         "accelerator_config": {"split_batches": True},
         "average_tokens_across_devices": counts_items,
         "ddp_find_unused_parameters": False,

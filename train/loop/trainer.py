@@ -19,11 +19,13 @@ from train.batches.order import RowSchedule, measure_lengths, order_rows, total_
 from train.loop.arguments import schedule_arguments, trainer_arguments
 from train.loop.checkpoints import last_checkpoint, remember, step_of
 from train.loop.figures import goal_of, kind_of
+from train.loop.memory import offload_activations
 from train.loop.processes import gather_processes, is_main, use_one_device
 from train.loop.record import describe_course, describe_learning
+from train.loop.sharding import shard_layers, whole_state
 from train.loop.stopping import BY_LOSS, Goal, has_stalled
 from train.loop.validation import use_whole_validation
-from train.model.adapter import save_trained
+from train.model.adapter import in_float32, save_trained
 from train.tasks.grpo import Rewards
 
 
@@ -61,7 +63,11 @@ def train_once(
             arguments = trainer_arguments(config, paths, facts["micro_batch"])
             trainer = build_trainer(config, base, labels, rows, validation, rewards, **arguments)
             use_one_device(trainer)
+            if config.launch.shards:
+                shard_layers(trainer)
             change_model(trainer.model, config)
+            if config.train.activation_offload:
+                offload_activations(trainer)
             schedule = schedule_rows(trainer, config, checkpoint)
             validate = use_whole_validation(trainer, config, labels)
             callback = watch(trainer, config, schedule, tracker, show, note_first_loss)
@@ -76,9 +82,10 @@ def train_once(
         "processes": gather_processes(),
         "tracking_run_id": tracker.run_id if is_main() else None,
     }
+    state = whole_state(trainer, config) if config.launch.shards else None  # all processes give their part
     if is_main():
         with new_directory(paths.trained) as partial:
-            save_trained(trainer, config, base, partial)
+            save_trained(trainer, config, base, partial, state)
             write_json(partial / "training.json", record)
     return record
 
@@ -120,11 +127,15 @@ def build_trainer(
 def change_model(model: Any, config: RunConfig) -> None:
     """What any task's model is given alike. sft.py has chosen the attention of its own, for its layout hangs on it."""
     from train.layers.attention import set_attention
+    from train.layers.compiled import compile_layers
     from train.layers.neftune import add_embedding_noise
 
     settings = config.train
+    in_float32(model)  # TRL's trainers make their adapters themselves
     if settings.attention != "auto" and config.task != "causal-lm":
         set_attention(model, settings.attention)
+    if settings.compile:
+        compile_layers(model)
     if settings.neftune_alpha:
         add_embedding_noise(model if settings.method == "full" else model.get_base_model(), settings.neftune_alpha)
 

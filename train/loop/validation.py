@@ -6,6 +6,7 @@ over what they are a mean of (target tokens, tagged words, rows or pairs), each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,26 +51,32 @@ class Validation:
         pairs: Pairs = []
         with evaluating(trainer):
             for rows, inputs in self.micro_batches():
-                items = count_items(trainer, inputs, rows) if self.kind in ("text", "tags") else rows
+                items = count_items(trainer, inputs, rows) if rows and self.kind in ("text", "tags") else rows
                 loss, logits, targets = trainer.prediction_step(trainer.model, inputs, self.kind == "text")
                 total += float(loss) * items
                 weight += items
-                if self.kind != "text":
+                if rows and self.kind != "text":
                     pairs += read_answers(self.kind, logits, targets)
         parts = gather((total, weight, pairs))
         whole = sum(part[1] for part in parts)
         return sum(part[0] for part in parts) / max(1, whole), [pair for part in parts for pair in part[2]]
 
     def micro_batches(self) -> Iterator[tuple[int, Any]]:
-        """Number of rows and collated inputs, of this process's share."""
+        """Number of rows and collated inputs, of this process's share.
+
+        Where the model is sharded, each process must go through it as often as the others: what it has no rows for are
+        passes over the first row, counted as 0.
+        """
         trainer, arguments = self.trainer, self.trainer.args
         dataset = trainer._remove_unused_columns(trainer.eval_dataset, description="evaluation")
         indices = range(arguments.process_index, len(dataset), arguments.world_size)
+        most = math.ceil(len(dataset) / arguments.world_size) if trainer.is_fsdp_enabled else len(indices)
         size = max(1, arguments.per_device_eval_batch_size // arguments.world_size)
-        for start in range(0, len(indices), size):
-            found = dataset[list(indices[start : start + size])]
+        for start in range(0, most, size):
+            mine = list(indices[start : start + size])
+            found = dataset[mine or [0]]
             rows = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
-            yield len(rows), trainer.data_collator(rows)
+            yield len(mine), trainer.data_collator(rows)
 
 
 def use_whole_validation(trainer: Any, config: RunConfig, labels: list[str]) -> Validation | None:

@@ -3,6 +3,7 @@ loads by the same config."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,28 +31,35 @@ PEFT_TASKS = {
 def adapted_model(config: RunConfig, base: Path, labels: list[str]) -> Any:
     """What training starts from. Raises RefusedError where the hardware cannot do the method."""
     from train.layers.lora import fuse_adapters
-    from train.layers.rms_norm import fuse_norms
 
     require_device(config)
-    quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
-    plain = new_model(config, base, labels, base_dtype(config, base), **quantization)
+    plain = new_model(config, base, labels, base_dtype(config, base), **loading(config))
     model = wrap_model(plain, config, token_indices(plain, base, config.base.add_tokens))
-    fuse_adapters(model)
-    fuse_norms(model)
+    if not config.train.compile:  # the compiler fuses peft's own
+        fuse_adapters(model)
     return model
 
 
 def wrap_model(model: Any, config: RunConfig, new_rows: dict[str, list[int]] | None = None) -> Any:
     """`model` with its adapter, which alone is trainable, and `new_rows` of its embedding and head; with method full
-    the model itself."""
+    the model itself. Whatever is trained is float32."""
     if config.train.method == "full":
         return model
-    from peft import get_peft_model, prepare_model_for_kbit_training
+    from peft import get_peft_model
 
-    if config.train.method == "qlora":
-        prepare: Any = prepare_model_for_kbit_training  # which has no types
-        model = prepare(model, use_gradient_checkpointing=False)
-    return get_peft_model(model, lora_config(config, model.new_layers, new_rows))
+    # not prepare_model_for_kbit_training: it holds in float32 what is not packed, gigabytes of embeddings
+    return in_float32(get_peft_model(model, lora_config(config, model.new_layers, new_rows)))
+
+
+def in_float32(model: Any) -> Any:
+    """`model`, whatever it trains held in float32: the biases, heads or embeddings of a base in half precision, whose
+    steps it would round away."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+    return model
 
 
 def lora_config(config: RunConfig, new_layers: Sequence[str] = (), new_rows: dict[str, list[int]] | None = None) -> Any:
@@ -82,8 +90,25 @@ def lora_config(config: RunConfig, new_layers: Sequence[str] = (), new_rows: dic
     )
 
 
-def packed_in_four_bits() -> Any:
-    """NF4 with double quantization (Dettmers et al. 2023, arXiv:2305.14314, section 3); heads stay as they are."""
+def loading(config: RunConfig) -> dict[str, Any]:
+    """How transformers loads a base that is to be trained: on a GPU each tensor goes from its file straight to this
+    process's own. Of a model that is sharded rank 0 reads the files into host memory, and its layers go out from there;
+    packed in 4 bits it is packed by each process on its own GPU first."""
+    import torch
+
+    packed, rank = config.train.method == "qlora", os.environ.get("LOCAL_RANK", "0")
+    found: dict[str, Any] = {"quantization_config": packed_in_four_bits(config)} if packed else {}
+    if config.launch.shards and not packed:
+        # transformers reads all files in every process, and drops what it read in all but the first (5.17.0)
+        return {} if rank == "0" else {"state_dict": {}}
+    if torch.cuda.is_available():
+        found["device_map"] = {"": f"cuda:{rank}"}
+    return found
+
+
+def packed_in_four_bits(config: RunConfig) -> Any:
+    """NF4 with double quantization (Dettmers et al. 2023, arXiv:2305.14314, section 3); heads stay as they are. Sharded
+    the bytes lie in tensors of bfloat16, which torch cuts without a look inside (bitsandbytes: fsdp_qlora)."""
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -92,6 +117,7 @@ def packed_in_four_bits() -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_quant_storage=torch.bfloat16 if config.launch.shards else torch.uint8,
         llm_int8_skip_modules=["lm_head", "classifier", "score"],
     )
 
@@ -143,14 +169,20 @@ def use_loraplus_optimizer(trainer: Any, config: RunConfig) -> Any:
     return trainer
 
 
-def save_trained(trainer: Any, config: RunConfig, base: Path, target: Path) -> None:
-    """The adapter as safetensors, naming its base by a path inside the checkout; with method full the whole model."""
+def save_trained(
+    trainer: Any, config: RunConfig, base: Path, target: Path, state: dict[str, Any] | None = None
+) -> None:
+    """The adapter as safetensors, naming its base by a path inside the checkout; with method full the whole model.
+
+    `state`: of a model that is sharded over processes, its trained weights, gathered.
+    """
     model = trainer.model
     if config.train.method == "full":
-        model.save_pretrained(target)
+        model.save_pretrained(target, state_dict=state)
         return
     model.peft_config["default"].base_model_name_or_path = base.as_posix()
-    model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
+    given = {} if state is None else {"state_dict": state}
+    model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"], **given)
     (target / "README.md").unlink(missing_ok=True)
 
 

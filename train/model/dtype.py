@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.run.config import RunConfig
+from configs.run.family import kind_of
+from configs.task import writes_text
 from configs.training.lora import CHANGES_BASE
+from infra.files.atomic import read_json
 
 FAST_BFLOAT16_FLAGS = {"amx_bf16"}
 CPUINFO = Path("/proc/cpuinfo")
@@ -41,16 +44,25 @@ def choose_dtype(
 
 
 def base_dtype(config: RunConfig, base: Path) -> Any:
-    """The torch dtype in which a language model's base weights are held while an adapter is trained over them.
+    """The torch dtype in which base weights are held while they are trained, or an adapter over them.
 
-    bfloat16 where that loses nothing: they are frozen, stored in it, and multiplied in it anyway. Else float32.
+    On a GPU a GPT-type's are held in the half precision in which they are multiplied, whatever they are stored in; what
+    is trained beside them is float32 (train/model/adapter.py:wrap_model). On a CPU a language model's are bfloat16
+    where that loses nothing: all are frozen, stored in it, and multiplied in it anyway. Else float32: of `full` they
+    are the master weights, for a step of 2e-5 is below what bfloat16 tells apart; PiSSA and LoftQ take their principal
+    components off them; a BERT's are few.
     """
     import torch
 
-    lora = config.train.lora
-    frozen = config.train.method == "lora" and lora.initialization not in CHANGES_BASE and lora.bias == "none"
-    frozen = frozen and not config.base.add_tokens and not lora.modules_to_save
-    stored = stored_dtype(base) if frozen and choose_dtype(config.train.dtype) == "bfloat16" else None
+    lora, dtype = config.train.lora, choose_dtype(config.train.dtype)
+    if config.train.method == "full" or lora.initialization in CHANGES_BASE or dtype == "float32":
+        return torch.float32
+    if torch.cuda.is_available():
+        return getattr(torch, dtype) if kind_of(read_json(base / "config.json") or {}) == "decoder" else torch.float32
+    trained = lora.bias != "none" or config.base.add_tokens or lora.modules_to_save
+    if config.train.method == "qlora" or trained or not writes_text(config.task) or dtype != "bfloat16":
+        return torch.float32
+    stored = stored_dtype(base)
     return stored if stored == torch.bfloat16 else torch.float32
 
 

@@ -12,6 +12,7 @@ from configs.run.family import BLOCK, HEADS, TEXT_PARTS, true_attention
 from configs.task import Problem, served_problem, served_task
 from infra.files.atomic import read_json
 from infra.tokenizer import load_tokenizer
+from train.layers.ranks import as_rank_0
 
 # transformers chooses the loss by these (cross-entropy, BCE, MSE), and vLLM the activation (softmax, sigmoid, none):
 # vllm/model_executor/layers/pooler/activations.py
@@ -32,20 +33,20 @@ class HeadConfig(TypedDict):
     label2id: dict[str, int]
 
 
-def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = None, **quantization: Any) -> Any:
-    """float32, unless `quantization` packs it; a language model's frozen weights may be of another torch `dtype`.
+def new_model(config: RunConfig, weights: Path, labels: list[str], dtype: Any = None, **loading: Any) -> Any:
+    """In float32 or another torch `dtype`, on the CPU unless `loading`, keywords of transformers' from_pretrained, says
+    otherwise (train/model/adapter.py:loading).
 
     Raises RefusedError where vLLM serves no such model for the task, or the weights lack a part of the model itself.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     require_served(config, weights)
     if served_task(config.task) == "sequence-classification":
-        return load_classifier(weights, labels, served_problem(config.task, config.problem), **quantization)
+        return load_classifier(weights, labels, served_problem(config.task, config.problem), dtype, **loading)
     if config.task == "token-classification":
-        return load_tagger(weights, labels, **quantization)
-    model = load(AutoModelForCausalLM, weights, dtype=dtype or torch.float32, **quantization)
+        return load_tagger(weights, labels, dtype, **loading)
+    model = load(AutoModelForCausalLM, weights, dtype=dtype, **loading)
     if model.new_layers:
         raise RefusedError(
             f"{weights}: found no weights of {', '.join(model.new_layers)}, expected those of a whole language model",
@@ -60,25 +61,24 @@ def require_served(config: RunConfig, weights: Path) -> None:
         raise RefusedError(f"{weights}: expected {reason}", hint="give base another model")
 
 
-def load_classifier(weights: Path, labels: list[str], problem: Problem = "single_label", **quantization: Any) -> Any:
-    """float32, with a head of len(labels) classes, or of one output for a regression."""
+def load_classifier(
+    weights: Path, labels: list[str], problem: Problem = "single_label", dtype: Any = None, **loading: Any
+) -> Any:
+    """With a head of len(labels) classes, or of one output for a regression."""
     from transformers import AutoModelForSequenceClassification
 
     outputs = ["value"] if problem == "regression" else labels
     named_outputs: dict[str, Any] = {"problem_type": PROBLEM_TYPES[problem], **named(outputs)}
-    return load(AutoModelForSequenceClassification, weights, named_outputs, **quantization)
+    return load(AutoModelForSequenceClassification, weights, named_outputs, dtype, **loading)
 
 
-def load_tagger(weights: Path, labels: list[str], **quantization: Any) -> Any:
-    """float32."""
+def load_tagger(weights: Path, labels: list[str], dtype: Any = None, **loading: Any) -> Any:
     from transformers import AutoModelForTokenClassification
 
-    return load(AutoModelForTokenClassification, weights, {**named(labels)}, **quantization)
+    return load(AutoModelForTokenClassification, weights, {**named(labels)}, dtype, **loading)
 
 
-def load(
-    kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype: Any = None, **quantization: Any
-) -> Any:
+def load(kind: Any, weights: Path, outputs: dict[str, Any] | None = None, dtype: Any = None, **loading: Any) -> Any:
     """`kind`: a class of transformers' Auto. The model's `new_layers` are those whose weights were drawn: they must be
     trained and saved.
 
@@ -92,19 +92,23 @@ def load(
     if shape.model_type in TEXT_PARTS:
         shape, names = shape.get_text_config(), {"key_mapping": TEXT_NAMES}
         shape.update(outputs or {})
+    source: Path | None = weights
+    if "state_dict" in loading:  # transformers takes no folder beside it, and its Auto classes none but a folder
+        with torch.device("meta"):
+            kind, source = type(kind.from_config(shape)), None
     model, found = kind.from_pretrained(
-        weights,
+        source,
         config=shape,
         dtype=dtype or torch.float32,
         attn_implementation=true_attention(shape.to_dict()),
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **names,
-        **quantization,
+        **loading,
     )
     if names:
         model._weight_conversions = None  # saved by its own names: transformers would write back the whole's
-    drawn = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    drawn = as_rank_0([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])])
     model.new_layers = outermost({name.rpartition(".")[0] for name in drawn})
     if lacking := [name for name in model.new_layers if BLOCK.search(f".{name}.") or "embed" in name]:
         raise RefusedError(

@@ -9,8 +9,9 @@ from typing import Any
 from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
 from train.batches.collate import flatten, pack, pad
-from train.layers.attention import use_attention
+from train.layers.attention import use_attention, why_not_flattened
 from train.model.adapter import adapted_model, use_loraplus_optimizer
+from train.model.dtype import choose_dtype
 
 
 def build_sft_trainer(config: RunConfig, base: Path, train_rows: Any, validation_rows: Any, **arguments: Any) -> Any:
@@ -25,10 +26,12 @@ def build_sft_trainer(config: RunConfig, base: Path, train_rows: Any, validation
     tokenizer = load_tokenizer(base)
     model = adapted_model(config, base, [])
     causal = model if config.train.method == "full" else model.get_base_model()
-    layout = use_attention(causal, config.train)
-    smoothing = config.train.label_smoothing
-    if (layout == "padded" or not fuse_head(causal, smoothing)) and smoothing:
+    smoothing, dtype = config.train.label_smoothing, choose_dtype(config.train.dtype)
+    flattened = config.train.packing != "none" and why_not_flattened(causal) is None
+    fused = flattened and fuse_head(causal, smoothing, dtype)  # it asks the model, which a GPU's attention would not
+    if smoothing and not fused:
         smooth_loss(causal, smoothing)
+    layout = use_attention(causal, config.train, dtype)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(**arguments, remove_unused_columns=False, prediction_loss_only=True),

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.run.config import RunConfig
 from infra.tokenizer import load_tokenizer
-from train.model.adapter import lora_config, packed_in_four_bits, require_device
+from train.model.adapter import loading, lora_config, require_device
 from train.model.dtype import base_dtype
 from train.model.heads import new_model
 
@@ -16,8 +16,7 @@ def model_arguments(config: RunConfig, base: Path) -> dict[str, Any]:
     """Model, tokenizer and adapter, as every TRL trainer takes them. Raises RefusedError where the hardware cannot do
     the method."""
     require_device(config)
-    quantization = {"quantization_config": packed_in_four_bits()} if config.train.method == "qlora" else {}
-    model = new_model(config, base, [], dtype=base_dtype(config, base), **quantization)
+    model = new_model(config, base, [], base_dtype(config, base), **loading(config))
     return {
         "model": model,
         "processing_class": load_tokenizer(base),

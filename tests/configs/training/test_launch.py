@@ -39,6 +39,28 @@ def test_the_batch_is_split_evenly_or_refused(batch: int, processes: int, nodes:
         RunConfig.model_validate(raw)
 
 
-def test_a_strategy_that_was_never_run_is_refused_with_the_reason() -> None:
-    with pytest.raises(ValidationError, match="strategy ddp: accelerate does not shard on CPUs"):
-        Launch(processes=2, strategy="fsdp")
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"launch": {"processes": 1}}, "processes of at least 2"),
+        ({"task": "dpo", "data": {"source": "bfcl_preferences"}}, "launch.strategy ddp with task dpo"),
+        ({"train": {"optimizer": "adamw_8bit"}}, "adamw_8bit knows no sharded tensors"),
+        ({"train": {"optimizer": "adafactor"}}, "adafactor's moments"),
+        ({"train": {"dtype": "float16"}}, "train.dtype bfloat16 or float32"),
+        ({"train": {"lora": {"initialization": "pissa"}}}, "pissa begins with weights"),
+        ({"base": {"path": "b", "add_tokens": ["<x>"]}}, "no base.add_tokens"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused_with_the_reason(section: dict[str, Any], expected: str) -> None:
+    raw = {**GOOD, **section}
+    raw["train"] = GOOD["train"] | section.get("train", {})
+    raw["launch"] = {"processes": 2, "strategy": "fsdp"} | section.get("launch", {})
+    with pytest.raises(ValidationError) as error:
+        RunConfig.model_validate(raw)
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("section", [{}, {"method": "full"}, {"method": "qlora"}, {"gradient_checkpointing": True}])
+def test_every_method_can_be_sharded(section: dict[str, Any]) -> None:
+    raw = GOOD | {"train": {"max_steps": 4} | section, "launch": {"processes": 2, "strategy": "fsdp"}}
+    assert RunConfig.model_validate(raw).launch.shards

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.batches.collate import HEAD_ROWS, flatten
-from train.layers.linear_cross_entropy import HeadLoss, fuse_head
+from train.layers.linear_cross_entropy import HeadLoss, fuse_head, sum_at_targets, sum_by_trl
 
 pytestmark = pytest.mark.unit
 SMALL = {
@@ -141,3 +141,63 @@ def test_a_head_that_is_trained_is_left_alone() -> None:
     model = model_of("Llama")
     model.get_output_embeddings().weight.requires_grad_(True)
     assert not fuse_head(model)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_gpus_loss_is_that_of_all_logits_at_once(trained: bool, autocast: bool) -> None:
+    """TRL's kernel by its own path without Triton, also of a head that is trained; the vocabulary in two parts."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(size, 6, generator=generator) for size in (9, 33_000))
+    targets = torch.tensor([0, 1, 32_767, 32_768, 32_999, 5, 6, 7, 8])
+    hidden.requires_grad_()
+    weight.requires_grad_(trained)
+    wanted = [hidden, weight] if trained else [hidden]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        found = sum_by_trl(hidden, weight, targets)
+        logits = torch.nn.functional.linear(hidden, weight)
+    plain = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+    assert torch.allclose(found, plain, rtol=1e-3 if autocast else 1e-5)
+    for one, other in zip(torch.autograd.grad(found, wanted), torch.autograd.grad(plain, wanted), strict=True):
+        assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999
+
+
+def test_a_cpu_computes_by_hand_and_a_gpu_by_trl(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    import torch
+
+    import train.layers.linear_cross_entropy as module
+
+    monkeypatch.setattr(module, "sum_by_trl", lambda *_: "TRL")
+    monkeypatch.setattr(module.HeadLoss, "apply", lambda *_: "by hand")
+    for device, smoothing, expected in (("cuda", 0.0, "TRL"), ("cuda", 0.1, "by hand"), ("cpu", 0.0, "by hand")):
+        weight = SimpleNamespace(device=torch.device(device), dtype=torch.float32)
+        assert sum_at_targets(None, weight, None, smoothing) == expected
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_head_that_is_trained_is_fused_where_a_gpu_trains_it(
+    monkeypatch: pytest.MonkeyPatch, smoothing: float
+) -> None:
+    """The question is asked before the model stands there, as where it is to be sharded."""
+    import torch
+
+    import train.layers.linear_cross_entropy as module
+
+    plain, asked = model_of("Llama"), model_of("Llama")
+    for model in (plain, asked):
+        model.get_output_embeddings().weight.requires_grad_(True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert fuse_head(asked, smoothing, "bfloat16") is not bool(smoothing)
+    if not smoothing:
+        monkeypatch.setattr(
+            module, "sum_at_targets", lambda hidden, weight, targets, _: sum_by_trl(hidden, weight, targets)
+        )
+    losses = [model(**batch(), num_items_in_batch=7).loss for model in (plain, asked)]
+    for loss in losses:
+        loss.backward()
+    first, second = (model.get_output_embeddings().weight.grad for model in (plain, asked))
+    assert torch.allclose(*losses) and torch.allclose(first, second, atol=1e-6) and first.abs().sum() > 0

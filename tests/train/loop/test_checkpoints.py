@@ -96,3 +96,14 @@ def test_killed_while_an_old_checkpoint_is_thrown_away_what_is_left_of_it_does_n
             complete_checkpoint(tmp_path, 6, best_step=4)
     assert (tmp_path / "checkpoint-2").exists() and last_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
     assert not (tmp_path / "checkpoint-2").exists(), "thrown away at last"
+
+
+def test_of_the_best_checkpoint_a_sharded_optimizer_goes_and_the_sharded_weights_stay(tmp_path: Path) -> None:
+    for step in (2, 4):
+        made = checkpoint(tmp_path, step)
+        for name in ("pytorch_model_fsdp_0", "optimizer_0"):
+            (made / name).mkdir()
+            (made / name / "__0_0.distcp").touch()
+    complete_checkpoint(tmp_path, 4, best_step=2)
+    assert sorted(path.name for path in (tmp_path / "checkpoint-2").iterdir()) == [COMPLETE, "pytorch_model_fsdp_0"]
+    assert (tmp_path / "checkpoint-4" / "optimizer_0" / "__0_0.distcp").exists()

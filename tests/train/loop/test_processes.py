@@ -169,6 +169,35 @@ def test_two_processes_give_what_one_gives(family: str, request: pytest.FixtureR
     assert not paths.checkpoints.exists() and finetune(together, paths, tracker) == found, "a second call does nothing"
 
 
+@integration
+@pytest.mark.parametrize("family", ["classifier", "chat"])
+def test_no_training_wraps_its_model_however_many_gpus_it_sees(
+    family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the rows to the trained weights, with arguments that count four GPUs as transformers counts them."""
+    import torch
+    from transformers import TrainingArguments
+
+    make: Callable[..., RunConfig] = request.getfixturevalue(family)
+    plain, asked = TrainingArguments.__post_init__, []
+
+    def count_four(arguments: Any) -> None:
+        plain(arguments)
+        arguments._n_gpu = 4
+        asked.append(arguments)
+
+    def wrap(*_: Any, **__: Any) -> None:
+        raise AssertionError("wrapped in DataParallel")
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", count_four)
+    monkeypatch.setattr(torch.nn.DataParallel, "__init__", wrap)
+    config = make(train={"max_steps": 2})
+    paths = prepared(config)
+    record = finetune(config, paths, SimpleNamespace(run_id=None, log_metrics=lambda *_: None))
+    assert record["steps"] == 2 and [arguments.n_gpu for arguments in asked] == [1]
+    assert record["real_tokens"] and len(record["losses"]) == 2
+
+
 def without_dropout(config: Path) -> None:
     """Two processes draw other masks than one; all else is the same."""
     if config.exists():

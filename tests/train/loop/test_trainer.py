@@ -59,3 +59,55 @@ def test_noise_is_in_training_alone(method: str, tiny_gpt: Path) -> None:
     given = torch.tensor([[5, 6, 7]])
     said = [model.train(training)(input_ids=given).logits for training in (False, False, True, True)]
     assert torch.equal(said[0], said[1]) and not torch.equal(said[2], said[3])
+
+
+def test_what_trl_trains_is_held_in_float32_too(tiny_gpt: Path) -> None:
+    """A reward model's head, new in a base of half precision, is trained by TRL's own adapter."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_gpt, num_labels=1, dtype=torch.bfloat16)
+    model: Any = get_peft_model(plain, LoraConfig(task_type="SEQ_CLS", target_modules="all-linear"))
+    trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    assert {one.dtype for one in trained.values()} == {torch.float32, torch.bfloat16}, "the head is not"
+    change_model(model, config("reward"))
+    assert {one.dtype for one in trained.values()} == {torch.float32}, "and the optimizer's are the same ones"
+    assert {one.dtype for one in model.parameters() if not one.requires_grad} == {torch.bfloat16}
+
+
+def test_what_a_step_keeps_waits_where_trls_context_puts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole step, backward included, as TRL's own trainers do it."""
+    from contextlib import contextmanager
+    from types import SimpleNamespace
+
+    import trl.models.activation_offloading as offloading
+
+    from train.loop.memory import offload_activations
+
+    said: list[str] = []
+
+    @contextmanager
+    def context() -> Any:
+        said.append("in")
+        yield
+        said.append("out")
+
+    monkeypatch.setattr(offloading, "get_act_offloading_ctx_manager", lambda model, **_: Reentered(context))
+
+    class Reentered:
+        def __init__(self, make: Any) -> None:
+            self.make = make
+
+        def __enter__(self) -> None:
+            self.within = self.make()
+            self.within.__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            self.within.__exit__(*error)
+
+    trainer = SimpleNamespace(model=None, training_step=lambda *_: said.append("step"))
+    offload_activations(trainer)
+    trainer.training_step(None, None)
+    trainer.training_step(None, None)
+    assert said == ["in", "step", "out"] * 2

@@ -19,7 +19,6 @@ from infra.tokenizer import load_tokenizer
 from tests.support.tiny_families import DECODERS, ENCODERS, SIZES, make_family
 from tests.train.conftest import make_config
 from train.layers.lora import fuse_adapters
-from train.layers.rms_norm import fuse_norms
 from train.model.adapter import save_trained, wrap_model
 from train.model.heads import load_classifier, load_tagger, new_model, outermost
 
@@ -74,7 +73,6 @@ def train_two_steps(config: RunConfig, model: Any, inputs: dict[str, Any]) -> An
         labels = labels.clamp(max=2)
     trained = wrap_model(model, config)
     fuse_adapters(trained)
-    fuse_norms(trained)
     optimizer = torch.optim.AdamW([one for one in trained.parameters() if one.requires_grad], lr=0.01)
     for _ in range(2):
         trained.train()(**inputs, labels=labels).loss.backward()
