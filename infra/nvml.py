@@ -5,6 +5,8 @@ nvidia-ml-py comes with the locks; the library that it loads comes with the driv
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,6 +14,9 @@ from typing import Any, NamedTuple
 from configs.errors import ExternalError
 
 GIB = 2**30
+USUAL_SHARE = 0.92  # vLLM's own (vllm/config/cache.py)
+# Beyond a share: CUDA's context and the graphs, which vLLM takes after it has counted (vllm/v1/worker/gpu_worker.py).
+BESIDE_GIB = 1.5
 
 
 class Device(NamedTuple):
@@ -60,6 +65,18 @@ def devices() -> list[Device]:
         handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
         links = links_of(library, handles)
         return [one for handle, link in zip(handles, links, strict=True) for one in parts_of(library, handle, link)]
+
+
+def free_share(count: int) -> float | None:
+    """Of the memory of the first `count` GPUs that this process sees (CUDA_VISIBLE_DEVICES), what one more server may
+    take beside what runs there. None where that is as much as vLLM takes by itself, or no GPU is here."""
+    here = devices()
+    named = {str(number): one for number, one in enumerate(here)} | {one.uuid: one for one in here}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = here if seen is None else [named[one] for word in seen.split(",") if (one := word.strip()) in named]
+    shares = [(one.free_gib - BESIDE_GIB) / one.total_gib for one in visible[:count]]
+    least = min(shares, default=USUAL_SHARE)
+    return None if least >= USUAL_SHARE else max(0.01, math.floor(1000 * least) / 1000)
 
 
 def parts_of(library: Any, handle: Any, link: str) -> Iterator[Device]:

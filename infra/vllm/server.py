@@ -20,10 +20,18 @@ from configs.release import Manifest
 from infra.boot import ProcessId, age_of, bears, boot_id, identify, is_taken, members_of, words_of
 from infra.boot import is_alive as is_running
 from infra.files.logs import begin_anew, end_of
+from infra.nvml import free_share
 from infra.state.serve_environment import current
 from infra.state.start_time import LEAST_SECONDS, note_start, timeout_of, usual_seconds
 from infra.terminal import waiting
-from infra.vllm.arguments import cores_of_workers, middleware_environment, own_cores, slot_environment, vllm_arguments
+from infra.vllm.arguments import (
+    cores_of_workers,
+    device_of,
+    middleware_environment,
+    own_cores,
+    slot_environment,
+    vllm_arguments,
+)
 from infra.vllm.sampling import SamplerSettings
 from infra.vllm.tracing import TraceSettings, trace_arguments, trace_environment
 from infra.vllm.usage import UsageSettings
@@ -269,14 +277,18 @@ def temporary_slot(
     release: Path, manifest: Manifest, *, served_name: str, log: Path, timeout_seconds: float | None = None
 ) -> Iterator[str]:
     """A healthy server for the length of a block; yields its base URL. One that a killed command left behind is ended
-    first. `timeout_seconds`: of its start; None: by its size and its last start (infra/state/start_time.py)."""
+    first. On a GPU it takes what others left of the memory. `timeout_seconds`: of its start; None: by its size and its
+    last start (infra/state/start_time.py)."""
     note = log.with_suffix(".pid")
     with contextlib.suppress(OSError, ValueError, TypeError):
         *process, port, owner = json.loads(note.read_text(encoding="utf8"))
         left_behind = SlotProcess(ProcessId(*process), port, log, owner)
         if is_alive(left_behind):
             stop_slot(left_behind, drain_seconds=0)
-    slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log)
+    share = None
+    if device_of(manifest.serving) == "cuda" and manifest.serving.gpu_memory_utilization is None:
+        share = free_share(manifest.serving.gpus)  # what serves may have its own of the same GPU
+    slot = start_slot(release, manifest, port=free_port(), served_name=served_name, log=log, utilization=share)
     note.write_text(json.dumps([*slot.process, slot.port, slot.owner]), encoding="utf8")
     try:
         wait_started(slot, manifest, timeout_seconds)

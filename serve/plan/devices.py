@@ -15,10 +15,9 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from configs.slots import SLOTS, SlotName
+from infra.nvml import BESIDE_GIB, USUAL_SHARE
 
-# Beyond the share: CUDA's context and the graphs, which vLLM takes after it has counted (vllm/v1/worker/gpu_worker.py).
-BESIDE_GIB = 1.5
-MOST_SHARE = 0.92  # vLLM's own, where a server is alone
+MOST_SHARE = USUAL_SHARE  # where a server is alone
 Mode = Literal["own", "shared", "sleep", "swap"]
 
 

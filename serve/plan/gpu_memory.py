@@ -13,7 +13,8 @@ from configs.release import Manifest
 from configs.run.family import active_width, kind_of, size_of, text_config
 from configs.run.serving import Serving
 from configs.slots import SlotName
-from serve.plan.devices import BESIDE_GIB, Choose, Gpu, Need, Place, Servers, plan_slots, with_sleepers
+from infra.nvml import BESIDE_GIB
+from serve.plan.devices import Choose, Gpu, Need, Place, Servers, plan_slots, with_sleepers
 from serve.record.facts import Placed, Planned
 
 GIB = 2**30

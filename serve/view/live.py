@@ -17,7 +17,7 @@ from configs.slots import SlotName
 from infra.vllm.counters import Counted, Histogram, between, read_metrics
 from serve.record.environment import Environment
 from serve.record.standing import SlotStanding, Standing
-from serve.view.status import as_tables, in_milliseconds, status
+from serve.view.status import as_tables, in_milliseconds, status, word_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -111,7 +111,7 @@ def in_one_line(seen: Look) -> str:
 def one_slot(name: str, slot: SlotStanding) -> str:
     if slot["release"] is None:
         return f"{name} -"
-    server = f"{name} {short(slot['release'])} {'alive' if slot['alive'] else 'dead'}"
+    server = f"{name} {short(slot['release'])} {word_of(slot)}"
     first = in_milliseconds(slot.get("first_token_ms"))
     return f"{server} {slot['weight']} % {slot['open_streams']} open first token {first}"
 

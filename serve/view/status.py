@@ -139,12 +139,17 @@ def as_tables(seen: Standing) -> RenderableType:
     return Group(slots, facts, "", events)
 
 
+def word_of(one: SlotStanding) -> str:
+    if not one["alive"]:
+        return "dead"
+    return "asleep" if one.get("asleep") else "alive"
+
+
 def server_words(one: SlotStanding) -> str:
     """With the count, where a slot is to have several."""
     if one["release"] is None:
         return "-"
-    servers, living = one["servers"], "asleep" if one.get("asleep") else "alive"
-    word = living if one["alive"] else "dead"
+    word, servers = word_of(one), one["servers"]
     return f"{servers['alive']} of {servers['wanted']} {word}" if servers and servers["wanted"] > 1 else word
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ExternalError
-from infra.nvml import GIB, devices
+from infra.nvml import GIB, devices, free_share
 
 pytestmark = pytest.mark.unit
 
@@ -137,3 +137,35 @@ def test_a_gpu_that_fails_is_an_error_of_the_world(library: FakeNvml) -> None:
     with pytest.raises(ExternalError, match="GPU is lost"):
         devices()
     assert library.opened == 0
+
+
+@pytest.mark.parametrize(
+    ("free", "visible", "count", "share"),
+    [
+        ([79, 79], None, 1, None),
+        ([40, 79], None, 1, 0.481),
+        ([40, 79], "1", 1, None),
+        ([40, 79], "GPU-0", 1, 0.481),
+        ([79, 20], "0, GPU-1", 2, 0.231),
+        ([79, 20], "1,0", 1, 0.231),
+        ([1, 79], None, 1, 0.01),
+        ([], None, 1, None),
+        ([40], "", 1, None),
+    ],
+    ids=["alone", "beside another", "the other GPU", "by UUID", "the fuller of two", "in CUDA's order", "full",
+         "no GPU", "none to be seen"],
+)  # fmt: skip
+def test_one_more_server_takes_what_others_left(
+    library: FakeNvml,
+    monkeypatch: pytest.MonkeyPatch,
+    free: list[float],
+    visible: str | None,
+    count: int,
+    share: float | None,
+) -> None:
+    library.gpus = [gpu(number, free=gib) for number, gib in enumerate(free)]
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_share(count) == share

@@ -19,12 +19,12 @@ from configs.environment.slots import Slots
 from configs.release import Manifest
 from configs.slots import SLOTS
 from infra.files.atomic import read_json, write_json
-from infra.nvml import Device
+from infra.nvml import BESIDE_GIB, Device
 from infra.vllm.server import SlotProcess, is_alive
 from infra.vllm.sleep import MIDDLEWARE as SLEEP
 from infra.vllm.sleep import PATH
 from serve.deploy import stop_all
-from serve.plan.devices import BESIDE_GIB, Need
+from serve.plan.devices import Need
 from serve.switch.gpus import place_for
 from serve.view.status import status
 from tests.support.agent_scene import Scene, digest, folder
@@ -169,6 +169,21 @@ def test_where_both_do_not_fit_the_first_sleeps_while_the_next_serves_and_wakes_
     assert is_asleep(scene.server("green").port)
     assert scene.kinds().count("starting") == 2
     gpus.devices()  # no more is claimed than there is
+
+
+@pytest.mark.parametrize("gpus", [(2, BIG)], indirect=True)
+def test_all_servers_of_a_slot_sleep_and_wake_together(scene: Scene, gpus: Gpus) -> None:
+    one, two = publish_fake("one"), publish_fake("two")
+    for release in (one, two):
+        scene.want(release, slots=Slots.model_validate({"servers": 2, "devices": "auto"}))
+        scene.turn()
+    ports = {slot: [process.port for process in scene.env.processes(scene.env.record.state(), slot)] for slot in SLOTS}
+    assert scene.serving() == digest(two) and [is_asleep(port) for port in ports["blue"]] == [True, True]
+    scene.env.record.append("desired", release=one, rollback=True)
+    scene.turn()
+    asleep = {slot: [is_asleep(port) for port in ports[slot]] for slot in SLOTS}
+    assert asleep == {"blue": [False, False], "green": [True, True]} and scene.serving() == digest(one)
+    gpus.devices()
 
 
 @pytest.mark.parametrize("gpus", [(1, BIG)], indirect=True)

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "git": {"masking.py"},
         "dvc": {"files", "git", "masking.py", "signing.py", "state"},
         "mlflow": {"files", "git", "masking.py", "state"},
-        "vllm": {"boot.py", "files", "served_messages.py", "state", "terminal.py", "tokenizer.py"},
+        "vllm": {"boot.py", "files", "nvml.py", "served_messages.py", "state", "terminal.py", "tokenizer.py"},
         "haproxy": {"boot.py", "files", "git", "state"},
         "gitlab": {"dvc", "git", "mlflow", "signing.py"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from configs.slots import SLOTS, SlotName
+from infra.nvml import BESIDE_GIB
 from serve.plan.devices import (
-    BESIDE_GIB,
     Gpu,
     Need,
     Place,

@@ -12,7 +12,8 @@ from configs.errors import RefusedError
 from configs.release import Manifest, read_manifest
 from configs.run.serving import Serving
 from infra.dvc.releases import folder_of
-from serve.plan.devices import BESIDE_GIB, Gpu, Need, anywhere
+from infra.nvml import BESIDE_GIB
+from serve.plan.devices import Gpu, Need, anywhere
 from serve.plan.gpu_memory import GIB, Here, need_of_serving, need_on_gpus, plan_places
 from serve.record.facts import Placed
 from tests.support.few_bytes import publish
