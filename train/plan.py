@@ -151,9 +151,11 @@ def gpu_levers(load: Workload, device: Device, fits: Callable[..., bool]) -> lis
     compute, found = load.compute, []
     if not compute.four_bit and fits(adapted=True, four_bit=True, narrow_base=False):
         found.append("train.method=qlora")
-    if compute.optimizer in ("adamw", "paged_adamw") and fits(optimizer="adamw_8bit"):
+    whole = compute.optimizer in ("adamw", "paged_adamw") and not compute.sharded  # bitsandbytes knows no shards
+    if whole and fits(optimizer="adamw_8bit"):
         found.append("train.optimizer=adamw_8bit")
-    if device.count > compute.shards and fits(processes=device.count, sharded=True):
+    can_shard = compute.optimizer == "adamw" and compute.of_a_row == 1
+    if can_shard and device.count > compute.shards and fits(processes=device.count, sharded=True):
         rows = compute.batch // compute.of_a_row * device.count
         found.append(f"launch.processes={device.count} launch.strategy=fsdp train.batch_size={rows}")
     return found

@@ -29,7 +29,7 @@ from serve.plan.situation import Situation
 from serve.record.environment import Environment, locked
 from serve.record.state import State
 from tests.infra.conftest import RunningProxy
-from tests.paths import ROOT
+from tests.paths import PACKAGES, ROOT
 from tests.serve.conftest import free_ports
 from tests.support.certificates import write_certificate
 
@@ -73,7 +73,7 @@ def asked() -> set[str]:
 @pytest.mark.unit
 def test_vllm_has_every_figure_that_is_asked_of_it() -> None:
     """By its own source: a counter is written with _total, a histogram with _bucket."""
-    folder = ROOT / ".venv-serve/lib/python3.11/site-packages/vllm/v1/metrics"
+    folder = ROOT / ".venv-serve" / PACKAGES / "vllm/v1/metrics"
     declared = {
         name
         for path in folder.glob("*.py")

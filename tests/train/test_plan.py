@@ -136,6 +136,8 @@ def test_several_gpus_are_a_lever_where_a_shard_on_each_fits(chat: Callable[...,
     levers = plan.find_levers(SMOLLM2, full, Device("8xsmall", room, count=8))
     assert "launch.processes=8 launch.strategy=fsdp train.batch_size=16" in levers
     assert not any("launch" in lever for lever in plan.find_levers(SMOLLM2, full, Device("small", room)))
+    paged = full.computed_with(optimizer="paged_adamw_8bit")
+    assert not any("launch" in lever for lever in plan.find_levers(SMOLLM2, paged, Device("8xsmall", room, count=8)))
 
 
 @pytest.mark.unit

@@ -25,10 +25,10 @@ from configs.run.family import (
     stand_in_for_padding,
     unserved,
 )
-from tests.paths import ROOT
+from tests.paths import PACKAGES, ROOT
 
 pytestmark = pytest.mark.unit
-REGISTRY = ROOT / ".venv-serve/lib/python3.11/site-packages/vllm/model_executor/models/registry.py"
+REGISTRY = ROOT / ".venv-serve" / PACKAGES / "vllm/model_executor/models/registry.py"
 
 
 @pytest.fixture(scope="module")

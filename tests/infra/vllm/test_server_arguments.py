@@ -23,7 +23,7 @@ from configs.errors import RefusedError
 from configs.run.serving import Serving
 from infra.vllm.arguments import middleware_environment, own_cores, slot_environment, vllm_arguments
 from infra.vllm.tracing import trace_arguments, trace_environment, tracing_of
-from tests.paths import ROOT
+from tests.paths import PACKAGES, ROOT
 from tests.support.slots import Start, manifest, server_of, start
 
 __all__ = ["start"]
@@ -251,7 +251,7 @@ def test_traces_go_where_the_yaml_says_and_bear_the_names_of_our_figures(
 
 def test_the_installed_vllm_takes_the_flag_and_has_what_it_needs_for_it() -> None:
     """By its own source; what it sends: tests/infra/vllm/test_tracing_served.py."""
-    packages = ROOT / ".venv-serve/lib/python3.11/site-packages"
+    packages = ROOT / ".venv-serve" / PACKAGES
     assert '"--otlp-traces-endpoint"' in (packages / "vllm/engine/arg_utils.py").read_text(encoding="utf8")
     for lock in ("serve.txt", "gpu-serve.txt"):
         names = set(re.findall(r"(?m)^(opentelemetry[a-z-]+)==", (ROOT / "requirements" / lock).read_text()))
