@@ -12,7 +12,6 @@ from typing import Any
 from benchmarks.prove import FOLDER
 
 MISSED = 4  # what a part ends with where a goal was missed; Python itself ends with 1 where it broke
-WORK = (FOLDER / "gpu").absolute()  # beside build/base, so that weights are linked there and not copied
 ROWS = FOLDER.absolute() / "gpu.jsonl"
 
 

@@ -7,15 +7,15 @@ import os
 import shutil
 from pathlib import Path
 
+from benchmarks import prove
 from benchmarks.gpu.release import write_releases
-from benchmarks.gpu.rows import WORK
 from benchmarks.gpu.shapes import LLAMA_8B, TINY
 from configs.release import Manifest, read_manifest
 from configs.run.serving import Serving
 from infra.dvc.releases import folder_of
 
 ROOT = Path(__file__).parents[2]
-FOLDER = WORK / "served"
+FOLDER = prove.FOLDER.absolute() / "gpu/served"  # whatever folder a part goes into
 NAMES = ("one", "two")
 
 

@@ -70,7 +70,7 @@ def write_router_share(env: Any, load: Load) -> bool:
     os.environ["TUNEGATE_PROVE_KEY"] = api_key(env.config)
     server = env.config.slot_ports[SLOTS.index(env.router.active())]
     ways = (env.router.base_url, f"http://127.0.0.1:{server}")
-    with clients(FOLDER.absolute(), env.router.base_url, env.config.model, load) as close:
+    with clients(FOLDER, env.router.base_url, env.config.model, load) as close:
         wait_for_streams(env, load.streams)
         through, straight = asyncio.run(first_tokens(ways, env.config.model, api_key(env.config)))
         close()

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.rows import MISSED, WORK, write_row
+from benchmarks import prove
+from benchmarks.gpu.rows import MISSED, write_row
 from benchmarks.gpu.shapes import LLAMA_8B, ROPE, TINY, flops_per_token
 from benchmarks.models.servability import byte_tokenizer
 from benchmarks.prove import run
 
-FOLDER = WORK / "train"
+FOLDER = prove.FOLDER / "gpu/train"  # relative, as the YAMLs of a checkout must be
 EVERY, STEPS, BATCH = 4, 12, 2  # the first `EVERY` steps warm up and are not counted
 SHARE, QLORA_GIB = 0.5, 12.0
 PEERS = {"plain": 1.5, "trl": 1.0}  # how many times theirs ours must be

@@ -72,6 +72,9 @@ def make_environment(parts: Sequence[Path], folder: Path) -> None:
     own = [path for path in dict.fromkeys([*sys.path, *site.getsitepackages()]) if path.endswith("-packages")]
     lines = [f"import site; site.addsitedir({path!r})\n" for path in own]
     (packages / "machine.pth").write_text("".join(lines), encoding="utf8")
+    # Three processes import vLLM, and a machine may keep Python from writing what it compiled.
+    words = [sys.executable, "-m", "compileall", "-q", "-j", "0", str(packages)]
+    subprocess.run(words, stdout=subprocess.DEVNULL, check=False)  # some packages hold files for other Pythons
     (folder / "ready").touch()
 
 
