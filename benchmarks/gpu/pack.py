@@ -46,6 +46,8 @@ CUT = {
 }
 # vLLM imports them unguarded for their classes' names, and uses them for structured outputs alone: 110 MB less.
 STUBS = {"serve": ("xgrammar", "llguidance")}
+# FlashInfer does not travel; where it is missing vLLM's sampler dies unless it is told (topk_topp_sampler.py).
+SETTINGS = {"serve": {"VLLM_USE_FLASHINFER_SAMPLER": "0"}}
 STUB = '''"""A stub of benchmarks/gpu/pack.py: vLLM names its classes, and no part asks for structured outputs."""
 
 
@@ -72,7 +74,7 @@ def main() -> int:
         packed.unlink()
     shutil.rmtree(PARTS / "tree")
     stubs = {archive: [*names] for archive, names in STUBS.items()}
-    manifest = {"python": PYTHON, "stubs": stubs, "parts": parts}
+    manifest = {"python": PYTHON, "stubs": stubs, "settings": SETTINGS, "parts": parts}
     (PARTS / "MANIFEST.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf8")
     for part in parts:
         print(f"{PARTS}/{part['file']}  {part['archive']}  {int(str(part['bytes'])) / 2**20:.1f} MiB")

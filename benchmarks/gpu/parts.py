@@ -36,9 +36,9 @@ class Part(NamedTuple):
 PARTS = {
     "train": Part("training", 240),
     "serve": Part("serving", 130),
-    "switch": Part("switching", 210),
+    "switch": Part("switching", 200),
     "sleep": Part("sleeping", 100),
-    "plan": Part("planning", 30),
+    "plan": Part("planning", 50),
 }
 
 
@@ -50,16 +50,17 @@ def main(arguments: Sequence[str]) -> int:
     if device_name() == "a CPU" and not tiny:
         print("no GPU here (NVML finds none); the rehearsal: python -m benchmarks.gpu --tiny", file=sys.stderr)
         return 3
-    held = True
+    # No promise is one of a rehearsal: that its parts come to their ends is.
+    fine, held = {"its goals held", *(["a goal was missed"] if tiny else [])}, True
     for name in chosen or PARTS:
         words = [sys.executable, "-m", f"benchmarks.gpu.{PARTS[name].module}", *(["--tiny"] if tiny else [])]
-        held &= run_part(name, words, PARTS[name].seconds)
+        held &= run_part(name, words, PARTS[name].seconds) in fine
     print(f"rows: {ROWS}", file=sys.stderr)
     return 0 if held else 1
 
 
-def run_part(name: str, words: Sequence[str], seconds: float) -> bool:
-    """Whether its goals held. What it left running ends with it, so that the next one has the whole GPU."""
+def run_part(name: str, words: Sequence[str], seconds: float) -> str:
+    """How it ended. What it left running ends with it, so that the next one has the whole GPU."""
     mark, started = secrets.token_hex(8), time.monotonic()
     process = subprocess.Popen(words, env=os.environ | {MARK: mark, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
     try:
@@ -72,7 +73,8 @@ def run_part(name: str, words: Sequence[str], seconds: float) -> bool:
     finally:
         end_marked(mark)
         process.wait()
-    return write_row(name, "ended", how, "its goals held", how == "its goals held", seconds=since(started))
+    write_row(name, "ended", how, "its goals held", how == "its goals held", seconds=since(started))
+    return how
 
 
 def end_marked(mark: str) -> None:

@@ -38,7 +38,7 @@ def main(source: Path, target: Path) -> int:
         if (target / archive / "ready").exists():
             print(f"{archive}: ready before")
         elif len(here) == len(of_it):
-            make_environment(here, target / archive)
+            make_environment(here, target / archive, manifest["settings"].get(archive, {}))
             print(f"{archive}: ready, {target / archive}/bin/python")
         else:
             print(f"{archive}: {len(here)} of {len(of_it)} parts are here")
@@ -61,8 +61,9 @@ def keep_parts(parts: Sequence[dict[str, Any]], source: Path, kept: Path) -> Non
         shutil.copyfile(source / part["file"], kept / part["file"])
 
 
-def make_environment(parts: Sequence[Path], folder: Path) -> None:
-    """A virtual environment with the archive's packages first, then those of the Python that runs this."""
+def make_environment(parts: Sequence[Path], folder: Path, settings: dict[str, str]) -> None:
+    """A virtual environment with the archive's packages first, then those of the Python that runs this. `settings`:
+    environment variables of every process of it."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (packages,) = folder.glob("lib/python3.*/site-packages")
@@ -71,6 +72,7 @@ def make_environment(parts: Sequence[Path], folder: Path) -> None:
     # addsitedir also reads the machine's own .pth files, which a plain path here would not.
     own = [path for path in dict.fromkeys([*sys.path, *site.getsitepackages()]) if path.endswith("-packages")]
     lines = [f"import site; site.addsitedir({path!r})\n" for path in own]
+    lines += [f"import os; os.environ.setdefault({name!r}, {value!r})\n" for name, value in settings.items()]
     (packages / "machine.pth").write_text("".join(lines), encoding="utf8")
     # Three processes import vLLM, and a machine may keep Python from writing what it compiled.
     words = [sys.executable, "-m", "compileall", "-q", "-j", "0", str(packages)]

@@ -32,7 +32,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         archived = pack.compress(tree, folder / f"{archive}.tar.xz")
         parts += pack.split(archived, archive, 1 + len(parts))
         archived.unlink()
-    (folder / "MANIFEST.json").write_text(json.dumps({"parts": parts}))
+    (folder / "MANIFEST.json").write_text(json.dumps({"settings": {"serve": {"PROVE_GPU_SEEN": "0"}}, "parts": parts}))
     return folder
 
 
@@ -62,10 +62,11 @@ def test_an_archive_becomes_an_environment_once_all_its_parts_came_each_by_a_cal
     for archive in ("train", "serve"):
         (data,) = (target / archive).glob("lib/*/site-packages/inner/data.bin")
         assert data.read_bytes() == (tmp_path / "tree" / archive / "inner" / "data.bin").read_bytes()
-        code = f"import {archive}_package, pytest; print({archive}_package.name, pytest.__name__)"
+        seen = "os.environ.get('PROVE_GPU_SEEN')"
+        code = f"import os, {archive}_package, pytest; print({archive}_package.name, pytest.__name__, {seen})"
         # isolated as infra/vllm/version.py asks it; pytest is of the machine's own packages
         done = subprocess.run([target / archive / "bin/python", "-I", "-c", code], capture_output=True, text=True)
-        assert done.stdout.split() == [archive, "pytest"], done.stderr
+        assert done.stdout.split() == [archive, "pytest", "0" if archive == "serve" else "None"], done.stderr
 
 
 @pytest.mark.parametrize(
