@@ -23,7 +23,7 @@ from benchmarks.gpu.rows import MISSED, ROWS, device_name, gpu_held_gib, write_r
 MOST_SECONDS = 240
 MARK = "PROVE_GPU_PART"  # in the environment of all that a part starts: servers lie in sessions of their own
 GRACE_SECONDS = 10
-FREE_GIB = 1.0  # what a GPU holds that nobody uses is less
+FREE_GIB = 0.5  # so near to what the GPU held before, all has come back
 
 
 class Part(NamedTuple):
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def run_part(name: str, words: Sequence[str], seconds: float) -> str:
     """How it ended. What it left running ends with it, so that the next one has the whole GPU."""
-    mark, started = secrets.token_hex(8), time.monotonic()
+    mark, started, held = secrets.token_hex(8), time.monotonic(), gpu_held_gib() or 0.0
     process = subprocess.Popen(words, env=os.environ | {MARK: mark, "PYTHONUNBUFFERED": "1"}, start_new_session=True)
     try:
         how = {0: "its goals held", MISSED: "a goal was missed"}.get(
@@ -73,13 +73,13 @@ def run_part(name: str, words: Sequence[str], seconds: float) -> str:
     finally:
         end_marked(mark)
         process.wait()
+        wait_for_memory(held)
     write_row(name, "ended", how, "its goals held", how == "its goals held", seconds=since(started))
     return how
 
 
 def end_marked(mark: str) -> None:
-    """SIGTERM to all that bears the mark, SIGKILL to what is there after the grace; then a wait for the GPU's memory,
-    which comes back a while after its holder has ended."""
+    """SIGTERM to all that bears the mark, SIGKILL to what is there after the grace."""
     deadline, sessions = time.monotonic() + GRACE_SECONDS, set[int]()
     for pid in left_of(mark, sessions):
         send(pid, signal.SIGTERM)
@@ -87,7 +87,12 @@ def end_marked(mark: str) -> None:
         time.sleep(0.1)
     for pid in left:
         send(pid, signal.SIGKILL)
-    while (gpu_held_gib() or 0) > FREE_GIB and time.monotonic() < deadline + GRACE_SECONDS:
+
+
+def wait_for_memory(held_gib: float) -> None:
+    """A GPU's memory comes back a while after its holder has ended."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (gpu_held_gib() or 0.0) > held_gib + FREE_GIB and time.monotonic() < deadline:
         time.sleep(0.2)
 
 

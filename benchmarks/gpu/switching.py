@@ -18,7 +18,7 @@ from benchmarks.serve.switches import Load, clients, golden_answers, switch_ofte
 from configs.slots import SLOTS
 
 FLIP_MILLISECONDS, ROLLBACK_SECONDS, ROUTER_SHARE = 50.0, 1.0, 0.01
-PROBES = 60
+PROBES = 40
 
 
 def main(tiny: bool) -> int:
@@ -27,7 +27,7 @@ def main(tiny: bool) -> int:
     from tests.support.judging import judged_when_asked
 
     use_serve_python()
-    load = Load(8, 40, 1, 1) if tiny else Load(64, 400, 1, 1)
+    load = Load(8, 40, 1, 1) if tiny else Load(64, 200, 1, 1)
     references = releases(tiny)
     with chdir(FOLDER), judged_when_asked():
         shutil.rmtree("state", ignore_errors=True)
