@@ -1,0 +1,1 @@
+"""What needs a GPU, ready for the day one is lent: `make prove-gpu`, docs/gpu.md."""
