@@ -49,7 +49,7 @@ def planned_training(file: str) -> float:
 def planned_serving(reference: str) -> float:
     """GiB of one server beside its key-value cache: weights, activations, CUDA's own."""
     from infra.files.atomic import read_json
-    from serve.plan.devices import BESIDE_GIB
+    from infra.nvml import BESIDE_GIB
     from serve.plan.gpu_memory import need_on_gpus
 
     folder, manifest = read_release(reference)
