@@ -31,9 +31,13 @@ class Device(NamedTuple):
     linked: str = ""
     is_instance: bool = False
 
-    def usable_gib(self, ours: set[int]) -> float:
-        """What there is beside what others hold. `ours`: processes that make room, or are the question."""
-        return self.free_gib + sum(gib for pid, gib in self.held.items() if pid in ours)
+    def usable_gib(self, ours: set[int], taken_gib: float = 0.0) -> float:
+        """What there is beside what others hold. `ours`: processes that make room, or are the question. `taken_gib`:
+        what these were told to take: in a container NVML names no process, or by numbers of the host, or not how much
+        one holds; so what nobody is named for is theirs up to that."""
+        named = sum(gib for pid, gib in self.held.items() if pid in ours)
+        nobodys = max(0.0, self.total_gib - self.free_gib - sum(self.held.values()))
+        return self.free_gib + named + min(max(0.0, taken_gib - named), nobodys)
 
 
 @contextmanager

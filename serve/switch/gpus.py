@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from configs.environment.slots import Devices
 from configs.errors import ExternalError, RefusedError
@@ -12,7 +13,7 @@ from configs.slots import SLOTS, Server, SlotName
 from infra.boot import members_of
 from infra.dvc.releases import folder_of
 from infra.files.atomic import read_json
-from infra.nvml import Device, devices
+from infra.nvml import BESIDE_GIB, Device, devices
 from infra.vllm.arguments import device_of
 from serve.plan.capacity import check_wait
 from serve.plan.devices import MOST_SHARE, Choose, Gpu, Need, anywhere, listed
@@ -25,6 +26,7 @@ from serve.record.state import State
 MEMORY_SECONDS = 60.0
 POLL_SECONDS = 0.25
 CLOSE_ENOUGH_GIB = 0.1
+MOST_OF_IT = 0.9  # vLLM may take a little less than its share
 
 
 def plan_gpus(env: Environment, state: State, slot: SlotName, manifest: Manifest, planned: Planned) -> Planned:
@@ -69,10 +71,13 @@ def need_of(env: Environment, manifest: Manifest) -> tuple[Need, str]:
 def what_is_here(
     env: Environment, state: State, slot: SlotName, here: Sequence[Device], need: Need, planned: Planned
 ) -> Here:
-    ours = [pid for one in SLOTS for process in env.processes(state, one) for pid in members_of(process.pid)]
+    ours = {pid for one in SLOTS for process in env.processes(state, one) for pid in members_of(process.pid)}
     active = state.active if state.active != slot else None
     served = read_manifest(folder_of(str(state.release_of(active))) / "release") if active else None
-    gpus = [Gpu(one.uuid, one.total_gib, one.usable_gib(set(ours)), one.linked, one.is_instance) for one in here]
+    gpus = [
+        Gpu(one.uuid, one.total_gib, one.usable_gib(ours, taken_by_ours(env, state, one)), one.linked, one.is_instance)
+        for one in here
+    ]
     return Here(
         gpus,
         planned["free_gib"] - planned["reserve_gib"],
@@ -80,6 +85,19 @@ def what_is_here(
         served_at(env, state, active, served, here) if active and served else [],
         weights_gib(served) * env.config.slots.servers if served else 0.0,
     )
+
+
+def taken_by_ours(env: Environment, state: State, gpu: Device, slots: Collection[SlotName] = SLOTS) -> float:
+    """GiB, by what our servers that live were told to take of it."""
+    gib = 0.0
+    for slot, number in env.servers(state).keys() - env.died(state):
+        if slot not in slots:
+            continue
+        facts, found = env.facts(state, slot, number), state.slots[slot]
+        place = facts.get("place") if facts else None
+        if place and gpu.uuid in place["gpus"]:
+            gib += BESIDE_GIB + (0.0 if found and found.rest == "asleep" else place["utilization"] * gpu.total_gib)
+    return gib
 
 
 def chooser(env: Environment, here: Sequence[Device], need: Need) -> Choose:
@@ -155,10 +173,31 @@ def await_memory(place: Placed | None, pid: int | None = None) -> None:
         raise ExternalError(f"GPU memory did not come back in {MEMORY_SECONDS:.0f} s: {stated}", hint="nvidia-smi")
 
 
-def await_release(places: Sequence[Placed], pids: Collection[int]) -> bool:
-    """Until none of these processes, which have ended, holds memory of their GPUs any more; whether that came so."""
-    gpus = {gpu for one in places for gpu in one["gpus"]}
-    return not until_gone(gpus, lambda here: [one for one in here if one.held.keys() & set(pids)])
+class Leaving(NamedTuple):
+    """What a slot's servers hold before they end: `pids` of those that NVML names; where it names none, the memory that
+    will be free by GPU, GiB."""
+
+    pids: set[int]
+    free_gib: dict[str, float]
+
+
+def leaving(env: Environment, state: State, slot: SlotName) -> Leaving:
+    gpus = {gpu for one in places_of(env, state, slot) for gpu in one["gpus"]}
+    family = {pid for process in env.processes(state, slot) for pid in members_of(process.pid)}
+    here = [one for one in devices() if one.uuid in gpus] if gpus else []
+    if named := {pid for one in here for pid in one.held if pid in family}:
+        return Leaving(named, dict.fromkeys(gpus, 0.0))
+    gained = {one.uuid: taken_by_ours(env, state, one, [slot]) * MOST_OF_IT for one in here}
+    return Leaving(set(), {one.uuid: one.free_gib + gained[one.uuid] for one in here})
+
+
+def await_release(found: Leaving) -> bool:
+    """Until they, which have ended, hold nothing any more; whether that came so."""
+
+    def holding(here: Sequence[Device]) -> list[Device]:
+        return [one for one in here if one.held.keys() & found.pids or one.free_gib < found.free_gib[one.uuid]]
+
+    return not until_gone(found.free_gib, holding)
 
 
 def until_gone(gpus: Collection[str], find: Callable[[Sequence[Device]], list[Device]]) -> list[Device]:

@@ -10,7 +10,6 @@ from configs.environment.strategy import ShadowFirst
 from configs.errors import InputError
 from configs.release import ADAPTER, Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
-from infra.boot import members_of
 from infra.dvc.releases import find, find_trusted
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime import load_adapter
@@ -24,7 +23,7 @@ from serve.proofs.prove import prove
 from serve.record.environment import Environment
 from serve.record.facts import Crashed, Numbered, Placed, Started, Starting, Stopped
 from serve.record.state import State
-from serve.switch.gpus import await_memory, await_release, place_for, places_of, plan_gpus
+from serve.switch.gpus import await_memory, await_release, leaving, place_for, plan_gpus
 from serve.switch.shared_server import adapter_limits, end_server, port_for, ports_for, shared_server, why_not_shared
 from serve.switch.traffic import count_server, traffic_of
 from serve.watch.liveness import answers
@@ -231,10 +230,9 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
     the memory of its GPUs is back."""
     drained, open_streams = drain(env, state, slot)
     env.report_progress(f"retire {slot}, {open_streams} streams open")
-    places, pids = places_of(env, state, slot), [one.pid for one in env.processes(state, slot)]
-    family = [pid for one in pids for pid in members_of(one)]
+    held = leaving(env, state, slot)
     end_server(env, state, slot, KILL_SECONDS)
-    if not await_release(places, family):
+    if not await_release(held):
         env.report_progress(f"{slot} has ended, and its GPUs' memory is not back")
     for port in ports_for(env, state, slot):
         reap_orphan(port, env.record.owner)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ExternalError
-from infra.nvml import GIB, devices, free_share
+from infra.nvml import GIB, Device, devices, free_share
 
 pytestmark = pytest.mark.unit
 
@@ -99,6 +99,31 @@ def test_a_gpu_is_known_by_its_uuid_and_by_who_holds_its_memory(library: FakeNvm
     assert found.held == {10: 40, 11: 18, 12: 0}, "a driver in a container may not say how much"
     assert found.usable_gib({11, 99}) == 38
     assert library.opened == 0
+
+
+@pytest.mark.parametrize(
+    ("held", "taken", "usable"),
+    [
+        ({}, 36.0, 60.0 + 20.0),
+        ({}, 10.0, 60.0 + 10.0),
+        ({11: 20}, 36.0, 80.0),
+        ({99: 20}, 36.0, 60.0),
+        ({11: 0}, 20.0, 80.0),
+        ({99: 12}, 36.0, 60.0 + 8.0),
+    ],
+    ids=[
+        "nobody named",
+        "less was taken",
+        "ours named",
+        "a stranger's",
+        "named without how much",
+        "the stranger's rest",
+    ],
+)
+def test_what_nobody_is_named_for_is_ours_as_far_as_we_took_it(
+    held: dict[int, float], taken: float, usable: float
+) -> None:
+    assert Device("GPU-0", "x", 80.0, 60.0, held).usable_gib({11}, taken) == usable
 
 
 def test_a_gpu_that_is_split_is_its_instances(library: FakeNvml) -> None:

@@ -42,7 +42,7 @@ class Gpus:
 
     def __init__(self, count: int, need: Need) -> None:
         self.uuids = [f"GPU-{secrets.token_hex(4)}-{number}" for number in range(count)]  # of no other test beside it
-        self.need = need
+        self.need, self.names_processes = need, True
 
     def devices(self) -> list[Device]:
         held: dict[str, dict[int, float]] = {uuid: {} for uuid in self.uuids}
@@ -54,7 +54,8 @@ class Gpus:
         for uuid in self.uuids:
             assert sum(held[uuid].values()) <= TOTAL, f"{uuid}: more was claimed than there is"
         free = {uuid: TOTAL - sum(held[uuid].values()) for uuid in self.uuids}
-        return [Device(uuid, "fake", TOTAL, free[uuid], held[uuid]) for uuid in self.uuids]
+        named = held if self.names_processes else {uuid: {} for uuid in self.uuids}
+        return [Device(uuid, "fake", TOTAL, free[uuid], named[uuid]) for uuid in self.uuids]
 
     def need_on_gpus(self, model: Any, manifest: Manifest) -> tuple[Need, str]:
         return self.need, str(self.need)
@@ -147,6 +148,18 @@ def test_a_release_and_the_next_have_their_gpus_and_what_crashes_has_its_own_aga
 
 
 BIG = Need(1, 59, 2)  # one at a time fits, and the weights into any host
+
+
+@pytest.mark.parametrize("gpus", [(1, Need(1, 23, 2))], indirect=True)
+def test_in_a_container_where_nvml_names_no_process_our_servers_are_no_strangers(scene: Scene, gpus: Gpus) -> None:
+    gpus.names_processes = False
+    first, second, third = (publish_fake(name) for name in ("one", "two", "three"))
+    for release in (first, second, third):
+        scene.want(release)
+        scene.turn()
+        assert scene.serving() == digest(release)
+        assert scene.env.record.state().planned["mode"] == "surge"
+    gpus.devices()
 
 
 @pytest.mark.parametrize("gpus", [(1, BIG)], indirect=True)
