@@ -20,7 +20,16 @@ OPTIMIZERS = {
     "paged_adamw_8bit": "paged_adamw_8bit",
     "adafactor": "adafactor",
 }
-UNDONE = "--set train.optimizer=adamw --set train.dtype=auto --set train.attention=auto"
+# What to set instead where there is no GPU.
+ON_CPU = {
+    "train.method": "lora",
+    "train.lora.initialization": "default",
+    "train.optimizer": "adamw",
+    "train.dtype": "auto",
+    "train.attention": "auto",
+    "train.activation_offload": "false",
+    "train.compile": "false",
+}
 # `constant` of transformers has no warm-up, and would pass over warmup_ratio in silence.
 SCHEDULES = {"constant": "constant_with_warmup"}
 
@@ -106,7 +115,8 @@ def refuse_without_gpu(settings: Train, on_gpu: bool, has_bitsandbytes: bool) ->
     """Raises InputError where the machine that trains lacks what a key needs; `check` knows it of this one alone."""
     wanted = settings.needs_gpu
     if wanted and not on_gpu:
-        raise InputError(f"{' and '.join(wanted)}: found no GPU, expected one", hint=UNDONE)
+        instead = (f"--set {key}={ON_CPU[key]}" for key, _, _ in (one.partition(" ") for one in wanted))
+        raise InputError(f"{' and '.join(wanted)}: found no GPU, expected one", hint=" ".join(instead))
     if settings.optimizer in BITSANDBYTES and not has_bitsandbytes:
         raise InputError(
             f"train.optimizer {settings.optimizer}: bitsandbytes is not installed",

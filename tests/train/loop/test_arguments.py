@@ -93,6 +93,12 @@ def test_an_optimizer_is_one_that_transformers_knows(section: dict[str, Any], ki
     [
         ({"optimizer": "adamw_8bit"}, "train.optimizer adamw_8bit: found no GPU"),
         ({"dtype": "float16"}, "train.dtype float16: found no GPU"),
+        ({"method": "qlora"}, "train.method qlora: found no GPU"),
+        ({"lora": {"initialization": "loftq"}}, "train.lora.initialization loftq: found no GPU"),
+        (
+            {"activation_offload": True, "gradient_checkpointing": True, "compile": True},
+            "train.activation_offload true and train.compile true: found no GPU",
+        ),
         (
             {"attention": "flash_attention_2", "optimizer": "paged_adamw"},
             "train.optimizer paged_adamw and train.attention flash_attention_2",
@@ -101,8 +107,13 @@ def test_an_optimizer_is_one_that_transformers_knows(section: dict[str, Any], ki
 )
 def test_what_only_a_gpu_does_is_refused_without_one(section: dict[str, Any], found: str) -> None:
     settings = Train(max_steps=1, **section)
-    with pytest.raises(InputError, match=found):
+    with pytest.raises(InputError, match=found) as error:
         refuse_without_gpu(settings, on_gpu=False, has_bitsandbytes=True)
+    instead = [word.split("=") for word in str(error.value.hint).replace("--set train.", "").split()]
+    changed: dict[str, Any] = {"max_steps": 1} | section
+    for key, value in instead:
+        changed["lora" if "." in key else key] = {} if "." in key else value
+    refuse_without_gpu(Train(**changed), on_gpu=False, has_bitsandbytes=True)  # what the hint says helps
     refuse_without_gpu(settings, on_gpu=True, has_bitsandbytes=True)
 
 
