@@ -4,7 +4,7 @@ MANIFEST.json, each part below what travels in one call.
 .venv/bin/python -m benchmarks.gpu.pack     # ten minutes on two cores, nearly all of it xz; make gpu-parts
 
 Two folders of packages for CPython 3.12: `train` (ours; train.txt) and `serve` (vLLM and its least needs; serve.txt).
-What the machine has itself (machine.txt) does not travel.
+What the machine has itself does not travel.
 """
 
 from __future__ import annotations
