@@ -10,6 +10,7 @@ from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import ADAPTER, Manifest
 from configs.slots import SLOTS
+from infra.state.start_time import usual_seconds
 from infra.vllm.arguments import device_of
 from infra.vllm.server import SlotProcess
 from serve.plan.gpu_memory import weights_gib
@@ -27,6 +28,7 @@ RESERVE_GIB = 0.5
 # The same model was healthy 35 to 50 s after its start; the other proofs are a few requests and the load test.
 START_SECONDS = 50.0
 PROOF_SECONDS = 10.0
+DISK_GIB_A_SECOND = 1.0  # an assumption: NVMe gives more, a network file system less
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,13 @@ def check_wait(config: DeployConfig, start_seconds: float, stated: str) -> Plann
     return {"mode": "swap", "drain_seconds": round(drain, 1), "why": why}
 
 
-def estimate_start(config: DeployConfig, known: Mapping[str, float]) -> float:
+def estimate_start(config: DeployConfig, known: Mapping[str, float], size_gib: float = 0.0) -> float:
     """Seconds from start to the last proof: as each last took in this environment (`known`), else what was measured
-    elsewhere."""
-    assumed = {"healthy": START_SECONDS, "load": float(config.load_test.seconds if config.gate else 0)}
+    elsewhere, and for the bytes of a large release what a disk takes."""
+    assumed = {
+        "healthy": START_SECONDS + size_gib / DISK_GIB_A_SECOND,
+        "load": float(config.load_test.seconds if config.gate else 0),
+    }
     one = sum(known.get(proof, assumed.get(proof, PROOF_SECONDS / 3)) for proof in PROOF)
     return one * config.slots.servers  # they are proven one after the other
 
@@ -178,7 +183,9 @@ def measure(
     serving_gib = sum(map(resident_gib, serving)) if serving else None
     why = why_not_shared if config.capacity == "adapter" and serving else None
     need = need_of(manifest, config.slots.servers)
-    return decide(config, need, free_gib, serving_gib, estimate_start(config, known), why)
+    usual = usual_seconds(manifest)  # of this very release on this machine, in whatever environment
+    known = {**known, "healthy": usual} if usual else known
+    return decide(config, need, free_gib, serving_gib, estimate_start(config, known, weights_gib(manifest)), why)
 
 
 def resident_gib(process: SlotProcess) -> float:
