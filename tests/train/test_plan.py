@@ -19,6 +19,7 @@ from configs.run.config import RunConfig
 from infra.tokenizer import read_tokenizer
 from tests.paths import ROOT
 from tests.support import prepared_rows
+from tests.support.published import PUBLISHED
 from train import plan
 from train.estimate import workload
 from train.estimate.devices import Device, find_device
@@ -29,17 +30,6 @@ from train.estimate.workload import describe_workload, find_shape
 from train.model.base import make_base
 
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
-LLAMA_8B = {
-    "model_type": "llama",
-    "dtype": "bfloat16",
-    "hidden_size": 4096,
-    "intermediate_size": 14_336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128_256,
-    "tie_word_embeddings": False,
-}
 RATES = Rates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3)
 
 
@@ -228,7 +218,7 @@ def test_of_a_base_on_the_hub_the_config_alone_is_fetched(
 
     def fetch(repository: str, revision: str) -> Path:
         asked.append((repository, revision))
-        (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
+        (tmp_path / "config.json").write_text(json.dumps(PUBLISHED["Llama-3.1-8B"]["config"]))
         return tmp_path / "config.json"
 
     monkeypatch.setattr(workload, "fetch_config", fetch)
