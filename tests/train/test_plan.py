@@ -30,6 +30,7 @@ from train.estimate.workload import describe_workload, find_shape
 from train.model.base import make_base
 
 SMOLLM2 = ModelShape("decoder", 576, 1536, 30, 9, 3, 64, 49_152, 134_515_008, 269_030_016, 2, True)
+LLAMA_8B = PUBLISHED["Llama-3.1-8B"]["config"]
 RATES = Rates(1e-3, 1e-3, 1e-3, 1e-3, 1e-3)
 
 
@@ -218,7 +219,7 @@ def test_of_a_base_on_the_hub_the_config_alone_is_fetched(
 
     def fetch(repository: str, revision: str) -> Path:
         asked.append((repository, revision))
-        (tmp_path / "config.json").write_text(json.dumps(PUBLISHED["Llama-3.1-8B"]["config"]))
+        (tmp_path / "config.json").write_text(json.dumps(LLAMA_8B))
         return tmp_path / "config.json"
 
     monkeypatch.setattr(workload, "fetch_config", fetch)
