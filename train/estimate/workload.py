@@ -152,6 +152,6 @@ def describe_computation(config: RunConfig, shape: ModelShape, card: DataCard | 
         optimizer=settings.optimizer,
         processes=processes,
         sharded=config.launch.strategy == "fsdp",
-        offloading=getattr(settings, "activation_offload", False),
+        offloading=settings.activation_offload,
         of_a_row=of_a_row,
     )
