@@ -236,13 +236,15 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
         env.report_progress(f"{slot} has ended, and its GPUs' memory is not back")
     for port in ports_for(env, state, slot):
         reap_orphan(port, env.record.owner)
-    facts: Stopped = {
-        "release": state.release_of(slot),
-        "streams_open": open_streams,
-        "why": "deadline" if open_streams else "streams zero",
-        "drain_seconds": drained,
-    }
-    env.record.append("stopped", slot, **facts)
+    env.record.append("stopped", slot, **left(state, slot, drained, open_streams))
+
+
+def left(state: State, slot: SlotName, drained: float, open_streams: int) -> Stopped:
+    """By users: how their streams ended."""
+    why = "deadline" if open_streams else "streams zero"
+    return {
+        "release": state.release_of(slot), "streams_open": open_streams, "why": why, "drain_seconds": drained,
+    }  # fmt: skip
 
 
 def drain(env: Environment, state: State, slot: SlotName) -> tuple[float, int]:

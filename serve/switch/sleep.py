@@ -11,10 +11,9 @@ from configs.slots import SlotName
 from infra.vllm import runtime
 from infra.vllm.server import SlotProcess
 from serve.record.environment import Environment
-from serve.record.facts import Stopped
 from serve.record.state import State
 from serve.switch.gpus import await_memory
-from serve.switch.servers import drain, stand_down, stop
+from serve.switch.servers import drain, left, stand_down, stop
 from serve.watch.liveness import answers
 
 # A PCIe bus moves some 20 GiB a second; a server that takes longer than this is started anew sooner.
@@ -32,13 +31,7 @@ def sleep(env: Environment, state: State, slot: SlotName) -> None:
         env.report_progress(f"{error.message}: it is stopped")
         stop(env, env.record.state(), slot)
         return
-    facts: Stopped = {
-        "release": state.release_of(slot),
-        "streams_open": open_streams,
-        "why": "deadline" if open_streams else "streams zero",
-        "drain_seconds": drained,
-    }
-    env.record.append("slept", slot, **facts)
+    env.record.append("slept", slot, **left(state, slot, drained, open_streams))
 
 
 def wake(env: Environment, state: State, slot: SlotName) -> None:
