@@ -26,6 +26,7 @@ PLUMBING = (
     "infra/hub.py",
     "infra/masking.py",
     "infra/mlflow/",
+    "infra/nvml.py",
     "infra/processes.py",
     "infra/signing.py",
     "infra/state/",

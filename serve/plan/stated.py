@@ -9,7 +9,7 @@ from typing import Any
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
-from configs.read import read_environment
+from configs.read import environment_path, read_environment
 from configs.release import read_manifest
 from configs.run.serving import Serving
 from infra.files.atomic import read_json
@@ -20,9 +20,10 @@ ANY_HOST_GIB = 0.0  # a swap needs none of the host's memory: nothing is refused
 
 
 def refusal(environment: str | None, serving: Serving, model: Mapping[str, Any], weights: float) -> str | None:
-    """Why one slot alone does not fit; None where it does, or nothing is stated, or a CPU is to serve. `weights`: GiB;
-    `model`: config.json. Raises what `read_environment` raises."""
-    config = read_environment(environment) if environment else None
+    """Why one slot alone does not fit; None where it does, or nothing is stated, or a CPU is to serve, or the
+    environment is not of this checkout. `weights`: GiB; `model`: config.json. Raises ConfigError for a YAML that is
+    wrong."""
+    config = read_environment(environment) if environment and environment_path(environment).exists() else None
     stated = config.slots.gpus if config else None
     if config is None or stated is None or serving.device == "cpu":
         return None

@@ -74,6 +74,7 @@ def test_nothing_stated_nothing_refused() -> None:
     environment()
     assert why(1000.0) is None
     assert refusal(None, Serving(), {}, 1000.0) is None
+    assert refusal("elsewhere", Serving.model_validate(BF16), LLAMA_8B, 1000.0) is None
     environment(gpus={"count": 1, "gib": 80})
     assert refusal("x", Serving.model_validate(BF16), {"model_type": "unheard-of"}, 1000.0) is None
 
