@@ -15,7 +15,7 @@ from configs.run.serving import Serving
 from configs.slots import SlotName
 from infra.nvml import BESIDE_GIB
 from serve.plan.devices import Choose, Gpu, Need, Place, Servers, plan_slots, with_sleepers
-from serve.record.facts import Placed, Planned
+from serve.record.facts import Mode, Placed, Planned
 
 GIB = 2**30
 WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
@@ -72,6 +72,11 @@ class Here:
 def plan_places(config: DeployConfig, slot: SlotName, need: Need, arithmetic: str, here: Here) -> Planned:
     """Raises RefusedError where there is no place beside what serves nor in its place."""
     stated, count = f"{arithmetic}; {here}", config.slots.servers
+
+    def planned(mode: Mode, why: str, places: Sequence[Place], *, sleeps: bool = False) -> Planned:
+        shares = shares_of(places, need, here.gpus)
+        return {"mode": mode, "why": f"{mode}: {why}: {stated}; {shares}", "places": as_facts(places, sleeps=sleeps)}
+
     servers: Servers = [(slot, number) for number in range(count)]
     both = plan_slots(here.gpus, need, count, here.host_gib, here.choose)
     sleeps = both is not None and both.mode == "sleep" and config.capacity != "swap"
@@ -80,24 +85,33 @@ def plan_places(config: DeployConfig, slot: SlotName, need: Need, arithmetic: st
             raise refused(config, f"no GPUs for it: {stated}")
         how = {"own": "each slot has GPUs of its own", "shared": "both slots share GPUs"}
         mode = how.get(both.mode, "one slot at a time, the other asleep" if sleeps else "one slot at a time")
-        return {"mode": "surge", "why": f"surge: {mode}: {stated}", "places": as_facts(both.slots[slot], sleeps=sleeps)}
+        return planned("surge", mode, both.slots[slot], sleeps=sleeps)
     beside = here.choose([less(gpu, here.serving) for gpu in here.gpus], servers) if config.capacity != "swap" else None
     if beside is not None:
-        return {"mode": "surge", "why": f"surge: beside what serves: {stated}", "places": as_facts(beside)}
+        return planned("surge", "beside what serves", beside)
     if config.capacity == "surge":
         raise refused(config, f"no GPUs for it beside what serves: {stated}")
     fits_host = here.host_gib >= here.serving_weights_gib and all(one.get("sleeps") for one in here.serving)
     asleep = here.choose(with_sleepers(here.gpus), servers) if sleeps and fits_host else None
     if asleep is not None:
-        why = (
-            f"sleep: while what serves sleeps, {here.serving_weights_gib:.1f} GiB of it in the host's memory: {stated}"
-        )
-        return {"mode": "sleep", "why": why, "places": as_facts(asleep, sleeps=True)}
+        why = f"while what serves sleeps, {here.serving_weights_gib:.1f} GiB of it in the host's memory"
+        return planned("sleep", why, asleep, sleeps=True)
     alone = here.choose(here.gpus, servers)
     if alone is None:
         raise refused(config, f"no GPUs for it even in place of what serves: {stated}")
-    why = f"swap: in place of what serves: {stated}"
-    return {"mode": "swap", "why": why, "places": as_facts(alone, sleeps=sleeps)}
+    return planned("swap", "in place of what serves", alone, sleeps=sleeps)
+
+
+def shares_of(places: Sequence[Place], need: Need, gpus: Sequence[Gpu]) -> str:
+    """What each server's share comes to on the smallest of its GPUs, and how many sequences of max_model_len the rest
+    of it holds."""
+    sizes, words = {one.uuid: one.total_gib for one in gpus}, []
+    for place in places:
+        gib = place.utilization * min(sizes[uuid] for uuid in place.gpus)
+        left = gib - need.weights / need.width - need.activations
+        rest = f", {left:.1f} for the cache: {left * need.width / need.cache:.1f} sequences" if need.cache else ""
+        words.append(f"{place.utilization:g} of {'+'.join(uuid[:12] for uuid in place.gpus)}, {gib:.1f} GiB{rest}")
+    return f"a server takes {'; '.join(words)}; and {BESIDE_GIB} GiB beside it for CUDA and its graphs"
 
 
 def less(gpu: Gpu, serving: Sequence[Placed]) -> Gpu:

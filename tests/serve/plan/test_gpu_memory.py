@@ -100,6 +100,19 @@ def test_the_first_release_leaves_room_for_the_next_one() -> None:
     assert shared["gpus"] == ["GPU-0000"] and shared["utilization"] < 0.5
 
 
+def test_the_arithmetic_says_the_share_and_how_many_sequences_its_cache_holds() -> None:
+    """16 GiB of weights and 2 of activations; what is left holds a sequence a GiB."""
+    found = plan(Need(16, 1, 2), [gpu(0)], [])
+    share = found["places"][0]["utilization"]
+    left = 80 * share - 18
+    said = f"a server takes {share:g} of GPU-0000, {80 * share:.1f} GiB, {left:.1f} for the cache: {left:.1f} sequences"
+    assert said in found["why"] and "1.5 GiB beside it for CUDA and its graphs" in found["why"]
+    split = plan(Need(16, 1, 2, width=2), [gpu(0), gpu(1)], [])
+    left = 80 * split["places"][0]["utilization"] - 8 - 2
+    assert "of GPU-0000+GPU-0001" in split["why"] and f"{2 * left:.1f} sequences" in split["why"]
+    assert "for the cache" not in plan(Need(16, 0, 2), [gpu(0)], [])["why"]
+
+
 def test_the_next_one_takes_what_the_first_left() -> None:
     first: Placed = {"gpus": ["GPU-0000"], "utilization": 0.45}
     found = plan(EIGHT, [gpu(0)], [first])
