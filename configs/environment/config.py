@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from configs.environment.load_test import LoadTest
+from configs.environment.placement import DNS_LABEL, Kubernetes, Local, Placement
 from configs.environment.router import RouterSettings
 from configs.environment.sampling import Sampling, Shadow
 from configs.environment.signing import Signing
@@ -40,6 +42,7 @@ class DeployConfig(Section):
     )
     slot_ports: tuple[int, int] = Field((8101, 8102), description="blue, green; loopback only")
     slots: Slots = Slots()
+    placement: Placement = Field(Local(), description="processes of this machine, or pods: see docs/kubernetes.md")
     strategy: Strategy = BlueGreen()
     promotion: Literal["auto", "manual"] = Field(
         "auto", description="manual: `tunegate promote` lets the proven release take all requests"
@@ -124,6 +127,22 @@ class DeployConfig(Section):
     def servers_can_be_shared(self) -> DeployConfig:
         if self.capacity == "adapter" and self.slots.servers > 1:
             raise ValueError("slots.servers 1 with capacity adapter: an adapter is loaded into one server")
+        return self
+
+    @model_validator(mode="after")
+    def pods_can_be_placed(self) -> DeployConfig:
+        if not isinstance(self.placement, Kubernetes):
+            return self
+        wrong = {
+            "a name of at most 40 letters, digits and -": not re.match(DNS_LABEL, self.name) or len(self.name) > 40,
+            "placement.replicas in the place of slots": self.slots != Slots(),
+            "capacity auto: pods of both slots run at once": self.capacity != "auto",
+            "a router of its own": self.router_of is not None,
+            "no sampling: what pods would write is lost with them": self.sampling.share > 0,
+        }
+        if any(wrong.values()):
+            expected = "; ".join(expected for expected, is_so in wrong.items() if is_so)
+            raise ValueError(f"{expected}, with placement.kind kubernetes")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""Kubernetes: its API, what we apply there, and what of it is ours."""
