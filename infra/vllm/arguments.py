@@ -41,6 +41,7 @@ def vllm_arguments(
     *,
     port: int,
     served_name: str,
+    host: str = "127.0.0.1",
     sampled: bool = False,
     metered: bool = False,
     utilization: float | None = None,
@@ -56,7 +57,7 @@ def vllm_arguments(
         "--served-model-name",
         name,
         "--host",
-        "127.0.0.1",
+        host,
         "--port",
         str(port),
     ]
@@ -149,12 +150,17 @@ def slot_environment(manifest: Manifest, devices: Sequence[str] = ()) -> dict[st
     `devices`: the GPUs that it may see, by UUID or by nvidia-smi's numbers; none named: as ours."""
     kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in SECRET_WORDS)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {
+    seen = {"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if devices else {}
+    return kept | server_environment(manifest) | seen
+
+
+def server_environment(manifest: Manifest) -> dict[str, str]:
+    """What every server of it is told, wherever it runs."""
+    return {
         "VLLM_CPU_KVCACHE_SPACE": str(manifest.serving.kv_cache_gib),
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        **({"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if devices else {}),
     }
 
 
@@ -196,10 +202,22 @@ def middleware_environment(
 ) -> dict[str, str]:
     """What our middleware is told, and where vLLM finds it: in this checkout. `hot`: more adapters may be loaded while
     it runs."""
+    found = middleware_settings(manifest, served_name, sampled, metered, hot=hot)
+    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return found | ({"PYTHONPATH": os.pathsep.join(path)} if found or sleeps else {})
+
+
+def middleware_settings(
+    manifest: Manifest,
+    served_name: str,
+    sampled: SamplerSettings | None,
+    metered: UsageSettings | None,
+    *,
+    hot: bool,
+) -> dict[str, str]:
     found = {SAMPLER_VARIABLE: json.dumps(sampled)} if sampled is not None else {}
     found |= {METER_VARIABLE: json.dumps(metered)} if metered is not None else {}
     if manifest.adapter:
         found |= {ADAPTERS_VARIABLE: json.dumps({"model": served_name, "adapter": manifest.adapter})}
         found |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if hot else {}
-    path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return found | ({"PYTHONPATH": os.pathsep.join(path)} if found or sleeps else {})
+    return found

@@ -39,7 +39,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class UsageSettings(TypedDict):
-    """What a slot's server is told: where its lines go, its slot, and its release."""
+    """What a slot's server is told: where its lines go (empty: none are written), its slot, and its release."""
 
     folder: str
     slot: str
@@ -173,7 +173,7 @@ class Meter:
         finally:
             if asked:
                 self.tally.end(one.slot, asked, one.status, ended=one.ended, tokens=one.written)
-            if key and one.status == 200:
+            if key and one.status == 200 and self.settings["folder"]:
                 self.writer.offer(one.slot, one.row())
 
 
