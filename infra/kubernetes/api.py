@@ -4,6 +4,7 @@ thousand pods costs more than to ask for these."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -170,7 +171,7 @@ class Cluster:
         """urllib3's response, its body unread."""
         from urllib3.exceptions import HTTPError
 
-        client = client_of(self.context)
+        client = client_of(self.context, os.getpid())
         fields = {"Accept": "application/json", "Content-Type": "application/json"} | dict(headers)
         method, url, sent, content, _ = client.param_serialize(
             method,
@@ -195,8 +196,9 @@ class Cluster:
 
 
 @cache
-def client_of(context: str | None) -> ApiClient:
-    """Once a process. Raises InputError where there is neither a kubeconfig nor a pod's account."""
+def client_of(context: str | None, pid: int) -> ApiClient:
+    """Once a process: a child must not speak into its parent's connections. Raises InputError where there is neither a
+    kubeconfig nor a pod's account."""
     from kubernetes import config as found  # untyped
     from kubernetes.client import ApiClient, Configuration
 

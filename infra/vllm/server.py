@@ -136,10 +136,10 @@ def start_slot(
             raise ExternalError(f"port {port} of the slot is taken", hint=f"ss -ltnp 'sport = :{port}'") from error
     log.parent.mkdir(parents=True, exist_ok=True)
     begin_anew(log)
-    middleware = {"sampled": sampled is not None, "metered": metered is not None}
     arguments = vllm_arguments(
-        release, manifest, port=port, served_name=served_name, utilization=utilization, sleeps=sleeps, **middleware
-    )
+        release, manifest, port=port, served_name=served_name, utilization=utilization, sleeps=sleeps,
+        sampled=sampled is not None, metered=metered is not None,
+    )  # fmt: skip
     arguments += trace_arguments(traced)
     command = [str(serve_python()), "-X", mark_of(owner), "-m", VLLM, *arguments]
     environment = slot_environment(manifest, devices) | own_cores(index) | cores_of_workers(manifest.serving)

@@ -12,21 +12,23 @@ from pathlib import Path
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
 from configs.release import Manifest
+from infra.kubernetes.slot import SlotPods, wait_ready
 from infra.state.folder import state_folder
+from infra.state.start_time import timeout_of
 from infra.vllm.client import ask
 from infra.vllm.parity import check_parity
-from infra.vllm.server import SlotProcess, wait_started
+from infra.vllm.server import wait_started
 from serve.load.run import measuring
 from serve.proofs.baseline import Blue, keep_figures, measure_baseline, needs_baseline
 from serve.proofs.smoke import run_smoke
-from serve.record.environment import LoadGate
+from serve.record.environment import LoadGate, SlotServer
 
 WARM_REQUESTS = 4
 
 
 def prove(
     proof: str,
-    process: SlotProcess,
+    server: SlotServer,
     release: Path,
     manifest: Manifest,
     config: DeployConfig,
@@ -36,9 +38,12 @@ def prove(
 ) -> Mapping[str, object]:
     """`proof` is one of serve.record.event.PROOF; asked straight at the slot, never through the router. `blue`: what
     serves meanwhile; `last_start`: seconds that the environment's last start took."""
-    base_url = process.base_url
+    base_url = server.base_url
     if proof == "healthy":
-        wait_started(process, manifest, config.start_timeout_seconds, last_start)
+        if isinstance(server, SlotPods):
+            least = wait_ready(server, timeout_of(manifest, config.start_timeout_seconds, last_start), last_start)
+            return {"pods_ready_seconds": round(least, 1)}
+        wait_started(server, manifest, config.start_timeout_seconds, last_start)
         return {}
     if proof == "warm":
         return {"answers": len(ask_golden(base_url, release, manifest, config, WARM_REQUESTS))}
@@ -46,7 +51,7 @@ def prove(
         # /health says 200 while generation is broken: only a real answer is proof of life.
         (answer,) = ask_golden(base_url, release, manifest, config, 1)
         if not answer:
-            raise RefusedError(f"{manifest.reference}: a real request got an empty answer", hint=f"less {process.log}")
+            raise RefusedError(f"{manifest.reference}: a real request got an empty answer", hint=log_hint(server))
         own = run_smoke(Path(config.smoke), base_url, config.model) if config.smoke else {}
         return {"answer": answer[:120], **own}
     if proof == "parity":
@@ -58,7 +63,7 @@ def prove(
                 hint="tunegate evaluate CONFIG",
             )
         return asdict(parity)
-    return prove_load(process, release, manifest, config, load_gate, blue)
+    return prove_load(server, release, manifest, config, load_gate, blue)
 
 
 def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployConfig, count: int) -> list[str]:
@@ -81,8 +86,17 @@ def ask_golden(base_url: str, release: Path, manifest: Manifest, config: DeployC
     return asyncio.run(all_of_them())
 
 
+def log_hint(server: SlotServer) -> str:
+    return server.hint if isinstance(server, SlotPods) else f"less {server.log}"
+
+
+def name_of(server: SlotServer) -> str:
+    """Of the folder of its load test's figures."""
+    return server.name if isinstance(server, SlotPods) else str(server.port)
+
+
 def prove_load(
-    process: SlotProcess,
+    server: SlotServer,
     release: Path,
     manifest: Manifest,
     config: DeployConfig,
@@ -97,7 +111,7 @@ def prove_load(
     baseline, how = (
         measure_baseline(blue, settings, prompts, folder, measure) if needs_baseline(Path(config.gate)) else ({}, {})
     )
-    figures = measure(process.base_url, manifest, folder / str(process.port))
+    figures = measure(server.base_url, manifest, folder / name_of(server))
     keep_figures(folder, manifest.reference, settings, prompts, figures)
     verdict = load_gate(manifest.reference, figures | baseline)
     if verdict.outcome != "pass":
@@ -113,5 +127,5 @@ def prove_load(
         **figures,
         **baseline,
         **how,
-        "report": str(folder / str(process.port) / "report.html"),
+        "report": str(folder / name_of(server) / "report.html"),
     }

@@ -6,11 +6,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.environment.config import DeployConfig
+from configs.environment.placement import Kubernetes
 from configs.errors import ExternalError, InputError
 from configs.release import Manifest, read_manifest
 from configs.slots import SLOTS, Server, SlotName, other
@@ -18,6 +19,8 @@ from configs.verdict import Verdict
 from infra.boot import ProcessId, identify
 from infra.dvc.releases import folder_of
 from infra.haproxy.router import Router
+from infra.kubernetes.lease import Lease, held
+from infra.kubernetes.slot import SlotPods
 from infra.state.folder import state_folder
 from infra.state.home import settle
 from infra.vllm.server import SlotProcess, is_alive, recorded
@@ -29,6 +32,10 @@ SUPERVISOR = "supervisor"  # the agent that a deploy by hand leaves behind, and 
 LAST_TASK_SECONDS = 10.0  # of a holder that was ended: what it had begun is ended by then
 
 
+# What a slot is made of, here or in a cluster.
+SlotServer = SlotProcess | SlotPods
+
+
 class BusyError(InputError):
     """Another command, or the agent, holds the environment."""
 
@@ -36,7 +43,8 @@ class BusyError(InputError):
 @dataclass(frozen=True)
 class Environment:
     """Its settings, its record, its router. `report_progress` gets one line a step, for people; `load_gate` and
-    `compare` are the gate's; `token` is its holder's, `why` what a person says of the request."""
+    `compare` are the gate's; `token` and, in a cluster, `lease` are its holder's, `why` what a person says of the
+    request."""
 
     config: DeployConfig
     report_progress: Callable[[str], None] = lambda line: None
@@ -44,6 +52,7 @@ class Environment:
     compare: Compare | None = None
     token: int | None = None
     why: str | None = None
+    lease: Lease | None = None
 
     @property
     def folder(self) -> Path:
@@ -61,15 +70,25 @@ class Environment:
         """Where the slot's server of this number, from 0, writes what it has to say."""
         return self.folder / (f"{slot}-{number + 1}.log" if number else f"{slot}.log")
 
-    def process(self, state: State, slot: SlotName, number: int | None = None) -> SlotProcess | None:
-        """A server of the slot; without a number the first that nobody saw die."""
+    def server(self, state: State, slot: SlotName, number: int | None = None) -> SlotServer | None:
+        """A server of the slot, or its pods; without a number the first that nobody saw die."""
         facts = self.facts(state, slot, number)
-        return server_of(facts, self.record.owner) if facts else None
+        return server_of(self.config, slot, facts, self.record.owner) if facts else None
+
+    def process(self, state: State, slot: SlotName, number: int | None = None) -> SlotProcess | None:
+        """As `server`, of this machine."""
+        found = self.server(state, slot, number)
+        return found if isinstance(found, SlotProcess) else None
 
     def processes(self, state: State, slot: SlotName) -> list[SlotProcess]:
         """All of the slot's that are on record, the dead ones too."""
         found, owner = state.slots[slot], self.record.owner
-        return [server_of(one.process, owner) for _, one in sorted(found.servers.items())] if found else []
+        every = (
+            [server_of(self.config, slot, one.process, owner) for _, one in sorted(found.servers.items())]
+            if found
+            else []
+        )
+        return [one for one in every if isinstance(one, SlotProcess)]
 
     def facts(self, state: State, slot: SlotName, number: int | None = None) -> Started | None:
         """Of its server, as they were recorded when it was started."""
@@ -80,12 +99,13 @@ class Environment:
 
     def server_url(self, state: State, slot: SlotName) -> str:
         """Where the slot is asked, past the router: at one of its servers."""
-        process = self.process(state, slot)
-        return process.base_url if process else f"http://127.0.0.1:{self.config.slot_ports[SLOTS.index(slot)]}"
+        server = self.server(state, slot)
+        return server.base_url if server else f"http://127.0.0.1:{self.config.slot_ports[SLOTS.index(slot)]}"
 
     def server_urls(self, state: State, slot: SlotName) -> list[str]:
         """Of all that nobody saw die."""
-        found = [process.base_url for server, process in self.servers(state).items() if server[0] == slot]
+        here = [process for server, process in self.servers(state).items() if server[0] == slot]
+        found = [url for one in here for url in (one.urls() if isinstance(one, SlotPods) else [one.base_url])]
         return found or [self.server_url(state, slot)]
 
     def neighbour(self, state: State, slot: SlotName) -> SlotProcess | None:
@@ -97,13 +117,13 @@ class Environment:
         process, beside = self.process(state, slot), self.neighbour(state, slot)
         return process is not None and beside is not None and process.is_same_process(beside)
 
-    def slot_parts(self, state: State, slot: SlotName, number: int | None = None) -> tuple[SlotProcess, Path, Manifest]:
+    def slot_parts(self, state: State, slot: SlotName, number: int | None = None) -> tuple[SlotServer, Path, Manifest]:
         """Its server, its release's directory and manifest. Raises ExternalError where the record names no server."""
-        process, reference = self.process(state, slot, number), state.release_of(slot)
-        if process is None or reference is None:
+        server, reference = self.server(state, slot, number), state.release_of(slot)
+        if server is None or reference is None:
             raise ExternalError(f"slot {slot} has no server on record", hint=f"tunegate status {self.config.name}")
         directory = folder_of(reference) / "release"
-        return process, directory, read_manifest(directory)
+        return server, directory, read_manifest(directory)
 
     def created(self, reference: str) -> int:
         """When the release was made, in seconds since 1970; 0 where its manifest cannot be read here."""
@@ -112,11 +132,11 @@ class Environment:
         except (InputError, OSError):
             return 0
 
-    def servers(self, state: State) -> dict[Server, SlotProcess]:
+    def servers(self, state: State) -> dict[Server, SlotServer]:
         """Those of both slots whose crash is not on record."""
         owner = self.record.owner
         return {
-            (slot, number): server_of(one.process, owner)
+            (slot, number): server_of(self.config, slot, one.process, owner)
             for slot, found in state.slots.items()
             if found
             for number, one in found.servers.items()
@@ -125,18 +145,25 @@ class Environment:
 
     def died(self, state: State) -> frozenset[Server]:
         """Those of them that live no more."""
-        return frozenset(server for server, process in self.servers(state).items() if not is_alive(process))
+        return frozenset(server for server, process in self.servers(state).items() if not lives_on(process))
 
     def alive(self, state: State) -> frozenset[SlotName]:
         """Slots with a server: one whose crash is on record has none, even where its adapter's server serves the other
         slot."""
-        return frozenset(slot for (slot, _), process in self.servers(state).items() if is_alive(process))
+        return frozenset(slot for (slot, _), process in self.servers(state).items() if lives_on(process))
 
 
-def server_of(facts: Started, owner: str) -> SlotProcess:
+def server_of(config: DeployConfig, slot: SlotName, facts: Started, owner: str) -> SlotServer:
+    if "pods" in facts:
+        pods = facts["pods"]
+        return SlotPods(config, slot, pods["deployment"], pods["uid"], pods["address"], facts["port"])
     pid, port = facts["pid"], facts["port"]
     process = ProcessId(pid, facts["boot"], facts["ticks"]) if "ticks" in facts else recorded(pid, port)
     return SlotProcess(process, port, Path(facts["log"]), owner, facts.get("prefix", ""))
+
+
+def lives_on(server: SlotServer) -> bool:
+    return server.is_alive() if isinstance(server, SlotPods) else is_alive(server)
 
 
 @contextmanager
@@ -183,7 +210,8 @@ def locked(env: Environment, command: str = "command", follows: str | None = Non
         if follows:
             facts["follows"] = follows
         env.record.append("acquired", **facts)
-        yield replace(env, token=token)
+        with held(env.config) if isinstance(env.config.placement, Kubernetes) else nullcontext() as lease:
+            yield replace(env, token=token, lease=lease)
     finally:
         lock.release()
 

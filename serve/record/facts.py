@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from configs.slots import SlotName
 from infra.haproxy.lost import LostRequests
+from infra.kubernetes.slot import PodsFacts
 
 Mode = Literal["surge", "swap", "sleep", "adapter"]
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -119,16 +120,18 @@ class AdapterLimits(TypedDict):
 
 
 class Started(TypedDict):
-    """A server (infra.boot.ProcessId); with `prefix` one that both slots live in. Earlier versions wrote `create_time`,
-    seconds by the wall clock, and `room` for `adapter_limits`."""
+    """A server (infra.boot.ProcessId); with `prefix` one that both slots live in; with `pods` the Deployment of a slot,
+    and then no process. Earlier versions wrote `create_time`, seconds by the wall clock, and `room` for
+    `adapter_limits`."""
 
-    pid: int
+    pid: NotRequired[int]
+    pods: NotRequired[PodsFacts]
     server: NotRequired[int]
     boot: NotRequired[str]
     ticks: NotRequired[int]
     create_time: NotRequired[float]
     port: int
-    log: str
+    log: NotRequired[str]
     prefix: NotRequired[str]
     adapter_limits: NotRequired[AdapterLimits]
     room: NotRequired[AdapterLimits]

@@ -21,9 +21,10 @@ from serve.proofs import shadow
 from serve.proofs.baseline import Blue
 from serve.proofs.prove import prove
 from serve.record.environment import Environment
-from serve.record.facts import Crashed, Numbered, Placed, Started, Starting, Stopped
+from serve.record.facts import Crashed, Numbered, Placed, Planned, Started, Starting, Stopped
 from serve.record.state import State
 from serve.switch.gpus import await_memory, await_release, leaving, place_for, plan_gpus
+from serve.switch.pods import end_pods, is_in_cluster, stand_down, start_pods
 from serve.switch.shared_server import adapter_limits, end_server, port_for, ports_for, shared_server, why_not_shared
 from serve.switch.traffic import count_server, traffic_of
 from serve.watch.liveness import answers
@@ -39,7 +40,9 @@ def crash(env: Environment, state: State, slot: SlotName, why: str, number: int 
     One that the other slot lives in too is left alone while that one answers: then it was the adapter.
     """
     process = env.process(state, slot, number)
-    if env.is_shared(state, slot) and answers(env, state, other(slot)):
+    if is_in_cluster(env.config):
+        end_pods(env, slot, 0)
+    elif env.is_shared(state, slot) and answers(env, state, other(slot)):
         end_server(env, state, slot, drain_seconds=0)
     elif process:
         stop_slot(process, drain_seconds=0)
@@ -55,6 +58,10 @@ def numbered(number: int) -> Numbered:
 
 def measure_capacity(env: Environment, state: State, slot: SlotName, reference: str) -> None:
     """Surge, swap or adapter, by the memory that is there now; the arithmetic goes on record."""
+    if is_in_cluster(env.config):
+        placed: Planned = {"mode": "surge", "why": "surge: the cluster finds room for the pods of both slots"}
+        env.record.append("planned", slot, **{"release": reference, **placed})
+        return
     manifest = read_manifest(find(reference) / "release")
     serving = env.processes(state, state.active) if state.active else []
     separate = why_not_shared(env, state, state.active, manifest)
@@ -69,6 +76,9 @@ def start(env: Environment, state: State, slot: SlotName, reference: str, number
     verified. The intent is on disk before the process is."""
     directory = find_trusted(reference, env.config.signing) / "release"  # each file hashed, unless it is known
     manifest = read_manifest(directory)
+    if is_in_cluster(env.config):
+        start_pods(env, slot, manifest)
+        return
     shared = shared_server(env, state, slot, manifest)
     if shared:
         load_into_server(env, state, slot, shared, directory, manifest)
@@ -172,12 +182,6 @@ def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifes
         reap_orphan(port, env.record.owner)
 
 
-def stand_down(env: Environment, slot: SlotName) -> None:
-    """Before its server is another one, or none."""
-    if env.router.is_running():
-        env.router.set_standbys(env.router.standbys() - {slot})
-
-
 def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manifest: Manifest) -> None:
     """Before the server is: no answer of it may carry the digest of the one before."""
     env.router.set_server(slot, port, prefix)
@@ -230,13 +234,20 @@ def stop(env: Environment, state: State, slot: SlotName) -> None:
     the memory of its GPUs is back."""
     drained, open_streams = drain(env, state, slot)
     env.report_progress(f"retire {slot}, {open_streams} streams open")
+    if is_in_cluster(env.config):
+        end_pods(env, slot, KILL_SECONDS)
+    else:
+        end_processes(env, state, slot)
+    env.record.append("stopped", slot, **left(state, slot, drained, open_streams))
+
+
+def end_processes(env: Environment, state: State, slot: SlotName) -> None:
     held = leaving(env, state, slot)
     end_server(env, state, slot, KILL_SECONDS)
     if not await_release(held):
         env.report_progress(f"{slot} has ended, and its GPUs' memory is not back")
     for port in ports_for(env, state, slot):
         reap_orphan(port, env.record.owner)
-    env.record.append("stopped", slot, **left(state, slot, drained, open_streams))
 
 
 def left(state: State, slot: SlotName, drained: float, open_streams: int) -> Stopped:

@@ -13,7 +13,8 @@ from infra.vllm.server import SlotProcess
 from serve.record.environment import Environment
 from serve.record.state import State
 from serve.switch.gpus import await_memory
-from serve.switch.servers import drain, left, stand_down, stop
+from serve.switch.pods import stand_down
+from serve.switch.servers import drain, left, stop
 from serve.watch.liveness import answers
 
 # A PCIe bus moves some 20 GiB a second; a server that takes longer than this is started anew sooner.

@@ -53,11 +53,11 @@ class Liveness:
     def gets_on(self, env: Environment, state: State, server: Server) -> bool:
         """Of a server that both slots live in nobody can tell whose requests it counts."""
         slot, number = server
-        process = env.process(state, slot, number)
-        if process is None or env.is_shared(state, slot):
+        asked = env.server(state, slot, number)
+        if asked is None or env.is_shared(state, slot):
             return False
         before = self.progress.get(server)
-        now = self.progress[server] = read_progress(process.base_url)
+        now = self.progress[server] = read_progress(asked.base_url)
         return before is not None and now is not None and now > before
 
 
@@ -68,7 +68,7 @@ def answers(env: Environment, state: State, slot: SlotName, number: int = 0) -> 
 
     from infra.vllm.client import request_of
 
-    found, process = state.slots[slot], env.process(state, slot, number)
+    found, process = state.slots[slot], env.server(state, slot, number)
     if found is None or process is None or "healthy" not in found.servers[number].proofs:
         return True
     directory = folder_of(found.release) / "release"

@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "mlflow": {"files", "git", "masking.py", "state"},
         "vllm": {"boot.py", "files", "nvml.py", "served_messages.py", "state", "terminal.py", "tokenizer.py"},
         "haproxy": {"boot.py", "files", "git", "state"},
-        "kubernetes": {"boot.py", "files", "haproxy", "state", "vllm"},
+        "kubernetes": {"boot.py", "files", "haproxy", "state", "terminal.py", "vllm"},
         "gitlab": {"dvc", "git", "mlflow", "signing.py"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},
         "commands": {"*"},
