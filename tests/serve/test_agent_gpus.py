@@ -27,7 +27,7 @@ from serve.deploy import stop_all
 from serve.plan.devices import Need
 from serve.switch.gpus import place_for
 from serve.view.status import status
-from tests.support.agent_scene import Scene, digest, folder
+from tests.support.agent_scene import QUICK, Scene, digest, folder
 from tests.support.fake_servers import misbehave, publish_fake, two_servers_a_slot
 from tests.support.kills import kill
 
@@ -106,7 +106,9 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Gpu
 
 @pytest.fixture
 def scene(folder: Path, gpus: Gpus) -> Iterator[Scene]:
-    found = Scene(**two_servers_a_slot() | {"slots": {"servers": 1, "devices": "auto"}})
+    # None of these servers hangs; the fake of NVML keeps two cores busy.
+    patient = {"slots": {"servers": 1, "devices": "auto"}, "supervision": QUICK | {"probe_timeout_seconds": 20}}
+    found = Scene(**two_servers_a_slot() | patient)
     yield found
     stop_all(found.env)
 
