@@ -213,7 +213,7 @@ class Agent:
         }
         wanted = {"traffic.map": {"green": str(green), "paused": "0"}, "releases.map": releases, "servers.map": servers}
         healed = self.env.router.self_heal(wanted)
-        healed += ["servers"] if self.env.router.servers.heal() else []
+        healed += ["servers"] if self.env.router.heal_servers() else []
         if healed:
             self.env.report_progress(f"not as the record has it, put right: {', '.join(healed)}")
 

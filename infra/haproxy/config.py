@@ -12,19 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.environment.config import DeployConfig
+from configs.environment.placement import Kubernetes
 from configs.environment.router import SCOPES, OpenPath, Scope
 from configs.errors import InputError
 from configs.section import JsonObject
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.jwks import SigningKey, read_jwks
 from infra.haproxy.members import Member
-from infra.haproxy.servers import server_names, variable
+from infra.haproxy.servers import (
+    LOOPBACK,
+    NOWHERE,
+    local_places,
+    pod_variable,
+    room_of,
+    server_names,
+    variable,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.jinja")
 BACKLOG = 2048  # of vLLM's listening socket: uvicorn's default
+CHECK_MILLISECONDS = 250
 # What HAProxy itself answers; everything else is refused by a rule of the template, or answered by vLLM.
 ERRORS = (
     (400, "invalid_request_error", "the request is malformed"),
@@ -80,18 +90,49 @@ NO_REQUEST = ("request_id", "key", "method", "path", "environment", "slot", "ser
 @dataclass(frozen=True)
 class Behind:
     """One environment behind the router. `suffix`: of its backends, servers and entries of maps; `servers`: by slot and
-    name, where each is; `facts`: what /v1/models says of its model, as a log-format string."""
+    name, where each is; `facts`: what /v1/models says of its model, as a log-format string; `pods`: at most so many in
+    a slot, where its servers are pods."""
 
     name: str
     model: str
     suffix: str
     servers: dict[SlotName, dict[str, str]]
     facts: str
+    pods: int | None = None
 
     @classmethod
     def of(cls, name: str, model: str, suffix: str, ports: Mapping[SlotName, Sequence[int]]) -> Behind:
         servers = {slot: addresses(ports[slot], slot, suffix) for slot in SLOTS}
         return cls(name, model, suffix, servers, log_format_of(facts_of(model)))
+
+    @classmethod
+    def host(cls, config: DeployConfig) -> Behind:
+        """The environment whose router it is."""
+        if not isinstance(config.placement, Kubernetes):
+            return cls.of(config.name, config.model, "", {slot: config.ports_of(slot) for slot in SLOTS})
+        room = room_of(config.placement)
+        servers = {slot: {name: place_of_pod(name) for name in server_names(slot, room)} for slot in SLOTS}
+        return cls(config.name, config.model, "", servers, log_format_of(facts_of(config.model)), config.placement.most)
+
+    @property
+    def check_milliseconds(self) -> int:
+        """Between two looks at a server: of a slot with many pods more, so that a router makes at most a thousand looks
+        a second."""
+        return max(CHECK_MILLISECONDS, 2 * (self.pods or 0))
+
+    @property
+    def connect_milliseconds(self) -> int:
+        """On loopback it takes no time; through a network a packet may be lost, and sent again."""
+        return 250 if self.pods is None else 1000
+
+    def own(self, name: str) -> str:
+        """What a server's line says after its place, in its own slot's backend. Without a pod it is in maintenance."""
+        return f' "${{{pod_variable(name, "STATE")}-disabled}}"' if self.pods else ""
+
+    def backup(self, owner: SlotName, name: str) -> str:
+        """The same in the other slot's. A pod is looked at once, for both."""
+        tracked = f" no-check observe none track {owner}/{name}" if self.pods else ""
+        return f' backup{tracked} "${{{self.variable(owner)}}}"'
 
     def variable(self, slot: SlotName) -> str:
         return variable(slot, self.suffix, "STANDBY")
@@ -101,13 +142,14 @@ def render(config: DeployConfig, members: Mapping[str, Member] | None = None) ->
     """HAProxy's configuration file; whatever a YAML may say is a number, one of a few words, or passes `word`.
     `members`: the environments behind it beside its own."""
     router = config.router
-    own = Behind.of(config.name, config.model, "", {slot: config.ports_of(slot) for slot in SLOTS})
+    own = Behind.host(config)
     others = [Behind.of(name, one["model"], f".{name}", one["ports"]) for name, one in sorted((members or {}).items())]
     return (
         template()
         .render(
             router=router,
-            address=word(f"[{router.host}]" if ":" in router.host else router.host),
+            address=(address := word(f"[{router.host}]" if ":" in router.host else router.host)),
+            inside=LOOPBACK if own.pods is None else address,
             user=own_user(),
             slots=list(SLOTS),
             environments=[own, *others],
@@ -130,9 +172,14 @@ def render(config: DeployConfig, members: Mapping[str, Member] | None = None) ->
 
 
 def addresses(ports: Sequence[int], slot: SlotName, suffix: str) -> dict[str, str]:
-    """By the server's name: its port, or what the environment says of it."""
-    first, *others = zip(server_names(slot + suffix, len(ports)), ports, strict=True)
-    return {first[0]: f'"${{{variable(slot, suffix, "PORT")}}}"'} | {name: str(port) for name, port in others}
+    """By the server's name: its place, or what the environment says of it."""
+    first, *others = zip(server_names(slot + suffix, len(ports)), local_places(ports), strict=True)
+    return {first[0]: f'{LOOPBACK}:"${{{variable(slot, suffix, "PORT")}}}"'} | dict(others)
+
+
+def place_of_pod(name: str) -> str:
+    """What the environment says of it; what starts and knows nothing knows no pod."""
+    return f'"${{{pod_variable(name, "PLACE")}-{NOWHERE}}}"'
 
 
 @cache

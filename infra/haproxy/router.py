@@ -15,7 +15,7 @@ from infra.boot import Moment
 from infra.haproxy.lost import LostRequests, read_lost
 from infra.haproxy.replaced import ReplacedProcesses
 from infra.haproxy.runtime_api import Admin, read_map_file
-from infra.haproxy.servers import Servers, Traffic, release_entries, server_entry
+from infra.haproxy.servers import LOOPBACK, Servers, Traffic, release_entries, server_entry
 from infra.haproxy.shared_process import SharedProcess
 
 
@@ -153,7 +153,7 @@ class Router:
         """Where the slot's requests go, while none does: another port than its own, and a prefix to their paths, where
         it lives in the other's server."""
         self.admin.set_entries("servers.map", {slot + self.suffix: server_entry(port, prefix)})
-        self.servers.move(slot, port)
+        self.servers.move(slot, f"{LOOPBACK}:{port}")
 
     def spent(self) -> dict[str, str]:
         return read_map_file(self.folder / "spent.map")
@@ -161,6 +161,10 @@ class Router:
     def set_spent(self, periods: dict[str, str]) -> None:
         """By the name of a key: the day or month (UTC) for which it is refused, its budget being spent."""
         self.admin.write_map("spent.map", periods)
+
+    def heal_servers(self) -> bool:
+        """Whether the running process had other servers or standbys than were last set; they are put right."""
+        return self.servers.heal()
 
     def missing_servers(self) -> list[str]:
         return self.servers.missing()

@@ -7,13 +7,15 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ExternalError
 from infra.files.atomic import write_private
 from infra.haproxy.counts import Counts, read_counts, read_facts
+
+COMMANDS_AT_ONCE = 500  # some 40 KiB: a line must fit HAProxy's buffer, which holds a request's body
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Admin:
             raise ExternalError(
                 f"HAProxy's admin socket {self.folder}/admin.sock does not answer: {error}", hint=self.hint
             ) from error
+
+    def ask_all(self, commands: Iterable[str]) -> None:
+        """Many at once, whose answers are empty or say nothing new. Raises ExternalError if nobody answers."""
+        every = list(commands)
+        for first in range(0, len(every), COMMANDS_AT_ONCE):
+            self.ask(";".join(every[first : first + COMMANDS_AT_ONCE]))
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:

@@ -2,6 +2,9 @@
 
 Every slot's backend knows the other slot's server as its backup: HAProxy itself sends it requests while the slot's own
 server is down, whoever else is dead, if it was named a standby.
+
+Processes of this machine have each a port of their own. Pods come and go: a slot has room for so many servers, which
+lead nowhere until one is given a pod (infra/router_pod/assign.py).
 """
 
 from __future__ import annotations
@@ -10,15 +13,21 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from configs.environment.config import DeployConfig
+from configs.environment.placement import Kubernetes
 from configs.errors import ExternalError
 from configs.slots import SLOTS, SlotName, other
-from infra.files.atomic import write_private
+from infra.files.atomic import read_json, write_private
 from infra.haproxy.counts import Counts
 from infra.haproxy.replaced import ReplacedProcesses, summed
 from infra.haproxy.runtime_api import Admin, read_map_file
 
-IN_MAINTENANCE = 0x01  # SRV_ADMF_FMAINT, of srv_admin_state
+IN_MAINTENANCE, DRAINING = 0x01, 0x08  # SRV_ADMF_FMAINT and SRV_ADMF_FDRAIN, of srv_admin_state
+LOOPBACK = "127.0.0.1"
+NOWHERE = f"{LOOPBACK}:1"  # of a server that has no pod: it is in maintenance, so nobody is sent there
+PODS = "pods.json"
 
 
 @dataclass(frozen=True)
@@ -32,40 +41,67 @@ class Traffic:
     left_by_client: int
 
 
+class ServerState(NamedTuple):
+    """`place`: ADDRESS:PORT. By a command, not by what it tracks: `is_out` (maintenance), `is_draining` (what is open
+    goes on, nothing new comes)."""
+
+    place: str
+    is_out: bool = False
+    is_draining: bool = False
+
+
 @dataclass(frozen=True)
 class Servers:
-    """`ports`: of each slot's servers; that of its first one as long as servers.map says nothing else. `suffix`: what
-    tells an environment behind another one's router from that one (infra/haproxy/members.py)."""
+    """`places`: ADDRESS:PORT of each slot's servers; that of its first one as long as servers.map says nothing else.
+    `suffix`: what tells an environment behind another one's router from that one (infra/haproxy/members.py)."""
 
     admin: Admin
-    ports: Mapping[SlotName, Sequence[int]]
+    places: Mapping[SlotName, Sequence[str]]
     suffix: str = ""
+    are_pods: bool = False
 
-    def port(self, slot: SlotName) -> int:
+    @classmethod
+    def of(cls, admin: Admin, config: DeployConfig, suffix: str = "") -> Servers:
+        """A config's own."""
+        if isinstance(config.placement, Kubernetes):
+            return cls(admin, {slot: [NOWHERE] * room_of(config.placement) for slot in SLOTS}, suffix, are_pods=True)
+        return cls(admin, {slot: local_places(config.ports_of(slot)) for slot in SLOTS}, suffix)
+
+    def place(self, slot: SlotName) -> str:
+        """Of the slot's first server."""
         said = read_map_file(self.admin.folder / "servers.map").get(slot + self.suffix, "").partition("|")[0]
-        return int(said) if said.isdigit() else self.ports[slot][0]
+        return f"{LOOPBACK}:{said}" if said.isdigit() else said or self.places[slot][0]
 
     def backend(self, slot: SlotName) -> str:
         return slot + self.suffix
 
     def names(self, slot: SlotName) -> list[str]:
-        return server_names(self.backend(slot), len(self.ports[slot]))
+        return server_names(self.backend(slot), len(self.places[slot]))
 
     def environment(self) -> dict[str, str]:
         """What HAProxy's configuration leaves open: a process that starts now begins with what is so now."""
         standbys = self.standbys()
-        return {variable(slot, self.suffix, "PORT"): str(self.port(slot)) for slot in SLOTS} | {
+        found = {
             variable(slot, self.suffix, "STANDBY"): "enabled" if slot in standbys else "disabled" for slot in SLOTS
         }
+        if self.are_pods:
+            return found | self.pods_environment()
+        return found | {variable(slot, self.suffix, "PORT"): self.place(slot).rpartition(":")[2] for slot in SLOTS}
 
-    def move(self, slot: SlotName, port: int) -> None:
+    def pods_environment(self) -> dict[str, str]:
+        """As they were last assigned, by a file: HAProxy may have died, and its state with it."""
+        found: dict[str, str] = {}
+        for name, place in (read_json(self.admin.folder / PODS) or {}).items():
+            found |= {pod_variable(name, "PLACE"): place, pod_variable(name, "STATE"): "enabled"}
+        return found
+
+    def move(self, slot: SlotName, place: str) -> None:
         """Raises ExternalError if HAProxy does not confirm."""
         with self.admin.changing():
-            for backend in SLOTS:
-                server = f"{self.backend(backend)}/{self.backend(slot)}"
-                self.admin.ask(f"set server {server} addr 127.0.0.1 port {port}")
-        if self.states().get((self.backend(slot), self.backend(slot)), (0, False))[0] != port:
-            raise ExternalError(f"HAProxy did not take port {port} for {slot}", hint=self.admin.hint)
+            self.admin.ask_all(set_place(self.backend(backend), self.backend(slot), place) for backend in SLOTS)
+        found = self.states().get((self.backend(slot), self.backend(slot)))
+        if found is None or found.place != place:
+            raise ExternalError(f"HAProxy did not take {place} for {slot}", hint=self.admin.hint)
 
     def missing(self) -> list[str]:
         """Servers that the running process does not know: it was started when a slot had fewer."""
@@ -73,9 +109,10 @@ class Servers:
         return [name for slot in SLOTS for name in self.names(slot) if (self.backend(slot), name) not in seen]
 
     def mark_up(self, slot: SlotName) -> None:
-        """Whoever gives it traffic has seen it answer: HAProxy's own next look may be a quarter of a second away."""
-        for name in self.names(slot):
-            self.admin.ask(f"set server {self.backend(slot)}/{name} health up")
+        """Whoever gives it traffic has seen it answer: HAProxy's own next look may be a quarter of a second away. Of
+        pods nobody has seen each."""
+        if not self.are_pods:
+            self.admin.ask_all(f"set server {self.backend(slot)}/{name} health up" for name in self.names(slot))
 
     @property
     def standby_file(self) -> Path:
@@ -92,40 +129,43 @@ class Servers:
         with self.admin.changing():
             write_private(self.standby_file, " ".join(sorted(slots)))
             for slot in SLOTS:
-                for name in self.names(slot):
-                    server, state = f"{self.backend(other(slot))}/{name}", "ready" if slot in slots else "maint"
-                    self.admin.ask(f"set server {server} state {state}")
+                state = "ready" if slot in slots else "maint"
+                self.admin.ask_all(
+                    f"set server {self.backend(other(slot))}/{name} state {state}" for name in self.names(slot)
+                )
 
     def heal(self) -> bool:
         """Whether the running process differed from what was last set, by hand or by a lost word; it is put right."""
         standbys, seen = self.standbys(), self.states()
         wanted = {
-            (self.backend(backend), name): (port, backend != slot and slot not in standbys)
+            (self.backend(backend), name): ServerState(place, backend != slot and slot not in standbys)
             for backend in SLOTS
             for slot in SLOTS
-            for name, port in zip(self.names(slot), (self.port(slot), *self.ports[slot][1:]), strict=True)
+            for name, place in zip(self.names(slot), (self.place(slot), *self.places[slot][1:]), strict=True)
         }
         if seen == wanted:
             return False
-        for (backend, name), (port, _) in wanted.items():
-            self.admin.ask(f"set server {backend}/{name} addr 127.0.0.1 port {port}")
-            if name.startswith(backend):
-                self.admin.ask(f"set server {backend}/{name} state ready")
+        self.admin.ask_all(set_place(backend, name, one.place) for (backend, name), one in wanted.items())
+        self.admin.ask_all(
+            f"set server {backend}/{name} state ready" for backend, name in wanted if name.startswith(backend)
+        )
         self.set_standbys(standbys)
         return True
 
-    def states(self) -> dict[tuple[str, str], tuple[int, bool]]:
-        """By backend and server: its port, and whether it is in maintenance."""
+    def states(self) -> dict[tuple[str, str], ServerState]:
+        """By backend and server."""
         _, header, *lines = self.admin.ask("show servers state").splitlines()
         names = header.removeprefix("# ").split()
-        rows = [dict(zip(names, line.split(), strict=False)) for line in lines if line]
+        columns = ("be_name", "srv_name", "srv_addr", "srv_port", "srv_admin_state")
+        backend, name, address, port, admin = map(names.index, columns)
+        ours = {*map(self.backend, SLOTS)}
+        rows = (line.split() for line in lines if line)
         return {
-            (row["be_name"], row["srv_name"]): (
-                int(row["srv_port"]),
-                bool(int(row["srv_admin_state"]) & IN_MAINTENANCE),
+            (row[backend], row[name]): ServerState(
+                f"{row[address]}:{row[port]}", bool(int(row[admin]) & IN_MAINTENANCE), bool(int(row[admin]) & DRAINING)
             )
             for row in rows
-            if row["be_name"] in map(self.backend, SLOTS)
+            if row[backend] in ours
         }
 
     def traffic(self) -> dict[SlotName, Traffic]:
@@ -177,6 +217,26 @@ def is_server_of(server: str, backend: str) -> bool:
 def server_names(backend: str, count: int) -> list[str]:
     """As HAProxy and its statistics have them: the first is named as its slot's backend."""
     return [backend, *(f"{backend}-{number + 1}" for number in range(1, count))]
+
+
+def room_of(placement: Kubernetes) -> int:
+    """Servers of a slot: for each of its pods, and for those that come before others have gone."""
+    return placement.most + placement.most // 4 + 1
+
+
+def local_places(ports: Sequence[int]) -> list[str]:
+    return [f"{LOOPBACK}:{port}" for port in ports]
+
+
+def set_place(backend: str, name: str, place: str) -> str:
+    """The command. What is open stays where it is. The address of IPv6 has colons of its own."""
+    address, _, port = place.rpartition(":")
+    return f"set server {backend}/{name} addr {address} port {port}"
+
+
+def pod_variable(name: str, what: str) -> str:
+    """Of HAProxy's environment: of the server of this name."""
+    return f"{name.upper().replace('-', '_')}_{what}"
 
 
 def variable(slot: SlotName, suffix: str, what: str) -> str:

@@ -19,7 +19,7 @@ from infra.haproxy.openapi import documents
 from infra.haproxy.process import check_haproxy, start_haproxy, stop_haproxy
 from infra.haproxy.replaced import ReplacedProcesses
 from infra.haproxy.runtime_api import Admin, read_map_file
-from infra.haproxy.servers import Servers
+from infra.haproxy.servers import Servers, local_places
 from infra.haproxy.tls import differs, renew, tls_files
 from infra.state.folder import state_folder
 
@@ -54,7 +54,7 @@ class SharedProcess:
 
     @property
     def servers(self) -> Servers:
-        return Servers(self.admin, {slot: self.config.ports_of(slot) for slot in SLOTS}, self.suffix)
+        return Servers.of(self.admin, self.config, self.suffix)
 
     @property
     def replaced(self) -> ReplacedProcesses:
@@ -152,9 +152,10 @@ class SharedProcess:
 
     def environment(self) -> dict[str, str]:
         """Of the HAProxy that starts now: of every environment behind it."""
-        found = Servers(self.admin, {slot: self.host.ports_of(slot) for slot in SLOTS}).environment()
+        found = Servers.of(self.admin, self.host).environment()
         for name, member in self.members().items():
-            found |= Servers(self.admin, member["ports"], f".{name}").environment()
+            places = {slot: local_places(ports) for slot, ports in member["ports"].items()}
+            found |= Servers(self.admin, places, f".{name}").environment()
         return found
 
     def touch_maps(self) -> None:
