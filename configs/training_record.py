@@ -29,13 +29,23 @@ class ValidationPoint(TypedDict):
     eval_distinct_answers: NotRequired[float]
 
 
+class Resumption(TypedDict):
+    """A training went on from the checkpoint of `step`, in `world_size` processes."""
+
+    step: int
+    world_size: int
+
+
 class RunFacts(TypedDict):
     """What a resumed training must find as it was, also checkpoints/run.json; `key`: of its config and data,
+    `threads`: of each process, `world_size`: processes that began it, `resumed`: each time that it went on,
     `first_loss`: a text model's validation loss before its first step."""
 
     key: str
     threads: int
     micro_batch: int
+    world_size: NotRequired[int]
+    resumed: NotRequired[list[Resumption]]
     diverged: NotRequired[str]
     first_loss: NotRequired[float]
 

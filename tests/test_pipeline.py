@@ -20,7 +20,9 @@ LEFT_OUT = {"calls-spoiled", "sentiment-sweep", "llama-8b-lora", "llama-8b-qlora
 # Writes files, reads git, brings bytes that are named by their digest: decides nothing that a stage puts out.
 PLUMBING = (
     "infra/boot.py",
+    "infra/checkpoints/",
     "infra/dvc/",
+    "infra/engines/",
     "infra/files/",
     "infra/git/",
     "infra/hub.py",

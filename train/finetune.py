@@ -4,6 +4,9 @@ where memory runs out."""
 from __future__ import annotations
 
 import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from configs.digest import key_of
@@ -12,10 +15,20 @@ from configs.paths import RunPaths
 from configs.release import read_manifest
 from configs.run.config import RunConfig
 from configs.training_record import RunFacts, TrainingRecord, read_training_record
+from infra.checkpoints.store import CheckpointStore
+from infra.engines.restarts import Attempts, newest_step
 from train.data.prepared import read_card
-from train.loop.checkpoints import last_checkpoint, open_run, remember
+from train.loop.checkpoints import last_checkpoint, open_run, read_facts, remember
 from train.loop.memory import is_out_of_memory, next_micro_batch, thread_count, use_threads
-from train.loop.processes import die_with_launcher, is_main, is_worker, must_launch, report_out_of_memory, run_processes
+from train.loop.processes import (
+    agree,
+    die_with_launcher,
+    is_main,
+    is_worker,
+    must_launch,
+    report_out_of_memory,
+    run_processes,
+)
 from train.loop.stopping import DivergedError
 from train.loop.trainer import Tracker, train_once
 from train.model.base import make_base
@@ -38,7 +51,7 @@ def finetune(
         del settings["compile"]  # it was no key once: what was trained then is trained
     asked: list[Any] = [config.evaluate.model_dump()] if config.task == "grpo" else []  # scored as evaluate scores
     if config.launch.shards:  # its checkpoints are those of so many processes
-        asked.append(config.launch.model_dump())
+        asked.append(config.launch.model_dump(include={"processes", "nodes", "strategy"}))
     key = key_of(
         config.task,
         config.problem,
@@ -51,17 +64,45 @@ def finetune(
     finished = read_training_record(paths)
     if finished and finished.get("key") == key:
         return finished
-    threads = max(1, thread_count() // config.launch.processes)
-    facts = open_run(paths.checkpoints, {"key": key, "threads": threads, "micro_batch": config.train.batch_size})
+    fresh: RunFacts = {
+        "key": key,
+        "threads": config.launch.threads or share_of_threads(config.launch.processes),
+        "micro_batch": config.train.batch_size,
+        "world_size": config.launch.world_size,
+    }
+    if must_launch(config):
+        record = launch(config, paths, fresh)
+    else:
+        record = train_here(config, paths, tracker, base, card["labels"], fresh, show, rewards)
+    if not is_worker():
+        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    return record
+
+
+def share_of_threads(processes: int) -> int:
+    """Of each process on this machine. A worker was given its share."""
+    return thread_count() if is_worker() else max(1, thread_count() // processes)
+
+
+def train_here(
+    config: RunConfig,
+    paths: RunPaths,
+    tracker: Tracker,
+    base: Path,
+    labels: list[str],
+    fresh: RunFacts,
+    show: bool,
+    rewards: Rewards | None,
+) -> TrainingRecord:
+    """In this process, alone or beside others of its launch."""
+    url = config.launch.checkpoints
+    store = CheckpointStore.open(url, config.name, fresh["key"]) if url and is_main() else None
+    facts = agree(lambda: open_run(paths.checkpoints, fresh, store))
     refuse_diverged(facts, paths)
     use_threads(facts["threads"])
     while True:
         try:
-            record = (
-                launch(config, paths, facts)
-                if must_launch(config)
-                else train_once(config, paths, tracker, base, card["labels"], facts, show, rewards)
-            )
+            record = train_once(config, paths, tracker, base, labels, facts, show, rewards, store)
             break
         except DivergedError as error:
             facts["diverged"] = error.message
@@ -74,17 +115,31 @@ def finetune(
             report_out_of_memory()
         facts["micro_batch"] = next_micro_batch(facts["micro_batch"], config.launch.world_size, config.least_rows)
         remember(paths.checkpoints, facts)
-    if not is_worker():
-        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+    if store:
+        with suppress(Exception):  # the model stands: what is left there costs room alone
+            store.remove()
     return record
 
 
-def launch(config: RunConfig, paths: RunPaths, facts: RunFacts) -> TrainingRecord:
-    try:
-        return run_processes(config, paths)
-    except ExternalError:
-        refuse_diverged(open_run(paths.checkpoints, facts), paths)  # rank 0 has remembered it
-        raise
+def launch(config: RunConfig, paths: RunPaths, fresh: RunFacts) -> TrainingRecord:
+    """In processes of their own, all started again from the last checkpoint when one of them is lost: so often without
+    progress as `launch.restarts` says. Several nodes are started again by who started them."""
+    attempts = Attempts(newest_step(paths.checkpoints))
+    while True:
+        facts = read_facts(paths.checkpoints, fresh["key"]) or fresh
+        refuse_diverged(facts, paths)
+        try:
+            return run_processes(config, paths, facts["threads"])
+        except MemoryError:
+            facts = read_facts(paths.checkpoints, fresh["key"]) or fresh if config.launch.nodes == 1 else facts
+            smaller = next_micro_batch(facts["micro_batch"], config.launch.world_size, config.least_rows)
+            remember(paths.checkpoints, {**facts, "micro_batch": smaller})
+        except ExternalError as error:
+            refuse_diverged(read_facts(paths.checkpoints, fresh["key"]) or fresh, paths)  # rank 0 has remembered it
+            attempts = attempts.after(newest_step(paths.checkpoints))
+            if config.launch.nodes > 1 or attempts.without_progress > config.launch.restarts:
+                raise
+            print(f"{error.message}: all processes start again from the last checkpoint", file=sys.stderr)
 
 
 def refuse_diverged(facts: RunFacts, paths: RunPaths) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from configs.section import Section
 from configs.task import Task
+from configs.training.engine import Kubernetes, Ray, Slurm
 from configs.training.lora import CHANGES_BASE
 from configs.training.train import BITSANDBYTES, Train
 
@@ -29,6 +30,47 @@ class Launch(Section):
         description="ddp: each process holds the whole model; fsdp: a shard of every weight, gradient and moment "
         "(FSDP2, arXiv:2304.11277), for a model that one GPU cannot hold",
     )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="of each process; null: an even share of the machine's. Sums over other numbers of threads round "
+        "otherwise: with a number here every machine of one kind gives the same bytes",
+    )
+    engine: Literal["local", "slurm", "ray", "kubernetes"] = Field(
+        "local", description="who starts the processes, and starts them again: this machine, or a cluster's own"
+    )
+    restarts: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="how often all processes start again from the last checkpoint, without a new one, before it fails",
+    )
+    checkpoints: str | None = Field(
+        None,
+        min_length=1,
+        description="a path or s3://… to which each checkpoint is sent too, and from which a training goes on whose "
+        "own are lost",
+    )
+    slurm: Slurm = Slurm()
+    ray: Ray = Ray()
+    kubernetes: Kubernetes = Kubernetes()
+
+    @field_validator("checkpoints")
+    @classmethod
+    def store_is_known(cls, url: str | None) -> str | None:
+        if url and "://" in url and not url.startswith("s3://"):
+            raise ValueError("a path or s3://…")
+        return url
+
+    @model_validator(mode="after")
+    def engine_has_what_it_needs(self) -> Launch:
+        sections = {"slurm": self.slurm != Slurm(), "ray": self.ray != Ray(), "kubernetes": self.kubernetes.given}
+        if others := [name for name, given in sections.items() if given and name != self.engine]:
+            raise ValueError(f"launch.engine {others[0]} with launch.{others[0]}")
+        if self.engine == "kubernetes" and not (self.kubernetes.image and self.kubernetes.volume):
+            raise ValueError("launch.kubernetes.image and volume with launch.engine kubernetes")
+        return self
 
     @model_validator(mode="after")
     def shards_among_some(self) -> Launch:

@@ -34,6 +34,8 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     },
     "infra": {
         "files": set(),
+        "checkpoints": set(),
+        "engines": {"files", "masking.py", "processes.py"},
         "state": {"boot.py", "files"},
         "git": {"masking.py"},
         "dvc": {"files", "git", "masking.py", "signing.py", "state"},

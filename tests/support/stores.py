@@ -160,6 +160,8 @@ def s3(folder: Path, *buckets: str) -> Iterator[tuple[Server, str]]:
         "-s3",
         f"-s3.port={port}",
         f"-s3.config={folder / 's3.json'}",
+        "-s3.port.iceberg=0",  # their ports are the same for every server of this machine
+        "-s3.port.lance=0",
     ]
     command += [
         f"-master.port={master}",

@@ -39,7 +39,8 @@ class Clock:
 
 
 class Watcher(TrainerCallback):
-    """`clock` says how long the steps took. `before_training` is called once the model stands where it trains.
+    """`clock` says how long the steps took. `before_training` is called once the model stands where it trains,
+    `after_checkpoint` in the main process with the step of each whole checkpoint and of the best one.
 
     Raises DivergedError out of the training when it diverges, before that step's checkpoint is written.
     """
@@ -53,9 +54,10 @@ class Watcher(TrainerCallback):
         show: bool = True,
         goal: Goal = BY_LOSS,
         before_training: Callable[[], None] = lambda: None,
+        after_checkpoint: Callable[[int, int | None], None] = lambda step, best_step: None,
     ) -> None:
         self.name, self.settings, self.schedule, self.goal = name, settings, schedule, goal
-        self.log_metrics, self.before_training = log_metrics, before_training
+        self.log_metrics, self.before_training, self.after_checkpoint = log_metrics, before_training, after_checkpoint
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -117,6 +119,7 @@ class Watcher(TrainerCallback):
         wait_for_others()  # each has written a file of its own into it
         if state.is_world_process_zero:
             complete_checkpoint(Path(args.output_dir), state.global_step, state.best_global_step)
+            self.after_checkpoint(state.global_step, state.best_global_step)
         self.clock.start()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

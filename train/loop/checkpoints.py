@@ -7,10 +7,12 @@ when it is thrown away. So whatever the instant of a kill, what is marked is who
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import cast
 
 from configs.training_record import RunFacts
+from infra.checkpoints.store import CheckpointStore, DamagedError, Stored
 from infra.files.atomic import read_json, write_json
 
 COMPLETE = "complete"
@@ -20,15 +22,60 @@ RUN = "run.json"
 RESUMED_FROM = ("optimizer.pt", "optimizer_0", "scheduler.pt", "rng_state*.pth", "scaler.pt")
 
 
-def open_run(folder: Path, fresh: RunFacts) -> RunFacts:
-    """The remembered facts of this very config and data (`key`); of any other, all checkpoints are thrown away and
-    `fresh` is remembered."""
+def read_facts(folder: Path, key: str) -> RunFacts | None:
+    """The remembered facts of this very config and data."""
     found = read_json(folder / RUN)
-    if found and found.get("key") == fresh["key"]:
-        return cast(RunFacts, found)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return remember(folder, fresh)
+    return cast(RunFacts, found) if found and found.get("key") == key else None
+
+
+def open_run(folder: Path, fresh: RunFacts, store: CheckpointStore | None = None) -> RunFacts:
+    """The remembered facts of this very config and data (`key`); of any other, all checkpoints are thrown away and
+    `fresh` is remembered. What the store has that is newer is brought here, and its facts with it."""
+    found = read_facts(folder, fresh["key"])
+    if found is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        found = remember(folder, fresh)
+    for left in folder.glob(".*"):  # what a killed run was sending or bringing
+        shutil.rmtree(left, ignore_errors=True)
+    restored = restore(store, folder) if store else None
+    return remember(folder, restored) if restored else found
+
+
+def restore(store: CheckpointStore, folder: Path) -> RunFacts | None:
+    """Brings the newest checkpoint that verifies, and the best one that it knows of, where it is newer than the newest
+    here; its facts. Torn uploads are removed."""
+    for torn in store.clean():
+        print(f"{store.url}: removed {torn}, which was not sent to its end", file=sys.stderr)
+    newest = last_checkpoint(folder)
+    stored = {one["step"]: one for one in store.manifests()}
+    for manifest in stored.values():
+        if manifest.get("weights_only") or (newest and manifest["step"] <= step_of(newest)):
+            continue
+        try:
+            bring(store, manifest, stored.get(manifest["best_step"] or 0), folder)
+        except DamagedError as error:
+            print(f"{store.url}: checkpoint {manifest['step']} is passed over: {error}", file=sys.stderr)
+            continue
+        print(f"{store.url}: goes on from checkpoint {manifest['step']}", file=sys.stderr)
+        return cast(RunFacts, manifest["facts"])
+    return None
+
+
+def bring(store: CheckpointStore, newest: Stored, best: Stored | None, folder: Path) -> None:
+    """Both or neither: without its best one a training would end with another model. Raises DamagedError."""
+    if newest["best_step"] is not None and best is None:
+        raise DamagedError(f"the best checkpoint, {newest['best_step']}, is not there")
+    wanted = {one["step"]: one for one in (best, newest) if one is not None}
+    for step, manifest in wanted.items():
+        store.fetch(manifest, folder / f".restored-{step}")
+    for path in folder.glob("checkpoint-*"):
+        (path / COMPLETE).unlink(missing_ok=True)
+        shutil.rmtree(path)
+    for step in wanted:
+        (folder / f".restored-{step}").replace(folder / f"checkpoint-{step}")
+    for step in sorted(wanted, reverse=True):  # the newest is marked first: of the best one nothing goes on
+        (folder / f"checkpoint-{step}" / COMPLETE).touch()
 
 
 def remember(folder: Path, facts: RunFacts) -> RunFacts:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +94,21 @@ def restore_to_cpu(storage: Any, tag: str) -> Any:
     return storage if tag.startswith("cpu:") else None
 
 
+def agree(make: Callable[[], Gathered]) -> Gathered:
+    """What the main process makes of it, in every process: one looks and acts, for they may see a shared file system at
+    different moments."""
+    if not is_worker():
+        return make()
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())  # the processes meet, as the trainer would let them
+    made: list[Any] = [make() if is_main() else None]
+    torch.distributed.broadcast_object_list(made, src=0)
+    agreed: Gathered = made[0]
+    return agreed
+
+
 def wait_for_others() -> None:
     if is_worker():
         import torch
@@ -126,9 +141,9 @@ def gather(mine: Gathered) -> list[Gathered]:
     return gathered
 
 
-def run_processes(config: RunConfig, paths: RunPaths) -> TrainingRecord:
-    """The training record that rank 0 wrote. Raises InputError where the hardware is not there, and what a rank failed
-    of."""
+def run_processes(config: RunConfig, paths: RunPaths, threads: int) -> TrainingRecord:
+    """The training record that rank 0 wrote. `threads`: of each process. Raises InputError where the hardware is not
+    there, and what a rank failed of."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
@@ -136,11 +151,10 @@ def run_processes(config: RunConfig, paths: RunPaths) -> TrainingRecord:
     folder = paths.root / "launch" / f"{platform.node()}-{os.getpid()}"  # nodes share a file system
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.model_dump(mode="json", exclude={"sweep"}))
-    threads = max(1, (os.cpu_count() or 1) // config.launch.processes)
     command = (str(FRONT_DOOR), "train", str(folder / "config.json"), "--json")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it prints what we say ourselves
     with (
-        environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}),
+        environment({LAUNCHER: str(os.getpid()), "OMP_NUM_THREADS": str(threads)}),
         interruptible(),
     ):
         try:

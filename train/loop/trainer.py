@@ -10,23 +10,27 @@ from typing import Any, Protocol
 
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.training_record import RunFacts, TrainingRecord
+from configs.training_record import Resumption, RunFacts, TrainingRecord
+from infra.checkpoints.store import CheckpointStore
+from infra.checkpoints.uploads import Uploads
 from infra.files.atomic import new_directory, read_json, write_json
 from infra.terminal import telling, waiting
 from train.batches.collate import flatten
 from train.batches.dataset import open_splits
 from train.batches.order import RowSchedule, measure_lengths, order_rows, total_steps
 from train.loop.arguments import schedule_arguments, trainer_arguments
-from train.loop.checkpoints import last_checkpoint, remember, step_of
+from train.loop.checkpoints import RESUMED_FROM, last_checkpoint, remember, step_of
 from train.loop.figures import goal_of, kind_of
 from train.loop.memory import offload_activations
-from train.loop.processes import gather_processes, is_main, use_one_device
+from train.loop.processes import agree, gather_processes, is_main, use_one_device
 from train.loop.record import describe_course, describe_learning
 from train.loop.sharding import shard_layers, whole_state
 from train.loop.stopping import BY_LOSS, Goal, has_stalled
 from train.loop.validation import use_whole_validation
 from train.model.adapter import in_float32, save_trained
 from train.tasks.grpo import Rewards
+
+LAST_UPLOAD_SECONDS = 600.0  # of a training that failed: the checkpoints that it leaves are worth a while
 
 
 class Tracker(Protocol):
@@ -47,9 +51,21 @@ def train_once(
     facts: RunFacts,
     show: bool = True,
     rewards: Rewards | None = None,
+    store: CheckpointStore | None = None,
 ) -> TrainingRecord:
-    """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained."""
-    checkpoint = last_checkpoint(paths.checkpoints)
+    """Goes on from the last whole checkpoint. Of several processes the main one writes build/NAME/trained, and sends
+    each checkpoint to the store, which it alone has."""
+    checkpoint = agree(lambda: last_checkpoint(paths.checkpoints))
+    if checkpoint:
+        going_on: Resumption = {"step": step_of(checkpoint), "world_size": config.launch.world_size}
+        facts["resumed"] = [*facts.get("resumed", []), going_on]
+        if is_main():
+            remember(paths.checkpoints, facts)
+    uploads = Uploads(store, RESUMED_FROM) if store else None
+
+    def keep_elsewhere(step: int, best_step: int | None) -> None:
+        if uploads:
+            uploads.add(paths.checkpoints / f"checkpoint-{step}", step, best_step, dict(facts))
 
     def note_first_loss() -> None:
         """What a text model's training must get below; a resumed one remembers it."""
@@ -70,10 +86,15 @@ def train_once(
                 offload_activations(trainer)
             schedule = schedule_rows(trainer, config, checkpoint)
             validate = use_whole_validation(trainer, config, labels)
-            callback = watch(trainer, config, schedule, tracker, show, note_first_loss)
+            callback = watch(trainer, config, schedule, tracker, show, note_first_loss, keep_elsewhere)
         started = time.perf_counter()
-        with telling(callback.describe) if show and is_main() else nullcontext():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            with telling(callback.describe) if show and is_main() else nullcontext():
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except Exception:
+            if uploads:
+                uploads.wait(LAST_UPLOAD_SECONDS)
+            raise
         seconds = time.perf_counter() - started
     record: TrainingRecord = {
         **describe_course(trainer, schedule, checkpoint, seconds, callback.clock.seconds, goal_of(config)),
@@ -87,6 +108,8 @@ def train_once(
         with new_directory(paths.trained) as partial:
             save_trained(trainer, config, base, partial, state)
             write_json(partial / "training.json", record)
+    if uploads:
+        uploads.stop()
     return record
 
 
@@ -176,12 +199,22 @@ def watch(
     tracker: Tracker,
     show: bool = True,
     before_training: Callable[[], None] = lambda: None,
+    after_checkpoint: Callable[[int, int | None], None] = lambda step, best_step: None,
 ) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     from train.loop.callback import Watcher
 
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to the command line
-    callback = Watcher(config.name, config.train, schedule, tracker.log_metrics, show, goal_of(config), before_training)
+    callback = Watcher(
+        config.name,
+        config.train,
+        schedule,
+        tracker.log_metrics,
+        show,
+        goal_of(config),
+        before_training,
+        after_checkpoint,
+    )
     trainer.add_callback(callback)
     return callback
