@@ -18,9 +18,10 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 300.0
 @dataclass
 class BackgroundTask(Generic[Result]):
     """One at a time, in a thread that dies with the process. Between two lie `every_seconds`; doubled with each failure
-    in a row, up to five minutes."""
+    in a row, up to `longest_seconds`."""
 
     every_seconds: float
+    longest_seconds: float = LONGEST_WAIT_SECONDS
     due: float = 0.0
     failures: int = 0
     error: TunegateError | None = None
@@ -58,7 +59,7 @@ class BackgroundTask(Generic[Result]):
         else:
             self.found, self.error, self.failures = found, None, 0
         doubled = (
-            min(LONGEST_WAIT_SECONDS, max(FIRST_WAIT_SECONDS, self.every_seconds) * 2**self.failures)
+            min(self.longest_seconds, max(FIRST_WAIT_SECONDS, self.every_seconds) * 2**self.failures)
             if self.failures
             else 0.0
         )

@@ -13,7 +13,7 @@ from types import FrameType
 from configs.environment.config import DeployConfig
 from configs.environment.router import RouterSettings
 from configs.environment.slots import Slots
-from configs.errors import InputError, RefusedError, TunegateError
+from configs.errors import ExternalError, InputError, RefusedError, TunegateError
 from configs.slots import SLOTS
 from infra.haproxy.servers import release_entries, server_entry
 from infra.state.folder import state_folder
@@ -28,6 +28,7 @@ from serve.record.environment import Environment, locked
 from serve.record.facts import Desired, Failed
 from serve.switch.effects import perform_task
 from serve.switch.loop import LOOK_SECONDS, Loop
+from serve.switch.pods import PodsHealing, is_in_cluster
 from serve.switch.reconcile import check_release
 from serve.switch.tasks import Tasks
 from serve.watch.budgets import Budgets
@@ -65,6 +66,7 @@ class Agent:
     checks: Tasks = field(init=False)
     exporter: Exporter = field(init=False)
     budgets: Budgets = field(init=False)
+    pods: PodsHealing | None = field(init=False)
 
     def run(self, interval_seconds: float | None, *, once: bool = False, command: str = "agent") -> None:
         """Until SIGTERM or Ctrl-C, which touch nothing that serves. Raises BusyError where another holder is at
@@ -81,6 +83,7 @@ class Agent:
     def working(self, held: Environment) -> Iterator[None]:
         """While it holds the environment. What runs for it ends with it."""
         self.env, self.pin_check, self.budgets = held, PinCheck(), Budgets.of(held)
+        self.pods = PodsHealing.of(held.config) if is_in_cluster(held.config) else None
         with (
             Tasks(held, perform_task) as tasks,
             Tasks(held, verify) as self.checks,
@@ -116,6 +119,7 @@ class Agent:
             self.report,
             self.reconcile,
             self.self_heal_router,
+            self.self_heal_pods,
             self.look_at_router,
             self.look_at_budgets,
             self.write_back,
@@ -217,6 +221,14 @@ class Agent:
         if healed:
             self.env.report_progress(f"not as the record has it, put right: {', '.join(healed)}")
 
+    def self_heal_pods(self) -> None:
+        if self.pods is None:
+            return
+        self.env.check_lease()
+        healed = self.pods.look(self.env, self.env.record.state(), self.loop.own_slot)
+        if healed:
+            self.env.report_progress(f"changed by another hand, put back: {', '.join(healed)}")
+
     def look_at_budgets(self) -> None:
         self.budgets.look(self.env)
 
@@ -236,8 +248,14 @@ class Agent:
             env.report_progress(f"the router read anew: {', '.join(changed)}")
 
     def reconcile(self) -> None:
-        """Until there is nothing to do but to wait: for a task, or for a person."""
+        """Until there is nothing to do but to wait: for a task, or for a person. While another agent may hold the
+        environment, nothing is done."""
         self.is_settled = True
+        try:
+            self.env.check_lease()
+        except ExternalError:
+            self.loop.cancel()
+            raise
         for _ in range(MOST_ACTIONS_A_TURN):
             found = self.loop.advance(self.env)
             if isinstance(found, TunegateError):

@@ -11,6 +11,7 @@ from serve.record.environment import Environment, locked
 from serve.record.state import State
 from serve.switch.failure import warm_standby
 from serve.switch.hand_over import await_agent
+from serve.switch.pods import close_routers, end_pods, is_in_cluster
 from serve.switch.reconcile import DeployResult, act, check_release, deploy_result
 from serve.switch.servers import KILL_SECONDS
 
@@ -104,12 +105,15 @@ def stop_all(env: Environment, drain_seconds: float = 0) -> None:
         held.router.stop(drain_seconds)
         for slot in SLOTS:
             end_slot(held, state, slot)
+        close_routers(held)
 
 
 def end_slot(env: Environment, state: State, slot: SlotName) -> None:
+    if is_in_cluster(env.config):
+        end_pods(env, slot, KILL_SECONDS)
     for process in env.processes(state, slot):
         stop_slot(process, drain_seconds=KILL_SECONDS)
-    for port in env.config.ports_of(slot):
+    for port in () if is_in_cluster(env.config) else env.config.ports_of(slot):
         reap_orphan(port, env.record.owner)
     if state.slots[slot]:
         env.record.append("stopped", slot, release=state.release_of(slot), why="stop")

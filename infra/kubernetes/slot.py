@@ -72,9 +72,17 @@ class SlotPods:
     def is_alive(self) -> bool:
         """Whether the Deployment is there and a pod of it is ready, or is still to come for the first time. Raises
         UnreachableError where it is not known."""
-        looker = looker_of(self.config)
-        seen = looker.last().get(self.uid) or looker.look().get(self.uid)
+        seen = self.seen()
         return seen is not None and seen.lives
+
+    def seen(self) -> Seen | None:
+        looker = looker_of(self.config)
+        return looker.last().get(self.uid) or looker.look().get(self.uid)
+
+    def count(self) -> tuple[int, int]:
+        """Of its pods: how many there are to be, and how many are ready."""
+        seen = self.seen()
+        return (seen.wanted, seen.ready) if seen else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,11 @@ def pods_but(cluster: Cluster, labels: dict[str, str], but: str | None) -> int:
 
 
 def await_end(left: Callable[[], int], seconds: float) -> int:
-    deadline = time.monotonic() + seconds
-    while (count := left()) and time.monotonic() < deadline:
+    """What nobody can say now is asked again."""
+    deadline, count = time.monotonic() + seconds, 1
+    while True:
+        with contextlib.suppress(UnreachableError):
+            count = left()
+        if not count or time.monotonic() >= deadline:
+            return count
         time.sleep(POLL_SECONDS)
-    return count

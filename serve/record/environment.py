@@ -21,6 +21,7 @@ from infra.dvc.releases import folder_of
 from infra.haproxy.router import Router
 from infra.kubernetes.lease import Lease, held
 from infra.kubernetes.slot import SlotPods
+from infra.router_pods.routers import Routers
 from infra.state.folder import state_folder
 from infra.state.home import settle
 from infra.vllm.server import SlotProcess, is_alive, recorded
@@ -63,8 +64,16 @@ class Environment:
         return Record(self.folder / "events.jsonl", self.token, self.why)
 
     @property
-    def router(self) -> Router:
-        return Router(self.config)
+    def router(self) -> Router | Routers:
+        return Routers(self.config) if isinstance(self.config.placement, Kubernetes) else Router(self.config)
+
+    def check_lease(self) -> None:
+        """Raises ExternalError while another one may have taken over, in a cluster."""
+        if self.lease and not self.lease.holds:
+            raise ExternalError(
+                f"the Lease {self.lease.name} could not be renewed: nothing is changed until it is",
+                hint=self.lease.cluster.hint,
+            )
 
     def log_path(self, slot: SlotName, number: int) -> Path:
         """Where the slot's server of this number, from 0, writes what it has to say."""

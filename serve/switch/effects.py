@@ -12,6 +12,7 @@ from serve.plan.action import Action
 from serve.record.environment import Environment
 from serve.record.facts import Desired
 from serve.record.state import State
+from serve.switch.pods import is_in_cluster, open_routers
 from serve.switch.servers import crash, measure_capacity, prove_slot, start, stop
 from serve.switch.sleep import sleep, wake
 from serve.switch.traffic import queue, step, switch
@@ -67,7 +68,10 @@ def perform(action: Action, env: Environment, state: State) -> None:
 def start_router(env: Environment, state: State) -> None:
     """Raises InputError where another environment of this checkout says that it has a port or folder of this one's."""
     refuse_clashes(env)
-    env.report_progress(f"open the router at {env.router.base_url}")
+    if is_in_cluster(env.config):
+        open_routers(env)
+    else:
+        env.report_progress(f"open the router at {env.router.base_url}")
     env.router.start(api_key(env.config))
     if state.moves.swapping:
         env.router.pause()

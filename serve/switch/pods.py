@@ -13,6 +13,60 @@ from serve.record.environment import Environment
 from serve.record.facts import Started, Starting
 
 
+@dataclass
+class PodsHealing:
+    """Hand edits of what the agent applied are undone, beside its turns."""
+
+    healer: Healer
+    task: BackgroundTask[list[str]]
+
+    @classmethod
+    def of(cls, config: DeployConfig) -> PodsHealing:
+        every = config.supervision.interval_seconds
+        return cls(Healer(cluster_of(config), labels_of(config)), BackgroundTask(every, longest_seconds=every))
+
+    def look(self, env: Environment, state: State, leaving: SlotName | None) -> list[str]:
+        """What the last look put back, by kind and name; then the next one begins. `leaving`: the slot whose pods a
+        task is about to start or to end. Raises ExternalError."""
+        healed = self.task.result() or []
+        self.task.begin(lambda: self.healer.heal(objects_of(env, state, leaving)))
+        return healed
+
+
+def objects_of(env: Environment, state: State, leaving: SlotName | None) -> list[JsonObject]:
+    """The routers' and those of each slot that has pods. A Deployment that is gone is a crash, and is started again by
+    the plan."""
+    found = router_objects(env.config)
+    for slot in SLOTS:
+        pods, release = env.server(state, slot), state.release_of(slot)
+        if slot == leaving or release is None or not isinstance(pods, SlotPods) or not pods.is_alive():
+            continue
+        for thing in slot_objects(env.config, read_manifest(folder_of(release) / "release"), slot, replicas_of(env.config)):
+            is_front = thing["kind"] == "Service"
+            found.append(thing | {"spec": thing["spec"] | {"clusterIP": pods.address}} if is_front else thing)
+    return found
+
+
+def replicas_of(config: DeployConfig) -> int | None:
+    """None: an autoscaler's."""
+    placement = config.placement
+    assert isinstance(placement, Kubernetes)
+    return None if placement.max_replicas is not None else placement.replicas
+
+
+def open_routers(env: Environment) -> None:
+    """Their objects are applied; they open by themselves."""
+    for thing in router_objects(env.config):
+        cluster_of(env.config).apply(thing)
+
+
+def close_routers(env: Environment) -> None:
+    """Those that are pods: their own end lets open streams go on."""
+    if is_in_cluster(env.config):
+        for thing in router_objects(env.config):
+            cluster_of(env.config).delete(thing["kind"], thing["metadata"]["name"])
+
+
 def is_in_cluster(config: DeployConfig) -> bool:
     return isinstance(config.placement, Kubernetes)
 

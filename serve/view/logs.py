@@ -11,6 +11,7 @@ from pathlib import Path
 from configs.errors import InputError
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.servers import server_names
+from infra.kubernetes.slot import SlotPods
 from serve.record.environment import Environment
 from serve.view.tail import Tail
 from serve.view.tail import follow as follow_all
@@ -46,7 +47,10 @@ def logs_of(env: Environment, source: str, server: int | None = None) -> dict[st
 
 def slot_logs(env: Environment, slot: SlotName, server: int | None) -> dict[str, Path]:
     """Of the servers on record, which may live in the other slot's; where none is, as they would be called."""
-    found = env.record.state().slots[slot]
+    state = env.record.state()
+    found, pods = state.slots[slot], env.server(state, slot)
+    if isinstance(pods, SlotPods):
+        raise InputError(f"{slot} of {env.config.name} is pods, which keep their own logs", hint=pods.hint)
     recorded = {number: Path(one.process["log"]) for number, one in found.servers.items()} if found else {}
     paths = recorded or {number: env.log_path(slot, number) for number in range(env.config.slots.servers)}
     names = dict(enumerate(server_names(slot, max(paths) + 1)))

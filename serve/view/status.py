@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from configs.release import short
 from configs.slots import SLOTS, SlotName
+from infra.kubernetes.slot import SlotPods
 from serve.plan.observe import observe
 from serve.plan.planner import plan
 from serve.record.drift import difference
@@ -39,13 +40,17 @@ def status(env: Environment) -> Standing:
         router["uncounted"] = uncounted
 
     def slot(name: SlotName) -> SlotStanding:
-        found, server = state.slots[name], env.process(state, name)
+        found, server = state.slots[name], env.server(state, name)
+        count = found.count if found else 0
+        living = sum(one[0] == name for one in running)
+        if isinstance(server, SlotPods):
+            count, living = server.count()
         return {
             "release": found.release if found else None,
-            "server": f"127.0.0.1:{server.port}{server.prefix}" if server else None,
+            "server": server.base_url.removeprefix("http://") if server else None,
             "alive": name in seen.alive,
             **({"asleep": True} if found and found.rest else {}),  # type: ignore[typeddict-item]  # only where it is so
-            "servers": {"wanted": found.count, "alive": sum(one[0] == name for one in running)} if found else None,
+            "servers": {"wanted": count, "alive": living} if found else None,
             "weight": seen.weights.get(name, 0),
             "proofs": [proof for proof in PROOF if found and proof in found.proofs],
             "open_streams": traffic[name].open if traffic else 0,

@@ -1,0 +1,1 @@
+"""What tunegate promises beyond one machine, measured on engines that exist."""

@@ -1,0 +1,40 @@
+"""The cluster at hand is of Kubernetes 1.20, which has budgets in a beta group alone. What only it needs stands here.
+
+.venv/bin/python -m benchmarks.cluster.old_cluster agent ENV    # `tunegate agent ENV`, against that cluster
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from configs.section import JsonObject
+from infra.kubernetes import api
+
+BETA = "policy/v1beta1"
+
+
+def speak_to_old_cluster() -> None:
+    """In this process, from here on."""
+    api.PATHS["PodDisruptionBudget"] = (f"/apis/{BETA}", "poddisruptionbudgets")
+    apply = api.Cluster.apply
+
+    def apply_as_beta(cluster: api.Cluster, thing: JsonObject, **how: Any) -> JsonObject:
+        if thing["kind"] == "PodDisruptionBudget":
+            spec = {key: value for key, value in thing["spec"].items() if key != "unhealthyPodEvictionPolicy"}
+            thing = thing | {"apiVersion": BETA, "spec": spec}
+        return apply(cluster, thing, **how)
+
+    api.Cluster.apply = apply_as_beta  # type: ignore[method-assign]  # of this process alone
+
+
+def main() -> None:
+    import tunegate
+
+    speak_to_old_cluster()
+    sys.argv[0] = "tunegate"
+    tunegate.main()
+
+
+if __name__ == "__main__":
+    main()
