@@ -16,6 +16,7 @@ import eval.commands
 import infra.commands.gitlab
 import infra.commands.keys
 import infra.commands.releases
+import infra.commands.render
 import infra.commands.trace
 import serve.commands.audit
 import serve.commands.deploy
@@ -259,6 +260,7 @@ for commands in (
     infra.commands.trace,
     infra.commands.keys,
     infra.commands.gitlab,
+    infra.commands.render,
 ):
     commands.add_commands(app)
 ENDED_BY_SIGTERM = 143

@@ -28,21 +28,25 @@ class Clash(NamedTuple):
 
 
 def claims(config: DeployConfig) -> Iterator[Claim]:
-    router = config.router
+    if config.placement.kind == "local":  # a pod has an address, and all ports, of its own
+        yield from on_this_machine(config)
+    yield Claim(("state_dir",), "folder", str(declared_folder(config).resolve()))
+    yield Claim(("name",), "name", config.name)
+
+
+def on_this_machine(config: DeployConfig) -> Iterator[Claim]:
     if config.router_of is None:
-        yield Claim(("router", "port"), "port", str(router.port))
-        if router.tls:
-            yield Claim(("router", "tls", "local_port"), "port", str(router.tls.local_port))
-        if router.metrics_port:
-            yield Claim(("router", "metrics_port"), "port", str(router.metrics_port))
+        yield Claim(("router", "port"), "port", str(config.router.port))
+        if config.router.tls:
+            yield Claim(("router", "tls", "local_port"), "port", str(config.router.tls.local_port))
+        if config.router.metrics_port:
+            yield Claim(("router", "metrics_port"), "port", str(config.router.metrics_port))
     yield Claim(("model",), f"model behind the router of {config.host.name}", config.model)
     if config.supervision.metrics_port:
         yield Claim(("supervision", "metrics_port"), "port", str(config.supervision.metrics_port))
     for index, slot in enumerate(SLOTS):
         for port in config.ports_of(slot):
             yield Claim(("slot_ports", index), "port", str(port))
-    yield Claim(("state_dir",), "folder", str(declared_folder(config).resolve()))
-    yield Claim(("name",), "name", config.name)
 
 
 def clashes(config: DeployConfig, others: Sequence[DeployConfig]) -> list[Clash]:

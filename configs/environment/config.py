@@ -139,6 +139,9 @@ class DeployConfig(Section):
             "capacity auto: pods of both slots run at once": self.capacity != "auto",
             "a router of its own": self.router_of is not None,
             "no sampling: what pods would write is lost with them": self.sampling.share > 0,
+            "supervision.metrics_port with placement.max_replicas: an autoscaler asks the agent there": (
+                self.placement.max_replicas is not None and self.supervision.metrics_port is None
+            ),
         }
         if any(wrong.values()):
             expected = "; ".join(expected for expected, is_so in wrong.items() if is_so)

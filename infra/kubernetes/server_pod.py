@@ -12,6 +12,7 @@ from configs.environment.placement import Kubernetes
 from configs.release import Manifest
 from configs.section import JsonObject
 from configs.slots import SlotName
+from infra.kubernetes.containers import LOCKED_DOWN, POD_SECURITY, environment, literal, mount, placement_of, spread
 from infra.kubernetes.labels import labels_of
 from infra.kubernetes.merge import merged
 from infra.kubernetes.probe import PORT
@@ -23,31 +24,12 @@ from infra.vllm.usage import UsageSettings
 
 # Where Dockerfile.gpu puts them in the target serve.
 PYTHON, SOURCE = "/opt/tunegate/.venv-serve/bin/python", "/opt/tunegate/source"
-USER = 10001
 HOME = "/var/cache/tunegate"
 RELEASE_FOLDER, CACHE, BYTES = "/release", "/cache", "/bytes"
 SEEN_SECONDS = 5  # so soon every router knows that a pod is terminating: by its watch, else by its next list
 MARGIN_SECONDS = 15  # of the grace period, beyond what draining and vLLM's own shutdown may take
 START_PERIOD, LOOK_PERIOD = 5, 10
 SHARED_MEMORY_GIB = 1  # a GPU: a bound, nothing is reserved
-LOCKED_DOWN = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
-POD_SECURITY = {
-    "fsGroup": USER,
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "runAsGroup": USER,
-    "runAsNonRoot": True,
-    "runAsUser": USER,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-
-
-def placement_of(config: DeployConfig) -> Kubernetes:
-    assert isinstance(config.placement, Kubernetes)
-    return config.placement
 
 
 def start_seconds(config: DeployConfig, manifest: Manifest) -> int:
@@ -63,13 +45,12 @@ def grace_seconds(config: DeployConfig) -> int:
 def pod_spec(config: DeployConfig, manifest: Manifest, slot: SlotName) -> JsonObject:
     placed = placement_of(config)
     labels = labels_of(config, "server", slot, manifest.digest)
-    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
     spec = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
         "terminationGracePeriodSeconds": grace_seconds(config),
-        "topologySpreadConstraints": [spread | {"labelSelector": {"matchLabels": labels}}],
+        "topologySpreadConstraints": [spread(labels)],
         "initContainers": [fetch_container(config, manifest)],
         "containers": [server_container(config, manifest, slot)],
         "volumes": volumes(placed, manifest),
@@ -95,10 +76,6 @@ def volumes(placed: Kubernetes, manifest: Manifest) -> list[JsonObject]:
         claim = {"claimName": placed.bytes.removeprefix("pvc://").partition("/")[0], "readOnly": True}
         found.append({"name": "bytes", "persistentVolumeClaim": claim})
     return found
-
-
-def mount(name: str, path: str, *, read_only: bool = False) -> JsonObject:
-    return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
 
 
 def fetch_container(config: DeployConfig, manifest: Manifest) -> JsonObject:
@@ -170,19 +147,6 @@ def uses_gpu(placed: Kubernetes) -> bool:
     """nvidia.com/gpu, or an instance of one (nvidia.com/mig-…)."""
     asked = {*placed.resources.limits, *placed.resources.requests}
     return any(name.startswith("nvidia.com/") for name in asked)
-
-
-def environment(given: dict[str, str]) -> list[JsonObject]:
-    names = sorted(given)
-    return [
-        {"name": name, "value": value}
-        for name, value in zip(names, literal([given[one] for one in names]), strict=True)
-    ]
-
-
-def literal(words: list[str]) -> list[str]:
-    """Kubernetes puts variables in for $(NAME), and takes $$ for a dollar."""
-    return [word.replace("$", "$$") for word in words]
 
 
 def probe_command(*words: str) -> list[str]:

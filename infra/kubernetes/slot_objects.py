@@ -3,17 +3,16 @@ of them is ever changed but the number of replicas; another release is another n
 
 from __future__ import annotations
 
-import copy
-
 from configs.environment.config import DeployConfig
 from configs.environment.placement import Kubernetes
 from configs.errors import RefusedError
 from configs.release import Manifest
 from configs.section import JsonObject
 from configs.slots import SlotName
+from infra.kubernetes.containers import budget, facts_of, placement_of, unshared
 from infra.kubernetes.labels import RELEASE, labels_of, slot_name
 from infra.kubernetes.probe import PORT
-from infra.kubernetes.server_pod import placement_of, pod_spec, start_seconds
+from infra.kubernetes.server_pod import pod_spec, start_seconds
 
 GPU = "nvidia.com/gpu"
 FETCH_SECONDS = 1800  # until a Deployment counts as stuck, beyond the start itself: images and bytes come first
@@ -22,20 +21,12 @@ FETCH_SECONDS = 1800  # until a Deployment counts as stuck, beyond the start its
 def slot_objects(config: DeployConfig, manifest: Manifest, slot: SlotName, replicas: int | None) -> list[JsonObject]:
     """Deployment, Service, PodDisruptionBudget. `replicas` None: left to an autoscaler. Raises RefusedError where the
     pods would not have the GPUs that the release needs."""
-    placed = placement_of(config)
-    refuse_other_gpus(placed, manifest)
+    refuse_other_gpus(placement_of(config), manifest)
     labels = labels_of(config, "server", slot, manifest.digest)
-    facts = {
-        "name": slot_name(config, slot, manifest.digest),
-        "namespace": placed.namespace,
-        "labels": labels,
-        "annotations": {RELEASE: manifest.reference},
-    }
+    marked = {"annotations": {RELEASE: manifest.reference}}
+    facts = facts_of(config, slot_name(config, slot, manifest.digest), labels) | marked
     seconds = start_seconds(config, manifest)
-    template = {
-        "metadata": {"labels": labels, "annotations": facts["annotations"]},
-        "spec": pod_spec(config, manifest, slot),
-    }
+    template = {"metadata": {"labels": labels, **marked}, "spec": pod_spec(config, manifest, slot)}
     spec = {
         **({} if replicas is None else {"replicas": replicas}),
         "selector": {"matchLabels": labels},
@@ -48,7 +39,7 @@ def slot_objects(config: DeployConfig, manifest: Manifest, slot: SlotName, repli
     front = {"type": "ClusterIP", "selector": labels, "ports": ports}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": facts, "spec": spec}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": facts, "spec": front}
-    return copy.deepcopy([deployment, service, budget(facts, labels)])
+    return unshared([deployment, service, budget(facts, labels)])
 
 
 def refuse_other_gpus(placed: Kubernetes, manifest: Manifest) -> None:
@@ -59,9 +50,3 @@ def refuse_other_gpus(placed: Kubernetes, manifest: Manifest) -> None:
             f"found placement.resources.limits {GPU}: {stated}",
             hint=f"placement: {{resources: {{limits: {{{GPU}: {needed}}}}}}}",
         )
-
-
-def budget(facts: JsonObject, labels: dict[str, str]) -> JsonObject:
-    """One pod at a time; one that serves nothing never keeps a node from being drained."""
-    spec = {"maxUnavailable": 1, "selector": {"matchLabels": labels}, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
-    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": facts, "spec": spec}

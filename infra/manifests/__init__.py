@@ -1,0 +1,1 @@
+"""Manifests for engines that others keep: rendered for, not depended on."""
