@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "haproxy": {"boot.py", "files", "git", "state"},
         "kubernetes": {"boot.py", "files", "haproxy", "state", "terminal.py", "vllm"},
         "manifests": {"files", "kubernetes"},
+        "router_pods": {"boot.py", "files", "haproxy", "kubernetes", "state"},
         "gitlab": {"dvc", "git", "mlflow", "signing.py"},
         "lineage": {"dvc", "git", "gitlab", "mlflow"},
         "commands": {"*"},
