@@ -25,7 +25,7 @@ def speak_to_old_cluster() -> None:
             thing = thing | {"apiVersion": BETA, "spec": spec}
         return apply(cluster, thing, **how)
 
-    api.Cluster.apply = apply_as_beta  # type: ignore[method-assign]  # of this process alone
+    api.Cluster.apply = apply_as_beta  # type: ignore[assignment,method-assign]  # of this process alone
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from configs.errors import ExternalError
 from configs.section import JsonObject
-from infra.kubernetes.api import Cluster, ExternalError
+from infra.kubernetes.api import Cluster
 from tests.paths import ROOT
 
 SCRIPT = ROOT.parent / "shared/cluster/cluster"

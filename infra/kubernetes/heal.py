@@ -1,5 +1,5 @@
-"""What a hand changed of our objects, put back. Only what we applied is compared: what the server, or another controller,
-adds is theirs."""
+"""What a hand changed of our objects, put back. Only what we applied is compared: what the server, or another
+controller, adds is theirs."""
 
 from __future__ import annotations
 

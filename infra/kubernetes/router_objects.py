@@ -27,8 +27,7 @@ from infra.kubernetes.probe import PORT as SERVER_PORT
 ADMIN_PORT = 8405
 CHECKOUT, STATE = "/srv/tunegate", "/var/lib/tunegate"  # of the image agent
 FILES = "/etc/tunegate"  # certificates and token keys
-SEEN_SECONDS = 5  # until nobody sends new requests to a pod that is terminating: kube-proxy, a load balancer
-MARGIN_SECONDS = 15  # of the grace period, beyond the last streams
+END_SECONDS = 30  # of the grace period, beyond the last streams: infra/router_pods/pod.py
 LAST_PRIVILEGED_PORT = 1023
 
 
@@ -89,7 +88,7 @@ def pod_spec(config: DeployConfig) -> JsonObject:
         "enableServiceLinks": False,
         "securityContext": security,
         "serviceAccountName": f"{config.name}-router",
-        "terminationGracePeriodSeconds": SEEN_SECONDS + config.drain_deadline_seconds + MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": config.drain_deadline_seconds + END_SECONDS,
         "topologySpreadConstraints": [spread(labels_of(config, "router"))],
         "containers": [container(config)],
         "volumes": volumes(config),
@@ -102,7 +101,8 @@ def container(config: DeployConfig) -> JsonObject:
     ports = [{"name": "http", "containerPort": config.router.port, "protocol": "TCP"}]
     ports += [{"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}]
     given = environment({"HOME": "/tmp", "TUNEGATE_STATE_HOME": STATE})
-    given += [{"name": "TUNEGATE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    facts = {"TUNEGATE_POD_ADDRESS": "status.podIP", "TUNEGATE_POD_UID": "metadata.uid"}
+    given += [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in facts.items()]
     given += [secret(config, name) for name in ("TUNEGATE_ROUTER_TOKEN", config.router.api_key_env)]
     live = {"httpGet": {"path": "/live", "port": "admin"}, "timeoutSeconds": 5}
     mounts = [
@@ -116,7 +116,6 @@ def container(config: DeployConfig) -> JsonObject:
         "image": placement_of(config).agent_image,
         "command": literal(["tunegate", "router", "pod", config.name]),
         "env": given,
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(SEEN_SECONDS)]}}},
         "ports": ports,
         "startupProbe": live | {"periodSeconds": 2, "failureThreshold": 30},
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "admin"}, "periodSeconds": 2, "timeoutSeconds": 2},

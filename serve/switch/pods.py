@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from configs.environment.config import DeployConfig
 from configs.environment.placement import Kubernetes
-from configs.release import Manifest
-from configs.slots import SlotName
-from infra.kubernetes.slot import PORT, end_slot_pods
+from configs.release import Manifest, read_manifest
+from configs.section import JsonObject
+from configs.slots import SLOTS, SlotName
+from infra.background import BackgroundTask
+from infra.dvc.releases import folder_of
+from infra.kubernetes.heal import Healer
+from infra.kubernetes.labels import labels_of
+from infra.kubernetes.router_objects import router_objects
+from infra.kubernetes.slot import PORT, SlotPods, cluster_of, end_slot_pods
 from infra.kubernetes.slot import start_pods as apply_pods
 from infra.kubernetes.slot_objects import slot_objects
 from serve.record.environment import Environment
 from serve.record.facts import Started, Starting
+from serve.record.state import State
 
 
 @dataclass
@@ -41,7 +50,9 @@ def objects_of(env: Environment, state: State, leaving: SlotName | None) -> list
         pods, release = env.server(state, slot), state.release_of(slot)
         if slot == leaving or release is None or not isinstance(pods, SlotPods) or not pods.is_alive():
             continue
-        for thing in slot_objects(env.config, read_manifest(folder_of(release) / "release"), slot, replicas_of(env.config)):
+        for thing in slot_objects(
+            env.config, read_manifest(folder_of(release) / "release"), slot, replicas_of(env.config)
+        ):
             is_front = thing["kind"] == "Service"
             found.append(thing | {"spec": thing["spec"] | {"clusterIP": pods.address}} if is_front else thing)
     return found

@@ -11,6 +11,7 @@ from configs.errors import InputError
 from configs.release import ADAPTER, Manifest, read_manifest
 from configs.slots import SLOTS, SlotName, other
 from infra.dvc.releases import find, find_trusted
+from infra.haproxy.router import Router
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime import load_adapter
 from infra.vllm.sampling import sampling_of
@@ -184,7 +185,7 @@ def empty_slot(env: Environment, state: State, slot: SlotName, manifest: Manifes
 
 def point_router(env: Environment, slot: SlotName, port: int, prefix: str, manifest: Manifest) -> None:
     """Before the server is: no answer of it may carry the digest of the one before."""
-    env.router.set_server(slot, port, prefix)
+    Router(env.config).set_server(slot, port, prefix)
     env.router.set_release(slot, manifest.digest, manifest.created_seconds)
 
 

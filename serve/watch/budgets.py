@@ -19,6 +19,7 @@ from typing import NamedTuple
 from infra.background import BackgroundTask
 from infra.files.atomic import read_json, write_private
 from infra.haproxy.api_keys import Key, Keyring
+from infra.haproxy.members import read_members
 from serve.record.environment import Environment
 
 EVERY_SECONDS = 1.0
@@ -112,7 +113,7 @@ class Budgets:
     @classmethod
     def of(cls, env: Environment) -> Budgets:
         def folders() -> list[Path]:
-            behind = [Path(one["state"]) for one in env.router.process.members().values()]
+            behind = [Path(one["state"]) for one in read_members(env.folder / "router").values()]
             return [folder / "usage" for folder in (env.folder, *behind)]
 
         return cls(UsedTokens(folders, env.folder / "budgets.snapshot.json"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.haproxy.router import Router
 from serve.deploy import stop_all
 from serve.operate import resume
 from serve.record.environment import locked
@@ -139,7 +140,7 @@ def test_a_killed_router_comes_back_with_its_shares(folder: Path) -> None:
         scene.want(two)
         scene.turn()
         assert scene.env.router.weights() == {"blue": 60, "green": 40}
-        os.kill(scene.env.router.pid() or 0, signal.SIGKILL)
+        os.kill(Router(scene.env.config).pid() or 0, signal.SIGKILL)
         wait_until(lambda: not scene.env.router.is_running())
         scene.turn()
         assert scene.env.router.weights() == {"blue": 60, "green": 40} and scene.env.record.state().moves.weight == 40

@@ -19,6 +19,7 @@ import pytest
 from configs.environment.state import home_of
 from configs.errors import RefusedError
 from infra.haproxy.api_keys import api_key
+from infra.haproxy.router import Router
 from infra.vllm.server import is_alive
 from serve.deploy import deploy, rollback, stop_all
 from serve.record.environment import Environment, holder_of
@@ -76,13 +77,13 @@ def digest(reference: str) -> str:
 
 def test_a_deploy_in_another_copy_goes_on_with_what_serves_and_starts_no_second_stack(copies: Copies) -> None:
     deploy(copies.env, copies.one)
-    router, blue = copies.env.router.pid(), copies.env.process(copies.env.record.state(), "blue")
+    router, blue = Router(copies.env.config).pid(), copies.env.process(copies.env.record.state(), "blue")
     assert len(str(copies.env.router.folder / "admin.sock")) > 160
     assert home_of("x").stat().st_mode & 0o777 == 0o700
     with chdir(copies.there):
         assert copies.answers() == digest(copies.one)
         deploy(copies.env, copies.two)
-        assert copies.answers() == digest(copies.two) and copies.env.router.pid() == router
+        assert copies.answers() == digest(copies.two) and Router(copies.env.config).pid() == router
     assert blue and is_alive(blue), "which the other copy keeps warm"
     rollback(copies.env)
     assert copies.answers() == digest(copies.one) and len(copies.kinds("starting")) == 2
@@ -116,11 +117,11 @@ def test_what_serves_from_the_old_place_serves_on_and_moves_once_it_has_ended(
 ) -> None:
     before = copies.moved_to(OLD)
     deploy(before, copies.one)
-    router, inode = before.router.pid(), before.record.path.stat().st_ino
+    router, inode = Router(before.config).pid(), before.record.path.stat().st_ino
     deploy(copies.env, copies.two)
     said = capsys.readouterr().err
     assert said.count("stays in") == 1 and "tunegate stop x" in said
-    assert copies.answers() == digest(copies.two) and copies.env.router.pid() == router
+    assert copies.answers() == digest(copies.two) and Router(copies.env.config).pid() == router
     with chdir(copies.there):
         assert rollback(copies.env)["release"] == copies.one
         assert "stays in" in capsys.readouterr().err

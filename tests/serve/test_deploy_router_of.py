@@ -16,6 +16,7 @@ import pytest
 from configs.environment.config import DeployConfig
 from configs.errors import InputError
 from infra.haproxy.api_keys import api_key
+from infra.haproxy.router import Router
 from serve.deploy import deploy, rollback, stop_all
 from serve.record.environment import Environment
 from serve.record.receipt import last_receipt
@@ -116,7 +117,7 @@ def test_what_dies_is_brought_back_by_its_own_agent_and_the_router_by_either(pai
     assert (pair.serves(pair.x), pair.serves(pair.y)) == (digest(one), digest(two))
     assert pair.x.server("blue").pid == pid
     for scene in (pair.y, pair.x):
-        os.kill(scene.env.router.pid() or 0, signal.SIGKILL)
+        os.kill(Router(scene.env.config).pid() or 0, signal.SIGKILL)
         wait_until(lambda: not pair.x.env.router.admin.is_running())
         scene.turn()
         assert (pair.serves(pair.x), pair.serves(pair.y)) == (digest(one), digest(two))
@@ -131,4 +132,4 @@ def test_the_one_with_the_router_is_stopped_last(pair: Pair) -> None:
     assert (pair.serves(pair.x), pair.serves(pair.y)) == (digest(one), digest(two))
     stop_all(pair.y.env)
     assert pair.serves(pair.x) == digest(one) and not pair.y.env.router.is_running()
-    assert pair.x.env.router.process.members() == {}
+    assert Router(pair.x.env.config).process.members() == {}

@@ -13,6 +13,7 @@ import pytest
 
 from configs.errors import InputError
 from configs.read import read_environment
+from infra.haproxy.router import Router
 from serve.deploy import stop_all
 from serve.record.environment import BusyError, Environment, holder_of, locked
 from tests.paths import ROOT
@@ -77,7 +78,7 @@ def test_what_dies_after_the_command_has_ended_is_brought_back(checkout: Checkou
     one = serve_one(checkout)
     kill(checkout.scene.server("blue"))
     wait_until(lambda: checkout.scene.serving() == digest(one), 20)
-    os.kill(checkout.scene.env.router.pid() or 0, signal.SIGKILL)
+    os.kill(Router(checkout.scene.env.config).pid() or 0, signal.SIGKILL)
     wait_until(lambda: checkout.scene.env.router.is_running() and checkout.scene.serving() == digest(one), 20)
     assert "supervisor" in checkout.run("status", "x")
 

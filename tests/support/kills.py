@@ -118,7 +118,7 @@ class Points:
         state = self.env.record.state()
         serving = Path("serving").read_text()
         if self.victim == "haproxy":
-            pid = self.env.router.pid()
+            pid = Router(self.env.config).pid()
             if pid:
                 os.kill(pid, signal.SIGKILL)
                 wait_until(lambda: not self.env.router.is_running())

@@ -23,6 +23,7 @@ from configs.slots import SlotName
 from infra.boot import identify
 from infra.dvc.releases import folder_of
 from infra.haproxy.api_keys import api_key
+from infra.haproxy.router import Router
 from infra.vllm.adapter_names import prefix_of
 from infra.vllm.runtime import load_adapter, unload_adapter
 from infra.vllm.server import SlotProcess, is_alive
@@ -275,7 +276,7 @@ def test_a_router_that_was_told_another_server_by_hand_is_mended(shared: tuple[S
     deploy(scene.env, new)
     scene.want(new)
     scene.turn()
-    scene.env.router.set_server("green", scene.server("green").port, prefix_of("green", "another@000000000000"))
+    Router(scene.env.config).set_server("green", scene.server("green").port, prefix_of("green", "another@000000000000"))
     assert scene.serving() != "" and asked(scene.server("green")) == 200
     scene.turn()
     assert said(scene) == "new 0" and any("servers.map" in line for line in scene.said)
