@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from benchmarks.cluster.world import AS_ROOT, pod_of_this_checkout
 from configs.section import JsonObject
-from infra.kubernetes import api
+from infra.kubernetes import api, router_objects
+from infra.kubernetes.merge import merged
 
 BETA = "policy/v1beta1"
 
@@ -28,10 +30,21 @@ def speak_to_old_cluster() -> None:
     api.Cluster.apply = apply_as_beta  # type: ignore[assignment,method-assign]  # of this process alone
 
 
+def run_routers_from_here() -> None:
+    """The routers' pods too are of this checkout: the schema changes those of model servers alone. Started as root,
+    HAProxy becomes nobody, as it does on a machine."""
+    becomes = {"capabilities": {"drop": ["ALL"], "add": ["SETUID", "SETGID", "SYS_CHROOT"]}}
+    change = pod_of_this_checkout(init=[], containers=["router"])
+    change["containers"][0]["securityContext"] = AS_ROOT | becomes
+    spec_of = router_objects.pod_spec
+    router_objects.pod_spec = lambda config: merged(spec_of(config), change)
+
+
 def main() -> None:
     import tunegate
 
     speak_to_old_cluster()
+    run_routers_from_here()
     sys.argv[0] = "tunegate"
     tunegate.main()
 

@@ -7,6 +7,7 @@ from configs.environment.config import DeployConfig
 from configs.section import JsonObject
 from infra.kubernetes.containers import facts_of, placement_of, unshared
 from infra.kubernetes.labels import Part, labels_of
+from infra.router_pods.told import told_name
 
 LOOK = ["get", "list", "watch"]
 KEEP = [*LOOK, "create", "patch", "update", "delete"]
@@ -22,19 +23,17 @@ def router_rules(config: DeployConfig) -> list[JsonObject]:
     """The slots' pods, and where traffic goes."""
     return [
         {"apiGroups": [""], "resources": ["pods"], "verbs": LOOK},
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps"],
-            "resourceNames": [f"{config.name}-traffic"],
-            "verbs": LOOK,
-        },
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [told_name(config)], "verbs": ["get"]},
     ]
 
 
 def agent_rules(config: DeployConfig) -> list[JsonObject]:
-    """What it applies and puts back; pods that hang, and which of them goes first. No secret."""
+    """What it applies and puts back; pods that hang, and which of them goes first. No secret but the one that
+    tells routers where traffic goes, and whose keys are valid."""
     placed = placement_of(config)
+    told = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [told_name(config)]}
     rules = [
+        told | {"verbs": ["get", "create", "patch"]},
         {"apiGroups": [""], "resources": ["configmaps", "services"], "verbs": KEEP},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": KEEP},
         {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": KEEP},
