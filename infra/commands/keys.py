@@ -85,6 +85,20 @@ def reload(environment: EnvironmentName) -> None:
     typer.echo(f"read anew: {', '.join(Router(read_environment(environment)).reload()) or 'nothing changed'}")
 
 
+def pod(
+    environment: EnvironmentName,
+    address: Annotated[
+        str, typer.Option(envvar="TUNEGATE_POD_ADDRESS", help="the pod's own: requests, and :8405 for the agent")
+    ],
+    uid: Annotated[str, typer.Option(envvar="TUNEGATE_POD_UID", help="the pod's, by which its counts are known")],
+) -> None:
+    """Be a router in a pod of a cluster, until SIGTERM and the last stream's end."""
+    from infra.router_pods.calls import token
+    from infra.router_pods.pod import run_pod
+
+    run_pod(environment, address, uid, token())
+
+
 def add_commands(app: typer.Typer) -> None:
     keys = typer.Typer(
         no_args_is_help=True, rich_markup_mode=None, help="API keys of an environment, as in: tunegate keys list local"
@@ -106,6 +120,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(router, name="router")
     router.callback()(group)
     router.command("reload", epilog=example("tunegate router reload local"))(reload)
+    router.command("pod", epilog=example("tunegate router pod kubernetes --address 10.0.0.7 --uid 3f2a"))(pod)
 
 
 def keyring(environment: str) -> Keyring:

@@ -46,8 +46,13 @@ class Replaced(TypedDict):
 
 def read_counts(stat: str) -> Counts:
     """Of `show stat`."""
-    rows = csv.DictReader(io.StringIO(stat.strip().removeprefix("# ")))
-    return {f"{row['pxname']}/{row['svname']}": {name: int(row[name] or 0) for name in COLUMNS} for row in rows}
+    header, *rows = csv.reader(io.StringIO(stat.strip().removeprefix("# ")))
+    proxy, server, *columns = map(header.index, ("pxname", "svname", *COLUMNS))
+    return {
+        f"{row[proxy]}/{row[server]}": {name: int(row[at] or 0) for name, at in zip(COLUMNS, columns, strict=True)}
+        for row in rows
+        if row
+    }
 
 
 def read_facts(info: str) -> dict[str, str]:

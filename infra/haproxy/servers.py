@@ -168,15 +168,15 @@ class Servers:
             if row[backend] in ours
         }
 
-    def traffic(self) -> dict[SlotName, Traffic]:
+    def traffic(self, rows: Counts | None = None) -> dict[SlotName, Traffic]:
         """What each slot's server was asked, in its own place or in the other's."""
-        sums = self.sums_of(self.rows())
+        sums = self.sums_of(self.rows() if rows is None else rows)
         return {slot: read_traffic(sums[slot]) for slot in SLOTS}
 
-    def unanswered(self, *, is_shared: bool = False) -> int:
+    def unanswered(self, rows: Counts | None = None, *, is_shared: bool = False) -> int:
         """Requests that got a 5xx of the router's own, since it started: no server was there, or it waited too long.
         Behind a router that is shared, of those that were meant for this environment: not what waited too long."""
-        rows = self.rows()
+        rows = self.rows() if rows is None else rows
         asked = sum(rows.get(f"{self.backend(slot)}/BACKEND", {}).get("hrsp_5xx", 0) for slot in SLOTS)
         if not is_shared:
             asked = rows.get("router/FRONTEND", {}).get("hrsp_5xx", 0)

@@ -89,6 +89,10 @@ class SharedProcess:
         HAProxy does not come up, InputError when one of other settings runs."""
         if not self.admin.is_running():
             Keyring(self.host).set_default(api_key)
+        self.open()
+
+    def open(self) -> None:
+        """With the keys that are in its folder."""
         with self.admin.changing():
             self.join()
             text, path = self.render(), self.folder / "haproxy.cfg"
@@ -159,7 +163,7 @@ class SharedProcess:
         return found
 
     def touch_maps(self) -> None:
-        for name in (*MAPS, "spent.map"):
+        for name in (*MAPS, "keys.map", "spent.map"):
             (self.folder / name).touch()
         (self.folder / "empty").mkdir(exist_ok=True)
         for name in LUA:

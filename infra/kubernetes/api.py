@@ -54,10 +54,12 @@ class ConflictError(ExternalError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """One namespace. `context`: of the kubeconfig; None: the current one, or the pod's own account."""
+    """One namespace. `context`: of the kubeconfig; None: the current one, or the pod's own account. `read_seconds`: how
+    long an answer may take."""
 
     namespace: str
     context: str | None = None
+    read_seconds: float = READ_SECONDS
 
     @classmethod
     def of(cls, placement: Kubernetes) -> Cluster:
@@ -146,7 +148,7 @@ class Cluster:
         missing: bool = False,
     ) -> JsonObject | None:
         """The answer; None for 404 where `missing`. Raises UnreachableError, ConflictError, ExternalError."""
-        response = self.send(method, path, query, body, headers)
+        response = self.send(method, path, query, body, headers, read_seconds=self.read_seconds)
         text = response.data
         if response.status < 300:
             return json.loads(text) if text else {}
@@ -205,14 +207,15 @@ def client_of(context: str | None, pid: int) -> ApiClient:
     config: Any = found
 
     settings = Configuration()
+    file = os.environ.get("KUBECONFIG")  # as it is now: the client's own default is that of its import
     try:
         if context is None:
             try:
                 config.load_incluster_config(client_configuration=settings)
             except config.ConfigException:
-                config.load_kube_config(client_configuration=settings)
+                config.load_kube_config(file, client_configuration=settings)
         else:
-            config.load_kube_config(context=context, client_configuration=settings)
+            config.load_kube_config(file, context=context, client_configuration=settings)
     except (config.ConfigException, OSError) as error:
         raise InputError(
             f"Kubernetes: found no way to it: {error}", hint="export KUBECONFIG=FILE; kubectl config get-contexts"
