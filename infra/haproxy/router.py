@@ -42,6 +42,11 @@ class Router:
         return self.process.base_url
 
     @property
+    def base_urls(self) -> list[str]:
+        """Of each router that its users may meet."""
+        return [self.base_url]
+
+    @property
     def public_url(self) -> str:
         return self.process.public_url
 
@@ -113,9 +118,11 @@ class Router:
             return None
         return "green" if weights["green"] > weights["blue"] else "blue"
 
-    def switch(self, slot: SlotName) -> None:
-        """All new requests go to `slot`; open streams stay where they are. Idempotent."""
+    def switch(self, slot: SlotName) -> dict[str, float]:
+        """All new requests go to `slot`; open streams stay where they are. Idempotent. Of several routers: how many
+        milliseconds each took."""
         self.set_weights({slot: 100})
+        return {}
 
     def pause(self) -> None:
         """New requests wait in the router, at most `router.queue_seconds`, until `resume`; open streams go on."""

@@ -202,7 +202,7 @@ def wait_ready(pods: SlotPods, timeout_seconds: float, usual_seconds: float | No
                 if thing is None or thing["metadata"]["uid"] != pods.uid:
                     raise ExternalError(f"the Deployment {pods.name} is gone: somebody deleted it", hint=pods.hint)
                 seen = Seen.of(thing)
-                if 0 < seen.wanted <= seen.ready:
+                if 0 < seen.wanted <= seen.ready and has_opened(pods):
                     return time.monotonic() - began
                 fault = fault_of(pods.pods())
                 if fault or seen.has_failed:
@@ -210,6 +210,16 @@ def wait_ready(pods: SlotPods, timeout_seconds: float, usual_seconds: float | No
             if time.monotonic() - began > timeout_seconds:
                 raise ExternalError(f"{pods.name}: not ready in {timeout_seconds:g} s", hint=pods.hint)
             time.sleep(POLL_SECONDS)
+
+
+def has_opened(pods: SlotPods) -> bool:
+    """A pod may be ready before the Service leads to it."""
+    import httpx
+
+    try:
+        return httpx.get(f"{pods.base_url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def end_slot_pods(config: DeployConfig, slot: SlotName, seconds: float, *, but: str | None = None) -> int:

@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
 from configs.errors import ExternalError, TunegateError
 from infra.boot import Moment
+from infra.haproxy.lost import LostRequests
+from infra.router_pods.counts import RouterCounts
 from infra.router_pods.maps import Maps
-
-if TYPE_CHECKING:
-    from infra.router_pods.pod import RouterPod
 
 ADMIN_PORT = 8405
 MOST_BYTES = 8 << 20  # of a body: ten thousand keys are some 2 MiB
@@ -26,7 +25,17 @@ MAPS: TypeAdapter[Maps] = TypeAdapter(Maps)
 Answer = tuple[int, Any]
 
 
-def answer(pod: RouterPod, method: str, path: str, body: bytes) -> Answer:
+class Told(Protocol):
+    """A router pod, as this server asks it. Each may raise ExternalError."""
+
+    def is_ready(self) -> bool: ...
+    def maps(self) -> Maps: ...
+    def be_told(self, maps: Maps, *, by_agent: bool = False) -> None: ...
+    def counts(self) -> RouterCounts: ...
+    def lost(self, since: Moment, until: Moment) -> LostRequests: ...
+
+
+def answer(pod: Told, method: str, path: str, body: bytes) -> Answer:
     """Status and JSON. Raises TunegateError."""
     match method, path:
         case "GET", "/maps":
@@ -42,11 +51,11 @@ def answer(pod: RouterPod, method: str, path: str, body: bytes) -> Answer:
             return 200, pod.maps()
         case "POST", "/lost":
             since, until = (Moment(*moment) for moment in json.loads(body))
-            return 200, pod.router.lost(since, until)
+            return 200, pod.lost(since, until)
     return 404, {"error": "GET /live, /ready, /maps, /counts; POST /maps, /lost"}
 
 
-def probe(pod: RouterPod, path: str) -> int | None:
+def probe(pod: Told, path: str) -> int | None:
     """None where it is no probe's path."""
     if path == "/live":
         return 200
@@ -55,7 +64,7 @@ def probe(pod: RouterPod, path: str) -> int | None:
     return None
 
 
-def handler_of(pod: RouterPod, token: str) -> type[BaseHTTPRequestHandler]:
+def handler_of(pod: Told, token: str) -> type[BaseHTTPRequestHandler]:
     expected = f"Bearer {token}".encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -107,7 +116,7 @@ def handler_of(pod: RouterPod, token: str) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def open_admin(pod: RouterPod, address: str, token: str) -> Iterator[None]:
+def open_admin(pod: Told, address: str, token: str) -> Iterator[None]:
     """Raises ExternalError where the port is taken."""
 
     class Server(ThreadingHTTPServer):

@@ -20,8 +20,9 @@ from configs.environment.placement import Kubernetes
 from configs.errors import InputError, TunegateError
 from configs.read import read_environment
 from configs.slots import SLOTS
-from infra.boot import identify, is_alive
+from infra.boot import Moment, identify, is_alive
 from infra.files.atomic import write_private, write_text
+from infra.haproxy.lost import LostRequests
 from infra.haproxy.process import stop_haproxy
 from infra.haproxy.router import Router
 from infra.haproxy.runtime_api import read_map_file
@@ -29,6 +30,7 @@ from infra.haproxy.servers import PODS
 from infra.kubernetes.api import Cluster
 from infra.kubernetes.labels import RELEASE, labels_of
 from infra.kubernetes.pods import KnownPods
+from infra.router_pods.admin import open_admin
 from infra.router_pods.assign import assign
 from infra.router_pods.counts import RouterCounts
 from infra.router_pods.follow import LIST_TIMEOUT, Follower
@@ -171,6 +173,9 @@ class RouterPod:
     def maps(self) -> Maps:
         return maps_that_run(self.router)
 
+    def lost(self, since: Moment, until: Moment) -> LostRequests:
+        return self.router.lost(since, until)
+
     def stop(self) -> None:
         """Nothing new is taken once nobody is sent here; what is open goes on to its end, or the deadline; then the
         agent reads the last counts."""
@@ -212,8 +217,6 @@ def pod_config(config: DeployConfig, address: str) -> DeployConfig:
 
 def run_pod(name: str, address: str, uid: str, token: str) -> None:
     """In the foreground. Raises InputError, and ExternalError where the admin port is taken."""
-    from infra.router_pods.admin import open_admin
-
     config = pod_config(read_environment(name), address)
     assert isinstance(config.placement, Kubernetes)
     pod = RouterPod(config, replace(Cluster.of(config.placement), read_seconds=LIST_TIMEOUT), uid)

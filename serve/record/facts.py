@@ -200,6 +200,7 @@ Switched = TypedDict(
         "before": dict[SlotName, TrafficCounts],
         "counted": dict[SlotName, Counters],
         "flip_milliseconds": float,
+        "flip_milliseconds_by_router": NotRequired[dict[str, float]],
         "first_request_milliseconds": float,
         "streams_open_at_switch": int,
         "unanswered": NotRequired[int],
@@ -228,6 +229,7 @@ class Receipt(Ends, Watched):
     strategy: str
     capacity: Mode | None
     flip_milliseconds: float
+    flip_milliseconds_by_router: NotRequired[dict[str, float]]
     first_request_milliseconds: float
     streams_open_at_switch: int
     streams_open_at_flip: dict[SlotName, int]

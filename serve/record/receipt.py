@@ -75,6 +75,8 @@ def receipt(
         "requests_unanswered": since_start(unanswered, switch.get("began_unanswered")),
         "seconds_watched": round(seconds, 1),
     }
+    if (flips := switch.get("flip_milliseconds_by_router")) is not None:
+        found["flip_milliseconds_by_router"] = flips
     if lost is not None:
         found["lost"] = lost
     return found

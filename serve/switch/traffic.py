@@ -64,7 +64,7 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
     left = moves.baseline_counters["release"] if moves.baseline_counters else None
     env.record.append("switching", slot)
     counted, before, unanswered = count_server(env, slot), count_traffic(env), env.router.unanswered()
-    flip, first_request = flip_router(env, slot)
+    flip, first_request, flips = flip_router(env, slot)
     facts: Switched = {
         "before": before,
         "unanswered": unanswered,
@@ -75,34 +75,37 @@ def switch(env: Environment, state: State, slot: SlotName) -> None:
         "from": old,
         "from_release": state.release_of(old) or left,
     }
+    if flips:
+        facts["flip_milliseconds_by_router"] = flips
     env.record.append("switched", slot, **facts)
     if state.wanted.rollback:
         after = env.record.state()
         write_receipt(env, after, receipt_of_rollback(env, after))
 
 
-def flip_router(env: Environment, slot: SlotName) -> tuple[float, float]:
-    """Milliseconds that the router took, and that the first request then took to be answered by `slot`."""
-    with router_client(env) as client:
+def flip_router(env: Environment, slot: SlotName) -> tuple[float, float, dict[str, float]]:
+    """Milliseconds that the router took, and that the first request then took to be answered by `slot`; of several
+    routers, what each took."""
+    with router_client() as client:
         started = time.perf_counter()
-        env.router.switch(slot)
+        flips = env.router.switch(slot)
         if env.router.is_paused():
             env.router.resume()
         flipped = time.perf_counter()
         wait_for_slot(env, slot, client)
         first = time.perf_counter()
-    return round(1000 * (flipped - started), 1), round(1000 * (first - flipped), 1)
+    return round(1000 * (flipped - started), 1), round(1000 * (first - flipped), 1), flips
 
 
-def router_client(env: Environment) -> httpx.Client:
+def router_client() -> httpx.Client:
     """For the router's own probe, which needs no key and goes over loopback: reading certificates would cost 70 ms."""
     import httpx
 
-    return httpx.Client(base_url=env.router.base_url, timeout=5, verify=False)
+    return httpx.Client(timeout=5, verify=False)
 
 
 def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, seconds: float = 10) -> None:
-    """Until a request through the router is answered by `slot`: what a client sees, not what the router believes.
+    """Until a request through each router is answered by `slot`: what a client sees, not what the router believes.
     /health wants no key and has no limit, and is open whatever router.paths says."""
     import httpx
 
@@ -110,10 +113,13 @@ def wait_for_slot(env: Environment, slot: SlotName, client: httpx.Client, second
     deadline = time.monotonic() + seconds
     seen: object = None
     while time.monotonic() < deadline:
-        try:
-            seen = client.get(path).headers.get("x-tunegate-slot")
-        except httpx.HTTPError as error:
-            seen = type(error).__name__
+        for url in env.router.base_urls:
+            try:
+                seen = client.get(url + path).headers.get("x-tunegate-slot")
+            except httpx.HTTPError as error:
+                seen = type(error).__name__
+            if seen != slot:
+                break
         if seen == slot:
             return
         time.sleep(0.002)

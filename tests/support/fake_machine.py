@@ -1,5 +1,4 @@
-"""A fake machine under real records and real release folders: its router, its servers, its clock. It can be killed at
-any point."""
+"""A fake machine under real records and release folders: its router, servers and clock. It can be killed anywhere."""
 
 from __future__ import annotations
 
@@ -96,6 +95,7 @@ class World:
     points: int = 0
     kill_at: int = 0
     base_url: str = "http://router"
+    base_urls: tuple[str, ...] = ("http://router",)
     health_path: str = "/health"
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:

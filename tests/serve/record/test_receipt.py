@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
 from configs.errors import RefusedError
-from configs.slots import SlotName, other
+from configs.slots import SLOTS, SlotName, other
 from infra.boot import Moment
 from infra.haproxy.lost import LostRequests
 from infra.haproxy.router import Router
@@ -60,6 +60,14 @@ def switched(**facts: Any) -> State:
     }
     slots: dict[SlotName, SlotState | None] = {"blue": SlotState("old"), "green": SlotState("new")}
     return State(active="green", slots=slots, moves=Moves(switch=switch | facts))
+
+
+def test_of_several_routers_it_says_what_each_took() -> None:
+    flips = {"router-a": 4.5, "router-b": 31.0}
+    traffic: dict[SlotName, Traffic] = {slot: Traffic(0, 0, 0, 0, 0) for slot in SLOTS}
+    found = receipt(switched(flip_milliseconds_by_router=flips), "blue-green", traffic, 1.0, 0.0)
+    assert found["flip_milliseconds_by_router"] == flips
+    assert "flip_milliseconds_by_router" not in receipt(switched(), "blue-green", traffic, 1.0, 0.0)
 
 
 @given(

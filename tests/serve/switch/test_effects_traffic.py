@@ -122,8 +122,17 @@ def test_a_switch_is_believed_once_the_router_answers_from_the_slot(
     world: World, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = replies(monkeypatch, "blue", None, "blue", "green")
-    WAIT_FOR_SLOT(env, "green", router_client(env))
+    WAIT_FOR_SLOT(env, "green", router_client())
     assert len(seen) == 4 and seen[0].url == "http://router/health"
+
+
+def test_of_several_routers_each_must_answer_from_the_slot(
+    world: World, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.base_urls = ("http://one", "http://two")
+    seen = replies(monkeypatch, "green", "blue", "green", "blue", "green", "green")
+    WAIT_FOR_SLOT(env, "green", router_client())
+    assert [request.url.host for request in seen] == ["one", "two"] * 3
 
 
 @pytest.mark.parametrize(
@@ -135,4 +144,4 @@ def test_a_router_that_goes_on_answering_from_elsewhere_is_an_outside_error(
 ) -> None:
     replies(monkeypatch, answer)
     with pytest.raises(ExternalError, match=message):
-        WAIT_FOR_SLOT(env, "green", router_client(env), seconds=0.1)
+        WAIT_FOR_SLOT(env, "green", router_client(), seconds=0.1)
