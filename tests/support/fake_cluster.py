@@ -114,6 +114,13 @@ class FakeApi:
             self.tell("MODIFIED" if before else "ADDED", thing, silently or kind != "pods")
         return thing
 
+    def apply(self, kind: str, name: str, thing: JsonObject) -> JsonObject:
+        """What is there keeps the fields that `thing` does not name, and its version where nothing changed."""
+        with self.lock:
+            before = self.things.get((kind, name))
+            found = merged_deep(before or {"metadata": {"uid": f"uid-{name}-{next(self.versions)}"}}, thing)
+            return before if before is not None and found == before else self.put(kind, name, found)
+
     def delete(self, kind: str, name: str, *, silently: bool = False) -> None:
         """`silently`: no watch hears of it."""
         with self.lock:
@@ -156,6 +163,12 @@ class FakeApi:
         self.server.server_close()
 
 
+def merged_deep(one: Any, other: Any) -> Any:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one | {key: merged_deep(one.get(key), value) for key, value in other.items()}
+    return other
+
+
 def is_selected(thing: JsonObject, query: dict[str, list[str]]) -> bool:
     wanted = dict(part.split("=") for part in query.get("labelSelector", [""])[0].split(",") if part)
     return wanted.items() <= (thing["metadata"].get("labels") or {}).items()
@@ -182,9 +195,36 @@ def handler_of(api: FakeApi) -> type[BaseHTTPRequestHandler]:
 
         def do_PATCH(self) -> None:
             kind, name, _ = self.target()
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.body()
             if self.is_served():
-                self.send(api.put(kind, name, body))
+                self.send(api.apply(kind, name, body))
+
+        def do_POST(self) -> None:
+            kind, _, _ = self.target()
+            body = self.body()
+            if self.is_served():
+                name = body["metadata"]["name"]
+                self.send(None if (kind, name) in api.things else api.apply(kind, name, body), otherwise=409)
+
+        def do_PUT(self) -> None:
+            kind, name, _ = self.target()
+            body = self.body()
+            if self.is_served():
+                seen = api.things.get((kind, name), {}).get("metadata", {}).get("resourceVersion")
+                is_last = seen == body["metadata"].get("resourceVersion")
+                self.send(api.put(kind, name, body) if is_last else None, otherwise=409)
+
+        def do_DELETE(self) -> None:
+            kind, name, _ = self.target()
+            if self.is_served():
+                found = api.things.get((kind, name))
+                if found:
+                    api.delete(kind, name)
+                self.send(found)
+
+        def body(self) -> JsonObject:
+            found: JsonObject = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            return found
 
         def target(self) -> tuple[str, str, dict[str, list[str]]]:
             parts = urlsplit(self.path)
@@ -199,9 +239,9 @@ def handler_of(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             return api.mode == "up"
 
-        def send(self, found: JsonObject | None) -> None:
+        def send(self, found: JsonObject | None, otherwise: int = 404) -> None:
             text = json.dumps(found or {"message": "not found"}).encode()
-            self.send_response(200 if found else 404)
+            self.send_response(200 if found else otherwise)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)

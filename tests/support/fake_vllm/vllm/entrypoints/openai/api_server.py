@@ -201,4 +201,4 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    Server(("127.0.0.1", int(ARGUMENTS["--port"])), Handler).serve_forever()
+    Server((ARGUMENTS.get("--host", "127.0.0.1"), int(ARGUMENTS["--port"])), Handler).serve_forever()
