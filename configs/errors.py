@@ -37,6 +37,10 @@ class ExternalError(TunegateError):
     exit_code = 3
 
 
+class UnreachableError(ExternalError):
+    """Nobody answers: nothing is known, neither that something is there nor that it is not, and nothing is decided."""
+
+
 class InconclusiveError(TunegateError):
     """The evidence is not enough to decide."""
 

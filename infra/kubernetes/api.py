@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from configs.environment.placement import Kubernetes
-from configs.errors import ExternalError, InputError
+from configs.errors import ExternalError, InputError, UnreachableError
 from configs.section import JsonObject
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 MANAGER = "tunegate"  # of the fields that we apply
-CONNECT_SECONDS, READ_SECONDS = 3.05, 30.0
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 FORBIDDEN, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 403, 404, 409, 410, 422
 # By kind: where it lies in the API, stable in 1.29 to 1.37.
 PATHS = {
@@ -42,10 +42,6 @@ PATHS = {
     "ScaledObject": ("/apis/keda.sh/v1alpha1", "scaledobjects"),
     "TrainJob": ("/apis/trainer.kubeflow.org/v1alpha1", "trainjobs"),
 }
-
-
-class UnreachableError(ExternalError):
-    """Nobody answers: nothing is known of the cluster, neither that something is there nor that it is not."""
 
 
 class ConflictError(ExternalError):

@@ -14,10 +14,10 @@ from typing_extensions import TypedDict
 
 from configs.environment.config import DeployConfig
 from configs.environment.placement import Kubernetes
-from configs.errors import ExternalError
+from configs.errors import ExternalError, UnreachableError
 from configs.section import JsonObject
 from configs.slots import SlotName
-from infra.kubernetes.api import Cluster, UnreachableError
+from infra.kubernetes.api import Cluster
 from infra.kubernetes.labels import ENVIRONMENT, PART, labels_of
 from infra.kubernetes.pod_faults import fault_of
 from infra.terminal import waiting

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from configs.environment.config import DeployConfig
 from configs.environment.placement import Kubernetes
-from configs.errors import ExternalError, InputError
-from infra.kubernetes.api import Cluster, UnreachableError
+from configs.errors import ExternalError, InputError, UnreachableError
+from infra.kubernetes.api import Cluster
 from infra.kubernetes.labels import labels_of
 from infra.kubernetes.pods import Pod, pod_of
 from infra.router_pods.admin import ADMIN_PORT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.errors import ExternalError, TunegateError
+from configs.errors import ExternalError, TunegateError, UnreachableError
 from configs.slots import other
 from serve.plan.action import Action
 from serve.plan.interrupt import is_called_off
@@ -13,13 +13,15 @@ from serve.switch.servers import crash
 
 
 def answer_failure(env: Environment, state: State, action: Action, error: TunegateError) -> TunegateError | None:
-    """What failed decides: the router's death and a lost lock condemn no release, nor does what nobody wants any more;
-    what serves is a crash, and what does not wake for it; all else refuses the desired one. `state`: when the
-    action was begun."""
+    """What failed decides: the router's death, a lost lock and a cluster that is not to be reached condemn no release,
+    nor does what nobody wants any more; what serves is a crash, and what does not wake for it; all else refuses the
+    desired one. `state`: when the action was begun."""
     if isinstance(error, ExternalError) and action.kind != "start_router" and not env.router.is_running():
         return None
     if is_called_off(state, env.record.state()):
         return None
+    if isinstance(error, UnreachableError):
+        return error
     env.record.check_token()
     serves = action.slot is not None and action.slot in (state.active, state.moves.swapping)
     if action.kind == "wake" and action.slot and (serves or state.release_of(action.slot) != state.wanted.desired):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from configs.environment.config import DeployConfig
 from configs.environment.strategy import Canary, ShadowFirst
-from configs.errors import ExternalError, RefusedError, TunegateError
+from configs.errors import ExternalError, RefusedError, TunegateError, UnreachableError
 from configs.slots import SlotName
 from infra.state.start_time import LONGEST_SECONDS
 from infra.terminal import waiting
@@ -27,6 +28,7 @@ from serve.watch.prober import Prober
 
 LOOK_SECONDS = 0.1  # between two looks while something is under way, or waited for
 MOST_LOST = 3
+RETRY_SECONDS = 2.0
 SWITCH_SECONDS = 60
 MOVES_SERVERS = ("start", "stop", "sleep", "wake")
 
@@ -34,12 +36,14 @@ MOVES_SERVERS = ("start", "stop", "sleep", "wake")
 @dataclass
 class Loop:
     """Short actions are done here, long ones are `tasks`. `begun`: what was so when the present one began; `lost`: how
-    often each was killed from outside, in a row; `note`: is told at each look what is so, and the step in hand."""
+    often each was killed from outside, in a row; `retry_at` (seconds, monotonic): before that no task is begun, for
+    what it needs did not answer; `note`: is told at each look what is so, and the step in hand."""
 
     tasks: Tasks
     prober: Prober = field(default_factory=Prober)
     begun: State | None = None
     lost: dict[Action, int] = field(default_factory=dict)
+    retry_at: float = 0.0
     told: ExitStack = field(default_factory=ExitStack)
     note: Callable[[Situation, Action | End], None] = lambda situation, step: None
 
@@ -55,6 +59,8 @@ class Loop:
         found = self.tasks.action or plan(state, env.config, seen)
         self.note(Situation(state, env.config, seen), found)
         if self.tasks.action is None:
+            if time.monotonic() < self.retry_at and isinstance(found, Action) and found.kind not in SHORT:
+                return LOOK_SECONDS
             return found if isinstance(found, End) else self.do(env, state, found)
         if is_called_off(self.begun or state, state):
             self.cancel()
@@ -119,6 +125,8 @@ class Loop:
             self.lost[action] = lost
             env.report_progress(f"{words(action)}: {error.message}; it begins again")
             return 0.0
+        if isinstance(error, UnreachableError):
+            self.retry_at = time.monotonic() + RETRY_SECONDS
         return 0.0 if error is None else answer_failure(env, state, action, error) or 0.0
 
     def overdue(self, env: Environment) -> Ended:
