@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "watch": {"on_inconclusive": "accept"},
     "supervision": QUICK | {"probe_timeout_seconds": 20},
     "replicas": 1,
+    "placed": {"scrape_seconds": 0.2},
 }
 
 
@@ -51,9 +52,9 @@ class ClusterScene(Scene):
 
 
 @contextmanager
-def cluster_scene(folder: Path, *, runs: bool = True, **facts: Any) -> Iterator[ClusterScene]:
+def cluster_scene(folder: Path, **facts: Any) -> Iterator[ClusterScene]:
     with ExitStack() as stack, chdir(folder):
-        cluster = FakeControllers(folder, "x", runs=runs)
+        cluster = FakeControllers(folder, "x", runs=facts.pop("runs", 1_000_000))
         stack.callback(cluster.close)
         variables = fake_world(folder) | {
             "KUBECONFIG": str(cluster.api.kubeconfig(folder)),

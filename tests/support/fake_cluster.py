@@ -72,8 +72,17 @@ def cluster_config(name: str = "x", **facts: Any) -> DeployConfig:
         "agent_image": IMAGE,
         "replicas": facts.pop("replicas", 4),
         "bytes": "oci://registry.example/releases",
-    }
+    } | facts.pop("placed", {})
     return DeployConfig.model_validate({"name": name, "model": "m", "gate": None, "placement": placement} | facts)
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Of a client that went away it says nothing."""
+
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
 
 
 class FakeApi:
@@ -87,7 +96,7 @@ class FakeApi:
         self.versions = itertools.count(1)
         self.version = 0
         self.watchers: list[queue.Queue[JsonObject | None]] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
+        self.server = QuietServer(("127.0.0.1", 0), handler_of(self))
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -54,12 +54,12 @@ class ControlledApi(FakeApi):
 
 @dataclass
 class FakeControllers:
-    """`folder`: where routers keep their state; `pods` by the name of their Deployment. `runs`: whether pods are
-    processes."""
+    """`folder`: where routers keep their state; `pods` by the name of their Deployment. `runs`: how many pods of a Deployment are
+    processes; the others are only told of."""
 
     folder: Path
     environment: str
-    runs: bool = True
+    runs: int = 1_000_000
     api: ControlledApi = field(default_factory=ControlledApi)
     pods: dict[str, list[FakePod]] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
@@ -103,7 +103,7 @@ class FakeControllers:
         own = f"{name}-{uuid.uuid4().hex[:5]}"
         about = {"name": own, "uid": f"uid-{own}", "labels": template["metadata"]["labels"]}
         pod = FakePod(own, address, part, {"kind": "Pod", "metadata": about, "status": {"phase": "Running"}})
-        if self.runs:
+        if len(self.pods[name]) < self.runs or part == "router":
             is_router = part == "router"
             pod.process = self.router(pod) if is_router else self.server(pod, template["spec"]["containers"][0], thing)
         self.say(pod, ready=False)
