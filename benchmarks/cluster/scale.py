@@ -21,6 +21,14 @@ from benchmarks.prove import FOLDER, Row, console
 PODS, NODES, IDLE_SECONDS = 1000, 100, 30
 MOST_MB, MOST_REQUESTS, MOST_SWITCH_SECONDS = 300.0, 10.0, 1.0
 LONGEST_SECONDS = 300.0
+# Releases of a few bytes were never judged.
+AGENT = """
+import sys, tunegate
+from tests.support.judging import judged_when_asked
+sys.argv = ["tunegate", "agent", "x"]
+with judged_when_asked():
+    tunegate.main()
+"""
 
 
 def rows(pods: int = PODS) -> list[Row]:
@@ -31,12 +39,12 @@ def rows(pods: int = PODS) -> list[Row]:
     folder = FOLDER.absolute() / "scale"
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     folder.mkdir(parents=True)
-    with cluster_scene(folder, runs=1, replicas=pods) as scene, judged_when_asked():
+    with cluster_scene(folder, runs=1, replicas=pods, placed={}, supervision={}) as scene, judged_when_asked():
         releases = publish_fake("one"), publish_fake("two")
         path = folder / "configs/deploy/x.yaml"
         pin(path, releases[0])
         with (folder / "agent.log").open("wb") as log:
-            agent = subprocess.Popen([sys.executable, "-m", "tunegate", "agent", "x"], stdout=log, stderr=log)
+            agent = subprocess.Popen([sys.executable, "-c", AGENT], stdout=log, stderr=log)
         try:
             wait_for(scene, releases[0])
             pin(path, releases[1])
@@ -53,7 +61,8 @@ def rows(pods: int = PODS) -> list[Row]:
     seconds = (switched["flip_milliseconds"] + switched["first_request_milliseconds"]) / 1000
     head = f"{pods} pods a slot"
     return [
-        Row(f"{head}: the agent holds, with its own processes, MB", round(megabytes), f"{MOST_MB:g}", megabytes <= MOST_MB),
+        Row(f"{head}: the agent holds, with all its processes, MB", round(megabytes), f"{MOST_MB:g}",
+            megabytes <= MOST_MB),
         Row(f"{head}: requests a second of agent and routers, when nothing happens", round(asked, 1),
             f"{MOST_REQUESTS:g}", asked <= MOST_REQUESTS),
         Row(f"{head}: seconds of a switch, until both routers answer from green", round(seconds, 2),

@@ -54,8 +54,8 @@ class ControlledApi(FakeApi):
 
 @dataclass
 class FakeControllers:
-    """`folder`: where routers keep their state; `pods` by the name of their Deployment. `runs`: how many pods of a Deployment are
-    processes; the others are only told of."""
+    """`folder`: where routers keep their state; `pods` by the name of their Deployment. `runs`: how many pods of a
+    Deployment are processes; the others are only told of."""
 
     folder: Path
     environment: str

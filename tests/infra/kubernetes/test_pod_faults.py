@@ -12,9 +12,7 @@ from infra.kubernetes.pod_faults import fault_of
 pytestmark = pytest.mark.unit
 
 
-def pod(
-    state: JsonObject, restarts: int = 0, last: JsonObject | None = None, *, init: bool = False, **about: Any
-) -> Any:
+def pod(state: JsonObject, restarts: int = 0, last: JsonObject | None = None, init: bool = False, **about: Any) -> Any:
     one = {"name": "fetch" if init else "vllm", "state": state, "restartCount": restarts, "lastState": last or {}}
     key = "initContainerStatuses" if init else "containerStatuses"
     return {"metadata": {"name": "p"} | about, "status": {key: [one]}}
@@ -34,7 +32,7 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
         ({"metadata": {"name": "p"}}, None),
         (pod({"waiting": {"reason": "ImagePullBackOff", "message": "none"}}), "p: vllm: ImagePullBackOff: none"),
         (pod({"waiting": {"reason": "CrashLoopBackOff"}}, 2, LOST), "last with exit code 1: RuntimeError: no memory"),
-        (pod({"waiting": {"reason": "CrashLoopBackOff"}}, 3, KILLED, True), "p: fetch ended 3 times, last with exit"),
+        (pod({"waiting": {"reason": "CrashLoopBackOff"}}, 3, KILLED, init=True), "p: fetch ended 3 times, last"),
         (pod({"waiting": {"reason": "ImagePullBackOff"}}, deletionTimestamp="now"), None),
     ],
 )  # fmt: skip
