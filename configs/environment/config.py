@@ -134,7 +134,9 @@ class DeployConfig(Section):
         if not isinstance(self.placement, Kubernetes):
             return self
         wrong = {
-            "a name of at most 40 letters, digits and -": not re.match(DNS_LABEL, self.name) or len(self.name) > 40,
+            "a name of at most 40 letters, digits and -, the first a letter": (
+                not re.match(DNS_LABEL, self.name) or len(self.name) > 40 or not self.name[0].isalpha()
+            ),
             "placement.replicas in the place of slots": self.slots != Slots(),
             "capacity auto: pods of both slots run at once": self.capacity != "auto",
             "a router of its own": self.router_of is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -19,6 +20,19 @@ Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|P|E
 Resource = Annotated[str, StringConstraints(pattern=r"^[a-z0-9A-Z][a-z0-9A-Z./_-]{0,252}$")]
 
 
+# Of a quantity: the suffixes of Kubernetes' resource.Quantity.
+UNITS = {"m": Fraction(1, 1000), "": Fraction(1)}
+UNITS |= {letter: Fraction(1000**power) for power, letter in enumerate(("k", "M", "G", "T", "P", "E"), 1)}
+UNITS |= {f"{letter}i": Fraction(1024**power) for power, letter in enumerate("KMGTPE", 1)}
+
+
+def amount(text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    number = text.rstrip("mkKMGTPEi")
+    return Fraction(number) * UNITS[text[len(number) :]]
+
+
 class Local(Section):
     """Processes of the machine that the agent runs on."""
 
@@ -30,6 +44,20 @@ class Resources(Section):
 
     requests: dict[Resource, Quantity] = Field({})
     limits: dict[Resource, Quantity] = Field({})
+
+    @model_validator(mode="after")
+    def can_be_had(self) -> Self:
+        """As the API server has it: of a device all that is asked for is the limit too, and a whole number."""
+        wrong = []
+        for name in sorted({*self.requests, *self.limits}):
+            asked, limit = (amount(given.get(name)) for given in (self.requests, self.limits))
+            if "/" in name and not (limit is not None and limit.denominator == 1 and asked in (None, limit)):
+                wrong.append(f"limits.{name} a whole number, and no other in requests")
+            elif "/" not in name and asked is not None and limit is not None and asked > limit:
+                wrong.append(f"requests.{name} of at most limits.{name}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class HttpRoute(Section):

@@ -33,6 +33,9 @@ def render(
     kserve: Annotated[
         bool, typer.Option("--kserve", help="an InferenceService, in the place of agent and routers")
     ] = False,
+    helm: Annotated[
+        bool, typer.Option("--helm", help="values for the chart infra/helm/tunegate, which renders the same")
+    ] = False,
     proofs: Annotated[
         str | None, typer.Option(metavar="URL", help="with --argo-rollouts: what answers for a release's proofs")
     ] = None,
@@ -47,18 +50,21 @@ def render(
     """Write an environment's Kubernetes manifests: agent and routers, to apply once; the agent makes the slots."""
     from infra.files.yaml_text import as_documents
     from infra.manifests.agent_objects import Source
+    from infra.manifests.chart import values_of
 
     config = read_environment(environment)
     refuse_local(config)
-    if sum((slot, argo_rollouts, kserve)) > 1:
-        raise InputError("one of --slot, --argo-rollouts and --kserve", hint=f"tunegate render {environment} --slot")
+    if sum((slot, argo_rollouts, kserve, helm)) > 1:
+        raise InputError("one of --slot, --argo-rollouts, --kserve and --helm", hint="tunegate render --help")
     if argo_rollouts != (proofs is not None):
         raise InputError("--argo-rollouts and --proofs URL, both or none", hint="tunegate render --help")
     if slot or argo_rollouts or kserve:
         things = of_release(config, manifest_of(config, release), proofs, kserve=kserve)
+    elif helm:
+        things = [values_of(config, Source(repository or origin(), branch, signed))]
     else:
         things = of_environment(config, Source(repository or origin(), branch, signed))
-    if out is None:
+    if out is None or helm:
         typer.echo(as_documents(things), nl=False)
     else:
         write(out, things)
@@ -143,5 +149,6 @@ def add_commands(app: typer.Typer) -> None:
             "tunegate render production --slot --release calls@sha256:3f…",
             "tunegate render production --argo-rollouts --proofs http://proofs.ml.svc:8406/proofs",
             "tunegate render production --kserve",
+            "tunegate render production --helm > values.yaml",
         )
     )(render)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MANAGER = "tunegate"  # of the fields that we apply
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+UNPRINTABLE = re.compile("[\x7f-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 FORBIDDEN, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 403, 404, 409, 410, 422
 # By kind: where it lies in the API, stable in 1.29 to 1.37.
 PATHS = {
@@ -183,7 +185,7 @@ class Cluster:
             return client.rest_client.pool_manager.request(
                 method,
                 url,
-                body=None if content is None else json.dumps(content),
+                body=None if content is None else body_of(content),
                 headers=sent,
                 timeout=timeout_of(read_seconds),
                 retries=False,
@@ -217,6 +219,13 @@ def client_of(context: str | None, pid: int) -> ApiClient:
             f"Kubernetes: found no way to it: {error}", hint="export KUBECONFIG=FILE; kubectl config get-contexts"
         ) from None
     return ApiClient(settings)
+
+
+def body_of(content: object) -> bytes:
+    """As JSON that is YAML too: a change to apply is read as YAML, which knows neither the pairs of escapes by which
+    JSON writes a character beyond the first 65,536, nor a control character as it is."""
+    text = json.dumps(content, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def timeout_of(read_seconds: float) -> Any:

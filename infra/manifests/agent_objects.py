@@ -131,7 +131,7 @@ def container(config: DeployConfig, source: Source) -> JsonObject:
     given = environment(
         {"HOME": "/tmp", "TUNEGATE_STATE_HOME": STATE, "TUNEGATE_CACHE_HOME": f"{KEPT}/cache"} | git_environment()
     )
-    given += [{"name": "TUNEGATE_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    given += [{"name": "TUNEGATE_POD_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
     given += [{"name": "TUNEGATE_ROUTER_TOKEN", "valueFrom": token}]
     given += [{"name": config.router.api_key_env, "valueFrom": key}]
     return {

@@ -1,5 +1,5 @@
-"""The agent's own figures over HTTP, on 127.0.0.1 alone: GET /metrics for Prometheus, GET /targets for its service
-discovery.
+"""The agent's own figures over HTTP, on 127.0.0.1 alone, in a pod on its address: GET /metrics for Prometheus, GET
+/targets for its service discovery, GET /load for an autoscaler.
 
 A thread answers, from what the loop noted last: whatever asks, the loop waits for nothing. The port dies with its
 process, so nobody takes a dead agent's figures for a living one's.
@@ -8,12 +8,17 @@ process, so nobody takes a dead agent's figures for a living one's.
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from configs.errors import ExternalError
+from configs.slots import SLOTS
+from infra.kubernetes.autoscaling import LOAD_PATH
 from serve.exporter.figures import Seen, Turn, figures_of
 from serve.exporter.targets import targets_of
 from serve.exporter.usage_counters import UsageCounters, usage_figures
@@ -82,6 +87,9 @@ class Exporter:
         if path == "/targets":
             found = targets_of(seen.situation.config, seen.situation.state)
             return "application/json", json.dumps(found).encode()
+        if path == LOAD_PATH:
+            open_now = {slot: self.env.router.open_streams(slot) for slot in SLOTS}
+            return "application/json", json.dumps(open_now).encode()
         return None
 
 
@@ -97,9 +105,13 @@ def open_server(port: int, exporter: Exporter) -> ThreadingHTTPServer:
         timeout = 5  # seconds, for a client that sends nothing
 
         def do_GET(self) -> None:
-            found = exporter.answer(self.path.partition("?")[0])
-            kind, body = found or (TEXT, b"GET /metrics or /targets\n")
-            self.send_response(200 if found else 404)
+            status, kind, body = 404, TEXT, b"GET /metrics, /targets or /load\n"
+            try:
+                if found := exporter.answer(self.path.partition("?")[0]):
+                    status, (kind, body) = 200, found
+            except ExternalError as error:  # no router says what is open: nothing is known, which is not 0
+                status, body = 503, f"{error}\n".encode()
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -108,7 +120,12 @@ def open_server(port: int, exporter: Exporter) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """Silence."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    address = os.environ.get("TUNEGATE_POD_ADDRESS") or "127.0.0.1"
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    server = Server((address, port), Handler)
     threading.Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True, name="exporter").start()
     return server
 

@@ -83,8 +83,19 @@ def faults(thing: JsonObject, version: str) -> list[str]:
 
 WORDS = st.text(st.characters(codec="utf8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+
+
+def resources(limits: dict[str, str], asked: set[str], devices: int) -> JsonObject:
+    """Requests are the limits, or none."""
+    return {
+        "requests": {name: value for name, value in limits.items() if name in asked},
+        "limits": limits | ({"example.com/fpga": str(devices)} if devices else {}),
+    }
+
+
 QUANTITY = st.from_regex(r"[1-9][0-9]{0,3}(m|Mi|Gi)?", fullmatch=True)
-RESOURCES = st.dictionaries(st.sampled_from(["cpu", "memory", "ephemeral-storage", "example.com/fpga"]), QUANTITY)
+NAMES = st.sampled_from(["cpu", "memory", "ephemeral-storage"])
+RESOURCES = st.builds(resources, st.dictionaries(NAMES, QUANTITY), st.sets(NAMES), st.integers(0, 8))
 TOLERATION = st.fixed_dictionaries(
     {"operator": st.sampled_from(["Exists"]), "effect": st.sampled_from(["NoSchedule", "NoExecute"])},
     optional={"key": LABEL},
@@ -109,7 +120,7 @@ PLACEMENTS = st.fixed_dictionaries(
             ["oci://registry.example:5000/releases", "s3://releases", "s3://releases/a/b", "pvc://claim", "pvc://c/d/e"]
         ),
         "node_cache": st.sampled_from([None, "/var/cache/tunegate"]),
-        "resources": st.fixed_dictionaries({"requests": RESOURCES, "limits": RESOURCES}),
+        "resources": RESOURCES,
         "tolerations": st.lists(TOLERATION, max_size=2),
         "node_selector": st.dictionaries(LABEL, LABEL, max_size=2),
         "pod": POD,
@@ -134,7 +145,7 @@ ENVIRONMENTS = st.builds(
         tracing={"endpoint": "http://collector:4317"} if traced else None,
         router=router,
     ),
-    st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True),
+    st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True) | st.sampled_from(["true", "null", "on"]),
     WORDS,
     st.integers(1, 86_400),
     st.none() | st.integers(10, 7_200),

@@ -17,6 +17,7 @@ from configs.section import JsonObject
 from infra.kubernetes.autoscaling import scaled_object
 from infra.manifests.access import access_objects
 from infra.manifests.agent_objects import CLONE, CREDENTIALS, GIT, Source, agent_objects
+from infra.router_pods.told import told_name
 from tests.support.cluster_objects import ENVIRONMENTS, VERSIONS, environment, faults, manifest
 
 pytestmark = pytest.mark.unit
@@ -89,15 +90,23 @@ def test_git_reads_the_password_from_the_secrets_file(tmp_path: Path) -> None:
     assert "username=bot\npassword=word\n" in run.stdout
 
 
-def test_the_agent_has_no_right_to_a_secret_or_to_more_rights() -> None:
-    roles = {thing["metadata"]["name"]: thing["rules"] for thing in access_objects(environment()) if "rules" in thing}
-    granted = {
-        (group, what) for rule in roles["prod-agent"] for group in rule["apiGroups"] for what in rule["resources"]
-    }
-    assert not {what for _, what in granted} & {"secrets", "roles", "rolebindings", "serviceaccounts", "*"}
-    assert ("keda.sh", "scaledobjects") not in granted
-    verbs = {verb for rule in roles["prod-router"] for verb in rule["verbs"]}
-    assert verbs == {"get", "list", "watch"}
+@pytest.mark.parametrize("part", ["agent", "router"])
+def test_of_secrets_only_the_one_that_tells_routers_is_theirs_and_no_rights_are(part: str) -> None:
+    (role,) = (
+        one for one in access_objects(environment()) if one["kind"] == "Role" and part in one["metadata"]["name"]
+    )
+    rules = {what: rule for rule in role["rules"] for what in rule["resources"]}
+    assert rules["secrets"]["resourceNames"] == [told_name(environment())]
+    assert "list" not in rules["secrets"]["verbs"] and "watch" not in rules["secrets"]["verbs"]
+    assert not rules.keys() & {"roles", "rolebindings", "serviceaccounts", "scaledobjects", "httproutes", "*"}
+    assert "*" not in str(role["rules"])
+
+
+def test_a_router_changes_nothing() -> None:
+    (role,) = (
+        one for one in access_objects(environment()) if one["metadata"]["name"] == "prod-router" and "rules" in one
+    )
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} <= {"get", "list", "watch"}
 
 
 def test_optional_engines_are_granted_where_they_are_used() -> None:

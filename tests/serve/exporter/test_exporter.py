@@ -15,6 +15,7 @@ import pytest
 
 import serve.exporter.exporter
 from configs.environment.config import DeployConfig
+from configs.errors import ExternalError
 from infra.boot import Moment
 from serve.exporter.exporter import Exporter
 from serve.plan.action import Action, End
@@ -129,3 +130,39 @@ def test_a_reader_that_hangs_and_a_long_first_reading_delay_no_look(scene: Scene
         asked.join(5)
         assert not asked.is_alive()
     assert scene.exporter.seen and scene.exporter.seen.step.kind == "stop"
+
+
+class Router:
+    """`open`: by slot; None where no router answers."""
+
+    open: dict[str, int] | None = None
+
+    def open_streams(self, slot: str) -> int:
+        if self.open is None:
+            raise ExternalError("no router answers", hint="kubectl get pods")
+        return self.open[slot]
+
+
+def test_an_autoscaler_is_told_what_is_open_and_where_that_is_not_known_no_number(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = Router()
+    monkeypatch.setattr(Environment, "router", router)
+    (port,) = free_ports(1)
+    scene.note(port)
+    assert get(port, "/load").status_code == 503 and "no router answers" in get(port, "/load").text
+    router.open = {"blue": 7, "green": 0}
+    assert get(port, "/load").json() == router.open
+
+
+IPV6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="a kernel without IPv6")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", pytest.param("::1", marks=IPV6)])
+def test_in_a_pod_it_listens_on_the_pods_address(scene: Scene, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEGATE_POD_ADDRESS", address)
+    (port,) = free_ports(1)
+    scene.note(port)
+    host = f"[{address}]" if ":" in address else address
+    assert httpx.get(f"http://{host}:{port}/metrics", timeout=5).status_code == 200
+    assert not answers(port)
