@@ -92,8 +92,8 @@ class RouterPod:
                 self.lead_to_pods()
             if time.monotonic() > self.reload_due:
                 self.reload()
-        except (TunegateError, OSError) as error:
-            self.complain(error.message if isinstance(error, TunegateError) else str(error))
+        except Exception as error:  # whatever it is: with this process its container ends, and every open stream
+            self.complain(error.message if isinstance(error, TunegateError) else f"{type(error).__name__}: {error}")
             time.sleep(POLL_SECONDS)
         else:
             self.complaint = ""
@@ -161,9 +161,9 @@ class RouterPod:
 
     def counts(self) -> RouterCounts:
         """Raises ExternalError where HAProxy has just died."""
-        router, rows = self.router, None
-        if self.end.is_set() and not router.is_running():
-            rows = router.replaced.counts(0)
+        router = self.router
+        has_ended = self.end.is_set() and not router.is_running()
+        rows = router.replaced.counts(0) if has_ended else router.servers.rows()
         start = router.folder / "start"
         if self.has_stopped:
             self.final_read.set()
@@ -173,6 +173,7 @@ class RouterPod:
             "traffic": {slot: dict(vars(one)) for slot, one in router.servers.traffic(rows).items()},
             "unanswered": router.servers.unanswered(rows),
             "uncounted": router.uncounted(),
+            "held": router.servers.held(rows),
         }
 
     def maps(self) -> Maps:

@@ -71,6 +71,7 @@ def cluster_config(name: str = "x", **facts: Any) -> DeployConfig:
         "image": IMAGE,
         "agent_image": IMAGE,
         "replicas": facts.pop("replicas", 4),
+        "max_replicas": facts.pop("max_replicas", None),
         "bytes": "oci://registry.example/releases",
     } | facts.pop("placed", {})
     return DeployConfig.model_validate({"name": name, "model": "m", "gate": None, "placement": placement} | facts)
