@@ -91,7 +91,7 @@ NO_REQUEST = ("request_id", "key", "method", "path", "environment", "slot", "ser
 class Behind:
     """One environment behind the router. `suffix`: of its backends, servers and entries of maps; `servers`: by slot and
     name, where each is; `facts`: what /v1/models says of its model, as a log-format string; `pods`: at most so many in
-    a slot, where its servers are pods."""
+    a slot, where its servers are pods; `from_zero`: a request waits for the first of them."""
 
     name: str
     model: str
@@ -99,6 +99,7 @@ class Behind:
     servers: dict[SlotName, dict[str, str]]
     facts: str
     pods: int | None = None
+    from_zero: bool = False
 
     @classmethod
     def of(cls, name: str, model: str, suffix: str, ports: Mapping[SlotName, Sequence[int]]) -> Behind:
@@ -110,9 +111,10 @@ class Behind:
         """The environment whose router it is."""
         if not isinstance(config.placement, Kubernetes):
             return cls.of(config.name, config.model, "", {slot: config.ports_of(slot) for slot in SLOTS})
-        room = room_of(config.placement)
+        placed, room = config.placement, room_of(config.placement)
         servers = {slot: {name: place_of_pod(name) for name in server_names(slot, room)} for slot in SLOTS}
-        return cls(config.name, config.model, "", servers, log_format_of(facts_of(config.model)), config.placement.most)
+        facts = log_format_of(facts_of(config.model))
+        return cls(config.name, config.model, "", servers, facts, placed.most, from_zero=placed.replicas == 0)
 
     @property
     def check_milliseconds(self) -> int:

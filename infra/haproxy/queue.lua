@@ -16,3 +16,12 @@ core.register_action("wait_while_paused", { "http-req" }, function(txn)
     txn:set_var("txn.held", math.floor(waited * 1000))
     if waited >= tonumber(seconds) then txn:set_var("txn.waited_too_long", true) end
 end)
+-- A slot that has no pod gets one for whoever waits: the backend counts the request, and an autoscaler reads that.
+core.register_action("wait_for_server", { "http-req" }, function(txn)
+    local waited = 0
+    while txn.f:nbsrv(txn:get_var("txn.slot")) == 0 and waited < tonumber(seconds) do
+        core.msleep(100)
+        waited = waited + 0.1
+    end
+    txn:set_var("txn.held", math.floor(waited * 1000))
+end)

@@ -191,6 +191,11 @@ class Router:
         """On the slot, in replaced processes too. One that nobody counts has at least one stream, on whichever slot."""
         return self.servers.open_streams(slot) + self.uncounted()
 
+    def load(self) -> dict[SlotName, int]:
+        """Requests that a slot answers now, or that wait for a server of it."""
+        held = self.servers.held()
+        return {slot: one.open + held[slot] for slot, one in self.traffic().items()}
+
     def uncounted(self) -> int:
         """Replaced processes whose streams are in no count: an earlier tunegate's reload began them."""
         return len(self.replaced.uncounted(self.pid()))

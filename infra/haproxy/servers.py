@@ -183,6 +183,15 @@ class Servers:
         sums = self.sums_of(rows)
         return max(0, asked - sum(sums[slot]["hrsp_5xx"] for slot in SLOTS))
 
+    def held(self, rows: Counts | None = None) -> dict[SlotName, int]:
+        """Requests that wait for a server of the slot."""
+        rows = self.rows() if rows is None else rows
+        found: dict[SlotName, int] = {}
+        for slot in SLOTS:
+            inside = {name: row["scur"] for name, row in rows.items() if name.startswith(f"{self.backend(slot)}/")}
+            found[slot] = max(0, 2 * inside.get(f"{self.backend(slot)}/BACKEND", 0) - sum(inside.values()))
+        return found
+
     def open_streams(self, slot: SlotName) -> int:
         """Of a closed router too: streams of processes that it replaced may outlive the last one."""
         return self.sums_of(self.rows() if self.admin.is_running() else self.replaced.counts(0))[slot]["scur"]

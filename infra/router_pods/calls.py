@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.environment.config import DeployConfig
 from configs.environment.placement import Kubernetes
 from configs.errors import ExternalError, InputError, UnreachableError
+from infra.files.atomic import read_json, write_private
 from infra.kubernetes.api import Cluster
 from infra.kubernetes.labels import labels_of
 from infra.kubernetes.pods import Pod, pod_of
 from infra.router_pods.admin import ADMIN_PORT
+from infra.state.folder import state_folder
 
 if TYPE_CHECKING:
     import httpx
 
 TOKEN = "TUNEGATE_ROUTER_TOKEN"
+LISTED = "listed.json"
 SHORTEST_TOKEN = 16
 LIST_AGE_SECONDS = 1.5
 CONNECT_SECONDS, READ_SECONDS = 1.0, 3.0
@@ -63,8 +68,8 @@ def cluster_of(config: DeployConfig) -> Cluster:
 
 def router_pods(config: DeployConfig, *, fresh: bool = False) -> list[Pod]:
     """With an address, the ending ones too. At most LIST_AGE_SECONDS old, or `fresh`; while the API server is silent,
-    as it last said. Raises UnreachableError where it never said anything to this process."""
-    cluster = cluster_of(config)
+    as it last said, to whichever process. Raises UnreachableError where it never said anything."""
+    cluster, path = cluster_of(config), state_folder(config) / "router" / LISTED
     key = os.getpid(), cluster.namespace, config.name
     known = LISTINGS.get(key)
     if known and not fresh and time.monotonic() - known.at < LIST_AGE_SECONDS:
@@ -72,13 +77,20 @@ def router_pods(config: DeployConfig, *, fresh: bool = False) -> list[Pod]:
     try:
         items, _ = cluster.find("Pod", labels_of(config, "router"), cached=not fresh)
     except UnreachableError:
-        if known is None:
+        found = known.pods if known else pods_in(path)
+        if not found:
             raise
-        known.at = time.monotonic()
-        return known.pods
-    found = [pod for pod in map(pod_of, items) if pod.address]
+    else:
+        found = [pod for pod in map(pod_of, items) if pod.address]
+        if found != pods_in(path):
+            write_private(path, json.dumps({"pods": found}))
     LISTINGS[key] = Listing(found, time.monotonic())
     return found
+
+
+def pods_in(path: Path) -> list[Pod]:
+    """As any process listed them last."""
+    return [Pod(*facts) for facts in (read_json(path) or {}).get("pods", [])]
 
 
 def ask(pod: Pod, method: str, path: str, body: Any = None) -> Any:

@@ -16,13 +16,15 @@ MOST_GONE = 64  # that are kept apart, in case one was only out of sight
 
 class RouterCounts(TypedDict):
     """Of one HAProxy since its start. `id`: UID/START, of the pod and of its HAProxy; `final`: it ends, and every
-    stream has; `uncounted`: processes whose streams are in no count."""
+    stream has; `uncounted`: processes whose streams are in no count; `held`: requests that wait for a server
+    now."""
 
     id: str
     final: bool
     traffic: dict[SlotName, dict[str, int]]
     unanswered: int
     uncounted: int
+    held: dict[SlotName, int]
 
 
 class KeptCounts(TypedDict):
@@ -33,7 +35,7 @@ class KeptCounts(TypedDict):
     ended: RouterCounts
 
 
-NOTHING: RouterCounts = {"id": "", "final": True, "traffic": {}, "unanswered": 0, "uncounted": 0}
+NOTHING: RouterCounts = {"id": "", "final": True, "traffic": {}, "unanswered": 0, "uncounted": 0, "held": {}}
 
 
 def no_counts() -> KeptCounts:
@@ -72,15 +74,17 @@ def last_of(one: RouterCounts) -> RouterCounts:
         slot: row | {"open": 0, "cut_by_server": row["cut_by_server"] + row["open"]}
         for slot, row in one["traffic"].items()
     }
-    return {**one, "traffic": traffic, "uncounted": 0}
+    return {**one, "traffic": traffic, "uncounted": 0, "held": {}}
 
 
 def summed(every: Iterable[RouterCounts]) -> RouterCounts:
     sums: dict[SlotName, Counter[str]] = {slot: Counter() for slot in SLOTS}
+    held = Counter[SlotName]()
     unanswered = uncounted = 0
     for one in every:
         for slot, row in one["traffic"].items():
             sums[slot].update(row)
+        held.update(one["held"])
         unanswered, uncounted = unanswered + one["unanswered"], uncounted + one["uncounted"]
     return {
         "id": "",
@@ -88,6 +92,7 @@ def summed(every: Iterable[RouterCounts]) -> RouterCounts:
         "traffic": {slot: dict(one) for slot, one in sums.items()},
         "unanswered": unanswered,
         "uncounted": uncounted,
+        "held": dict(held),
     }
 
 

@@ -31,7 +31,7 @@ from infra.kubernetes.api import Cluster
 from infra.kubernetes.labels import RELEASE, labels_of
 from infra.kubernetes.pods import KnownPods
 from infra.router_pods.admin import open_admin
-from infra.router_pods.assign import assign
+from infra.router_pods.assign import Assignment, assign
 from infra.router_pods.counts import RouterCounts
 from infra.router_pods.follow import LIST_TIMEOUT, Follower
 from infra.router_pods.maps import Maps, maps_that_run, tell
@@ -92,8 +92,8 @@ class RouterPod:
                 self.lead_to_pods()
             if time.monotonic() > self.reload_due:
                 self.reload()
-        except (TunegateError, OSError) as error:
-            self.complain(error.message if isinstance(error, TunegateError) else str(error))
+        except Exception as error:  # whatever it is: with this process its container ends, and every open stream
+            self.complain(error.message if isinstance(error, TunegateError) else f"{type(error).__name__}: {error}")
             time.sleep(POLL_SECONDS)
         else:
             self.complaint = ""
@@ -125,17 +125,22 @@ class RouterPod:
         """HAProxy's servers lead to the pods that are. Before the first list none is known: what was, stays."""
         if not self.known.were_listed:
             return
-        router, servers = self.router, self.router.servers
-        labels = {slot: self.release_label(slot) for slot in SLOTS}
-        with router.admin.changing():
-            seen = servers.states()
-            names = {slot: [name for name in servers.names(slot) if (slot, name) in seen] for slot in SLOTS}
-            found = assign(self.known.all(), labels, names, seen, servers.standbys())
-            if found.commands:
+        found = self.assignment()
+        if found.commands:  # as a rule there are none, and a switch must not wait for it to be found out
+            router = self.router
+            with router.admin.changing():
+                found = self.assignment()
                 write_private(router.folder / PODS, json.dumps(found.places))
                 router.admin.ask_all(found.commands)
         if found.homeless:
-            self.complain(f"no room for {', '.join(found.homeless[:5])}: {len(names['blue'])} servers a slot")
+            self.complain(f"no server is free for {', '.join(found.homeless[:5])}")
+
+    def assignment(self) -> Assignment:
+        servers = self.router.servers
+        labels = {slot: self.release_label(slot) for slot in SLOTS}
+        seen = servers.states()
+        names = {slot: [name for name in servers.names(slot) if (slot, name) in seen] for slot in SLOTS}
+        return assign(self.known.all(), labels, names, seen, servers.standbys())
 
     def release_label(self, slot: str) -> str:
         """Of the release that the slot holds, as the agent said."""
@@ -156,9 +161,9 @@ class RouterPod:
 
     def counts(self) -> RouterCounts:
         """Raises ExternalError where HAProxy has just died."""
-        router, rows = self.router, None
-        if self.end.is_set() and not router.is_running():
-            rows = router.replaced.counts(0)
+        router = self.router
+        has_ended = self.end.is_set() and not router.is_running()
+        rows = router.replaced.counts(0) if has_ended else router.servers.rows()
         start = router.folder / "start"
         if self.has_stopped:
             self.final_read.set()
@@ -168,6 +173,7 @@ class RouterPod:
             "traffic": {slot: dict(vars(one)) for slot, one in router.servers.traffic(rows).items()},
             "unanswered": router.servers.unanswered(rows),
             "uncounted": router.uncounted(),
+            "held": router.servers.held(rows),
         }
 
     def maps(self) -> Maps:

@@ -211,6 +211,11 @@ class Routers:
         counts = total(self.counts())
         return traffic_in(counts)[slot].open + counts["uncounted"]
 
+    def load(self) -> dict[SlotName, int]:
+        """Requests that a slot answers now, or that wait for a pod of it."""
+        counts = total(self.counts())
+        return {slot: one.open + counts["held"].get(slot, 0) for slot, one in traffic_in(counts).items()}
+
     def uncounted(self) -> int:
         return total(self.counts())["uncounted"]
 

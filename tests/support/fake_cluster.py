@@ -71,6 +71,7 @@ def cluster_config(name: str = "x", **facts: Any) -> DeployConfig:
         "image": IMAGE,
         "agent_image": IMAGE,
         "replicas": facts.pop("replicas", 4),
+        "max_replicas": facts.pop("max_replicas", None),
         "bytes": "oci://registry.example/releases",
     } | facts.pop("placed", {})
     return DeployConfig.model_validate({"name": name, "model": "m", "gate": None, "placement": placement} | facts)
@@ -92,6 +93,7 @@ class FakeApi:
         self.lock = threading.RLock()
         self.mode: Literal["up", "down", "hang"] = "up"
         self.asked = 0
+        self.pod_bytes = 0  # more of each pod: a real one has some thousand bytes of a spec and of who wrote it
         self.things: dict[tuple[str, str], JsonObject] = {}
         self.versions = itertools.count(1)
         self.version = 0
@@ -157,6 +159,7 @@ class FakeApi:
         silently: bool = False,
     ) -> None:
         about: JsonObject = {"name": name, "uid": f"uid-{name}", "labels": labels_of(config, part, slot, digest)}
+        about |= {"annotations": {"more": "x" * self.pod_bytes}} if self.pod_bytes else {}
         about |= {"deletionTimestamp": "2026-01-01T00:00:00Z"} if ending else {}
         conditions = [{"type": "Ready", "status": str(ready)}]
         status = {"phase": "Running", "podIP": address, "conditions": conditions}

@@ -103,3 +103,16 @@ def test_the_open_router_takes_a_key_at_once(proxy: RunningProxy) -> None:
     while time.time() < Keyring(config).read()[-1].limits.expires:
         time.sleep(0.1)
     assert proxy.ask(key=secret, json={}).status_code == 401
+
+
+@pytest.mark.unit
+def test_a_router_pod_is_refused_for_an_environment_of_this_machine_and_without_a_token_worth_the_name(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["router", "pod", str(environment), "--address", "127.0.0.9", "--uid", "u"]
+    monkeypatch.setenv("TUNEGATE_ROUTER_TOKEN", "short")
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, InputError) and "TUNEGATE_ROUTER_TOKEN" in found.exception.message
+    monkeypatch.setenv("TUNEGATE_ROUTER_TOKEN", "a-token-of-the-routers")
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, InputError) and "placement.kind local" in found.exception.message

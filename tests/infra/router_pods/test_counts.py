@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 def counted(name: str, seen: int, is_open: int = 0, cut: int = 0, **facts: Any) -> RouterCounts:
     row = {"open": is_open, "total": seen, "failed": 0, "cut_by_server": cut, "left_by_client": 0}
     found: RouterCounts = {
-        "id": name, "final": False, "traffic": {"green": row}, "unanswered": seen // 2, "uncounted": 0
+        "id": name, "final": False, "traffic": {"green": row}, "unanswered": seen // 2, "uncounted": 0, "held": {}
     }  # fmt: skip
     return {**found, **facts}  # type: ignore[typeddict-item]  # as a test states them
 

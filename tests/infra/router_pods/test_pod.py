@@ -131,6 +131,18 @@ def test_one_that_is_told_to_end_lets_its_streams_end_and_hands_its_counts_over(
     assert (traffic.open, traffic.cut_by_server) == (0, 0) and traffic.total >= 6
 
 
+def test_without_a_pod_a_request_waits_for_the_first_one_and_is_counted_meanwhile(tmp_path: Path) -> None:
+    with router_scene(tmp_path, replicas=0, max_replicas=2, supervision={"metrics_port": 9999}) as scene:
+        scene.begin("r")
+        stream = Stream(f"http://{scene.addresses['r']}:8080", 3)
+        wait_until(lambda: scene.routers.load() == {"blue": 1, "green": 0})
+        assert scene.routers.open_streams("blue") == 0 and not stream.begun.is_set()
+        scene.serve("b1", "blue")
+        assert stream.is_whole() and stream.slot == "blue"
+        wait_until(lambda: scene.routers.load() == {"blue": 0, "green": 0})
+        assert scene.routers.unanswered() == 0
+
+
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterScene]:
     with router_scene(tmp_path_factory.mktemp("lone")) as found:

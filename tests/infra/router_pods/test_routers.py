@@ -13,7 +13,7 @@ import pytest
 
 from configs.errors import ExternalError, InputError
 from infra.boot import now
-from infra.router_pods.calls import cluster_of
+from infra.router_pods.calls import LISTINGS, cluster_of
 from infra.router_pods.tell import tell_each
 from infra.router_pods.told import read_told
 from tests.support.kills import wait_until
@@ -137,6 +137,13 @@ def test_shares_that_are_none_are_refused_before_any_router_hears_of_them(scene:
     with pytest.raises(InputError, match="percents of blue and green"):
         scene.routers.set_weights({"blue": 90, "green": 20})
     assert scene.routers.weights() == {"blue": 100, "green": 0}
+
+
+def test_without_the_api_server_a_new_process_of_the_agent_still_reaches_every_router(scene: RouterScene) -> None:
+    scene.api.mode = "down"
+    LISTINGS.clear()  # as a process has it that starts now
+    assert scene.routers.switch("green").keys() == {"r1", "r2"} and scene.routers.active() == "green"
+    assert scene.answering("r1") == scene.answering("r2") == {"g1"}
 
 
 def test_a_stop_lets_streams_end_and_nothing_new_is_taken(scene: RouterScene) -> None:
