@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.cluster.pipelines import pipelines
 from benchmarks.cluster.sweeps import sweeps
 from benchmarks.prove import Check
 
-CHECKS: dict[str, Check] = {"sweeps": sweeps}
+CHECKS: dict[str, Check] = {"sweeps": sweeps, "pipelines": pipelines}
