@@ -17,6 +17,7 @@ import infra.commands.gitlab
 import infra.commands.keys
 import infra.commands.releases
 import infra.commands.render
+import infra.commands.render_pipeline
 import infra.commands.trace
 import serve.commands.audit
 import serve.commands.deploy
@@ -260,6 +261,7 @@ for commands in (
     infra.commands.trace,
     infra.commands.keys,
     infra.commands.gitlab,
+    infra.commands.render_pipeline,
     infra.commands.render,
 ):
     commands.add_commands(app)

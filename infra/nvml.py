@@ -71,14 +71,18 @@ def devices() -> list[Device]:
         return [one for handle, link in zip(handles, links, strict=True) for one in parts_of(library, handle, link)]
 
 
-def free_share(count: int) -> float | None:
-    """Of the memory of the first `count` GPUs that this process sees (CUDA_VISIBLE_DEVICES), what one more server may
-    take beside what runs there. None where that is as much as vLLM takes by itself, or no GPU is here."""
+def visible_devices() -> list[Device]:
+    """Those that this process sees (CUDA_VISIBLE_DEVICES), in its order."""
     here = devices()
     named = {str(number): one for number, one in enumerate(here)} | {one.uuid: one for one in here}
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = here if seen is None else [named[one] for word in seen.split(",") if (one := word.strip()) in named]
-    shares = [(one.free_gib - BESIDE_GIB) / one.total_gib for one in visible[:count]]
+    return here if seen is None else [named[one] for word in seen.split(",") if (one := word.strip()) in named]
+
+
+def free_share(count: int) -> float | None:
+    """Of the memory of the first `count` GPUs that this process sees (CUDA_VISIBLE_DEVICES), what one more server may
+    take beside what runs there. None where that is as much as vLLM takes by itself, or no GPU is here."""
+    shares = [(one.free_gib - BESIDE_GIB) / one.total_gib for one in visible_devices()[:count]]
     least = min(shares, default=USUAL_SHARE)
     return None if least >= USUAL_SHARE else max(0.01, math.floor(1000 * least) / 1000)
 

@@ -73,6 +73,7 @@ def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> No
     with waiting("torch and Optuna are loaded", 10):
         from infra.mlflow.tracking import start_run
         from train.search.report import report
+        from train.search.study import finished
         from train.sweep import sweep
 
     run = read_run(config, overrides)
@@ -88,10 +89,28 @@ def sweep(config: Config, overrides: Sets = None, as_json: AsJson = False) -> No
     if as_json:
         show(found, True)
     else:
-        print_trials(study.trials, run.sweep.parameters)
+        print_trials(finished(study), run.sweep.parameters)
         print_summary(
             {"best config": found["best_config"], "plot": found["plot"], "next": f"tunegate run {found['best_config']}"}
         )
+
+
+def trial(
+    folder: Annotated[Path | None, typer.Argument(help="a trial's, build/NAME/sweep/trial-N")] = None,
+    parent: Annotated[
+        int | None, typer.Option(help="a worker of this process: folders by stdin, a line each, until it ends")
+    ] = None,
+) -> None:
+    """Train one trial of a sweep that stands in its folder; what a sweep starts, here or on an engine."""
+    from infra.mlflow.tracking import start_run
+    from train.trial import train_trial, work
+
+    if parent is not None:
+        work(parent)
+    elif folder is not None:
+        train_trial(folder, start_run, lambda number, step, loss: None)
+    else:
+        raise InputError("found neither a folder nor --parent, expected one", hint="tunegate sweep CONFIG")
 
 
 def init(
@@ -129,7 +148,13 @@ def add_commands(app: typer.Typer) -> None:
         )
     )(train)
     app.command(epilog=example("tunegate quantize configs/finetune/smoke.yaml"))(quantize)
-    app.command(epilog=example("tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4"))(sweep)
+    app.command(
+        epilog=example(
+            "tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.trials=4",
+            "tunegate sweep configs/finetune/sentiment-sweep.yaml --set sweep.parallel=2",
+        )
+    )(sweep)
+    app.command(hidden=True, epilog=example("tunegate trial build/sentiment-sweep/sweep/trial-0"))(trial)
 
 
 def run_prepare(run: RunConfig) -> DataCard:

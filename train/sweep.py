@@ -1,85 +1,82 @@
-"""Trainings with other hyperparameters, one after the other: the lowest validation loss wins. Killed at any moment, the
-next call goes on."""
+"""Trainings with other hyperparameters, in waves of `sweep.parallel`: the lowest validation loss wins. Killed at any
+moment, the next call goes on.
+
+A wave is drawn from what earlier waves came to, trained at once, and told in the order of its trials when all of it has
+ended: so no trial's outcome hangs on which of them was faster, and a wave that was killed is drawn again as it was.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import math
-import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from configs.errors import ExternalError, RefusedError
+from configs.errors import ExternalError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from configs.run.sweep import Sweep, with_values
+from configs.run.sweep import Scalar, Sweep, with_values
 from infra.terminal import telling
 from train.data.prepared import read_card
-from train.finetune import finetune
 from train.search.progress import SweepProgress
 from train.search.study import (
-    RETRY,
+    add_outcome,
     best_so_far,
     budget,
     distributions,
     finished,
-    make_sampler,
     open_study,
-    record_outcome,
-    retry_interrupted,
+    propose,
+    same_as,
+    wave_numbers,
 )
+from train.search.wave import Outcome, RunWave, Trial, median_bars, read_outcome, state_trial
+from train.search.workers import local_workers
+from train.trial import OpenRun, train_trial
 
 if TYPE_CHECKING:
-    from optuna import Study, Trial
+    from optuna import Study
+    from optuna.trial import FrozenTrial
 
 
-class Run(Protocol):
-    """What a sweep asks of infra.mlflow.tracking."""
-
-    @property
-    def run_id(self) -> str | None: ...
-
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
-
-    def finish(self, status: str = "FINISHED") -> None: ...
-
-
-OpenRun = Callable[[RunConfig, Path, str, Path | None], Run]  # config, folder, the run's name, the parent's folder
-
-
-def sweep(config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun) -> Study:
+def sweep(
+    config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun, run_wave: RunWave | None = None
+) -> Study:
     """The finished study, also build/NAME/sweep/study.db. A second call does nothing, one with more `trials` goes on.
 
-    Raises InputError before `prepare`, ExternalError where another process sweeps the same run.
+    `run_wave`: who trains them; by default this process, or with `sweep.parallel` worker processes, which track with
+    infra.mlflow.tracking. Raises InputError before `prepare`, ExternalError where another process sweeps the same run.
     """
     folder = paths.root / "sweep"
     with only_one(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna warns of a step reported twice, as a resumed training does
+        warnings.simplefilter("ignore")  # Optuna calls some of what we use experimental
         study = open_study(config, search, folder, read_card(paths)["fingerprint"])
-        retry_interrupted(study, search)
-        todo, parent = budget(search), open_run(config, folder / "tracking", f"{config.name} sweep", None)
-        if len(finished(study)) < todo:
-            with SweepProgress(config.name, todo) as progress, telling(progress.describe):
-                while len(finished(study)) < todo:
-                    progress.trials(finished(study))
-                    parent.log_metrics({"trials": len(finished(study))} | best_so_far(study), len(finished(study)))
-                    run_trial(study, config, search, paths, open_run, progress)
-                progress.trials(finished(study))
-            parent.log_metrics({"trials": todo} | best_so_far(study), todo)
+        left = budget(search) - len(finished(study))
+        parent = open_run(config, folder / "tracking", f"{config.name} sweep", None)
+        if left > 0:
+            with SweepProgress(config.name, budget(search)) as progress, telling(progress.describe):
+
+                def note_ended() -> None:
+                    ended = finished(study)
+                    progress.trials(ended)
+                    parent.log_metrics({"trials": len(ended)} | best_so_far(ended), len(ended))
+
+                note_ended()
+                with trained_by(run_wave, search, left, folder, open_run, progress) as run:
+                    while len(finished(study)) < budget(search):
+                        next_wave(study, config, search, paths, run, note_ended)
             parent.finish()
     return study
 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """The kernel lets go of the lock with the process, however that ends: so a running trial found under it is a dead
-    one's."""
+    """The kernel lets go of the lock with the process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -92,80 +89,72 @@ def only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def run_trial(
-    study: Study, config: RunConfig, search: Sweep, paths: RunPaths, open_run: OpenRun, progress: SweepProgress
+@contextmanager
+def trained_by(
+    run_wave: RunWave | None, search: Sweep, left: int, folder: Path, open_run: OpenRun, progress: SweepProgress
+) -> Iterator[RunWave]:
+    """Whoever trains a wave, with its trials shown."""
+
+    def here(trials: Sequence[Trial]) -> list[Outcome]:
+        return [train_trial(trial.folder, open_run, progress.step) for trial in trials]
+
+    with ExitStack() as started:
+        if run_wave is None and search.parallel > 1:
+            workers = local_workers(min(left, search.parallel), search.parallel, folder, progress.step)
+            run_wave = started.enter_context(workers)
+
+        def shown(trials: Sequence[Trial]) -> list[Outcome]:
+            progress.wave(trials)
+            return (run_wave or here)(trials)
+
+        yield shown
+
+
+def next_wave(
+    study: Study, config: RunConfig, search: Sweep, paths: RunPaths, run_wave: RunWave, note_ended: Callable[[], None]
 ) -> None:
-    """One training, told to the study as complete, pruned or failed. The same parameters are trained once only."""
-    before = finished(study)
-    study.sampler = make_sampler(search, len(before))
-    trial = study.ask(distributions(config, search))
-    same = next((other for other in before if other.params == trial.params), None)
-    if same is not None:
-        trial.set_user_attr("same_as", same.number)
-        record_outcome(study, trial, same.state.name, same.value, same.user_attrs.get("reason"))
-        return
-    folder = trial_paths(study, trial, paths)
+    """Draws the wave, trains what of it is not trained yet, and tells it, each trial as complete, pruned or failed."""
+    done, ranges = finished(study), distributions(config, search)
+    numbers = wave_numbers(search, len(done))
+    earlier = done[: numbers.start]
+    whole = zip(numbers, propose(config, search, earlier, numbers), strict=True)
+    drawn = {number: parameters for number, parameters in whole if number >= len(done)}
+    bars = median_bars(earlier, search.startup_trials) if search.pruner == "median" else {}
+    outcomes, trials = dict[int, Outcome](), list[Trial]()
+    for number, parameters in once(drawn, done).items():
+        found = state(number, parameters, bars, config, paths)
+        if isinstance(found, Trial):
+            trials.append(found)
+        else:
+            outcomes[number] = found
+    if trials:
+        outcomes |= zip((trial.number for trial in trials), run_wave(trials), strict=True)
+    for number, parameters in drawn.items():
+        add_outcome(study, parameters, ranges, outcomes.get(number))
+        shutil.rmtree(RunPaths(trial_folder(paths, number)).checkpoints, ignore_errors=True)
+        note_ended()
+
+
+def state(
+    number: int, parameters: dict[str, Scalar], bars: dict[int, float], config: RunConfig, paths: RunPaths
+) -> Trial | Outcome:
+    """The trial in its folder; its outcome where it has ended, or the schema refuses it."""
     try:
-        settings = with_values(config, trial.params)
+        trial = Trial(number, trial_folder(paths, number), with_values(config, parameters), bars)
     except ValidationError as error:
-        record_outcome(study, trial, "FAIL", None, error.errors()[0]["msg"])
-        return
-    child = open_run(
-        settings, folder.root / "tracking", f"{config.name} trial {trial.number}", paths.root / "sweep" / "tracking"
-    )
-    record_outcome(study, trial, *outcome(settings, folder, PruningTracker(child, trial, progress)))
-    child.finish({"COMPLETE": "FINISHED", "PRUNED": "KILLED"}.get(study.trials[trial.number].state.name, "FAILED"))
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        return Outcome("FAIL", None, error.errors()[0]["msg"], {})
+    state_trial(trial, parameters, paths.data)
+    return read_outcome(trial.folder) or trial
 
 
-def outcome(settings: RunConfig, folder: RunPaths, tracker: PruningTracker) -> tuple[str, float | None, str | None]:
-    """State, validation loss and reason. What refuses or outgrows one trial is that trial's fault; anything else ends
-    the sweep."""
-    import optuna
-    import torch
-
-    try:
-        value = finetune(settings, folder, tracker, show=False)["best_validation_loss"]
-    except optuna.TrialPruned:
-        return "PRUNED", None, None
-    except (RefusedError, torch.OutOfMemoryError) as error:
-        return "FAIL", None, str(error)
-    return (
-        ("COMPLETE", value, None)
-        if value is not None and math.isfinite(value)
-        else ("FAIL", None, f"validation loss {value}")
-    )
+def once(drawn: Mapping[int, dict[str, Scalar]], done: Sequence[FrozenTrial]) -> dict[int, dict[str, Scalar]]:
+    """Of these, by number, what no trial before them has trained."""
+    found = dict[int, dict[str, Scalar]]()
+    for number, parameters in drawn.items():
+        if same_as(done, parameters) is None and parameters not in found.values():
+            found[number] = parameters
+    return found
 
 
-def trial_paths(study: Study, trial: Trial, paths: RunPaths) -> RunPaths:
-    """build/NAME/sweep/trial-N, over the run's own data; a repetition takes over the folder of what it repeats,
-    checkpoints and all."""
-    made = RunPaths(paths.root / "sweep" / f"trial-{trial.number}")
-    interrupted = made.root.with_name(f"trial-{study.trials[trial.number].user_attrs.get(RETRY)}")
-    if interrupted.exists() and not made.root.exists():
-        os.replace(interrupted, made.root)
-    made.root.mkdir(parents=True, exist_ok=True)
-    if not made.data.is_symlink():
-        made.data.symlink_to(os.path.relpath(paths.data, made.root))
-    return made
-
-
-class PruningTracker:
-    """The trial's tracker, which also asks Optuna at each evaluation whether to go on; raises optuna.TrialPruned."""
-
-    def __init__(self, child: Run, trial: Trial, progress: SweepProgress) -> None:
-        self.child, self.trial, self.progress = child, trial, progress
-
-    @property
-    def run_id(self) -> str | None:
-        return self.child.run_id
-
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        import optuna
-
-        self.child.log_metrics(metrics, step)
-        self.progress.step(step)
-        if "eval_loss" in metrics:
-            self.trial.report(metrics["eval_loss"], step)
-            if self.trial.should_prune():
-                raise optuna.TrialPruned
+def trial_folder(paths: RunPaths, number: int) -> Path:
+    return paths.root / "sweep" / f"trial-{number}"

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from benchmarks.cluster import scale
+from benchmarks.cluster.pipelines import pipelines
 from benchmarks.cluster.streams import pods, streams
+from benchmarks.cluster.sweeps import sweeps
 from benchmarks.prove import Check
 
-CHECKS: dict[str, Check] = {"streams": streams, "pods": pods}
+CHECKS: dict[str, Check] = {
+    "streams": streams,
+    "pods": pods,
+    "scale": scale.rows,
+    "sweeps": sweeps,
+    "pipelines": pipelines,
+}

@@ -254,7 +254,7 @@ class RunConfig(Section):
         if reasons := self.launch.incompatibilities(self.task, self.train, bool(self.base.add_tokens)):
             raise ValueError("; ".join(reasons))
         if self.sweep and self.launch.world_size > 1:
-            raise ValueError("one launch process with a sweep, whose trials train one after the other in this one")
+            raise ValueError("one launch process with a sweep, whose trials take one process each (sweep.parallel)")
         if self.sweep:
             check_search(self, self.sweep)
         return self

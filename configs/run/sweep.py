@@ -53,6 +53,13 @@ class Sweep(Section):
     arXiv:1907.10902)."""
 
     trials: int = Field(20, ge=1, le=100_000, description="trainings; raise it and the sweep goes on where it ended")
+    parallel: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="trials drawn together and trained at once, each in a process with its share of the cores, or with "
+        "a GPU; with tpe or median another number is another search",
+    )
     parameters: dict[str, Parameter] = Field(
         min_length=1, description="dotted key below train, as train.lora.rank, and what to try"
     )

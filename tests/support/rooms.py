@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "vllm": {"boot.py", "files", "nvml.py", "served_messages.py", "state", "terminal.py", "tokenizer.py"},
         "haproxy": {"boot.py", "files", "git", "state"},
         "kubernetes": {"boot.py", "files", "haproxy", "state", "terminal.py", "vllm"},
+        "pipelines": set(),
         "manifests": {"files", "kubernetes", "router_pods"},
         "router_pods": {"boot.py", "files", "haproxy", "kubernetes", "state"},
         "gitlab": {"dvc", "git", "mlflow", "signing.py"},

@@ -4,9 +4,11 @@ trains."""
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from train.model.base import make_base
 from train.prepare import prepare
 from train.search.report import report
 from train.search.study import finished
+from train.search.wave import read_course, read_outcome, read_trial, state_trial
 from train.sweep import sweep
 
 pytestmark = pytest.mark.integration
@@ -40,6 +43,15 @@ class Run:
     def finish(self, status="FINISHED"): print(self.name, status, flush=True)
 config = RunConfig.model_validate_json(sys.argv[1])
 sweep(config, config.sweep, RunPaths.of(config.name), lambda config, folder, name, parent: Run(name))
+"""
+WAVES = """
+import sys
+from configs.paths import RunPaths
+from configs.run.config import RunConfig
+from infra.mlflow.tracking import start_run
+from train.sweep import sweep
+config = RunConfig.model_validate_json(sys.argv[1])
+sweep(config, config.sweep, RunPaths.of(config.name), start_run)
 """
 
 
@@ -102,19 +114,99 @@ def test_a_killed_sweep_ends_as_if_it_had_not_been_and_its_best_config_trains(
     assert len(finished(resumed)) == 4 and outcomes(resumed) == outcomes(straight), (
         "trials, parameters and losses are those of a sweep that ran through"
     )
-    assert [trial.state.name for trial in resumed.trials].count("FAIL") == 1 and (
-        paths.data / "data_card.json"
-    ).stat().st_mtime_ns == card
+    assert (paths.data / "data_card.json").stat().st_mtime_ns == card
     assert resumed.best_params["train.learning_rate"] == 0.01
 
     Path("gate.yaml").touch()
     with Path("run.yaml").open("w") as stream:
         YAML(typ="safe").dump(config.model_dump(mode="json", exclude_unset=True), stream)
     figures = report(resumed, Path("run.yaml"), [], paths.root / "sweep")
-    assert (figures["complete"], figures["interrupted"]) == (4, 1)
+    assert figures["complete"] == 4
     best = load(paths.root / "sweep/best.yaml", RunConfig)
     record = finetune(best, paths, Silent())
     assert record["best_validation_loss"] == pytest.approx(resumed.best_value), "it is the training that won"
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def sweep_and_kill(config: RunConfig, how: str) -> None:
+    """In a process of its own, killed once the second wave has passed an evaluation; nothing of it is left."""
+    second = RunPaths.of(config.name).root / "sweep/trial-2/course.json"
+    command = [sys.executable, "-c", WAVES, config.model_dump_json()]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        until(second.exists)
+        workers = children(process.pid)
+        assert len(workers) == 2
+        if how in ("a worker", "both"):
+            os.kill(workers[0], signal.SIGKILL)
+        if how != "a worker":
+            process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
+    assert process.returncode != 0
+    until(lambda: not any(map(is_alive, workers)))
+
+
+def test_killed_workers_and_clients_cost_nothing_and_one_trial_at_a_time_finds_the_same(
+    classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
+    section: dict[str, Any] = {
+        "train": {"max_steps": 60, "eval_every_steps": 4, "dtype": "float32"},
+        "sweep": {"parameters": RATES, "sampler": "grid", "pruner": "none"},
+    }
+    alone = classifier(name="alone", **section)
+    prepared(alone)
+    straight = outcomes(swept(alone))
+    section["sweep"]["parallel"] = 2
+    config = classifier(name="waves", **section)
+    paths = prepared(config)
+    for how in ("a worker", "Ctrl-C", "both"):
+        for trial in (2, 3):  # each kill finds the second wave at its beginning
+            shutil.rmtree(paths.root / f"sweep/trial-{trial}", ignore_errors=True)
+        sweep_and_kill(config, how)
+    resumed = swept(config)
+    assert outcomes(resumed) == straight and resumed.best_params["train.learning_rate"] == 0.01
+    assert len(resumed.trials) == 4
+
+
+def test_a_trial_killed_at_any_moment_ends_as_it_would_have(
+    classifier: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 of what an engine starts, `tunegate trial FOLDER`, again and again; then once to its end."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
+    config = classifier(
+        train={"max_steps": 60, "eval_every_steps": 4, "dtype": "float32"},
+        sweep={"parameters": RATES, "sampler": "grid", "trials": 1},
+    )
+    paths = prepared(config)
+    whole = outcomes(swept(config))
+    (folder,) = (paths.root / "sweep").glob("trial-*")
+    left = read_trial(folder)
+    shutil.rmtree(paths.root / "sweep")
+    state_trial(left, {}, paths.data)
+    command = [sys.executable, str(ROOT / "tunegate.py"), "trial", str(folder)]
+    for evaluations in (1, 5):
+        with subprocess.Popen(command) as process:
+            until(lambda count=evaluations: len(read_course(folder)) > count or process.poll() is not None)  # type: ignore[misc]
+            process.kill()
+    assert subprocess.run(command).returncode == 0
+    outcome = read_outcome(folder)
+    assert outcome and [(outcome.state, outcome.value)] == [found[:2] for found in whole]
 
 
 def test_a_hopeless_trial_is_pruned_and_mlflow_sees_parent_and_children(

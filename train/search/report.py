@@ -14,6 +14,7 @@ from configs.document import apply_overrides
 from configs.errors import RefusedError
 from configs.run.sweep import Scalar
 from infra.files.atomic import write_text
+from train.search.study import finished
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,7 +28,6 @@ class SweepReport(TypedDict):
     pruned: int
     failed: int
     repeated: int
-    interrupted: int
     best_trial: int
     best_validation_loss: float | None
     best_parameters: dict[str, Scalar]
@@ -37,23 +37,23 @@ class SweepReport(TypedDict):
 
 def report(study: Study, source: Path, overrides: list[str], folder: Path) -> SweepReport:
     """Figures of the sweep; writes best.yaml and plot.html. Raises RefusedError where no trial came to an end."""
-    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    ended = finished(study)
+    complete = [trial for trial in ended if trial.state.name == "COMPLETE"]
     write_text(folder / "plot.html", plot(study, complete))
     if not complete:
-        reasons = sorted({str(trial.user_attrs["reason"]) for trial in study.trials if "reason" in trial.user_attrs})
+        reasons = sorted({str(trial.user_attrs["reason"]) for trial in ended if "reason" in trial.user_attrs})
         raise RefusedError(
             f"no trial came to a validation loss: {'; '.join(reasons)[:500]}",
             hint="correct the ranges below sweep.parameters",
         )
     best, target = study.best_trial, folder / "best.yaml"
     write_text(target, best_yaml(source, overrides, best, target, len(complete)))
-    kinds = Counter(kind_of(trial) for trial in study.trials)
+    kinds = Counter(kind_of(trial) for trial in ended)
     return {
         "complete": kinds["complete"],
         "pruned": kinds["pruned"],
         "failed": kinds["failed"],
         "repeated": kinds["repeated"],
-        "interrupted": kinds["interrupted"],
         "best_trial": best.number,
         "best_validation_loss": best.value,
         "best_parameters": best.params,
@@ -65,7 +65,7 @@ def report(study: Study, source: Path, overrides: list[str], folder: Path) -> Sw
 def kind_of(trial: FrozenTrial) -> str:
     """How a trial ended, for people."""
     if trial.state.name == "FAIL":
-        return "failed" if "reason" in trial.user_attrs else "interrupted"
+        return "failed"
     return "repeated" if "same_as" in trial.user_attrs else trial.state.name.lower()
 
 

@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 from configs.run.config import RunConfig
 from configs.run.sweep import Sweep
 from train.search.study import (
-    RETRY,
+    add_outcome,
     best_so_far,
     budget,
     distributions,
     finished,
     grid,
-    make_sampler,
     open_study,
-    record_outcome,
-    retry_interrupted,
+    propose,
 )
+from train.search.wave import Outcome
 
 pytestmark = pytest.mark.unit
 RATES = {"train.learning_rate": {"low": 1e-5, "high": 1e-1, "log": True}, "train.lora.rank": {"low": 1, "high": 64}}
@@ -51,63 +50,50 @@ def opened(folder: Path, fingerprint: str = "rows", **sweep: Any) -> tuple[optun
 def drawn(folder: Path, count: int, **sweep: Any) -> list[dict[str, Any]]:
     """Parameters of `count` more trials; the loss is the distance of the rate from 0.01."""
     study, config, search = opened(folder, **sweep)
-    retry_interrupted(study, search)
     for _ in range(count):
-        study.sampler = make_sampler(search, len(finished(study)))
-        trial = study.ask(distributions(config, search))
-        record_outcome(study, trial, "COMPLETE", abs(trial.params["train.learning_rate"] - 0.01), None)
+        number = len(finished(study))
+        first = number - number % search.parallel
+        numbers = range(first, first + search.parallel)
+        parameters: dict[str, Any] = propose(config, search, finished(study)[:first], numbers)[number - first]
+        loss = abs(parameters["train.learning_rate"] - 0.01)
+        add_outcome(study, parameters, distributions(config, search), Outcome("COMPLETE", loss, None, {2: loss}))
     return [trial.params for trial in finished(study)]
 
 
+@pytest.mark.parametrize("parallel", [1, 4])
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_an_interrupted_sweep_draws_what_it_would_have_drawn(tmp_path: Path, sampler: str) -> None:
+def test_an_interrupted_sweep_draws_what_it_would_have_drawn(tmp_path: Path, sampler: str, parallel: int) -> None:
+    """Also where it was stopped between two trials of one wave."""
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-    whole = drawn(tmp_path / "whole", 9, sampler=sampler, startup_trials=3)
-    for count in (2, 3):
-        drawn(tmp_path / "parts", count, sampler=sampler, startup_trials=3)
-        study, config, search = opened(tmp_path / "parts", sampler=sampler, startup_trials=3)
-        study.sampler = make_sampler(search, len(finished(study)))
-        study.ask(distributions(config, search)).report(0.5, 1)  # and here the process dies
-    parts = drawn(tmp_path / "parts", 4, sampler=sampler, startup_trials=3)
-    assert parts == whole and len({str(params) for params in whole}) == 9
+    section: dict[str, Any] = {"sampler": sampler, "startup_trials": 3, "parallel": parallel}
+    whole = drawn(tmp_path / "whole", 10, **section)
+    for count in (2, 3, 5):
+        parts = drawn(tmp_path / "parts", count, **section)
+    assert parts == whole and len({str(params) for params in whole}) == 10
     assert all(isinstance(params["train.lora.rank"], int) for params in whole)
 
 
-def test_a_dead_trial_is_failed_and_waits_once_with_its_parameters_and_its_course(tmp_path: Path) -> None:
-    study, config, search = opened(tmp_path)
-    study.sampler = make_sampler(search, 0)
-    trial = study.ask(distributions(config, search))
-    trial.report(0.7, 20)
-    again = opened(tmp_path)[0]
-    for _ in range(3):
-        retry_interrupted(again, search)
-    dead, waiting = again.trials
-    assert dead.state.name == "FAIL" and waiting.state.name == "WAITING" and waiting.params == trial.params
-    assert waiting.user_attrs == {RETRY: 0} and waiting.intermediate_values == {20: 0.7}
-    assert finished(again) == [] and best_so_far(again) == {}
-    assert again.ask(distributions(config, search)).params == trial.params
-
-
-def test_a_trial_that_died_before_it_was_drawn_is_drawn_anew(tmp_path: Path) -> None:
-    study, _, search = opened(tmp_path)
-    study.ask()
-    retry_interrupted(study, search)
-    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+def test_trials_of_one_wave_do_not_draw_the_same(tmp_path: Path) -> None:
+    """Each knows that the others are under way, also where no trial has ended yet."""
+    found = drawn(tmp_path, 32, parallel=16, startup_trials=4)
+    assert len({str(params) for params in found}) == 32
 
 
 def test_what_failed_by_its_own_doing_counts_and_is_not_the_best(tmp_path: Path) -> None:
     study, config, search = opened(tmp_path)
-    for state, value, reason in (
-        ("COMPLETE", 0.5, None),
-        ("FAIL", None, "diverged"),
-        ("PRUNED", None, None),
-        ("COMPLETE", 0.4, None),
-    ):
-        study.sampler = make_sampler(search, len(finished(study)))
-        record_outcome(study, study.ask(distributions(config, search)), state, value, reason)
+    ends = (
+        Outcome("COMPLETE", 0.5, None, {2: 0.6}),
+        Outcome("FAIL", None, "diverged", {}),
+        Outcome("PRUNED", None, None, {2: 0.9}),
+        Outcome("COMPLETE", 0.4, None, {}),
+    )
+    for number, outcome in enumerate(ends):
+        (parameters,) = propose(config, search, finished(study), range(number, number + 1))
+        add_outcome(study, parameters, distributions(config, search), outcome)
+    assert [trial.intermediate_values for trial in study.trials] == [{2: 0.6}, {}, {2: 0.9}, {}]
     assert [trial.state.name for trial in finished(study)] == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
-    assert best_so_far(study) == {"best_validation_loss": 0.4}
+    assert best_so_far(finished(study)) == {"best_validation_loss": 0.4}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +103,8 @@ def test_what_failed_by_its_own_doing_counts_and_is_not_the_best(tmp_path: Path)
         ("others", {}, False),
         ("rows", {"seed": 3}, False),
         ("rows", {"startup_trials": 2}, False),
+        ("rows", {"parallel": 2}, False),
+        ("rows", {"parallel": 1}, True),
     ],
 )
 def test_more_trials_go_on_and_another_search_starts_afresh(
@@ -146,16 +134,43 @@ def test_a_grid_is_every_combination_once_or_as_many_as_there_are_trials(trials:
     assert points == grid(search)
 
 
-def test_a_grid_lies_in_the_study_once_however_often_it_is_opened(tmp_path: Path) -> None:
-    for _ in range(2):
-        study, config, search = opened(tmp_path, parameters=CHOICES, sampler="grid", trials=100)
-    assert len(study.trials) == 6
-    seen = [study.ask(distributions(config, search)).params for _ in range(6)]
-    assert len({str(params) for params in seen}) == 6
+@pytest.mark.parametrize("section", [{"sampler": "random"}, {"sampler": "grid", "parameters": CHOICES}])
+def test_where_no_trial_goes_by_another_the_number_at_once_is_of_no_account(
+    tmp_path: Path, section: dict[str, Any]
+) -> None:
+    for parallel in (1, 3):
+        study, config, search = opened(tmp_path, pruner="none", parallel=parallel, **section)
+        first = propose(config, search, [], range(6))
+        assert propose(config, search, finished(study), range(len(finished(study)), 6)) == first[len(finished(study)) :]
+        add_outcome(
+            study, first[len(finished(study))], distributions(config, search), Outcome("PRUNED", None, None, {})
+        )
+    assert len(finished(study)) == 2, "what was told with another number stays"
 
 
-@pytest.mark.parametrize(
-    ("pruner", "kind"), [("median", optuna.pruners.MedianPruner), ("none", optuna.pruners.NopPruner)]
-)
-def test_the_pruner_is_the_one_asked_for(tmp_path: Path, pruner: str, kind: type) -> None:
-    assert type(opened(tmp_path, pruner=pruner)[0].pruner) is kind
+def test_a_grid_of_more_trials_begins_as_that_of_fewer() -> None:
+    few, many = (
+        grid(run_config(parameters=CHOICES, sampler="grid", trials=trials).sweep)  # type: ignore[arg-type]
+        for trials in (2, 6)
+    )
+    assert many[:2] == few
+
+
+def test_a_choice_that_stands_twice_is_one_point() -> None:
+    search = run_config(parameters={"train.lora.rank": {"choices": [4, 4, 8]}}, sampler="grid").sweep
+    assert search
+    assert sorted(point["train.lora.rank"] for point in grid(search)) == [4, 8]  # type: ignore[type-var]
+    assert budget(search) == 2
+
+
+def test_what_an_earlier_version_told_still_counts(tmp_path: Path) -> None:
+    """It kept trials that waited or were interrupted in the study as well."""
+    section: dict[str, Any] = {"parameters": CHOICES, "sampler": "grid", "pruner": "none"}
+    study, config, search = opened(tmp_path, **section)
+    points, ranges = grid(search), distributions(config, search)
+    study.enqueue_trial(points[0])
+    study.tell(study.ask(ranges), state=optuna.trial.TrialState.FAIL)  # interrupted
+    add_outcome(study, points[1], ranges, Outcome("COMPLETE", 0.5, None, {}))
+    study.enqueue_trial(points[0])
+    assert [trial.params for trial in finished(study)] == [points[1]]
+    assert propose(config, search, finished(study), range(1, 6)) == [points[0], *points[2:]]
