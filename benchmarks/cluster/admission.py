@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cluster.old_cluster import speak_to_old_cluster
-from benchmarks.cluster.world import inside
+from benchmarks.cluster.world import SCRIPT, bring_up, inside
 from benchmarks.prove import Row
 from configs.environment.config import DeployConfig
 from configs.errors import ExternalError, UnreachableError
@@ -42,6 +42,8 @@ SOURCE = Source("git@git.example:ml/models.git")
 
 def admission() -> list[Row]:
     """In the cluster's network, by a process of its own."""
+    if not is_up():
+        bring_up()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         subprocess.run([*inside(sys.executable, "-m", "benchmarks.cluster.admission"), str(path)], check=True)
@@ -49,6 +51,11 @@ def admission() -> list[Row]:
     taken = ", ".join(f"{count} {kind}" for kind, count in sorted(found["taken"].items()))
     name = f"objects of {found['environments']} environments refused by a real API server (taken: {taken})"
     return [Row(name, "; ".join(found["refused"]) or 0, "0", not found["refused"] and bool(found["taken"]))]
+
+
+def is_up() -> bool:
+    said = subprocess.run(["bash", str(SCRIPT), "status"], capture_output=True, text=True, check=False).stdout
+    return " Ready " in said
 
 
 def objects(config: DeployConfig, made: Manifest, slot: SlotName) -> list[JsonObject]:

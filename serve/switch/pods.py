@@ -11,6 +11,7 @@ from configs.section import JsonObject
 from configs.slots import SLOTS, SlotName
 from infra.background import BackgroundTask
 from infra.dvc.releases import folder_of
+from infra.kubernetes.autoscaling import scaled_object
 from infra.kubernetes.heal import Healer
 from infra.kubernetes.labels import labels_of
 from infra.kubernetes.router_objects import router_objects
@@ -43,16 +44,17 @@ class PodsHealing:
 
 
 def objects_of(env: Environment, state: State, leaving: SlotName | None) -> list[JsonObject]:
-    """The routers' and those of each slot that has pods. A Deployment that is gone is a crash, and is started again by
-    the plan."""
+    """The routers' and those of each slot that has pods; the one that serves may have an autoscaler. A Deployment that
+    is gone is a crash, and is started again by the plan."""
     found = router_objects(env.config)
     for slot in SLOTS:
         pods, release = env.server(state, slot), state.release_of(slot)
         if slot == leaving or release is None or not isinstance(pods, SlotPods) or not pods.is_alive():
             continue
-        for thing in slot_objects(
-            env.config, read_manifest(folder_of(release) / "release"), slot, replicas_of(env.config)
-        ):
+        manifest = read_manifest(folder_of(release) / "release")
+        if slot == state.active and replicas_of(env.config) is None:
+            found.append(scaled_object(env.config, manifest, slot))
+        for thing in slot_objects(env.config, manifest, slot, replicas_of(env.config)):
             is_front = thing["kind"] == "Service"
             found.append(thing | {"spec": thing["spec"] | {"clusterIP": pods.address}} if is_front else thing)
     return found
@@ -85,9 +87,10 @@ def is_in_cluster(config: DeployConfig) -> bool:
 def start_pods(env: Environment, slot: SlotName, manifest: Manifest) -> None:
     """Of a release whose every byte is verified here; each pod verifies its own again. The intent is on disk before an
     object is; what an earlier start of the same release applied is taken over."""
-    placement = env.config.placement
+    placement, replicas = env.config.placement, replicas_of(env.config)
     assert isinstance(placement, Kubernetes)
-    objects = slot_objects(env.config, manifest, slot, max(1, placement.replicas))
+    objects = slot_objects(env.config, manifest, slot, replicas)
+    first = max(1, placement.replicas) if replicas is None else None  # what is to be proven has a pod
     name = objects[0]["metadata"]["name"]
     env.report_progress(f"start {manifest.reference[:40]}… in {slot}: Deployment {name} of {placement.namespace}")
     starting: Starting = {"release": manifest.reference}
@@ -95,7 +98,7 @@ def start_pods(env: Environment, slot: SlotName, manifest: Manifest) -> None:
     stand_down(env, slot)
     end_slot_pods(env.config, slot, env.config.drain_deadline_seconds, but=name)
     env.router.set_release(slot, manifest.digest, manifest.created_seconds)
-    facts: Started = {"pods": apply_pods(env.config, slot, objects), "port": PORT}
+    facts: Started = {"pods": apply_pods(env.config, slot, objects, first), "port": PORT}
     env.record.append("started", slot, **facts)
 
 

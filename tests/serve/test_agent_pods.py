@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from serve.view.status import status
+from tests.serve.conftest import free_ports
 from tests.support.agent_scene import digest
-from tests.support.cluster_scene import ClusterScene, cluster_scene
+from tests.support.cluster_scene import SETTINGS, ClusterScene, cluster_scene
 from tests.support.fake_servers import publish_fake
 from tests.support.kills import wait_until
 
@@ -125,3 +126,29 @@ def test_a_second_agent_elsewhere_waits_for_the_lease_and_does_nothing(scene: Cl
         scene.agent.turn()
         assert scene.kinds()[before:] in ([], ["desired"])
         assert "the Lease x-agent could not be renewed" in "".join(scene.said)
+
+
+def test_the_slot_that_serves_has_an_autoscaler_and_its_number_of_pods_is_left_to_that(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    supervision = SETTINGS["supervision"] | {"metrics_port": port}
+    with cluster_scene(tmp_path, max_replicas=2, supervision=supervision) as scene:
+        scene.want(publish_fake("one"))
+        scene.turn()
+        scene.turn()
+        things = scene.cluster.api.things
+        wait_until(lambda: any(kind == "scaledobjects" for kind, _ in things))
+        ((_, name),) = (key for key in things if key[0] == "scaledobjects")
+        assert things["scaledobjects", name]["spec"]["scaleTargetRef"]["name"] == name
+        scene.cluster.api.apply("deployments", name, {"spec": {"replicas": 2}})
+        with scene.at_work():
+            wait_until(lambda: load_at(port) == {"blue": 0, "green": 0})
+        scene.turn()
+        assert things["deployments", name]["spec"]["replicas"] == 2
+
+
+def load_at(port: int) -> object:
+    """None while nobody listens."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/load", timeout=5).json()
+    except httpx.HTTPError:
+        return None

@@ -50,6 +50,11 @@ def test_an_autoscaler_needs_an_agent_that_says_its_figures() -> None:
         environment({"max_replicas": 3}, supervision={})
 
 
+def test_a_slot_that_may_be_empty_has_no_old_one_beside_it_that_would_answer() -> None:
+    with pytest.raises(ValidationError, match=r"keep_old_slot false with placement\.replicas 0"):
+        environment({"replicas": 0, "max_replicas": 3})
+
+
 def test_pods_take_no_port_of_this_machine() -> None:
     one, two = environment(name="one", state_dir="build/one"), environment(name="two", state_dir="build/two")
     assert clashes(one, [two]) == []

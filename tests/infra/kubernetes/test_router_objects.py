@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.environment.config import DeployConfig
+from configs.environment.placement import Kubernetes
 from configs.section import JsonObject
 from infra.kubernetes.labels import labels_of
 from infra.kubernetes.router_objects import router_config, router_objects
@@ -58,6 +59,14 @@ def test_a_router_reads_the_environment_that_its_config_map_holds(config: Deploy
 def test_a_new_pin_or_another_way_to_prove_it_restarts_no_router(more: JsonObject) -> None:
     other = environment(more.get("placement"), **{key: value for key, value in more.items() if key != "placement"})
     assert router_objects(other) == router_objects(environment())
+
+
+def test_a_router_knows_whether_there_may_be_no_pod_and_room_for_as_many_as_there_may_be() -> None:
+    idle = environment({"replicas": 0, "max_replicas": 8}, keep_old_slot=False)
+    placed = DeployConfig.model_validate(router_config(idle)).placement
+    assert isinstance(placed, Kubernetes) and (placed.replicas, placed.most) == (0, 8)
+    placed = DeployConfig.model_validate(router_config(environment({"replicas": 2, "max_replicas": 8}))).placement
+    assert isinstance(placed, Kubernetes) and (placed.replicas, placed.most) == (8, 8)
 
 
 def test_what_a_router_does_read_restarts_it() -> None:

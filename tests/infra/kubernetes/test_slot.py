@@ -11,9 +11,13 @@ import pytest
 
 from configs.errors import UnreachableError
 from configs.section import JsonObject
+from configs.slots import SLOTS
 from infra.kubernetes.api import client_of
-from infra.kubernetes.labels import labels_of
-from infra.kubernetes.slot import Seen, SlotPods, looker_of, made
+from infra.kubernetes.autoscaling import scaled_object
+from infra.kubernetes.labels import labels_of, slot_name
+from infra.kubernetes.slot import Seen, SlotPods, cluster_of, end_slot_pods, looker_of, made, start_pods
+from infra.kubernetes.slot_objects import slot_objects
+from tests.support.cluster_objects import DIGEST, manifest
 from tests.support.fake_cluster import FakeApi, cluster_config
 from tests.support.kills import wait_until
 
@@ -96,3 +100,21 @@ def test_one_of_another_start_is_another_one(api: FakeApi) -> None:
     assert not SlotPods(config, "blue", "x-blue", "v", "10.0.0.1").is_alive()
     api.put("deployments", "x-blue", deployment(ready=2, reason=COMPLETE, uid="w"))
     assert SlotPods(config, "blue", "x-blue", "w", "10.0.0.1").is_alive(), "one that was just applied is looked for"
+
+
+def test_an_autoscaled_deployment_begins_with_enough_pods_and_keeps_those_that_it_has(api: FakeApi) -> None:
+    config = cluster_config(replicas=2, max_replicas=4, supervision={"metrics_port": 9464})
+    objects = [thing for thing in slot_objects(config, manifest(), "blue", None) if thing["kind"] == "Deployment"]
+    name = start_pods(config, "blue", objects, 2)["deployment"]
+    assert api.things["deployments", name]["spec"]["replicas"] == 2 and "replicas" not in objects[0]["spec"]
+    api.apply("deployments", name, {"spec": {"replicas": 3}})
+    start_pods(config, "blue", objects, 2)
+    assert api.things["deployments", name]["spec"]["replicas"] == 3
+
+
+def test_a_slot_that_ends_takes_its_autoscaler_with_it(api: FakeApi) -> None:
+    config = cluster_config(replicas=2, max_replicas=4, supervision={"metrics_port": 9464})
+    for slot in SLOTS:
+        cluster_of(config).apply(scaled_object(config, manifest(), slot))
+    end_slot_pods(config, "blue", 0)
+    assert [name for kind, name in api.things if kind == "scaledobjects"] == [slot_name(config, "green", DIGEST)]

@@ -117,7 +117,7 @@ def test_optional_engines_are_granted_where_they_are_used() -> None:
 
 
 def test_a_slot_grows_by_what_is_open_at_the_routers_from_zero_on() -> None:
-    config = environment({"replicas": 0, "max_replicas": 8})
+    config = environment({"replicas": 0, "max_replicas": 8}, keep_old_slot=False)
     found = scaled_object(config, manifest(serving=Serving(max_num_seqs=32)), "green")
     spec = found["spec"]
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (0, 8)
