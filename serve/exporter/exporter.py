@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from configs.errors import ExternalError
-from configs.slots import SLOTS
 from infra.kubernetes.autoscaling import LOAD_PATH
 from serve.exporter.figures import Seen, Turn, figures_of
 from serve.exporter.targets import targets_of
@@ -88,8 +87,7 @@ class Exporter:
             found = targets_of(seen.situation.config, seen.situation.state)
             return "application/json", json.dumps(found).encode()
         if path == LOAD_PATH:
-            open_now = {slot: self.env.router.open_streams(slot) for slot in SLOTS}
-            return "application/json", json.dumps(open_now).encode()
+            return "application/json", json.dumps(self.env.router.load()).encode()
         return None
 
 

@@ -137,10 +137,10 @@ class Router:
 
     open: dict[str, int] | None = None
 
-    def open_streams(self, slot: str) -> int:
+    def load(self) -> dict[str, int]:
         if self.open is None:
             raise ExternalError("no router answers", hint="kubectl get pods")
-        return self.open[slot]
+        return self.open
 
 
 def test_an_autoscaler_is_told_what_is_open_and_where_that_is_not_known_no_number(
