@@ -45,13 +45,13 @@ class Replaced(TypedDict):
 
 
 def read_counts(stat: str) -> Counts:
-    """Of `show stat`."""
+    """Of `show stat`. A server that nobody was ever sent to has no row: of a slot's room most have no pod."""
     header, *rows = csv.reader(io.StringIO(stat.strip().removeprefix("# ")))
-    proxy, server, *columns = map(header.index, ("pxname", "svname", *COLUMNS))
+    proxy, server, total, *columns = map(header.index, ("pxname", "svname", "stot", *COLUMNS))
     return {
         f"{row[proxy]}/{row[server]}": {name: int(row[at] or 0) for name, at in zip(COLUMNS, columns, strict=True)}
         for row in rows
-        if row
+        if row and (row[total] != "0" or row[server] in ("FRONTEND", "BACKEND"))
     }
 
 

@@ -70,7 +70,9 @@ class KnownPods:
             later = {uid: pod for uid, pod in self.pods.items() if pod.version > version and uid not in listed}
             newest = {uid: max(pod, self.pods.get(uid, pod), key=version_in) for uid, pod in listed.items()}
             self.gone = {uid: ended for uid, ended in self.gone.items() if ended > version}
-            self.put(newest | later)
+            before, self.pods = self.pods, newest | later
+            if not self.were_listed or facts_of(before) != facts_of(self.pods):
+                self.changed.set()
             self.were_listed = True
 
     def take_word(self, kind: str, pod: Pod) -> None:
@@ -79,16 +81,19 @@ class KnownPods:
             before = self.pods.get(pod.uid)
             if kind == "DELETED":
                 self.gone[pod.uid] = pod.version
-                self.put({uid: one for uid, one in self.pods.items() if uid != pod.uid})
+                is_news = self.pods.pop(pod.uid, None) is not None
             elif before is None or pod.version >= before.version:
-                self.put(self.pods | {pod.uid: pod})
+                self.pods[pod.uid] = pod
+                is_news = before is None or pod._replace(version=before.version) != before
+            else:
+                is_news = False
+            if is_news:
+                self.changed.set()
 
-    def put(self, pods: dict[str, Pod]) -> None:
-        if {pod._replace(version=0) for pod in pods.values()} != {
-            pod._replace(version=0) for pod in self.pods.values()
-        }:
-            self.changed.set()
-        self.pods = pods
+
+def facts_of(pods: dict[str, Pod]) -> set[Pod]:
+    """Whatever their versions are."""
+    return {pod._replace(version=0) for pod in pods.values()}
 
 
 def version_in(pod: Pod) -> int:

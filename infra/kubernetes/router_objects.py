@@ -175,13 +175,15 @@ def http_route(config: DeployConfig, route: HttpRoute) -> JsonObject:
 
 
 def policies(config: DeployConfig) -> list[JsonObject]:
-    """Only routers and the agent reach a server, only the agent a router's admin port; the kubelet always may."""
+    """Only routers and the agent reach a server, only the agent a router's admin port, and the plain HTTP that
+    its own requests take; the kubelet always may."""
     router = {"podSelector": {"matchLabels": labels_of(config, "router")}}
     agent = {"podSelector": {"matchLabels": labels_of(config, "agent")}}
+    inside = [ADMIN_PORT, *([config.router.tls.local_port] if config.router.tls else [])]
     return [
         policy(config, "server", [{"from": [router, agent], "ports": [port(SERVER_PORT)]}]),
         policy(
-            config, "router", [{"ports": [port(config.router.port)]}, {"from": [agent], "ports": [port(ADMIN_PORT)]}]
+            config, "router", [{"ports": [port(config.router.port)]}, {"from": [agent], "ports": [*map(port, inside)]}]
         ),
     ]
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 from configs.environment.config import DeployConfig
 from configs.environment.placement import Kubernetes
-from configs.errors import InputError, TunegateError
+from configs.errors import ExternalError, InputError, TunegateError
 from configs.read import read_environment
 from configs.slots import SLOTS
 from infra.boot import Moment, identify, is_alive
@@ -192,7 +192,10 @@ class RouterPod:
         router = self.router
         running = identify(router.pid() or 0)
         if running:
-            router.replaced.keep(running)
+            try:
+                router.replaced.keep(running)
+            except (ExternalError, OSError) as error:  # its streams end all the same; what they came to is not known
+                self.complain(f"nobody counts the last streams: {error}")
             stop_haproxy({running.pid, *router.replaced.alive()}, self.config.drain_deadline_seconds)
             deadline = time.monotonic() + STOP_SECONDS
             while is_alive(running) and time.monotonic() < deadline:

@@ -12,8 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
@@ -23,40 +21,10 @@ from configs.environment.config import DeployConfig
 from configs.section import JsonObject
 from configs.slots import SlotName
 from infra.kubernetes.labels import Part, labels_of
-from infra.kubernetes.pods import SERVER_PORT
 
 IMAGE = "registry.example/tunegate@sha256:" + "a" * 64
 NAMESPACE = "models"
 TOKEN = "a-token-of-the-routers"
-# A model server: GET says who it is; POST streams `parts` dots, one every tenth of a second.
-SERVER = """
-import json, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("content-length", str(len(sys.argv[3])))
-        self.end_headers()
-        self.wfile.write(sys.argv[3].encode())
-    def do_POST(self):
-        parts = json.loads(self.rfile.read(int(self.headers["content-length"])))["parts"]
-        self.send_response(200)
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        for number in range(parts):
-            self.wfile.write(b"1\\r\\n.\\r\\n")
-            time.sleep(0.1)
-        self.wfile.write(b"0\\r\\n\\r\\n")
-    def log_message(self, *args):
-        pass
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-    def handle_error(self, *args):
-        pass
-Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
-"""
 
 
 def free_address() -> str:
@@ -71,7 +39,6 @@ def cluster_config(name: str = "x", **facts: Any) -> DeployConfig:
         "image": IMAGE,
         "agent_image": IMAGE,
         "replicas": facts.pop("replicas", 4),
-        "max_replicas": facts.pop("max_replicas", None),
         "bytes": "oci://registry.example/releases",
     } | facts.pop("placed", {})
     return DeployConfig.model_validate({"name": name, "model": "m", "gate": None, "placement": placement} | facts)
@@ -286,16 +253,6 @@ def handler_of(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
-
-
-@contextmanager
-def model_server(address: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", SERVER, address, str(SERVER_PORT), name])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def router_process(name: str, address: str, uid: str, folder: Path) -> subprocess.Popen[bytes]:

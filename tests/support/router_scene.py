@@ -24,8 +24,9 @@ from infra.kubernetes.api import client_of
 from infra.router_pods.calls import LISTINGS, SILENT
 from infra.router_pods.routers import PUBLISHED, Routers
 from tests.paths import ROOT
-from tests.support.fake_cluster import TOKEN, FakeApi, cluster_config, free_address, model_server, router_process
+from tests.support.fake_cluster import TOKEN, FakeApi, cluster_config, free_address, router_process
 from tests.support.kills import wait_until
+from tests.support.model_pod import model_server
 
 KEY = "sesame-sesame-sesame"
 DIGESTS: dict[SlotName, str] = {"blue": "sha256:" + "b" * 64, "green": "sha256:" + "a" * 64}

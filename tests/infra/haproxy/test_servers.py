@@ -192,6 +192,15 @@ def test_streams_of_the_dead_server_are_lost_and_those_of_its_standby_end_whole(
     assert {(one["slot"], one["server"], one["key"]) for one in named["named"]} == {("blue", "blue", "default")}
 
 
+def test_the_load_of_a_slot_is_what_it_answers_now(scene: Scene) -> None:
+    assert scene.router.load() == {"blue": 0, "green": 0}
+    headers = {"Authorization": "Bearer sesame"}
+    url = f"{scene.router.base_url}/v1/chat/completions"
+    with httpx.stream("POST", url, content=b"{}", headers=headers, timeout=20):
+        assert scene.router.load() == {"blue": 1, "green": 0}
+    wait_until(lambda: scene.router.load() == {"blue": 0, "green": 0}, 20)
+
+
 def test_a_request_that_nobody_could_answer_is_named_and_one_that_was_refused_for_its_own_sake_is_not(
     scene: Scene,
 ) -> None:

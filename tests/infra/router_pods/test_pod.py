@@ -132,9 +132,8 @@ def test_one_that_is_told_to_end_lets_its_streams_end_and_hands_its_counts_over(
 
 
 def test_without_a_pod_a_request_waits_for_the_first_one_and_is_counted_meanwhile(tmp_path: Path) -> None:
-    with router_scene(
-        tmp_path, replicas=0, max_replicas=2, supervision={"metrics_port": 9999}, keep_old_slot=False
-    ) as scene:
+    facts = {"replicas": 0, "supervision": {"metrics_port": 9999}, "keep_old_slot": False}
+    with router_scene(tmp_path, placed={"max_replicas": 2}, **facts) as scene:
         scene.begin("r")
         stream = Stream(f"http://{scene.addresses['r']}:8080", 3)
         wait_until(lambda: scene.routers.load() == {"blue": 1, "green": 0})
