@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.cluster import scale
 from benchmarks.cluster.pipelines import pipelines
+from benchmarks.cluster.registry import registry
 from benchmarks.cluster.streams import pods, streams
 from benchmarks.cluster.sweeps import sweeps
 from benchmarks.prove import Check
@@ -14,4 +15,5 @@ CHECKS: dict[str, Check] = {
     "scale": scale.rows,
     "sweeps": sweeps,
     "pipelines": pipelines,
+    "registry": registry,
 }
