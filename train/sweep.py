@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from configs.errors import ExternalError
+from configs.errors import ExternalError, InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.sweep import Scalar, Sweep, with_values
@@ -53,6 +53,11 @@ def sweep(
     infra.mlflow.tracking. Raises InputError before `prepare`, ExternalError where another process sweeps the same run.
     """
     folder = paths.root / "sweep"
+    if run_wave is None and config.launch.engine != "local":
+        raise InputError(
+            f"launch.engine: found {config.launch.engine}, expected local: trials are processes of this machine",
+            hint="tunegate sweep CONFIG --set launch.engine=local",
+        )
     with only_one(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls some of what we use experimental
         study = open_study(config, search, folder, read_card(paths)["fingerprint"])

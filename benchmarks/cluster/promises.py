@@ -6,6 +6,7 @@ from benchmarks.cluster import scale
 from benchmarks.cluster.admission import admission
 from benchmarks.cluster.charts import charts
 from benchmarks.cluster.pipelines import pipelines
+from benchmarks.cluster.registry import registry
 from benchmarks.cluster.streams import pods, streams
 from benchmarks.cluster.sweeps import sweeps
 from benchmarks.prove import Check
@@ -18,4 +19,5 @@ CHECKS: dict[str, Check] = {
     "pipelines": pipelines,
     "charts": charts,
     "admission": admission,
+    "registry": registry,
 }

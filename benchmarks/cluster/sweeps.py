@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.prove import Row, console, run, tested, tunegate
 from configs.paths import RunPaths
@@ -53,13 +55,16 @@ def sweeps() -> list[Row]:
 
 def two_workers() -> list[Row]:
     """The same eight small trainings, one at a time on one core or on both, and two at a time."""
-    seconds = {
+    loads = [os.getloadavg()[0]]
+    spent = {
         "one core": timed("prove-sweep-one", 1, threads="1"),
-        "both cores": timed("prove-sweep-both", 1, threads="2"),
         "two workers": timed("prove-sweep-two", 2, threads="1"),
+        "both cores": timed("prove-sweep-both", 1, threads="2"),
     }
-    load = f"load of the machine {os.getloadavg()[0]:.1f}"
-    shown = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
+    loads.append(os.getloadavg()[0])
+    load = f"load of the machine {loads[0]:.1f} before, {loads[1]:.1f} after"
+    seconds = {name: one.wall for name, one in spent.items()}
+    shown = ", ".join(f"{name} {one.wall:.0f} s, {one.cpu:.0f} of CPU" for name, one in spent.items())
     gain = seconds["one core"] / seconds["two workers"]
     beside = seconds["both cores"] / seconds["two workers"]
     return [
@@ -73,8 +78,15 @@ def two_workers() -> list[Row]:
     ]
 
 
-def timed(name: str, parallel: int, threads: str) -> float:
-    """Seconds of the command, with its imports and the start of its workers; the rows are prepared before."""
+class Spent(NamedTuple):
+    """Seconds of a command; `cpu`: of all its processes."""
+
+    wall: float
+    cpu: float
+
+
+def timed(name: str, parallel: int, threads: str) -> Spent:
+    """With its imports and the start of its workers; the rows are prepared before."""
     shutil.rmtree(Path("build") / name, ignore_errors=True)
     arguments = ["configs/finetune/sentiment-sweep.yaml"]
     for key, value in {
@@ -87,10 +99,15 @@ def timed(name: str, parallel: int, threads: str) -> float:
     }.items():
         arguments += ["--set", f"{key}={value}"]
     tunegate("prepare", *arguments)
-    began = time.monotonic()
+    began, before = time.monotonic(), cpu_of_children()
     command = Path(sys.executable).with_name("tunegate")
     run(str(command), "sweep", *arguments, "--json", environment={"OMP_NUM_THREADS": threads})
-    return time.monotonic() - began
+    return Spent(time.monotonic() - began, cpu_of_children() - before)
+
+
+def cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def hundred_sleepers() -> Row:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import infra.commands.fetch
 from configs.errors import InputError
 from configs.read import read_run
 from infra.terminal import AsJson, Config, example, print_summary, print_table, show, waiting
@@ -76,10 +77,29 @@ def fetch(reference: str) -> None:
 
 def push(
     reference: str,
-    hub: Annotated[str, typer.Option(help="OWNER/NAME on the Hugging Face hub")],
+    hub: Annotated[str | None, typer.Option(help="OWNER/NAME on the Hugging Face hub")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="oci://REGISTRY/REPOSITORY, s3://BUCKET/PREFIX or a folder")
+    ] = None,
     public: Annotated[bool, typer.Option("--public", help="where it is new: for all to read")] = False,
 ) -> None:
-    """Put a published release on the Hugging Face hub, byte for byte; HF_TOKEN must be set. Private unless --public."""
+    """Put a published release, byte for byte, where clusters fetch from (--to), or on the Hugging Face hub (--hub;
+    HF_TOKEN must be set, private unless --public)."""
+    if (hub is None) == (to is None):
+        raise InputError(
+            "one of --to and --hub", hint=f"tunegate releases push {reference} --to oci://REGISTRY/REPOSITORY"
+        )
+    if to is not None:
+        from infra.transfer.push import push as push_to
+
+        with waiting(f"{to} takes the release"):
+            found = push_to(reference, to)
+        typer.echo(found)
+        return
+    push_to_hub(reference, hub or "", public)
+
+
+def push_to_hub(reference: str, hub: str, public: bool) -> None:
     from infra.dvc.releases import find
     from infra.hub import push_folder
 
@@ -142,6 +162,7 @@ def prune_releases(
 
 def add_commands(app: typer.Typer) -> None:
     app.command(epilog=example("tunegate sync", "tunegate sync calls-v1 --json"))(sync)
+    infra.commands.fetch.add_commands(app)
     releases = typer.Typer(
         no_args_is_help=True, rich_markup_mode=None, help="Published releases, as in: tunegate releases list --json"
     )
@@ -160,7 +181,13 @@ def add_commands(app: typer.Typer) -> None:
         publish_release
     )
     releases.command("fetch", epilog=example("tunegate releases fetch calls-v2@sha256:..."))(fetch)
-    releases.command("push", epilog=example("tunegate releases push calls-v2@sha256:... --hub OWNER/NAME"))(push)
+    releases.command(
+        "push",
+        epilog=example(
+            "tunegate releases push calls-v2@sha256:... --to oci://registry.example/releases",
+            "tunegate releases push calls-v2@sha256:... --hub OWNER/NAME",
+        ),
+    )(push)
     releases.command(
         "export-adapter",
         epilog=example("tunegate releases export-adapter configs/finetune/calls-v2.yaml calls-adapter"),

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
         "haproxy": {"boot.py", "files", "git", "state"},
         "kubernetes": {"boot.py", "files", "haproxy", "state", "terminal.py", "vllm"},
         "pipelines": set(),
+        "transfer": {"dvc", "files", "signing.py"},
         "manifests": {"files", "kubernetes", "router_pods"},
         "router_pods": {"boot.py", "files", "haproxy", "kubernetes", "state"},
         "gitlab": {"dvc", "git", "mlflow", "signing.py"},
