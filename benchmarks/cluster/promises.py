@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from benchmarks.cluster import scale
 from benchmarks.cluster.pipelines import pipelines
+from benchmarks.cluster.ray import ray_kills
+from benchmarks.cluster.same_bytes import same_bytes
+from benchmarks.cluster.slurm import slurm_kills
 from benchmarks.cluster.streams import pods, streams
 from benchmarks.cluster.sweeps import sweeps
 from benchmarks.prove import Check
@@ -14,4 +17,7 @@ CHECKS: dict[str, Check] = {
     "scale": scale.rows,
     "sweeps": sweeps,
     "pipelines": pipelines,
+    "slurm": slurm_kills,
+    "ray": ray_kills,
+    "same-bytes": same_bytes,
 }
