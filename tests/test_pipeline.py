@@ -26,6 +26,7 @@ PLUMBING = (
     "infra/files/",
     "infra/git/",
     "infra/hub.py",
+    "infra/kubernetes/",
     "infra/masking.py",
     "infra/mlflow/",
     "infra/nvml.py",

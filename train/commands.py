@@ -41,9 +41,20 @@ def train(
     overrides: Sets = None,
     as_json: AsJson = False,
     plot: Annotated[bool, typer.Option("--plot", help="draw the loss curve, also that of a finished training")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="with launch.engine: submit the job and end")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="with launch.engine: end the job that runs")] = False,
 ) -> None:
     """Train the model; a killed run picks up at its last checkpoint (build/NAME/trained)."""
     run = read_run(config, overrides)
+    if detach or cancel:
+        job = cancel_job(run) if cancel else submit_job(run)
+        if as_json:
+            show({"job": job}, True)
+        else:
+            print_summary(
+                {"job": job or "none runs", "follow" if detach else "next": following("train", config, overrides)}
+            )
+        return
     record = run_train(run, context.obj.make_rewards(run))
     if as_json:
         show(record, True)
@@ -195,6 +206,23 @@ def run_train(run: RunConfig, rewards: Rewards | None = None) -> TrainingReport:
     if not is_worker():
         refuse_nothing_learnt(run, record)
     return record
+
+
+def submit_job(run: RunConfig) -> str:
+    """Its name. Raises InputError before `prepare`."""
+    from train.data.prepared import read_card
+    from train.loop.engine import submitted
+
+    paths = RunPaths.of(run.name)
+    read_card(paths)
+    return submitted(run, paths).token
+
+
+def cancel_job(run: RunConfig) -> str | None:
+    """The name of the one that ran."""
+    from train.loop.engine import cancel
+
+    return cancel(run, RunPaths.of(run.name))
 
 
 def run_folds(run: RunConfig) -> None:

@@ -19,6 +19,7 @@ from infra.checkpoints.store import CheckpointStore
 from infra.engines.restarts import Attempts, newest_step
 from train.data.prepared import read_card
 from train.loop.checkpoints import last_checkpoint, open_run, read_facts, remember
+from train.loop.engine import train_on_engine
 from train.loop.memory import is_out_of_memory, next_micro_batch, thread_count, use_threads
 from train.loop.processes import (
     agree,
@@ -64,6 +65,8 @@ def finetune(
     finished = read_training_record(paths)
     if finished and finished.get("key") == key:
         return finished
+    if config.launch.engine != "local":
+        return train_on_engine(config, paths, key)
     fresh: RunFacts = {
         "key": key,
         "threads": config.launch.threads or share_of_threads(config.launch.processes),
@@ -75,7 +78,8 @@ def finetune(
     else:
         record = train_here(config, paths, tracker, base, card["labels"], fresh, show, rewards)
     if not is_worker():
-        shutil.rmtree(paths.checkpoints, ignore_errors=True)
+        for folder in (paths.checkpoints, *paths.root.glob(".cache.*.partial")):  # also of nodes that are no more
+            shutil.rmtree(folder, ignore_errors=True)
     return record
 
 

@@ -7,6 +7,9 @@ from benchmarks.cluster.admission import admission
 from benchmarks.cluster.charts import charts
 from benchmarks.cluster.pipelines import pipelines
 from benchmarks.cluster.registry import registry
+from benchmarks.cluster.ray import ray_kills
+from benchmarks.cluster.same_bytes import same_bytes
+from benchmarks.cluster.slurm import slurm_kills
 from benchmarks.cluster.streams import pods, streams
 from benchmarks.cluster.sweeps import sweeps
 from benchmarks.prove import Check
@@ -20,4 +23,7 @@ CHECKS: dict[str, Check] = {
     "charts": charts,
     "admission": admission,
     "registry": registry,
+    "slurm": slurm_kills,
+    "ray": ray_kills,
+    "same-bytes": same_bytes,
 }

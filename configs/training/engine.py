@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from configs.section import Section
 
@@ -50,12 +50,18 @@ class Kubernetes(Section):
     )
     image: Word | None = Field(None, description="with tunegate and its extra train, by digest")
     volume: str | None = Field(None, pattern=DNS_LABEL, description="the claim under which build/ lies")
+    secret: str | None = Field(
+        None, pattern=DNS_LABEL, description="its keys are in each pod's environment: logins of stores, as AWS_…"
+    )
+    context: Word | None = Field(None, description="of the kubeconfig; null: the current one, or the pod's own account")
     queue: str | None = Field(None, pattern=DNS_LABEL, description="of Kueue (kueue.x-k8s.io/queue-name)")
     runtime: str = Field("torch-distributed", pattern=DNS_LABEL, description="of a trainjob: ClusterTrainingRuntime")
     gpus_per_node: int = Field(0, ge=0, le=64)
     cpus_per_node: int | None = Field(None, ge=1, le=4096, description="null: launch.processes times launch.threads")
     memory: str | None = Field(None, pattern=r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti)?$", description="of each pod, as 64Gi")
 
-    @property
-    def given(self) -> bool:
-        return self != Kubernetes()
+    @model_validator(mode="after")
+    def runtime_has_the_login(self) -> Kubernetes:
+        if self.kind == "trainjob" and self.secret:
+            raise ValueError("no secret with kind trainjob, which patches no envFrom: name it in the runtime")
+        return self

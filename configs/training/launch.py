@@ -65,8 +65,12 @@ class Launch(Section):
 
     @model_validator(mode="after")
     def engine_has_what_it_needs(self) -> Launch:
-        sections = {"slurm": self.slurm != Slurm(), "ray": self.ray != Ray(), "kubernetes": self.kubernetes.given}
-        if others := [name for name, given in sections.items() if given and name != self.engine]:
+        told = {
+            "slurm": self.slurm != Slurm(),
+            "ray": self.ray != Ray(),
+            "kubernetes": self.kubernetes != Kubernetes(),
+        }
+        if others := [name for name, given in told.items() if given and name != self.engine]:
             raise ValueError(f"launch.engine {others[0]} with launch.{others[0]}")
         if self.engine == "kubernetes" and not (self.kubernetes.image and self.kubernetes.volume):
             raise ValueError("launch.kubernetes.image and volume with launch.engine kubernetes")

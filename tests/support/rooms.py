@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, dict[str, set[str]]] = {
     "infra": {
         "files": set(),
         "checkpoints": set(),
-        "engines": {"files", "masking.py", "processes.py"},
+        "engines": {"files", "kubernetes", "processes.py"},
         "state": {"boot.py", "files"},
         "git": {"masking.py"},
         "dvc": {"files", "git", "masking.py", "signing.py", "state"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,8 +29,9 @@ def open_splits(paths: RunPaths, *, whole: bool = False) -> Iterator[tuple[Any, 
     disable_progress_bars()  # to stderr, where the training's own bar is
     files = [tokenized_split(paths, name) for name in ("train", "validation")]
     columns = [name for name in pyarrow.parquet.read_schema(files[0]).names if whole or name in TRAINED]
-    clear_partials(paths.root / "cache")
-    cache = paths.root / f".cache.{os.getpid()}.partial"
+    name = f"cache.{process_namespace()}"
+    clear_partials(paths.root / name)
+    cache = paths.root / f".{name}.{os.getpid()}.partial"
     try:
         train, validation = (
             Dataset.from_parquet(str(path), columns=columns, cache_dir=str(cache / path.stem)) for path in files
@@ -37,6 +39,11 @@ def open_splits(paths: RunPaths, *, whole: bool = False) -> Iterator[tuple[Any, 
         yield train, validation
     finally:
         shutil.rmtree(cache, ignore_errors=True)
+
+
+def process_namespace() -> str:
+    """Of all machines and containers that share the file system, the one whose process ids ours is one of."""
+    return f"{platform.node()}-{os.stat('/proc/self/ns/pid').st_ino}"
 
 
 def derive(rows: Any, make: Callable[[EncodedRow], list[EncodedRow]]) -> Any:

@@ -16,9 +16,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, TypeVar
 
-from configs.errors import ExternalError, InputError
+from configs.errors import ExternalError, InputError, cause_of
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.training_record import TrainingProcess, TrainingRecord, read_training_record
@@ -29,6 +30,9 @@ from train.loop.sharding import sharding_arguments
 Gathered = TypeVar("Gathered")
 LAUNCHER = "TUNEGATE_LAUNCHER"  # in a worker: the process id of the command that started it
 RENDEZVOUS = "TUNEGATE_RENDEZVOUS"  # HOST:PORT of one node, the same on all
+# Of an engine: this node's number, of which 0 is that host, and the address at which the others find it. Without them
+# torch asks the names of this machine, which may be others than the engine's.
+NODE, ADDRESS = "TUNEGATE_NODE", "TUNEGATE_ADDRESS"
 OUT_OF_MEMORY = 75  # a worker's exit code; sysexits.h EX_TEMPFAIL
 FRONT_DOOR = Path(__file__).parents[2] / "tunegate.py"
 
@@ -145,11 +149,12 @@ def run_processes(config: RunConfig, paths: RunPaths, threads: int) -> TrainingR
     """The training record that rank 0 wrote. `threads`: of each process. Raises InputError where the hardware is not
     there, and what a rank failed of."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
     check_hardware(config)
-    folder = paths.root / "launch" / f"{platform.node()}-{os.getpid()}"  # nodes share a file system
-    folder.mkdir(parents=True, exist_ok=True)
+    (paths.root / "launch").mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix=f"{platform.node()}-", dir=paths.root / "launch"))  # nodes share a file system
     write_json(folder / "config.json", config.model_dump(mode="json", exclude={"sweep"}))
     command = (str(FRONT_DOOR), "train", str(folder / "config.json"), "--json")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it prints what we say ourselves
@@ -163,6 +168,8 @@ def run_processes(config: RunConfig, paths: RunPaths, threads: int) -> TrainingR
             if any(found.exitcode == OUT_OF_MEMORY for found in error.failures.values()):
                 raise MemoryError from None
             raise failure(*error.get_first_failure(), folder) from None
+        except RendezvousError as error:
+            raise ExternalError(f"{RENDEZVOUS}: the nodes did not meet: {cause_of(error)}") from None
     shutil.rmtree(folder)
     record = read_training_record(paths)
     if record is None:
@@ -197,6 +204,8 @@ def agent_settings(config: RunConfig, folder: Path) -> Any:
         run_id=config.name,
         rdzv_backend="c10d",
         rdzv_endpoint=rendezvous(launch.nodes),
+        rdzv_configs={"is_host": os.environ[NODE] == "0"} if os.environ.get(NODE) else {},
+        local_addr=os.environ.get(ADDRESS),
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=logs),
     )

@@ -19,6 +19,7 @@ GOOD: dict[str, Any] = {
     "train": {"max_steps": 4},
     "gate": "g",
 }
+IN_A_CLUSTER = {"image": "registry/x@sha256:0", "volume": "checkout"}
 
 
 def test_one_process_unless_more_are_asked_for() -> None:
@@ -64,3 +65,36 @@ def test_what_cannot_be_sharded_is_refused_with_the_reason(section: dict[str, An
 def test_every_method_can_be_sharded(section: dict[str, Any]) -> None:
     raw = GOOD | {"train": {"max_steps": 4} | section, "launch": {"processes": 2, "strategy": "fsdp"}}
     assert RunConfig.model_validate(raw).launch.shards
+
+
+@pytest.mark.parametrize(
+    ("launch", "expected"),
+    [
+        ({"engine": "slurm", "slurm": {"partition": "a", "time": "1-00:00"}}, None),
+        ({"engine": "ray", "ray": {"address": "head:6379"}, "checkpoints": "/shared/checkpoints"}, None),
+        ({"engine": "kubernetes", "kubernetes": IN_A_CLUSTER, "checkpoints": "s3://b/c"}, None),
+        ({"slurm": {"partition": "a"}}, "launch.engine slurm with launch.slurm"),
+        ({"engine": "ray", "slurm": {"time": "30"}}, "launch.engine slurm with launch.slurm"),
+        ({"engine": "slurm", "slurm": {"time": "soon"}}, "slurm.time"),
+        ({"engine": "slurm", "slurm": {"options": ["-x; rm"]}}, "slurm.options"),
+        ({"engine": "kubernetes"}, "image and volume"),
+        (
+            {"engine": "kubernetes", "kubernetes": {"image": "i", "volume": "v", "kind": "trainjob", "secret": "s"}},
+            "secret",
+        ),
+        ({"checkpoints": "gs://b/c"}, "a path or s3://"),
+        ({"restarts": -1}, "restarts"),
+    ],
+)
+def test_each_engine_is_told_what_is_its_own(launch: dict[str, Any], expected: str | None) -> None:
+    if expected is None:
+        assert Launch.model_validate(launch).engine == launch["engine"]
+        return
+    with pytest.raises(ValidationError, match=expected):
+        Launch.model_validate(launch)
+
+
+def test_an_engine_trains_one_model() -> None:
+    sweep = {"trials": 2, "parameters": {"train.learning_rate": {"low": 1e-5, "high": 1e-3}}}
+    with pytest.raises(ValidationError, match="whose trainings are many"):
+        RunConfig.model_validate(GOOD | {"launch": {"engine": "slurm"}, "sweep": sweep})

@@ -10,7 +10,7 @@ import pytest
 from configs.errors import InputError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
-from train.batches.dataset import open_splits
+from train.batches.dataset import open_splits, process_namespace
 from train.prepare import prepare
 
 pytestmark = pytest.mark.unit
@@ -24,7 +24,7 @@ def test_splits_are_mapped_from_disk_and_leave_nothing_behind(chat: Callable[...
     with pytest.raises(InputError, match="tunegate prepare"), open_splits(paths):
         pass
     prepare(config, paths, make_base(config))
-    stale = paths.root / ".cache.999999999.partial"
+    stale = paths.root / f".cache.{process_namespace()}.999999999.partial"
     stale.mkdir()
     with open_splits(paths) as (rows, validation):
         assert (len(rows), len(validation)) == (24, 6) and not stale.exists(), "what a killed run left is cleared"
