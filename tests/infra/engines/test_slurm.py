@@ -17,7 +17,7 @@ from infra.engines import slurm
 from infra.engines.job import ENDED, HEARTBEAT, Job, State
 
 pytestmark = pytest.mark.unit
-NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=40).filter(
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
     lambda name: name.strip(".") != "" and len(name.encode()) < 200
 )
 SCONTROL = '#!/bin/bash\n[ "$2" = hostnames ] && echo n7 || echo "NodeName=n7 NodeAddr=10.0.0.7 NodeHostName=x"\n'
