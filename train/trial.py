@@ -56,10 +56,10 @@ def train_trial(folder: Path, open_run: OpenRun, tell: Tell) -> Outcome:
 
     What refuses or outgrows one trial is that trial's fault; anything else is raised, and ends the sweep.
     """
+    trial = read_trial(folder)
     with held(folder):
         if found := read_outcome(folder):
             return found
-        trial = read_trial(folder)
         name = f"{trial.settings.name} trial {trial.number}"
         child = open_run(trial.settings, folder / "tracking", name, folder.parent / "tracking")
         outcome = outcome_of(trial, PruningTracker(child, trial, tell))
@@ -73,7 +73,6 @@ def train_trial(folder: Path, open_run: OpenRun, tell: Tell) -> Outcome:
 def held(folder: Path) -> Iterator[None]:
     """Waits for a process that still trains the same trial: one whose sweep was killed may outlive it by moments, or,
     on another machine, by hours."""
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

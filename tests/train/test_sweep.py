@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from configs.errors import ExternalError, InputError, RefusedError
 from configs.paths import RunPaths
@@ -14,6 +15,7 @@ from configs.run.config import RunConfig
 from tests.support.sweeps import RATES, Runs, run_config
 from train.search.study import finished, grid
 from train.sweep import sweep
+from tunegate import app
 
 pytestmark = pytest.mark.unit
 PATHS = RunPaths(Path("build/x"))
@@ -172,3 +174,12 @@ def test_an_engine_that_trains_no_trials_is_named_before_anything_is_trained(tra
 def test_before_prepare_the_command_is_named(checkout: Path) -> None:
     with pytest.raises(InputError, match="tunegate prepare"):
         swept(run_config())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["trial"], "neither a folder"), (["trial", "nowhere"], "trial of a sweep")]
+)
+def test_what_is_no_trial_is_refused(checkout: Path, words: list[str], says: str) -> None:
+    found = CliRunner().invoke(app, words)
+    assert isinstance(found.exception, InputError) and says in str(found.exception)
+    assert not Path("nowhere").exists()
