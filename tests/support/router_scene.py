@@ -90,7 +90,7 @@ class RouterScene:
     def follow(self, *names: str) -> None:
         """As the kubelet does: each is asked until it is ready, and then its pod is."""
         for name in names:
-            wait_until(lambda name=name: self.is_ready(name), 30)  # type: ignore[misc]
+            wait_until(lambda name=name: self.is_ready(name), 90)  # type: ignore[misc]
             self.put_router(name)
 
     def begin(self, *names: str) -> None:

@@ -41,8 +41,8 @@ def serving(scene: RouterScene) -> RouterScene:
 def test_it_serves_nobody_before_it_knows_where_traffic_goes_and_which_pods_there_are(scene: RouterScene) -> None:
     scene.open_router("r")
     url = f"http://{scene.addresses['r']}:8405"
-    wait_until(lambda: get(f"{url}/live") == 200, 20)
-    wait_until(lambda: scene.haproxy("r").is_running())
+    wait_until(lambda: get(f"{url}/live") == 200, 60)
+    wait_until(lambda: scene.haproxy("r").is_running(), 60)
     time.sleep(1)
     assert get(f"{url}/ready") == 503
     routers = scene.routers
@@ -50,7 +50,7 @@ def test_it_serves_nobody_before_it_knows_where_traffic_goes_and_which_pods_ther
     routers.admin.write_map("releases.map", {"blue": "sha256:" + "b" * 64})
     told = told_object(scene.config, maps_in_files(routers.admin, routers.servers))
     scene.api.put("secrets", told["metadata"]["name"], told)
-    wait_until(lambda: scene.is_ready("r"))
+    wait_until(lambda: scene.is_ready("r"), 30)
     wait_until(lambda: scene.answering("r") == {"b1", "b2"})
 
 
@@ -110,7 +110,7 @@ def test_what_dies_comes_back_as_it_was_even_while_the_api_server_is_down(servin
     else:
         os.kill(int(serving.haproxy("r").facts()["Pid"]), signal.SIGKILL)
     health = f"http://{serving.addresses['r']}:8080/health"
-    wait_until(lambda: get(health) is not None, 20)
+    wait_until(lambda: get(health) is not None, 60)
     assert serving.answering("r") == {"b1", "b2"}, "from its first answer on"
     serving.api.mode = "up"
     wait_until(lambda: serving.is_ready("r"))
@@ -148,8 +148,8 @@ def test_without_a_pod_a_request_waits_for_the_first_one_and_is_counted_meanwhil
 def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RouterScene]:
     with router_scene(tmp_path_factory.mktemp("lone")) as found:
         found.open_router("r")
-        wait_until(lambda: get(f"http://{found.addresses['r']}:8405/live") == 200, 20)
-        wait_until(lambda: found.haproxy("r").is_running())
+        wait_until(lambda: get(f"http://{found.addresses['r']}:8405/live") == 200, 60)
+        wait_until(lambda: found.haproxy("r").is_running(), 60)
         yield found
 
 
