@@ -4,6 +4,7 @@ their own (the fake vLLM, `tunegate router pod`), Services lead to a pod, what i
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import httpx
 
 from configs.section import JsonObject
 from infra.dvc.releases import folder_of
+from infra.haproxy.runtime_api import Admin
 from infra.kubernetes.api import PATHS
 from infra.kubernetes.labels import PART, RELEASE
 from infra.kubernetes.slot import PORT
@@ -62,6 +64,7 @@ class FakeControllers:
     runs: int = 1_000_000
     api: ControlledApi = field(default_factory=ControlledApi)
     pods: dict[str, list[FakePod]] = field(default_factory=dict)
+    started: list[FakePod] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -106,6 +109,7 @@ class FakeControllers:
         if len(self.pods[name]) < self.runs or part == "router":
             is_router = part == "router"
             pod.process = self.router(pod) if is_router else self.server(pod, template["spec"]["containers"][0], thing)
+        self.started.append(pod)
         self.say(pod, ready=False)
         return pod
 
@@ -160,9 +164,11 @@ class FakeControllers:
     def close(self) -> None:
         self.over.set()
         self.thread.join()
-        for name in list(self.pods):
-            for pod in self.pods[name]:
-                if pod.process:
-                    pod.process.kill()
-                    pod.process.wait()
+        for pod in self.started:
+            if pod.process:
+                pod.process.kill()
+                pod.process.wait()
+            haproxy = Admin(self.folder / pod.thing["metadata"]["uid"] / self.environment / "router", hint="none")
+            if pid := haproxy.facts().get("Pid"):  # as all that runs in a pod dies with it
+                os.kill(int(pid), signal.SIGKILL)
         self.api.close()
