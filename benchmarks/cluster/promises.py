@@ -5,13 +5,13 @@ from __future__ import annotations
 from benchmarks.cluster import scale
 from benchmarks.cluster.admission import admission
 from benchmarks.cluster.charts import charts
-from benchmarks.cluster.pipelines import pipelines
-from benchmarks.cluster.ray import ray_kills
 from benchmarks.cluster.registry import registry
-from benchmarks.cluster.same_bytes import same_bytes
-from benchmarks.cluster.slurm import slurm_kills
 from benchmarks.cluster.streams import pods, streams
-from benchmarks.cluster.sweeps import sweeps
+from benchmarks.engines.pipelines import pipelines
+from benchmarks.engines.ray import ray_kills
+from benchmarks.engines.same_bytes import same_bytes
+from benchmarks.engines.slurm import slurm_kills
+from benchmarks.engines.sweeps import sweeps
 from benchmarks.prove import Check
 
 CHECKS: dict[str, Check] = {

@@ -8,7 +8,7 @@ import pytest
 
 from configs.release import Manifest
 from configs.run.config import RunConfig
-from train.commands import summarise_card, summarise_release, summarise_training
+from train.summaries import summarise_card, summarise_release, summarise_training
 
 pytestmark = pytest.mark.unit
 RUN = RunConfig.model_validate(

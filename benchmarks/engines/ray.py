@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cluster.ray_here import NODES, Cluster, ray_cluster, wait_for
-from benchmarks.cluster.slurm import FOLDER, TIMES
-from benchmarks.cluster.training import disturb_often, kill_worker, rows_of, run_config, scratch, train
+from benchmarks.engines.ray_here import NODES, Cluster, ray_cluster, wait_for
+from benchmarks.engines.slurm import FOLDER, TIMES
+from benchmarks.engines.training import disturb_often, kill_worker, rows_of, run_config, scratch, train
 from benchmarks.prove import Row
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.cluster.ray_here import ray_cluster
-from benchmarks.cluster.slurm import FOLDER
-from benchmarks.cluster.slurm_here import slurm
-from benchmarks.cluster.training import run_config, scratch, train
+from benchmarks.engines.ray_here import ray_cluster
+from benchmarks.engines.slurm import FOLDER
+from benchmarks.engines.slurm_here import slurm
+from benchmarks.engines.training import run_config, scratch, train
 from benchmarks.prove import Row
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from benchmarks.cluster.slurm_here import Cluster, nodes_of, slurm, wait_for_idle
-from benchmarks.cluster.training import disturb_often, kill_worker, rows_of, run_config, scratch, train
+from benchmarks.engines.slurm_here import Cluster, nodes_of, slurm, wait_for_idle
+from benchmarks.engines.training import disturb_often, kill_worker, rows_of, run_config, scratch, train
 from benchmarks.prove import Row
 
 FOLDER, TIMES = Path("build/cluster"), 20

@@ -1,0 +1,1 @@
+"""Training and sweeps on engines of others, measured."""
