@@ -34,7 +34,7 @@ API_SECONDS = 5.0  # of the API server: a switch does not wait longer for it
 SILENCE_SECONDS = 5.0  # so long a router that did not answer is asked for no count
 
 
-class SilentError(ExternalError):
+class SilentError(UnreachableError):
     """A router that did not answer."""
 
 
@@ -94,7 +94,7 @@ def pods_in(path: Path) -> list[Pod]:
 
 
 def ask(pod: Pod, method: str, path: str, body: Any = None) -> Any:
-    """One router's answer. Raises ExternalError where it does not answer, or refuses."""
+    """One router's answer. Raises UnreachableError where it does not answer, or refuses: no release is at fault."""
     import httpx
 
     host = f"[{pod.address}]" if ":" in pod.address else pod.address
@@ -107,7 +107,7 @@ def ask(pod: Pod, method: str, path: str, body: Any = None) -> Any:
             hint=f"kubectl logs {pod.name}",
         ) from None
     if reply.status_code != 200:
-        raise ExternalError(
+        raise UnreachableError(
             f"router {pod.name} ({pod.address}): {reply.status_code} {reply.text[:200]}",
             hint=f"kubectl logs {pod.name}",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from configs.errors import ExternalError
+from configs.errors import ExternalError, UnreachableError
 from infra.kubernetes.pods import Pod
 from infra.router_pods.calls import Answers, ask_each
 from infra.router_pods.maps import Maps
@@ -24,7 +24,7 @@ class Pods(Protocol):
 def tell_each(pods: Pods, maps: Maps, seconds: float = CONFIRM_SECONDS) -> dict[str, float]:
     """All that are there, those that come meanwhile too. Returns how many milliseconds each took, by its name. Who gets
     requests must confirm; whoever is silent is asked again, until it answers, is found not to be ready, or is gone.
-    Raises ExternalError after so many `seconds`."""
+    Raises UnreachableError after so many `seconds`."""
     spent: dict[str, float] = {}
     told, deadline, there = set[str](), time.monotonic() + seconds, pods()
     while left := [pod for pod in there if pod.uid not in told]:
@@ -53,7 +53,7 @@ def errors_in(found: Answers, pods: list[Pod], maps: Maps) -> dict[str, External
         said = found.said.get(pod.uid)
         wrong = [name for name in maps if said is not None and said.get(name) != maps[name]]
         if wrong:
-            errors[pod.uid] = ExternalError(
+            errors[pod.uid] = UnreachableError(
                 f"router {pod.name} ({pod.address}) did not take {', '.join(wrong)}", hint=f"kubectl logs {pod.name}"
             )
     return errors

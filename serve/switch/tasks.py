@@ -219,7 +219,7 @@ def work(run: Run, action: Action, env: Environment, words: Connection) -> NoRet
         os.setsid()
         run(action, replace(env, report_progress=lambda line: words.send(("said", line))))
     except TunegateError as found:
-        error = type(found).__name__, found.message, found.hint
+        error = name_of(found), found.message, found.hint
     except OSError as found:
         error = "ExternalError", f"{action.kind}: {found}", f"df -h {env.folder}"
     except BaseException as found:
@@ -232,6 +232,11 @@ def work(run: Run, action: Action, env: Environment, words: Connection) -> NoRet
             words.send(("ended", error))
         finally:
             os._exit(0)
+
+
+def name_of(error: TunegateError) -> str:
+    """Of its class, or of the nearest above it that every process knows."""
+    return next(one.__name__ for one in type(error).__mro__ if hasattr(configs.errors, one.__name__))
 
 
 def error_of(parts: ErrorParts | None) -> TunegateError | None:

@@ -14,6 +14,7 @@ import pytest
 
 from configs.errors import InputError, RefusedError
 from infra.boot import ProcessId, identify, is_alive
+from infra.router_pods.calls import SilentError
 from serve.plan.action import Action
 from serve.record.environment import Environment
 from serve.switch.tasks import Ended, LostError, Tasks
@@ -31,6 +32,8 @@ def do(action: Action, env: Environment) -> None:
             raise RefusedError("no good", hint="look again")
         case "input":
             raise InputError("wrong")
+        case "silent":
+            raise SilentError("a router does not answer", hint="kubectl logs")
         case "disk":
             raise OSError(28, "No space left on device")
         case "bug":
@@ -106,6 +109,7 @@ def test_its_lines_and_its_end_come_back_and_the_next_may_begin(
     [
         ("refuse", "RefusedError", "no good", "look again"),
         ("input", "InputError", "wrong", None),
+        ("silent", "UnreachableError", "a router does not answer", "kubectl logs"),
         ("disk", "ExternalError", "prove: [Errno 28] No space left on device", "df -h state"),
         ("bug", "ExternalError", "prove: KeyError: 'what'", None),
         ("die", "LostError", "its process ended by itself, with status -9", None),
