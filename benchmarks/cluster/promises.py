@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cluster import scale
+from benchmarks.cluster import scale, switches
 from benchmarks.cluster.admission import admission
 from benchmarks.cluster.charts import charts
 from benchmarks.cluster.registry import registry
@@ -18,6 +18,7 @@ CHECKS: dict[str, Check] = {
     "streams": streams,
     "pods": pods,
     "scale": scale.rows,
+    "switches": switches.rows,
     "sweeps": sweeps,
     "pipelines": pipelines,
     "charts": charts,
