@@ -59,9 +59,8 @@ def rows_of(seen: JsonObject) -> list[Row]:
     routers = [len(one["flip_milliseconds_by_router"]) for one in seen["switched"]]
     opened = [sum(slot["open"] for slot in one["before"].values()) for one in seen["switched"]]
     longest = max((one["seconds"] for one in seen["lines"]), default=0.0)
-    head = (
-        f"{len(flips)} switches in a real cluster, real vLLM in the pods, {min(opened)} to {max(opened)} streams open"
-    )
+    opens = f"{min(opened)} to {max(opened)} streams open, the longest {longest:.0f} s"
+    head = f"{len(flips)} switches in a real cluster, real vLLM in the pods, {opens}"
     return [
         Row(f"{head}: streams cut of {len(seen['lines'])}", count["cut"], "0", not count["cut"]),
         Row("the same: requests failed", count["failed"], "0", not count["failed"]),
