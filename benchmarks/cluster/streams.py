@@ -23,7 +23,7 @@ import httpx
 from benchmarks.prove import Row, console
 from configs.slots import SLOTS, SlotName
 from infra.haproxy.servers import Servers
-from infra.kubernetes.pods import SERVER_PORT
+from infra.kubernetes.probe import PORT
 from infra.router_pods.routers import Routers
 from tests.support.fake_cluster import free_address
 from tests.support.kills import wait_until
@@ -53,7 +53,7 @@ def servers(*addresses: str) -> Iterator[None]:
 def answers(address: str) -> bool:
     host = "127.0.0.1" if address == "0.0.0.0" else address
     try:
-        return httpx.get(f"http://{host}:{SERVER_PORT}/health", timeout=2).status_code == 200
+        return httpx.get(f"http://{host}:{PORT}/health", timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -241,7 +241,7 @@ def serve(addresses: list[str]) -> None:
 
     from benchmarks.serve.streams_server import make_app
 
-    web.run_app(make_app("pods"), host=addresses, port=SERVER_PORT, print=None, access_log=None, backlog=4096)
+    web.run_app(make_app("pods"), host=addresses, port=PORT, print=None, access_log=None, backlog=4096)
 
 
 if __name__ == "__main__":

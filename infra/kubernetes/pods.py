@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from configs.section import JsonObject
 from infra.kubernetes.labels import RELEASE, SLOT
 
-SERVER_PORT = 8000  # of a model server in its pod
 ENDED = ("Succeeded", "Failed")
 
 

@@ -20,9 +20,10 @@ from configs.slots import SlotName
 from infra.kubernetes.api import Cluster
 from infra.kubernetes.labels import ENVIRONMENT, PART, labels_of
 from infra.kubernetes.pod_faults import fault_of
+from infra.kubernetes.pods import pod_of
+from infra.kubernetes.probe import PORT
 from infra.terminal import waiting
 
-PORT = 8000  # of vLLM in its pod, and of the slot's Service
 POLL_SECONDS = 0.5
 OWNED = ("PodDisruptionBudget", "Service", "Deployment")
 
@@ -61,13 +62,13 @@ class SlotPods:
 
     def pods(self) -> list[JsonObject]:
         """Those that are there, the ending ones too."""
-        digest_part = self.name.rpartition("-")[2]
         found, _ = self.cluster.find("Pod", labels_of(self.config, "server", self.slot), cached=True)
-        return [pod for pod in found if pod["metadata"]["name"].startswith(f"{self.name}-") and digest_part]
+        return [pod for pod in found if pod["metadata"]["name"].startswith(f"{self.name}-")]
 
     def urls(self) -> list[str]:
         """Of each pod that is ready."""
-        return [f"http://{pod['status']['podIP']}:{self.port}" for pod in self.pods() if is_ready(pod)]
+        pods = map(pod_of, self.pods())
+        return [f"http://{pod.address}:{self.port}" for pod in pods if pod.address and pod.ready and not pod.ending]
 
     def is_alive(self) -> bool:
         """Whether the Deployment is there and a pod of it is ready, or is still to come for the first time. Raises
@@ -170,13 +171,6 @@ def looker_of(config: DeployConfig) -> Looker:
 def made(cluster: Cluster, name: str, every_seconds: float) -> Looker:
     """One a process."""
     return Looker(cluster, {ENVIRONMENT: name, PART: "server"}, every_seconds)
-
-
-def is_ready(pod: JsonObject) -> bool:
-    """Ready, with an address, and not ending."""
-    if "deletionTimestamp" in pod["metadata"] or not pod.get("status", {}).get("podIP"):
-        return False
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
 
 
 def start_pods(

@@ -9,7 +9,8 @@ from typing import Literal
 
 from configs.slots import SLOTS, SlotName, other
 from infra.haproxy.servers import ServerState, set_place
-from infra.kubernetes.pods import SERVER_PORT, Pod
+from infra.kubernetes.pods import Pod
+from infra.kubernetes.probe import PORT
 
 States = Mapping[tuple[str, str], ServerState]
 Use = Literal["up", "drain"]
@@ -48,7 +49,7 @@ def uses_of(pods: Iterable[Pod], slot: SlotName, release: str | None) -> dict[st
 
 
 def place_of(pod: Pod) -> str:
-    return f"{pod.address}:{SERVER_PORT}"
+    return f"{pod.address}:{PORT}"
 
 
 def assign_slot(

@@ -14,8 +14,9 @@ from infra.dvc.releases import folder_of
 from infra.kubernetes.autoscaling import scaled_object
 from infra.kubernetes.heal import Healer
 from infra.kubernetes.labels import labels_of
+from infra.kubernetes.probe import PORT
 from infra.kubernetes.router_objects import router_objects
-from infra.kubernetes.slot import PORT, SlotPods, cluster_of, end_slot_pods
+from infra.kubernetes.slot import SlotPods, cluster_of, end_slot_pods
 from infra.kubernetes.slot import start_pods as apply_pods
 from infra.kubernetes.slot_objects import slot_objects
 from serve.record.environment import Environment

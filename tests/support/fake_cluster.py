@@ -12,15 +12,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from configs.environment.config import DeployConfig
 from configs.section import JsonObject
 from configs.slots import SlotName
+from infra.kubernetes.api import client_of
 from infra.kubernetes.labels import Part, labels_of
+from infra.kubernetes.slot import made
 
 IMAGE = "registry.example/tunegate@sha256:" + "a" * 64
 NAMESPACE = "models"
@@ -42,6 +47,17 @@ def cluster_config(name: str = "x", **facts: Any) -> DeployConfig:
         "bytes": "oci://registry.example/releases",
     } | facts.pop("placed", {})
     return DeployConfig.model_validate({"name": name, "model": "m", "gate": None, "placement": placement} | facts)
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    """The one that this process knows."""
+    found = FakeApi()
+    monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path)))
+    client_of.cache_clear()
+    made.cache_clear()
+    yield found
+    found.close()
 
 
 class QuietServer(ThreadingHTTPServer):

@@ -21,7 +21,7 @@ from infra.dvc.releases import folder_of
 from infra.haproxy.runtime_api import Admin
 from infra.kubernetes.api import PATHS
 from infra.kubernetes.labels import PART, RELEASE
-from infra.kubernetes.slot import PORT
+from infra.kubernetes.probe import PORT
 from tests.paths import ROOT
 from tests.support.fake_cluster import FakeApi, free_address, router_process
 from tests.support.fake_servers import FAKE

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from infra.kubernetes.pods import SERVER_PORT
+from infra.kubernetes.probe import PORT
 
 # GET says who it is; POST streams `parts` dots, one every tenth of a second.
 SERVER = """
@@ -42,7 +42,7 @@ Server((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()
 
 @contextmanager
 def model_server(address: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", SERVER, address, str(SERVER_PORT), name])
+    process = subprocess.Popen([sys.executable, "-c", SERVER, address, str(PORT), name])
     try:
         yield process
     finally:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.section import JsonObject
-from infra.kubernetes.api import Cluster, client_of
+from infra.kubernetes.api import Cluster
 from infra.kubernetes.heal import Healer, projected
 from infra.kubernetes.labels import labels_of
 from infra.kubernetes.router_objects import router_objects
-from tests.support.fake_cluster import NAMESPACE, FakeApi, cluster_config
+from tests.support.fake_cluster import NAMESPACE, FakeApi, api, cluster_config
 
+__all__ = ["api"]
 pytestmark = pytest.mark.unit
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -42,15 +42,6 @@ def test_a_changed_field_of_ours_is_seen(ours: JsonObject, data: st.DataObject) 
     assert projected(live, ours) != projected(ours, ours)
     del live[key]
     assert ours[key] is None or projected(live, ours) != projected(ours, ours)
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    found = FakeApi()
-    monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path)))
-    client_of.cache_clear()
-    yield found
-    found.close()
 
 
 EDITS: dict[str, Callable[[JsonObject], object]] = {

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from configs.errors import InputError, UnreachableError
 from infra.kubernetes import lease as module
-from infra.kubernetes.api import Cluster, client_of
+from infra.kubernetes.api import Cluster
 from infra.kubernetes.lease import DURATION_SECONDS, Lease, held
-from tests.support.fake_cluster import NAMESPACE, FakeApi, cluster_config
+from tests.support.fake_cluster import NAMESPACE, FakeApi, api, cluster_config
 
+__all__ = ["api"]
 pytestmark = pytest.mark.unit
 
 
@@ -26,15 +24,6 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    found = FakeApi()
-    monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path)))
-    client_of.cache_clear()
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +10,15 @@ import pytest
 from configs.errors import UnreachableError
 from configs.section import JsonObject
 from configs.slots import SLOTS
-from infra.kubernetes.api import client_of
 from infra.kubernetes.autoscaling import scaled_object
 from infra.kubernetes.labels import labels_of, slot_name
-from infra.kubernetes.slot import Seen, SlotPods, cluster_of, end_slot_pods, looker_of, made, start_pods
+from infra.kubernetes.slot import Seen, SlotPods, cluster_of, end_slot_pods, looker_of, start_pods
 from infra.kubernetes.slot_objects import slot_objects
 from tests.support.cluster_objects import DIGEST, manifest
-from tests.support.fake_cluster import FakeApi, cluster_config
+from tests.support.fake_cluster import FakeApi, api, cluster_config
 from tests.support.kills import wait_until
 
+__all__ = ["api"]
 pytestmark = pytest.mark.unit
 
 
@@ -58,16 +56,6 @@ def test_it_lives_as_long_as_a_pod_is_ready_or_still_to_come(thing: JsonObject, 
     assert Seen.of(thing).lives is lives
 
 
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    found = FakeApi()
-    monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig(tmp_path)))
-    client_of.cache_clear()
-    made.cache_clear()
-    yield found
-    found.close()
-
-
 def test_nothing_is_taken_for_dead_while_the_api_server_is_away(api: FakeApi) -> None:
     config = cluster_config()
     pods = SlotPods(config, "blue", "x-blue", "u", "10.0.0.1")
@@ -103,7 +91,7 @@ def test_one_of_another_start_is_another_one(api: FakeApi) -> None:
 
 
 def test_an_autoscaled_deployment_begins_with_enough_pods_and_keeps_those_that_it_has(api: FakeApi) -> None:
-    config = cluster_config(replicas=2, max_replicas=4, supervision={"metrics_port": 9464})
+    config = cluster_config(replicas=2, placed={"max_replicas": 4}, supervision={"metrics_port": 9464})
     objects = [thing for thing in slot_objects(config, manifest(), "blue", None) if thing["kind"] == "Deployment"]
     name = start_pods(config, "blue", objects, 2)["deployment"]
     assert api.things["deployments", name]["spec"]["replicas"] == 2 and "replicas" not in objects[0]["spec"]
@@ -113,7 +101,7 @@ def test_an_autoscaled_deployment_begins_with_enough_pods_and_keeps_those_that_i
 
 
 def test_a_slot_that_ends_takes_its_autoscaler_with_it(api: FakeApi) -> None:
-    config = cluster_config(replicas=2, max_replicas=4, supervision={"metrics_port": 9464})
+    config = cluster_config(replicas=2, placed={"max_replicas": 4}, supervision={"metrics_port": 9464})
     for slot in SLOTS:
         cluster_of(config).apply(scaled_object(config, manifest(), slot))
     end_slot_pods(config, "blue", 0)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from configs.slots import SLOTS, SlotName, other
 from infra.haproxy.servers import NOWHERE, ServerState, server_names
-from infra.kubernetes.pods import SERVER_PORT, Pod
+from infra.kubernetes.pods import Pod
+from infra.kubernetes.probe import PORT
 from infra.router_pods.assign import Assignment, assign, place_of
 
 pytestmark = pytest.mark.unit
@@ -173,4 +174,4 @@ def test_a_thousand_pods_are_told_once() -> None:
     every = [Pod(f"u{n}", f"p{n}", f"10.1.{n // 250}.{n % 250}", "blue", "b", True) for n in range(1000)]
     assert len(haproxy.lead(every).places) == 1000
     assert len(haproxy.lead(every[1:]).commands) == 1
-    assert all(str(SERVER_PORT) in place for place in haproxy.places("blue"))
+    assert all(str(PORT) in place for place in haproxy.places("blue"))
