@@ -131,7 +131,7 @@ def test_a_second_agent_elsewhere_waits_for_the_lease_and_does_nothing(scene: Cl
 def test_the_slot_that_serves_has_an_autoscaler_and_its_number_of_pods_is_left_to_that(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     supervision = SETTINGS["supervision"] | {"metrics_port": port}
-    with cluster_scene(tmp_path, max_replicas=2, supervision=supervision) as scene:
+    with cluster_scene(tmp_path, placed={"scrape_seconds": 0.2, "max_replicas": 2}, supervision=supervision) as scene:
         scene.want(publish_fake("one"))
         scene.turn()
         scene.turn()
