@@ -107,7 +107,7 @@ def test_a_watch_whose_version_is_too_old_says_so_and_one_that_breaks_off_ends(
 @pytest.mark.parametrize("mode", ["down", "hang"])
 def test_nobody_who_answers_is_not_nothing_there(api: FakeApi, mode: str) -> None:
     api.mode = mode  # type: ignore[assignment]
-    with pytest.raises(UnreachableError, match="Kubernetes. API at http"):
+    with pytest.raises(UnreachableError, match="API at http"):
         Cluster("models", read_seconds=0.3).read("Service", "x")
     api.mode = "up"
 
