@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from configs.errors import ExternalError, InputError
+from configs.errors import ExternalError
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from configs.run.sweep import Scalar, Sweep, with_values
@@ -38,6 +38,7 @@ from train.search.study import (
 from train.search.wave import Outcome, RunWave, Trial, median_bars, read_outcome, state_trial
 from train.search.workers import local_workers
 from train.trial import OpenRun, train_trial
+from train.trial_jobs import placed_here, waves_on
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -49,15 +50,13 @@ def sweep(
 ) -> Study:
     """The finished study, also build/NAME/sweep/study.db. A second call does nothing, one with more `trials` goes on.
 
-    `run_wave`: who trains them; by default this process, or with `sweep.parallel` worker processes, which track with
-    infra.mlflow.tracking. Raises InputError before `prepare`, ExternalError where another process sweeps the same run.
+    `run_wave`: who trains them; by default `launch.engine`, this process, or with `sweep.parallel` worker processes,
+    which track with infra.mlflow.tracking. Raises InputError before `prepare`, ExternalError where another process
+    sweeps the same run.
     """
     folder = paths.root / "sweep"
     if run_wave is None and config.launch.engine != "local":
-        raise InputError(
-            f"launch.engine: found {config.launch.engine}, expected local: trials are processes of this machine",
-            hint="tunegate sweep CONFIG --set launch.engine=local",
-        )
+        run_wave = waves_on(config)
     with only_one(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls some of what we use experimental
         study = open_study(config, search, folder, read_card(paths)["fingerprint"])
@@ -145,7 +144,7 @@ def state(
 ) -> Trial | Outcome:
     """The trial in its folder; its outcome where it has ended, or the schema refuses it."""
     try:
-        trial = Trial(number, trial_folder(paths, number), with_values(config, parameters), bars)
+        trial = Trial(number, trial_folder(paths, number), placed_here(with_values(config, parameters)), bars)
     except ValidationError as error:
         return Outcome("FAIL", None, error.errors()[0]["msg"], {})
     state_trial(trial, parameters, paths.data)

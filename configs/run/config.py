@@ -253,8 +253,8 @@ class RunConfig(Section):
             )
         if reasons := self.launch.incompatibilities(self.task, self.train, bool(self.base.add_tokens)):
             raise ValueError("; ".join(reasons))
-        if self.launch.engine != "local" and (self.sweep or self.evaluate.folds):
-            raise ValueError("launch.engine local with a sweep or evaluate.folds, whose trainings are many")
+        if self.launch.engine != "local" and self.evaluate.folds:
+            raise ValueError("launch.engine local with evaluate.folds, whose trainings are many")
         if self.sweep and self.launch.world_size > 1:
             raise ValueError("one launch process with a sweep, whose trials take one process each (sweep.parallel)")
         if self.sweep:

@@ -31,22 +31,28 @@ class State:
 @dataclass(frozen=True)
 class Job:
     """`token`: its name in the engine, written down before it is submitted. `folder`: absolute, as `checkpoints`; all
-    nodes see it. `root`: where the command runs."""
+    nodes see it. `root`: where the command runs. `trial`: the folder of a sweep's trial, where it is one."""
 
     token: str
     folder: Path
     checkpoints: Path
     launch: Launch
     root: Path
+    trial: Path | None = None
 
     @property
     def config(self) -> Path:
         return self.folder / "config.json"
 
     @property
+    def words(self) -> tuple[str, Path]:
+        """Of the command that each node runs."""
+        return ("trial", self.trial) if self.trial else ("train", self.config)
+
+    @property
     def command(self) -> list[str]:
-        """What each node runs."""
-        return [sys.executable, str(FRONT_DOOR), "train", str(self.config)]
+        verb, path = self.words
+        return [sys.executable, str(FRONT_DOOR), verb, str(path)]
 
     @property
     def cpus(self) -> int | None:

@@ -116,7 +116,8 @@ def train_job(job: Job) -> JsonObject:
 
 
 def command(job: Job) -> list[str]:
-    return ["tunegate", "train", in_pod(job, job.config)]
+    verb, path = job.words
+    return ["tunegate", verb, in_pod(job, path)]
 
 
 def in_pod(job: Job, path: Path) -> str:

@@ -163,14 +163,6 @@ def test_two_sweeps_of_one_run_do_not_meet(trained: list[float]) -> None:
     assert len(finished(swept(run_config()))) == 3
 
 
-def test_an_engine_that_trains_no_trials_is_named_before_anything_is_trained(trained: list[float]) -> None:
-    config = run_config()
-    elsewhere = config.model_copy(update={"launch": config.launch.model_copy(update={"engine": "slurm"})})
-    with pytest.raises(InputError, match=r"found slurm, expected local"):
-        swept(elsewhere)
-    assert trained == []
-
-
 def test_before_prepare_the_command_is_named(checkout: Path) -> None:
     with pytest.raises(InputError, match="tunegate prepare"):
         swept(run_config())

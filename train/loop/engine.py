@@ -52,12 +52,17 @@ def train_on_engine(config: RunConfig, paths: RunPaths, key: str) -> TrainingRec
 
 
 def submitted(config: RunConfig, paths: RunPaths) -> Job:
-    """The job that runs, or a new one: one command at a time decides it. Its name is on disk before the engine hears
-    it, so a command killed in between finds what it began. Raises InputError where one of another config runs."""
-    engine, asked = engine_of(config.launch.engine), job_config(config)
-    folder = paths.root.absolute() / "launch" / "job"
+    """The training's job that runs, or a new one. Raises InputError where one of another config runs."""
+    return submit_once(config, paths, job_config(config))
+
+
+def submit_once(config: RunConfig, paths: RunPaths, asked: dict[str, Any], trial: Path | None = None) -> Job:
+    """The job of `paths` that runs, or a new one: one command at a time decides it. Its name is on disk before the
+    engine hears it, so a command killed in between finds what it began. Raises InputError where it was `asked`
+    otherwise."""
+    engine, folder = engine_of(config.launch.engine), folder_of(paths)
     with lock(folder):
-        found = read_job(config, folder)
+        found = read_job(config, paths, trial)
         state = engine.watch(found) if found else State("gone")
         if found and state.kind in ALIVE:
             if read_json(found.config) != asked:
@@ -71,7 +76,7 @@ def submitted(config: RunConfig, paths: RunPaths) -> Job:
         clear(folder)
         write_json(folder / "config.json", asked)
         write_json(folder / "job.json", {"token": token, "launch": config.launch.model_dump(mode="json")})
-        job = job_of(config, folder, token)
+        job = job_of(config, paths, token, trial)
         engine.submit(job)
         return job
 
@@ -98,16 +103,20 @@ def job_config(config: RunConfig) -> dict[str, Any]:
     return told | {"launch": launch.model_dump(mode="json", include=here) | {"restarts": 0}}
 
 
-def job_of(config: RunConfig, folder: Path, token: str) -> Job:
-    return Job(token, folder, RunPaths.of(config.name).checkpoints.absolute(), config.launch, Path.cwd())
+def folder_of(paths: RunPaths) -> Path:
+    return paths.root.absolute() / "launch" / "job"
 
 
-def read_job(config: RunConfig, folder: Path) -> Job | None:
+def job_of(config: RunConfig, paths: RunPaths, token: str, trial: Path | None = None) -> Job:
+    return Job(token, folder_of(paths), paths.checkpoints.absolute(), config.launch, Path.cwd(), trial)
+
+
+def read_job(config: RunConfig, paths: RunPaths, trial: Path | None = None) -> Job | None:
     """What was written down before it was submitted to this engine."""
-    found = read_json(folder / "job.json")
+    found = read_json(folder_of(paths) / "job.json")
     if not found or found["launch"]["engine"] != config.launch.engine:
         return None
-    return job_of(config, folder, found["token"])
+    return job_of(config, paths, found["token"], trial)
 
 
 @contextmanager
@@ -153,9 +162,9 @@ def failure(state: State, engine: ModuleType, job: Job) -> Exception:
 
 def cancel(config: RunConfig, paths: RunPaths) -> str | None:
     """Ends the job that runs; its name. The next command goes on from the last checkpoint."""
-    engine, folder = engine_of(config.launch.engine), paths.root.absolute() / "launch" / "job"
-    with lock(folder):
-        job = read_job(config, folder)
+    engine = engine_of(config.launch.engine)
+    with lock(folder_of(paths)):
+        job = read_job(config, paths)
         if job is None or engine.watch(job).kind not in ALIVE:
             return None
         engine.cancel(job)

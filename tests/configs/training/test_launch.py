@@ -94,7 +94,8 @@ def test_each_engine_is_told_what_is_its_own(launch: dict[str, Any], expected: s
         Launch.model_validate(launch)
 
 
-def test_an_engine_trains_one_model() -> None:
+def test_an_engine_trains_one_model_or_a_sweeps_trials_but_no_folds() -> None:
     sweep = {"trials": 2, "parameters": {"train.learning_rate": {"low": 1e-5, "high": 1e-3}}}
+    assert RunConfig.model_validate(GOOD | {"launch": {"engine": "slurm"}, "sweep": sweep}).sweep
     with pytest.raises(ValidationError, match="whose trainings are many"):
-        RunConfig.model_validate(GOOD | {"launch": {"engine": "slurm"}, "sweep": sweep})
+        RunConfig.model_validate(GOOD | {"launch": {"engine": "slurm"}, "evaluate": {"folds": 3}})
