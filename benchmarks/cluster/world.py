@@ -50,13 +50,13 @@ def inside(*words: str) -> list[str]:
 
 def volumes() -> dict[str, list[JsonObject]]:
     """What a pod of ours needs of this machine, and where it sees it."""
-    library = Path("/usr/lib/x86_64-linux-gnu/libnuma.so.1")  # vLLM's kernels for a CPU are linked against it
     seen = {
+        "usr": (Path("/usr"), "/usr"),  # g++ and libnuma, which vLLM wants on a CPU and the image serve has
         "checkout": (ROOT, str(ROOT)),
         "interpreter": (INTERPRETER, str(INTERPRETER)),
         "serve": (ROOT / ".venv-serve", "/opt/tunegate/.venv-serve"),
         "source": (ROOT, "/opt/tunegate/source"),
-    } | ({"numa": (library, str(library))} if library.exists() else {})
+    }
     return {
         "volumes": [{"name": name, "hostPath": {"path": os.path.realpath(path)}} for name, (path, _) in seen.items()],
         "volumeMounts": [{"name": name, "mountPath": at, "readOnly": True} for name, (_, at) in seen.items()],
@@ -93,6 +93,7 @@ def placement(folder: Path, **facts: Any) -> JsonObject:
 def namespace(folder: Path) -> Iterator[Cluster]:
     """New, with a claim of `folder`; it and all that it holds is gone afterwards."""
     found = Cluster(NAMESPACE)
+    kubectl("-n", NAMESPACE, "delete", "pods", "--all", "--grace-period=0", "--force", "--wait=false")
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
     kubectl("delete", "pv", "releases", "--ignore-not-found")
     kubectl("create", "namespace", NAMESPACE)
