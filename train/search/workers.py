@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -83,7 +84,15 @@ def start_worker(command: Sequence[str], share: dict[str, str], log: Path, start
             env=os.environ | share,
             process_group=0,  # Ctrl-C reaches the sweep alone, which ends them
         )
-    return Worker(started.enter_context(process), log)
+    worker = Worker(started.enter_context(process), log)
+    threading.Thread(target=bury, args=(worker,), daemon=True).start()
+    return worker
+
+
+def bury(worker: Worker) -> None:
+    """What a dead worker has started dies with it: it would keep its output open, and the sweep waiting."""
+    worker.process.wait()
+    signal_group(worker, signal.SIGKILL)
 
 
 def follow(worker: Worker, trial: Trial, tell: Tell) -> Outcome:

@@ -95,6 +95,7 @@ def test_outcomes_come_in_the_order_of_the_trials_whoever_ends_first(tmp_path: P
     ("does", "kind", "said"),
     [
         ("os.kill(os.getpid(), 9)", ExternalError, "was ended by SIGKILL"),
+        ("subprocess.Popen(['sleep', '600']); os.kill(os.getpid(), 9)", ExternalError, "was ended by SIGKILL"),
         ("sys.exit('the disk is full')", ExternalError, "the disk is full"),
         ("print('no such key', file=sys.stderr); sys.exit(2)", InputError, "no such key"),
     ],
@@ -123,11 +124,13 @@ def test_an_interrupted_sweep_leaves_no_process_not_even_one_of_a_worker(tmp_pat
         until(lambda: len(list(tmp_path.glob("trial-*/child.pid"))) == 2)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run under nohup heeds none
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt), local_workers(2, 2, tmp_path, lambda *_: None, COMMAND) as run_wave:
         run_wave(wave)
     thread.join()
+    signal.signal(signal.SIGINT, before)
     assert len(list(tmp_path.glob("trial-*/*pid"))) == 4
     until(lambda: alive(tmp_path) == [])
 
