@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from configs.errors import InputError
-from configs.release import REFERENCE_PATTERN
 from infra.terminal import example, waiting
 
 
@@ -26,6 +25,7 @@ def fetch(
     public_key: Annotated[str | None, typer.Option(help="PEM file: the key that must have signed it")] = None,
 ) -> None:
     """Bring a release into this node's cache, verify every file, show it in a folder; what is there is not fetched."""
+    from configs.release import REFERENCE_PATTERN
     from infra.files.user_cache import cache_file
     from infra.transfer.cache import fetch_into, link_into
     from infra.transfer.places import open_place

@@ -47,6 +47,14 @@ def ask(scene: Scene, times: int) -> list[int]:
         return [client.get(f"{scene.env.router.base_url}/v1/models").status_code for _ in range(times)]
 
 
+def answered(scene: Scene, times: int) -> bool:
+    """A connection that a dying server's answer was to come by is closed: a client asks again."""
+    try:
+        return ask(scene, times) == [200] * times
+    except httpx.RemoteProtocolError:
+        return False
+
+
 def asked_by_server(scene: Scene) -> dict[str, int]:
     rows = [line.split(",") for line in scene.env.router.admin.ask("show stat").splitlines()]
     return {row[1]: int(row[7]) for row in rows if row[0] == "blue" and row[1].startswith("blue")}
@@ -72,7 +80,7 @@ def test_one_that_is_killed_fails_nobody_who_asks_after_it_and_comes_back_alone(
     scene.turn()
     first = started(scene)
     kill(first[number])
-    wait_until(lambda: ask(scene, 4) == [200] * 4, 5)  # its last threads close its sockets a moment after it is gone
+    wait_until(lambda: answered(scene, 4), 5)  # its last threads close its sockets a moment after it is gone
     assert ask(scene, 20) == [200] * 20, "with nobody's help"
     scene.turn()
     second = started(scene)

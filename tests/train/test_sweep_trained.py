@@ -45,7 +45,8 @@ config = RunConfig.model_validate_json(sys.argv[1])
 sweep(config, config.sweep, RunPaths.of(config.name), lambda config, folder, name, parent: Run(name))
 """
 WAVES = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run under nohup heeds none
 from configs.paths import RunPaths
 from configs.run.config import RunConfig
 from infra.mlflow.tracking import start_run

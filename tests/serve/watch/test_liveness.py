@@ -35,7 +35,7 @@ class Servers:
         processes = {server: SlotProcess(ProcessId(1, "", 0), 1, Path("log")) for server in {BLUE, GREEN, *alive}}
         monkeypatch.setattr(Environment, "servers", lambda env, state: processes)
         monkeypatch.setattr(Environment, "died", lambda env, state: frozenset(processes.keys() - set(alive)))
-        monkeypatch.setattr(Environment, "process", lambda env, state, *server: processes[server])
+        monkeypatch.setattr(Environment, "server", lambda env, state, *server: processes[server])
         monkeypatch.setattr(Environment, "is_shared", lambda env, state, slot: False)
         monkeypatch.setattr(serve.watch.liveness, "read_progress", lambda base_url: self.progress)
         monkeypatch.setattr(serve.watch.liveness, "answers", lambda env, state, slot, number: self.probe())
