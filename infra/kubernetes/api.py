@@ -146,8 +146,13 @@ class Cluster:
         missing: bool = False,
     ) -> JsonObject | None:
         """The answer; None for 404 where `missing`. Raises UnreachableError, ConflictError, ExternalError."""
+        from urllib3.exceptions import HTTPError
+
         response = self.send(method, path, query, body, headers, read_seconds=self.read_seconds)
-        text = response.data
+        try:
+            text = response.data
+        except (HTTPError, OSError) as error:  # it broke off, or hangs, in the middle of its answer
+            raise UnreachableError(f"Kubernetes' API, {method} {path}: {error}", hint=self.hint) from None
         if response.status < 300:
             return json.loads(text) if text else {}
         if missing and response.status == NOT_FOUND:

@@ -19,7 +19,7 @@ from tests.support.fake_cluster import FakeApi, api
 __all__ = ["api"]
 pytestmark = pytest.mark.unit
 CLUSTER = Cluster("models")
-SAID = {"status": 200, "body": b"{}"}
+SAID = {"status": 200, "body": b"{}", "more": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -28,7 +28,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.send_response(SAID["status"])  # type: ignore[arg-type]
-        self.send_header("Content-Length", str(len(SAID["body"])))  # type: ignore[arg-type]
+        self.send_header("Content-Length", str(len(SAID["body"]) + SAID["more"]))  # type: ignore[arg-type,operator]
+        self.close_connection = bool(SAID["more"])
         self.end_headers()
         self.wfile.write(SAID["body"])  # type: ignore[arg-type]
 
@@ -84,6 +85,16 @@ def test_words_that_are_no_json_are_no_traceback(say: Callable[[int, Any], None]
     say(502, body)
     with pytest.raises(ExternalError, match="502"):
         CLUSTER.find("Pod", {})
+
+
+def test_an_answer_that_breaks_off_in_the_middle_is_no_traceback(say: Callable[[int, Any], None]) -> None:
+    say(200, b'{"items": [')
+    SAID["more"] = 100
+    try:
+        with pytest.raises(UnreachableError, match="GET"):
+            CLUSTER.find("Pod", {})
+    finally:
+        SAID["more"] = 0
 
 
 def test_what_is_not_there_is_none_and_what_was_deleted_already_too(say: Callable[[int, Any], None]) -> None:
